@@ -1,0 +1,52 @@
+# The commands of the contract (README, "Two commands"). Every target sets up .venv first when something changed.
+PYTHON ?= python3
+VIDEO ?=
+VARIATIONS ?= 3
+OUT ?= demo-out
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo serve test check bench lock format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## install everything into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into .venv (once; about half a minute)..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VARIATIONS=3 OUT=demo-out
+	@$(BIN)/refresher demo $(VIDEO) -n $(VARIATIONS) -o $(OUT)
+
+serve: setup ## keep the embedded stack running; prints its URL and password
+	@$(BIN)/refresher serve --local
+
+test: setup ## run the whole test suite
+	@$(BIN)/python -m pytest -q
+
+check: setup ## format, lint, types, import rules, tests: what CI runs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q
+
+bench: setup ## every benchmark, one line each
+	@$(BIN)/python -m bench
+
+format: setup ## format and sort imports
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: setup ## write requirements.lock anew from pyproject.toml (needs uv on the PATH)
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+clean: ## remove what setup, demo and serve made
+	@rm -rf .venv .refresher demo-out *.egg-info

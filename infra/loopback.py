@@ -1,0 +1,38 @@
+"""Serve an ASGI app in a thread of this process: how the embedded stack and the tests run their servers.
+
+Must never be used for a deployment: there uvicorn owns the process and its signals.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+
+@contextmanager
+def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
+
+    Raises OSError when the port is taken, RuntimeError when the app does not start.
+    """
+    listener = socket.create_server((host, port))
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the server did not start; its log says why")
+            time.sleep(0.01)
+        yield f"http://{host}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

@@ -1,0 +1,207 @@
+"""What control and runner need from the outside world, as small shapes and narrow protocols.
+
+Adapters (`fly`, `tigris`) implement these; tests may use fakes that pass the same conformance suites.
+Must never import anything but the standard library: everything above stands on this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+Clock = Callable[[], datetime]  # returns an aware UTC instant
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+class Refusal(StrEnum):
+    """Why an outside service surely did not do what was asked, and what the caller should do."""
+
+    CAPACITY = "capacity"  # no room in any named region: wait and show it
+    RATE_LIMITED = "rate_limited"  # too many calls: wait a moment and show it
+    UNAUTHORIZED = "unauthorized"  # our token is bad: stop launching until a person mends it
+    INVALID = "invalid"  # the request itself can never succeed: give up
+
+
+class OutsideError(Exception):
+    """A call to an outside service failed. Carries what may be logged: never headers, env or signed URLs."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str = "",
+        path: str = "",
+        status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.method, self.path = message, method, path
+        self.status, self.request_id = status, request_id
+
+    def __str__(self) -> str:
+        where = f"{self.method} {self.path}".strip()
+        facts = [where, str(self.status or ""), self.message, self.request_id or ""]
+        return " · ".join(fact for fact in facts if fact)
+
+
+class Refused(OutsideError):
+    """Surely not done. `refusal` says what to do about it."""
+
+    def __init__(self, refusal: Refusal, message: str, **where: object) -> None:
+        super().__init__(message, **where)  # type: ignore[arg-type]
+        self.refusal = refusal
+
+
+class Unanswered(OutsideError):
+    """May or may not have been done (time-out, 408, 5xx, a cut connection): ask again, never assume."""
+
+
+# --- machines -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSpec:
+    """The machine to create. `name` makes the create idempotent: it is derived from the attempt."""
+
+    app: str
+    name: str
+    image: str
+    regions: Sequence[str]  # ordered: the first with capacity wins
+    size: str  # guest preset, such as "performance-2x"
+    env: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineExit:
+    """How a machine's main process ended, from the exit event."""
+
+    exit_code: int
+    signal: int  # 0 when it was not killed by one
+    oom_killed: bool
+    requested_stop: bool
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A machine as the cloud last showed it: observed, never assumed."""
+
+    app: str
+    id: str
+    name: str
+    state: str  # Fly's own word: created, starting, started, stopped, destroying, destroyed, ...
+    region: str
+    created_at: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    exit: MachineExit | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the cloud itself says that nothing of the machine is left to pay for."""
+        return self.state == "destroyed"
+
+
+class Machines(Protocol):
+    """The Machines API as control uses it. Every method may raise `Refused` or `Unanswered`."""
+
+    def create(self, spec: MachineSpec) -> Machine:
+        """Return the machine named `spec.name`: made now, or already there (then it is adopted).
+
+        After `Unanswered` a machine may exist: call again with the same spec.
+        """
+        ...
+
+    def list(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
+        """Return the app's machines whose metadata holds `metadata`, destroyed ones included.
+
+        Absence from one list is never evidence: lists lag.
+        """
+        ...
+
+    def get(self, app: str, machine_id: str) -> Machine | None:
+        """Return one machine, or None when the cloud no longer knows it."""
+        ...
+
+    def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
+        """Ask the machine's process to end: SIGTERM, then SIGKILL after `timeout_s`. Gone is success."""
+        ...
+
+    def destroy(self, app: str, machine_id: str) -> None:
+        """Destroy the machine, running or not. Gone is success."""
+        ...
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One stored part of a multipart upload."""
+
+    number: int  # from 1
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What a HEAD tells of an object. `etag` has no quotes; of a single PUT it is the MD5 in hex."""
+
+    size_bytes: int
+    etag: str
+
+
+class Storage(Protocol):
+    """The bucket as control uses it. Every method but the `sign_*` ones may raise `Refused` or `Unanswered`."""
+
+    def check(self) -> None:
+        """Return when the bucket answers to our key; raise otherwise."""
+        ...
+
+    def start_multipart(self, key: str, *, content_type: str) -> str:
+        """Open a multipart upload and return its id."""
+        ...
+
+    def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
+        """Return a URL, as browsers reach the bucket, that PUTs one part."""
+        ...
+
+    def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
+        """Join the parts. Refused(INVALID) when one is missing or another; repeating a done one is success."""
+        ...
+
+    def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Drop a multipart upload and its parts. Gone is success."""
+        ...
+
+    def sign_put(self, key: str, *, expires_s: int) -> tuple[str, dict[str, str]]:
+        """Return a URL that creates the object once, and the headers that must be sent with it.
+
+        The signature covers `If-None-Match: *`: a second PUT answers 412 and changes nothing.
+        """
+        ...
+
+    def sign_get(self, key: str, *, expires_s: int) -> str:
+        """Return a URL, as our own programs reach the bucket, that reads the object."""
+        ...
+
+    def sign_download(self, key: str, *, expires_s: int, disposition: str, content_type: str) -> str:
+        """Return a URL, as browsers reach the bucket, that answers with these headers."""
+        ...
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return the object's size and ETag, or None when there is none."""
+        ...
+
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes `start <= i < stop`, fewer at the end of the object."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete the object. Gone is success."""
+        ...

@@ -1,0 +1,198 @@
+"""THE WIRE between control and runner: names, paths, messages, reasons. Pydantic and stdlib only.
+
+A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
+fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+
+# --- the machine's environment --------------------------------------------------------------------
+
+ENV_CONTROL_URL = "CONTROL_URL"  # where control answers, without a trailing slash
+ENV_ATTEMPT_ID = "ATTEMPT_ID"
+ENV_ATTEMPT_TOKEN = "ATTEMPT_TOKEN"  # noqa: S105 - the variable's name, not its value
+ENV_RUN_TIMEOUT_S = "RUN_TIMEOUT_S"  # hard wall-clock limit of the whole process
+ENV_MACHINE_ID = "FLY_MACHINE_ID"  # set by Fly itself
+
+CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
+
+# --- reasons and exit codes -----------------------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why an attempt ended otherwise than well. Closed: clients match on it, so think before adding one."""
+
+    # reported by the runner in `finish`
+    RUNNER_CRASHED = "runner_crashed"  # something unexpected; the detail holds a trimmed trace
+    STORAGE_UNAVAILABLE = "storage_unavailable"  # the bucket did not answer, or lost an output
+    RUN_DEADLINE = "run_deadline"  # the wall deadline came first
+    CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
+    # found by control
+    LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine
+    BOOT_DEADLINE = "boot_deadline"  # created, but no claim came
+    LEASE_EXPIRED = "lease_expired"  # heartbeats stopped
+    MACHINE_ENDED = "machine_ended"  # the cloud shows it ended, without a finish
+    OUT_OF_MEMORY = "out_of_memory"  # the machine's exit event says so
+
+
+class Exit(IntEnum):
+    """The runner's exit codes. Only an exit before `finish` tells control anything it does not know."""
+
+    OK = 0  # finished and reported; or superseded, which is no error of this machine
+    CRASHED = 1  # could not even report
+    MISCONFIGURED = 2  # the environment lacks a variable; the log names it
+    NO_CLAIM = 3  # control did not answer a claim within CLAIM_TIMEOUT_S
+    UNREPORTED = 4  # the work ended, but `finish` was not accepted before the wall deadline
+
+
+class OutputFault(StrEnum):
+    """Why one output failed for good. It never costs its siblings, and is never retried by itself."""
+
+    SOURCE_GONE = "source_gone"  # the bucket no longer has the source
+    SOURCE_UNPLAYABLE = "source_unplayable"  # FFmpeg finds no video that it can decode
+    RENDER_FAILED = "render_failed"  # FFmpeg ended with an error or was killed
+    RENDER_TIMEOUT = "render_timeout"  # FFmpeg did not end in time
+    OUTPUT_INVALID = "output_invalid"  # what FFmpeg wrote is not what was asked for
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+class Message(BaseModel):
+    """Base of all messages: unknown fields are ignored, so both sides may add some."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Effects(Message):
+    """The recipe of one variation. `noise` and `speed` are equal among up to four siblings."""
+
+    rotation_rad: float
+    brightness: float
+    contrast: float
+    saturation: float
+    zoom: float
+    noise: int
+    speed: float
+    mirror: bool
+
+
+class SourceSpec(Message):
+    """One video to fetch. The URL is signed and outlives the attempt."""
+
+    source_id: str
+    get_url: str
+    size_bytes: int
+
+
+class OutputSpec(Message):
+    """One output to render and PUT. `put_headers` are part of the signature and must be sent as they are."""
+
+    output_id: str
+    source_id: str
+    effects: Effects
+    put_url: str
+    put_headers: dict[str, str]
+
+
+class JobSpec(Message):
+    """Answer to a claim: all that this machine has to do. Deadlines are durations, since clocks differ."""
+
+    version: int = VERSION
+    attempt_id: str
+    sources: list[SourceSpec]
+    outputs: list[OutputSpec]
+    run_timeout_s: float  # from now: everything must be reported by then
+    next_beat_s: float
+
+
+class Claim(Message):
+    """First call of a machine. The same machine may repeat it; another one is answered 409."""
+
+    version: int = VERSION
+    machine_id: str
+
+
+class OutputFile(Message):
+    """A finished file, already in the bucket."""
+
+    size_bytes: int
+    sha256: str
+    md5: str  # what the bucket shows as the ETag of a single PUT
+    crc32: int
+    duration_s: float
+    ffmpeg_args: list[str]  # exactly as run, with `SOURCE` and `OUTPUT` for the two private paths
+
+
+class OutputError(Message):
+    """Why an output failed, in words for the user."""
+
+    code: OutputFault
+    message: str
+
+
+class OutputReport(Message):
+    """Where one output stands. Repeating a report changes nothing."""
+
+    output_id: str
+    status: Literal["running", "ready", "failed"]
+    percent: Annotated[float, Field(ge=0, le=100)] = 0.0
+    file: OutputFile | None = None  # with `ready`
+    error: OutputError | None = None  # with `failed`
+
+
+class Timings(Message):
+    """Seconds of work so far per phase, summed over parallel workers."""
+
+    fetch_s: float = 0.0
+    probe_s: float = 0.0
+    render_s: float = 0.0
+    upload_s: float = 0.0
+
+
+class Heartbeat(Message):
+    """I live, and this has changed since the last beat that control answered."""
+
+    seq: Annotated[int, Field(ge=1)]
+    outputs: list[OutputReport]
+    timings: Timings = Timings()
+
+
+class HeartbeatAnswer(Message):
+    """Whether to go on, and when to beat next. Control sets the pace, so that its load stays constant."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    proceed: Annotated[bool, Field(alias="continue")]
+    next_beat_s: float
+
+
+class Usage(Message):
+    """What the attempt consumed."""
+
+    wall_s: float
+    cpu_s: float
+    timings: Timings
+
+
+class Finish(Message):
+    """Last call: the final report of every output that ended, whether or not a beat told of it before."""
+
+    seq: Annotated[int, Field(ge=1)]
+    outcome: Literal["ok", "error", "cancelled"]
+    reason: Reason | None = None  # with `error` and `cancelled`
+    detail: str = ""
+    outputs: list[OutputReport]
+    usage: Usage
+
+
+def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"]) -> str:
+    """Return the path of one of the three calls; each is a POST with the attempt token as bearer."""
+    return f"/runner/attempts/{attempt_id}/{call}"
