@@ -157,7 +157,7 @@ class StoredObject:
 
 
 class Storage(Protocol):
-    """The bucket as control uses it. Every method but the `sign_*` ones may raise `Refused` or `Unanswered`."""
+    """The bucket as control uses it. All but `sign_*` may raise `Refused` or `Unanswered`."""
 
     def check(self) -> None:
         """Return when the bucket answers to our key; raise otherwise."""
@@ -172,7 +172,7 @@ class Storage(Protocol):
         ...
 
     def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
-        """Join the parts. Refused(INVALID) when one is missing or another; repeating a done one is success."""
+        """Join the parts. Refused(INVALID) when one is missing or differs; repeating it is success."""
         ...
 
     def abort_multipart(self, key: str, multipart_id: str) -> None:
