@@ -1,0 +1,41 @@
+"""Who may call: a client's bearer token, or a read ticket where the contract allows one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from control.errors import Code, ControlError
+from control.parts import Parts
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="client token")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+Ticket = Annotated[str | None, Query(max_length=200)]
+
+
+class Guard:
+    """A route dependency that lets clients with a living bearer token pass and answers 401 to all others."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def __call__(self, credentials: Credentials) -> None:
+        """Raise ControlError unauthorized unless the request carries a good token."""
+        if credentials is None or not self._is_good(credentials.credentials):
+            raise ControlError(
+                Code.UNAUTHORIZED,
+                "Sign in first: POST /api/auth with the password gives a token.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def or_ticket(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
+        """Let a read ticket of the batch pass too."""
+        now = self._parts.clock()
+        if ticket is None or not self._parts.signer.is_ticket(ticket, batch_id, now=now):
+            self(credentials)
+
+    def _is_good(self, token: str) -> bool:
+        generation = self._parts.views.token_generation()
+        return self._parts.signer.is_bearer(token, generation=generation, now=self._parts.clock())

@@ -1,0 +1,47 @@
+"""Whether the process lives, and whether what it stands on answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from control.errors import ErrorBody
+from control.log import failure
+from control.parts import Parts
+from control.shapes import Health, Ready
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return `/api/health` and `/api/ready`, which need no token."""
+    router = APIRouter(prefix="/api", tags=["health"])
+
+    @router.get("/health")
+    def health() -> Health:
+        """Answer while the process lives."""
+        active = parts.views.active_jobs()
+        return Health(status="ok", version=version("video-refresher"), active_jobs=active)
+
+    @router.get("/ready", responses={503: {"model": Ready}, 500: {"model": ErrorBody}})
+    def ready(response: Response) -> Ready:
+        """Answer 200 when every part works, else 503 with the failing part named."""
+        checks: dict[str, Callable[[], object]] = {
+            "database": parts.views.active_jobs,
+            "storage": parts.storage.check,
+        }
+        states = {name: _state(name, check) for name, check in checks.items()}
+        is_ready = set(states.values()) == {"ok"}
+        response.status_code = 200 if is_ready else 503
+        return Ready(ready=is_ready, parts=states)
+
+    return router
+
+
+def _state(name: str, check: Callable[[], object]) -> str:
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the part does not work
+        failure("not_ready", error, part=name)
+        return "does not answer"
+    return "ok"

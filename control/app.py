@@ -1,0 +1,133 @@
+"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from infra.fly import FlyMachines
+from infra.tigris import TigrisStorage
+from starlette.exceptions import HTTPException
+
+from control import errors, runner_api
+from control.api import auth, batches, downloads, health, uploads
+from control.api.guard import Guard
+from control.auth import Signer
+from control.database import open_database
+from control.errors import Code, ControlError
+from control.launch import launch
+from control.log import failure
+from control.parts import Parts
+from control.settings import Settings
+from control.store import Store
+from control.ticker import Every, Ticker
+from control.views import Views
+from control.watch import watch
+from infra.ports import OutsideError
+
+LAUNCH_EVERY_S = 1.0
+WATCH_EVERY_S = 5.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return control, ready to be served; its passes run while it is served."""
+    engine = open_database(settings.database_url)
+    signer = Signer(
+        settings.token_secret.get_secret_value(),
+        settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
+    )
+    ticker = Ticker(
+        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True),
+        Every(WATCH_EVERY_S, lambda: watch(parts)),
+    )
+    parts = Parts(
+        settings=settings,
+        clock=_now,
+        store=Store(engine, settings, _now),
+        views=Views(engine, signer, _now),
+        signer=signer,
+        storage=_storage(settings),
+        machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
+        bucket_http=httpx.Client(timeout=30),
+        wake=ticker.poke,
+    )
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        ticker.start()
+        yield
+        ticker.stop()
+        parts.bucket_http.close()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Video Refresher", version=version("video-refresher"), lifespan=running, docs_url=None
+    )
+    _add_routes(app, parts)
+    _add_error_answers(app)
+    return app
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _storage(settings: Settings) -> TigrisStorage:
+    return TigrisStorage(
+        endpoint=settings.aws_endpoint_url_s3,
+        region=settings.aws_region,
+        access_key_id=settings.aws_access_key_id,
+        secret_access_key=settings.aws_secret_access_key.get_secret_value(),
+        bucket=settings.bucket_name,
+        public_endpoint=settings.s3_public_endpoint_url,
+    )
+
+
+def _add_routes(app: FastAPI, parts: Parts) -> None:
+    guard = Guard(parts)
+    for noun in (auth, uploads, batches, downloads):
+        app.include_router(noun.routes(parts, guard))
+    app.include_router(health.routes(parts))
+    app.include_router(runner_api.routes(parts))
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    @app.exception_handler(ControlError)
+    def refused(_: Request, error: ControlError) -> JSONResponse:
+        return _answer(error.code, error.message, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(Code.INVALID, _first_problem(error))
+
+    @app.exception_handler(OutsideError)
+    def unavailable(_: Request, error: OutsideError) -> JSONResponse:
+        failure("outside_error", error)
+        return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
+
+    @app.exception_handler(HTTPException)
+    def routing(_: Request, error: HTTPException) -> JSONResponse:
+        known = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
+        return _answer(known.get(error.status_code, Code.INVALID), "There is no such address or method.")
+
+    @app.exception_handler(Exception)
+    def internal(_: Request, error: Exception) -> JSONResponse:
+        failure("internal_error", error)
+        return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
+
+
+def _answer(code: Code, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(errors.body(code, message), errors.STATUS[code], headers)
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """Return the first problem in words, with the field's name and without the value that was sent."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
+    return f"{field}: {first['msg']}" if field else str(first["msg"])

@@ -1,0 +1,69 @@
+"""Tokens and tickets: all derived by HMAC from TOKEN_SECRET, none stored.
+
+Must never log or return a secret, and compares only in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import datetime, timedelta
+
+BEARER_LIFE = timedelta(hours=24)
+TICKET_LIFE = timedelta(hours=1)
+
+
+class Signer:
+    """Makes and checks the three kinds of token. The previous secret still verifies, for rotation."""
+
+    def __init__(self, secret: str, previous: str | None = None) -> None:
+        self._secrets = [secret.encode(), *([previous.encode()] if previous else [])]
+
+    def bearer(self, *, generation: int, now: datetime) -> tuple[str, datetime]:
+        """Return a client's token and when it expires. A newer generation revokes it."""
+        expires_at = (now + BEARER_LIFE).replace(microsecond=0)
+        return self._stamp(f"bearer|{generation}", expires_at), expires_at
+
+    def is_bearer(self, token: str, *, generation: int, now: datetime) -> bool:
+        """Tell whether `token` is a living client token of this generation."""
+        return self._is_stamp(token, f"bearer|{generation}", now)
+
+    def ticket(self, batch_id: str, *, now: datetime) -> str:
+        """Return a read ticket of one batch, fit for a URL: its outputs, and nothing else."""
+        return self._stamp(f"ticket|{batch_id}", now + TICKET_LIFE)
+
+    def is_ticket(self, ticket: str, batch_id: str, *, now: datetime) -> bool:
+        """Tell whether `ticket` is a living ticket of this batch."""
+        return self._is_stamp(ticket, f"ticket|{batch_id}", now)
+
+    def attempt_token(self, attempt_id: str) -> str:
+        """Return the token of one attempt: the same on every call, so a retried create sends the same env."""
+        return self._mac(self._secrets[0], f"attempt|{attempt_id}")
+
+    def is_attempt_token(self, token: str, attempt_id: str) -> bool:
+        """Tell whether `token` belongs to the attempt. The store knows if it still lives."""
+        return self._any(token, f"attempt|{attempt_id}")
+
+    def _stamp(self, what: str, expires_at: datetime) -> str:
+        expiry = str(int(expires_at.timestamp()))
+        return f"{expiry}.{self._mac(self._secrets[0], f'{what}|{expiry}')}"
+
+    def _is_stamp(self, stamp: str, what: str, now: datetime) -> bool:
+        expiry, _, mac = stamp.partition(".")
+        if not (expiry.isascii() and expiry.isdigit() and len(expiry) <= 12):
+            return False
+        return self._any(mac, f"{what}|{expiry}") and now.timestamp() < int(expiry)
+
+    def _any(self, mac: str, what: str) -> bool:
+        given = mac.encode(errors="replace")
+        return any(hmac.compare_digest(self._mac(secret, what).encode(), given) for secret in self._secrets)
+
+    @staticmethod
+    def _mac(secret: bytes, what: str) -> str:
+        return hmac.new(secret, what.encode(), hashlib.sha256).hexdigest()
+
+
+def same_password(given: str, wanted: str) -> bool:
+    """Compare two passwords in a time that depends on neither."""
+    digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, wanted)]
+    return hmac.compare_digest(*digests)

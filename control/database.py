@@ -1,0 +1,54 @@
+"""Opens the database: pragmas, writers that begin as writers, migrations to the newest schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+BUSY_TIMEOUT_S = 10
+
+
+def open_database(url: str) -> Engine:
+    """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent."""
+    engine = create_engine(url, pool_size=20, max_overflow=20)
+    if engine.dialect.name == "sqlite":
+        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+    _migrate(engine)
+    return engine
+
+
+def for_writing(engine: Engine) -> Engine:
+    """Return the engine whose transactions take the write lock at once.
+
+    In WAL mode a read that turns into a write fails with BUSY whatever the time-out
+    (https://sqlite.org/isolation.html), so a writer says that it is one from the start.
+    """
+    return engine.execution_options(begin="IMMEDIATE")
+
+
+def _configure(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+
+
+def _begin(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with for_writing(engine).connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()

@@ -1,0 +1,78 @@
+"""What clients are told when something is refused: a closed list of codes, each with one HTTP status."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Code(StrEnum):
+    """`error.code`: closed, published in the OpenAPI document, so clients may match on it."""
+
+    INVALID = "invalid"
+    UNAUTHORIZED = "unauthorized"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    SUPERSEDED = "superseded"
+    NOT_READY = "not_ready"
+    GONE = "gone"
+    SOURCE_GONE = "source_gone"
+    TOO_LARGE = "too_large"
+    NOT_A_VIDEO = "not_a_video"
+    NOT_PLAYABLE = "not_playable"
+    QUEUE_FULL = "queue_full"
+    INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
+
+
+STATUS: dict[Code, int] = {
+    Code.INVALID: 422,
+    Code.UNAUTHORIZED: 401,
+    Code.NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.CONFLICT: 409,
+    Code.SUPERSEDED: 409,
+    Code.NOT_READY: 409,
+    Code.GONE: 410,
+    Code.SOURCE_GONE: 410,
+    Code.TOO_LARGE: 413,
+    Code.NOT_A_VIDEO: 415,
+    Code.NOT_PLAYABLE: 422,
+    Code.QUEUE_FULL: 429,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+}
+
+
+class ControlError(Exception):
+    """A refusal with a message that a person can act on. `headers` go with the answer."""
+
+    def __init__(self, code: Code, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.headers = code, message, headers
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: Code
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def body(code: Code, message: str) -> dict[str, Any]:
+    """Return the JSON of an error answer."""
+    return {"error": {"code": code.value, "message": message}}
+
+
+def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entry of a route's error answers."""
+    return {STATUS[code]: {"model": ErrorBody} for code in codes}

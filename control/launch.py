@@ -1,0 +1,114 @@
+"""One pass: turn waiting jobs into attempts, and launching attempts into machines.
+
+Row before call, the same name on every try: whatever is cut off half-way, the next pass goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlmodel import col, select
+
+from control.domain import AttemptState, Fact
+from control.ids import machine_name
+from control.parts import Parts
+from control.store import attempts
+from control.tables import Attempt, Job
+from infra.ports import MachineSpec, Refusal, Refused, Unanswered
+from runner import contract
+
+LAUNCHES_PER_PASS_MAX = 3  # Fly's burst of creates per app (facts/fly.md, section 3)
+
+RETRY_AFTER = {
+    Refusal.RATE_LIMITED: timedelta(seconds=1),
+    Refusal.CAPACITY: timedelta(seconds=10),
+    Refusal.UNAUTHORIZED: timedelta(seconds=30),
+}
+WAITING_TEXT = {
+    Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
+    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
+    Refusal.UNAUTHORIZED: "Fly refuses our token; an operator must set a new one.",
+}
+UNANSWERED_RETRY_AFTER = timedelta(seconds=5)
+
+
+def launch(parts: Parts) -> None:
+    """Start what waits, and ask for the machine of every attempt that has none yet."""
+    if _any_waiting(parts):
+        attempts.start(parts.store, LAUNCHES_PER_PASS_MAX)
+    for attempt, job in _launching(parts):
+        _create(parts, attempt, job)
+
+
+def _any_waiting(parts: Parts) -> bool:
+    with parts.views.session() as session:
+        waiting = select(Job.id).where(col(Job.status) == "queued", col(Job.not_before) <= parts.clock())
+        return session.exec(waiting.limit(1)).first() is not None
+
+
+def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
+    with parts.views.session() as session:
+        due = (
+            select(Attempt, Job)
+            .join(Job)
+            .where(
+                col(Attempt.state) == AttemptState.LAUNCHING,
+                col(Attempt.launch_after) <= parts.clock(),
+            )
+            .order_by(col(Attempt.created_at))
+            .limit(LAUNCHES_PER_PASS_MAX)
+        )
+        return session.exec(due).all()
+
+
+def _create(parts: Parts, attempt: Attempt, job: Job) -> None:
+    try:
+        machine = parts.machines.create(machine_spec(parts, attempt, job))
+    except Unanswered:
+        attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)
+    except Refused as refused:
+        _refused(parts, attempt, refused)
+    else:
+        attempts.record_machine(parts.store, attempt.id, machine)
+
+
+def _refused(parts: Parts, attempt: Attempt, refused: Refused) -> None:
+    if refused.refusal is Refusal.INVALID:
+        reason = contract.Reason.LAUNCH_REFUSED
+        attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, reason, refused.message)
+    else:
+        attempts.postpone(
+            parts.store,
+            attempt.id,
+            code=refused.refusal,
+            message=WAITING_TEXT[refused.refusal],
+            retry_after=RETRY_AFTER[refused.refusal],
+        )
+
+
+def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
+    """Return the machine of an attempt: the same on every call, so that a repeated create adopts the first.
+
+    Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
+    """
+    settings = parts.settings
+    return MachineSpec(
+        app=attempt.app,
+        name=machine_name(attempt.id),
+        image=attempt.image,
+        regions=settings.runner_regions,
+        size=attempt.size,
+        env={
+            contract.ENV_CONTROL_URL: settings.runner_callback_url,
+            contract.ENV_ATTEMPT_ID: attempt.id,
+            contract.ENV_ATTEMPT_TOKEN: parts.signer.attempt_token(attempt.id),
+            contract.ENV_RUN_TIMEOUT_S: str(int(settings.run_timeout_s + contract.CLAIM_TIMEOUT_S)),
+        },
+        metadata={
+            "owner": parts.store.owner_id,
+            "batch": job.batch_id,
+            "job": job.id,
+            "attempt": attempt.id,
+        },
+    )

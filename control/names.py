@@ -1,0 +1,51 @@
+"""Names given by users, made safe for paths. PURE.
+
+Must never be skipped for anything that becomes part of a ZIP's or a bucket's path.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from pathvalidate import sanitize_filename
+
+STEM_BYTES_MAX = 100
+
+
+def stem(name: str) -> str:
+    """Return a folder name made from a file's name: safe on Linux, macOS and Windows, never empty.
+
+    Directories, the ending, control and bidirectional characters go; at most `STEM_BYTES_MAX` bytes stay.
+    """
+    base = PurePosixPath(name.replace("\\", "/")).name
+    text = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c)[0] != "C")
+    text = sanitize_filename(PurePosixPath(text).stem, platform="universal")
+    return text.encode()[:STEM_BYTES_MAX].decode(errors="ignore").strip(" .") or "video"
+
+
+def folders(names: Sequence[str]) -> list[str]:
+    """Return one folder name for each file name, all different also where case does not count."""
+    taken: set[str] = set()
+    return [_free(stem(name), taken) for name in names]
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    name, count = wanted, 1
+    while name.casefold() in taken:
+        count += 1
+        name = f"{wanted}-{count}"
+    taken.add(name.casefold())
+    return name
+
+
+def content_disposition(name: str, *, inline: bool = False) -> str:
+    """Return the header that makes a browser save (or show) a file under `name`, whatever is in it.
+
+    RFC 6266: an ASCII stand-in for old clients, and the name itself in UTF-8.
+    """
+    kind = "inline" if inline else "attachment"
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-()") else "_" for c in name)
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

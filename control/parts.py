@@ -1,0 +1,29 @@
+"""What routes and passes work with, wired once in `app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from control.auth import Signer
+from control.settings import Settings
+from control.store import Store
+from control.views import Views
+from infra.ports import Clock, Machines, Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of one control."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    views: Views
+    signer: Signer
+    storage: Storage
+    machines: Machines
+    bucket_http: httpx.Client  # for streaming objects by signed URL
+    wake: Callable[[], None]  # makes the ticker run its passes now

@@ -1,0 +1,78 @@
+"""From what a user asks for to a batch: which outputs there are, and which job makes which. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from control.names import folders
+from control.variations import effects, tag
+from runner.contract import Effects
+
+OUTPUTS_PER_JOB_MAX = 200
+OUTPUTS_PER_BATCH_MAX = 10_000
+SOURCES_PER_BATCH_MAX = 100
+VARIATIONS_MAX = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSource:
+    """A source as the plan sees it. `fingerprint` stands for its content."""
+
+    source_id: str
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedOutput:
+    """An output to be. `name` is its path in the ZIP."""
+
+    output_id: str
+    source_id: str
+    variation: int
+    name: str
+    effects: Effects
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedBatch:
+    """A batch to be stored: jobs in order, each with its outputs in order."""
+
+    seed: int
+    variations: int
+    jobs: Sequence[Sequence[PlannedOutput]]
+
+    @property
+    def outputs_count(self) -> int:
+        """The number of outputs over all jobs."""
+        return sum(len(job) for job in self.jobs)
+
+
+def plan(
+    sources: Sequence[PlannedSource], *, variations: int, seed: int, new_id: Callable[[], str]
+) -> PlannedBatch:
+    """Return the batch of `variations` outputs of each source, in jobs of one machine each.
+
+    Outputs of one source stay together as far as a job's limit lets them.
+    """
+    outputs = [
+        _output(source, folder, variation, seed, new_id())
+        for source, folder in zip(sources, folders([s.name for s in sources]), strict=True)
+        for variation in range(1, variations + 1)
+    ]
+    size = OUTPUTS_PER_JOB_MAX
+    jobs = [outputs[start : start + size] for start in range(0, len(outputs), size)]
+    return PlannedBatch(seed=seed, variations=variations, jobs=jobs)
+
+
+def _output(source: PlannedSource, folder: str, variation: int, seed: int, output_id: str) -> PlannedOutput:
+    fingerprint = source.fingerprint
+    code = tag(seed=seed, fingerprint=fingerprint, variation=variation)
+    return PlannedOutput(
+        output_id=output_id,
+        source_id=source.source_id,
+        variation=variation,
+        name=f"{folder}/{folder}_var{variation:02d}_{code}.mp4",
+        effects=effects(seed=seed, fingerprint=fingerprint, variation=variation),
+    )

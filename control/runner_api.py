@@ -1,0 +1,141 @@
+"""The three calls of a runner: claim, heartbeat, finish (contract, section 6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlmodel import col, select
+
+from control.errors import Code, ControlError, documented
+from control.parts import Parts
+from control.store import reports
+from control.store.attempts import FINAL
+from control.tables import Attempt, Output, Source
+from infra.ports import StoredObject
+from runner.contract import (
+    Claim,
+    Effects,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    JobSpec,
+    OutputFile,
+    OutputReport,
+    OutputSpec,
+    SourceSpec,
+)
+
+URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
+
+_MD5 = re.compile("[0-9a-f]{32}")
+_bearer = HTTPBearer(auto_error=False, scheme_name="attempt token")
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes under `/runner/attempts`."""
+
+    def authorize(attempt_id: str, credentials: _Credentials) -> None:
+        if credentials is None or not parts.signer.is_attempt_token(credentials.credentials, attempt_id):
+            raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
+
+    router = APIRouter(
+        prefix="/runner/attempts/{attempt_id}",
+        dependencies=[Depends(authorize)],
+        tags=["runner"],
+        responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.SUPERSEDED, Code.INVALID),
+    )
+
+    @router.post("/claim")
+    def claim(attempt_id: str, body: Claim) -> JobSpec:
+        reports.claim(parts.store, attempt_id, body.machine_id)
+        return job_spec(parts, attempt_id)
+
+    @router.post("/heartbeat")
+    def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
+        reports.heartbeat(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
+        return HeartbeatAnswer(proceed=True, next_beat_s=parts.settings.heartbeat_s)
+
+    @router.post("/finish", status_code=200)
+    def finish(attempt_id: str, body: Finish) -> Response:
+        reports.finish(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
+        parts.wake()
+        return Response(status_code=200)
+
+    return router
+
+
+def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
+    """Return what is left to do of the attempt's job, with fresh signed URLs."""
+    with parts.views.session() as session:
+        attempt = session.get_one(Attempt, attempt_id)
+        todo = session.exec(
+            select(Output)
+            .where(col(Output.job_id) == attempt.job_id, col(Output.state).not_in(FINAL))
+            .order_by(col(Output.position))
+        ).all()
+        needed = {output.source_id for output in todo}
+        sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
+    expires_s = int(parts.settings.run_timeout_s) + URL_MARGIN_S
+    return JobSpec(
+        attempt_id=attempt_id,
+        sources=[
+            SourceSpec(
+                source_id=source.id,
+                get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
+                size_bytes=source.size_bytes,
+            )
+            for source in sources
+        ],
+        outputs=[_output_spec(parts, attempt_id, output, expires_s) for output in todo],
+        run_timeout_s=parts.settings.run_timeout_s,
+        next_beat_s=parts.settings.heartbeat_s,
+    )
+
+
+def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
+    key = output_key(parts, attempt_id, output.id)
+    url, headers = parts.storage.sign_put(key, expires_s=expires_s)
+    return OutputSpec(
+        output_id=output.id,
+        source_id=output.source_id,
+        effects=Effects(**output.effects),
+        put_url=url,
+        put_headers=headers,
+    )
+
+
+def output_key(parts: Parts, attempt_id: str, output_id: str) -> str:
+    """Return where an attempt puts an output: a key of its own, so that no other attempt can overwrite it."""
+    return f"{parts.store.owner_id}/outputs/{attempt_id}/{output_id}.mp4"
+
+
+def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:
+    """Look at each object newly reported ready, and return those that are as reported."""
+    files = {report.output_id: report.file for report in outputs if report.status == "ready"}
+    verified: dict[str, tuple[str, StoredObject]] = {}
+    for output_id in _unfinished(parts, attempt_id, files):
+        key, file = output_key(parts, attempt_id, output_id), files[output_id]
+        stored = parts.storage.head(key)
+        if file is not None and stored is not None and _is_as_reported(stored, file):
+            verified[output_id] = (key, stored)
+    return verified
+
+
+def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[str]:
+    if not among:
+        return ()
+    with parts.views.session() as session:
+        mine = select(Output.id).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        mine = mine.where(col(Attempt.id) == attempt_id, col(Output.state).not_in(FINAL))
+        return [output_id for output_id in session.exec(mine).all() if output_id in among]
+
+
+def _is_as_reported(stored: StoredObject, file: OutputFile) -> bool:
+    if stored.size_bytes != file.size_bytes:
+        return False
+    return not _MD5.fullmatch(stored.etag) or stored.etag == file.md5

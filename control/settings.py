@@ -1,0 +1,114 @@
+"""The environment of control as one frozen object. Nonsense stops the start and names the variable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from control.costs import sizes
+
+PASSWORD_CHARS_MIN = 15
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsError(Exception):
+    """The settings make no sense; the message names the variable."""
+
+
+class Settings(BaseSettings):
+    """Settings as the contract names them (section 3), in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    auth_password: SecretStr
+    token_secret: SecretStr
+    token_secret_previous: SecretStr | None = None
+    database_url: str = "sqlite:////data/control.db"
+    public_url: str
+    callback_url: str = ""
+
+    aws_endpoint_url_s3: str
+    aws_region: str = "auto"
+    aws_access_key_id: str
+    aws_secret_access_key: SecretStr
+    bucket_name: str
+    s3_public_endpoint_url: str | None = None
+
+    fly_api_url: str = "https://api.machines.dev/v1"
+    fly_api_token: SecretStr
+    runner_apps: CommaList
+    runner_image: str
+    runner_regions: CommaList = ("iad",)
+    runner_sizes: CommaList = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
+
+    max_machines: Annotated[int, Field(ge=1)] = 50
+    retention_hours: Annotated[float, Field(gt=0)] = 24
+    max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
+    heartbeat_s: Annotated[float, Field(gt=0)] = 15
+    lease_s: Annotated[float, Field(gt=0)] = 60
+    boot_timeout_s: Annotated[float, Field(gt=0)] = 180
+    run_timeout_s: Annotated[float, Field(gt=0)] = 3600
+    attempts_max: Annotated[int, Field(ge=1)] = 3
+    queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
+    port: int = 8080
+
+    @field_validator("runner_apps", "runner_regions", "runner_sizes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = tuple(word.strip() for word in value.split(",") if word.strip())
+        if not value:
+            raise ValueError("names nothing")
+        return value
+
+    @field_validator("runner_sizes")
+    @classmethod
+    def _known_sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - sizes():
+            raise ValueError(f"unknown size {', '.join(sorted(unknown))}")
+        return value
+
+    @field_validator("auth_password")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < PASSWORD_CHARS_MIN:
+            raise ValueError(f"must have at least {PASSWORD_CHARS_MIN} characters")
+        return value
+
+    @field_validator(
+        "token_secret", "fly_api_token", "bucket_name", "aws_endpoint_url_s3", "runner_image", "public_url"
+    )
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not text.strip():
+            raise ValueError("is empty")
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlives_beats(self) -> Settings:
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError("LEASE_S must be at least three times HEARTBEAT_S")
+        return self
+
+    @property
+    def runner_callback_url(self) -> str:
+        """Where runners reach control, without a trailing slash."""
+        return (self.callback_url or self.public_url).rstrip("/")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process's environment; `overrides` win over it.
+
+    Raises SettingsError with one line that names the variable, never its value.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "".join(str(part) for part in first["loc"]).upper()
+        text = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {text}" if name else text) from None

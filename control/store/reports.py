@@ -1,0 +1,135 @@
+"""What a runner's three calls write. Only the attempt's owner, while the attempt runs, changes anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.errors import Code, ControlError
+from control.store.attempts import FINAL, end_within, follow
+from control.store.transaction import Store, Transaction
+from control.tables import Attempt, Output
+from infra.ports import StoredObject
+from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
+
+Verified = Mapping[str, tuple[str, StoredObject]]  # output id -> the key and object that control saw
+
+_SUPERSEDED = "This attempt has ended, or belongs to another machine."
+
+
+def claim(store: Store, attempt_id: str, machine_id: str) -> None:
+    """Give the attempt to the first machine that asks; the same machine may ask again.
+
+    Raises ControlError: not_found, superseded (ended, or another machine has it).
+    """
+    with store.transaction() as tx:
+        attempt = tx.attempt(attempt_id)
+        if attempt.claimed_by is not None:
+            granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
+            if not granted:
+                tx.refuse(attempt, Fact.CLAIMED)
+        else:
+            granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id)
+            if granted:
+                _begin(tx, attempt, machine_id)
+    if not granted:
+        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+
+
+def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
+    attempt.claimed_by = attempt.machine_id = machine_id
+    attempt.boot_from = attempt.boot_from or tx.now
+    attempt.started_at = tx.now
+    attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
+    attempt.lease_until = tx.now + _lease(tx)
+    follow(tx, tx.job(attempt), JobStatus.RUNNING)
+
+
+def _lease(tx: Transaction) -> timedelta:
+    return timedelta(seconds=max(tx.settings.lease_s, 4 * tx.settings.heartbeat_s))
+
+
+def heartbeat(store: Store, attempt_id: str, beat: Heartbeat, verified: Verified) -> None:
+    """Extend the lease and take in what the beat reports; one that came late or twice reports nothing.
+
+    Of the outputs reported ready only those in `verified` become so.
+    Raises ControlError: not_found, superseded.
+    """
+    with store.transaction() as tx:
+        attempt = tx.attempt(attempt_id)
+        accepted = attempt.state == AttemptState.RUNNING
+        if not accepted:
+            tx.refuse(attempt, Fact.HEARTBEAT)
+        else:
+            attempt.lease_until = tx.now + _lease(tx)
+            if beat.seq > attempt.seq:
+                attempt.seq = beat.seq
+                _take(tx, attempt, beat.outputs, verified)
+    if not accepted:
+        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+
+
+def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:
+    """Take in the last report and end the attempt. An identical repeat is accepted and changes nothing.
+
+    Raises ControlError: not_found, superseded.
+    """
+    digest = hashlib.sha256(message.model_dump_json().encode()).hexdigest()
+    with store.transaction() as tx:
+        attempt = tx.attempt(attempt_id)
+        accepted = attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest
+        if not accepted:
+            tx.refuse(attempt, Fact.FINISHED_OK)
+        elif attempt.finish_digest != digest:
+            attempt.finish_digest = digest
+            _take(tx, attempt, message.outputs, verified)
+            _finish(tx, attempt, message)
+    if not accepted:
+        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+
+
+def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
+    missing = [output.id for output in tx.outputs(attempt.job_id) if output.state not in FINAL]
+    if message.outcome == "cancelled":
+        end_within(tx, attempt, Fact.FINISHED_CANCELLED, Reason.CANCELLED, message.detail)
+    elif message.outcome == "error":
+        reason = message.reason or Reason.RUNNER_CRASHED
+        end_within(tx, attempt, Fact.FINISHED_ERROR, reason, message.detail)
+    elif missing:
+        detail = f"{len(missing)} outputs are not in the bucket as reported"
+        end_within(tx, attempt, Fact.FINISHED_ERROR, Reason.STORAGE_UNAVAILABLE, detail)
+    else:
+        end_within(tx, attempt, Fact.FINISHED_OK, None, "")
+
+
+def _take(tx: Transaction, attempt: Attempt, reports: Sequence[OutputReport], verified: Verified) -> None:
+    outputs = {output.id: output for output in tx.outputs(attempt.job_id)}
+    for report in reports:
+        output = outputs.get(report.output_id)
+        if output is not None and output.state not in FINAL:
+            output.attempt_id = attempt.id
+            _take_one(tx, attempt, output, report, verified)
+
+
+def _take_one(
+    tx: Transaction, attempt: Attempt, output: Output, report: OutputReport, verified: Verified
+) -> None:
+    if report.status == "ready" and report.file and output.id in verified:
+        _mark_ready(tx, output, report.file, *verified[output.id])
+        tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id)
+    elif report.status == "failed" and report.error:
+        output.state = OutputState.FAILED
+        output.error_code, output.error_message = report.error.code, report.error.message
+        tx.event("output_failed", tx.job(attempt), attempt, output_id=output.id)
+    else:
+        output.state = OutputState.RUNNING
+        output.percent = max(output.percent, report.percent)
+
+
+def _mark_ready(tx: Transaction, output: Output, file: OutputFile, key: str, stored: StoredObject) -> None:
+    output.state, output.percent, output.ready_at = OutputState.READY, 100.0, tx.now
+    output.key, output.etag = key, stored.etag
+    output.size_bytes, output.sha256, output.crc32 = file.size_bytes, file.sha256, file.crc32
+    output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args

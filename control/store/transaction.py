@@ -1,0 +1,114 @@
+"""One writing transaction: its session, its one instant, and how a move and its event are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from control import domain
+from control.database import for_writing
+from control.domain import AttemptState, Fact
+from control.errors import Code, ControlError
+from control.ids import new_id
+from control.log import record
+from control.settings import Settings
+from control.tables import Attempt, Event, Job, Meta, Output
+from infra.ports import Clock
+
+
+class Store:
+    """Where transactions come from. May be used from any thread."""
+
+    def __init__(self, engine: Engine, settings: Settings, clock: Clock) -> None:
+        self._engine = for_writing(engine)
+        self.settings = settings
+        self.clock = clock
+        self.owner_id = self._owner_id()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Yield a transaction that commits when the block ends, and rolls back when it raises."""
+        with Session(self._engine) as session, session.begin():
+            yield Transaction(session, self.clock(), self.settings)
+
+    def _owner_id(self) -> str:
+        """Return the id that marks this control's machines and objects as its own; made on first use."""
+        with self.transaction() as tx:
+            meta = tx.session.get(Meta, "owner_id")
+            if meta is None:
+                meta = Meta(key="owner_id", value=new_id("own")[:16])
+                tx.session.add(meta)
+            return meta.value
+
+    def revoke_tokens(self) -> None:
+        """Make every bearer token issued so far worthless."""
+        with self.transaction() as tx:
+            meta = tx.session.get(Meta, "token_generation") or Meta(key="token_generation", value="0")
+            meta.value = str(int(meta.value) + 1)
+            tx.session.add(meta)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What a writing function works with. `now` is the same for all that it writes."""
+
+    session: Session
+    now: datetime
+    settings: Settings
+
+    def attempt(self, attempt_id: str) -> Attempt:
+        """Return the attempt's row, locked. Raises ControlError not_found."""
+        attempt = self.session.get(Attempt, attempt_id, with_for_update=True)
+        if attempt is None:
+            raise ControlError(Code.NOT_FOUND, "There is no such attempt.")
+        return attempt
+
+    def job(self, attempt: Attempt) -> Job:
+        """Return the job that the attempt is a try of."""
+        return self.session.get_one(Job, attempt.job_id)
+
+    def outputs(self, job_id: str) -> Sequence[Output]:
+        """Return the outputs of a job."""
+        return self.session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+
+    def move(self, attempt: Attempt, fact: Fact, **facts: object) -> bool:
+        """Make the move that `fact` means, with its event; or note the refusal and return False."""
+        state = domain.move(AttemptState(attempt.state), fact)
+        if state is None:
+            self.refuse(attempt, fact)
+            return False
+        attempt.state = state
+        self.event(fact, self.job(attempt), attempt, **facts)
+        return True
+
+    def refuse(self, attempt: Attempt, fact: Fact) -> None:
+        """Note that a fact came which may not move this attempt."""
+        self._write(fact, self.job(attempt), attempt, {"state": attempt.state}, accepted=False)
+
+    def event(self, name: str, job: Job, attempt: Attempt | None = None, **facts: object) -> None:
+        """Append an event of a job, and log it under the same names."""
+        self._write(name, job, attempt, facts, accepted=True)
+
+    def _write(
+        self, name: str, job: Job, attempt: Attempt | None, facts: dict[str, object], *, accepted: bool
+    ) -> None:
+        attempt_id = attempt.id if attempt else None
+        self.session.flush()  # the rows that the event points at come first
+        self.session.add(
+            Event(
+                at=self.now,
+                batch_id=job.batch_id,
+                job_id=job.id,
+                attempt_id=attempt_id,
+                name=str(name),
+                accepted=accepted,
+                facts=facts,
+            )
+        )
+        ids = {"batch_id": job.batch_id, "job_id": job.id, "attempt_id": attempt_id}
+        record(str(name), accepted=accepted, **ids, **facts)

@@ -1,0 +1,38 @@
+"""Writes of uploads. An upload is open until it is completed, refused or aborted, and then never changes."""
+
+from __future__ import annotations
+
+from control.store.transaction import Store
+from control.tables import Source, Upload
+
+
+def add(store: Store, upload: Upload) -> None:
+    """Keep an upload that the bucket has opened."""
+    with store.transaction() as tx:
+        tx.session.add(upload)
+
+
+def complete(store: Store, upload_id: str, source: Source) -> None:
+    """Turn an open upload into a source. A repeat changes nothing."""
+    with store.transaction() as tx:
+        upload = tx.session.get_one(Upload, upload_id)
+        if upload.state == "open":
+            tx.session.add(source)
+            upload.state, upload.source_id = "completed", source.id
+
+
+def refuse(store: Store, upload_id: str, refusal: str) -> None:
+    """Close an open upload whose file is no good, and keep the reason for a client that asks again."""
+    _close(store, upload_id, "refused", refusal)
+
+
+def abort(store: Store, upload_id: str) -> None:
+    """Close an open upload that its client gave up."""
+    _close(store, upload_id, "aborted", None)
+
+
+def _close(store: Store, upload_id: str, state: str, refusal: str | None) -> None:
+    with store.transaction() as tx:
+        upload = tx.session.get_one(Upload, upload_id)
+        if upload.state == "open":
+            upload.state, upload.refusal = state, refusal

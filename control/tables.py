@@ -1,0 +1,177 @@
+"""The rows. No behaviour: moves are in `store`, shapes for clients in `views`.
+
+Instants are aware UTC. Only `store` writes, and only `store` assigns a state.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata.naming_convention = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+).naming_convention
+
+
+class Meta(SQLModel, table=True):
+    """Facts about this control itself: its owner id, the generation of its tokens."""
+
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class Upload(SQLModel, table=True):
+    """A multipart upload of a client. Completed, it has become a Source."""
+
+    id: str = Field(primary_key=True)
+    name: str
+    content_type: str
+    size_bytes: int
+    key: str
+    multipart_id: str
+    part_size_bytes: int
+    state: str  # open, completed, refused, aborted
+    source_id: str | None = None
+    refusal: str | None = None
+    created_at: datetime
+    expires_at: datetime
+
+
+class Source(SQLModel, table=True):
+    """An uploaded video in the bucket."""
+
+    id: str = Field(primary_key=True)
+    name: str
+    key: str
+    size_bytes: int
+    etag: str  # stands for the content: equal bytes, uploaded alike, have equal ETags
+    duration_s: float
+    width: int
+    height: int
+    created_at: datetime
+    deleted_at: datetime | None = None
+
+
+class Batch(SQLModel, table=True):
+    """What a user submitted."""
+
+    __table_args__ = (Index(None, "created_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    seed: int
+    variations: int
+    status: str
+    partial: bool = False
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class Job(SQLModel, table=True):
+    """The work of one machine."""
+
+    __table_args__ = (Index(None, "created_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    batch_id: str = Field(foreign_key="batch.id", index=True)
+    position: int
+    status: str = Field(index=True)
+    partial: bool = False
+    attempts_used: int = 0
+    not_before: datetime  # a retry waits until then
+    waiting_code: str | None = None
+    waiting_message: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class Attempt(SQLModel, table=True):
+    """One try of a job: one token, one machine name."""
+
+    __table_args__ = (UniqueConstraint("job_id", "number"),)
+
+    id: str = Field(primary_key=True)  # the job's id, "-", the number
+    job_id: str = Field(foreign_key="job.id", index=True)
+    number: int
+    state: str = Field(index=True)
+    reason: str | None = None
+    detail: str = ""
+    app: str
+    size: str
+    image: str
+    region: str | None = None
+    machine_id: str | None = None  # as the cloud named it
+    claimed_by: str | None = None  # as the first claim named it: from then on the one owner
+    created_at: datetime
+    launch_after: datetime  # not before then is the machine asked for (again)
+    boot_from: datetime | None = None  # the first create that may have succeeded
+    started_at: datetime | None = None  # the first claim
+    lease_until: datetime | None = None
+    run_until: datetime | None = None
+    ended_at: datetime | None = None
+    seq: int = 0  # of the newest message taken in
+    finish_digest: str | None = None  # of the accepted finish, to know its repeat
+    machine_seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+class Output(SQLModel, table=True):
+    """One result."""
+
+    id: str = Field(primary_key=True)
+    batch_id: str = Field(foreign_key="batch.id", index=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    source_id: str = Field(foreign_key="source.id", index=True)
+    position: int  # within the batch
+    variation: int
+    name: str  # path in the ZIP
+    effects: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    state: str
+    percent: float = 0.0
+    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it, or is on it
+    key: str | None = None
+    etag: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    crc32: int | None = None
+    duration_s: float | None = None
+    ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
+    error_code: str | None = None
+    error_message: str | None = None
+    ready_at: datetime | None = None
+
+
+class Event(SQLModel, table=True):
+    """One accepted or refused move. Append-only; the id only rises."""
+
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime
+    batch_id: str = Field(foreign_key="batch.id", index=True)
+    job_id: str | None = Field(default=None, foreign_key="job.id", index=True)
+    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")
+    name: str
+    accepted: bool = True
+    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """An Idempotency-Key and what its first request made."""
+
+    key: str = Field(primary_key=True)
+    request_sha256: str
+    batch_id: str = Field(foreign_key="batch.id")
+    created_at: datetime

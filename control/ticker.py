@@ -1,0 +1,61 @@
+"""Runs the passes again and again. A pass that crashes is logged and never stops the next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from control import log
+
+
+@dataclass
+class Every:
+    """A pass and how often it runs; `promptly` ones also run whenever somebody pokes the ticker."""
+
+    seconds: float
+    run: Callable[[], None]
+    promptly: bool = False
+    due_at: float = field(default=0.0, init=False)  # on the monotonic clock
+
+
+class Ticker:
+    """One thread. `start` once, `poke` from anywhere, `stop` waits for the pass that runs."""
+
+    def __init__(self, *passes: Every) -> None:
+        self._passes = passes
+        self._poked = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to run the passes, each at once."""
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Run the prompt passes now instead of at their next turn."""
+        self._poked.set()
+
+    def stop(self) -> None:
+        """Return when no pass runs and none will."""
+        self._stopping = True
+        self._poked.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            poked = self._poked.is_set()
+            self._poked.clear()
+            for each in self._passes:
+                if time.monotonic() >= each.due_at or (poked and each.promptly):
+                    self._run(each)
+            wait_s = min(each.due_at for each in self._passes) - time.monotonic()
+            self._poked.wait(max(0.0, wait_s))
+
+    def _run(self, each: Every) -> None:
+        try:
+            each.run()
+        except Exception as error:  # noqa: BLE001 - the next turn tries again
+            log.failure("pass_failed", error, name=getattr(each.run, "__name__", "pass"))
+        each.due_at = time.monotonic() + each.seconds

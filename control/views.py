@@ -1,0 +1,353 @@
+"""Reads that build what clients see. Must never write."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, func, tuple_
+from sqlmodel import Session, col, select
+
+from control import domain, shapes
+from control.auth import Signer
+from control.costs import machine_seconds, machine_usd
+from control.domain import JobStatus, OutputState
+from control.errors import Code, ControlError
+from control.tables import Attempt, Batch, Job, Meta, Output, Source
+from infra.ports import Clock
+
+Row = TypeVar("Row")
+
+
+class Views:
+    """Reads rows. Every method is one reading transaction and may be called from any thread."""
+
+    def __init__(self, engine: Engine, signer: Signer, clock: Clock) -> None:
+        self._engine, self._signer, self._clock = engine, signer, clock
+
+    def session(self) -> Session:
+        """Return a reading session, for the passes and routes that need rows as they are."""
+        return Session(self._engine)
+
+    def token_generation(self) -> int:
+        """Return the generation that a bearer token must be of."""
+        with self.session() as session:
+            meta = session.get(Meta, "token_generation")
+            return int(meta.value) if meta else 0
+
+    def active_jobs(self) -> int:
+        """Return the number of jobs that have not ended."""
+        with self.session() as session:
+            alive = col(Job.status).not_in(domain.ENDED)
+            return session.exec(select(func.count()).select_from(Job).where(alive)).one()
+
+    # --- one job or batch -------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> shapes.JobView:
+        """Return a job as clients see it. Raises ControlError not_found."""
+        with self.session() as session:
+            job = found(session, Job, job_id)
+            batch = session.get_one(Batch, job.batch_id)
+            tallies, attempts = _tallies(session, [job]), _attempts(session, [job])
+            return shapes.JobView(
+                job_id=job.id,
+                **self._summary(batch, [job], job, tallies, attempts),
+                **self._details(session, batch, [job], attempts),
+            )
+
+    def batch(self, batch_id: str) -> shapes.BatchView:
+        """Return a batch as clients see it. Raises ControlError not_found."""
+        with self.session() as session:
+            batch = found(session, Batch, batch_id)
+            jobs = _jobs(session, [batch])
+            tallies, attempts = _tallies(session, jobs), _attempts(session, jobs)
+            return shapes.BatchView(
+                seed=batch.seed,
+                jobs=_in_batch(jobs, tallies),
+                **self._summary(batch, jobs, batch, tallies, attempts),
+                **self._details(session, batch, jobs, attempts),
+            )
+
+    # --- lists ------------------------------------------------------------------------------------
+
+    def jobs(
+        self, *, status: JobStatus | None, limit: int, cursor: str | None
+    ) -> shapes.Page[shapes.JobSummary]:
+        """Return a page of jobs, newest first. Raises ControlError invalid for a foreign cursor."""
+        with self.session() as session:
+            rows = session.exec(_newest(Job, status, limit, cursor)).all()
+            page = rows[:limit]
+            batches = {batch.id: batch for batch in _batches(session, page)}
+            tallies, attempts = _tallies(session, page), _attempts(session, page)
+            items = [
+                shapes.JobSummary(
+                    job_id=job.id,
+                    **self._summary(batches[job.batch_id], [job], job, tallies, attempts),
+                )
+                for job in page
+            ]
+            return shapes.Page(items=items, next_cursor=_next_cursor(rows, limit))
+
+    def batches(
+        self, *, status: JobStatus | None, limit: int, cursor: str | None
+    ) -> shapes.Page[shapes.BatchSummary]:
+        """Return a page of batches, newest first. Raises ControlError invalid for a foreign cursor."""
+        with self.session() as session:
+            rows = session.exec(_newest(Batch, status, limit, cursor)).all()
+            page = rows[:limit]
+            jobs = _jobs(session, page)
+            tallies, attempts = _tallies(session, jobs), _attempts(session, jobs)
+            by_batch = _grouped(jobs, "batch_id")
+            items = [
+                shapes.BatchSummary(
+                    seed=batch.seed,
+                    jobs=_in_batch(by_batch[batch.id], tallies),
+                    **self._summary(batch, by_batch[batch.id], batch, tallies, attempts),
+                )
+                for batch in page
+            ]
+            return shapes.Page(items=items, next_cursor=_next_cursor(rows, limit))
+
+    # --- parts of the shapes ----------------------------------------------------------------------
+
+    def _summary(
+        self,
+        batch: Batch,
+        jobs: Sequence[Job],
+        subject: Job | Batch,
+        tallies: Mapping[str, Tally],
+        attempts: Sequence[Attempt],
+    ) -> dict[str, Any]:
+        now = self._clock()
+        ids = {job.id for job in jobs}
+        waiting = next((job for job in jobs if job.waiting_code), None)
+        failed = next((job for job in jobs if job.error_code), None)
+        spent = [_spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
+        return {
+            "batch_id": batch.id,
+            "status": subject.status,
+            "partial": subject.partial,
+            "progress": _progress(subject, sum((tallies[job.id] for job in jobs), Tally()), now),
+            "waiting": waiting and _problem(waiting.waiting_code, waiting.waiting_message),
+            "cost_usd": round(sum(spent), 6),
+            "created_at": subject.created_at,
+            "started_at": subject.started_at,
+            "ended_at": subject.ended_at,
+            "expires_at": batch.expires_at,
+            "error": failed and _problem(failed.error_code, failed.error_message),
+        }
+
+    def _details(
+        self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
+    ) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "ticket": self._signer.ticket(batch.id, now=now),
+            "sources": _sources(session, outputs_of(session, jobs)),
+            "attempts": [_attempt(attempt, now) for attempt in attempts],
+        }
+
+
+def found(session: Session, table: type[Any], row_id: str) -> Any:
+    """Return a row by its id. Raises ControlError not_found."""
+    row = session.get(table, row_id)
+    if row is None:
+        raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
+    return row
+
+
+# --- rows -------------------------------------------------------------------------------------------
+
+
+def _jobs(session: Session, batches: Iterable[Batch]) -> Sequence[Job]:
+    mine = col(Job.batch_id).in_([batch.id for batch in batches])
+    return session.exec(select(Job).where(mine).order_by(col(Job.position))).all()
+
+
+def _batches(session: Session, jobs: Iterable[Job]) -> Sequence[Batch]:
+    return session.exec(select(Batch).where(col(Batch.id).in_({job.batch_id for job in jobs}))).all()
+
+
+def outputs_of(session: Session, jobs: Iterable[Job]) -> Sequence[Output]:
+    """Return the outputs of these jobs, in the order of the batch."""
+    mine = col(Output.job_id).in_([job.id for job in jobs])
+    return session.exec(select(Output).where(mine).order_by(col(Output.position))).all()
+
+
+def _attempts(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
+    mine = col(Attempt.job_id).in_([job.id for job in jobs])
+    order = (col(Attempt.created_at), col(Attempt.id))
+    return session.exec(select(Attempt).where(mine).order_by(*order)).all()
+
+
+# --- shapes -----------------------------------------------------------------------------------------
+
+
+def _problem(code: str | None, message: str | None) -> shapes.Problem | None:
+    return shapes.Problem(code=code, message=message or "") if code else None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far some outputs are: counts, and the sum of their percents."""
+
+    ready: int = 0
+    failed: int = 0
+    total: int = 0
+    percents: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.ready + other.ready,
+            self.failed + other.failed,
+            self.total + other.total,
+            self.percents + other.percents,
+        )
+
+    @property
+    def percent(self) -> float:
+        """The mean; an output that failed is done too."""
+        return round(self.percents / self.total, 1) if self.total else 0.0
+
+
+def _tally(state: str, percents: float, count: int = 1) -> Tally:
+    match state:
+        case OutputState.READY:
+            return Tally(ready=count, total=count, percents=100.0 * count)
+        case OutputState.FAILED:
+            return Tally(failed=count, total=count, percents=100.0 * count)
+        case _:
+            return Tally(total=count, percents=percents)
+
+
+def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, Tally]:
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    mine = col(Output.job_id).in_([job.id for job in jobs])
+    sums = select(Output.job_id, Output.state, func.sum(Output.percent), func.count()).where(mine)
+    for job_id, state, percents, count in session.exec(sums.group_by(Output.job_id, Output.state)):
+        tallies[job_id] += _tally(state, percents, count)
+    return tallies
+
+
+def _progress(subject: Job | Batch, tally: Tally, now: datetime) -> shapes.Progress:
+    return shapes.Progress(
+        percent=tally.percent,
+        ready=tally.ready,
+        failed=tally.failed,
+        total=tally.total,
+        eta_s=_eta_s(subject, tally.percent, now),
+    )
+
+
+def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
+    """Return the seconds left if the work goes on as it went since it started; 0 at the end."""
+    if subject.ended_at is not None:
+        return 0
+    if subject.started_at is None or percent < 1:
+        return None
+    elapsed_s = (now - subject.started_at).total_seconds()
+    return round(elapsed_s * (100 - percent) / percent)
+
+
+def _in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[shapes.JobInBatch]:
+    return [
+        shapes.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
+    ]
+
+
+def _sources(session: Session, outputs: Sequence[Output]) -> list[shapes.SourceView]:
+    by_source = _grouped(outputs, "source_id")
+    rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
+    names = {row.id: row.name for row in rows}
+    return [
+        shapes.SourceView(
+            source_id=source_id,
+            name=names[source_id],
+            status=domain.source_status([OutputState(output.state) for output in own]),
+            percent=sum((_tally(output.state, output.percent) for output in own), Tally()).percent,
+            outputs=[_output(output) for output in own],
+        )
+        for source_id, own in by_source.items()
+    ]
+
+
+def _output(output: Output) -> shapes.OutputView:
+    return shapes.OutputView(
+        output_id=output.id,
+        name=output.name,
+        variation=output.variation,
+        status=output.state,
+        percent=output.percent,
+        size_bytes=output.size_bytes,
+        duration_s=output.duration_s,
+        sha256=output.sha256,
+        effects=output.effects,
+        error=_problem(output.error_code, output.error_message),
+    )
+
+
+def _spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
+    """Return the machine seconds and USD of an attempt, so far or for good."""
+    if attempt.ended_at is not None:
+        return attempt.machine_seconds, attempt.cost_usd
+    seconds = machine_seconds(attempt.boot_from, now)
+    return seconds, machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
+
+
+def _attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
+    seconds, usd = _spent(attempt, now)
+    return shapes.AttemptView(
+        attempt_id=attempt.id,
+        number=attempt.number,
+        state=attempt.state,
+        reason=attempt.reason,
+        machine_id=attempt.machine_id,
+        app=attempt.app,
+        region=attempt.region,
+        size=attempt.size,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        machine_seconds=round(seconds, 3),
+        cost_usd=round(usd, 6),
+    )
+
+
+def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[getattr(row, column)].append(row)
+    return groups
+
+
+# --- cursors ----------------------------------------------------------------------------------------
+
+
+def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str | None) -> Any:
+    """Return the query of a page and one more row, which tells whether another page follows."""
+    created_at, row_id = col(table.created_at), col(table.id)  # type: ignore[attr-defined]
+    query = select(table).order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(col(table.status) == status)  # type: ignore[attr-defined]
+    if cursor is not None:
+        query = query.where(tuple_(created_at, row_id) < tuple_(*_position(cursor)))
+    return query
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    try:
+        instant, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("~")
+        return datetime.fromisoformat(instant).astimezone(UTC), row_id
+    except (ValueError, binascii.Error):
+        raise ControlError(Code.INVALID, "This cursor is not one of ours; start without it.") from None
+
+
+def _next_cursor(rows: Sequence[Job] | Sequence[Batch], limit: int) -> str | None:
+    if len(rows) <= limit:
+        return None
+    last = rows[limit - 1]
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()}~{last.id}".encode()).decode()
