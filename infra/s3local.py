@@ -28,8 +28,10 @@ START_TIMEOUT_S = 30.0
 STARTS_MAX = 3  # a free port may be taken by someone else before the server binds it
 GRPC_OFFSET = 10_000  # SeaweedFS' own rule: a service's gRPC port is its HTTP port + 10,000
 
-# Its stdin is a pipe that we hold: when we end, even by SIGKILL, it kills the server's process group.
-_KEEPER = ("/bin/sh", "-c", 'read -r _; kill -KILL "-$1"', "s3-keeper")
+# Its stdin is a pipe that we hold: when we end, even by SIGKILL, it kills the server's process group and
+# removes the files that SeaweedFS leaves for its ports (those of other instances have other ports).
+_KEEPER = """read -r _; kill -KILL "-$1"; shift
+for port in "$@"; do rm -f /tmp/seaweedfs-*-"$port".sock; done"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +128,19 @@ def _process(data_dir: Path, ports: dict[str, int]) -> Iterator[subprocess.Popen
             start_new_session=True,
         )
     try:
-        with _kept(process):
+        with _kept(process, ports):
             yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for socket_file in _socket_files(ports):
-            socket_file.unlink(missing_ok=True)
 
 
 @contextmanager
-def _kept(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Have `process` killed when this block ends, or when we do without reaching its end."""
-    command = [*_KEEPER, str(process.pid)]
+def _kept(process: subprocess.Popen[bytes], ports: dict[str, int]) -> Iterator[None]:
+    """Have `process` killed and cleaned up after when this block ends, or we do without reaching its end."""
+    numbers = [process.pid, *(port + grpc for port in ports.values() for grpc in (0, GRPC_OFFSET))]
+    command = ["/bin/sh", "-c", _KEEPER, "s3-keeper", *map(str, numbers)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True):
         yield
 
@@ -161,13 +162,6 @@ def _arguments(data_dir: Path, ports: dict[str, int]) -> list[str]:
         f"-s3.port.grpc={ports['s3.grpc']}",
         *(f"-{service}.port={ports[service]}" for service in ("master", "volume", "filer", "admin")),
     ]
-
-
-def _socket_files(ports: dict[str, int]) -> Iterator[Path]:
-    """Yield the files that SeaweedFS leaves behind for these ports; other instances have other ports."""
-    for port in ports.values():
-        for number in (port, port + GRPC_OFFSET):
-            yield from Path("/tmp").glob(f"seaweedfs-*-{number}.sock")  # noqa: S108
 
 
 def _is_serving(s3: LocalS3, process: subprocess.Popen[bytes]) -> bool:

@@ -103,6 +103,8 @@ def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while servers_on(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not servers_on(tmp_path)
+    with local_s3(tmp_path):
+        pass
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
