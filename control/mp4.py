@@ -1,7 +1,8 @@
 """What an uploaded file is: an MP4 or MOV that can be played, or a sentence that says what to do instead.
 
 Reads only the boxes that tell (a few ranged reads), so it is cheap on a file of any size. Must never trust a
-number in the file: each loop has a bound, and each read a cap.
+number in the file: each loop has a bound, and each read a cap. Long, because a good part of it is the
+sentences for all that people send instead of an MP4.
 
 Boxes: ISO/IEC 14496-12 (2022), 4.2 and 8; QuickTime File Format Specification (2012-08), "Movie Atoms".
 """
@@ -218,9 +219,9 @@ class _Track:
     kind: bytes  # vide, soun, ...
     timescale: int
     duration_s: float
-    width: int = 0
-    height: int = 0
-    codec: str = ""
+    width: int
+    height: int
+    codec: str
 
 
 def _children(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -317,15 +318,12 @@ def _track(trak: memoryview) -> _Track:
     timescale, duration = _time(mdhd)
     kind = bytes(hdlr[8:12])
     (track_id,) = struct.unpack_from(">I", tkhd, 20 if tkhd[0] else 12)
-    seconds = duration / timescale if timescale else 0.0
-    if kind != b"vide":
-        return _Track(id=track_id, kind=kind, timescale=timescale, duration_s=seconds)
-    codec, width, height = _picture(trak, tkhd)
+    codec, width, height = _picture(trak, tkhd) if kind == b"vide" else ("", 0, 0)
     return _Track(
         id=track_id,
         kind=kind,
         timescale=timescale,
-        duration_s=seconds,
+        duration_s=duration / timescale if timescale else 0.0,
         width=width,
         height=height,
         codec=codec,

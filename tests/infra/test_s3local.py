@@ -140,7 +140,7 @@ def test_a_port_lost_to_someone_else_is_tried_anew(tmp_path: Path, monkeypatch: 
     blockers[0].close()
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    (tmp_path / "objects").write_bytes(b"")
-    with pytest.raises((RuntimeError, OSError)), local_s3(tmp_path):
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3local, "_arguments", lambda *_: ["mini", "-nonsense"])
+    with pytest.raises(RuntimeError, match=r"SeaweedFS did not start: .*\w"), local_s3(tmp_path):
         pass
