@@ -1,0 +1,223 @@
+"""The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
+
+Must never let a key, a header or a signed URL into an error, nor guess that an unanswered call was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from infra.ports import OutsideError, Part, Refusal, Refused, StoredObject, Unanswered
+
+# Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
+# https://www.tigrisdata.com/docs/api/s3/ (2026-11)
+_VIRTUAL_HOSTS = ("storage.dev", "tigris.dev")
+
+_BAD_PARTS = {
+    "InvalidPart": "a part is missing or is not the one that was stored: send it again, then complete",
+    "InvalidPartOrder": "the parts are not in rising order: name each part once",
+    "EntityTooSmall": "a part other than the last is below 5 MiB: upload the file again in larger parts",
+    "NoSuchUpload": "the upload has expired or was aborted: start it again",
+}
+
+
+def connect(
+    *, endpoint: str, region: str, access_key_id: str, secret_access_key: str, attempts: int = 3
+) -> Any:
+    """Return a boto3 S3 client, safe to share between threads.
+
+    `when_required` checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
+    (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
+    """
+    host = urlsplit(endpoint).hostname or ""
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "virtual" if host.endswith(_VIRTUAL_HOSTS) else "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
+    return Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        config=config,
+    )
+
+
+class TigrisStorage:
+    """`infra.ports.Storage` on one bucket. Opens no connection before the first call."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        region: str,
+        access_key_id: str,
+        secret_access_key: str,
+        bucket: str,
+        public_endpoint: str | None = None,
+    ) -> None:
+        self._endpoint, self._public_endpoint = endpoint, public_endpoint or endpoint
+        self._connect = partial(
+            connect, region=region, access_key_id=access_key_id, secret_access_key=secret_access_key
+        )
+        self._bucket = bucket
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._connect(endpoint=self._endpoint)
+
+    @cached_property
+    def _public_client(self) -> Any:
+        is_same = self._public_endpoint == self._endpoint
+        return self._client if is_same else self._connect(endpoint=self._public_endpoint)
+
+    def check(self) -> None:
+        """Return when the bucket answers to our key; raise otherwise."""
+        with self._errors("HEAD", ""):
+            self._client.head_bucket(Bucket=self._bucket)
+
+    def start_multipart(self, key: str, *, content_type: str) -> str:
+        """Open a multipart upload and return its id."""
+        with self._errors("POST", key):
+            opened = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=key, ContentType=content_type
+            )
+        return str(opened["UploadId"])
+
+    def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
+        """Return a URL, as browsers reach the bucket, that PUTs one part."""
+        part = {"UploadId": multipart_id, "PartNumber": number}
+        return self._sign(self._public_client, "upload_part", key, expires_s, **part)
+
+    def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
+        """Join the parts. Refused(INVALID) when one is missing or differs; repeating it is success.
+
+        A key belongs to one upload, so an object under it proves that an earlier completion went through.
+        """
+        wanted = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            for part in sorted(parts, key=lambda part: part.number)
+        ]
+        try:
+            with self._errors("POST", key):
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=multipart_id,
+                    MultipartUpload={"Parts": wanted},
+                )
+        except _Gone:
+            if self.head(key) is None:
+                raise
+
+    def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Drop a multipart upload and its parts. Gone is success."""
+        with self._gone_is_success(), self._errors("DELETE", key):
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
+
+    def sign_put(self, key: str, *, expires_s: int) -> tuple[str, dict[str, str]]:
+        """Return a URL that creates the object once, and the headers that must be sent with it.
+
+        The signature covers `If-None-Match: *`: a second PUT answers 412 and changes nothing.
+        """
+        url = self._sign(self._client, "put_object", key, expires_s, IfNoneMatch="*")
+        return url, {"If-None-Match": "*"}
+
+    def sign_get(self, key: str, *, expires_s: int) -> str:
+        """Return a URL, as our own programs reach the bucket, that reads the object."""
+        return self._sign(self._client, "get_object", key, expires_s)
+
+    def sign_download(self, key: str, *, expires_s: int, disposition: str, content_type: str) -> str:
+        """Return a URL, as browsers reach the bucket, that answers with these headers."""
+        answer = {"ResponseContentDisposition": disposition, "ResponseContentType": content_type}
+        return self._sign(self._public_client, "get_object", key, expires_s, **answer)
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return the object's size and ETag, or None when there is none."""
+        try:
+            with self._errors("HEAD", key):
+                found = self._client.head_object(Bucket=self._bucket, Key=key)
+        except _Gone:
+            return None
+        return StoredObject(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))
+
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes `start <= i < stop`, fewer at the end of the object."""
+        if stop <= start:
+            return b""
+        try:
+            with self._errors("GET", key):
+                wanted = f"bytes={start}-{stop - 1}"
+                found = self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)
+                return bytes(found["Body"].read())
+        except Refused as error:
+            if error.status == 416:  # the range begins at or after the end
+                return b""
+            raise
+
+    def delete(self, key: str) -> None:
+        """Delete the object. Gone is success."""
+        with self._gone_is_success(), self._errors("DELETE", key):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def _sign(self, client: Any, operation: str, key: str, expires_s: int, **params: object) -> str:
+        params |= {"Bucket": self._bucket, "Key": key}
+        return str(client.generate_presigned_url(operation, Params=params, ExpiresIn=expires_s))
+
+    @contextmanager
+    def _gone_is_success(self) -> Iterator[None]:
+        try:
+            yield
+        except _Gone as error:
+            if error.code == "NoSuchBucket":
+                raise
+
+    @contextmanager
+    def _errors(self, method: str, key: str) -> Iterator[None]:
+        path = f"/{self._bucket}/{key}"
+        try:
+            yield
+        except ClientError as error:
+            raise _translated(error.response, method=method, path=path) from None
+        except ParamValidationError:
+            raise Refused(Refusal.INVALID, "not a valid S3 request", method=method, path=path) from None
+        except BotoCoreError as error:
+            message = f"the bucket did not answer ({type(error).__name__})"
+            raise Unanswered(message, method=method, path=path) from None
+
+
+class _Gone(Refused):
+    """404: the bucket says that there is no such thing. `code` says what."""
+
+    def __init__(self, code: str, message: str, **where: object) -> None:
+        super().__init__(Refusal.INVALID, message, **where)
+        self.code = code
+
+
+def _translated(response: dict[str, Any], *, method: str, path: str) -> OutsideError:
+    """Return our error for S3's. Only S3's code is quoted: its message may repeat what was signed."""
+    answer = response.get("ResponseMetadata", {})
+    status, code = int(answer.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
+    where = {"method": method, "path": path, "status": status, "request_id": answer.get("RequestId")}
+    if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
+        return Unanswered(f"the bucket is busy or unwell ({code})", **where)
+    if status in (401, 403):
+        return Refused(Refusal.UNAUTHORIZED, f"the bucket refused our key ({code})", **where)
+    message = _BAD_PARTS.get(code, f"the bucket refused ({code})")
+    if status == 404:
+        return _Gone(code, message, **where)
+    return Refused(Refusal.INVALID, message, **where)

@@ -1,0 +1,46 @@
+"""Real peers for the tests: an S3 server and FFmpeg. Nothing here may reach beyond this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from infra.s3local import LocalS3, local_s3
+from infra.tigris import TigrisStorage
+
+
+def need(program: str) -> str:
+    """Return the path of a system program; skip the test without it, or fail when REQUIRE_ALL=1."""
+    path = shutil.which(program)
+    if path:
+        return path
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"{program} is not installed, and REQUIRE_ALL=1")
+    pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Path:
+    return Path(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    with local_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def storage(s3: LocalS3) -> TigrisStorage:
+    return TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        bucket=s3.bucket,
+    )

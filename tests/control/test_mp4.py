@@ -1,0 +1,332 @@
+"""What the look into an MP4 says of real files, of broken ones, and of hostile ones."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from control.mp4 import MOOV_BYTES_MAX, Movie, NotPlayable, look_into
+
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
+VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
+SOUND = ("-f", "lavfi", "-i", "sine=duration=2")
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+AAC = ("-c:a", "aac", "-shortest")
+
+Make = Callable[..., bytes]
+
+
+@pytest.fixture(scope="session")
+def make(ffmpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Return a function that runs FFmpeg on `arguments` and gives the bytes of the file `name`."""
+    folder, made = tmp_path_factory.mktemp("clips"), {}
+
+    def run(name: str, *arguments: str) -> bytes:
+        if (name, arguments) not in made:
+            path = folder / f"{len(made)}-{name}"
+            subprocess.run([ffmpeg, "-v", "error", "-nostdin", *arguments, path], check=True)
+            made[name, arguments] = path.read_bytes()
+        return made[name, arguments]
+
+    return run
+
+
+@pytest.fixture
+def plain(make: Make) -> bytes:
+    return make("plain.mp4", *VIDEO, *SOUND, *H264, *AAC)
+
+
+@pytest.fixture
+def faststart(make: Make) -> bytes:
+    return make("fast.mp4", *VIDEO, *SOUND, *H264, *AAC, "-movflags", "+faststart")
+
+
+def look(data: bytes) -> Movie:
+    return look_into(lambda start, stop: data[start:stop], size_bytes=len(data))
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(NotPlayable) as refused:
+        look(data)
+    return str(refused.value)
+
+
+def box(kind: bytes, body: bytes = b"", *, size: int | None = None) -> bytes:
+    return struct.pack(">I4s", 8 + len(body) if size is None else size, kind) + body
+
+
+def patched(data: bytes, kind: bytes, offset: int, new: bytes) -> bytes:
+    """Return `data` with `new` at `offset` within the first box of `kind`, counted after its kind."""
+    at = data.index(kind) + 4 + offset
+    return data[:at] + new + data[at + len(new) :]
+
+
+# --- playable -------------------------------------------------------------------------------------
+
+
+def test_the_index_is_found_at_either_end(plain: bytes, faststart: bytes) -> None:
+    expected = Movie(duration_s=2.0, width=320, height=180, has_audio=True, video_codec="avc1")
+    assert plain.index(b"moov") > plain.index(b"mdat")
+    assert faststart.index(b"moov") < faststart.index(b"mdat")
+    for data in (plain, faststart):
+        found = look(data)
+        assert found.duration_s == pytest.approx(2.0, abs=0.1)
+        assert Movie(**{**vars(found), "duration_s": 2.0}) == expected
+
+
+def test_a_quicktime_file(make: Make) -> None:
+    found = look(make("a.mov", *VIDEO, *SOUND, *H264, *AAC))
+    assert (found.width, found.height, found.has_audio) == (320, 180, True)
+
+
+def test_another_codec_keeps_its_name(make: Make) -> None:
+    assert look(make("m.mov", *VIDEO, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")).video_codec == "jpeg"
+
+
+def test_a_silent_video(make: Make) -> None:
+    assert not look(make("silent.mp4", *VIDEO, *H264)).has_audio
+
+
+@pytest.mark.parametrize(("degrees", "size"), [(90, (180, 320)), (270, (180, 320)), (180, (320, 180))])
+def test_a_video_turned_by_its_metadata(
+    make: Make, plain: bytes, tmp_path: Path, degrees: int, size: tuple[int, int]
+) -> None:
+    (tmp_path / "plain.mp4").write_bytes(plain)
+    turn = ("-display_rotation", str(degrees), "-i", str(tmp_path / "plain.mp4"), "-c", "copy")
+    found = look(make("turned.mp4", *turn))
+    assert (found.width, found.height) == size
+
+
+@pytest.mark.parametrize(
+    "flags", ["frag_keyframe", "frag_keyframe+empty_moov", "frag_every_frame+empty_moov", "dash+empty_moov"]
+)
+def test_a_fragmented_file_has_its_true_length(make: Make, flags: str) -> None:
+    data = make("frag.mp4", *VIDEO, *SOUND, *H264, "-g", "10", *AAC, "-movflags", flags)
+    assert b"moof" in data
+    assert look(data).duration_s == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_fragmented_file_that_tells_its_length_is_believed(make: Make) -> None:
+    data = make("frag.mp4", *VIDEO, *H264, "-movflags", "frag_keyframe+empty_moov")
+    mvex = data.index(b"mvex") - 4
+    (size,) = struct.unpack_from(">I", data, mvex)
+    mehd = box(b"mehd", struct.pack(">II", 0, 5_000))
+    grown = data[:mvex] + struct.pack(">I", size + len(mehd)) + b"mvex" + mehd + data[mvex + 8 :]
+    moov = data.index(b"moov") - 4
+    (size,) = struct.unpack_from(">I", grown, moov)
+    grown = grown[:moov] + struct.pack(">I", size + len(mehd)) + grown[moov + 4 :]
+    assert look(grown).duration_s == pytest.approx(5.0)
+
+
+def test_padding_after_the_last_box_does_no_harm(plain: bytes, faststart: bytes) -> None:
+    for padding in (b"\0", b"\0" * 7, b"\0" * 1000, b"\xff" * 100):
+        assert look(plain + padding) == look(plain)
+        assert look(faststart + padding) == look(faststart)
+
+
+def test_a_media_box_of_64_bits_or_without_a_size(faststart: bytes) -> None:
+    at = faststart.index(b"mdat") - 4
+    before, media = faststart[:at], faststart[at + 8 :]
+    assert look(before + box(b"mdat", media, size=0)) == look(faststart)
+    large = struct.pack(">I4sQ", 1, b"mdat", 16 + len(media))
+    assert look(before + large + media) == look(faststart)
+
+
+def test_only_a_little_of_a_large_file_is_read(plain: bytes) -> None:
+    """The media is 10 GiB of nothing; only what is around it is there."""
+    at, (media,) = plain.index(b"mdat") - 4, struct.unpack_from(">I", plain, plain.index(b"mdat") - 4)
+    hole = 10 << 30
+    start = plain[:at] + struct.pack(">I4sQ", 1, b"mdat", 16 + hole)
+    end = plain[at + media :]
+    asked = []
+
+    def read(begin: int, stop: int) -> bytes:
+        asked.append(stop - begin)
+        stop = min(stop, len(start) + hole + len(end))
+        if begin >= len(start) + hole:
+            return end[begin - len(start) - hole : stop - len(start) - hole]
+        return (start + bytes(stop))[begin:stop]
+
+    assert look_into(read, size_bytes=len(start) + hole + len(end)) == look(plain)
+    assert sum(asked) < 100_000
+    assert len(asked) < 6
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not here")
+@pytest.mark.parametrize(
+    ("name", "width", "height", "duration_s"),
+    [
+        ("bunny-720p-5s.mp4", 1280, 720, 5),
+        ("launch-720p-2997.mp4", 1280, 720, 5),
+        ("landscape-1080p.mp4", 1920, 1080, 17),
+        ("vertical-1080x1920.mp4", 1080, 1920, 20),
+    ],
+)
+def test_real_footage(name: str, width: int, height: int, duration_s: int) -> None:
+    found = look((CLIPS / name).read_bytes())
+    assert (found.width, found.height, found.has_audio, found.video_codec) == (width, height, True, "avc1")
+    assert found.duration_s == pytest.approx(duration_s, abs=0.6)
+
+
+# --- not playable ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("a.webm", (*VIDEO, "-c:v", "libvpx", "-deadline", "realtime"), "This is a WebM. Convert it to MP4"),
+        ("a.mkv", (*VIDEO, *H264), "Matroska file (MKV). Convert it to MP4 first."),
+        ("a.avi", (*VIDEO, "-c:v", "mpeg4"), "This is an AVI. Convert it to MP4 first."),
+        ("a.ts", (*VIDEO, *H264), "MPEG transport stream (TS). Convert it to MP4 first."),
+        ("a.m2ts", (*VIDEO, *H264, "-mpegts_m2ts_mode", "1"), "MPEG transport stream (TS)."),
+        ("a.flv", (*VIDEO, *H264), "Flash video. Convert it"),
+        ("a.wmv", (*VIDEO,), "Windows Media file. Convert it"),
+        ("a.mpg", (*VIDEO,), "MPEG program stream. Convert it"),
+        ("a.h264", (*VIDEO, *H264), "bare video stream"),
+        ("a.ogg", (*SOUND, "-c:a", "flac"), "Ogg file"),
+        ("a.mp3", (*SOUND,), "This is an MP3: it has sound but no video."),
+        ("a.wav", (*SOUND,), "WAV file: it has sound but no video"),
+        ("a.flac", (*SOUND,), "FLAC file: it has sound but no video"),
+        ("a.gif", (*VIDEO,), "GIF picture"),
+        ("a.png", (*VIDEO, "-frames:v", "1"), "PNG picture"),
+        ("a.jpg", (*VIDEO, "-frames:v", "1"), "JPEG picture"),
+        ("a.m4a", (*SOUND,), "There is no video in this file"),
+        ("sound.mp4", (*SOUND, *AAC), "There is no video in this file"),
+    ],
+)
+def test_another_format_is_named(make: Make, name: str, arguments: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refusal(make(name, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "The file is empty."),
+        (b"hello\n", "This is a text file."),
+        ("Grüße, 世界\n".encode() * 2000, "This is a text file."),
+        (b"<!DOCTYPE html><html></html>", "This is a text file."),
+        (b"#EXTM3U\n#EXT-X-VERSION:3\n", "This is an HLS playlist"),
+        (b"\xff\xfb\x90\x64" + b"\0" * 100, "This is an MP3"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP picture"),
+        (box(b"ftyp", b"heic\0\0\0\0mif1heic"), "HEIC or AVIF picture"),
+        (b"%PDF-1.7\n", "PDF document"),
+        (b"PK\x03\x04" + b"\0" * 30, "This is a ZIP"),
+        (bytes(range(128, 256)) * 9, "This is not an MP4 or MOV file."),
+        (b"\0" * 5000, "This is not an MP4 or MOV file."),
+    ],
+)
+def test_what_is_no_video_is_named(data: bytes, sentence: str) -> None:
+    assert sentence in refusal(data)
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_a_truncated_file_is_cut_short(plain: bytes, faststart: bytes, tenths: int) -> None:
+    for data in (plain, faststart):
+        said = refusal(data[: len(data) * tenths // 10])
+        assert said.startswith("The file is cut short: ")
+        assert said.endswith("Upload it again from a complete copy.")
+
+
+def test_no_cut_anywhere_is_taken_for_the_whole(plain: bytes, faststart: bytes) -> None:
+    for data in (plain, faststart):
+        for length in range(0, len(data), 97):
+            with pytest.raises(NotPlayable):
+                look(data[:length])
+
+
+def test_a_recording_without_its_index(plain: bytes) -> None:
+    assert "no index (moov)" in refusal(plain[: plain.index(b"moov") - 4])
+
+
+def test_a_read_that_falls_short_is_a_file_cut_short(plain: bytes) -> None:
+    with pytest.raises(NotPlayable, match="cut short"):
+        look_into(lambda start, stop: plain[start : stop - 1], size_bytes=len(plain))
+
+
+def test_a_video_of_no_length(faststart: bytes) -> None:
+    for nothing in (b"\0" * 4, b"\xff" * 4):
+        silent = patched(patched(faststart, b"mvhd", 16, nothing), b"mdhd", 16, nothing)
+        assert "The video has no length" in refusal(silent)
+
+
+def test_a_video_of_absurd_length(faststart: bytes) -> None:
+    assert "claims to last" in refusal(patched(faststart, b"mvhd", 12, b"\0\0\0\x01\x7f\xff\xff\xff"))
+
+
+def test_a_timescale_of_zero_divides_nothing(faststart: bytes) -> None:
+    assert look(patched(faststart, b"mvhd", 12, b"\0\0\0\0")).duration_s == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("side", [0, 1, 8193, 65535])
+def test_absurd_dimensions(faststart: bytes, side: int) -> None:
+    entry = faststart.index(b"avc1", faststart.index(b"stsd")) - faststart.index(b"stsd")
+    said = refusal(patched(faststart, b"stsd", entry + 24, struct.pack(">H", side)))
+    assert f"{side} x 180 pixels" in said
+
+
+def test_a_protected_video(faststart: bytes) -> None:
+    entry = faststart.index(b"avc1", faststart.index(b"stsd")) - faststart.index(b"stsd") - 4
+    assert "copy-protected" in refusal(patched(faststart, b"stsd", entry, b"encv"))
+
+
+def test_a_fragmented_file_that_does_not_tell_its_length(make: Make) -> None:
+    data = make("frag.mp4", *VIDEO, *H264, "-movflags", "frag_keyframe+empty_moov")
+    assert "Remux it first" in refusal(data.replace(b"tfdt", b"free"))
+
+
+# --- hostile --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        box(b"ftyp") + box(b"free", size=7) + b"\0" * 50,
+        box(b"ftyp") + box(b"free", size=1) + struct.pack(">Q", 3) + b"\0" * 50,
+        box(b"ftyp") + box(b"free", size=1) + struct.pack(">Q", 2**64 - 1),
+        box(b"ftyp") + box(b"moov", box(b"trak", size=0xFFFFFFFF)),
+        box(b"ftyp") + box(b"moov", box(b"trak", size=4)),
+        box(b"ftyp") + box(b"moov"),
+        box(b"ftyp") + box(b"moov", box(b"mvhd")),
+        box(b"ftyp") + box(b"moov", box(b"trak", box(b"tkhd") + box(b"mdia", box(b"mdhd") + box(b"hdlr")))),
+        box(b"moov") * 100_000,
+        box(b"moov", box(b"trak") * 100_000),
+        box(b"moov", box(b"trak", box(b"free") * 100_000) * 5),
+    ],
+)
+def test_a_hostile_file_is_refused_at_once(data: bytes) -> None:
+    began = time.process_time()
+    refusal(data)
+    assert time.process_time() - began < 1
+
+
+def test_an_index_beyond_the_cap_is_not_read() -> None:
+    size = MOOV_BYTES_MAX + 100
+    start = box(b"ftyp") + box(b"moov", size=size)
+
+    def read(begin: int, stop: int) -> bytes:
+        assert stop - begin <= 64 * 1024
+        return (start + bytes(64 * 1024))[begin:stop] if begin < 100 else bytes(stop - begin)
+
+    with pytest.raises(NotPlayable, match="index is too large"):
+        look_into(read, size_bytes=8 + size)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(st.data())
+def test_a_damaged_file_is_a_movie_or_a_sentence(faststart: bytes, data: st.DataObject) -> None:
+    broken = bytearray(faststart[: faststart.index(b"mdat") + 100])
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(broken) - 1))
+        broken[at] = data.draw(st.integers(0, 255))
+    broken += bytes(len(faststart) - len(broken))
+    try:
+        assert look(bytes(broken)).duration_s > 0
+    except NotPlayable as refused:
+        assert "." in str(refused)  # noqa: PT017

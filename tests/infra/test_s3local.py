@@ -1,0 +1,146 @@
+"""The private S3 server: what it keeps, where it listens, and that it is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from infra import s3local
+from infra.s3local import LocalS3, local_s3
+from infra.tigris import TigrisStorage
+from tests.conftest import need
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def storage_of(s3: LocalS3) -> TigrisStorage:
+    return TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        bucket=s3.bucket,
+    )
+
+
+def servers_on(data_dir: Path) -> list[int]:
+    """Return the processes whose command line names `data_dir`; one that is dead and unread has none."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"-dir={data_dir}".encode() in command:
+            found.append(int(folder.name))
+    return found
+
+
+def listening(ss: str, pid: int) -> list[str]:
+    lines = subprocess.run([ss, "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split()[3] for line in lines if f"pid={pid}," in line]
+
+
+def test_a_restart_on_the_same_folder_finds_the_same_keys_and_objects(tmp_path: Path) -> None:
+    with local_s3(tmp_path) as first:
+        client = storage_of(first)._client
+        client.put_object(Bucket=first.bucket, Key="kept", Body=b"here")
+    with local_s3(tmp_path) as second:
+        assert second.access_key_id == first.access_key_id
+        assert second.secret_access_key == first.secret_access_key
+        assert storage_of(second).read("kept", 0, 10) == b"here"
+    assert stat.S_IMODE((tmp_path / "s3.json").stat().st_mode) == 0o600
+
+
+def test_two_servers_have_keys_of_their_own(s3: LocalS3, tmp_path: Path) -> None:
+    with local_s3(tmp_path) as other:
+        assert other.access_key_id != s3.access_key_id
+        assert other.endpoint != s3.endpoint
+
+
+@LINUX
+def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
+    ss = need("ss")
+    with local_s3(tmp_path):
+        (server,) = servers_on(tmp_path)
+        deadline = time.monotonic() + 20
+        while len(ours := listening(ss, server)) < 10 and time.monotonic() < deadline:
+            time.sleep(0.02)  # its admin service comes up after the bucket does
+    assert len(ours) == 10
+    assert all(address.startswith("127.0.0.1:") for address in ours)
+
+
+@LINUX
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_is_left_after_an_exception(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), local_s3(tmp_path) as s3:  # noqa: PT012
+        assert servers_on(tmp_path)
+        raise error
+    assert not servers_on(tmp_path)
+    assert not list(Path("/tmp").glob(f"seaweedfs-*-{urlsplit(s3.endpoint).port}.sock"))
+
+
+@LINUX
+def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = "import sys, pathlib, infra.s3local as m\nwith m.local_s3(pathlib.Path(sys.argv[1])):\n"
+    program += "    print('up', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        assert servers_on(tmp_path)
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while servers_on(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not servers_on(tmp_path)
+    with local_s3(tmp_path):
+        pass
+
+
+def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="is taken"),
+        local_s3(tmp_path, port=taken.getsockname()[1]),
+    ):
+        pass
+    assert not (tmp_path / "weed.log").exists()
+
+
+def test_a_port_of_ones_own_choice_is_used(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with local_s3(tmp_path, port=port) as s3:
+        assert s3.endpoint == f"http://127.0.0.1:{port}"
+        storage_of(s3).check()
+
+
+def test_a_port_lost_to_someone_else_is_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose, blockers = s3local._free_ports, []
+
+    def lose_the_first(port: int) -> dict[str, int]:
+        ports = choose(port)
+        if not blockers:
+            blockers.append(socket.create_server(("127.0.0.1", ports["volume"])))
+        return ports
+
+    monkeypatch.setattr(s3local, "_free_ports", lose_the_first)
+    with local_s3(tmp_path) as s3:
+        storage_of(s3).check()
+    blockers[0].close()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3local, "_arguments", lambda *_: ["mini", "-nonsense"])
+    with pytest.raises(RuntimeError, match=r"SeaweedFS did not start: .*\w"), local_s3(tmp_path):
+        pass

@@ -1,0 +1,277 @@
+"""The bucket adapter against a real S3 server that checks every signature."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from infra.ports import Part, Refusal, Refused, Storage, StoredObject, Unanswered
+from infra.s3local import LocalS3
+from infra.tigris import TigrisStorage, _translated, connect
+
+PART_BYTES = 5 * 1024 * 1024
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test/{uuid4().hex}/ä b+c.mp4"
+
+
+def put(storage: TigrisStorage, key: str, body: bytes) -> None:
+    url, headers = storage.sign_put(key, expires_s=60)
+    assert httpx.put(url, content=body, headers=headers).status_code == 200
+
+
+def upload_parts(storage: TigrisStorage, key: str, *bodies: bytes) -> tuple[str, list[Part]]:
+    upload = storage.start_multipart(key, content_type="video/mp4")
+    parts = []
+    for number, body in enumerate(bodies, 1):
+        url = storage.sign_part(key, upload, number, expires_s=60)
+        answer = httpx.put(url, content=body).raise_for_status()
+        parts.append(Part(number=number, etag=answer.headers["etag"]))
+    return upload, parts
+
+
+def test_it_is_a_storage(storage: TigrisStorage) -> None:
+    port: Storage = storage
+    port.check()
+
+
+# --- multipart ------------------------------------------------------------------------------------
+
+
+def test_signed_parts_become_one_object(storage: TigrisStorage, key: str) -> None:
+    first, last = b"a" * PART_BYTES, b"the end"
+    upload, parts = upload_parts(storage, key, first, last)
+    assert storage.head(key) is None
+    storage.complete_multipart(key, upload, parts[::-1])
+    found = storage.head(key)
+    assert found is not None
+    assert found.size_bytes == PART_BYTES + len(last)
+    assert found.etag.endswith("-2")
+    assert storage.read(key, PART_BYTES - 1, PART_BYTES + 100) == b"athe end"
+    assert httpx.head(storage.sign_get(key, expires_s=60)).status_code == 403  # signed for GET alone
+    assert httpx.get(storage.sign_get(key, expires_s=60)).headers["content-type"] == "video/mp4"
+
+
+def test_completing_twice_is_success(storage: TigrisStorage, key: str) -> None:
+    upload, parts = upload_parts(storage, key, b"whole")
+    storage.complete_multipart(key, upload, parts)
+    storage.complete_multipart(key, upload, parts)
+    assert storage.read(key, 0, 9) == b"whole"
+
+
+def test_a_wrong_etag_is_refused_and_makes_nothing(storage: TigrisStorage, key: str) -> None:
+    upload, _ = upload_parts(storage, key, b"whole")
+    with pytest.raises(Refused, match="send it again") as refused:
+        storage.complete_multipart(key, upload, [Part(number=1, etag='"' + "0" * 32 + '"')])
+    assert refused.value.refusal is Refusal.INVALID
+    assert storage.head(key) is None
+
+
+def test_a_missing_part_is_refused(storage: TigrisStorage, key: str) -> None:
+    upload, parts = upload_parts(storage, key, b"whole")
+    with pytest.raises(Refused) as refused:
+        storage.complete_multipart(key, upload, [*parts, Part(number=2, etag=parts[0].etag)])
+    assert refused.value.refusal is Refusal.INVALID
+
+
+def test_small_parts_are_refused_with_what_to_do(storage: TigrisStorage, key: str) -> None:
+    upload, parts = upload_parts(storage, key, b"small", b"end")
+    with pytest.raises(Refused, match="larger parts") as refused:
+        storage.complete_multipart(key, upload, parts)
+    assert refused.value.refusal is Refusal.INVALID
+
+
+def test_an_aborted_upload_is_gone_and_stays_gone(storage: TigrisStorage, key: str) -> None:
+    upload, parts = upload_parts(storage, key, b"whole")
+    storage.abort_multipart(key, upload)
+    storage.abort_multipart(key, upload)
+    with pytest.raises(Refused, match="start it again"):
+        storage.complete_multipart(key, upload, parts)
+    late = httpx.put(storage.sign_part(key, upload, 1, expires_s=60), content=b"late")
+    assert late.status_code == 404
+
+
+# --- signed URLs ----------------------------------------------------------------------------------
+
+
+def test_a_second_put_changes_nothing(storage: TigrisStorage, key: str) -> None:
+    put(storage, key, b"first")
+    url, headers = storage.sign_put(key, expires_s=60)
+    assert httpx.put(url, content=b"second", headers=headers).status_code == 412
+    assert storage.head(key) == StoredObject(size_bytes=5, etag=hashlib.md5(b"first").hexdigest())
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-None-Match": '"other"'}])
+def test_a_put_without_its_header_is_refused(
+    storage: TigrisStorage, key: str, headers: dict[str, str]
+) -> None:
+    url, _ = storage.sign_put(key, expires_s=60)
+    assert httpx.put(url, content=b"x", headers=headers).status_code == 403
+    assert storage.head(key) is None
+
+
+def test_an_expired_url_is_refused(storage: TigrisStorage, key: str) -> None:
+    put(storage, key, b"x")
+    url = storage.sign_get(key, expires_s=1)
+    deadline = time.monotonic() + 5
+    while (status := httpx.get(url).status_code) == 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status == 403
+
+
+def test_a_tampered_url_is_refused(storage: TigrisStorage, key: str) -> None:
+    put(storage, key, b"x")
+    url = storage.sign_get(key, expires_s=60)
+    other = httpx.URL(url).copy_with(path="/refresher/another")
+    longer = url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000")
+    assert httpx.get(other).status_code == 403
+    assert httpx.get(longer).status_code == 403
+    assert httpx.put(url, content=b"y").status_code == 403
+    assert httpx.get(url).content == b"x"
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.mp4", 'qu"ote.mp4', "ünï 漢字.mp4", "a\r\nSet-Cookie: x=1.mp4", "../../etc;passwd"]
+)
+def test_a_download_answers_with_the_headers_that_were_signed(
+    storage: TigrisStorage, key: str, name: str
+) -> None:
+    put(storage, key, b"video")
+    disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    url = storage.sign_download(key, expires_s=60, disposition=disposition, content_type="video/mp4")
+    answer = httpx.get(url)
+    assert answer.content == b"video"
+    assert answer.headers["content-disposition"] == disposition
+    assert answer.headers["content-type"] == "video/mp4"
+    assert "set-cookie" not in answer.headers
+
+
+def test_browsers_get_the_public_address_and_programs_ours(s3: LocalS3, storage: TigrisStorage) -> None:
+    public = TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        bucket=s3.bucket,
+        public_endpoint="https://t3.storage.dev",
+    )
+    ours = s3.endpoint + "/refresher/k?"
+    theirs = "https://refresher.t3.storage.dev/k?"
+    assert public.sign_get("k", expires_s=60).startswith(ours)
+    assert public.sign_put("k", expires_s=60)[0].startswith(ours)
+    assert public.sign_part("k", "u", 1, expires_s=60).startswith(theirs)
+    signed = public.sign_download("k", expires_s=60, disposition="inline", content_type="video/mp4")
+    assert signed.startswith(theirs)
+    assert storage.sign_part("k", "u", 1, expires_s=60).startswith(ours)
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+
+def test_read_gives_a_range_and_what_there_is_at_the_end(storage: TigrisStorage, key: str) -> None:
+    put(storage, key, b"0123456789")
+    assert storage.read(key, 2, 5) == b"234"
+    assert storage.read(key, 8, 50) == b"89"
+    assert storage.read(key, 10, 50) == b""
+    assert storage.read(key, 5, 5) == b""
+
+
+def test_an_object_that_is_not_there(storage: TigrisStorage, key: str) -> None:
+    assert storage.head(key) is None
+    storage.delete(key)
+    with pytest.raises(Refused) as refused:
+        storage.read(key, 0, 5)
+    assert refused.value.refusal is Refusal.INVALID
+    assert refused.value.status == 404
+
+
+def test_deleting_twice_is_success(storage: TigrisStorage, key: str) -> None:
+    put(storage, key, b"x")
+    storage.delete(key)
+    storage.delete(key)
+    assert storage.head(key) is None
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known_id", [True, False])
+def test_a_bad_key_is_unauthorized_and_not_repeated_in_the_error(s3: LocalS3, known_id: bool) -> None:
+    stranger = TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id if known_id else "AKIASTRANGER",
+        secret_access_key="wrong-secret",
+        bucket=s3.bucket,
+    )
+    for call in (stranger.check, lambda: stranger.head("k"), lambda: stranger.read("k", 0, 1)):
+        with pytest.raises(Refused) as refused:
+            call()
+        assert refused.value.refusal is Refusal.UNAUTHORIZED
+        assert refused.value.status == 403
+        for secret in ("AKIASTRANGER", s3.access_key_id, "wrong-secret", "Signature="):
+            assert secret not in str(refused.value)
+
+
+def test_a_missing_bucket_is_refused(s3: LocalS3) -> None:
+    lost = TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        bucket="another",
+    )
+    with pytest.raises(Refused):
+        lost.check()
+
+
+def test_a_dead_endpoint_is_unanswered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    dead = TigrisStorage(
+        endpoint=f"http://127.0.0.1:{port}",
+        region="auto",
+        access_key_id="k",
+        secret_access_key="s",
+        bucket="b",
+    )
+    dead.__dict__["_client"] = connect(
+        endpoint=f"http://127.0.0.1:{port}",
+        region="auto",
+        access_key_id="k",
+        secret_access_key="s",
+        attempts=1,
+    )
+    with pytest.raises(Unanswered) as unanswered:
+        dead.head("k")
+    assert str(unanswered.value) == "HEAD /b/k · the bucket did not answer (EndpointConnectionError)"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (503, "SlowDown", Unanswered),
+        (500, "InternalError", Unanswered),
+        (429, "TooManyRequests", Unanswered),
+        (408, "RequestTimeout", Unanswered),
+        (200, "InternalError", Unanswered),  # complete_multipart may fail after it answered 200
+        (403, "SignatureDoesNotMatch", Refusal.UNAUTHORIZED),
+        (401, "", Refusal.UNAUTHORIZED),
+        (400, "InvalidPart", Refusal.INVALID),
+        (404, "NoSuchUpload", Refusal.INVALID),
+        (411, "MissingContentLength", Refusal.INVALID),
+    ],
+)
+def test_each_answer_has_its_class(status: int, code: str, expected: object) -> None:
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status, "RequestId": "r1"}}
+    error = _translated(response, method="GET", path="/b/k")
+    assert error.request_id == "r1"
+    assert (error.refusal if isinstance(error, Refused) else type(error)) is expected
