@@ -111,9 +111,7 @@ class FlyMachines:
     def _adopt(self, spec: MachineSpec, machine_id: str) -> Machine:
         machine = self.get(spec.app, machine_id)
         if machine is None or machine.name != spec.name:
-            raise Unanswered(
-                f"the name is held by {machine_id}, which is not to be seen", path=_path(spec.app)
-            )
+            raise Unanswered(f"the name is held by {machine_id}, which is not seen", path=_path(spec.app))
         return machine
 
     def _read(self, path: str, **query: str) -> httpx.Response:
@@ -135,7 +133,7 @@ class FlyMachines:
             raise Unanswered(f"no answer: {type(error).__name__}", method=method, path=path) from error
 
     def _check(self, answer: httpx.Response, *, secrets: Iterable[str] = ()) -> None:
-        """Return after a success; else raise what the answer means, with `secrets` blotted out of its text."""
+        """Return after a success; else raise what the answer means, its text without `secrets`."""
         if answer.is_success:
             return
         text = error_text(_body(answer)) or answer.reason_phrase

@@ -30,8 +30,8 @@ def error_text(body: Any) -> str:
 def refusal_of(status: int, body: Any) -> Refusal | None:
     """Return why Fly surely did not do what was asked, or None when it may have, or may yet.
 
-    `status` in the body outranks the text, which counts only where nothing else tells. 408 is a deadline inside
-    Fly (flyctl internal/flapsutil/retry.go, 2026-08); of 409 and 412 what we do not know is a state that
+    `status` in the body outranks the text, which counts only where nothing else tells. 408 is a deadline
+    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that we do not know is a state that
     passes, and no reason to fail a job for good.
     """
     code = body.get("status") if isinstance(body, dict) else None
