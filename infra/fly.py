@@ -1,0 +1,212 @@
+"""Machines over the Fly Machines API (https://fly.io/docs/machines/api/): the only way we reach Fly.
+
+One call is one request; only reads are asked again, since the caller's tick repeats the rest. Must never let
+a header, an environment value or the token into an error.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from infra.flyanswers import error_text, machine_of, name_holder, refusal_of
+from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
+
+PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
+    Path(__file__).with_name("prices.json").read_text(encoding="utf-8")
+)["presets"]
+READS_MAX = 3
+SECRET_CHARS_MIN = 8  # shorter values are words that an error may need
+MESSAGE_CHARS_MAX = 300
+
+
+class FlyMachines:
+    """Implements `infra.ports.Machines`. Safe to use from several threads; `close` ends its connections.
+
+    `api_url` ends in `/v1`; `token` is what `fly tokens create` prints, with or without its prefix.
+    `pause` waits some seconds between two tries of a read.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        token: str,
+        timeout_s: float = 30.0,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = httpx.Client(
+            base_url=api_url,
+            headers={"Authorization": authorization(token)},
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
+            trust_env=False,  # the token goes to Fly, never to a proxy that the environment names
+        )
+        self._token = token
+        self._reads = Retrying(
+            retry=retry_if_exception_type(Unanswered),
+            stop=stop_after_attempt(READS_MAX),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            sleep=pause,
+            reraise=True,
+        )
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
+
+    def create(self, spec: MachineSpec) -> Machine:
+        """Return the machine named `spec.name`, made now or found under that name: see the port.
+
+        Refused(INVALID) also for a size that Fly does not sell.
+        """
+        answer = self._send("POST", _path(spec.app), json=_create_body(spec))
+        holder = name_holder(answer.status_code, _body(answer))
+        if holder is not None:
+            return self._adopt(spec, holder)
+        self._check(answer, secrets=spec.env.values())
+        return _machine(spec.app, answer)
+
+    def get(self, app: str, machine_id: str) -> Machine | None:
+        """Return one machine, or None when Fly no longer knows it."""
+        try:
+            answer = self._read(_path(app, machine_id))
+        except Refused as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return _machine(app, answer)
+
+    def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
+        """Have Fly send SIGTERM, and SIGKILL after `timeout_s` (300 s at most). Gone is success."""
+        body = {"signal": "SIGTERM", "timeout": f"{timeout_s:g}s"}
+        self._end(self._send("POST", _path(app, machine_id, "stop"), json=body))
+
+    def destroy(self, app: str, machine_id: str) -> None:
+        """Destroy the machine, running or not. Gone is success."""
+        self._end(self._send("DELETE", _path(app, machine_id), params={"force": "true"}))
+
+    def list(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
+        """Return the app's machines whose metadata holds `metadata`, destroyed ones included.
+
+        Matched here once more: the filter is not in Fly's OpenAPI document (2026-05-07), and whoever destroys
+        what this returns must never see the machines of others.
+        """
+        wanted = {f"metadata.{key}": value for key, value in metadata.items()}
+        answer = self._read(_path(app), include_deleted="true", **wanted)
+        shown = _body(answer)
+        if not isinstance(shown, list):
+            raise _unreadable(answer)
+        machines = [_machine(app, answer, item) for item in shown]
+        return [machine for machine in machines if metadata.items() <= machine.metadata.items()]
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _adopt(self, spec: MachineSpec, machine_id: str) -> Machine:
+        machine = self.get(spec.app, machine_id)
+        if machine is None or machine.name != spec.name:
+            raise Unanswered(f"the name is held by {machine_id}, which is not seen", path=_path(spec.app))
+        return machine
+
+    def _read(self, path: str, **query: str) -> httpx.Response:
+        def once() -> httpx.Response:
+            answer = self._send("GET", path, params=query)
+            self._check(answer)
+            return answer
+
+        return self._reads(once)
+
+    def _end(self, answer: httpx.Response) -> None:
+        if answer.status_code != httpx.codes.NOT_FOUND:
+            self._check(answer)
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise Unanswered(f"no answer: {type(error).__name__}", method=method, path=path) from error
+
+    def _check(self, answer: httpx.Response, *, secrets: Iterable[str] = ()) -> None:
+        """Return after a success; else raise what the answer means, its text without `secrets`."""
+        if answer.is_success:
+            return
+        text = error_text(_body(answer)) or answer.reason_phrase
+        for secret in (self._token, *secrets):
+            if len(secret) >= SECRET_CHARS_MIN:
+                text = text.replace(secret, "***")
+        refusal = refusal_of(answer.status_code, _body(answer))
+        if refusal is None:
+            raise Unanswered(text[:MESSAGE_CHARS_MAX], **_where(answer))
+        raise Refused(refusal, text[:MESSAGE_CHARS_MAX], **_where(answer))
+
+
+def authorization(token: str) -> str:
+    """Return the header for a token as `fly tokens create` prints it, or without its prefix.
+
+    Macaroons go under `FlyV1`, all else under `Bearer` (fly-go tokens/tokens.go, 2026-08).
+    """
+    if token.startswith(("FlyV1 ", "Bearer ")):
+        return token
+    return f"FlyV1 {token}" if token.startswith(("fm1r_", "fm1a_", "fm2_")) else f"Bearer {token}"
+
+
+def _create_body(spec: MachineSpec) -> dict[str, Any]:
+    """Return the body of a one-shot machine: it destroys itself when its process ends, and never restarts."""
+    return {
+        "name": spec.name,
+        "region": ",".join(spec.regions),
+        "config": {
+            "image": spec.image,
+            "env": dict(spec.env),
+            "metadata": dict(spec.metadata),
+            "guest": _guest(spec.size),
+            "auto_destroy": True,
+            "restart": {"policy": "no"},
+        },
+    }
+
+
+def _guest(size: str) -> dict[str, Any]:
+    preset = PRESETS.get(size)
+    if preset is None:
+        raise Refused(Refusal.INVALID, f"no machine size {size!r}")
+    kind = "performance" if size.startswith("performance-") else "shared"
+    return {"cpu_kind": kind, "cpus": preset["cpus"], "memory_mb": preset["min_memory_mb"]}
+
+
+def _path(app: str, *rest: str) -> str:
+    return "/".join(("/apps", quote(app, safe=""), "machines", *(quote(part, safe="") for part in rest)))
+
+
+def _body(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _machine(app: str, answer: httpx.Response, shown: Any = None) -> Machine:
+    try:
+        return machine_of(app, shown or _body(answer))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _unreadable(answer) from None
+
+
+def _unreadable(answer: httpx.Response) -> Unanswered:
+    return Unanswered("an answer that cannot be read", **_where(answer))
+
+
+def _where(answer: httpx.Response) -> dict[str, Any]:
+    """Return what an error may tell of the call: the path without its query."""
+    return {
+        "method": answer.request.method,
+        "path": answer.request.url.path,
+        "status": answer.status_code,
+        "request_id": answer.headers.get("fly-request-id"),
+    }

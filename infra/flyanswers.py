@@ -1,0 +1,112 @@
+"""What an answer of Fly's Machines API means: which error it is, which machine it shows. Pure.
+
+Must never guess that something was not done: what an answer does not settle is `Unanswered`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.ports import Machine, MachineExit, Refusal
+
+CAPACITY_STATUSES = frozenset({"insufficient_capacity", "volume_placement_capacity"})
+# Texts of 409: superfly/fly-go flaps_error_test (2026-08). Anchored, as a machine's name may say anything.
+_NO_CAPACITY = re.compile(
+    r"aborted: (no capacity|could not reserve resource for machine|insufficient \w+ available)"
+)
+_NAME_HELD = re.compile(r"already_exists: unique machine name violation, machine ID (\S+) already exists")
+
+
+def error_text(body: Any) -> str:
+    """Return what an error's body says; the lease routes say it under `message`."""
+    if not isinstance(body, dict):
+        return ""
+    return str(body.get("error") or body.get("message") or "")
+
+
+def refusal_of(status: int, body: Any) -> Refusal | None:
+    """Return why Fly surely did not do what was asked, or None when it may have, or may yet.
+
+    `status` in the body outranks the text, which counts only where nothing else tells. 408 is a deadline
+    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that we do not know is a state that
+    passes, and no reason to fail a job for good.
+    """
+    code = body.get("status") if isinstance(body, dict) else None
+    if code in CAPACITY_STATUSES:
+        return Refusal.CAPACITY
+    if code == "name_taken":
+        return Refusal.INVALID
+    if status in (408, 412) or not 400 <= status < 500:
+        return None
+    return _refusal_by_status(status, error_text(body))
+
+
+def _refusal_by_status(status: int, text: str) -> Refusal | None:
+    match status:
+        case 401:
+            return Refusal.UNAUTHORIZED
+        case 403:
+            return Refusal.CAPACITY if "over the allowed quota" in text else Refusal.UNAUTHORIZED
+        case 409:
+            return Refusal.CAPACITY if _NO_CAPACITY.match(text) else None
+        case 429:
+            return Refusal.RATE_LIMITED
+        case 400 if text == "no capacity":  # seen for volumes (Kilo-Org/cloud PR 787)
+            return Refusal.CAPACITY
+        case _:
+            return Refusal.INVALID
+
+
+def name_holder(status: int, body: Any) -> str | None:
+    """Return the id of the live machine that holds the name we asked for, if that is what the answer says."""
+    held = _NAME_HELD.match(error_text(body)) if status == 409 else None
+    return held[1] if held else None
+
+
+def machine_of(app: str, shown: Any) -> Machine:
+    """Return a machine from its JSON. Raises KeyError, TypeError or ValueError when it cannot be one.
+
+    While its host does not answer, `config` may be missing and `incomplete_config` given (fly-go, 2026-08).
+    """
+    config = shown.get("config") or shown.get("incomplete_config") or {}
+    return Machine(
+        app=app,
+        id=shown["id"],
+        name=shown["name"],
+        state=shown["state"],
+        region=shown["region"],
+        created_at=_instant(shown["created_at"]),
+        metadata=dict(config.get("metadata") or {}),
+        exit=_last_exit(shown.get("events") or []),
+    )
+
+
+def _last_exit(events: list[dict[str, Any]]) -> MachineExit | None:
+    exits = [(event, found) for event in events if (found := _exit_event(event))]
+    if not exits:
+        return None
+    event, found = max(exits, key=lambda pair: pair[0].get("timestamp", 0))
+    return MachineExit(
+        exit_code=found.get("exit_code", 0),  # fly-go omits a zero
+        signal=max(0, found.get("signal", 0), found.get("guest_signal", 0)),  # -1: none
+        oom_killed=found.get("oom_killed", False),
+        requested_stop=found.get("requested_stop", False),
+        at=_instant(found.get("exited_at") or event["timestamp"]),
+    )
+
+
+def _exit_event(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the exit event in its new or its older place (fly-go `MachineRequest`, 2026-08)."""
+    request = event.get("request") or {}
+    monitor = request.get("MonitorEvent") or {}
+    return request.get("exit_event") or monitor.get("exit_event")
+
+
+def _instant(value: str | int) -> datetime:
+    """Return an aware UTC instant from RFC 3339 or, as older events have it, milliseconds."""
+    if isinstance(value, int):
+        return datetime.fromtimestamp(value / 1000, UTC)
+    return datetime.fromisoformat(value).astimezone(UTC)

@@ -1,0 +1,186 @@
+"""The host of the local Fly: the model of Fly with a real clock, where a machine is a child process.
+
+Must never hand anything of its own environment to a machine, nor outlive its machines. It differs from Fly in
+this: an image is not looked at (a machine runs `config.init.exec`, else the runner), a machine's TMPDIR is
+its private folder so that nothing stays behind, and a process that leaves its group is not hunted down.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from infra.flymachine import RemoveMachine, SendSignal, StartProcess
+from infra.flyshapes import FlyError
+from infra.flyworld import World
+
+T = TypeVar("T")
+EXIT_NOT_STARTED = 127  # what a shell says of a command that it cannot start
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LocalFly:
+    """The model with a real clock and real processes. `close` it: it kills and removes every machine.
+
+    In `data_dir`, which is this object's own, each machine has a folder while it exists and a log that stays.
+    """
+
+    def __init__(self, data_dir: Path, *, app: str) -> None:
+        self._world = World([app], seed=secrets.token_hex(8))
+        self._app = app
+        self._machines_dir = (data_dir / "machines").resolve()
+        self._logs_dir = data_dir / "logs"
+        shutil.rmtree(self._machines_dir, ignore_errors=True)  # of a local Fly that was killed
+        self._machines_dir.mkdir(parents=True)
+        self._logs_dir.mkdir(exist_ok=True)
+        self._changed = threading.Condition()  # guards all below and the world
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._watchers: set[threading.Thread] = set()
+        self._timers: dict[str, list[threading.Timer]] = {}
+        self._closing = False
+
+    def ask(self, request: Callable[[World], T]) -> T:
+        """Return what `request` returns of the world, after doing what follows from it. Raises FlyError."""
+        with self._changed:
+            if self._closing:
+                raise FlyError(503, "the local Fly is closing")
+            answer = request(self._world)
+            self._perform_effects()
+            return answer
+
+    def wait(self, app: str, machine_id: str, states: list[str], *, version: str, timeout_s: float) -> Any:
+        """Return the answer of a wait once the machine is in one of `states`; 408 after the time-out."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while (answer := self._world.reached(app, machine_id, states, version=version)) is None:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or self._closing:
+                    state = self._world.get(app, machine_id)["state"]
+                    wanted = ",".join(states)
+                    raise FlyError(408, f"machine failed to reach desired state, {wanted}, currently {state}")
+                self._changed.wait(left_s)
+            return answer
+
+    def close(self) -> None:
+        """Kill every machine and remove its folder; return when that is done. Only the logs stay."""
+        with self._changed:
+            self._closing = True
+            for machine in self._world.list(self._app, metadata={}):
+                self._world.destroy(self._app, machine["id"], force=True, now=utc_now())
+            self._perform_effects()
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher.join()
+        _remove(self._machines_dir)
+
+    # --- effects; the lock is held ----------------------------------------------------------------
+
+    def _perform_effects(self) -> None:
+        while effects := self._world.take_effects():
+            for effect in effects:
+                match effect:
+                    case StartProcess():
+                        self._start(effect)
+                    case SendSignal():
+                        self._schedule(effect)
+                    case RemoveMachine():
+                        _remove(self._machines_dir / effect.machine_id)
+        self._changed.notify_all()
+
+    def _start(self, effect: StartProcess) -> None:
+        try:
+            process = self._popen(effect)
+        except OSError as error:
+            self._log(effect.machine_id).write_text(f"cannot start: {error}\n")
+            self._tell_exit(effect.machine_id, EXIT_NOT_STARTED)
+            return
+        self._processes[effect.machine_id] = process
+        self._world.started(effect.machine_id, now=utc_now())
+        watcher = threading.Thread(target=self._watch, args=(effect.machine_id, process), name="machine")
+        self._watchers.add(watcher)
+        watcher.start()
+
+    def _popen(self, effect: StartProcess) -> subprocess.Popen[bytes]:
+        folder = self._machines_dir / effect.machine_id
+        temp = folder / "tmp"
+        temp.mkdir(parents=True, exist_ok=True)
+        with self._log(effect.machine_id).open("ab") as log:
+            return subprocess.Popen(
+                effect.argv or (sys.executable, "-m", "runner"),
+                cwd=folder,
+                env={"TMPDIR": str(temp), **effect.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _log(self, machine_id: str) -> Path:
+        return self._logs_dir / f"{machine_id}.log"
+
+    def _schedule(self, effect: SendSignal) -> None:
+        delay_s = (effect.at - utc_now()).total_seconds()
+        if delay_s <= 0:
+            self._deliver(effect)
+            return
+        timer = threading.Timer(delay_s, self._deliver, args=(effect,))
+        timer.daemon = True
+        self._timers.setdefault(effect.machine_id, []).append(timer)
+        timer.start()
+
+    def _deliver(self, effect: SendSignal) -> None:
+        with self._changed:
+            process = self._processes.get(effect.machine_id)
+            if process is None:
+                return
+            if effect.signum == signal.SIGKILL:
+                _kill_group(process)
+            else:
+                process.send_signal(effect.signum)
+
+    # --- one thread per process -------------------------------------------------------------------
+
+    def _watch(self, machine_id: str, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        _kill_group(process)  # a machine ends with its main process
+        with self._changed:
+            del self._processes[machine_id]
+            self._watchers.discard(threading.current_thread())
+            for timer in self._timers.pop(machine_id, []):
+                timer.cancel()
+            self._tell_exit(machine_id, status)
+            self._perform_effects()
+
+    def _tell_exit(self, machine_id: str, status: int) -> None:
+        """Tell the world of an exit; `status` is below zero after a signal. Memory is not watched."""
+        killed_by = max(0, -status)
+        code = 128 + killed_by if killed_by else status
+        self._world.exited(machine_id, exit_code=code, signal=killed_by, oom_killed=False, now=utc_now())
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # macOS: not permitted once all are zombies
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which a dying process may still write for a moment."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.02)

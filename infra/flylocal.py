@@ -1,0 +1,186 @@
+"""The local Fly: the model of Fly behind the real HTTP paths, served on the loopback.
+
+Serves `refresher fly-local`, `serve --local`, `demo` and the tests, so that what speaks to Fly in production
+runs everywhere. Must never answer what Fly would not: leases, volumes and the rest are 404 or 405.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hmac import compare_digest
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from infra.flyhost import LocalFly, utc_now
+from infra.flyshapes import FlyError, invalid
+from infra.loopback import serving
+
+WAIT_S_MAX = 60
+
+
+def create_app(fly: LocalFly, *, token: str) -> FastAPI:
+    """Return the routes that we use of https://fly.io/docs/machines/api/ for holders of `token`."""
+
+    def authorize(response: Response, authorization: Annotated[str, Header()] = "") -> None:
+        response.headers["fly-request-id"] = _request_id()
+        scheme, _, given = authorization.partition(" ")
+        sound = scheme.lower() in ("bearer", "flyv1")
+        if not (sound and compare_digest(given.strip().encode(), token.encode())):
+            raise FlyError(401, "Authenticate: token validation error")
+
+    app = FastAPI(openapi_url=None, dependencies=[Depends(authorize)])
+    app.include_router(_collection_routes(fly), prefix="/v1/apps/{app}/machines")
+    app.include_router(_machine_routes(fly), prefix="/v1/apps/{app}/machines/{machine_id}")
+    app.add_exception_handler(FlyError, _fly_error)
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(HTTPException, _no_route)
+    return app
+
+
+def _collection_routes(fly: LocalFly) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("")
+    def create(app: str, body: Annotated[Any, Body()] = None) -> Any:
+        return fly.ask(lambda world: world.create(app, _json(body), now=utc_now()))
+
+    @router.get("")
+    def list_machines(
+        request: Request,
+        app: str,
+        *,
+        include_deleted: bool = False,
+        region: str = "",
+        state: str = "",
+        summary: bool = False,
+    ) -> Any:
+        query = request.query_params.items()
+        prefix = "metadata."
+        metadata = {key.removeprefix(prefix): value for key, value in query if key.startswith(prefix)}
+        return fly.ask(
+            lambda world: world.list(
+                app,
+                metadata=metadata,
+                include_deleted=include_deleted,
+                states=[name for name in state.split(",") if name],
+                region=region,
+                summary=summary,
+            )
+        )
+
+    return router
+
+
+def _machine_routes(fly: LocalFly) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("")
+    def get(app: str, machine_id: str) -> Any:
+        return fly.ask(lambda world: world.get(app, machine_id))
+
+    @router.delete("")
+    def destroy(app: str, machine_id: str, *, force: bool = False, kill: bool = False) -> Any:
+        fly.ask(lambda world: world.destroy(app, machine_id, force=force or kill, now=utc_now()))
+        return {"ok": True}
+
+    @router.get("/wait")
+    def wait(
+        app: str,
+        machine_id: str,
+        *,
+        state: Annotated[list[str] | None, Query()] = None,
+        timeout: int = WAIT_S_MAX,
+        version: str = "",
+        instance_id: str = "",
+    ) -> Any:
+        if not 1 <= timeout <= WAIT_S_MAX:
+            raise invalid("timeout: value must be inside range [1s, 1m0s]")
+        states = [name for names in state or ["started"] for name in names.split(",")]
+        return fly.wait(app, machine_id, states, version=version or instance_id, timeout_s=timeout)
+
+    @router.post("/stop")
+    def stop(app: str, machine_id: str, body: Annotated[Any, Body()] = None) -> Any:
+        fly.ask(lambda world: world.stop(app, machine_id, _json(body), now=utc_now()))
+        return {"ok": True}
+
+    @router.post("/signal")
+    def send_signal(app: str, machine_id: str, body: Annotated[Any, Body()] = None) -> Any:
+        fly.ask(lambda world: world.signal(app, machine_id, _json(body), now=utc_now()))
+        return {"ok": True}
+
+    @router.get("/events")
+    def events(app: str, machine_id: str, limit: int = 20) -> Any:
+        return fly.ask(lambda world: world.events(app, machine_id, limit=limit))
+
+    return router
+
+
+def _json(body: Any) -> Any:
+    """Return the body as JSON though its content type did not say so: Fly does not look at it."""
+    if not isinstance(body, bytes):
+        return body
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise FlyError(400, f"invalid JSON: {error}") from None
+
+
+def _request_id() -> str:
+    return f"01{secrets.token_hex(12).upper()}-local"
+
+
+def _answer(status: int, body: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(body, status_code=status, headers={"fly-request-id": _request_id()})
+
+
+def _fly_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FlyError)
+    return _answer(error.status, error.body)
+
+
+def _bad_request(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _fly_error(_, invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+
+
+def _no_route(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _answer(error.status_code, {"error": error.detail})
+
+
+# --- the whole thing ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFlyHandle:
+    """How to reach a running local Fly: what `FLY_API_URL`, `FLY_API_TOKEN` and `RUNNER_APPS` take."""
+
+    url: str  # ends in /v1
+    token: str
+    app: str
+
+
+@contextmanager
+def local_fly(
+    data_dir: Path, *, app: str = "local-runners", token: str | None = None, port: int = 0
+) -> Iterator[LocalFlyHandle]:
+    """Serve a local Fly on the loopback until the block ends; then no machine is left. Makes up a token.
+
+    `data_dir` must belong to this local Fly alone. Raises OSError when the port is taken.
+    """
+    token = token or secrets.token_urlsafe(24)
+    with closing(LocalFly(data_dir, app=app)) as fly, serving(create_app(fly, token=token), port=port) as url:
+        try:
+            yield LocalFlyHandle(url=f"{url}/v1", token=token, app=app)
+        finally:
+            fly.close()  # before the server ends, which waits for every open long poll
