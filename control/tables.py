@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 SQLModel.metadata.naming_convention = MetaData(
@@ -34,7 +34,7 @@ class Upload(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     content_type: str
-    size_bytes: int
+    size_bytes: int = Field(sa_type=BigInteger)
     key: str
     multipart_id: str
     part_size_bytes: int
@@ -51,7 +51,7 @@ class Source(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     key: str
-    size_bytes: int
+    size_bytes: int = Field(sa_type=BigInteger)
     etag: str  # stands for the content: equal bytes, uploaded alike, have equal ETags
     duration_s: float
     width: int
@@ -66,7 +66,7 @@ class Batch(SQLModel, table=True):
     __table_args__ = (Index(None, "created_at", "id"),)
 
     id: str = Field(primary_key=True)
-    seed: int
+    seed: int = Field(sa_type=BigInteger)
     variations: int
     status: str
     partial: bool = False
@@ -143,9 +143,9 @@ class Output(SQLModel, table=True):
     attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it, or is on it
     key: str | None = None
     etag: str | None = None
-    size_bytes: int | None = None
+    size_bytes: int | None = Field(default=None, sa_type=BigInteger)
     sha256: str | None = None
-    crc32: int | None = None
+    crc32: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
     ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
     error_code: str | None = None

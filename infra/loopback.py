@@ -15,13 +15,24 @@ from typing import Any
 import uvicorn
 
 
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken."""
+    return socket.create_server((host, port))
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the base URL of what is served on `listener`."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
 @contextmanager
-def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -> Iterator[str]:
     """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
 
-    Raises OSError when the port is taken, RuntimeError when the app does not start.
+    Takes over `listener`. Raises OSError when the port is taken, RuntimeError when the app does not start.
     """
-    listener = socket.create_server((host, port))
+    listener = listener or listen(port=port)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
@@ -31,7 +42,7 @@ def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str
             if not thread.is_alive():
                 raise RuntimeError("the server did not start; its log says why")
             time.sleep(0.01)
-        yield f"http://{host}:{listener.getsockname()[1]}"
+        yield url_of(listener)
     finally:
         server.should_exit = True
         thread.join()

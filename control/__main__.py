@@ -1,0 +1,5 @@
+"""`python -m control` is the `refresher` command."""
+
+from control.cli import main
+
+main()

@@ -1,0 +1,177 @@
+"""The `refresher` command. Thin: each command reads its options and calls one thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="refresher",
+    help="Many fresh variations of each video, rendered on one-shot machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
+Port = Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")]
+
+
+@app.callback()
+def _refresher() -> None:
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the clean-up
+    raise KeyboardInterrupt
+
+
+@app.command()
+def demo(
+    videos: Annotated[list[Path] | None, typer.Argument(help="MP4 or MOV files.")] = None,
+    variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
+    out: Annotated[Path, typer.Option("-o", help="Where the results go.")] = Path("demo-out"),
+) -> None:
+    """Run the main job for real on this machine, and leave nothing running."""
+    from rich.console import Console
+
+    from control import demo as steps
+    from control.client import Client
+    from control.local import local_stack, log_to
+
+    console = Console()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refresher-")))
+        if not videos:
+            videos = [folder / "clip.mp4"]
+            steps.make_clip(videos[0])
+        _require_files(videos)
+        log_to(folder / "control.log")
+        with console.status("Starting the S3 server, the local Fly and control"):
+            running = stack.enter_context(local_stack(folder))
+        client = stack.enter_context(Client.signed_in(running.url, password=running.password))
+        sources = steps.upload(client, videos, console)
+        batch = client.submit(sources, variations=variations, seed=None)
+        batch = steps.watch(client, batch["batch_id"], console)
+        if batch["progress"]["ready"]:
+            steps.download(client, batch["batch_id"], out, console)
+        console.print(steps.results_table(batch, out))
+        console.print(steps.cost_line(batch))
+    if batch["status"] != "completed" or batch["partial"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    local: Annotated[bool, typer.Option("--local", help="With an S3 server and a Fly of its own.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
+    port: Annotated[int | None, typer.Option(help="The port; default PORT, or 8080.")] = None,
+    data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
+    as_json: Json = False,
+) -> None:
+    """Run control until it is told to stop."""
+    from control.local import local_stack, log_to
+
+    log_to(None)
+    if not local:
+        _serve_configured(host or "0.0.0.0", port, as_json=as_json)  # noqa: S104 - a deployment's address
+        return
+    port = int(os.environ.get("PORT", "8080")) if port is None else port
+    with local_stack(data, host=host or "127.0.0.1", port=port) as running:
+        _ready(as_json, url=running.url, password=running.password)
+        _wait()
+
+
+def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
+    from control.app import create_app
+    from control.settings import load_settings
+    from infra.loopback import listen, serving, url_of
+
+    settings = load_settings()
+    listener = listen(host, settings.port if port is None else port)
+    with serving(create_app(settings), listener=listener):
+        facts = {"url": url_of(listener)}
+        if as_json:  # asked for by a program; a person, and a log, do not get the password
+            facts["password"] = settings.auth_password.get_secret_value()
+        _ready(as_json, **facts)
+        _wait()
+
+
+@app.command("fly-local")
+def fly_local(
+    port: Port = 0,
+    data: Annotated[Path | None, typer.Option(help="Where machines' logs go; default: away.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the local Fly alone: a machine is a child process."""
+    from infra.flylocal import local_fly
+
+    with ExitStack() as stack:
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fly-local-")))
+        fly = stack.enter_context(local_fly(folder, port=port))
+        _ready(as_json, url=fly.url, token=fly.token, app=fly.app)
+        _wait()
+
+
+@app.command("s3-local")
+def s3_local(
+    data: Annotated[Path, typer.Option(help="Where objects and keys are kept.")],
+    port: Port = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the S3 server alone."""
+    from infra.s3local import local_s3
+
+    with local_s3(data, port=port) as s3:
+        _ready(
+            as_json,
+            endpoint=s3.endpoint,
+            region=s3.region,
+            access_key_id=s3.access_key_id,
+            secret_access_key=s3.secret_access_key,
+            bucket=s3.bucket,
+        )
+        _wait()
+
+
+def _ready(as_json: bool, **facts: str) -> None:
+    lines = [json.dumps(facts)] if as_json else [f"{name}: {value}" for name, value in facts.items()]
+    print("\n".join(lines), flush=True)
+
+
+def _wait() -> None:
+    threading.Event().wait()
+
+
+def _require_files(videos: list[Path]) -> None:
+    for video in videos:
+        if not video.is_file():
+            raise typer.BadParameter(f"There is no file {str(video)!r}.")
+
+
+def main() -> None:
+    """Run the command; an error that a person can mend is one line, and Ctrl-C is no error's trace."""
+    from control.client import ApiError
+    from control.settings import SettingsError
+
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ApiError, SettingsError, OSError) as error:
+        _fail(error)
+
+
+def _fail(error: Any) -> NoReturn:
+    print(f"refresher: {error}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,128 @@
+"""A client of control's public API, for the CLI and the demo. Must never know more than the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+PARALLEL_PARTS = 4
+CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
+CHUNK_BYTES = 256 * 1024
+
+OnBytes = Callable[[int], object]  # called with the number of bytes that have moved since the last call
+
+
+class ApiError(Exception):
+    """Control refused; the message is its own, made for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Client:
+    """A signed-in client. Raises ApiError for a refusal, httpx.HTTPError when control does not answer."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._bucket = httpx.Client(timeout=60)
+
+    @classmethod
+    @contextmanager
+    def signed_in(cls, url: str, *, password: str = "", token: str = "") -> Iterator[Client]:
+        """Yield a client of the control at `url`, signed in with its password unless a token is given."""
+        with httpx.Client(base_url=url, timeout=60) as http:
+            client = cls(http)
+            if not token:
+                token = client._call("POST", "/api/auth", json={"password": password})["token"]
+            http.headers["Authorization"] = f"Bearer {token}"
+            with client._bucket:
+                yield client
+
+    def upload(self, path: Path, on_bytes: OnBytes = lambda _: None) -> dict[str, Any]:
+        """Upload a video in parallel parts straight to the bucket, and return the source it has become."""
+        started = self._call(
+            "POST",
+            "/api/uploads",
+            json={
+                "name": path.name,
+                "size_bytes": path.stat().st_size,
+                "content_type": CONTENT_TYPES.get(path.suffix.lower(), "video/mp4"),
+            },
+        )
+        size = started["part_size_bytes"]
+
+        def put(part: dict[str, Any]) -> dict[str, Any]:
+            content = _read(path, (part["number"] - 1) * size, size)
+            etag = _put(self._bucket, part["url"], content)
+            on_bytes(len(content))
+            return {"number": part["number"], "etag": etag}
+
+        with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+            done = list(pool.map(put, started["parts"]))
+        address = f"/api/uploads/{started['upload_id']}/complete"
+        return self._call("POST", address, json={"parts": done})
+
+    def submit(self, source_ids: Sequence[str], *, variations: int, seed: int | None) -> dict[str, Any]:
+        """Submit a batch and return it."""
+        sources = [{"source_id": source_id} for source_id in source_ids]
+        body = {"sources": sources, "variations": variations, "seed": seed}
+        return self._call("POST", "/api/batches", json=body)
+
+    def show(self, id_: str) -> dict[str, Any]:
+        """Return the job or batch of this id."""
+        return self._call("GET", _address(id_))
+
+    def download(self, id_: str, to: BinaryIO, on_bytes: OnBytes = lambda _: None) -> None:
+        """Write the ZIP of a job or batch. Raises httpx.HTTPError when it is cut off."""
+        with self._http.stream("GET", f"{_address(id_)}/download") as answer:
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            for chunk in answer.iter_bytes(CHUNK_BYTES):
+                to.write(chunk)
+                on_bytes(len(chunk))
+
+    def _call(self, method: str, path: str, json: Any = None) -> dict[str, Any]:
+        answer = self._http.request(method, path, json=json)
+        _check(answer)
+        body: dict[str, Any] = answer.json()
+        return body
+
+
+def _address(id_: str) -> str:
+    return f"/api/jobs/{id_}" if id_.startswith("job_") else f"/api/batches/{id_}"
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.is_error:
+        try:
+            error = answer.json()["error"]
+            raise ApiError(answer.status_code, error["code"], error["message"])
+        except (ValueError, KeyError, TypeError):
+            text = f"{answer.request.url.path} answered {answer.status_code}"
+            raise ApiError(answer.status_code, "unknown", text) from None
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+@retry(
+    retry=retry_if_exception_type(httpx.HTTPError),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(max=10),
+    reraise=True,
+)
+def _put(http: httpx.Client, url: str, content: bytes) -> str:
+    answer = http.put(url, content=content)
+    answer.raise_for_status()
+    return answer.headers["etag"]

@@ -1,0 +1,87 @@
+"""The embedded stack: a private S3 server, the local Fly and control, on free loopback ports of this machine.
+
+Everything is reached over the same HTTP as in production. Must never be used for a deployment.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from control.app import create_app
+from control.settings import Settings, load_settings
+from infra.flylocal import LocalFlyHandle, local_fly
+from infra.loopback import listen, serving, url_of
+from infra.s3local import LocalS3, local_s3
+
+LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStack:
+    """How to reach a running embedded stack."""
+
+    url: str
+    password: str
+
+
+@contextmanager
+def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
+    """Yield a running stack that keeps its state in `data_dir`; when the block ends nothing of it runs."""
+    with ExitStack() as stack:
+        s3 = stack.enter_context(local_s3(data_dir / "s3"))
+        fly = stack.enter_context(local_fly(data_dir / "fly"))
+        listener = stack.enter_context(listen(host, port))
+        password = _kept(data_dir / "password", 18)
+        settings = _settings(data_dir, url_of(listener), password, s3, fly)
+        url = stack.enter_context(serving(create_app(settings), listener=listener))
+        yield LocalStack(url=url, password=password)
+
+
+def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:
+    """Return settings of which none comes from this process's environment but the limits."""
+    local: dict[str, Any] = {
+        "auth_password": SecretStr(password),
+        "token_secret": SecretStr(_kept(data_dir / "token-secret", 32)),
+        "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
+        "public_url": url,
+        "callback_url": "",
+        "aws_endpoint_url_s3": s3.endpoint,
+        "aws_region": s3.region,
+        "aws_access_key_id": s3.access_key_id,
+        "aws_secret_access_key": SecretStr(s3.secret_access_key),
+        "bucket_name": s3.bucket,
+        "s3_public_endpoint_url": None,
+        "fly_api_url": fly.url,
+        "fly_api_token": SecretStr(fly.token),
+        "runner_apps": (fly.app,),
+        "runner_image": LOCAL_IMAGE,
+        "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
+    }
+    return load_settings(**local)
+
+
+def _kept(path: Path, entropy_bytes: int) -> str:
+    """Return the secret in the file, made up on first use, so that a restart keeps it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    if not path.read_text():
+        path.write_text(secrets.token_urlsafe(entropy_bytes))
+    return path.read_text()
+
+
+def log_to(path: Path | None) -> None:
+    """Send log lines to a file, or to stderr."""
+    handler = logging.FileHandler(path) if path else logging.StreamHandler()
+    logger = logging.getLogger("control")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False
