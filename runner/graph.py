@@ -84,10 +84,8 @@ def video_filters(effects: Effects, probe: Probe) -> str:
 
 
 def _eq(effects: Effects) -> str:
-    levels = (
-        f"{name}={_number(getattr(effects, name))}" for name in ("brightness", "contrast", "saturation")
-    )
-    return f"eq={':'.join(levels)}"
+    brightness, contrast = _number(effects.brightness), _number(effects.contrast)
+    return f"eq=brightness={brightness}:contrast={contrast}:saturation={_number(effects.saturation)}"
 
 
 def _perspective(effects: Effects, *, width: int, height: int) -> str:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from runner.stop import Stopped
 
 FIRST_PAUSE_S = 0.2
-PAUSE_S_MAX = 10.0
+PAUSE_S_MAX = 5.0
 
 Answer = TypeVar("Answer")
 
