@@ -144,8 +144,8 @@ class FakeControl:
 def fake_control() -> Iterator[FakeControl]:
     """Yield a control that is served until the block ends."""
     control = FakeControl()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(control))
-    server.daemon_threads = False
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.control = control
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     control.url = f"http://127.0.0.1:{server.server_port}"
@@ -157,84 +157,91 @@ def fake_control() -> Iterator[FakeControl]:
         server.server_close()
 
 
-def _handler(control: FakeControl) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """HTTP/1.0: every request has a connection of its own, so none stays open behind a test."""
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    control: FakeControl
 
-        timeout = 10
 
-        def do_POST(self) -> None:
-            body = self._body()
-            *_, attempt_id, call = self.path.split("/")
-            if self.headers["Authorization"] != f"Bearer {TOKEN}":
-                return self._send(401, b"{}")
-            if attempt_id != ATTEMPT_ID:
-                return self._send(404, b"{}")
-            status, answer = control.answer(call, body)
-            return self._send(status, json.dumps(answer).encode())
+class _Handler(BaseHTTPRequestHandler):
+    """HTTP/1.0: every request has a connection of its own, so none stays open behind a test."""
 
-        def do_GET(self) -> None:
-            key = self._key()
-            if key is None or self._fails("GET"):
-                return None
-            name = key.removeprefix("source/")
-            if name not in control.sources:
-                return self._send(404, b"")
-            data, start = control.sources[name], 0
-            if wanted := self.headers["Range"]:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            cut = self._take("cut_gets")
-            self.send_response(206 if wanted else 200)
-            self.send_header("Content-Length", str(len(data) - start))
-            self.end_headers()
-            self.wfile.write(data[start : start + (len(data) - start) // 2] if cut else data[start:])
+    timeout = 10
+    server: _Server
+
+    @property
+    def control(self) -> FakeControl:
+        return self.server.control
+
+    def do_POST(self) -> None:
+        body = self._body()
+        *_, attempt_id, call = self.path.split("/")
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            return self._send(401, b"{}")
+        if attempt_id != ATTEMPT_ID:
+            return self._send(404, b"{}")
+        status, answer = self.control.answer(call, body)
+        return self._send(status, json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        key = self._key()
+        if key is None or self._fails("GET"):
             return None
+        name = key.removeprefix("source/")
+        if name not in self.control.sources:
+            return self._send(404, b"")
+        data, start = self.control.sources[name], 0
+        if wanted := self.headers["Range"]:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        cut = self._take("cut_gets")
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : start + (len(data) - start) // 2] if cut else data[start:])
+        return None
 
-        def do_PUT(self) -> None:
-            body, key = self._body(), self._key()
-            if key is None or self._fails("PUT"):
-                return None
-            with control.lock:
-                control.calls.append("PUT")
-                if any(self.headers[name] != value for name, value in PUT_HEADERS.items()):
-                    return self._send(403, b"SignatureDoesNotMatch")
-                if key in control.objects:
-                    return self._send(412, b"")
-                control.objects[key] = body
-            if self._take("lost_answers"):
-                self.close_connection = True
-                return None
-            return self._send(200, b"")
+    def do_PUT(self) -> None:
+        body, key = self._body(), self._key()
+        if key is None or self._fails("PUT"):
+            return None
+        with self.control.lock:
+            self.control.calls.append("PUT")
+            if any(self.headers[name] != value for name, value in PUT_HEADERS.items()):
+                return self._send(403, b"SignatureDoesNotMatch")
+            if key in self.control.objects:
+                return self._send(412, b"")
+            self.control.objects[key] = body
+        if self._take("lost_answers"):
+            self.close_connection = True
+            return None
+        return self._send(200, b"")
 
-        def _body(self) -> bytes:
-            return self.rfile.read(int(self.headers["Content-Length"]))
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
 
-        def _key(self) -> str | None:
-            path, _, query = self.path.partition("?")
-            if query == f"X-Signature={SIGNATURE}":
-                return path.removeprefix("/bucket/")
-            return self._send(403, b"")
+    def _key(self) -> str | None:
+        path, _, query = self.path.partition("?")
+        if query == f"X-Signature={SIGNATURE}":
+            return path.removeprefix("/bucket/")
+        return self._send(403, b"")
 
-        def _fails(self, method: str) -> bool:
-            with control.lock:
-                status = control.failing[method].pop(0) if control.failing.get(method) else None
-            if status:
-                self._send(status, b"")
-            return status is not None
+    def _fails(self, method: str) -> bool:
+        with self.control.lock:
+            status = self.control.failing[method].pop(0) if self.control.failing.get(method) else None
+        if status:
+            self._send(status, b"")
+        return status is not None
 
-        def _take(self, switch: str) -> bool:
-            with control.lock:
-                left = getattr(control, switch)
-                setattr(control, switch, max(0, left - 1))
-            return bool(left)
+    def _take(self, switch: str) -> bool:
+        with self.control.lock:
+            left = getattr(self.control, switch)
+            setattr(self.control, switch, max(0, left - 1))
+        return bool(left)
 
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Stay quiet: what matters is in `calls`."""
-
-    return Handler
+    def log_message(self, *_: object) -> None:
+        """Stay quiet: what matters is in `calls`."""

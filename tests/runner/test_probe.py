@@ -115,7 +115,7 @@ def test_another_codec_is_invalid(ffmpeg: str, clip: Path, tmp_path: Path) -> No
     old = tmp_path / "old.mp4"
     command = [ffmpeg, "-v", "error", "-i", str(clip), "-c:v", "mpeg4", str(old)]
     subprocess.run(command, check=True, timeout=60)
-    with pytest.raises(OutputFailure, match="no H.264"):
+    with pytest.raises(OutputFailure, match=r"no H\.264"):
         check_output(ffmpeg, old, WANTED, stop=Stop())
 
 
