@@ -25,6 +25,7 @@ from runner.contract import (
 from runner.retry import Again, is_passing, retrying
 
 CALL_TIMEOUT_S = 10.0
+BEAT_TIMEOUT_S = 4.0  # short, since the end of the work waits for a beat under way
 
 Call = Literal["claim", "heartbeat", "finish"]
 Shape = TypeVar("Shape", bound=Message)
@@ -44,7 +45,7 @@ class ControlClient:
     def __init__(self, *, base_url: str, attempt_id: str, token: str) -> None:
         self._base_url, self._attempt_id = base_url.rstrip("/"), attempt_id
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=CALL_TIMEOUT_S))
+        self._http = urllib3.PoolManager(retries=False)
 
     def claim(self, claim: Claim, *, stop: Event) -> JobSpec:
         """Return the job, asking until CLAIM_TIMEOUT_S is over.
@@ -56,7 +57,7 @@ class ControlClient:
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         """Return the answer to one try: the next beat is the retry. Raises Again, Superseded, Refusal."""
-        return self._post("heartbeat", beat, HeartbeatAnswer)
+        return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 
     def finish(self, finish: Finish, *, until: float) -> None:
         """Report the end, asking until the instant `until` of `time.monotonic()`; no stop interrupts it.
@@ -65,7 +66,9 @@ class ControlClient:
         """
         retrying(lambda: self._post("finish", finish, Message), stop=Event(), until=until)
 
-    def _post(self, call: Call, body: Message, shape: type[Shape]) -> Shape:
+    def _post(
+        self, call: Call, body: Message, shape: type[Shape], *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Shape:
         path = attempt_path(self._attempt_id, call)
         try:
             answer = self._http.request(
@@ -74,6 +77,7 @@ class ControlClient:
                 body=body.model_dump_json(),
                 headers=self._headers,
                 redirect=False,
+                timeout=urllib3.Timeout(total=timeout_s),
             )
         except urllib3.exceptions.HTTPError as error:
             raise Again(f"POST {path}: {type(error).__name__}") from None

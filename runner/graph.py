@@ -1,7 +1,9 @@
 """From the effects of one output to the FFmpeg arguments that render it.
 
 Pure: must never touch a file, a process or a clock. The picture equals the plain chain `rotate`, crop +
-`scale`, `hflip` (a test compares them), drawn in one `perspective` since `rotate` alone costs twice as much.
+`scale`, `hflip` (a test compares them); rotation and zoom are one `perspective`, since `rotate` alone costs
+twice as much. `hflip` stays: in `perspective` a mirror moves the colour by half a chroma pixel, and it is
+nearly free (0.2 ms of some 25 per frame).
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ def video_filters(effects: Effects, probe: Probe) -> str:
         *scale,
         "format=pix_fmts=yuv420p:color_ranges=tv",
         _perspective(effects, width=width, height=height),
+        *(["hflip"] if effects.mirror else []),
         _eq(effects),
         *noise,
     ]
@@ -96,12 +99,10 @@ def _perspective(effects: Effects, *, width: int, height: int) -> str:
 
 
 def _origin(effects: Effects, x: float, y: float, *, width: int, height: int) -> tuple[float, float]:
-    """Return where in the source the output's point lies: undo mirror, then zoom, then rotation.
+    """Return where in the source the output's point lies, before the mirror: undo zoom, then rotation.
 
     `perspective` repeats the pixels of the edge for points outside, so no corner turns black.
     """
-    if effects.mirror:
-        x = width - 1 - x
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     dx = middle_x + (x - middle_x) / effects.zoom - width / 2
     dy = middle_y + (y - middle_y) / effects.zoom - height / 2

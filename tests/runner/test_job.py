@@ -265,6 +265,15 @@ def test_a_bucket_that_refuses_ends_the_attempt_and_calls_no_output_failed(
     assert control.finish.outputs == []
 
 
+def test_what_nobody_foresaw_is_reported_with_a_trace(control: FakeControl, tmp_path: Path) -> None:
+    control.outputs[0] = ("o1", "s1", PLAIN.model_copy(update={"speed": 0}))
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.RUNNER_CRASHED)
+    assert "ZeroDivisionError" in control.finish.detail
+    assert SIGNATURE not in control.finish.detail
+
+
 def test_a_superseded_runner_stops_working(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:
     control.sources = {"s1": long_clip}
     control.failing = {"heartbeat": [409], "finish": [409]}
