@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
@@ -25,8 +24,9 @@ def need(program: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def ffmpeg() -> Path:
-    return Path(imageio_ffmpeg.get_ffmpeg_exe())
+def ffmpeg() -> str:
+    """Return the path of the pinned FFmpeg."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,161 @@
+"""The runner's program: one attempt, from the claim to the finish, then the process ends.
+
+Must never end without telling control, as long as there is a claim and control listens.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from runner import contract
+from runner.contract import Claim, Exit, Finish, JobSpec, Reason, Usage
+from runner.control_client import ControlClient, Refusal, Superseded
+from runner.deadline import ask_to_stop_after, end_after
+from runner.ffmpeg import find_ffmpeg
+from runner.heartbeat import HeartbeatThread
+from runner.job import Job
+from runner.log import record
+from runner.progress import Progress
+from runner.retry import Again
+from runner.stop import Stop, Stopped, stop_on_signals
+
+DETAIL_CHARS_MAX = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The machine's environment, checked."""
+
+    control_url: str
+    attempt_id: str
+    token: str
+    machine_id: str
+    run_timeout_s: float
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Settings:
+        """Return the settings. Raises ValueError that names what is missing or wrong."""
+        names = [contract.ENV_CONTROL_URL, contract.ENV_ATTEMPT_ID, contract.ENV_ATTEMPT_TOKEN]
+        names += [contract.ENV_MACHINE_ID, contract.ENV_RUN_TIMEOUT_S]
+        missing = [name for name in names if not env.get(name)]
+        if missing:
+            raise ValueError(f"missing in the environment: {', '.join(missing)}")
+        try:
+            run_timeout_s = float(env[contract.ENV_RUN_TIMEOUT_S])
+        except ValueError:
+            raise ValueError(f"{contract.ENV_RUN_TIMEOUT_S} is not a number of seconds") from None
+        return cls(
+            control_url=env[contract.ENV_CONTROL_URL],
+            attempt_id=env[contract.ENV_ATTEMPT_ID],
+            token=env[contract.ENV_ATTEMPT_TOKEN],
+            machine_id=env[contract.ENV_MACHINE_ID],
+            run_timeout_s=run_timeout_s,
+        )
+
+
+def main() -> Exit:
+    """Run one attempt and return the exit code."""
+    try:
+        settings = Settings.read(os.environ)
+    except ValueError as error:
+        record("misconfigured", detail=str(error))
+        return Exit.MISCONFIGURED
+    stop = Stop()
+    stop_on_signals(stop)
+    end_after(settings.run_timeout_s)
+    client = ControlClient(
+        base_url=settings.control_url, attempt_id=settings.attempt_id, token=settings.token
+    )
+    try:
+        spec = client.claim(Claim(machine_id=settings.machine_id), stop=stop)
+    except Superseded:
+        record("superseded")
+        return Exit.OK
+    except (Again, Refusal, Stopped) as error:
+        record("no_claim", detail=str(error))
+        return Exit.NO_CLAIM
+    record("claimed", attempt_id=spec.attempt_id, outputs=len(spec.outputs))
+    left_s = min(spec.run_timeout_s, settings.run_timeout_s - _wall_s())
+    return attempt(client, spec, stop, left_s=left_s)
+
+
+def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) -> Exit:
+    """Do the work of a claimed attempt, report its end within `left_s` and return the exit code."""
+    until = time.monotonic() + left_s
+    progress = Progress()
+    deadline = ask_to_stop_after(stop, left_s)
+    beats = HeartbeatThread(client, progress, stop, next_beat_s=spec.next_beat_s)
+    beats.start()
+    try:
+        with TemporaryDirectory(prefix="runner-") as folder:
+            Job(spec, find_ffmpeg(), Path(folder), progress, stop).work()
+    except Exception:  # noqa: BLE001 - whatever it is, control has to hear of it
+        stop.because(Reason.RUNNER_CRASHED)
+        stop.detail = _trimmed(traceback.format_exc())
+        record("crashed", detail=stop.detail)
+    deadline.cancel()
+    beats.end()
+    return report(client, ending(spec, progress, stop, seq=beats.seq + 1), until=until)
+
+
+def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int) -> Finish:
+    """Return the last message. With every output ended the attempt is well, whatever was asked meanwhile."""
+    reports = progress.ended()
+    reason = None if len(reports) == len(spec.outputs) else stop.reason
+    return Finish(
+        seq=seq,
+        outcome=_outcome(reason),
+        reason=reason,
+        detail=stop.detail if reason else "",
+        outputs=reports,
+        usage=Usage(wall_s=_wall_s(), cpu_s=_cpu_s(), timings=progress.timings()),
+    )
+
+
+def report(client: ControlClient, finish: Finish, *, until: float) -> Exit:
+    """Send the last message until control has it and return the exit code."""
+    record("finished", outcome=finish.outcome, reason=finish.reason, usage=finish.usage.model_dump())
+    try:
+        client.finish(finish, until=until)
+    except Superseded:
+        record("superseded")
+    except (Again, Refusal) as error:
+        record("unreported", detail=str(error))
+        return Exit.UNREPORTED
+    return Exit.OK
+
+
+def _outcome(reason: Reason | None) -> Literal["ok", "error", "cancelled"]:
+    if reason is None:
+        return "ok"
+    return "cancelled" if reason is Reason.CANCELLED else "error"
+
+
+def _trimmed(trace: str) -> str:
+    """Return the end of a trace without signed URLs, which the words of an exception may hold."""
+    return re.sub(r"(https?://|/)[^\s'\"]*\?\S*", "URL", trace)[-DETAIL_CHARS_MAX:]
+
+
+def _wall_s() -> float:
+    return time.monotonic() - _STARTED_AT
+
+
+def _cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+_STARTED_AT = time.monotonic()
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The three calls to control: claim, heartbeat, finish.
+
+Must never put a header, the token or a body into an error or a log line.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+from typing import Literal, TypeVar
+
+import urllib3
+from pydantic import ValidationError
+
+from runner.contract import (
+    CLAIM_TIMEOUT_S,
+    Claim,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    JobSpec,
+    Message,
+    attempt_path,
+)
+from runner.retry import Again, is_passing, retrying
+
+CALL_TIMEOUT_S = 10.0
+BEAT_TIMEOUT_S = 4.0  # short, since the end of the work waits for a beat under way
+
+Call = Literal["claim", "heartbeat", "finish"]
+Shape = TypeVar("Shape", bound=Message)
+
+
+class Refusal(Exception):
+    """Control said no for good: this attempt or token means nothing to it."""
+
+
+class Superseded(Refusal):
+    """Another machine owns the attempt, or it has ended. No error of this machine."""
+
+
+class ControlClient:
+    """Speaks for one attempt. Safe to use from several threads."""
+
+    def __init__(self, *, base_url: str, attempt_id: str, token: str) -> None:
+        self._base_url, self._attempt_id = base_url.rstrip("/"), attempt_id
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._http = urllib3.PoolManager(retries=False)
+
+    def claim(self, claim: Claim, *, stop: Event) -> JobSpec:
+        """Return the job, asking until CLAIM_TIMEOUT_S is over.
+
+        Raises Again when control did not answer in time, Superseded, Refusal, or Stopped.
+        """
+        until = time.monotonic() + CLAIM_TIMEOUT_S
+        return retrying(lambda: self._post("claim", claim, JobSpec), stop=stop, until=until)
+
+    def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        """Return the answer to one try: the next beat is the retry. Raises Again, Superseded, Refusal."""
+        return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
+
+    def finish(self, finish: Finish, *, until: float) -> None:
+        """Report the end, asking until the instant `until` of `time.monotonic()`; no stop interrupts it.
+
+        Raises Again when control did not answer in time, Superseded, or Refusal.
+        """
+        retrying(lambda: self._post("finish", finish, Message), stop=Event(), until=until)
+
+    def _post(
+        self, call: Call, body: Message, shape: type[Shape], *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Shape:
+        path = attempt_path(self._attempt_id, call)
+        try:
+            answer = self._http.request(
+                "POST",
+                self._base_url + path,
+                body=body.model_dump_json(),
+                headers=self._headers,
+                redirect=False,
+                timeout=urllib3.Timeout(total=timeout_s),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise Again(f"POST {path}: {type(error).__name__}") from None
+        return _read(answer, shape, where=f"POST {path}: {answer.status}")
+
+
+def _read(answer: urllib3.BaseHTTPResponse, shape: type[Shape], *, where: str) -> Shape:
+    if answer.status == 409:
+        raise Superseded(where)
+    if is_passing(answer.status):
+        raise Again(where)
+    if answer.status != 200:
+        raise Refusal(where)
+    try:
+        return shape.model_validate_json(answer.data)
+    except ValidationError:
+        raise Again(f"{where}, but the body is not the answer that was asked for") from None

@@ -1,0 +1,58 @@
+"""The thread that tells control that this machine lives, and hears from it whether to go on.
+
+Must never hold up the work: while control is away the work goes on and the next beat tells all.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from runner.contract import Heartbeat, Reason
+from runner.control_client import ControlClient, Refusal
+from runner.log import record
+from runner.progress import Progress
+from runner.retry import Again
+from runner.stop import Stop
+
+
+class HeartbeatThread(threading.Thread):
+    """Beats at control's pace, and at once when an output ended."""
+
+    def __init__(self, client: ControlClient, progress: Progress, stop: Stop, *, next_beat_s: float) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self.seq = 0  # of the last beat that was sent
+        self._client, self._progress, self._stop_flag = client, progress, stop
+        self._next_beat_s = next_beat_s
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Beat until `end` is called."""
+        while True:
+            self._progress.news.wait(self._next_beat_s)
+            if self._over.is_set():
+                return
+            self._progress.news.clear()
+            self._beat()
+
+    def end(self) -> None:
+        """End the thread; afterwards `seq` rises no more."""
+        self._over.set()
+        self._progress.news.set()
+        self.join()
+
+    def _beat(self) -> None:
+        self.seq += 1
+        reports = self._progress.unheard()
+        beat = Heartbeat(seq=self.seq, outputs=reports, timings=self._progress.timings())
+        try:
+            answer = self._client.heartbeat(beat)
+        except Again as unanswered:
+            record("heartbeat_unanswered", detail=str(unanswered))
+            return
+        except Refusal as refusal:
+            self._stop_flag.because(Reason.CANCELLED, str(refusal))
+            return
+        self._progress.heard(reports)
+        self._next_beat_s = answer.next_beat_s
+        if not answer.proceed:
+            self._stop_flag.because(Reason.CANCELLED, "control said not to go on")

@@ -1,0 +1,82 @@
+"""What has been done so far: one report per output, seconds per phase. Shared by all threads of the run.
+
+Must never go back: a percentage only rises, and an output that ended stays as it ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from runner.contract import OutputError, OutputFile, OutputReport, Timings
+
+Phase = Literal["fetch_s", "probe_s", "render_s", "upload_s"]
+
+
+class Progress:
+    """The reports of all outputs, and which of them control has not heard of yet."""
+
+    def __init__(self) -> None:
+        self.news = threading.Event()  # set when an output ended: worth telling at once
+        self._lock = threading.Lock()
+        self._reports: dict[str, OutputReport] = {}
+        self._unheard: set[str] = set()
+        self._timings: dict[str, float] = dict.fromkeys(Timings.model_fields, 0.0)
+
+    def running(self, output_id: str, percent: float) -> None:
+        """Note how far an output is, 0..100."""
+        with self._lock:
+            before = self._reports.get(output_id)
+            if before is None or (before.status == "running" and percent > before.percent):
+                self._note(OutputReport(output_id=output_id, status="running", percent=percent))
+
+    def ready(self, output_id: str, file: OutputFile) -> None:
+        """Note that an output is in the bucket."""
+        self._end(OutputReport(output_id=output_id, status="ready", percent=100, file=file))
+
+    def failed(self, output_id: str, error: OutputError) -> None:
+        """Note that an output failed for good."""
+        self._end(OutputReport(output_id=output_id, status="failed", error=error))
+
+    def unheard(self) -> list[OutputReport]:
+        """Return the reports that control has not answered to yet."""
+        with self._lock:
+            return [self._reports[output_id] for output_id in sorted(self._unheard)]
+
+    def heard(self, reports: list[OutputReport]) -> None:
+        """Note that control answered to these; what changed meanwhile stays unheard."""
+        with self._lock:
+            current = {report.output_id for report in reports if self._reports[report.output_id] is report}
+            self._unheard -= current
+
+    def ended(self) -> list[OutputReport]:
+        """Return the reports of all outputs that are ready or failed."""
+        with self._lock:
+            return [report for report in self._reports.values() if report.status != "running"]
+
+    def timings(self) -> Timings:
+        """Return the seconds spent per phase, summed over parallel workers."""
+        with self._lock:
+            return Timings(**self._timings)
+
+    @contextmanager
+    def timed(self, phase: Phase) -> Iterator[None]:
+        """Add the block's duration to the phase, also when it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._timings[phase] += time.monotonic() - started
+
+    def _end(self, report: OutputReport) -> None:
+        with self._lock:
+            self._note(report)
+        self.news.set()
+
+    def _note(self, report: OutputReport) -> None:
+        self._reports[report.output_id] = report
+        self._unheard.add(report.output_id)

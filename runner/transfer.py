@@ -1,0 +1,127 @@
+"""Bytes between this machine and the bucket, by signed URLs alone.
+
+Must never log or raise a URL: whoever reads it could use it. Must never send a header that was not signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import urllib3
+
+from runner.contract import OutputFault, OutputSpec, SourceSpec
+from runner.probe import OutputFailure
+from runner.retry import Again, is_passing, retrying
+from runner.stop import Stopped
+
+TRIES_MAX = 8
+CHUNK_BYTES = 1 << 20
+
+_http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=30), maxsize=8)
+
+
+class StorageUnavailable(Exception):
+    """The bucket does not give or take bytes. No fault of the file: another attempt may succeed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """A file's size and sums, read in one pass."""
+
+    size_bytes: int
+    sha256: str
+    md5: str
+    crc32: int
+
+
+def fetch(source: SourceSpec, path: Path, *, stop: Event) -> None:
+    """Write the source to `path`; a cut transfer goes on where it ended.
+
+    Raises OutputFailure(SOURCE_GONE), StorageUnavailable, or Stopped.
+    """
+    path.touch()
+    _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
+
+
+def upload(output: OutputSpec, path: Path, size_bytes: int, *, stop: Event) -> None:
+    """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
+
+    Raises StorageUnavailable, or Stopped.
+    """
+    _persist(lambda: _upload_once(output, path, size_bytes, stop=stop), what="the output", stop=stop)
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Return the file's size and sums."""
+    sha256, md5, crc32, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, 0
+    for chunk in _chunks(path):
+        sha256.update(chunk)
+        md5.update(chunk)
+        crc32 = zlib.crc32(chunk, crc32)
+        size_bytes += len(chunk)
+    return Fingerprint(size_bytes=size_bytes, sha256=sha256.hexdigest(), md5=md5.hexdigest(), crc32=crc32)
+
+
+def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
+    have_bytes = path.stat().st_size
+    headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
+    answer = _http.request("GET", source.get_url, headers=headers, redirect=False, preload_content=False)
+    try:
+        if answer.status in (404, 410):
+            raise OutputFailure(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
+        _judge(answer.status, accepted=(200, 206))
+        _save(answer, path, append=answer.status == 206, bytes_max=source.size_bytes, stop=stop)
+    finally:
+        answer.close()
+    if path.stat().st_size < source.size_bytes:
+        raise Again("cut")
+
+
+def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_max: int, stop: Event) -> None:
+    with path.open("ab" if append else "wb") as file:
+        for chunk in answer.stream(CHUNK_BYTES, decode_content=False):
+            if stop.is_set():
+                raise Stopped
+            file.write(chunk)
+            if file.tell() > bytes_max:
+                raise StorageUnavailable("the stored source is larger than control says")
+
+
+def _upload_once(output: OutputSpec, path: Path, size_bytes: int, *, stop: Event) -> None:
+    headers = {**output.put_headers, "Content-Length": str(size_bytes)}
+    body = _chunks(path, stop=stop)
+    answer = _http.request("PUT", output.put_url, headers=headers, body=body, redirect=False)
+    _judge(answer.status, accepted=(200, 201, 204, 412))
+
+
+def _judge(status: int, *, accepted: tuple[int, ...]) -> None:
+    if is_passing(status) or status == 409:  # S3: a conflicting operation is under way, try again
+        raise Again(str(status))
+    if status not in accepted:
+        raise StorageUnavailable(f"the bucket answered {status}")
+
+
+def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
+    def once() -> None:
+        try:
+            call()
+        except urllib3.exceptions.HTTPError as error:
+            raise Again(type(error).__name__) from None
+
+    try:
+        retrying(once, stop=stop, tries_max=TRIES_MAX)
+    except Again as last:
+        raise StorageUnavailable(f"{what}: {TRIES_MAX} tries failed, the last one with {last}") from None
+
+
+def _chunks(path: Path, *, stop: Event | None = None) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            if stop and stop.is_set():
+                raise Stopped
+            yield chunk

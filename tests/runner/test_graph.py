@@ -1,0 +1,174 @@
+"""The arguments of one output: pure checks, and what FFmpeg makes of them."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runner import graph
+from runner.contract import Effects
+from runner.graph import Probe, variation_args, video_filters
+from tests.runner.clips import PLAIN, describe, make_clip
+
+SOURCE = Probe(width=320, height=180, duration_s=1, has_audio=True)
+EXTREMES = [
+    {"rotation_rad": 0.01},
+    {"rotation_rad": -0.01, "zoom": 1.05},
+    {"rotation_rad": 0.01, "zoom": 1.05, "mirror": True},
+    {"zoom": 1.03},
+    {"mirror": True},
+    {"rotation_rad": -0.01, "mirror": True},
+]
+
+
+def effects(**changes: object) -> Effects:
+    return PLAIN.model_copy(update=changes)
+
+
+def ffmpeg_says(ffmpeg: str, *args: str) -> str:
+    command = [ffmpeg, "-hide_banner", "-nostdin", *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stderr
+
+
+def similarity_db(ffmpeg: str, ours: str, plain: str) -> float:
+    """Return the PSNR of two chains over the inner 90 % of a smooth picture without symmetry."""
+    inner = "crop=iw*0.9:ih*0.9"
+    picture = "testsrc2=s=640x360:r=30000/1001:d=0.1,gblur=sigma=2,format=yuv420p,split[a][b]"
+    compared = f"{picture};[a]{ours},{inner}[c];[b]{plain},{inner}[d];[c][d]psnr[e]"
+    said = ffmpeg_says(ffmpeg, "-filter_complex", compared, "-map", "[e]", "-f", "null", "-")
+    found = re.search(r"average:(\S+)", said)
+    assert found
+    return float(found[1])
+
+
+def plain_chain(wanted: Effects) -> str:
+    zoom = f"scale=iw*{wanted.zoom}:ih*{wanted.zoom}:flags=bicubic,crop=640:360"
+    return f"rotate={wanted.rotation_rad}:bilinear=1,{zoom}{',hflip' if wanted.mirror else ''}"
+
+
+@pytest.mark.parametrize("changes", EXTREMES)
+def test_the_picture_equals_the_plain_chain(ffmpeg: str, changes: dict[str, object]) -> None:
+    wanted, large = effects(**changes), Probe(width=640, height=360, duration_s=1, has_audio=False)
+    same_db = similarity_db(ffmpeg, video_filters(wanted, large), plain_chain(wanted))
+    untouched_db = similarity_db(ffmpeg, video_filters(wanted, large), "null")
+    assert same_db > 38
+    assert untouched_db < same_db - 5
+
+
+def test_a_mirror_is_exact_in_light_and_colour(ffmpeg: str) -> None:
+    large = Probe(width=640, height=360, duration_s=1, has_audio=False)
+    assert similarity_db(ffmpeg, video_filters(effects(mirror=True), large), "hflip") == math.inf
+
+
+@pytest.mark.parametrize("changes", EXTREMES)
+def test_no_corner_turns_black(ffmpeg: str, changes: dict[str, object], tmp_path: Path) -> None:
+    chain = video_filters(effects(**changes), SOURCE)
+    white = f"color=white:s=320x180:r=30000/1001:d=0.1,format=yuv420p,{chain}"
+    frame = tmp_path / "frame.raw"
+    ffmpeg_says(ffmpeg, "-f", "lavfi", "-i", white, "-frames:v", "1", "-f", "rawvideo", str(frame))
+    pixels = frame.read_bytes()
+    assert min(pixels[: 320 * 180]) >= 234  # white is 235
+    assert all(abs(chroma - 128) <= 1 for chroma in pixels[320 * 180 :])
+
+
+def test_zoom_that_covers_the_rotation_shows_nothing_of_the_edge() -> None:
+    turned = effects(rotation_rad=0.01, zoom=1.05)
+    inner = [graph._origin(turned, x, y, width=1280, height=720) for x in (0, 1280) for y in (0, 720)]
+    assert all(0 <= u <= 1280 and 0 <= v <= 720 for u, v in inner)
+
+
+def test_a_positive_angle_turns_clockwise() -> None:
+    u, v = graph._origin(effects(rotation_rad=math.pi / 2), 100, 50, width=100, height=100)
+    assert (round(u), round(v)) == (50, 0)
+
+
+def test_effects_are_written_as_drawn() -> None:
+    chain = video_filters(effects(brightness=-0.05, contrast=1.0321, saturation=0.95, speed=1.03), SOURCE)
+    assert chain.startswith("setpts=PTS/1.03,fps=30000/1001,")
+    assert "eq=brightness=-0.05:contrast=1.0321:saturation=0.95" in chain
+    assert "noise" not in chain
+    assert video_filters(effects(noise=8), SOURCE).endswith("noise=alls=8:allf=t")
+
+
+def test_tiny_numbers_have_no_exponent() -> None:
+    assert "e-" not in video_filters(effects(rotation_rad=1e-7, brightness=1e-5), SOURCE)
+
+
+def test_odd_dimensions_become_even() -> None:
+    odd = Probe(width=161, height=91, duration_s=1, has_audio=False)
+    assert "scale=160:90" in video_filters(PLAIN, odd)
+    assert "scale" not in video_filters(PLAIN, SOURCE)
+
+
+def test_no_sound_is_asked_of_a_silent_source() -> None:
+    silent = Probe(width=320, height=180, duration_s=1, has_audio=False)
+    args = variation_args(PLAIN, silent, source="in", output="out")
+    assert "-af" not in args
+    assert "0:a:0" not in args
+
+
+@pytest.mark.parametrize(
+    "disguise", ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n", "ffconcat version 1.0\nfile "]
+)
+def test_a_playlist_that_names_a_neighbour_is_refused(ffmpeg: str, disguise: str, tmp_path: Path) -> None:
+    make_clip(ffmpeg, tmp_path / "secret.mp4")
+    playlist = tmp_path / "video.mp4"
+    playlist.write_text(disguise + "secret.mp4\n")
+    args = variation_args(PLAIN, SOURCE, source=str(playlist), output=str(tmp_path / "out.mp4"))
+    done = subprocess.run([ffmpeg, *args], capture_output=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def render(ffmpeg: str, source: Path, output: Path, wanted: Effects, found: Probe) -> bytes:
+    args = variation_args(wanted, found, source=str(source), output=str(output))
+    subprocess.run([ffmpeg, *args], check=True, capture_output=True, timeout=60)
+    return output.read_bytes()
+
+
+def test_nothing_of_the_sources_metadata_nor_of_the_encoder_is_written(ffmpeg: str, tmp_path: Path) -> None:
+    source = make_clip(
+        ffmpeg,
+        tmp_path / "source.mp4",
+        *["-metadata", "title=SecretTitle", "-metadata", "creation_time=2020-01-02T03:04:05Z"],
+        *["-metadata", "location=+52.1+13.1/", "-metadata:s:v:0", "handler_name=SecretHandler"],
+        *["-metadata:s:a:0", "language=fra", "-metadata:s:v:0", "language=fra"],
+        size="320x180",
+    )
+    written = render(ffmpeg, source, tmp_path / "out.mp4", effects(speed=1.02, noise=3), SOURCE)
+    said = describe(ffmpeg, tmp_path / "out.mp4")
+    for word in ("Secret", "creation_time", "location", "(fra)", "handler_name", "encoder", "Chapter"):
+        assert word not in said
+    for tag in (b"Secret", b"x264", b"Lavc", b"Lavf", b"Handler"):
+        assert tag not in written
+    assert written.index(b"moov") < written.index(b"mdat")
+
+
+def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
+    ffmpeg: str, tmp_path: Path
+) -> None:
+    upright = make_clip(ffmpeg, tmp_path / "upright.mp4", "-pix_fmt", "yuvj420p", size="160x90")
+    turned = tmp_path / "turned.mp4"
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-display_rotation",
+        "90",
+        "-i",
+        str(upright),
+        "-c",
+        "copy",
+        str(turned),
+    ]
+    subprocess.run(command, check=True, timeout=60)
+    found = Probe(width=90, height=160, duration_s=1, has_audio=True)
+    render(ffmpeg, turned, tmp_path / "out.mp4", PLAIN, found)
+    said = describe(ffmpeg, tmp_path / "out.mp4")
+    assert "90x160" in said
+    assert "yuv420p(" in said
+    assert "rotation" not in said

@@ -1,0 +1,291 @@
+"""The whole runner as a child process, against a control that enforces the protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runner.contract import Exit, Reason
+from tests.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
+from tests.runner.clips import PLAIN, describe, make_clip
+
+TWO = [
+    PLAIN.model_copy(update={"rotation_rad": 0.01, "zoom": 1.05, "speed": 1.03, "noise": 4, "mirror": True}),
+    PLAIN.model_copy(update={"rotation_rad": -0.004, "brightness": 0.05, "speed": 0.97}),
+]
+
+
+@pytest.fixture(scope="module")
+def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return make_clip(ffmpeg, tmp_path_factory.mktemp("clips") / "clip.mp4").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def silent_clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clips") / "silent.mp4"
+    return make_clip(ffmpeg, path, size="160x90", rate=25, sound=False).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def long_clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Renders for some seconds, so that there is time to interfere."""
+    path = tmp_path_factory.mktemp("clips") / "long.mp4"
+    return make_clip(ffmpeg, path, size="640x360", seconds=12).read_bytes()
+
+
+@pytest.fixture
+def control(clip: bytes) -> Iterator[FakeControl]:
+    with fake_control() as control:
+        control.sources = {"s1": clip}
+        control.outputs = [("o1", "s1", TWO[0]), ("o2", "s1", TWO[1])]
+        yield control
+        assert control.violations == []
+
+
+@contextmanager
+def running(control: FakeControl, tmp_path: Path, **env: str | None) -> Iterator[subprocess.Popen[str]]:
+    """Yield the runner's process, with nothing in its environment but what a machine has."""
+    wanted = {**control.env(), "TMPDIR": str(tmp_path), **env}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner"],
+        env={name: value for name, value in wanted.items() if value is not None},
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str], tmp_path: Path) -> tuple[int, str]:
+    """Return exit code and log of a runner that ended by itself and left nothing behind."""
+    _, log = process.communicate(timeout=60)
+    assert list(tmp_path.iterdir()) == []
+    assert TOKEN not in log
+    assert SIGNATURE not in log
+    for line in log.splitlines():
+        json.loads(line)
+    return process.returncode, log
+
+
+def run(control: FakeControl, tmp_path: Path, **env: str | None) -> tuple[int, str]:
+    with running(control, tmp_path, **env) as process:
+        return ended(process, tmp_path)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def ffmpeg_children(pid: int) -> list[int]:
+    """Return the FFmpeg processes of a runner, as /proc shows them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        if name.startswith("ffmpeg") and int(rest.split()[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_two_sources_become_two_different_variations_each(
+    control: FakeControl, silent_clip: bytes, ffmpeg: str, tmp_path: Path
+) -> None:
+    control.sources["s2"] = silent_clip
+    control.outputs += [("o3", "s2", TWO[0]), ("o4", "s2", TWO[1])]
+    code, _ = run(control, tmp_path)
+    assert code == Exit.OK
+    assert control.statuses() == dict.fromkeys(["o1", "o2", "o3", "o4"], "ready")
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("ok", None)
+    assert control.finish.usage.cpu_s > 0.1
+    assert control.finish.usage.timings.render_s > 0.05
+    assert len(set(control.objects.values())) == 4
+    for report in control.finish.outputs:
+        stored, file = control.objects[f"output/{report.output_id}"], report.file
+        assert file
+        assert file.size_bytes == len(stored)
+        assert file.sha256 == hashlib.sha256(stored).hexdigest()
+        assert file.md5 == hashlib.md5(stored).hexdigest()
+        assert file.crc32 == zlib.crc32(stored)
+        assert "file:SOURCE" in file.ffmpeg_args
+        assert file.ffmpeg_args[-1] == "file:OUTPUT"
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as copy:
+            copy.write(stored)
+            copy.flush()
+            said = describe(ffmpeg, Path(copy.name))
+        assert "Video: h264 (High)" in said
+        assert "yuv420p(" in said
+        assert "29.97 fps" in said
+        assert ("Audio: aac" in said) == (report.output_id in ("o1", "o2"))
+        assert ("160x120" if report.output_id in ("o1", "o2") else "160x90") in said
+    speeds = {report.output_id: report.file.duration_s for report in control.finish.outputs if report.file}
+    assert speeds["o1"] == pytest.approx(1 / 1.03, abs=0.1)
+    assert speeds["o2"] == pytest.approx(1 / 0.97, abs=0.1)
+
+
+def test_a_bad_source_costs_only_its_own_outputs(control: FakeControl, tmp_path: Path) -> None:
+    control.sources = {"bad": b"not a video" * 50, **control.sources}
+    control.outputs += [("bad1", "bad", TWO[0]), ("bad2", "bad", TWO[1])]
+    code, log = run(control, tmp_path)
+    assert code == Exit.OK
+    faults = dict.fromkeys(["bad1", "bad2"], "source_unplayable")
+    assert control.statuses() == {"o1": "ready", "o2": "ready"} | faults
+    assert control.finish
+    assert control.finish.outcome == "ok"
+    assert str(tmp_path) not in control.finish.model_dump_json() + log
+
+
+def test_a_source_that_is_gone_is_said_to_be_gone(control: FakeControl, tmp_path: Path) -> None:
+    control.failing["GET"] = [404]
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.statuses() == dict.fromkeys(["o1", "o2"], "source_gone")
+
+
+def test_killing_ffmpeg_fails_only_that_output(
+    control: FakeControl, long_clip: bytes, tmp_path: Path
+) -> None:
+    control.sources = {"s1": long_clip}
+    with running(control, tmp_path) as process:
+        until(lambda: any(report.percent > 0 for beat in control.beats for report in beat.outputs))
+        os.kill(ffmpeg_children(process.pid)[0], signal.SIGKILL)
+        code, _ = ended(process, tmp_path)
+    assert code == Exit.OK
+    assert sorted(control.statuses().values()) == ["ready", "render_failed"]
+
+
+def test_the_work_goes_on_while_control_is_away(control: FakeControl, tmp_path: Path) -> None:
+    with running(control, tmp_path) as process:
+        until(lambda: control.owner is not None)
+        control.away_until = time.monotonic() + 3
+        until(lambda: len(control.objects) == 2)
+        assert time.monotonic() < control.away_until
+        code, _ = ended(process, tmp_path)
+    assert code == Exit.OK
+    assert control.statuses() == {"o1": "ready", "o2": "ready"}
+
+
+def test_control_says_not_to_go_on(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:
+    control.sources, control.proceed = {"s1": long_clip}, False
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("cancelled", Reason.CANCELLED)
+    assert control.finish.outputs == []
+    assert control.objects == {}
+
+
+def test_sigterm_is_reported_and_ffmpeg_dies_with_it(
+    control: FakeControl, long_clip: bytes, tmp_path: Path
+) -> None:
+    control.sources = {"s1": long_clip}
+    with running(control, tmp_path) as process:
+        until(lambda: len(ffmpeg_children(process.pid)) > 0 and len(control.beats) > 1)
+        children = ffmpeg_children(process.pid)
+        process.terminate()
+        assert ended(process, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert control.finish.outcome == "cancelled"
+    assert not any(Path("/proc", str(child)).exists() for child in children)
+
+
+def test_the_wall_deadline_is_reported_in_time(
+    control: FakeControl, long_clip: bytes, tmp_path: Path
+) -> None:
+    control.sources, control.run_timeout_s = {"s1": long_clip}, 1.0
+    started_at = time.monotonic()
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.RUN_DEADLINE)
+    assert time.monotonic() - started_at < 4
+
+
+def test_the_hard_limit_ends_a_runner_whose_control_never_returns(
+    control: FakeControl, tmp_path: Path
+) -> None:
+    control.away_until = time.monotonic() + 1000
+    with running(control, tmp_path, RUN_TIMEOUT_S="1") as process:
+        process.communicate(timeout=10)
+    assert process.returncode == Exit.UNREPORTED
+
+
+def test_a_second_machine_goes_quietly(control: FakeControl, tmp_path: Path) -> None:
+    control.owner = "another machine"
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish is None
+    assert control.calls == ["claim"]
+
+
+def test_a_token_that_control_refuses_is_given_up(control: FakeControl, tmp_path: Path) -> None:
+    assert run(control, tmp_path, ATTEMPT_TOKEN="wrong")[0] == Exit.NO_CLAIM
+
+
+def test_an_upload_whose_answer_was_lost_is_not_sent_over_the_first(
+    control: FakeControl, tmp_path: Path
+) -> None:
+    control.lost_answers = 1
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.statuses() == {"o1": "ready", "o2": "ready"}
+    assert control.calls.count("PUT") == 3
+
+
+def test_passing_troubles_are_ridden_out(control: FakeControl, tmp_path: Path) -> None:
+    control.cut_gets = 2
+    control.failing = {"claim": [503, 429], "GET": [500], "PUT": [503, 429], "finish": [500, 408]}
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.statuses() == {"o1": "ready", "o2": "ready"}
+
+
+def test_a_bucket_that_refuses_ends_the_attempt_and_calls_no_output_failed(
+    control: FakeControl, tmp_path: Path
+) -> None:
+    control.failing = {"PUT": [403, 403]}
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.STORAGE_UNAVAILABLE)
+    assert control.finish.outputs == []
+
+
+def test_what_nobody_foresaw_is_reported_with_a_trace(control: FakeControl, tmp_path: Path) -> None:
+    control.outputs[0] = ("o1", "s1", PLAIN.model_copy(update={"speed": 0}))
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.RUNNER_CRASHED)
+    assert "ZeroDivisionError" in control.finish.detail
+    assert SIGNATURE not in control.finish.detail
+
+
+def test_a_superseded_runner_stops_working(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:
+    control.sources = {"s1": long_clip}
+    control.failing = {"heartbeat": [409], "finish": [409]}
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert control.objects == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["CONTROL_URL", "ATTEMPT_ID", "ATTEMPT_TOKEN", "RUN_TIMEOUT_S", "FLY_MACHINE_ID"]
+)
+def test_a_missing_variable_is_named(control: FakeControl, tmp_path: Path, name: str) -> None:
+    code, log = run(control, tmp_path, **{name: None})
+    assert code == Exit.MISCONFIGURED
+    assert name in log
+    assert control.calls == []
