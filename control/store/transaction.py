@@ -33,7 +33,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Yield a transaction that commits when the block ends, and rolls back when it raises."""
-        with Session(self._engine) as session, session.begin():
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield Transaction(session, self.clock(), self.settings)
 
     def _owner_id(self) -> str:
