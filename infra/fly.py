@@ -48,7 +48,7 @@ class FlyMachines:
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
             trust_env=False,  # the token goes to Fly, never to a proxy that the environment names
         )
-        self._token = token
+        self._token = authorization(token).partition(" ")[2]
         self._reads = Retrying(
             retry=retry_if_exception_type(Unanswered),
             stop=stop_after_attempt(READS_MAX),

@@ -22,7 +22,7 @@ def _validator(schema_json: str) -> Any:
 
 
 def _operation(request: httpx.Request) -> dict[str, Any]:
-    path = request.url.path.removeprefix("/v1")
+    path = request.url.raw_path.decode().partition("?")[0].removeprefix("/v1")
     for template, operations in SPEC["paths"].items():
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
             return operations[request.method.lower()]
