@@ -353,10 +353,11 @@ def test_the_holder_of_the_name_is_adopted_even_if_it_ended_since(
     assert remote.create(SPEC).is_gone
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(404, {"error": "machine not found"}), (200, shown(id="m9", name="other")), (500, None)],
-)
+NOT_THERE = (404, {"error": "machine not found"})
+NOT_OURS = (200, shown(id="m9", name="other"))
+
+
+@pytest.mark.parametrize(("status", "body"), [NOT_THERE, NOT_OURS, (500, None), (429, None), (401, None)])
 def test_a_holder_that_is_not_ours_or_not_seen_leaves_the_create_open(
     remote: FlyMachines, fake: respx.Router, status: int, body: Any
 ) -> None:

@@ -158,10 +158,21 @@ def test_auto_destroy_removes_the_folder_and_the_machine_stays_readable(fly: Cli
     assert not (fly.data_dir / "machines" / machine_id).exists()
 
 
-def test_a_machine_ends_with_all_its_processes(fly: Client, name: str) -> None:
-    machine_id = fly.create(["/bin/sh", "-c", "sleep 600 & echo $!"], name=name)
+CHILD_IN_ITS_OWN_SESSION = """
+import os, subprocess
+child = subprocess.Popen(["/bin/sleep", "600"], env={}, start_new_session=True)
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "argv", [["/bin/sh", "-c", "sleep 600 & echo $!"], [sys.executable, "-c", CHILD_IN_ITS_OWN_SESSION]]
+)
+def test_a_machine_ends_with_all_its_processes(fly: Client, name: str, argv: list[str]) -> None:
+    machine_id = fly.create(argv, name=name)
     fly.wait(machine_id, "stopped")
-    child = int(fly.log_says(machine_id, "\n"))
+    child = int(fly.log(machine_id))
     deadline = time.monotonic() + 5
     while is_alive(child) and time.monotonic() < deadline:
         time.sleep(0.01)
