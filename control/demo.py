@@ -73,9 +73,10 @@ def _note(batch: dict[str, Any], source: dict[str, Any]) -> str:
     if batch["waiting"]:
         return str(batch["waiting"]["message"])
     ready = sum(output["status"] == "ready" for output in source["outputs"])
-    note = f"{ready}/{len(source['outputs'])} ready, {batch['status']}"
+    note = f"{ready}/{len(source['outputs'])} ready, {source['status']}"
     eta_s = batch["progress"]["eta_s"]
-    return f"{note}, about {eta_s} s left" if eta_s else note
+    is_live = source["status"] in ("queued", "running")
+    return f"{note}, about {eta_s} s left" if eta_s and is_live else note
 
 
 def download(client: Client, batch_id: str, out: Path, console: Console) -> None:
@@ -91,8 +92,10 @@ def download(client: Client, batch_id: str, out: Path, console: Console) -> None
 def results_table(batch: dict[str, Any], out: Path) -> Table:
     """Return a table of the batch's outputs."""
     table = Table(title=f"{batch['status']}, in {out}")
-    for column in ("file", "size", "duration", "effects"):
-        table.add_column(column, justify="right" if column in ("size", "duration") else "left")
+    table.add_column("file", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("duration", justify="right", no_wrap=True)
+    table.add_column("effects", overflow="fold")
     for source in batch["sources"]:
         for output in source["outputs"]:
             table.add_row(Text(output["name"]), *_figures(output))
@@ -118,7 +121,7 @@ def cost_line(batch: dict[str, Any]) -> str:
     seconds = sum(attempt["machine_seconds"] for attempt in batch["attempts"])
     size = batch["attempts"][-1]["size"]
     usd = batch["cost_usd"]
-    return f"Cost on Fly: ${usd:.6f} ({seconds:.1f} s of one {size}). Here it cost nothing."
+    return f"Cost at Fly's prices: ${usd:.6f} ({seconds:.1f} s of one {size}). Here it was free."
 
 
 def _label(name: str) -> str:

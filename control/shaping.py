@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from control import shapes
+from control import domain, shapes
 from control.costs import machine_seconds, machine_usd
 from control.domain import OutputState
-from control.tables import Attempt, Batch, Job, Output
+from control.tables import Attempt, Batch, Job, Output, Source
 
 
 def problem(code: str | None, message: str | None) -> shapes.Problem | None:
@@ -19,36 +19,34 @@ def problem(code: str | None, message: str | None) -> shapes.Problem | None:
 
 @dataclass(frozen=True)
 class Tally:
-    """How far some outputs are: counts, and the sum of their percents."""
+    """How far some outputs are: counts, and their work in pixel-seconds, so that large ones weigh more."""
 
     ready: int = 0
     failed: int = 0
     total: int = 0
-    percents: float = 0.0
+    work: float = 0.0
+    done: float = 0.0  # of the work; an output that failed is done too
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.ready + other.ready,
-            self.failed + other.failed,
-            self.total + other.total,
-            self.percents + other.percents,
-        )
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def percent(self) -> float:
-        """The mean; an output that failed is done too."""
-        return round(self.percents / self.total, 1) if self.total else 0.0
+        """How much of the work is done."""
+        return round(100 * self.done / self.work, 1) if self.work else 0.0
 
 
-def tally(state: str, percents: float, count: int = 1) -> Tally:
-    """Return the tally of `count` outputs in one state."""
+def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
+    """Return the tally of `count` outputs of a source in one state, their percents summed."""
+    each = source.duration_s * source.width * source.height
+    work = each * count
     match state:
         case OutputState.READY:
-            return Tally(ready=count, total=count, percents=100.0 * count)
+            return Tally(ready=count, total=count, work=work, done=work)
         case OutputState.FAILED:
-            return Tally(failed=count, total=count, percents=100.0 * count)
+            return Tally(failed=count, total=count, work=work, done=work)
         case _:
-            return Tally(total=count, percents=percents)
+            return Tally(total=count, work=work, done=each * percents / 100)
 
 
 def progress(subject: Job | Batch, tally: Tally, now: datetime) -> shapes.Progress:
@@ -79,7 +77,19 @@ def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[shapes.J
     ]
 
 
-def output(output: Output) -> shapes.OutputView:
+def source(source: Source, outputs: Sequence[Output]) -> shapes.SourceView:
+    """Return a source with its outputs as clients see it."""
+    done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
+    return shapes.SourceView(
+        source_id=source.id,
+        name=source.name,
+        status=domain.source_status([OutputState(output.state) for output in outputs]),
+        percent=done.percent,
+        outputs=[output_view(output) for output in outputs],
+    )
+
+
+def output_view(output: Output) -> shapes.OutputView:
     """Return an output as clients see it."""
     return shapes.OutputView(
         output_id=output.id,

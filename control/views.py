@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from control import domain, shapes, shaping
 from control.auth import Signer
-from control.domain import JobStatus, OutputState
+from control.domain import JobStatus
 from control.errors import Code, ControlError
 from control.tables import Attempt, Batch, Job, Meta, Output, Source
 from infra.ports import Clock
@@ -187,28 +187,23 @@ def _attempts(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
 
 def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, shaping.Tally]:
     tallies: dict[str, shaping.Tally] = defaultdict(shaping.Tally)
-    mine = col(Output.job_id).in_([job.id for job in jobs])
-    sums = select(Output.job_id, Output.state, func.sum(Output.percent), func.count()).where(mine)
-    for job_id, state, percents, count in session.exec(sums.group_by(Output.job_id, Output.state)):
-        tallies[job_id] += shaping.tally(state, percents, count)
+    sums = (
+        select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count())  # type: ignore[call-overload]  # five columns
+        .join(Source)
+        .where(col(Output.job_id).in_([job.id for job in jobs]))
+        .group_by(col(Output.job_id), col(Source.id), col(Output.state))
+    )
+    for job_id, source, state, percents, count in session.exec(sums):
+        tallies[job_id] += shaping.tally(source, state, percents, count)
     return tallies
 
 
 def _sources(session: Session, outputs: Sequence[Output]) -> list[shapes.SourceView]:
     by_source = _grouped(outputs, "source_id")
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
-    names = {row.id: row.name for row in rows}
     return [
-        shapes.SourceView(
-            source_id=source_id,
-            name=names[source_id],
-            status=domain.source_status([OutputState(output.state) for output in own]),
-            percent=sum(
-                (shaping.tally(output.state, output.percent) for output in own), shaping.Tally()
-            ).percent,
-            outputs=[shaping.output(output) for output in own],
-        )
-        for source_id, own in by_source.items()
+        shaping.source(row, by_source[row.id])
+        for row in sorted(rows, key=lambda row: by_source[row.id][0].position)
     ]
 
 
