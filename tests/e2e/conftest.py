@@ -51,8 +51,8 @@ def vertical(clips: Path, ffmpeg: str) -> Path:
 @pytest.fixture(scope="session")
 def landscape(clips: Path, ffmpeg: str) -> Path:
     """A silent landscape clip with odd dimensions."""
-    odd = ["-pix_fmt", "yuv444p"]
-    return make_clip(ffmpeg, clips / "wide.mp4", *odd, size="161x91", sound=False, seconds=3, rate=25)
+    look = {"size": "161x91", "video": "testsrc", "sound": False}
+    return make_clip(ffmpeg, clips / "wide.mp4", "-pix_fmt", "yuv444p", **look, seconds=3, rate=25)
 
 
 @pytest.fixture(scope="session")
