@@ -6,16 +6,14 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, func, tuple_
 from sqlmodel import Session, col, select
 
-from control import domain, shapes
+from control import domain, shapes, shaping
 from control.auth import Signer
-from control.costs import machine_seconds, machine_usd
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.tables import Attempt, Batch, Job, Meta, Output, Source
@@ -68,7 +66,7 @@ class Views:
             tallies, attempts = _tallies(session, jobs), _attempts(session, jobs)
             return shapes.BatchView(
                 seed=batch.seed,
-                jobs=_in_batch(jobs, tallies),
+                jobs=shaping.in_batch(jobs, tallies),
                 **self._summary(batch, jobs, batch, tallies, attempts),
                 **self._details(session, batch, jobs, attempts),
             )
@@ -106,7 +104,7 @@ class Views:
             items = [
                 shapes.BatchSummary(
                     seed=batch.seed,
-                    jobs=_in_batch(by_batch[batch.id], tallies),
+                    jobs=shaping.in_batch(by_batch[batch.id], tallies),
                     **self._summary(batch, by_batch[batch.id], batch, tallies, attempts),
                 )
                 for batch in page
@@ -120,26 +118,28 @@ class Views:
         batch: Batch,
         jobs: Sequence[Job],
         subject: Job | Batch,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, shaping.Tally],
         attempts: Sequence[Attempt],
     ) -> dict[str, Any]:
         now = self._clock()
         ids = {job.id for job in jobs}
         waiting = next((job for job in jobs if job.waiting_code), None)
         failed = next((job for job in jobs if job.error_code), None)
-        spent = [_spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
+        spent = [shaping.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
         return {
             "batch_id": batch.id,
             "status": subject.status,
             "partial": subject.partial,
-            "progress": _progress(subject, sum((tallies[job.id] for job in jobs), Tally()), now),
-            "waiting": waiting and _problem(waiting.waiting_code, waiting.waiting_message),
+            "progress": shaping.progress(
+                subject, sum((tallies[job.id] for job in jobs), shaping.Tally()), now
+            ),
+            "waiting": waiting and shaping.problem(waiting.waiting_code, waiting.waiting_message),
             "cost_usd": round(sum(spent), 6),
             "created_at": subject.created_at,
             "started_at": subject.started_at,
             "ended_at": subject.ended_at,
             "expires_at": batch.expires_at,
-            "error": failed and _problem(failed.error_code, failed.error_message),
+            "error": failed and shaping.problem(failed.error_code, failed.error_message),
         }
 
     def _details(
@@ -149,7 +149,7 @@ class Views:
         return {
             "ticket": self._signer.ticket(batch.id, now=now),
             "sources": _sources(session, outputs_of(session, jobs)),
-            "attempts": [_attempt(attempt, now) for attempt in attempts],
+            "attempts": [shaping.attempt(attempt, now) for attempt in attempts],
         }
 
 
@@ -185,79 +185,13 @@ def _attempts(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
     return session.exec(select(Attempt).where(mine).order_by(*order)).all()
 
 
-# --- shapes -----------------------------------------------------------------------------------------
-
-
-def _problem(code: str | None, message: str | None) -> shapes.Problem | None:
-    return shapes.Problem(code=code, message=message or "") if code else None
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How far some outputs are: counts, and the sum of their percents."""
-
-    ready: int = 0
-    failed: int = 0
-    total: int = 0
-    percents: float = 0.0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.ready + other.ready,
-            self.failed + other.failed,
-            self.total + other.total,
-            self.percents + other.percents,
-        )
-
-    @property
-    def percent(self) -> float:
-        """The mean; an output that failed is done too."""
-        return round(self.percents / self.total, 1) if self.total else 0.0
-
-
-def _tally(state: str, percents: float, count: int = 1) -> Tally:
-    match state:
-        case OutputState.READY:
-            return Tally(ready=count, total=count, percents=100.0 * count)
-        case OutputState.FAILED:
-            return Tally(failed=count, total=count, percents=100.0 * count)
-        case _:
-            return Tally(total=count, percents=percents)
-
-
-def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, Tally]:
-    tallies: dict[str, Tally] = defaultdict(Tally)
+def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, shaping.Tally]:
+    tallies: dict[str, shaping.Tally] = defaultdict(shaping.Tally)
     mine = col(Output.job_id).in_([job.id for job in jobs])
     sums = select(Output.job_id, Output.state, func.sum(Output.percent), func.count()).where(mine)
     for job_id, state, percents, count in session.exec(sums.group_by(Output.job_id, Output.state)):
-        tallies[job_id] += _tally(state, percents, count)
+        tallies[job_id] += shaping.tally(state, percents, count)
     return tallies
-
-
-def _progress(subject: Job | Batch, tally: Tally, now: datetime) -> shapes.Progress:
-    return shapes.Progress(
-        percent=tally.percent,
-        ready=tally.ready,
-        failed=tally.failed,
-        total=tally.total,
-        eta_s=_eta_s(subject, tally.percent, now),
-    )
-
-
-def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
-    """Return the seconds left if the work goes on as it went since it started; 0 at the end."""
-    if subject.ended_at is not None:
-        return 0
-    if subject.started_at is None or percent < 1:
-        return None
-    elapsed_s = (now - subject.started_at).total_seconds()
-    return round(elapsed_s * (100 - percent) / percent)
-
-
-def _in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[shapes.JobInBatch]:
-    return [
-        shapes.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
-    ]
 
 
 def _sources(session: Session, outputs: Sequence[Output]) -> list[shapes.SourceView]:
@@ -269,52 +203,13 @@ def _sources(session: Session, outputs: Sequence[Output]) -> list[shapes.SourceV
             source_id=source_id,
             name=names[source_id],
             status=domain.source_status([OutputState(output.state) for output in own]),
-            percent=sum((_tally(output.state, output.percent) for output in own), Tally()).percent,
-            outputs=[_output(output) for output in own],
+            percent=sum(
+                (shaping.tally(output.state, output.percent) for output in own), shaping.Tally()
+            ).percent,
+            outputs=[shaping.output(output) for output in own],
         )
         for source_id, own in by_source.items()
     ]
-
-
-def _output(output: Output) -> shapes.OutputView:
-    return shapes.OutputView(
-        output_id=output.id,
-        name=output.name,
-        variation=output.variation,
-        status=output.state,
-        percent=output.percent,
-        size_bytes=output.size_bytes,
-        duration_s=output.duration_s,
-        sha256=output.sha256,
-        effects=output.effects,
-        error=_problem(output.error_code, output.error_message),
-    )
-
-
-def _spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
-    """Return the machine seconds and USD of an attempt, so far or for good."""
-    if attempt.ended_at is not None:
-        return attempt.machine_seconds, attempt.cost_usd
-    seconds = machine_seconds(attempt.boot_from, now)
-    return seconds, machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
-
-
-def _attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
-    seconds, usd = _spent(attempt, now)
-    return shapes.AttemptView(
-        attempt_id=attempt.id,
-        number=attempt.number,
-        state=attempt.state,
-        reason=attempt.reason,
-        machine_id=attempt.machine_id,
-        app=attempt.app,
-        region=attempt.region,
-        size=attempt.size,
-        started_at=attempt.started_at,
-        ended_at=attempt.ended_at,
-        machine_seconds=round(seconds, 3),
-        cost_usd=round(usd, 6),
-    )
 
 
 def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:

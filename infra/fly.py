@@ -48,7 +48,7 @@ class FlyMachines:
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
             trust_env=False,  # the token goes to Fly, never to a proxy that the environment names
         )
-        self._token = token
+        self._token = authorization(token).partition(" ")[2]
         self._reads = Retrying(
             retry=retry_if_exception_type(Unanswered),
             stop=stop_after_attempt(READS_MAX),
@@ -109,7 +109,11 @@ class FlyMachines:
     # --- inside -----------------------------------------------------------------------------------
 
     def _adopt(self, spec: MachineSpec, machine_id: str) -> Machine:
-        machine = self.get(spec.app, machine_id)
+        """Return the machine that holds the name. Never Refused: it exists, so nothing is surely not done."""
+        try:
+            machine = self.get(spec.app, machine_id)
+        except Refused as error:
+            raise Unanswered(f"the name is held by {machine_id}: {error}") from error
         if machine is None or machine.name != spec.name:
             raise Unanswered(f"the name is held by {machine_id}, which is not seen", path=_path(spec.app))
         return machine

@@ -1,8 +1,8 @@
 """The host of the local Fly: the model of Fly with a real clock, where a machine is a child process.
 
 Must never hand anything of its own environment to a machine, nor outlive its machines. It differs from Fly in
-this: an image is not looked at (a machine runs `config.init.exec`, else the runner), a machine's TMPDIR is
-its private folder so that nothing stays behind, and a process that leaves its group is not hunted down.
+this: an image is not looked at (a machine runs `config.init.exec`, else the runner), and a machine's TMPDIR
+is its private folder, so that nothing stays behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from infra.flyshapes import FlyError
 from infra.flyworld import World
 
 T = TypeVar("T")
+TRIES_MAX, TRY_AGAIN_S = 50, 0.02  # to be rid of what is dying
 EXIT_NOT_STARTED = 127  # what a shell says of a command that it cannot start
 
 
@@ -157,6 +158,7 @@ class LocalFly:
     def _watch(self, machine_id: str, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
         _kill_group(process)  # a machine ends with its main process
+        _kill_strays(self._machines_dir / machine_id)
         with self._changed:
             del self._processes[machine_id]
             self._watchers.discard(threading.current_thread())
@@ -177,10 +179,41 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _kill_strays(folder: Path) -> None:
+    """Kill what a machine started outside its process group, as the runner does with FFmpeg.
+
+    Known by a working folder inside the machine's; a shell that looks around there has a terminal and is
+    spared. Where there is no /proc (macOS) nothing is found.
+    """
+    for _ in range(TRIES_MAX):
+        strays = [pid for pid in _processes_without_terminal() if _works_in(pid, folder)]
+        if not strays:
+            return
+        for pid in strays:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(TRY_AGAIN_S)
+
+
+def _processes_without_terminal() -> Iterator[int]:
+    """Yield process ids whose `tty_nr` (man 5 proc, the fifth field after the name) is 0."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[4] == "0":
+                yield int(stat.parent.name)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
+    except OSError:  # it ended, or is another user's
+        return False
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder into which a dying process may still write for a moment."""
-    for _ in range(50):
+    for _ in range(TRIES_MAX):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-        time.sleep(0.02)
+        time.sleep(TRY_AGAIN_S)

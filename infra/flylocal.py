@@ -150,7 +150,8 @@ def _fly_error(_: Request, error: Exception) -> JSONResponse:
 def _bad_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _fly_error(_, invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+    refused = invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return _answer(refused.status, refused.body)
 
 
 def _no_route(_: Request, error: Exception) -> JSONResponse:

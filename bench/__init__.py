@@ -1,0 +1,1 @@
+"""Benchmarks. Each compares two things in one run and prints a ratio, since machines are noisy."""

@@ -1,0 +1,72 @@
+"""The main job through the whole stack, against plain FFmpeg doing the same renders one after another."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from imageio_ffmpeg import get_ffmpeg_exe
+from rich.console import Console
+
+from bench.line import line
+from control.client import Client
+from control.demo import make_clip, watch
+from control.local import local_stack
+
+CLIP = Path(__file__).parents[2] / "shared" / "clips" / "launch-720p-2997.mp4"
+VARIATIONS = 4
+
+
+def run() -> Iterator[str]:
+    """Upload, submit, render and download a batch; then run the very FFmpeg commands of its manifest."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        clip = CLIP
+        if not clip.exists():
+            clip = Path(folder, "clip.mp4")
+            make_clip(clip)
+        zip_path = Path(folder, "batch.zip")
+        ours_s = _ours(clip, zip_path, Path(folder, "stack"))
+        plain_s = _plain(clip, zip_path, Path(folder))
+    against = f"plain FFmpeg, the same {VARIATIONS} renders one after another: {plain_s:.2f} s"
+    yield line("main job, wall", ours_s, "s", against=against)
+    yield line("main job, wall", ours_s / plain_s, "x", against=f"the same, of {clip.name}")
+
+
+def _ours(clip: Path, zip_path: Path, data: Path) -> float:
+    """Return the seconds from the first byte uploaded to the last of the ZIP downloaded."""
+    data.mkdir()
+    with (
+        local_stack(data) as stack,
+        Client.signed_in(stack.url, password=stack.password) as client,
+        zip_path.open("wb") as file,
+    ):
+        start = time.perf_counter()
+        source = client.upload(clip)
+        batch = client.submit([source["source_id"]], variations=VARIATIONS, seed=1)
+        batch = watch(client, batch["batch_id"], Console(quiet=True))
+        client.download(batch["batch_id"], file)
+        return time.perf_counter() - start
+
+
+def _plain(clip: Path, zip_path: Path, folder: Path) -> float:
+    """Return the seconds that the manifest's commands take by themselves."""
+    with zipfile.ZipFile(zip_path) as archive:
+        outputs = json.loads(archive.read("manifest.json"))["outputs"]
+    start = time.perf_counter()
+    for output in outputs:
+        paths = {"SOURCE": str(clip), "OUTPUT": str(folder / "plain.mp4")}
+        args = [_filled(arg, paths) for arg in output["ffmpeg_args"]]
+        subprocess.run([get_ffmpeg_exe(), "-y", *args], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def _filled(arg: str, paths: dict[str, str]) -> str:
+    for word, path in paths.items():
+        if arg == f"file:{word}":
+            return f"file:{path}"
+    return arg

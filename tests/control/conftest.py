@@ -1,0 +1,223 @@
+"""A store on a real SQLite file, a clock that tests move, and fakes at the ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session, select
+
+from control.auth import Signer
+from control.database import open_database
+from control.ids import new_id
+from control.parts import Parts
+from control.plan import PlannedSource, plan
+from control.settings import Settings, load_settings
+from control.store import Store, batches
+from control.tables import Attempt, Batch, Job, Output, Source
+from control.views import Views
+from infra.ports import Machine, MachineSpec, OutsideError
+from infra.tigris import TigrisStorage
+from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
+
+SETTINGS = {
+    "auth_password": "a password long enough",
+    "token_secret": "secret for tests",
+    "public_url": "http://control.test",
+    "aws_endpoint_url_s3": "http://127.0.0.1:1",
+    "aws_access_key_id": "key",
+    "aws_secret_access_key": "secret",
+    "bucket_name": "bucket",
+    "fly_api_token": "token",
+    "runner_apps": "runners",
+    "runner_image": "registry.test/runner@sha256:0",
+}
+
+
+@dataclass
+class Clock:
+    """The time as control sees it; tests move it."""
+
+    now: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeMachines:
+    """A cloud that does as it is told: `answers` are raised by the next creates, in order."""
+
+    clock: Clock
+    answers: list[OutsideError | None] = field(default_factory=list)
+    machines: dict[str, Machine] = field(default_factory=dict)
+    specs: list[MachineSpec] = field(default_factory=list)
+    destroyed: list[str] = field(default_factory=list)
+    is_away: OutsideError | None = None
+
+    def create(self, spec: MachineSpec) -> Machine:
+        self.specs.append(spec)
+        if answer := (self.answers.pop(0) if self.answers else None):
+            raise answer
+        if spec.name not in self.machines:
+            self.machines[spec.name] = Machine(
+                app=spec.app,
+                id=f"m{len(self.machines) + 1}",
+                name=spec.name,
+                state="started",
+                region="iad",
+                created_at=self.clock(),
+                metadata=spec.metadata,
+            )
+        return self.machines[spec.name]
+
+    def list(self, app: str, metadata: dict[str, str]) -> list[Machine]:
+        if self.is_away:
+            raise self.is_away
+        return [m for m in self.machines.values() if m.app == app and metadata.items() <= m.metadata.items()]
+
+    def get(self, app: str, machine_id: str) -> Machine | None:
+        return next((m for m in self.machines.values() if m.id == machine_id), None)
+
+    def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
+        self.destroy(app, machine_id)
+
+    def destroy(self, app: str, machine_id: str) -> None:
+        self.destroyed.append(machine_id)
+
+    def change(self, name: str, **facts: object) -> None:
+        self.machines[name] = replace(self.machines[name], **facts)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path / 'control.db'}")
+
+
+@pytest.fixture
+def engine(settings: Settings):
+    engine = open_database(settings.database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine, settings: Settings, clock: Clock) -> Store:
+    return Store(engine, settings, clock)
+
+
+@pytest.fixture
+def machines(clock: Clock) -> FakeMachines:
+    return FakeMachines(clock)
+
+
+@pytest.fixture
+def parts(engine, settings: Settings, clock: Clock, store: Store, machines: FakeMachines):
+    signer = Signer(settings.token_secret.get_secret_value())
+    with httpx.Client() as http:
+        yield Parts(
+            settings=settings,
+            clock=clock,
+            store=store,
+            views=Views(engine, signer, clock),
+            signer=signer,
+            storage=TigrisStorage(
+                endpoint=settings.aws_endpoint_url_s3,
+                region="auto",
+                access_key_id="key",
+                secret_access_key="secret",
+                bucket="bucket",
+            ),
+            machines=machines,
+            bucket_http=http,
+            wake=lambda: None,
+        )
+
+
+@dataclass
+class Rows:
+    """Makes and reads rows in the shortest way."""
+
+    engine: Engine
+    store: Store
+    clock: Clock
+
+    def source(self, name: str = "ad.mp4") -> PlannedSource:
+        source = Source(
+            id=new_id("src"),
+            name=name,
+            key="key",
+            size_bytes=1000,
+            etag=f"etag of {name}",
+            duration_s=2.0,
+            width=320,
+            height=180,
+            created_at=self.clock(),
+        )
+        with self.store.transaction() as tx:
+            tx.session.add(source)
+        return PlannedSource(source_id=source.id, name=name, fingerprint=source.etag)
+
+    def submit(self, *, variations: int = 2, sources: int = 1, key: str | None = None) -> str:
+        """Store a batch and return its first job's id."""
+        planned = plan(
+            [self.source(f"ad{n}.mp4") for n in range(sources)],
+            variations=variations,
+            seed=7,
+            new_id=lambda: new_id("out"),
+        )
+        batch_id = batches.submit(self.store, planned, key=key)
+        jobs = [job for job in self.all(Job) if job.batch_id == batch_id]
+        return min(jobs, key=lambda job: job.position).id
+
+    def all(self, table: type) -> list:
+        with Session(self.engine) as session:
+            return list(session.exec(select(table)).all())
+
+    def job(self, job_id: str) -> Job:
+        with Session(self.engine) as session:
+            return session.get_one(Job, job_id)
+
+    def batch_of(self, job_id: str) -> Batch:
+        with Session(self.engine) as session:
+            return session.get_one(Batch, session.get_one(Job, job_id).batch_id)
+
+    def attempt(self, attempt_id: str) -> Attempt:
+        with Session(self.engine) as session:
+            return session.get_one(Attempt, attempt_id)
+
+    def outputs(self, job_id: str) -> list[Output]:
+        own = [output for output in self.all(Output) if output.job_id == job_id]
+        return sorted(own, key=lambda output: output.position)
+
+
+@pytest.fixture
+def rows(engine: Engine, store: Store, clock: Clock) -> Rows:
+    return Rows(engine, store, clock)
+
+
+def made(size_bytes: int = 500) -> OutputFile:
+    return OutputFile(
+        size_bytes=size_bytes, sha256="5" * 64, md5="d" * 32, crc32=7, duration_s=2.0, ffmpeg_args=["-i"]
+    )
+
+
+def ready(output_id: str) -> OutputReport:
+    return OutputReport(output_id=output_id, status="ready", percent=100, file=made())
+
+
+def finished(*outputs: OutputReport, outcome: str = "ok", reason=None, seq: int = 9) -> Finish:
+    usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
+    return Finish(seq=seq, outcome=outcome, reason=reason, outputs=list(outputs), usage=usage)

@@ -1,0 +1,102 @@
+"""The rules of jobs and attempts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control import domain
+from control.domain import AttemptState, Fact, JobStatus, OutputState
+from runner.contract import Reason
+
+READY, FAILED, QUEUED, RUNNING = (
+    OutputState.READY,
+    OutputState.FAILED,
+    OutputState.QUEUED,
+    OutputState.RUNNING,
+)
+ENDED_STATES = set(AttemptState) - domain.LIVE
+
+
+def test_no_fact_moves_an_attempt_that_has_ended():
+    moved = [(fact, state) for fact in Fact for state in ENDED_STATES if domain.move(state, fact)]
+    assert moved == []
+
+
+def test_every_live_state_is_left_by_some_deadline():
+    deadlines = {Fact.BOOT_DEADLINE, Fact.LEASE_EXPIRED, Fact.RUN_DEADLINE}
+    for state in domain.LIVE:
+        assert any(domain.move(state, fact) in ENDED_STATES for fact in deadlines)
+
+
+def test_only_a_running_attempt_may_beat_or_finish():
+    runner_facts = (Fact.HEARTBEAT, Fact.FINISHED_OK, Fact.FINISHED_ERROR, Fact.FINISHED_CANCELLED)
+    for fact in runner_facts:
+        assert {state for state in AttemptState if domain.move(state, fact)} == {AttemptState.RUNNING}
+
+
+def test_every_reason_has_its_words_and_its_retry_rule():
+    assert set(domain.RETRYABLE) == set(Reason) == set(domain.REASON_TEXT)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reason", "used", "status", "partial"),
+    [
+        ([READY, READY], None, 1, JobStatus.COMPLETED, False),
+        ([READY, FAILED], None, 1, JobStatus.COMPLETED, True),
+        ([FAILED, FAILED], None, 1, JobStatus.FAILED, False),
+        ([READY, QUEUED], Reason.LEASE_EXPIRED, 1, JobStatus.QUEUED, False),
+        ([QUEUED, QUEUED], Reason.LEASE_EXPIRED, 3, JobStatus.FAILED, False),
+        ([READY, RUNNING], Reason.LEASE_EXPIRED, 3, JobStatus.COMPLETED, True),
+        ([QUEUED, QUEUED], Reason.LAUNCH_REFUSED, 1, JobStatus.FAILED, False),
+        ([READY, READY], Reason.LEASE_EXPIRED, 1, JobStatus.COMPLETED, False),
+        ([READY, FAILED], Reason.MACHINE_ENDED, 1, JobStatus.COMPLETED, True),  # nothing is left to retry
+    ],
+)
+def test_what_follows_an_attempt(outputs, reason, used, status, partial):
+    verdict = domain.verdict(outputs, reason=reason, attempts_used=used, attempts_max=3)
+    assert verdict == domain.Verdict(status, partial)
+
+
+@given(
+    st.lists(st.sampled_from([READY, FAILED, QUEUED, RUNNING]), min_size=1),
+    st.one_of(st.none(), st.sampled_from(list(Reason))),
+)
+def test_a_job_without_attempts_left_always_ends(outputs, reason):
+    verdict = domain.verdict(outputs, reason=reason, attempts_used=3, attempts_max=3)
+    assert verdict.status in domain.ENDED
+
+
+@pytest.mark.parametrize(
+    ("jobs", "status"),
+    [
+        ([JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.COMPLETED], JobStatus.RUNNING),
+        ([JobStatus.QUEUED, JobStatus.LAUNCHING], JobStatus.LAUNCHING),
+        ([JobStatus.COMPLETED, JobStatus.QUEUED], JobStatus.QUEUED),
+    ],
+)
+def test_a_live_batch_shows_the_first_of_running_launching_queued(jobs, status):
+    assert domain.live_status(jobs) is status
+
+
+@pytest.mark.parametrize(
+    ("outputs", "status"),
+    [
+        ([QUEUED, QUEUED], QUEUED),
+        ([READY, QUEUED], RUNNING),
+        ([FAILED, RUNNING], RUNNING),
+        ([READY, FAILED], READY),
+        ([FAILED, FAILED], FAILED),
+        ([OutputState.CANCELLED, FAILED], OutputState.CANCELLED),
+    ],
+)
+def test_where_a_source_stands(outputs, status):
+    assert domain.source_status(outputs) is status
+
+
+def test_retries_wait_longer_each_time_and_never_over_a_minute():
+    delays = [domain.retry_delay(used).total_seconds() for used in range(1, 12)]
+    assert delays == sorted(delays)
+    assert delays[0] == 2
+    assert delays[-1] == 60

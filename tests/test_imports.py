@@ -1,0 +1,59 @@
+"""The arrows: import-linter's rules (pyproject.toml), and those that need more than imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_the_import_rules_hold():
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("module", ["runner.__main__", "runner.contract"])
+def test_importing_the_runner_loads_no_heavy_library(module):
+    heavy = {"sqlmodel", "sqlalchemy", "fastapi", "boto3", "botocore", "httpx", "tenacity", "control"}
+    code = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy & set(run.stdout.split()) == set()
+
+
+def test_only_the_store_opens_writing_transactions():
+    users = [path for path in modules("control") if "for_writing" in path.read_text()]
+    assert {str(path.relative_to(ROOT)) for path in users} == {
+        "control/database.py",
+        "control/store/transaction.py",
+    }
+
+
+def test_only_the_store_assigns_a_state():
+    assigned = []
+    for path in modules("control"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            for target in [t for whole in targets for t in getattr(whole, "elts", [whole])]:
+                is_state = isinstance(target, ast.Attribute) and target.attr in ("state", "status")
+                if is_state and ast.unparse(target.value) != "self":
+                    assigned.append(path)
+    assert {path.parent.name for path in assigned} == {"store"}
+
+
+def test_pure_modules_do_not_read_the_clock():
+    pure = ["control/domain.py", "control/plan.py", "control/variations.py", "control/archive.py"]
+    pure += ["infra/flyworld.py", "infra/flymachine.py", "runner/graph.py"]
+    for name in pure:
+        text = (ROOT / name).read_text()
+        assert ".now(" not in text, name
+        assert "monotonic" not in text, name
