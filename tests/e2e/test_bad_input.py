@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.e2e.user import User, ok, outputs
 from tests.runner.clips import make_clip
 
 OPEN = {("POST", "/api/auth"), ("GET", "/api/health"), ("GET", "/api/ready")}
+TOO_EARLY = urlsafe_b64encode(b"0001-01-01T00:00:00+14:00~job_0").decode()
 HOSTILE_NAMES = [
     'a "quoted" \\ name.mp4',
     "line\nbreak\r\nX-Injected: 1.mp4",
@@ -287,7 +289,8 @@ def test_a_body_that_is_no_json_object_is_refused(
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "limit=x", "status=odd", "cursor=odd", "cursor=4pyT"]
+    "query",
+    ["limit=0", "limit=101", "limit=x", "status=odd", "cursor=odd", "cursor=4pyT", f"cursor={TOO_EARLY}"],
 )
 def test_a_nonsensical_query_is_422(user: User, refused: Refused, query: str) -> None:
     for kind in ("jobs", "batches"):

@@ -268,7 +268,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
             ("serve", "--local", "--port", port, "--data", data),
         ):
             command = Command(tmp_path / "two", *arguments)
-            code, out, err = command.end()
+            code, _, err = command.end()
             assert code not in (0, None)
             assert "Traceback" not in err
             assert port in err or "in use" in err
