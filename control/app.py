@@ -11,8 +11,6 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from infra.fly import FlyMachines
-from infra.tigris import TigrisStorage
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
@@ -29,7 +27,9 @@ from control.store import Store
 from control.ticker import Every, Ticker
 from control.views import Views
 from control.watch import watch
+from infra.fly import FlyMachines
 from infra.ports import OutsideError
+from infra.tigris import TigrisStorage
 
 LAUNCH_EVERY_S = 1.0
 WATCH_EVERY_S = 5.0
@@ -67,7 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
         engine.dispose()
 
     app = FastAPI(
-        title="Video Refresher", version=version("video-refresher"), lifespan=running, docs_url=None
+        title="Video Refresher",
+        version=version("video-refresher"),
+        lifespan=running,
+        docs_url=None,
+        responses=errors.documented(Code.INTERNAL),
     )
     _add_routes(app, parts)
     _add_error_answers(app)
@@ -113,8 +117,13 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def routing(_: Request, error: HTTPException) -> JSONResponse:
-        known = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
-        return _answer(known.get(error.status_code, Code.INVALID), "There is no such address or method.")
+        known = {
+            404: (Code.NOT_FOUND, "There is no such address."),
+            405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
+        }
+        unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")
+        code, message = known.get(error.status_code, unreadable)
+        return _answer(code, message, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     def internal(_: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,14 +25,19 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
 Port = Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")]
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 @app.callback()
 def _refresher() -> None:
-    signal.signal(signal.SIGTERM, _interrupt)
+    for signum in _ENDING:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as a shell starts what Ctrl-C is not for
+            signal.signal(signum, _interrupt)
 
 
 def _interrupt(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the clean-up
+    for signum in _ENDING:
+        signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the clean-up
     raise KeyboardInterrupt
 
 
@@ -150,7 +155,9 @@ def _ready(as_json: bool, **facts: str) -> None:
 
 
 def _wait() -> None:
-    threading.Event().wait()
+    """Return when the server is told to stop: its good end."""
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def _require_files(videos: list[Path]) -> None:

@@ -31,6 +31,7 @@ class LocalStack:
 
     url: str
     password: str
+    fly: LocalFlyHandle
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         password = _kept(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
         url = stack.enter_context(serving(create_app(settings), listener=listener))
-        yield LocalStack(url=url, password=password)
+        yield LocalStack(url=url, password=password, fly=fly)
 
 
 def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:

@@ -45,6 +45,7 @@ def _manifest(session: Session, batch: Batch, outputs: Sequence[Output]) -> byte
     content = {
         "batch_id": batch.id,
         "seed": batch.seed,
+        "image": max(rows, key=lambda attempt: attempt.created_at).image,  # each output names its own
         "created_at": _rfc3339(batch.created_at),
         "outputs": [_entry(output, attempts.get(output.attempt_id or "")) for output in outputs],
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
@@ -23,6 +23,7 @@ from runner.contract import (
     Heartbeat,
     HeartbeatAnswer,
     JobSpec,
+    Message,
     OutputFile,
     OutputReport,
     OutputSpec,
@@ -60,11 +61,11 @@ def routes(parts: Parts) -> APIRouter:
         reports.heartbeat(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
         return HeartbeatAnswer(proceed=True, next_beat_s=parts.settings.heartbeat_s)
 
-    @router.post("/finish", status_code=200)
-    def finish(attempt_id: str, body: Finish) -> Response:
+    @router.post("/finish")
+    def finish(attempt_id: str, body: Finish) -> Message:
         reports.finish(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
         parts.wake()
-        return Response(status_code=200)
+        return Message()
 
     return router
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -232,7 +231,7 @@ def _position(cursor: str) -> tuple[datetime, str]:
     try:
         instant, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("~")
         return datetime.fromisoformat(instant).astimezone(UTC), row_id
-    except (ValueError, binascii.Error):
+    except (ValueError, OverflowError):  # binascii.Error is a ValueError
         raise ControlError(Code.INVALID, "This cursor is not one of ours; start without it.") from None
 
 

@@ -64,11 +64,19 @@ class ControlClient:
 
         Raises Again when control did not answer in time, Superseded, or Refusal.
         """
-        retrying(lambda: self._post("finish", finish, Message), stop=Event(), until=until)
+        retrying(lambda: self._send("finish", finish), stop=Event(), until=until)
 
     def _post(
         self, call: Call, body: Message, shape: type[Shape], *, timeout_s: float = CALL_TIMEOUT_S
     ) -> Shape:
+        content = self._send(call, body, timeout_s=timeout_s)
+        try:
+            return shape.model_validate_json(content)
+        except ValidationError:
+            raise Again(f"{call}: the body is not the answer that was asked for") from None
+
+    def _send(self, call: Call, body: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
+        """Return the body of a 200, whatever it holds."""
         path = attempt_path(self._attempt_id, call)
         try:
             answer = self._http.request(
@@ -81,17 +89,14 @@ class ControlClient:
             )
         except urllib3.exceptions.HTTPError as error:
             raise Again(f"POST {path}: {type(error).__name__}") from None
-        return _read(answer, shape, where=f"POST {path}: {answer.status}")
+        _judge(answer.status, where=f"POST {path}: {answer.status}")
+        return answer.data
 
 
-def _read(answer: urllib3.BaseHTTPResponse, shape: type[Shape], *, where: str) -> Shape:
-    if answer.status == 409:
+def _judge(status: int, *, where: str) -> None:
+    if status == 409:
         raise Superseded(where)
-    if is_passing(answer.status):
+    if is_passing(status):
         raise Again(where)
-    if answer.status != 200:
+    if status != 200:
         raise Refusal(where)
-    try:
-        return shape.model_validate_json(answer.data)
-    except ValidationError:
-        raise Again(f"{where}, but the body is not the answer that was asked for") from None

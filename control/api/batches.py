@@ -42,7 +42,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_le
 _SUBMIT_ERRORS = documented(
     Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.SOURCE_GONE, Code.INVALID, Code.QUEUE_FULL
 )
-_READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND)
+_READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)
 
 

@@ -23,7 +23,7 @@ from control.views import found
 CHUNK_BYTES = 256 * 1024
 URL_LIFE_S = 3600
 
-_ZIP_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.UNAVAILABLE)
+_ZIP_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.INVALID, Code.UNAVAILABLE)
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:

@@ -1,0 +1,67 @@
+"""One embedded stack for the suite: real control, real S3 server, real local Fly, real runners and FFmpeg.
+
+These tests speak the public contract alone and know nothing of control's insides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from control.local import LocalStack, local_stack
+from tests.e2e.user import User, sign_in
+from tests.runner.clips import make_clip
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with local_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http(stack: LocalStack) -> Iterator[httpx.Client]:
+    """A client that is not signed in."""
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def user(stack: LocalStack) -> Iterator[User]:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        sign_in(client, stack.password)
+        yield User(client)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="session")
+def vertical(clips: Path, ffmpeg: str) -> Path:
+    """A vertical clip with sound, whose metadata says more than a result may."""
+    tags = ["-metadata", "title=SECRET-TITLE", "-metadata", "comment=SECRET-COMMENT"]
+    return make_clip(ffmpeg, clips / "tall one.mp4", *tags, size="90x160", seconds=3)
+
+
+@pytest.fixture(scope="session")
+def landscape(clips: Path, ffmpeg: str) -> Path:
+    """A silent landscape clip with odd dimensions."""
+    look = {"size": "161x91", "video": "testsrc", "sound": False}
+    return make_clip(ffmpeg, clips / "wide.mp4", "-pix_fmt", "yuv444p", **look, seconds=3, rate=25)
+
+
+@pytest.fixture(scope="session")
+def slow(clips: Path, ffmpeg: str) -> Path:
+    """A clip that takes a few seconds for each variation, so that something can happen meanwhile."""
+    return make_clip(ffmpeg, clips / "slow.mp4", "-g", "30", size="640x480", seconds=6, sound=False)
+
+
+@pytest.fixture(scope="session")
+def source(user: User, landscape: Path) -> str:
+    """The id of a tiny uploaded source."""
+    return user.upload(landscape)

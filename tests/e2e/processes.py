@@ -1,0 +1,53 @@
+"""The process table, as `ps` shows it: what our programs have started, and whether it is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tests.conftest import need
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of `ps`."""
+
+    pid: int
+    parent: int
+    command: str
+
+
+def processes() -> list[Process]:
+    """Return all processes but zombies."""
+    command = [need("ps"), "-axww", "-o", "pid=,ppid=,stat=,command="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    fields = [line.split(maxsplit=3) for line in lines]
+    return [Process(int(f[0]), int(f[1]), f[3]) for f in fields if len(f) == 4 and not f[2].startswith("Z")]
+
+
+def descendants(pid: int) -> list[Process]:
+    """Return the processes below `pid`."""
+    table = processes()
+    found = [process for process in table if process.parent == pid]
+    for process in found:  # grows while it is walked
+        found += [child for child in table if child.parent == process.pid]
+    return found
+
+
+def runners(pid: int) -> list[Process]:
+    """Return the runners below `pid`."""
+    return [process for process in descendants(pid) if process.command.endswith("-m runner")]
+
+
+def until(what: Callable[[], T], *, wait_s: float = 30.0) -> T:
+    """Return the first truthy answer of `what`."""
+    deadline = time.monotonic() + wait_s
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"nothing within {wait_s} s"
+        time.sleep(0.02)
+    return answer

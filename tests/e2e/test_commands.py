@@ -1,0 +1,316 @@
+"""The `refresher` command as a person or a program starts it: what it prints, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.processes import Process, descendants, processes, until
+from tests.e2e.user import User, ok, sign_in
+
+REFRESHER = str(Path(sys.executable).parent / "refresher")
+TOKEN_SECRET = "a-secret-of-the-tests"
+PASSWORD = "correct horse battery"
+
+
+class Command:
+    """A running `refresher`, in a process group of its own as a shell's job is, with a private TMPDIR."""
+
+    def __init__(self, folder: Path, *arguments: object, env: dict[str, str] | None = None) -> None:
+        self.temp = folder / "tmp"
+        self.temp.mkdir(exist_ok=True)
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.process = subprocess.Popen(
+            [REFRESHER, *map(str, arguments)],
+            cwd=folder,
+            env={**kept, "TMPDIR": str(self.temp), "COLUMNS": "200", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        self.children: set[Process] = set()
+
+    def look(self) -> Sequence[Process]:
+        """Return the processes below, and remember them."""
+        found = descendants(self.process.pid)
+        self.children |= set(found)
+        return found
+
+    def end(self, signum: int | None = None) -> tuple[int, str, str]:
+        """Wait for the end, after a signal to the whole group if one is given, as a terminal sends it."""
+        self.look()
+        if signum is not None:
+            os.killpg(self.process.pid, signum)
+        while True:
+            try:
+                out, err = self.process.communicate(timeout=0.3)
+            except subprocess.TimeoutExpired:
+                self.look()
+            else:
+                return self.process.returncode, out, err
+
+    def assert_nothing_left(self) -> None:
+        """Fail for a process, a file in TMPDIR or a socket that outlived the command."""
+        children = {child.pid: child.command for child in self.children}
+        left = [process for process in processes() if children.get(process.pid) == process.command]
+        left += [process for process in processes() if str(self.temp.parent) in process.command]
+        assert not left
+        assert not list(self.temp.iterdir())
+        for child in self.children:
+            for word in child.command.split():
+                port = word.rpartition("port=")[2]
+                sockets = list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock")) if port.isdigit() else []
+                assert not sockets
+
+
+@contextmanager
+def serving(folder: Path, *arguments: object, env: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what a server prints with --json; at the end it stops on SIGTERM, well and without a trace."""
+    command = Command(folder, *arguments, "--json", env=env)
+    try:
+        assert command.process.stdout
+        line = command.process.stdout.readline()
+        assert line, command.process.communicate()
+        yield json.loads(line)
+        command.look()
+        command.process.terminate()  # the server alone, as a service manager does
+        code, out, err = command.end()
+        assert (code, out) == (0, ""), err
+        assert "Traceback" not in err
+        command.assert_nothing_left()
+    finally:
+        if command.process.poll() is None:
+            command.process.terminate()
+            command.end()
+
+
+@pytest.fixture(scope="module")
+def hours(clips: Path, slow: Path, ffmpeg: str) -> Path:
+    """A clip whose variations take long enough to be interrupted."""
+    path = clips / "long.mp4"
+    command = [ffmpeg, "-v", "error", "-stream_loop", "9", "-i", str(slow), "-c", "copy", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+# --- demo -------------------------------------------------------------------------------------------
+
+
+def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vertical: Path) -> None:
+    command = Command(tmp_path, "demo", vertical, "-n", 2, "-o", "out")
+    code, out, err = command.end()
+    assert code == 0, out + err
+    results = sorted(path.name for path in (tmp_path / "out" / "tall one").iterdir())
+    assert [name[:14] for name in results] == ["tall one_var01", "tall one_var02"]
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert all(name in out for name in results)
+    for word in ("size", "duration", "effects", "Cost", "$0.0"):
+        assert word in out
+    command.assert_nothing_left()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_demo_interrupted_while_rendering_leaves_nothing(tmp_path: Path, hours: Path, signum: int) -> None:
+    command = Command(tmp_path, "demo", hours, "-n", 4, "-o", "out")
+    until(lambda: any("libx264" in process.command for process in command.look()))
+    code, out, err = command.end(signum)
+    assert code != 0
+    assert "Traceback" not in out + err
+    command.assert_nothing_left()
+
+
+@pytest.mark.parametrize("delay_s", [0.15, 0.6, 1.2])
+def test_demo_interrupted_while_it_starts_leaves_nothing(
+    tmp_path: Path, vertical: Path, delay_s: float
+) -> None:
+    command = Command(tmp_path, "demo", vertical, "-n", 1, "-o", "out")
+    time.sleep(delay_s)  # at no particular point
+    code, out, err = command.end(signal.SIGINT)
+    assert code != 0
+    if delay_s > 0.5:  # before, Python itself may still be starting
+        assert "Traceback" not in out + err
+    command.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("missing.mp4",), ("tmp",), ("missing.mp4", "-n", "0"), ("-n", "101"), ("--nonsense",)],
+)
+def test_a_wrong_demo_says_so_without_a_trace(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command = Command(tmp_path, "demo", *arguments)
+    code, out, err = command.end()
+    assert code not in (0, None)
+    assert "Traceback" not in out + err
+    assert err.strip()
+    command.assert_nothing_left()
+
+
+def test_demo_of_something_that_is_no_video_says_why_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "list.mp4").write_text("milk, bread and butter\n" * 100)
+    command = Command(tmp_path, "demo", "list.mp4")
+    code, out, err = command.end()
+    assert code == 1
+    assert "Traceback" not in out + err
+    assert len(err.strip().splitlines()) == 1
+    assert "MP4" in err
+    command.assert_nothing_left()
+
+
+# --- servers ----------------------------------------------------------------------------------------
+
+
+def test_serve_local_keeps_jobs_password_and_results_over_a_restart(tmp_path: Path, landscape: Path) -> None:
+    arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
+    with serving(tmp_path, *arguments) as first, _signed_in(first) as user:
+        assert set(first) == {"url", "password"}
+        source = user.upload(landscape)
+        job = user.wait(user.submit(source, variations=1, kind="jobs")["job_id"])
+        members = user.unzip(job["job_id"])
+        token = user.http.headers["authorization"]
+    with serving(tmp_path, *arguments) as second, _signed_in(second) as user:
+        assert second["password"] == first["password"]
+        assert user.show(job["job_id"])["sources"] == job["sources"]
+        assert user.unzip(job["job_id"]) == members
+        user.http.headers["authorization"] = token
+        assert user.wait(user.submit(source, variations=1)["batch_id"])["status"] == "completed"
+
+
+def test_a_job_outlives_a_restart_of_serve_local(tmp_path: Path, slow: Path) -> None:
+    arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
+    env = {"LEASE_S": "3"}
+    with serving(tmp_path, *arguments, env=env) as first, _signed_in(first) as user:
+        job = user.submit(user.upload(slow), variations=2, kind="jobs")
+        until(lambda: user.show(job["job_id"])["status"] == "running")
+    with serving(tmp_path, *arguments, env=env) as second, _signed_in(second) as user:
+        assert user.wait(job["job_id"])["status"] == "completed"
+
+
+def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
+    tmp_path: Path, landscape: Path
+) -> None:
+    s3_folder, fly_folder, folder = (tmp_path / name for name in ("s3", "fly", "control"))
+    for each in (s3_folder, fly_folder, folder):
+        each.mkdir()
+    with (
+        serving(s3_folder, "s3-local", "--data", s3_folder / "data") as s3,
+        serving(fly_folder, "fly-local") as fly,
+    ):
+        assert set(s3) == {"endpoint", "region", "access_key_id", "secret_access_key", "bucket"}
+        assert set(fly) == {"url", "token", "app"}
+        assert fly["url"].endswith("/v1")
+        port = _free_port()
+        env = _settings(s3, fly, folder / "control.db", f"http://127.0.0.1:{port}")
+        with (
+            serving(folder, "serve", "--host", "127.0.0.1", "--port", port, env=env) as facts,
+            _signed_in(facts) as user,
+        ):
+            assert facts == {"url": f"http://127.0.0.1:{port}", "password": PASSWORD}
+            batch = user.wait(user.submit(user.upload(landscape), variations=1)["batch_id"])
+            assert batch["status"] == "completed"
+            assert batch["attempts"][0]["app"] == fly["app"]
+            assert len(user.unzip(batch["batch_id"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, None),
+        ({"AUTH_PASSWORD": "short"}, "AUTH_PASSWORD"),
+        ({"BUCKET_NAME": ""}, "BUCKET_NAME"),
+        ({"TOKEN_SECRET": None}, "TOKEN_SECRET"),
+        ({"RUNNER_SIZES": "huge-64x"}, "RUNNER_SIZES"),
+        ({"LEASE_S": "20"}, "LEASE_S"),
+        ({"MAX_MACHINES": "many"}, "MAX_MACHINES"),
+    ],
+    ids=str,
+)
+def test_serve_with_nonsense_in_its_settings_names_the_variable_in_one_line(
+    tmp_path: Path, change: dict[str, str | None], named: str | None
+) -> None:
+    s3 = {"endpoint": "http://127.0.0.1:9", "region": "auto", "bucket": "b"}
+    s3 |= {"access_key_id": "k", "secret_access_key": "very-secret"}
+    fly = {"url": "http://127.0.0.1:9/v1", "token": "t", "app": "a"}
+    env = _settings(s3, fly, tmp_path / "control.db", "http://127.0.0.1:9")
+    env = {name: value for name, value in {**env, **change}.items() if value is not None}
+    command = Command(tmp_path, "serve", "--port", 0, env=env if named else {})
+    code, out, err = command.end()
+    assert code not in (0, None)
+    assert out == ""
+    (line,) = err.strip().splitlines()
+    assert (named or "AUTH_PASSWORD") in line
+    assert "very-secret" not in line
+    assert "short" not in line
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path, "fly-local") as fly:
+        port = fly["url"].rpartition(":")[2].partition("/")[0]
+        (tmp_path / "two").mkdir()
+        data = tmp_path / "two" / "data"
+        for arguments in (
+            ("fly-local", "--port", port),
+            ("s3-local", "--port", port, "--data", data),
+            ("serve", "--local", "--port", port, "--data", data),
+        ):
+            command = Command(tmp_path / "two", *arguments)
+            code, _, err = command.end()
+            assert code not in (0, None)
+            assert "Traceback" not in err
+            assert port in err or "in use" in err
+            command.assert_nothing_left()
+
+
+@pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local"])
+def test_every_command_has_help(tmp_path: Path, name: str) -> None:
+    code, out, err = Command(tmp_path, name, "--help").end()
+    assert (code, err) == (0, "")
+    assert "Usage" in out
+
+
+# --- helpers ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _signed_in(facts: dict[str, Any]) -> Iterator[User]:
+    with httpx.Client(base_url=facts["url"], timeout=30) as http:
+        assert ok(http.get("/api/health"), 200)["status"] == "ok"
+        sign_in(http, facts["password"])
+        yield User(http)
+
+
+def _settings(s3: dict[str, str], fly: dict[str, str], database: Path, url: str) -> dict[str, str]:
+    return {
+        "AUTH_PASSWORD": PASSWORD,
+        "TOKEN_SECRET": TOKEN_SECRET,
+        "DATABASE_URL": f"sqlite:///{database}",
+        "PUBLIC_URL": url,
+        "AWS_ENDPOINT_URL_S3": s3["endpoint"],
+        "AWS_REGION": s3["region"],
+        "AWS_ACCESS_KEY_ID": s3["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": s3["secret_access_key"],
+        "BUCKET_NAME": s3["bucket"],
+        "FLY_API_URL": fly["url"],
+        "FLY_API_TOKEN": fly["token"],
+        "RUNNER_APPS": fly["app"],
+        "RUNNER_IMAGE": "local/runner:test",
+    }
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
