@@ -138,5 +138,7 @@ def _answer(code: Code, message: str, headers: dict[str, str] | None = None) -> 
 def _first_problem(error: RequestValidationError) -> str:
     """Return the first problem in words, with the field's name and without the value that was sent."""
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"The body is not JSON: {first['ctx']['error']}."
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
     return f"{field}: {first['msg']}" if field else str(first["msg"])

@@ -286,6 +286,7 @@ def test_a_body_that_is_no_json_object_is_refused(
     headers = {"Content-Type": content_type} if content_type else {}
     error = refused(user.http.post(path, content=body, headers=headers), 400, 415, 422)
     assert "address" not in error["message"]
+    assert not error["message"][0].isdigit()  # it is not a position, which means nothing to a person
 
 
 @pytest.mark.parametrize(
