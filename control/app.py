@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
 from control.api import auth, batches, downloads, health, uploads
+from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
 from control.database import open_database
@@ -71,8 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("video-refresher"),
         lifespan=running,
         docs_url=None,
-        responses=errors.documented(Code.INTERNAL),
+        responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
+    app.add_middleware(BodyLimit)
     _add_routes(app, parts)
     _add_error_answers(app)
     return app
@@ -120,6 +122,7 @@ def _add_error_answers(app: FastAPI) -> None:
         known = {
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
+            413: (Code.TOO_LARGE, "The body is too large. Videos go to POST /api/uploads."),
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")
         code, message = known.get(error.status_code, unreadable)

@@ -66,6 +66,7 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_apps": (fly.app,),
         "runner_image": LOCAL_IMAGE,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
+        "lease_s": 15.0,
     }
     return load_settings(**local)
 

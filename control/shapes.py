@@ -12,13 +12,14 @@ from control.plan import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATION
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX)]
+# any text but NUL, which PostgreSQL does not store
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
 
 
 class Request(BaseModel):
-    """Base of what clients send: a field that we do not know is refused, since ignoring it would be a lie."""
+    """Base of what clients send. A field that we do not know is refused: ignoring it would be a lie."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 # --- auth, health -----------------------------------------------------------------------------------

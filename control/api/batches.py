@@ -40,7 +40,13 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 _SUBMIT_ERRORS = documented(
-    Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.SOURCE_GONE, Code.INVALID, Code.QUEUE_FULL
+    Code.UNAUTHORIZED,
+    Code.NOT_FOUND,
+    Code.CONFLICT,
+    Code.SOURCE_GONE,
+    Code.TOO_LARGE,
+    Code.INVALID,
+    Code.QUEUE_FULL,
 )
 _READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)

@@ -170,7 +170,7 @@ def test_a_size_that_is_none_is_refused(user: User, refused: Refused, size: obje
     refused(user.http.post("/api/uploads", json=body), 422)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, None, 7, "\ud800"])
+@pytest.mark.parametrize("name", ["", "x" * 256, None, 7, "\ud800", "nul\0.mp4"])
 def test_a_name_that_is_none_is_refused(user: User, refused: Refused, name: object) -> None:
     body = json.dumps({"name": name, "size_bytes": 1, "content_type": "video/mp4"})
     headers = {"Content-Type": "application/json"}
@@ -219,6 +219,8 @@ def _assert_safe(path: str) -> None:
         {"variations": 1000},
         {"variations": 10**30},
         {"variations": "three"},
+        {"variations": "3"},
+        {"variations": True},
         {"variations": 1.5},
         {"variations": None},
         {"variations": [3]},
@@ -287,6 +289,16 @@ def test_a_body_that_is_no_json_object_is_refused(
     error = refused(user.http.post(path, content=body, headers=headers), 400, 415, 422)
     assert "address" not in error["message"]
     assert not error["message"][0].isdigit()  # it is not a position, which means nothing to a person
+
+
+def test_a_huge_body_is_refused_while_it_is_read_and_before_anyone_is_asked_who_they_are(
+    http: httpx.Client, refused: Refused
+) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(1000):
+            yield b"[" * 100_000
+
+    assert refused(http.post("/api/jobs", content=endless()), 413)["code"] == "too_large"
 
 
 @pytest.mark.parametrize(
