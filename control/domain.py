@@ -5,7 +5,7 @@ PURE: standard library and the wire's reasons only. Must never read a clock, a r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -66,7 +66,8 @@ class Fact(StrEnum):
     BOOT_DEADLINE = "boot_deadline"  # watch
     LEASE_EXPIRED = "lease_expired"  # watch
     RUN_DEADLINE = "run_deadline"  # watch
-    MACHINE_ENDED = "machine_ended"  # watch: the cloud itself shows it ended, without a finish
+    MACHINE_ENDED = "machine_ended"  # watch: it exited without a finish, or is confirmed gone
+    CANCELLED = "cancelled"  # api: a user asked for it
 
 
 _S, _F = AttemptState, Fact
@@ -82,6 +83,7 @@ MOVES: dict[Fact, dict[AttemptState, AttemptState]] = {
     _F.LEASE_EXPIRED: {_S.RUNNING: _S.LOST},
     _F.RUN_DEADLINE: {_S.RUNNING: _S.FAILED},
     _F.MACHINE_ENDED: {_S.BOOTING: _S.LOST, _S.RUNNING: _S.LOST},
+    _F.CANCELLED: {_S.LAUNCHING: _S.CANCELLED, _S.BOOTING: _S.CANCELLED, _S.RUNNING: _S.CANCELLED},
 }
 
 
@@ -126,21 +128,32 @@ class Verdict:
 
 
 def verdict(
-    outputs: Collection[OutputState], *, reason: Reason | None, attempts_used: int, attempts_max: int
+    outputs: Collection[OutputState], *, reason: Reason | None, is_cancelled: bool, may_retry: bool
 ) -> Verdict:
     """Decide what follows an attempt. `reason` is None when it ended well."""
     unfinished = {OutputState.QUEUED, OutputState.RUNNING}.intersection(outputs)
-    if unfinished and reason is not None and RETRYABLE[reason] and attempts_used < attempts_max:
+    retryable = reason is not None and RETRYABLE[reason] and may_retry
+    if unfinished and retryable and not is_cancelled:
         return Verdict(JobStatus.QUEUED, partial=False)
-    return ended_as(outputs)
+    return ended_as(outputs, is_cancelled=is_cancelled)
 
 
-def ended_as(outputs: Collection[OutputState]) -> Verdict:
+def ended_as(outputs: Collection[OutputState], *, is_cancelled: bool) -> Verdict:
     """Return the end of a job or batch by the rule over its outputs: failed only when none is ready."""
     ready = sum(state is OutputState.READY for state in outputs)
+    if ready == len(outputs):
+        return Verdict(JobStatus.COMPLETED, partial=False)
+    if is_cancelled:
+        return Verdict(JobStatus.CANCELLED, partial=ready > 0)
     if ready == 0:
         return Verdict(JobStatus.FAILED, partial=False)
-    return Verdict(JobStatus.COMPLETED, partial=ready < len(outputs))
+    return Verdict(JobStatus.COMPLETED, partial=True)
+
+
+def next_size(size: str, sizes: Sequence[str]) -> str | None:
+    """Return the size after `size` in the allowed order, or None: out of memory is tried once, larger."""
+    later = sizes[sizes.index(size) + 1 :] if size in sizes else ()
+    return later[0] if later else None
 
 
 def retry_delay(attempts_used: int) -> timedelta:

@@ -72,8 +72,10 @@ class Batch(SQLModel, table=True):
     partial: bool = False
     created_at: datetime
     started_at: datetime | None = None
+    cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
     expires_at: datetime | None = None
+    deleted_at: datetime | None = None  # hidden at once; files and rows follow
 
 
 class Job(SQLModel, table=True):
@@ -87,6 +89,8 @@ class Job(SQLModel, table=True):
     status: str = Field(index=True)
     partial: bool = False
     attempts_used: int = 0
+    attempts_max: int  # rises when a user retries
+    size: str  # guest preset of the next attempt
     not_before: datetime  # a retry waits until then
     waiting_code: str | None = None
     waiting_message: str | None = None
@@ -116,7 +120,9 @@ class Attempt(SQLModel, table=True):
     claimed_by: str | None = None  # as the first claim named it: from then on the one owner
     created_at: datetime
     launch_after: datetime  # not before then is the machine asked for (again)
+    region_shift: int = 0  # so many regions of the list have said that they are full
     boot_from: datetime | None = None  # the first create that may have succeeded
+    asked_at: datetime | None = None  # the last create that may have succeeded
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None
@@ -151,6 +157,31 @@ class Output(SQLModel, table=True):
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None
+
+
+class Machine(SQLModel, table=True):
+    """The ledger: a machine of ours that the cloud has shown. Kept when its job is deleted."""
+
+    app: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    name: str
+    attempt_id: str | None = Field(default=None, index=True)  # by its metadata; may name a deleted one
+    region: str
+    size: str | None = None
+    state: str  # as last seen
+    created_at: datetime
+    started_at: datetime | None = None
+    exited_at: datetime | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    oom_killed: bool = False
+    seen_at: datetime
+    misses: int = 0  # GETs in a row that did not find it
+    stop_asked_at: datetime | None = None
+    destroy_asked_at: datetime | None = None
+    gone_at: datetime | None = Field(default=None, index=True)  # confirmed
+    machine_seconds: float = 0.0  # billed; final once it is gone
+    cost_usd: float = 0.0
 
 
 class Event(SQLModel, table=True):

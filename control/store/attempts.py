@@ -5,49 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func
+from sqlalchemy import func, or_
 from sqlmodel import col, select
 
 from control import domain, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Job, Output
-from infra.ports import Machine
+from control.tables import Attempt, Batch, Job, Machine, Output
+from infra.ports import Refusal
 from runner.contract import Reason
 
+GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
 
-def start(store: Store, limit: int) -> None:
-    """Start an attempt of at most `limit` waiting jobs, as far as `MAX_MACHINES` allows.
+def start(store: Store, apps: Sequence[str]) -> None:
+    """Start an attempt of the jobs that have waited longest, one on each of `apps`, as far as the cap allows.
 
     Commits before anything is asked of the cloud, so a crash leaves rows in `launching`, which the next
     tick picks up.
     """
     with store.transaction() as tx:
-        live = select(func.count()).select_from(Attempt).where(col(Attempt.state).in_(domain.LIVE))
-        room = tx.settings.max_machines - tx.session.exec(live).one()
-        waiting = (
+        room = tx.settings.max_machines - possibly_alive(tx)
+        due = (
             select(Job)
             .where(col(Job.status) == JobStatus.QUEUED, col(Job.not_before) <= tx.now)
             .order_by(col(Job.not_before), col(Job.position))
-            .limit(max(0, min(limit, room)))
         )
-        for job in tx.session.exec(waiting).all():
-            _start(tx, job)
+        waiting = tx.session.exec(due.limit(max(len(apps), 1))).all()
+        for job, app in zip(waiting[: max(0, room)], apps, strict=False):
+            _start(tx, job, app)
+        if room <= 0:
+            for job in waiting:
+                wait(tx, job, "machine_cap", f"All {tx.settings.max_machines} machines are in use.")
 
 
-def _start(tx: Transaction, job: Job) -> None:
+def possibly_alive(tx: Transaction) -> int:
+    """Return how many machines live or may live: what MAX_MACHINES counts.
+
+    Those that the ledger does not know to be gone, live attempts without one, and attempts that ended
+    while a create was unanswered, for as long as a machine of it could turn up unseen.
+    """
+    known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
+    has_machine = select(Machine.id).where(col(Machine.attempt_id) == col(Attempt.id)).exists()
+    may_have = or_(
+        col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > tx.now - timedelta(seconds=GHOST_S)
+    )
+    unseen = select(func.count()).select_from(Attempt).where(may_have, ~has_machine)
+    return tx.session.exec(known).one() + tx.session.exec(unseen).one()
+
+
+def _start(tx: Transaction, job: Job, app: str) -> None:
     job.attempts_used += 1
-    apps = tx.settings.runner_apps
     attempt = Attempt(
         id=ids.attempt_id(job.id, job.attempts_used),
         job_id=job.id,
         number=job.attempts_used,
         state=AttemptState.LAUNCHING,
-        app=apps[int(job.id[-8:], 16) % len(apps)],
-        size=tx.settings.runner_sizes[0],
+        app=app,
+        size=job.size,
         image=tx.settings.runner_image,
         created_at=tx.now,
         launch_after=tx.now,
@@ -57,37 +74,47 @@ def _start(tx: Transaction, job: Job) -> None:
     tx.event("attempt_started", job, attempt)
 
 
-def record_machine(store: Store, attempt_id: str, machine: Machine) -> None:
-    """Note the machine that the cloud made for a launching attempt."""
-    with store.transaction() as tx:
-        attempt = tx.attempt(attempt_id)
-        if tx.move(attempt, Fact.MACHINE_CREATED, machine_id=machine.id, region=machine.region):
-            attempt.boot_from = attempt.boot_from or tx.now
-            attempt.machine_id = attempt.machine_id or machine.id
-            attempt.region = attempt.region or machine.region
-            _stop_waiting(tx.job(attempt))
+def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:
+    """Note the machine that the cloud has for a launching attempt."""
+    if attempt.state == AttemptState.LAUNCHING:
+        tx.move(attempt, Fact.MACHINE_CREATED, machine_id=machine_id, region=region)
+        attempt.boot_from = attempt.boot_from or tx.now
+        _stop_waiting(tx.job(attempt))
+    attempt.machine_id = attempt.machine_id or machine_id
+    attempt.region = attempt.region or region
 
 
 def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) -> None:
     """Note a create that may have been done: its boot clock runs, and the same create is asked again."""
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
+        attempt.asked_at = tx.now
         if attempt.state == AttemptState.LAUNCHING:
             attempt.boot_from = attempt.boot_from or tx.now
             attempt.launch_after = tx.now + retry_after
 
 
-def postpone(store: Store, attempt_id: str, *, code: str, message: str, retry_after: timedelta) -> None:
-    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up."""
+def postpone(
+    store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta
+) -> None:
+    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up.
+
+    For want of capacity the next region comes first on the next try.
+    """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.state != AttemptState.LAUNCHING:
             return
         attempt.launch_after = tx.now + retry_after
-        job = tx.job(attempt)
-        if (job.waiting_code, job.waiting_message) != (code, message):
-            job.waiting_code, job.waiting_message = code, message
-            tx.event("launch_postponed", job, attempt, code=code)
+        attempt.region_shift += refusal is Refusal.CAPACITY
+        wait(tx, tx.job(attempt), refusal, message)
+
+
+def wait(tx: Transaction, job: Job, code: str, message: str) -> None:
+    """Show why nothing moves; an event only when that changes."""
+    if (job.waiting_code, job.waiting_message) != (code, message):
+        job.waiting_code, job.waiting_message = code, message
+        tx.event("waiting", job, code=code)
 
 
 def end(
@@ -105,7 +132,7 @@ def end(
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        if lease_seen is None or attempt.lease_until == lease_seen:
+        if attempt.state in domain.LIVE and (lease_seen is None or attempt.lease_until == lease_seen):
             end_within(tx, attempt, fact, reason, detail)
 
 
@@ -113,28 +140,42 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     """End an attempt inside a transaction, and decide what follows for its job and batch."""
     if not tx.move(attempt, fact, reason=reason, detail=detail):
         return
-    _settle(attempt, reason, detail, tx.now)
+    _estimate(attempt, reason, detail, tx.now)
     job = tx.job(attempt)
     outputs = tx.outputs(job.id)
     verdict = domain.verdict(
         [OutputState(output.state) for output in outputs],
         reason=reason,
-        attempts_used=job.attempts_used,
-        attempts_max=tx.settings.attempts_max,
+        is_cancelled=job.cancelled_at is not None,
+        may_retry=_may_retry(tx, job, reason),
     )
     unfinished = [output for output in outputs if output.state not in FINAL]
     if verdict.status is JobStatus.QUEUED:
         _requeue(job, unfinished, tx.now)
     else:
-        _end_job(job, unfinished, verdict, reason, tx.now)
+        end_job(job, unfinished, verdict, reason, tx.now)
     follow(tx, job, verdict.status)
     tx.event("job_" + verdict.status, job, attempt, partial=verdict.partial)
 
 
-def _settle(attempt: Attempt, reason: Reason | None, detail: str, now: datetime) -> None:
+def _estimate(attempt: Attempt, reason: Reason | None, detail: str, now: datetime) -> None:
+    """Close the attempt; its seconds and cost are an upper bound until the ledger settles its machine."""
     attempt.ended_at, attempt.reason, attempt.detail = now, reason, detail
     attempt.machine_seconds = seconds = machine_seconds(attempt.boot_from, now)
     attempt.cost_usd = machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
+
+
+def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
+    """Tell whether another attempt is allowed; out of memory moves the job to the next size, once."""
+    if job.attempts_used >= job.attempts_max:
+        return False
+    if reason is not Reason.OUT_OF_MEMORY:
+        return True
+    larger = domain.next_size(job.size, tx.settings.runner_sizes)
+    if larger is None or job.size != tx.settings.runner_sizes[0]:
+        return False
+    job.size = larger
+    return True
 
 
 def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
@@ -143,19 +184,23 @@ def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
         output.state, output.percent, output.attempt_id = OutputState.QUEUED, 0.0, None
 
 
-def _end_job(
+def end_job(
     job: Job,
     unfinished: Sequence[Output],
     verdict: domain.Verdict,
     reason: Reason | None,
     now: datetime,
 ) -> None:
+    """Close a job: what is unfinished fails with the reason, or is cancelled when a user asked for that."""
     job.partial, job.ended_at = verdict.partial, now
-    if reason is not None:
-        job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
-        for output in unfinished:
+    for output in unfinished:
+        if job.cancelled_at is not None:
+            output.state = OutputState.CANCELLED
+        elif reason is not None:
             output.state = OutputState.FAILED
             output.error_code, output.error_message = reason, domain.REASON_TEXT[reason]
+    if reason is not None and job.cancelled_at is None:
+        job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
 
 
 def _stop_waiting(job: Job) -> None:
@@ -181,6 +226,7 @@ def follow(tx: Transaction, job: Job, status: JobStatus) -> None:
 
 def _end_batch(tx: Transaction, batch: Batch) -> None:
     states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
-    end = domain.ended_as([OutputState(state) for state in states])
+    is_cancelled = batch.cancelled_at is not None
+    end = domain.ended_as([OutputState(state) for state in states], is_cancelled=is_cancelled)
     batch.status, batch.partial, batch.ended_at = end.status, end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)

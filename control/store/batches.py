@@ -86,6 +86,8 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
         batch_id=batch.id,
         position=position,
         status=JobStatus.QUEUED,
+        attempts_max=tx.settings.attempts_max,
+        size=tx.settings.runner_sizes[0],
         not_before=tx.now,
         created_at=tx.now,
     )

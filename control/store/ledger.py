@@ -1,0 +1,91 @@
+"""Writes of the ledger: what the cloud has shown of our machines, what we asked of them, what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from control.costs import machine_usd
+from control.store.attempts import adopt
+from control.store.transaction import Store, Transaction
+from control.tables import Attempt, Machine
+from infra import ports
+
+MISSES_MAX = 3  # GETs in a row that say 404 before a machine counts as gone
+
+
+def observe(store: Store, seen: Iterable[ports.Machine]) -> None:
+    """Take in what the cloud shows: new machines, their states and exits, and those that are gone.
+
+    A machine of a launching attempt is adopted. One that is gone is settled, once.
+    """
+    with store.transaction() as tx:
+        for machine in seen:
+            row = tx.session.get(Machine, (machine.app, machine.id)) or _added(tx, machine)
+            if row.gone_at is None:
+                _take_in(tx, row, machine)
+
+
+def miss(store: Store, app: str, machine_id: str) -> None:
+    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone."""
+    with store.transaction() as tx:
+        row = tx.session.get_one(Machine, (app, machine_id))
+        row.misses += 1
+        if row.misses >= MISSES_MAX and row.gone_at is None:
+            _settle(tx, row, until=row.exited_at or tx.now)
+
+
+def ask_to_stop(store: Store, app: str, machine_id: str) -> None:
+    """Note that the cloud is about to be asked to stop a machine."""
+    with store.transaction() as tx:
+        tx.session.get_one(Machine, (app, machine_id)).stop_asked_at = tx.now
+
+
+def ask_to_destroy(store: Store, app: str, machine_id: str) -> None:
+    """Note that the cloud is about to be asked to destroy a machine."""
+    with store.transaction() as tx:
+        tx.session.get_one(Machine, (app, machine_id)).destroy_asked_at = tx.now
+
+
+def _added(tx: Transaction, machine: ports.Machine) -> Machine:
+    attempt_id = machine.metadata.get("attempt")
+    row = Machine(
+        app=machine.app,
+        id=machine.id,
+        name=machine.name,
+        attempt_id=attempt_id,
+        region=machine.region,
+        size=machine.metadata.get("size"),
+        state=machine.state,
+        created_at=machine.created_at,
+        seen_at=tx.now,
+    )
+    tx.session.add(row)
+    attempt = tx.session.get(Attempt, attempt_id) if attempt_id else None
+    if attempt is not None:
+        adopt(tx, attempt, machine.id, machine.region)
+    return row
+
+
+def _take_in(tx: Transaction, row: Machine, machine: ports.Machine) -> None:
+    if row.state != machine.state:
+        row.state = machine.state
+    row.misses = 0
+    row.started_at = row.started_at or machine.started_at
+    if machine.exit is not None and row.exited_at is None:
+        row.exited_at, row.exit_code = machine.exit.at, machine.exit.exit_code
+        row.exit_signal, row.oom_killed = machine.exit.signal, machine.exit.oom_killed
+    if machine.is_gone:
+        _settle(tx, row, until=row.exited_at or tx.now)
+
+
+def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
+    """Close a machine: from here on its seconds and cost never change."""
+    row.gone_at = tx.now
+    if row.started_at is not None:
+        row.machine_seconds = max(0.0, (until - row.started_at).total_seconds())
+    if row.size is not None:
+        row.cost_usd = machine_usd(size=row.size, region=row.region, seconds=row.machine_seconds)
+    attempt = tx.session.get(Attempt, row.attempt_id) if row.attempt_id else None
+    if attempt is not None and attempt.machine_id == row.id:
+        attempt.machine_seconds, attempt.cost_usd = row.machine_seconds, row.cost_usd
