@@ -16,12 +16,14 @@ import respx
 
 from infra.fly import PRESETS, FlyMachines, authorization
 from infra.flyanswers import machine_of
+from infra.flyfaults import Faults
 from infra.flylocal import LocalFlyHandle, local_fly
 from infra.flyshapes import create_request
 from infra.ports import Machine, Machines, MachineSpec, Refusal, Refused, Unanswered
 from tests.infra.flyspec import check_request
 
 API = "https://fly.test/v1"
+UNLIMITED = Faults(rate_limits=False)
 TOKEN = "fm2_very-secret"
 SPEC = MachineSpec(
     app="runners",
@@ -52,7 +54,7 @@ def shown(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def fly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlyHandle]:
-    with local_fly(tmp_path_factory.mktemp("fly")) as handle:
+    with local_fly(tmp_path_factory.mktemp("fly"), faults=UNLIMITED) as handle:
         yield handle
 
 
