@@ -44,7 +44,7 @@ class Gate:
 
     def __init__(self, agenda: Agenda, dice: Dice) -> None:
         self._agenda, self._dice = agenda, dice
-        self._buckets = TokenBuckets()
+        self._buckets, self._began = TokenBuckets(), agenda.now
 
     def through(self, action: Action, scope: str, do: Callable[[], T]) -> T:
         """Return what `do` returns, or raise: FlyError or Cut before it was done, or though it was.
@@ -77,9 +77,8 @@ class Gate:
     def _count(self, action: Action, scope: str) -> None:
         """Refuse what is over the limit. The body of Fly's 429 is not known."""
         rate = GET_MACHINE if action is Action.GET else ORDINARY
-        if self._dice.faults.rate_limits and self._buckets.take(
-            (action, scope), rate, self._agenda.now.timestamp()
-        ):
+        now_s = (self._agenda.now - self._began).total_seconds()
+        if self._dice.faults.rate_limits and self._buckets.take((action, scope), rate, now_s):
             self._dice.hits[Site.RATE_LIMITED] += 1
             raise FlyError(429, "rate limit exceeded")
 

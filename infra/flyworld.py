@@ -32,7 +32,8 @@ class World:
     """The machines of some apps. Every request may raise FlyError, or Cut when there is no answer.
 
     `seed` makes ids and all chance: two worlds of one seed that live the same life are equal, two seeds share
-    no id. Time is that of the last `advance`; the caller advances before it asks.
+    no id. Time is that of the last `advance`: advance before a request, so that it meets what is due by then,
+    and after it, for what it asks for outside.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class World:
     def advance(self, now: datetime) -> list[Effect]:
         """Let time pass until `now`; return, once and in order, what came up since to be done outside."""
         return self._agenda.advance(now)
+
+    @property
+    def now(self) -> datetime:
+        """The instant at which the world is."""
+        return self._agenda.now
 
     def next_due(self) -> datetime | None:
         """Return when the world next moves by itself, or None while it does not."""
