@@ -1,14 +1,16 @@
 """Machines over the Fly Machines API (https://fly.io/docs/machines/api/): the only way we reach Fly.
 
-One call is one request; only reads are asked again, since the caller's tick repeats the rest. Must never let
-a header, an environment value or the token into an error.
+One call is one request; only reads are asked again, since the caller's tick repeats the rest. Keeps Fly's
+limits by itself: a create over the limit is refused here, a read waits its turn. Must never let a header, an
+environment value or the token into an error.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from infra.flyanswers import error_text, machine_of, name_holder, refusal_of
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
+from infra.ratelimit import GET_MACHINE, ORDINARY, Rate, TokenBuckets
 
 PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
     Path(__file__).with_name("prices.json").read_text(encoding="utf-8")
@@ -31,7 +34,7 @@ class FlyMachines:
     """Implements `infra.ports.Machines`. Safe to use from several threads; `close` ends its connections.
 
     `api_url` ends in `/v1`; `token` is what `fly tokens create` prints, with or without its prefix.
-    `pause` waits some seconds between two tries of a read.
+    `pause` waits some seconds before a read or between two tries of one; `monotonic_s` times the limits.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class FlyMachines:
         token: str,
         timeout_s: float = 30.0,
         pause: Callable[[float], None] = time.sleep,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = httpx.Client(
             base_url=api_url,
@@ -56,17 +60,29 @@ class FlyMachines:
             sleep=pause,
             reraise=True,
         )
+        self._pause, self._monotonic_s = pause, monotonic_s
+        self._limited = threading.Lock()  # guards the buckets
+        self._buckets = TokenBuckets()
 
     def close(self) -> None:
         """End the connections."""
         self._client.close()
 
+    def room(self, app: str) -> int:
+        """Return how many creates of the app the limit lets through right now."""
+        with self._limited:
+            return self._buckets.room(("create", app), ORDINARY, self._monotonic_s())
+
     def create(self, spec: MachineSpec) -> Machine:
         """Return the machine named `spec.name`, made now or found under that name: see the port.
 
-        Refused(INVALID) also for a size that Fly does not sell.
+        Refused(RATE_LIMITED) without a request when there is no `room`; Refused(INVALID) also for a size
+        that Fly does not sell.
         """
-        answer = self._send("POST", _path(spec.app), json=_create_body(spec))
+        body = _create_body(spec)
+        if self._take(("create", spec.app), ORDINARY) > 0:
+            raise Refused(Refusal.RATE_LIMITED, "over the limit of creates", path=_path(spec.app))
+        answer = self._send("POST", _path(spec.app), json=body)
         holder = name_holder(answer.status_code, _body(answer))
         if holder is not None:
             return self._adopt(spec, holder)
@@ -76,7 +92,7 @@ class FlyMachines:
     def get(self, app: str, machine_id: str) -> Machine | None:
         """Return one machine, or None when Fly no longer knows it."""
         try:
-            answer = self._read(_path(app, machine_id))
+            answer = self._read(_path(app, machine_id), rate=GET_MACHINE)
         except Refused as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
@@ -99,7 +115,7 @@ class FlyMachines:
         what this returns must never see the machines of others.
         """
         wanted = {f"metadata.{key}": value for key, value in metadata.items()}
-        answer = self._read(_path(app), include_deleted="true", **wanted)
+        answer = self._read(_path(app), rate=ORDINARY, include_deleted="true", **wanted)
         shown = _body(answer)
         if not isinstance(shown, list):
             raise _unreadable(answer)
@@ -118,8 +134,14 @@ class FlyMachines:
             raise Unanswered(f"the name is held by {machine_id}, which is not seen", path=_path(spec.app))
         return machine
 
-    def _read(self, path: str, **query: str) -> httpx.Response:
+    def _take(self, key: Hashable, rate: Rate) -> float:
+        with self._limited:
+            return self._buckets.take(key, rate, self._monotonic_s())
+
+    def _read(self, path: str, *, rate: Rate, **query: str) -> httpx.Response:
         def once() -> httpx.Response:
+            while (wait_s := self._take(("read", path), rate)) > 0:
+                self._pause(wait_s)
             answer = self._send("GET", path, params=query)
             self._check(answer)
             return answer

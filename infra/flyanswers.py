@@ -72,6 +72,7 @@ def machine_of(app: str, shown: Any) -> Machine:
     While its host does not answer, `config` may be missing and `incomplete_config` given (fly-go, 2026-08).
     """
     config = shown.get("config") or shown.get("incomplete_config") or {}
+    events = shown.get("events") or []
     return Machine(
         app=app,
         id=shown["id"],
@@ -80,8 +81,17 @@ def machine_of(app: str, shown: Any) -> Machine:
         region=shown["region"],
         created_at=_instant(shown["created_at"]),
         metadata=dict(config.get("metadata") or {}),
-        exit=_last_exit(shown.get("events") or []),
+        started_at=_first_at(events, type="start", status="started"),
+        exit=_last_exit(events),
+        destroyed_at=_first_at(events, type="destroy", status="destroyed"),
+        host_ok=shown.get("host_status", "ok") == "ok",
     )
+
+
+def _first_at(events: list[dict[str, Any]], **facts: str) -> datetime | None:
+    """Return when the first event with these facts happened."""
+    found = [_instant(event["timestamp"]) for event in events if facts.items() <= event.items()]
+    return min(found, default=None)
 
 
 def _last_exit(events: list[dict[str, Any]]) -> MachineExit | None:

@@ -1,8 +1,9 @@
 """The host of the local Fly: the model of Fly with a real clock, where a machine is a child process.
 
 Must never hand anything of its own environment to a machine, nor outlive its machines. It differs from Fly in
-this: an image is not looked at (a machine runs `config.init.exec`, else the runner), and a machine's TMPDIR
-is its private folder, so that nothing stays behind.
+this: an image is not looked at (a machine runs `config.init.exec`, else the runner); a machine's TMPDIR is
+its private folder, so that nothing stays behind; memory is not watched, so that only a fault is `oom_killed`;
+a machine whose host is cut off runs on and still reaches everyone but Fly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from infra.flymachine import RemoveMachine, SendSignal, StartProcess
+from infra.flyagenda import RemoveMachine, SendSignal, StartProcess
+from infra.flyfaults import Faults
 from infra.flyshapes import FlyError
 from infra.flyworld import World
 
@@ -40,9 +42,8 @@ class LocalFly:
     In `data_dir`, which is this object's own, each machine has a folder while it exists and a log that stays.
     """
 
-    def __init__(self, data_dir: Path, *, app: str) -> None:
-        self._world = World([app], seed=secrets.token_hex(8))
-        self._app = app
+    def __init__(self, data_dir: Path, *, app: str, faults: Faults | None = None) -> None:
+        self._world = World([app], seed=secrets.token_hex(8), now=utc_now(), faults=faults)
         self._machines_dir = (data_dir / "machines").resolve()
         self._logs_dir = data_dir / "logs"
         shutil.rmtree(self._machines_dir, ignore_errors=True)  # of a local Fly that was killed
@@ -51,58 +52,62 @@ class LocalFly:
         self._changed = threading.Condition()  # guards all below and the world
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watchers: set[threading.Thread] = set()
-        self._timers: dict[str, list[threading.Timer]] = {}
         self._closing = False
+        self._timer = threading.Thread(target=self._do_what_is_due, name="fly-timer")
+        self._timer.start()
 
     def ask(self, request: Callable[[World], T]) -> T:
-        """Return what `request` returns of the world, after doing what follows from it. Raises FlyError."""
+        """Return what `request` returns of the world, after doing what follows. Raises FlyError or Cut."""
         with self._changed:
             if self._closing:
                 raise FlyError(503, "the local Fly is closing")
-            answer = request(self._world)
-            self._perform_effects()
-            return answer
+            self._perform_effects()  # of what fell due meanwhile
+            try:
+                return request(self._world)
+            finally:
+                self._perform_effects()
 
     def wait(self, app: str, machine_id: str, states: list[str], *, version: str, timeout_s: float) -> Any:
         """Return the answer of a wait once the machine is in one of `states`; 408 after the time-out."""
         deadline = time.monotonic() + timeout_s
+        self.ask(lambda world: world.begin_wait(machine_id))
         with self._changed:
             while (answer := self._world.reached(app, machine_id, states, version=version)) is None:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or self._closing:
-                    state = self._world.get(app, machine_id)["state"]
-                    wanted = ",".join(states)
-                    raise FlyError(408, f"machine failed to reach desired state, {wanted}, currently {state}")
+                    raise self._world.timed_out(app, machine_id, states)
                 self._changed.wait(left_s)
             return answer
 
     def close(self) -> None:
         """Kill every machine and remove its folder; return when that is done. Only the logs stay."""
         with self._changed:
-            self._closing = True
-            for machine in self._world.list(self._app, metadata={}):
-                self._world.destroy(self._app, machine["id"], force=True, now=utc_now())
-            self._perform_effects()
+            self._closing = True  # nothing is started from here on
+            for process in self._processes.values():
+                _kill_group(process)
             watchers = list(self._watchers)
-        for watcher in watchers:
-            watcher.join()
+            self._changed.notify_all()
+        for thread in (self._timer, *watchers):
+            thread.join()
         _remove(self._machines_dir)
 
     # --- effects; the lock is held ----------------------------------------------------------------
 
     def _perform_effects(self) -> None:
-        while effects := self._world.take_effects():
+        while effects := self._world.advance(utc_now()):
             for effect in effects:
                 match effect:
                     case StartProcess():
                         self._start(effect)
                     case SendSignal():
-                        self._schedule(effect)
+                        self._deliver(effect)
                     case RemoveMachine():
                         _remove(self._machines_dir / effect.machine_id)
         self._changed.notify_all()
 
     def _start(self, effect: StartProcess) -> None:
+        if self._closing:
+            return
         try:
             process = self._popen(effect)
         except OSError as error:
@@ -110,7 +115,7 @@ class LocalFly:
             self._tell_exit(effect.machine_id, EXIT_NOT_STARTED)
             return
         self._processes[effect.machine_id] = process
-        self._world.started(effect.machine_id, now=utc_now())
+        self._world.started(effect.machine_id)
         watcher = threading.Thread(target=self._watch, args=(effect.machine_id, process), name="machine")
         self._watchers.add(watcher)
         watcher.start()
@@ -133,25 +138,23 @@ class LocalFly:
     def _log(self, machine_id: str) -> Path:
         return self._logs_dir / f"{machine_id}.log"
 
-    def _schedule(self, effect: SendSignal) -> None:
-        delay_s = (effect.at - utc_now()).total_seconds()
-        if delay_s <= 0:
-            self._deliver(effect)
-            return
-        timer = threading.Timer(delay_s, self._deliver, args=(effect,))
-        timer.daemon = True
-        self._timers.setdefault(effect.machine_id, []).append(timer)
-        timer.start()
-
     def _deliver(self, effect: SendSignal) -> None:
+        process = self._processes.get(effect.machine_id)
+        if process is None:
+            return
+        if effect.signum == signal.SIGKILL:
+            _kill_group(process)
+        else:
+            process.send_signal(effect.signum)
+
+    # --- one thread for what is due later ---------------------------------------------------------
+
+    def _do_what_is_due(self) -> None:
         with self._changed:
-            process = self._processes.get(effect.machine_id)
-            if process is None:
-                return
-            if effect.signum == signal.SIGKILL:
-                _kill_group(process)
-            else:
-                process.send_signal(effect.signum)
+            while not self._closing:
+                self._perform_effects()
+                due = self._world.next_due()
+                self._changed.wait(None if due is None else max(0.0, (due - utc_now()).total_seconds()))
 
     # --- one thread per process -------------------------------------------------------------------
 
@@ -162,16 +165,14 @@ class LocalFly:
         with self._changed:
             del self._processes[machine_id]
             self._watchers.discard(threading.current_thread())
-            for timer in self._timers.pop(machine_id, []):
-                timer.cancel()
             self._tell_exit(machine_id, status)
             self._perform_effects()
 
     def _tell_exit(self, machine_id: str, status: int) -> None:
-        """Tell the world of an exit; `status` is below zero after a signal. Memory is not watched."""
+        """Tell the world of an exit; `status` is below zero after a signal."""
         killed_by = max(0, -status)
         code = 128 + killed_by if killed_by else status
-        self._world.exited(machine_id, exit_code=code, signal=killed_by, oom_killed=False, now=utc_now())
+        self._world.exited(machine_id, exit_code=code, signal=killed_by)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,8 @@
 """The local Fly: the model of Fly behind the real HTTP paths, served on the loopback.
 
 Serves `refresher fly-local`, `serve --local`, `demo` and the tests, so that what speaks to Fly in production
-runs everywhere. Must never answer what Fly would not: leases, volumes and the rest are 404 or 405.
+runs everywhere. What goes wrong is chosen at the start or by `PUT /admin/faults`, with the same token.
+Under `/v1` it must never answer what Fly would not: leases, volumes and the rest are 404 or 405.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
-from infra.flyhost import LocalFly, utc_now
+from infra.flycut import Cuttable, cut
+from infra.flyfaults import Faults
+from infra.flygate import Cut
+from infra.flyhost import LocalFly
 from infra.flyshapes import FlyError, invalid
 from infra.loopback import serving
 
 WAIT_S_MAX = 60
 
 
-def create_app(fly: LocalFly, *, token: str) -> FastAPI:
+def create_app(fly: LocalFly, *, token: str) -> ASGIApp:
     """Return the routes that we use of https://fly.io/docs/machines/api/ for holders of `token`."""
 
     def authorize(response: Response, authorization: Annotated[str, Header()] = "") -> None:
@@ -40,10 +46,12 @@ def create_app(fly: LocalFly, *, token: str) -> FastAPI:
     app = FastAPI(openapi_url=None, dependencies=[Depends(authorize)])
     app.include_router(_collection_routes(fly), prefix="/v1/apps/{app}/machines")
     app.include_router(_machine_routes(fly), prefix="/v1/apps/{app}/machines/{machine_id}")
+    app.include_router(_admin_routes(fly), prefix="/admin")
     app.add_exception_handler(FlyError, _fly_error)
+    app.add_exception_handler(Cut, cut)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(HTTPException, _no_route)
-    return app
+    return Cuttable(app)
 
 
 def _collection_routes(fly: LocalFly) -> APIRouter:
@@ -51,7 +59,7 @@ def _collection_routes(fly: LocalFly) -> APIRouter:
 
     @router.post("")
     def create(app: str, body: Annotated[Any, Body()] = None) -> Any:
-        return fly.ask(lambda world: world.create(app, _json(body), now=utc_now()))
+        return fly.ask(lambda world: world.create(app, _json(body)))
 
     @router.get("")
     def list_machines(
@@ -89,7 +97,7 @@ def _machine_routes(fly: LocalFly) -> APIRouter:
 
     @router.delete("")
     def destroy(app: str, machine_id: str, *, force: bool = False, kill: bool = False) -> Any:
-        fly.ask(lambda world: world.destroy(app, machine_id, force=force or kill, now=utc_now()))
+        fly.ask(lambda world: world.destroy(app, machine_id, force=force or kill))
         return {"ok": True}
 
     @router.get("/wait")
@@ -109,17 +117,40 @@ def _machine_routes(fly: LocalFly) -> APIRouter:
 
     @router.post("/stop")
     def stop(app: str, machine_id: str, body: Annotated[Any, Body()] = None) -> Any:
-        fly.ask(lambda world: world.stop(app, machine_id, _json(body), now=utc_now()))
+        fly.ask(lambda world: world.stop(app, machine_id, _json(body)))
         return {"ok": True}
 
     @router.post("/signal")
     def send_signal(app: str, machine_id: str, body: Annotated[Any, Body()] = None) -> Any:
-        fly.ask(lambda world: world.signal(app, machine_id, _json(body), now=utc_now()))
+        fly.ask(lambda world: world.signal(app, machine_id, _json(body)))
         return {"ok": True}
 
     @router.get("/events")
     def events(app: str, machine_id: str, limit: int = 20) -> Any:
         return fly.ask(lambda world: world.events(app, machine_id, limit=limit))
+
+    return router
+
+
+def _admin_routes(fly: LocalFly) -> APIRouter:
+    """Return the routes that Fly does not have: what goes wrong, and how often it did."""
+    router = APIRouter()
+    faults_type = TypeAdapter(Faults)
+
+    @router.get("/faults")
+    def get_faults() -> Any:
+        faults, hits = fly.ask(lambda world: (world.faults, dict(world.hits)))
+        return {"faults": faults_type.dump_python(faults, mode="json"), "hits": hits}
+
+    @router.put("/faults")
+    def put_faults(body: Annotated[Any, Body()] = None) -> Any:
+        try:
+            faults = faults_type.validate_python(_json(body))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        fly.ask(lambda world: world.set_faults(faults))
+        return get_faults()
 
     return router
 
@@ -173,14 +204,22 @@ class LocalFlyHandle:
 
 @contextmanager
 def local_fly(
-    data_dir: Path, *, app: str = "local-runners", token: str | None = None, port: int = 0
+    data_dir: Path,
+    *,
+    app: str = "local-runners",
+    token: str | None = None,
+    port: int = 0,
+    faults: Faults | None = None,
 ) -> Iterator[LocalFlyHandle]:
     """Serve a local Fly on the loopback until the block ends; then no machine is left. Makes up a token.
 
     `data_dir` must belong to this local Fly alone. Raises OSError when the port is taken.
     """
     token = token or secrets.token_urlsafe(24)
-    with closing(LocalFly(data_dir, app=app)) as fly, serving(create_app(fly, token=token), port=port) as url:
+    with (
+        closing(LocalFly(data_dir, app=app, faults=faults)) as fly,
+        serving(create_app(fly, token=token), port=port) as url,
+    ):
         try:
             yield LocalFlyHandle(url=f"{url}/v1", token=token, app=app)
         finally:

@@ -1,136 +1,62 @@
 """One machine of the model of Fly: its state, its events, and what each request or fact does to it.
 
-Pure as `flyworld`, which holds the machines and finds the one that a request means. What must happen
-outside is queued as effects. Must never check who asks or whether the machine exists.
+Pure as `flyfleet`, which holds the machines and finds the one that a request means. What takes time and what
+must happen outside goes to the agenda. Must never check who asks or whether the machine exists.
 Source of the moves: https://fly.io/docs/machines/machine-states/ (2026-08).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from hashlib import sha256
-from signal import SIGKILL
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from signal import SIGKILL, SIGSEGV
 from typing import Any
 
+from infra.flyagenda import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
+from infra.flyfaults import Site
+from infra.flyrecord import Exit, Record, exit_event
 from infra.flyshapes import (
     KILL_TIMEOUT_S_MAX,
     SIGNALS,
     SIGNALS_OF_STOP,
     FlyError,
     duration,
-    image_ref,
     json_object,
-    memory_mb_of,
-    rfc3339,
     signum,
 )
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-RUNNING = frozenset({"starting", "started", "stopping"})  # states with a process
 RESTARTS_MAX = 10  # Fly's default for `on-failure`; here `always` is bounded by it as well
+DEATHS = (Site.EXITS, Site.KILLED, Site.OUT_OF_MEMORY)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartProcess:
-    """Start the machine's process, then tell `started`, and `exited` when it ends."""
-
-    machine_id: str
-    argv: tuple[str, ...]  # empty: the image's own command
-    env: Mapping[str, str]  # the whole environment
-
-
-@dataclass(frozen=True, kw_only=True)
-class SendSignal:
-    """Send a signal to the machine's process at `at`, if it has not ended by then."""
-
-    machine_id: str
-    signum: int
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoveMachine:
-    """The machine is destroyed: drop whatever was kept for it."""
-
-    machine_id: str
-
-
-Effect = StartProcess | SendSignal | RemoveMachine
+EXIT_OF = {
+    Site.EXITS: Exit(code=1),
+    Site.KILLED: Exit(code=128 + SIGSEGV, signal=SIGSEGV),
+    Site.OUT_OF_MEMORY: Exit(code=128 + SIGKILL, signal=SIGKILL, oom_killed=True),
+}
 
 
 @dataclass(kw_only=True)
-class Machine:
-    """A machine whose `config` was checked. `effects` is the world's queue."""
+class Machine(Record):
+    """A machine whose `config` was checked."""
 
-    app: str
-    id: str
-    name: str
-    region: str
-    config: dict[str, Any]
-    created_at: datetime
-    effects: list[Effect]
-    updated_at: datetime = field(init=False)
-    state: str = field(init=False)
+    has_process: bool = False  # asked for and, as far as the outside told, not ended
     stop_requested: bool = False
-    restarts: int = 0
-    events: list[dict[str, Any]] = field(default_factory=list)  # newest first
-
-    def __post_init__(self) -> None:
-        self.instance_id = self._ulid("instance")
-        self._move("created", "launch", source="user", now=self.created_at)
-
-    # --- what is shown ----------------------------------------------------------------------------
-
-    @property
-    def private_ip(self) -> str:
-        """The address on the private network; nothing listens there."""
-        return f"fdaa:0:1:a7b:{self.id[0:4]}:{self.id[4:8]}:{self.id[8:12]}:2"
-
-    def env(self) -> dict[str, str]:
-        """Return all variables of the process.
-
-        https://fly.io/docs/machines/runtime-environment/ (2026-08).
-        """
-        own = {
-            "FLY_APP_NAME": self.app,
-            "FLY_MACHINE_ID": self.id,
-            "FLY_ALLOC_ID": self.id,
-            "FLY_MACHINE_VERSION": self.instance_id,
-            "FLY_REGION": self.region,
-            "FLY_IMAGE_REF": self.config["image"],
-            "FLY_PRIVATE_IP": self.private_ip,
-            "FLY_VM_MEMORY_MB": str(memory_mb_of(self.config)),
-        }
-        return {"PATH": PATH, "HOME": "/root", **self.config.get("env", {}), **own}
-
-    def shown(self) -> dict[str, Any]:
-        """Return the machine as the schema `Machine` describes it."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "state": self.state,
-            "region": self.region,
-            "instance_id": self.instance_id,
-            "private_ip": self.private_ip,
-            "config": self.config,
-            "image_ref": image_ref(self.config["image"]),
-            "created_at": rfc3339(self.created_at),
-            "updated_at": rfc3339(self.updated_at),
-            "events": list(self.events),
-            "host_status": "ok",
-        }
+    _runs: int = 0  # starts so far: what was due for an earlier run is void
+    _doom: Exit | None = None  # how the process really ends, whatever the outside tells
+    _unheard: Exit | None = None  # told while the host was away
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def start(self, *, now: datetime) -> None:
-        """Have the process started."""
-        self._move("starting", "start", source="flyd", now=now)
-        argv = tuple(self.config.get("init", {}).get("exec", ()))
-        self.effects.append(StartProcess(machine_id=self.id, argv=argv, env=self.env()))
+    def launch(self) -> None:
+        """Have the image pulled and the machine started, when it comes to that."""
+        if self._strikes(Site.STUCK_FOR_EVER):
+            return
+        faults = self.dice.faults
+        stuck_s = self.dice.seconds(faults.stuck_s) if self._strikes(Site.STUCK_FOR_HOURS) else 0
+        self.agenda.after(stuck_s + self.dice.seconds(faults.pull_s), self._launched)
 
-    def stop(self, body: Any, *, now: datetime) -> None:
+    def stop(self, body: Any) -> None:
         """Send the process the signal, and SIGKILL after the time-out; a machine without one just stops.
 
         Both come from the body, else the config, else are SIGINT and 5 s (https://fly.io/docs, 2026-08).
@@ -139,95 +65,168 @@ class Machine:
         asked = {"signal": "SIGINT", "timeout": "5s"} | self.config.get("stop_config", {}) | request
         first = signum(asked["signal"], among=SIGNALS_OF_STOP)
         patience = min(duration(asked["timeout"]), timedelta(seconds=KILL_TIMEOUT_S_MAX))
-        if self.state == "created":
-            self._move("stopped", "stop", source="user", now=now)
-        if self.state not in RUNNING:
-            return
-        self.stop_requested = True
-        self._move("stopping", "stop", source="user", now=now, request={"reason": ""})
-        self._signal(first, at=now)
-        self._signal(SIGKILL, at=now + patience)
+        self._check_host()
+        if self.state in ("created", "starting") and not self.has_process:
+            self.move("stopped", "stop", source="user")
+        elif self.has_process and self.state != "destroying":
+            self.stop_requested = True
+            self.move("stopping", "stop", source="user", request={"reason": ""})
+            self._send(first, self._runs)
+            self.agenda.after(patience.total_seconds(), self._send, SIGKILL, self._runs)
 
-    def signal(self, body: Any, *, now: datetime) -> None:
+    def signal(self, body: Any) -> None:
         """Send the process a signal. Without a process: 412, whose text is a guess from `start`'s."""
         number = signum(json_object(body, go_type="main.signalRequest").get("signal"), among=SIGNALS)
-        if self.state not in RUNNING:
+        self._check_host()
+        if not self.has_process or self.state == "destroying":
             raise FlyError(412, f"unable to signal machine from current state: '{self.state}'")
-        self._signal(number, at=now)
+        self._send(number, self._runs)
 
-    def destroy(self, *, force: bool, now: datetime) -> None:
-        """Destroy the machine; a running one only with `force`, by SIGKILL."""
+    def destroy(self, *, force: bool) -> None:
+        """Destroy the machine; a running one only with `force`, by SIGKILL.
+
+        On a host that does not answer it is accepted and done when the host is back.
+        """
         if self.state == "destroying":
             return
-        running = self.state in RUNNING
-        if running and not force:
+        if self.state in ("starting", "started", "stopping") and not force and self.host_ok:
             raise FlyError(412, "failed_precondition: unable to destroy machine, not currently stopped")
         self.stop_requested = True
-        self._move("destroying", "destroy", source="user", now=now)
-        if running:
-            self._signal(SIGKILL, at=now)
-        else:
-            self._destroyed(now=now)
+        self.move("destroying", "destroy", source="user")
+        late_s = 0.0
+        if self._strikes(Site.LATE_DESTROY):
+            late_s = self.dice.seconds(self.dice.faults.late_destroy_s)
+        self.agenda.after(late_s, self._finish_destroy)
 
     # --- facts from outside -----------------------------------------------------------------------
 
-    def started(self, *, now: datetime) -> None:
+    def started(self) -> None:
         """Note that the process runs, unless a stop or destroy came meanwhile."""
         if self.state == "starting":
-            self._move("started", "start", source="flyd", now=now, request={})
+            self.move("started", "start", source="flyd", request={})
+        death = self.dice.among(DEATHS, now=self.agenda.now)
+        if death:
+            self.agenda.after(self.dice.seconds(self.dice.faults.death_s), self._die, death, self._runs)
+        loss = self.dice.among((Site.HOST_CUT_OFF, Site.HOST_DOWN), now=self.agenda.now)
+        if loss:
+            self.agenda.after(
+                self.dice.seconds(self.dice.faults.host_lost_s), self._lose_host, loss, self._runs
+            )
 
-    def exited(self, *, exit_code: int, signal: int, oom_killed: bool, now: datetime) -> None:
-        """Note that the process ended: `exit_code` as a shell shows it (128 + signal), `signal` 0 if none.
+    def exited(self, told: Exit) -> None:
+        """Note that the process ended. While the host is away Fly does not hear of it.
 
-        The exit event has the keys that real ones had in 2026-08, where -1 means no signal. The restart
-        policy comes first (Fly destroys automatically only under policy `no`), then `auto_destroy`.
+        The restart policy comes first (Fly destroys by itself only under policy `no`), then `auto_destroy`.
         """
+        self.has_process = False
+        how, self._doom = self._doom or told, None
+        how = how if how.at else replace(how, at=self.agenda.now)
+        if not self.host_ok:
+            self._unheard = how
+            return
         destroying = self.state == "destroying"
-        restarting = self._restarts(exit_code)
-        exit_event = {
-            "exit_code": exit_code,
-            "guest_exit_code": 0 if signal else exit_code,
-            "guest_signal": signal or -1,
-            "signal": signal or -1,
-            "oom_killed": oom_killed,
-            "requested_stop": self.stop_requested,
-            "restarting": restarting,
-            "exited_at": rfc3339(now),
-            "error": "",
+        restarting = self._restarts(how.code)
+        request: dict[str, Any] = {
+            "exit_event": exit_event(how, requested_stop=self.stop_requested, restarting=restarting)
         }
-        request = {"exit_event": exit_event, "restart_count": self.restarts}
-        self._move("stopped", "exit", source="flyd", now=now, request=request)
+        request |= {"restart_count": self._runs - 1}
+        self.move("stopped", "exit", source="flyd", request=request)
         if restarting:
-            self.restarts += 1
-            self.start(now=now)
-        elif destroying or self.config.get("auto_destroy"):
-            self._destroyed(now=now)
+            self._start()
+        elif destroying:
+            self._destroyed()
+        elif self.config.get("auto_destroy"):
+            self._destroy_itself()
 
-    # --- inside -----------------------------------------------------------------------------------
+    # --- inside: start ----------------------------------------------------------------------------
+
+    def _launched(self) -> None:
+        if self.state == "created":
+            self._start()
+
+    def _start(self) -> None:
+        self._runs += 1
+        self.move("starting", "start", source="flyd")
+        self.agenda.after(self.dice.seconds(self.dice.faults.boot_s), self._boot, self._runs)
+
+    def _boot(self, run: int) -> None:
+        if self.state != "starting" or run != self._runs:
+            return
+        if self._strikes(Site.START_FAILED):
+            self.move("failed", "start", source="flyd")
+        elif self._strikes(Site.LAUNCH_FAILED):
+            self.move("launch_failed", "launch", source="flyd")
+            self._destroyed()
+        else:
+            self.has_process = True
+            argv = tuple(self.config.get("init", {}).get("exec", ()))
+            self.agenda.ask_outside(StartProcess(machine_id=self.id, argv=argv, env=self.env()))
+
+    # --- inside: end ------------------------------------------------------------------------------
 
     def _restarts(self, exit_code: int) -> bool:
         restart = self.config.get("restart", {})
         policy = restart.get("policy", "on-failure")
         wanted = policy == "always" or (policy == "on-failure" and exit_code != 0)
-        left = self.restarts < restart.get("max_retries", RESTARTS_MAX)
+        left = self._runs <= restart.get("max_retries", RESTARTS_MAX)
         return wanted and left and not self.stop_requested
 
-    def _signal(self, number: int, *, at: datetime) -> None:
-        self.effects.append(SendSignal(machine_id=self.id, signum=number, at=at))
+    def _send(self, number: int, run: int) -> None:
+        if self.has_process and run == self._runs and self.host_ok:
+            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=number))
 
-    def _destroyed(self, *, now: datetime) -> None:
-        self._move("destroyed", "destroy", source="flyd", now=now)
-        self.effects.append(RemoveMachine(machine_id=self.id))
+    def _die(self, death: Site, run: int) -> None:
+        if self.has_process and run == self._runs and self._doom is None:
+            self.dice.hits[death] += 1
+            self._doom = EXIT_OF[death]
+            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
 
-    def _move(
-        self, state: str, kind: str, *, source: str, now: datetime, request: dict[str, Any] | None = None
-    ) -> None:
-        self.state, self.updated_at = state, now
-        event: dict[str, Any] = {"id": self._ulid(f"event {len(self.events)}"), "type": kind, "status": state}
-        event |= {"source": source, "timestamp": int(now.timestamp() * 1000)}
-        if request is not None:
-            event["request"] = request
-        self.events.insert(0, event)
+    def _destroy_itself(self) -> None:
+        if self._strikes(Site.STAYS_STOPPED):
+            return
+        stopped_s = 0.0
+        if self._strikes(Site.SHOWN_STOPPED):
+            stopped_s = self.dice.seconds(self.dice.faults.stopped_s)
+        self.agenda.after(stopped_s, self._destroyed)
 
-    def _ulid(self, what: str) -> str:
-        return "01" + sha256(f"{self.id} {what}".encode()).hexdigest()[:24].upper()
+    def _finish_destroy(self) -> None:
+        if self.state != "destroying" or not self.host_ok:
+            return
+        if self.has_process:
+            self._send(SIGKILL, self._runs)
+        else:
+            self._destroyed()
+
+    def _destroyed(self) -> None:
+        if self.state != "destroyed":
+            self.move("destroyed", "destroy", source="flyd")
+            self.agenda.ask_outside(RemoveMachine(machine_id=self.id))
+
+    # --- inside: host -----------------------------------------------------------------------------
+
+    def _check_host(self) -> None:
+        """Refuse as Fly does while a host does not answer (408: status page, FRA 2025-05-14)."""
+        if not self.host_ok:
+            raise FlyError(408, "deadline_exceeded: context deadline exceeded")
+
+    def _lose_host(self, loss: Site, run: int) -> None:
+        if not self.has_process or run != self._runs or not self.host_ok:
+            return
+        self.dice.hits[loss] += 1
+        self.host_ok = False
+        self.agenda.ask_outside(HostLost(machine_id=self.id))
+        if loss is Site.HOST_DOWN:
+            self._doom = Exit(code=128 + SIGKILL, signal=SIGKILL)
+            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
+        self.agenda.after(self.dice.seconds(self.dice.faults.host_away_s), self._host_back)
+
+    def _host_back(self) -> None:
+        self.host_ok = True
+        self.agenda.ask_outside(HostBack(machine_id=self.id))
+        if self._unheard:
+            how, self._unheard = self._unheard, None
+            self.exited(how)
+        self._finish_destroy()
+
+    def _strikes(self, site: Site) -> bool:
+        return self.dice.strikes(site, now=self.agenda.now)

@@ -29,11 +29,11 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0
 
 
 class FlyError(Exception):
-    """An answer of the API other than 200: its HTTP status and its JSON body."""
+    """An answer of the API other than 200: its HTTP status and its JSON body, in which `status` is `code`."""
 
-    def __init__(self, status: int, error: str) -> None:
+    def __init__(self, status: int, error: str, *, code: str = "") -> None:
         super().__init__(error)
-        self.status, self.body = status, {"error": error}
+        self.status, self.body = status, {"error": error} | ({"status": code} if code else {})
 
 
 def invalid(why: str) -> FlyError:

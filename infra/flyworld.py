@@ -1,78 +1,97 @@
-"""A model of Fly Machines: which machines exist, and what a request does to them.
+"""A model of Fly Machines: which machines exist, what a request does to them, and what goes wrong.
 
-Pure: no clock (`now` is passed), no process (it says what to do as effects), no I/O, no threads. The local
-Fly puts a real clock and child processes around it, a simulator virtual ones. Must never be kinder than Fly.
-Answers have the shapes of Fly's OpenAPI document (2026-05-07).
+Pure: it has a clock of its own that only `advance` moves, no process (it says what to do as effects), no
+randomness but its seed, no I/O, no threads. The local Fly drives it with a real clock and child processes, a
+simulator with virtual ones. Must never be kinder than Fly. Answers have the shapes of Fly's OpenAPI document
+(2026-05-07).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from hashlib import sha256
+from random import Random
 from typing import Any
 
-from infra.flymachine import Effect, Machine
-from infra.flyshapes import FlyError, create_request, invalid, regions_of
+from infra.flyagenda import Agenda, Effect
+from infra.flyfaults import Dice, Faults
+from infra.flyfleet import Fleet
+from infra.flygate import Action, Gate
+from infra.flymachine import Machine
+from infra.flyrecord import Exit
+from infra.flyshapes import FlyError, invalid
 
 WAITABLE = frozenset({"started", "stopped", "suspended", "destroyed", "failed", "settled"})
-SETTLED = frozenset({"created", "started", "stopped", "destroyed"})
-OMITTED_IN_SUMMARY = frozenset({"config", "events", "host_status"})
+SETTLED = frozenset({"created", "started", "stopped", "destroyed", "failed"})
+OMITTED_IN_SUMMARY = frozenset({"config", "incomplete_config", "events", "host_status"})
 EVENTS_MAX = 50
 
 
 class World:
-    """The machines of some apps. Requests raise FlyError; what must happen outside waits in `take_effects`.
+    """The machines of some apps. Every request may raise FlyError, or Cut when there is no answer.
 
-    `seed` makes ids: two worlds of one seed that live the same life are equal, two seeds share no id.
+    `seed` makes ids and all chance: two worlds of one seed that live the same life are equal, two seeds share
+    no id. Time is that of the last `advance`: advance before a request, so that it meets what is due by then,
+    and after it, for what it asks for outside.
     """
 
-    def __init__(self, apps: Iterable[str], *, seed: str) -> None:
-        self._apps = frozenset(apps)
-        self._seed = seed
-        self._machines: dict[str, Machine] = {}
-        self._effects: list[Effect] = []
+    def __init__(
+        self, apps: Iterable[str], *, seed: str, now: datetime, faults: Faults | None = None
+    ) -> None:
+        self._agenda = Agenda(now=now)
+        self._dice = Dice(Random(seed), faults or Faults(), since=now)  # noqa: S311 - to be repeated, not secret
+        self._gate = Gate(self._agenda, self._dice)
+        self._fleet = Fleet(apps, seed, self._agenda, self._dice)
 
-    def take_effects(self) -> list[Effect]:
-        """Return, once, what is to be done outside since the last call, in order."""
-        effects = self._effects[:]
-        self._effects.clear()
-        return effects
+    # --- time and faults --------------------------------------------------------------------------
+
+    def advance(self, now: datetime) -> list[Effect]:
+        """Let time pass until `now`; return, once and in order, what came up since to be done outside."""
+        return self._agenda.advance(now)
+
+    @property
+    def now(self) -> datetime:
+        """The instant at which the world is."""
+        return self._agenda.now
+
+    def next_due(self) -> datetime | None:
+        """Return when the world next moves by itself, or None while it does not."""
+        return self._agenda.next_due()
+
+    @property
+    def faults(self) -> Faults:
+        """What may go wrong at present."""
+        return self._dice.faults
+
+    def set_faults(self, faults: Faults) -> None:
+        """Have other things go wrong from now on. What was drawn already stays."""
+        self._dice.set(faults, since=self._agenda.now)
+
+    @property
+    def hits(self) -> Counter[str]:
+        """How often each `Site` was felt."""
+        return self._dice.hits
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def create(self, app: str, body: Any, *, now: datetime) -> dict[str, Any]:
-        """Make a machine and return it in state `created`; unless `skip_launch`, it is starting by then.
+    def create(self, app: str, body: Any) -> dict[str, Any]:
+        """Make a machine and return it in state `created`; unless `skip_launch`, it may be starting by then.
 
-        Of an ordered list of regions the first is taken.
+        Of an ordered list of regions the first that has capacity is taken.
         """
-        self._check_app(app)
-        request = create_request(body)
-        region = regions_of(request.get("region", ""))[0]
-        self._check_name(app, request.get("name", ""))
-        machine_id = sha256(f"{self._seed} {len(self._machines)}".encode()).hexdigest()[:14]
-        machine = Machine(
-            app=app,
-            id=machine_id,
-            name=request.get("name") or f"machine-{machine_id}",
-            region=region,
-            config=request["config"],
-            created_at=now,
-            effects=self._effects,
-        )
-        self._machines[machine_id] = machine
-        answer = machine.shown()
-        if not request.get("skip_launch"):
-            machine.start(now=now)
-        return answer
+        return self._gate.through(Action.CREATE, app, lambda: self._fleet.create(app, body))
 
     def get(self, app: str, machine_id: str) -> dict[str, Any]:
-        """Return the machine, a destroyed one too."""
-        return self._find(app, machine_id).shown()
+        """Return the machine, a destroyed one too until it is forgotten."""
+        return self._gate.through(Action.GET, machine_id, lambda: self._fleet.seen(app, machine_id).shown())
 
     def events(self, app: str, machine_id: str, *, limit: int = 20) -> list[dict[str, Any]]:
         """Return the machine's newest events, newest first."""
-        return self._find(app, machine_id).events[: min(limit, EVENTS_MAX)]
+        newest = min(limit, EVENTS_MAX)
+        return self._gate.through(
+            Action.EVENTS, machine_id, lambda: self._fleet.seen(app, machine_id).events[:newest]
+        )
 
     def list(
         self,
@@ -85,17 +104,17 @@ class World:
         summary: bool = False,
     ) -> list[dict[str, Any]]:
         """Return the app's machines that match; empty `states` and `region` match all."""
-        self._check_app(app)
         wanted = frozenset(states)
         omitted = OMITTED_IN_SUMMARY if summary else frozenset()
+
+        def of_kind(machine: Machine) -> bool:
+            own = machine.config.get("metadata", {})
+            return region in ("", machine.region) and metadata.items() <= own.items()
+
         return [
-            {key: value for key, value in machine.shown().items() if key not in omitted}
-            for machine in self._machines.values()
-            if machine.app == app
-            and (include_deleted or machine.state != "destroyed")
-            and (not wanted or machine.state in wanted)
-            and region in ("", machine.region)
-            and metadata.items() <= machine.config.get("metadata", {}).items()
+            {key: value for key, value in shown.items() if key not in omitted}
+            for shown in self._gate.through(Action.LIST, app, lambda: self._fleet.listed(app, of_kind))
+            if (include_deleted or shown["state"] != "destroyed") and (not wanted or shown["state"] in wanted)
         ]
 
     def reached(
@@ -104,14 +123,14 @@ class World:
         """Return the answer of a wait if the machine is in one of `states`, or None while it is not.
 
         Waiting for `stopped` takes a version (flyctl issue 1751). A destroyed machine is 404 to every wait
-        for something else.
+        for something else. Asked again and again during one wait, so no limit is counted: see `begin_wait`.
         """
         wanted = frozenset(states)
         if not wanted <= WAITABLE:
             raise invalid(f"unknown state {', '.join(sorted(wanted - WAITABLE))!r}")
         if "stopped" in wanted and not version:
             raise FlyError(400, "instance_id required when waiting for stopped machine")
-        machine = self._find(app, machine_id)
+        machine = self._fleet.seen(app, machine_id)
         if version not in ("", machine.instance_id):
             raise FlyError(404, "machine version not found")
         if machine.state in wanted or ("settled" in wanted and machine.state in SETTLED):
@@ -121,46 +140,36 @@ class World:
             raise FlyError(404, "machine not found")
         return None
 
-    def stop(self, app: str, machine_id: str, body: Any, *, now: datetime) -> None:
+    def begin_wait(self, machine_id: str) -> None:
+        """Let a wait in, or raise: to be called once before `reached`."""
+        self._gate.through(Action.WAIT, machine_id, lambda: None)
+
+    def timed_out(self, app: str, machine_id: str, states: Iterable[str]) -> FlyError:
+        """Return the 408 that ends a wait in which the machine reached none of `states`."""
+        state = self._fleet.seen(app, machine_id).state
+        wanted = ",".join(states)
+        return FlyError(408, f"machine failed to reach desired state, {wanted}, currently {state}")
+
+    def stop(self, app: str, machine_id: str, body: Any) -> None:
         """Stop the machine: see `Machine.stop`. A destroyed one is 404."""
-        self._find(app, machine_id, alive=True).stop(body, now=now)
+        self._gate.through(Action.STOP, machine_id, lambda: self._fleet.alive(app, machine_id).stop(body))
 
-    def signal(self, app: str, machine_id: str, body: Any, *, now: datetime) -> None:
+    def signal(self, app: str, machine_id: str, body: Any) -> None:
         """Send the machine's process a signal. A destroyed one is 404."""
-        self._find(app, machine_id, alive=True).signal(body, now=now)
+        self._gate.through(Action.SIGNAL, machine_id, lambda: self._fleet.alive(app, machine_id).signal(body))
 
-    def destroy(self, app: str, machine_id: str, *, force: bool, now: datetime) -> None:
+    def destroy(self, app: str, machine_id: str, *, force: bool) -> None:
         """Destroy the machine: see `Machine.destroy`. A destroyed one is 404."""
-        self._find(app, machine_id, alive=True).destroy(force=force, now=now)
+        self._gate.through(
+            Action.DESTROY, machine_id, lambda: self._fleet.alive(app, machine_id).destroy(force=force)
+        )
 
     # --- facts from outside -----------------------------------------------------------------------
 
-    def started(self, machine_id: str, *, now: datetime) -> None:
+    def started(self, machine_id: str) -> None:
         """Take note that the machine's process runs."""
-        self._machines[machine_id].started(now=now)
+        self._fleet[machine_id].started()
 
-    def exited(
-        self, machine_id: str, *, exit_code: int, signal: int, oom_killed: bool, now: datetime
-    ) -> None:
+    def exited(self, machine_id: str, *, exit_code: int, signal: int = 0, oom_killed: bool = False) -> None:
         """Take note that the machine's process ended: see `Machine.exited`."""
-        machine = self._machines[machine_id]
-        machine.exited(exit_code=exit_code, signal=signal, oom_killed=oom_killed, now=now)
-
-    # --- inside -----------------------------------------------------------------------------------
-
-    def _check_app(self, app: str) -> None:
-        if app not in self._apps:
-            raise FlyError(404, "app not found")
-
-    def _check_name(self, app: str, name: str) -> None:
-        for other in self._machines.values():
-            if other.app == app and other.name == name and other.state != "destroyed":
-                held = f'machine ID {other.id} already exists with name "{name}"'
-                raise FlyError(409, f"already_exists: unique machine name violation, {held}")
-
-    def _find(self, app: str, machine_id: str, *, alive: bool = False) -> Machine:
-        self._check_app(app)
-        machine = self._machines.get(machine_id)
-        if machine is None or machine.app != app or (alive and machine.state == "destroyed"):
-            raise FlyError(404, "machine not found")
-        return machine
+        self._fleet[machine_id].exited(Exit(code=exit_code, signal=signal, oom_killed=oom_killed))

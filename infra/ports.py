@@ -99,7 +99,10 @@ class Machine:
     region: str
     created_at: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None  # first time in `started`: billed from here to `exit.at`
     exit: MachineExit | None = None
+    destroyed_at: datetime | None = None
+    host_ok: bool = True  # False: what is shown may be old, and what is asked for may be done much later
 
     @property
     def is_gone(self) -> bool:
@@ -109,6 +112,10 @@ class Machine:
 
 class Machines(Protocol):
     """The Machines API as control uses it. Every method may raise `Refused` or `Unanswered`."""
+
+    def room(self, app: str) -> int:
+        """Return how many creates of the app would be let through right now, without asking anyone."""
+        ...
 
     def create(self, spec: MachineSpec) -> Machine:
         """Return the machine named `spec.name`: made now, or already there (then it is adopted).

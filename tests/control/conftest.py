@@ -62,6 +62,9 @@ class FakeMachines:
     destroyed: list[str] = field(default_factory=list)
     is_away: OutsideError | None = None
 
+    def room(self, app: str) -> int:
+        return 3
+
     def create(self, spec: MachineSpec) -> Machine:
         self.specs.append(spec)
         if answer := (self.answers.pop(0) if self.answers else None):

@@ -16,12 +16,14 @@ import respx
 
 from infra.fly import PRESETS, FlyMachines, authorization
 from infra.flyanswers import machine_of
+from infra.flyfaults import Faults
 from infra.flylocal import LocalFlyHandle, local_fly
 from infra.flyshapes import create_request
 from infra.ports import Machine, Machines, MachineSpec, Refusal, Refused, Unanswered
 from tests.infra.flyspec import check_request
 
 API = "https://fly.test/v1"
+UNLIMITED = Faults(rate_limits=False)
 TOKEN = "fm2_very-secret"
 SPEC = MachineSpec(
     app="runners",
@@ -52,7 +54,7 @@ def shown(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def fly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlyHandle]:
-    with local_fly(tmp_path_factory.mktemp("fly")) as handle:
+    with local_fly(tmp_path_factory.mktemp("fly"), faults=UNLIMITED) as handle:
         yield handle
 
 
@@ -172,9 +174,30 @@ def fake() -> Iterator[respx.Router]:
             check_request(call.request)
 
 
+class Monotonic:
+    """A clock that only waiting moves, and how long was waited."""
+
+    now_s = 0.0
+
+    def __init__(self) -> None:
+        self.waited_s: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.waited_s.append(seconds)
+
+
 @pytest.fixture
-def remote() -> Iterator[FlyMachines]:
-    adapter = FlyMachines(api_url=API, token=TOKEN, pause=lambda _: None)
+def monotonic() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def remote(monotonic: Monotonic) -> Iterator[FlyMachines]:
+    adapter = FlyMachines(api_url=API, token=TOKEN, pause=monotonic.pause, monotonic_s=monotonic)
     yield adapter
     adapter.close()
 
@@ -340,6 +363,44 @@ def test_an_unknown_size_is_refused_before_anything_is_sent(remote: FlyMachines,
     assert (refused.value.refusal, len(fake.calls)) == (Refusal.INVALID, 0)
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_three_creates_of_an_app_go_at_once_and_the_next_is_refused_without_a_request(
+    remote: FlyMachines, fake: respx.Router, monotonic: Monotonic
+) -> None:
+    route = fake.post(url__regex=f"{API}/apps/.*").respond(json=SHOWN)
+    rooms = [remote.room("runners")]
+    for _ in range(3):
+        remote.create(SPEC)
+        rooms.append(remote.room("runners"))
+    with pytest.raises(Refused) as refused:
+        remote.create(SPEC)
+    assert (rooms, refused.value.refusal, route.call_count) == ([3, 2, 1, 0], Refusal.RATE_LIMITED, 3)
+    remote.create(replace(SPEC, app="others"))
+    monotonic.now_s += 1
+    remote.create(SPEC)
+    assert (route.call_count, monotonic.waited_s) == (5, [])
+
+
+def test_lists_wait_their_turn(remote: FlyMachines, fake: respx.Router, monotonic: Monotonic) -> None:
+    route = fake.get(MACHINES).respond(json=[])
+    for _ in range(5):
+        remote.list("runners", {})
+    assert (route.call_count, monotonic.waited_s) == (5, [1, 1])
+
+
+def test_a_machine_may_be_read_five_times_a_second(
+    remote: FlyMachines, fake: respx.Router, monotonic: Monotonic
+) -> None:
+    fake.get(url__startswith=MACHINES).respond(json=SHOWN)
+    for _ in range(12):
+        remote.get("runners", "m1")
+    assert sum(monotonic.waited_s) == pytest.approx(0.4)
+    remote.get("runners", "m2")
+    assert sum(monotonic.waited_s) == pytest.approx(0.4)
+
+
 # --- adoption -------------------------------------------------------------------------------------
 
 HELD = 'already_exists: unique machine name violation, machine ID m9 already exists with name "job-1"'
@@ -440,6 +501,21 @@ def test_metadata_is_found_while_the_host_does_not_answer() -> None:
         config=None, incomplete_config={"metadata": {"attempt": "a1"}}, host_status="unreachable"
     )
     assert machine_of("runners", unreachable).metadata == {"attempt": "a1"}
+
+
+def test_events_tell_when_a_machine_started_and_was_destroyed_and_the_host_how_sure_that_is() -> None:
+    events = [
+        {"type": "destroy", "status": "destroyed", "timestamp": 1793534409000, "request": None},
+        {"type": "destroy", "status": "destroying", "timestamp": 1793534408000},
+        {"type": "start", "status": "started", "timestamp": 1793534402000},
+        {"type": "start", "status": "starting", "timestamp": 1793534401000},
+    ]
+    machine = machine_of("runners", shown(events=events, host_status="unreachable"))
+    assert machine.started_at == datetime(2026, 11, 1, 12, 0, 2, tzinfo=UTC)
+    assert machine.destroyed_at == datetime(2026, 11, 1, 12, 0, 9, tzinfo=UTC)
+    assert not machine.host_ok
+    fresh = machine_of("runners", SHOWN)
+    assert (fresh.started_at, fresh.destroyed_at, fresh.host_ok) == (None, None, True)
 
 
 # --- secrets --------------------------------------------------------------------------------------

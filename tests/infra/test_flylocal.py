@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.flyfaults import Faults
 from infra.flylocal import LocalFlyHandle, local_fly
 from tests.infra.flyspec import check_answer
 
+UNLIMITED = Faults(rate_limits=False)
 TOKEN = "secret-token"
 SLEEP = ["/bin/sleep", "600"]
 # Says when its handler is in place, so that a test does not signal too early.
@@ -73,7 +75,7 @@ class Client:
 @pytest.fixture(scope="module")
 def fly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     data_dir = tmp_path_factory.mktemp("fly")
-    with local_fly(data_dir, token=TOKEN) as handle:
+    with local_fly(data_dir, token=TOKEN, faults=UNLIMITED) as handle:
         client = Client(handle, data_dir)
         with client.http:
             yield client
@@ -335,7 +337,9 @@ def test_closing_leaves_no_process_no_folder_no_thread_and_no_waiter(tmp_path: P
         time.sleep(0.01)
     assert not any(is_alive(pid) for pid in pids)
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
-    assert not [thread for thread in set(threading.enumerate()) - threads if thread.name == "machine"]
+    assert not [
+        thread for thread in set(threading.enumerate()) - threads if thread.name in ("machine", "fly-timer")
+    ]
 
 
 def test_what_a_killed_local_fly_left_behind_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.flymachine import RESTARTS_MAX, RemoveMachine, SendSignal, StartProcess
+from infra.flyagenda import RemoveMachine, SendSignal, StartProcess
+from infra.flyfaults import Faults
+from infra.flymachine import RESTARTS_MAX
 from infra.flyshapes import FlyError, duration, image_ref
 from infra.flyworld import World
 
@@ -23,7 +25,13 @@ def later(seconds: float) -> datetime:
 
 
 def new_world(*apps: str) -> World:
-    return World(apps or [APP], seed="test")
+    return World(apps or [APP], seed="test", now=NOW, faults=Faults(rate_limits=False))
+
+
+def at(world: World, seconds: float) -> World:
+    """Return the world after so many seconds. What it asked for until then is forgotten."""
+    world.advance(later(seconds))
+    return world
 
 
 def body(name: str = "job-1", **config: Any) -> dict[str, Any]:
@@ -32,19 +40,19 @@ def body(name: str = "job-1", **config: Any) -> dict[str, Any]:
 
 
 def create(world: World, name: str = "job-1", **config: Any) -> str:
-    return str(world.create(APP, body(name, **config), now=NOW)["id"])
+    return str(world.create(APP, body(name, **config))["id"])
 
 
 def run(world: World, name: str = "job-1", **config: Any) -> str:
     """Create a machine, start its process and forget the effects so far."""
     machine_id = create(world, name, **config)
-    world.started(machine_id, now=later(1))
-    world.take_effects()
+    at(world, 1).started(machine_id)
+    world.advance(NOW)
     return machine_id
 
 
-def leave(world: World, machine_id: str, exit_code: int = 0, signal: int = 0, at: float = 2) -> None:
-    world.exited(machine_id, exit_code=exit_code, signal=signal, oom_killed=False, now=later(at))
+def leave(world: World, machine_id: str, exit_code: int = 0, signal: int = 0, second: float = 2) -> None:
+    at(world, second).exited(machine_id, exit_code=exit_code, signal=signal)
 
 
 def state(world: World, machine_id: str) -> str:
@@ -61,10 +69,10 @@ def exit_event(world: World, machine_id: str) -> dict[str, Any]:
 
 def test_a_create_answers_created_and_has_the_process_started() -> None:
     world = new_world()
-    machine = world.create(APP, body(init={"exec": ["true", "-x"]}), now=NOW)
+    machine = world.create(APP, body(init={"exec": ["true", "-x"]}))
     assert (machine["state"], machine["name"]) == ("created", "job-1")
     assert state(world, machine["id"]) == "starting"
-    [effect] = world.take_effects()
+    [effect] = world.advance(NOW)
     assert isinstance(effect, StartProcess)
     assert (effect.machine_id, effect.argv) == (machine["id"], ("true", "-x"))
 
@@ -72,16 +80,16 @@ def test_a_create_answers_created_and_has_the_process_started() -> None:
 def test_effects_are_handed_out_once() -> None:
     world = new_world()
     create(world)
-    assert len(world.take_effects()) == 1
-    assert world.take_effects() == []
+    assert len(world.advance(NOW)) == 1
+    assert world.advance(NOW) == []
 
 
 def test_a_machine_sees_its_own_variables_and_those_of_fly() -> None:
     world = new_world()
     machine = world.create(
-        APP, {**body(env={"A": "1"}, guest={"cpu_kind": "performance", "cpus": 2}), "region": "dfw"}, now=NOW
+        APP, {**body(env={"A": "1"}, guest={"cpu_kind": "performance", "cpus": 2}), "region": "dfw"}
     )
-    [effect] = world.take_effects()
+    [effect] = world.advance(NOW)
     assert isinstance(effect, StartProcess)
     assert effect.env == {
         "A": "1",
@@ -100,8 +108,8 @@ def test_a_machine_sees_its_own_variables_and_those_of_fly() -> None:
 
 def test_a_machine_that_skips_launch_stays_created() -> None:
     world = new_world()
-    machine = world.create(APP, {**body(), "skip_launch": True}, now=NOW)
-    assert (state(world, machine["id"]), world.take_effects()) == ("created", [])
+    machine = world.create(APP, {**body(), "skip_launch": True})
+    assert (state(world, machine["id"]), world.advance(NOW)) == ("created", [])
 
 
 def test_a_second_create_under_a_live_name_names_the_machine_that_holds_it() -> None:
@@ -123,21 +131,21 @@ def test_a_name_is_free_again_once_its_machine_is_destroyed() -> None:
 
 def test_a_machine_being_destroyed_still_holds_its_name() -> None:
     world = new_world()
-    world.destroy(APP, run(world), force=True, now=later(2))
+    at(world, 2).destroy(APP, run(world), force=True)
     with pytest.raises(FlyError, match="already_exists"):
         create(world)
 
 
 def test_two_apps_may_use_the_same_name() -> None:
     world = new_world("a", "b")
-    world.create("a", body(), now=NOW)
-    world.create("b", body(), now=NOW)
+    world.create("a", body())
+    world.create("b", body())
     assert len(world.list("a", metadata={})) == len(world.list("b", metadata={})) == 1
 
 
 def test_machines_without_a_name_get_different_ones() -> None:
     world = new_world()
-    names = {world.create(APP, {"config": {"image": "i"}}, now=NOW)["name"] for _ in range(3)}
+    names = {world.create(APP, {"config": {"image": "i"}})["name"] for _ in range(3)}
     assert len(names) == 3
 
 
@@ -145,7 +153,7 @@ def test_machines_without_a_name_get_different_ones() -> None:
     ("wanted", "placed"), [("", "iad"), ("dfw,iad", "dfw"), ("lhr,eu", "lhr"), ("eu", "ams"), ("any", "iad")]
 )
 def test_the_first_region_of_the_list_is_taken(wanted: str, placed: str) -> None:
-    assert new_world().create(APP, {**body(), "region": wanted}, now=NOW)["region"] == placed
+    assert new_world().create(APP, {**body(), "region": wanted})["region"] == placed
 
 
 @pytest.mark.parametrize(
@@ -181,13 +189,13 @@ def test_the_first_region_of_the_list_is_taken(wanted: str, placed: str) -> None
 def test_a_bad_create_is_refused_and_leaves_nothing(bad: Any) -> None:
     world = new_world()
     with pytest.raises(FlyError) as refused:
-        world.create(APP, bad, now=NOW)
+        world.create(APP, bad)
     assert refused.value.status == 400
-    assert (world.list(APP, metadata={}, include_deleted=True), world.take_effects()) == ([], [])
+    assert (world.list(APP, metadata={}, include_deleted=True), world.advance(NOW)) == ([], [])
 
 
 def test_equal_lives_of_one_seed_are_equal_and_seeds_share_no_id() -> None:
-    ids = [create(World([APP], seed=seed)) for seed in ("a", "a", "b")]
+    ids = [create(World([APP], seed=seed, now=NOW)) for seed in ("a", "a", "b")]
     assert ids[0] == ids[1] != ids[2]
 
 
@@ -219,13 +227,13 @@ def test_auto_destroy_comes_on_every_exit_and_the_machine_stays_readable(exit_co
     leave(world, machine_id, exit_code=exit_code)
     assert state(world, machine_id) == "destroyed"
     assert exit_event(world, machine_id)["exit_code"] == exit_code
-    assert world.take_effects() == [RemoveMachine(machine_id=machine_id)]
+    assert world.advance(NOW) == [RemoveMachine(machine_id=machine_id)]
 
 
 def test_a_kill_for_memory_shows_137_and_says_so() -> None:
     world = new_world()
     machine_id = run(world)
-    world.exited(machine_id, exit_code=137, signal=9, oom_killed=True, now=later(2))
+    at(world, 2).exited(machine_id, exit_code=137, signal=9, oom_killed=True)
     event = exit_event(world, machine_id)
     assert (event["exit_code"], event["guest_signal"], event["oom_killed"]) == (137, 9, True)
 
@@ -269,8 +277,8 @@ def test_a_clean_exit_restarts_under_always_only(policy: str, state_after: str) 
 def test_a_stop_is_not_fought_by_the_restart_policy() -> None:
     world = new_world()
     machine_id = run(world, restart={"policy": "always"})
-    world.stop(APP, machine_id, None, now=later(2))
-    leave(world, machine_id, at=3)
+    at(world, 2).stop(APP, machine_id, None)
+    leave(world, machine_id, second=3)
     assert state(world, machine_id) == "stopped"
 
 
@@ -280,13 +288,14 @@ def test_a_stop_is_not_fought_by_the_restart_policy() -> None:
 def test_a_stop_sends_the_signal_now_and_kills_after_the_time_out() -> None:
     world = new_world()
     machine_id = run(world)
-    world.stop(APP, machine_id, {"signal": "SIGTERM", "timeout": "10s"}, now=later(5))
+    at(world, 5).stop(APP, machine_id, {"signal": "SIGTERM", "timeout": "10s"})
     assert state(world, machine_id) == "stopping"
-    assert world.take_effects() == [
-        SendSignal(machine_id=machine_id, signum=SIGTERM, at=later(5)),
-        SendSignal(machine_id=machine_id, signum=SIGKILL, at=later(15)),
+    assert world.advance(NOW) == [
+        SendSignal(machine_id=machine_id, signum=SIGTERM),
     ]
-    leave(world, machine_id, at=6)
+    assert world.next_due() == later(15)
+    assert world.advance(later(15)) == [SendSignal(machine_id=machine_id, signum=SIGKILL)]
+    leave(world, machine_id, second=6)
     assert exit_event(world, machine_id)["requested_stop"] is True
 
 
@@ -305,17 +314,16 @@ def test_what_a_stop_leaves_out_comes_from_the_config_then_from_fly(
 ) -> None:
     world = new_world()
     machine_id = run(world, **config)
-    world.stop(APP, machine_id, asked, now=NOW)
-    first, last = world.take_effects()
+    world.stop(APP, machine_id, asked)
+    [first] = world.advance(NOW)
     assert isinstance(first, SendSignal)
-    assert isinstance(last, SendSignal)
-    assert (first.signum, last.at) == (signum, later(patience_s))
+    assert (first.signum, world.next_due()) == (signum, later(1 + patience_s))
 
 
 def test_a_stop_body_must_be_an_object() -> None:
     world = new_world()
     with pytest.raises(FlyError) as refused:
-        world.stop(APP, run(world), [], now=NOW)
+        world.stop(APP, run(world), [])
     text = "json: cannot unmarshal array into Go value of type main.stopRequest"
     assert (refused.value.status, refused.value.body) == (400, {"error": text})
 
@@ -325,30 +333,30 @@ def test_stopping_a_stopped_machine_changes_nothing() -> None:
     machine_id = run(world)
     leave(world, machine_id)
     before = world.get(APP, machine_id)
-    world.stop(APP, machine_id, None, now=later(9))
-    assert (world.get(APP, machine_id), world.take_effects()) == (before, [])
+    at(world, 9).stop(APP, machine_id, None)
+    assert (world.get(APP, machine_id), world.advance(NOW)) == (before, [])
 
 
 def test_stopping_a_machine_that_never_started_just_stops_it() -> None:
     world = new_world()
-    machine_id = world.create(APP, {**body(), "skip_launch": True}, now=NOW)["id"]
-    world.stop(APP, machine_id, None, now=NOW)
-    assert (state(world, machine_id), world.take_effects()) == ("stopped", [])
+    machine_id = world.create(APP, {**body(), "skip_launch": True})["id"]
+    world.stop(APP, machine_id, None)
+    assert (state(world, machine_id), world.advance(NOW)) == ("stopped", [])
 
 
 def test_a_start_that_is_told_after_the_stop_does_not_undo_it() -> None:
     world = new_world()
     machine_id = create(world)
-    world.stop(APP, machine_id, None, now=NOW)
-    world.started(machine_id, now=later(1))
+    world.stop(APP, machine_id, None)
+    at(world, 1).started(machine_id)
     assert state(world, machine_id) == "stopping"
 
 
 def test_a_signal_goes_to_the_process_and_moves_nothing() -> None:
     world = new_world()
     machine_id = run(world)
-    world.signal(APP, machine_id, {"signal": "SIGUSR1"}, now=NOW)
-    assert world.take_effects() == [SendSignal(machine_id=machine_id, signum=SIGUSR1, at=NOW)]
+    world.signal(APP, machine_id, {"signal": "SIGUSR1"})
+    assert world.advance(NOW) == [SendSignal(machine_id=machine_id, signum=SIGUSR1)]
     assert state(world, machine_id) == "started"
 
 
@@ -356,7 +364,7 @@ def test_a_signal_goes_to_the_process_and_moves_nothing() -> None:
 def test_an_unknown_signal_is_refused(bad: Any) -> None:
     world = new_world()
     with pytest.raises(FlyError) as refused:
-        world.signal(APP, run(world), bad, now=NOW)
+        world.signal(APP, run(world), bad)
     assert refused.value.status == 400
 
 
@@ -365,7 +373,7 @@ def test_a_stopped_machine_takes_no_signal() -> None:
     machine_id = run(world)
     leave(world, machine_id)
     with pytest.raises(FlyError) as refused:
-        world.signal(APP, machine_id, {"signal": "SIGTERM"}, now=NOW)
+        world.signal(APP, machine_id, {"signal": "SIGTERM"})
     assert refused.value.status == 412
 
 
@@ -373,11 +381,11 @@ def test_a_running_machine_is_destroyed_only_by_force() -> None:
     world = new_world()
     machine_id = run(world)
     with pytest.raises(FlyError) as refused:
-        world.destroy(APP, machine_id, force=False, now=NOW)
+        world.destroy(APP, machine_id, force=False)
     assert (refused.value.status, state(world, machine_id)) == (412, "started")
-    world.destroy(APP, machine_id, force=True, now=NOW)
+    world.destroy(APP, machine_id, force=True)
     assert state(world, machine_id) == "destroying"
-    assert world.take_effects() == [SendSignal(machine_id=machine_id, signum=SIGKILL, at=NOW)]
+    assert world.advance(NOW) == [SendSignal(machine_id=machine_id, signum=SIGKILL)]
     leave(world, machine_id, exit_code=137, signal=9)
     assert state(world, machine_id) == "destroyed"
 
@@ -385,14 +393,14 @@ def test_a_running_machine_is_destroyed_only_by_force() -> None:
 def test_destroying_twice_while_it_lasts_is_one_destroy_and_after_it_404() -> None:
     world = new_world()
     machine_id = run(world)
-    world.destroy(APP, machine_id, force=True, now=NOW)
-    world.destroy(APP, machine_id, force=True, now=NOW)
-    assert len(world.take_effects()) == 1
+    world.destroy(APP, machine_id, force=True)
+    world.destroy(APP, machine_id, force=True)
+    assert len(world.advance(NOW)) == 1
     leave(world, machine_id, exit_code=137, signal=9)
     for request in (
-        lambda: world.destroy(APP, machine_id, force=True, now=NOW),
-        lambda: world.stop(APP, machine_id, None, now=NOW),
-        lambda: world.signal(APP, machine_id, {"signal": "SIGTERM"}, now=NOW),
+        lambda: world.destroy(APP, machine_id, force=True),
+        lambda: world.stop(APP, machine_id, None),
+        lambda: world.signal(APP, machine_id, {"signal": "SIGTERM"}),
     ):
         with pytest.raises(FlyError) as gone:
             request()
@@ -403,8 +411,8 @@ def test_a_stopped_machine_is_destroyed_at_once() -> None:
     world = new_world()
     machine_id = run(world)
     leave(world, machine_id)
-    world.destroy(APP, machine_id, force=False, now=NOW)
-    assert (state(world, machine_id), world.take_effects()) == (
+    world.destroy(APP, machine_id, force=False)
+    assert (state(world, machine_id), world.advance(NOW)) == (
         "destroyed",
         [RemoveMachine(machine_id=machine_id)],
     )
@@ -425,7 +433,7 @@ def test_a_list_filters_by_metadata_state_and_region() -> None:
     world = new_world()
     create(world, "a", metadata={"job": "1", "v": "x"})
     run(world, "b", metadata={"job": "1"})
-    world.create(APP, {**body("c", metadata={"job": "2"}), "region": "dfw"}, now=NOW)
+    world.create(APP, {**body("c", metadata={"job": "2"}), "region": "dfw"})
 
     def names(metadata: dict[str, str], **query: Any) -> list[str]:
         return [m["name"] for m in world.list(APP, metadata=metadata, **query)]
@@ -445,7 +453,7 @@ def test_a_summary_leaves_out_config_and_events() -> None:
 
 def test_an_unknown_app_or_machine_and_a_machine_of_another_app_are_404() -> None:
     world = new_world("a", "b")
-    machine_id = world.create("a", body(), now=NOW)["id"]
+    machine_id = world.create("a", body())["id"]
     for app, wanted in (("a", "nope"), ("b", machine_id), ("zzz", machine_id)):
         with pytest.raises(FlyError) as missing:
             world.get(app, wanted)
@@ -456,7 +464,7 @@ def test_a_wait_tells_when_the_state_is_reached() -> None:
     world = new_world()
     machine_id = create(world)
     assert world.reached(APP, machine_id, ["started"]) is None
-    world.started(machine_id, now=later(1))
+    at(world, 1).started(machine_id)
     shown = world.get(APP, machine_id)
     assert world.reached(APP, machine_id, ["stopped", "started"], version=shown["instance_id"]) == {
         "ok": True,
@@ -540,7 +548,7 @@ def test_whatever_happens_at_most_one_process_runs_and_destroyed_is_final(
             refused.add(error.status)
         else:
             running -= move.startswith("exit") and running > 0
-        effects = [effect for effect in world.take_effects() if effect.machine_id == machine_id]
+        effects = [effect for effect in world.advance(NOW) if effect.machine_id == machine_id]
         running += sum(isinstance(effect, StartProcess) for effect in effects)
         assert running in (0, 1)
         assert not (destroyed and state(world, machine_id) != "destroyed")
@@ -556,10 +564,10 @@ def _do(world: World, machine_id: str, move: str, running: int) -> None:
         case "create":
             create(world)
         case "started" if running:
-            world.started(machine_id, now=NOW)
+            world.started(machine_id)
         case "stop":
-            world.stop(APP, machine_id, None, now=NOW)
+            world.stop(APP, machine_id, None)
         case "exit 0" | "exit 1" if running:
             leave(world, machine_id, exit_code=int(move[-1]))
         case "destroy" | "force":
-            world.destroy(APP, machine_id, force=move == "force", now=NOW)
+            world.destroy(APP, machine_id, force=move == "force")

@@ -1,0 +1,144 @@
+"""All machines of the model of Fly: names, placement, and which of them a request or a list finds. Pure.
+
+Must never know of limits or lost answers: `flygate` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from infra.flyagenda import Agenda
+from infra.flyfaults import Dice, Site
+from infra.flymachine import Machine
+from infra.flyshapes import FlyError, create_request, regions_of
+
+CAPACITY_ERRORS = {
+    "insufficient_capacity": (422, "could not find a candidate host", "insufficient_capacity"),
+    "aborted": (409, "aborted: no capacity", ""),
+    "quota": (
+        403,
+        'organization "local" is using 8192 MB of memory in {region} which is over the allowed quota',
+        "",
+    ),
+}
+
+
+class Fleet:
+    """The machines of some apps, those destroyed of late included. `seed` makes their ids."""
+
+    def __init__(self, apps: Iterable[str], seed: str, agenda: Agenda, dice: Dice) -> None:
+        self._apps = frozenset(apps)
+        self._seed = seed
+        self._agenda, self._dice = agenda, dice
+        self._machines: dict[str, Machine] = {}
+        self._unseen_until = dict[str, datetime]()
+        self._made = 0
+
+    def __getitem__(self, machine_id: str) -> Machine:
+        return self._machines[machine_id]
+
+    def create(self, app: str, body: Any) -> dict[str, Any]:
+        """Make a machine, have it launched unless told not to, and return it as it was before."""
+        self._check_app(app)
+        request = create_request(body)
+        regions = regions_of(request.get("region", ""))
+        self._check_name(app, request.get("name", ""))
+        region = self._place(regions)
+        machine_id = sha256(f"{self._seed} {self._made}".encode()).hexdigest()[:14]
+        self._made += 1
+        machine = Machine(
+            app=app,
+            id=machine_id,
+            name=request.get("name") or f"machine-{machine_id}",
+            region=region,
+            config=request["config"],
+            agenda=self._agenda,
+            dice=self._dice,
+        )
+        self._machines[machine_id] = machine
+        if self._dice.draws(Site.UNSEEN, now=self._agenda.now):
+            unseen_s = self._dice.seconds(self._dice.faults.unseen_s)
+            self._unseen_until[machine_id] = self._agenda.now + timedelta(seconds=unseen_s)
+        answer = machine.shown()
+        if not request.get("skip_launch"):
+            machine.launch()
+        return answer
+
+    def seen(self, app: str, machine_id: str) -> Machine:
+        """Return the machine that a read finds: destroyed ones too, but none that is too new."""
+        machine = self._find(app, machine_id)
+        if machine_id in self._unseen_until and self._agenda.now < self._unseen_until[machine_id]:
+            self._dice.hits[Site.UNSEEN] += 1
+            raise FlyError(404, "machine not found")
+        return machine
+
+    def alive(self, app: str, machine_id: str) -> Machine:
+        """Return the machine if it is not destroyed."""
+        machine = self._find(app, machine_id)
+        if machine.state == "destroyed":
+            raise FlyError(404, "machine not found")
+        return machine
+
+    def listed(self, app: str, wanted: Callable[[Machine], bool]) -> list[dict[str, Any]]:
+        """Return the app's wanted machines as lists show them: maybe as they were, maybe not all."""
+        self._check_app(app)
+        self._forget_old()
+        found = [
+            shown
+            for machine in self._machines.values()
+            if machine.app == app and wanted(machine) and (shown := machine.listed()) is not None
+        ]
+        if found and self._dice.strikes(Site.EMPTY_LIST, now=self._agenda.now):
+            return []
+        if found and self._dice.strikes(Site.PARTIAL_LIST, now=self._agenda.now):
+            return self._dice.some_of(found)
+        return found
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _check_app(self, app: str) -> None:
+        if app not in self._apps:
+            raise FlyError(404, "app not found")
+
+    def _check_name(self, app: str, name: str) -> None:
+        for other in self._machines.values():
+            if other.name == name and other.app == app and other.state != "destroyed":
+                if self._dice.strikes(Site.TWIN, now=self._agenda.now):
+                    return
+                held = f'machine ID {other.id} already exists with name "{name}"'
+                raise FlyError(409, f"already_exists: unique machine name violation, {held}")
+
+    def _place(self, regions: list[str]) -> str:
+        """Return the first region with room; raise as `Faults.capacity_answer` says when none has."""
+        none = self._dice.strikes(Site.NO_CAPACITY, now=self._agenda.now)
+        for region in [] if none else regions:
+            if self._has_room(region):
+                return region
+            self._dice.hits[Site.REGION_FULL] += 1
+        status, text, code = CAPACITY_ERRORS[self._dice.faults.capacity_answer]
+        raise FlyError(status, text.format(region=regions[0]), code=code)
+
+    def _has_room(self, region: str) -> bool:
+        most = self._dice.faults.capacity.get(region)
+        if most is None:
+            return True
+        return most > sum(m.region == region and m.state != "destroyed" for m in self._machines.values())
+
+    def _find(self, app: str, machine_id: str) -> Machine:
+        self._check_app(app)
+        machine = self._machines.get(machine_id)
+        if machine is None or machine.app != app or self._is_forgotten(machine):
+            raise FlyError(404, "machine not found")
+        return machine
+
+    def _is_forgotten(self, machine: Machine) -> bool:
+        kept = timedelta(seconds=self._dice.faults.retention_s)
+        return machine.state == "destroyed" and machine.updated_at + kept <= self._agenda.now
+
+    def _forget_old(self) -> None:
+        for machine in [machine for machine in self._machines.values() if self._is_forgotten(machine)]:
+            del self._machines[machine.id]
+            self._unseen_until.pop(machine.id, None)

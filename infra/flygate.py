@@ -1,0 +1,92 @@
+"""The door of the model of Fly: which requests reach it, and which answers reach the caller. Pure.
+
+Knows limits and the faults between caller and machines; must never know what a request does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from infra.flyagenda import Agenda
+from infra.flyfaults import Dice, Site
+from infra.flyshapes import FlyError
+from infra.ratelimit import GET_MACHINE, ORDINARY, TokenBuckets
+
+T = TypeVar("T")
+
+
+class Action(StrEnum):
+    """What is asked for; limits are counted per action."""
+
+    CREATE = "create"
+    LIST = "list"
+    GET = "get"
+    EVENTS = "events"
+    WAIT = "wait"
+    STOP = "stop"
+    SIGNAL = "signal"
+    DESTROY = "destroy"
+
+
+READS = frozenset({Action.LIST, Action.GET, Action.EVENTS, Action.WAIT})
+UNAVAILABLE = ((502, "bad gateway"), (503, "service unavailable"), (504, "gateway timeout"))
+AMBIGUOUS = ((408, "deadline_exceeded: context deadline exceeded"), (500, "internal: unknown error"))
+
+
+class Cut(Exception):
+    """There is no answer: the connection was refused, or it was cut before one."""
+
+
+class Gate:
+    """Lets requests in and answers out, or not."""
+
+    def __init__(self, agenda: Agenda, dice: Dice) -> None:
+        self._agenda, self._dice = agenda, dice
+        self._buckets, self._began = TokenBuckets(), agenda.now
+
+    def through(self, action: Action, scope: str, do: Callable[[], T]) -> T:
+        """Return what `do` returns, or raise: FlyError or Cut before it was done, or though it was.
+
+        `scope` is the app of a create or a list, else the machine.
+        """
+        self._let_in(action, scope)
+        answer = do()
+        self._let_out(action)
+        return answer
+
+    def _let_in(self, action: Action, scope: str) -> None:
+        if self._strikes(Site.REFUSED):
+            raise Cut("connection refused")
+        self._count(action, scope)
+        if self._strikes(Site.UNAVAILABLE):
+            raise FlyError(*UNAVAILABLE[self._dice.one_of(len(UNAVAILABLE))])
+        if action in READS:
+            if self._strikes(Site.READ_LOST):
+                raise Cut("connection cut")
+        elif self._strikes(Site.CREATE_LOST_UNDONE if action is Action.CREATE else Site.END_LOST_UNDONE):
+            self._lose()
+
+    def _let_out(self, action: Action) -> None:
+        if action not in READS:
+            site = Site.CREATE_LOST_DONE if action is Action.CREATE else Site.END_LOST_DONE
+            if self._strikes(site):
+                self._lose()
+
+    def _count(self, action: Action, scope: str) -> None:
+        """Refuse what is over the limit. The body of Fly's 429 is not known."""
+        rate = GET_MACHINE if action is Action.GET else ORDINARY
+        now_s = (self._agenda.now - self._began).total_seconds()
+        if self._dice.faults.rate_limits and self._buckets.take((action, scope), rate, now_s):
+            self._dice.hits[Site.RATE_LIMITED] += 1
+            raise FlyError(429, "rate limit exceeded")
+
+    def _lose(self) -> None:
+        kind = self._dice.one_of(len(AMBIGUOUS) + 1)
+        if kind == len(AMBIGUOUS):
+            raise Cut("connection cut")
+        raise FlyError(*AMBIGUOUS[kind])
+
+    def _strikes(self, site: Site) -> bool:
+        return self._dice.strikes(site, now=self._agenda.now)
