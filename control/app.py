@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 import httpx
@@ -14,15 +15,19 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, downloads, health, uploads
+from control.api import auth, batches, changes, downloads, health, machines, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
+from control.cloud import Cloud
 from control.database import open_database
 from control.errors import Code, ControlError
+from control.forget import forget
 from control.launch import launch
 from control.log import failure
+from control.observe import observe
 from control.parts import Parts
+from control.reap import reap
 from control.settings import Settings
 from control.store import Store
 from control.ticker import Every, Ticker
@@ -32,8 +37,8 @@ from infra.fly import FlyMachines
 from infra.ports import OutsideError
 from infra.tigris import TigrisStorage
 
-LAUNCH_EVERY_S = 1.0
-WATCH_EVERY_S = 5.0
+TICK_S = 1.0
+PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,10 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
-    ticker = Ticker(
-        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True),
-        Every(WATCH_EVERY_S, lambda: watch(parts)),
-    )
+    ticker = Ticker()
     parts = Parts(
         settings=settings,
         clock=_now,
@@ -55,13 +57,14 @@ def create_app(settings: Settings) -> FastAPI:
         signer=signer,
         storage=_storage(settings),
         machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
+        cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30),
         wake=ticker.poke,
     )
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        ticker.start()
+        ticker.start([Every(TICK_S, partial(run, parts), promptly=True) for run in PASSES])
         yield
         ticker.stop()
         parts.bucket_http.close()
@@ -97,7 +100,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, batches, downloads):
+    for noun in (auth, uploads, batches, changes, downloads, machines):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from control.domain import AttemptState, Fact
 from control.ids import machine_name
 from control.parts import Parts
-from control.store import attempts
+from control.store import attempts, ledger
 from control.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from runner import contract
@@ -24,21 +24,32 @@ RETRY_AFTER = {
     Refusal.RATE_LIMITED: timedelta(seconds=1),
     Refusal.CAPACITY: timedelta(seconds=10),
     Refusal.UNAUTHORIZED: timedelta(seconds=30),
+    Refusal.UNREACHABLE: timedelta(seconds=5),
 }
 WAITING_TEXT = {
     Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
     Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
     Refusal.UNAUTHORIZED: "Fly refuses our token; an operator must set a new one.",
+    Refusal.UNREACHABLE: "Fly cannot be reached right now; it is asked again.",
 }
 UNANSWERED_RETRY_AFTER = timedelta(seconds=5)
 
 
 def launch(parts: Parts) -> None:
     """Start what waits, and ask for the machine of every attempt that has none yet."""
-    if _any_waiting(parts):
-        attempts.start(parts.store, LAUNCHES_PER_PASS_MAX)
+    if not parts.cloud.is_known:
+        return
+    if parts.cloud.refused is None and _any_waiting(parts):
+        attempts.start(parts.store, _apps_with_room(parts))
     for attempt, job in _launching(parts):
         _create(parts, attempt, job)
+
+
+def _apps_with_room(parts: Parts) -> list[str]:
+    """Return an app for each create that Fly allows now, used in turn."""
+    room = {app: parts.machines.room(app) for app in parts.settings.runner_apps}
+    turns = range(min(LAUNCHES_PER_PASS_MAX, max(room.values())))
+    return [app for turn in turns for app in parts.settings.runner_apps if room[app] > turn]
 
 
 def _any_waiting(parts: Parts) -> bool:
@@ -56,8 +67,7 @@ def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
                 col(Attempt.state) == AttemptState.LAUNCHING,
                 col(Attempt.launch_after) <= parts.clock(),
             )
-            .order_by(col(Attempt.created_at))
-            .limit(LAUNCHES_PER_PASS_MAX)
+            .order_by(col(Attempt.launch_after))
         )
         return session.exec(due).all()
 
@@ -70,21 +80,24 @@ def _create(parts: Parts, attempt: Attempt, job: Job) -> None:
     except Refused as refused:
         _refused(parts, attempt, refused)
     else:
-        attempts.record_machine(parts.store, attempt.id, machine)
+        parts.cloud.refused = None
+        ledger.observe(parts.store, [machine])
 
 
 def _refused(parts: Parts, attempt: Attempt, refused: Refused) -> None:
     if refused.refusal is Refusal.INVALID:
         reason = contract.Reason.LAUNCH_REFUSED
         attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, reason, refused.message)
-    else:
-        attempts.postpone(
-            parts.store,
-            attempt.id,
-            code=refused.refusal,
-            message=WAITING_TEXT[refused.refusal],
-            retry_after=RETRY_AFTER[refused.refusal],
-        )
+        return
+    if refused.refusal is Refusal.UNAUTHORIZED:
+        parts.cloud.refused = refused.message
+    attempts.postpone(
+        parts.store,
+        attempt.id,
+        refused.refusal,
+        message=WAITING_TEXT[refused.refusal],
+        retry_after=RETRY_AFTER[refused.refusal],
+    )
 
 
 def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
@@ -97,7 +110,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
         app=attempt.app,
         name=machine_name(attempt.id),
         image=attempt.image,
-        regions=settings.runner_regions,
+        regions=_rotated(settings.runner_regions, attempt.region_shift),
         size=attempt.size,
         env={
             contract.ENV_CONTROL_URL: settings.runner_callback_url,
@@ -110,5 +123,13 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             "batch": job.batch_id,
             "job": job.id,
             "attempt": attempt.id,
+            "size": attempt.size,
+            "deadline_s": str(int(settings.run_timeout_s)),
         },
     )
+
+
+def _rotated(regions: Sequence[str], shift: int) -> Sequence[str]:
+    """Return the regions in their order, those that said last that they are full at the end."""
+    first = shift % len(regions)
+    return (*regions[first:], *regions[:first])

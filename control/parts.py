@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from control.auth import Signer
+from control.cloud import Cloud
 from control.settings import Settings
 from control.store import Store
 from control.views import Views
@@ -25,5 +26,6 @@ class Parts:
     signer: Signer
     storage: Storage
     machines: Machines
+    cloud: Cloud
     bucket_http: httpx.Client  # for streaming objects by signed URL
     wake: Callable[[], None]  # makes the ticker run its passes now

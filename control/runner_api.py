@@ -30,6 +30,7 @@ from runner.contract import (
     SourceSpec,
 )
 
+BEATS_PER_S_MAX = 20.0  # what control sits on is the smallest machine
 URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
 
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -53,21 +54,42 @@ def routes(parts: Parts) -> APIRouter:
 
     @router.post("/claim")
     def claim(attempt_id: str, body: Claim) -> JobSpec:
-        reports.claim(parts.store, attempt_id, body.machine_id)
-        return job_spec(parts, attempt_id)
+        return take_claim(parts, attempt_id, body)
 
     @router.post("/heartbeat")
     def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
-        reports.heartbeat(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
-        return HeartbeatAnswer(proceed=True, next_beat_s=parts.settings.heartbeat_s)
+        return take_heartbeat(parts, attempt_id, body)
 
     @router.post("/finish")
     def finish(attempt_id: str, body: Finish) -> Message:
-        reports.finish(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
-        parts.wake()
+        take_finish(parts, attempt_id, body)
         return Message()
 
     return router
+
+
+def take_claim(parts: Parts, attempt_id: str, claim: Claim) -> JobSpec:
+    """Give the attempt to the machine, if it is the first. Raises ControlError, OutsideError."""
+    reports.claim(parts.store, attempt_id, claim.machine_id)
+    return job_spec(parts, attempt_id)
+
+
+def take_heartbeat(parts: Parts, attempt_id: str, beat: Heartbeat) -> HeartbeatAnswer:
+    """Take in a beat, and say when the next is due. Raises ControlError, OutsideError."""
+    verified, pace_s = _verified(parts, attempt_id, beat.outputs), next_beat_s(parts)
+    proceed = reports.heartbeat(parts.store, attempt_id, beat, verified, next_beat_s=pace_s)
+    return HeartbeatAnswer(proceed=proceed, next_beat_s=pace_s)
+
+
+def take_finish(parts: Parts, attempt_id: str, finish: Finish) -> None:
+    """Take in the last report. Raises ControlError, OutsideError."""
+    reports.finish(parts.store, attempt_id, finish, _verified(parts, attempt_id, finish.outputs))
+    parts.wake()
+
+
+def next_beat_s(parts: Parts) -> float:
+    """Return how long a runner may be silent: so long that all together beat BEATS_PER_S_MAX at most."""
+    return max(parts.settings.heartbeat_s, parts.views.live_attempts() / BEATS_PER_S_MAX)
 
 
 def job_spec(parts: Parts, attempt_id: str) -> JobSpec:

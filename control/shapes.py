@@ -239,6 +239,26 @@ class BatchView(BatchSummary, Details):
     """A batch."""
 
 
+class MachineView(BaseModel):
+    """A machine of ours as the cloud shows it now. An orphan belongs to no attempt that we know."""
+
+    machine_id: str
+    name: str
+    app: str
+    region: str
+    state: str
+    created_at: datetime
+    job_id: str | None
+    attempt_id: str | None
+    orphan: bool
+
+
+class MachineList(BaseModel):
+    """Machines."""
+
+    items: list[MachineView]
+
+
 Item = TypeVar("Item")
 
 

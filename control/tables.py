@@ -98,6 +98,7 @@ class Job(SQLModel, table=True):
     error_message: str | None = None
     created_at: datetime
     started_at: datetime | None = None
+    cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
 
 
@@ -175,7 +176,6 @@ class Machine(SQLModel, table=True):
     exit_code: int | None = None
     exit_signal: int | None = None
     oom_killed: bool = False
-    seen_at: datetime
     misses: int = 0  # GETs in a row that did not find it
     stop_asked_at: datetime | None = None
     destroy_asked_at: datetime | None = None

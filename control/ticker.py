@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from control import log
@@ -23,14 +23,15 @@ class Every:
 class Ticker:
     """One thread. `start` once, `poke` from anywhere, `stop` waits for the pass that runs."""
 
-    def __init__(self, *passes: Every) -> None:
-        self._passes = passes
+    def __init__(self) -> None:
+        self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="ticker", daemon=True)
 
-    def start(self) -> None:
-        """Begin to run the passes, each at once."""
+    def start(self, passes: Sequence[Every]) -> None:
+        """Begin to run the passes in their order, each at once."""
+        self._passes = passes
         self._thread.start()
 
     def poke(self) -> None:

@@ -43,6 +43,12 @@ class Views:
             alive = col(Job.status).not_in(domain.ENDED)
             return session.exec(select(func.count()).select_from(Job).where(alive)).one()
 
+    def live_attempts(self) -> int:
+        """Return the number of attempts that have not ended."""
+        with self.session() as session:
+            live = col(Attempt.state).in_(domain.LIVE)
+            return session.exec(select(func.count()).select_from(Attempt).where(live)).one()
+
     # --- one job or batch -------------------------------------------------------------------------
 
     def job(self, job_id: str) -> shapes.JobView:
@@ -69,6 +75,14 @@ class Views:
                 **self._summary(batch, jobs, batch, tallies, attempts),
                 **self._details(session, batch, jobs, attempts),
             )
+
+    def job_ids(self, id_: str) -> Sequence[str]:
+        """Return the jobs that a job's or batch's id stands for. Raises ControlError not_found."""
+        with self.session() as session:
+            if id_.startswith("job_"):
+                return [found(session, Job, id_).id]
+            batch = found(session, Batch, id_)
+            return [job.id for job in _jobs(session, [batch])]
 
     # --- lists ------------------------------------------------------------------------------------
 
@@ -153,9 +167,10 @@ class Views:
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
-    """Return a row by its id. Raises ControlError not_found."""
+    """Return a row by its id. Raises ControlError not_found, also for what a user has deleted."""
     row = session.get(table, row_id)
-    if row is None:
+    batch = session.get(Batch, row.batch_id) if isinstance(row, Job | Output) else row
+    if row is None or getattr(batch, "deleted_at", None) is not None:
         raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
     return row
 
@@ -220,6 +235,9 @@ def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str 
     """Return the query of a page and one more row, which tells whether another page follows."""
     created_at, row_id = col(table.created_at), col(table.id)  # type: ignore[attr-defined]
     query = select(table).order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
+    deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None))
+    own_batch = col(table.id if table is Batch else table.batch_id)  # type: ignore[attr-defined]
+    query = query.where(own_batch.not_in(deleted))
     if status is not None:
         query = query.where(col(table.status) == status)  # type: ignore[attr-defined]
     if cursor is not None:

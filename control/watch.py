@@ -1,7 +1,6 @@
-"""One pass: judge live attempts by their deadlines and by what the cloud shows, and destroy strays.
+"""One pass: end the attempts that are overdue, or whose machine has ended or is gone.
 
-The cloud is looked at first and the database second, so every machine seen already has its row.
-Absence from a list is never evidence; a machine without a live attempt is destroyed only if it is ours.
+Works on rows alone, so deadlines hold while the cloud does not answer. Judges nothing before the barrier.
 """
 
 from __future__ import annotations
@@ -9,88 +8,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlmodel import col, or_, select
+from sqlmodel import and_, col, select
 
 from control import domain
 from control.domain import AttemptState, Fact
-from control.log import failure, record
 from control.parts import Parts
 from control.settings import Settings
 from control.store import attempts
-from control.tables import Attempt
-from infra.ports import Machine, OutsideError
+from control.tables import Attempt, Machine
 from runner.contract import Reason
-
-EXIT_GRACE = timedelta(seconds=10)  # a runner that has finished needs a moment to exit by itself
-LOOK_BACK = timedelta(hours=1)  # strays of attempts that ended longer ago have been dealt with
 
 Judgement = tuple[Fact, Reason, str]
 
 
 def watch(parts: Parts) -> None:
-    """Look at the cloud, then at the rows; end what is overdue or gone, destroy what should be."""
-    if not (apps := _apps_in_use(parts)):
+    """Judge every live attempt."""
+    if not parts.cloud.is_known:
         return
-    seen = _machines(parts, apps)
-    rows = {attempt.id: attempt for attempt in _recent_attempts(parts)}
-    machines = {machine.metadata.get("attempt", ""): machine for machine in seen}
-    now = parts.clock()
-    for attempt in rows.values():
-        _act(parts, attempt, judge(attempt, machines.get(attempt.id), now, parts.settings))
-    for machine in seen:
-        if is_stray(machine, rows.get(machine.metadata.get("attempt", "")), now):
-            record("stray_destroyed", machine_id=machine.id, attempt_id=machine.metadata.get("attempt"))
-            parts.machines.destroy(machine.app, machine.id)
+    for attempt, machine in _live(parts):
+        now, since = parts.clock(), parts.cloud.started_at
+        if judgement := judge(attempt, machine, now, since=since, settings=parts.settings):
+            fact, reason, detail = judgement
+            seen = attempt.lease_until if fact is Fact.LEASE_EXPIRED else None
+            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=seen)
 
 
-def _machines(parts: Parts, apps: Sequence[str]) -> list[Machine]:
-    """Return our machines; none when the cloud does not answer, since deadlines hold without it."""
-    try:
-        return [m for app in apps for m in parts.machines.list(app, {"owner": parts.store.owner_id})]
-    except OutsideError as error:
-        failure("machines_unseen", error)
-        return []
+def judge(
+    attempt: Attempt, machine: Machine | None, now: datetime, *, since: datetime, settings: Settings
+) -> Judgement | None:
+    """Return the fact that ends a live attempt, with its reason and detail, or None while all is well.
 
-
-def judge(attempt: Attempt, machine: Machine | None, now: datetime, settings: Settings) -> Judgement | None:
-    """Return the fact that ends a live attempt, with its reason and detail, or None while all is well."""
-    if attempt.state not in domain.LIVE:
-        return None
-    if attempt.state == AttemptState.RUNNING and attempt.run_until and attempt.run_until < now:
+    `since` is when this process started: runners could not reach it before, so no lease and no boot counts
+    as run out until twice the lease after it.
+    """
+    amnesty_until = since + timedelta(seconds=2 * settings.lease_s)
+    is_running = attempt.state == AttemptState.RUNNING
+    if is_running and _is_past(attempt.run_until, now):
         return Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
-    if machine is not None and machine.exit is not None and machine.id == attempt.machine_id:
-        code = machine.exit.exit_code
-        reason = Reason.OUT_OF_MEMORY if machine.exit.oom_killed else Reason.MACHINE_ENDED
-        return Fact.MACHINE_ENDED, reason, f"exit code {code}, signal {machine.exit.signal}"
-    if attempt.state == AttemptState.RUNNING and attempt.lease_until and attempt.lease_until < now:
+    if machine is not None and (machine.exited_at or machine.gone_at):
+        return _ended(machine)
+    if is_running and _is_past(attempt.lease_until, now, amnesty_until):
         return Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
-    boot_until = (attempt.boot_from or now) + timedelta(seconds=settings.boot_timeout_s)
-    if attempt.state != AttemptState.RUNNING and boot_until < now:
+    boot_until = attempt.boot_from and attempt.boot_from + timedelta(seconds=settings.boot_timeout_s)
+    if not is_running and _is_past(boot_until, now, amnesty_until):
         return Fact.BOOT_DEADLINE, Reason.BOOT_DEADLINE, ""
     return None
 
 
-def is_stray(machine: Machine, attempt: Attempt | None, now: datetime) -> bool:
-    """Tell whether a machine of ours should be destroyed: no live attempt, and time to exit by itself."""
-    if machine.is_gone or machine.state == "destroying":
+def _ended(machine: Machine) -> Judgement:
+    reason = Reason.OUT_OF_MEMORY if machine.oom_killed else Reason.MACHINE_ENDED
+    detail = (
+        f"exit code {machine.exit_code}, signal {machine.exit_signal}" if machine.exited_at else "vanished"
+    )
+    return Fact.MACHINE_ENDED, reason, detail
+
+
+def _is_past(deadline: datetime | None, now: datetime, at_least: datetime | None = None) -> bool:
+    """Tell whether a deadline is over, `at_least` standing for one that was earlier."""
+    if deadline is None:
         return False
-    if attempt is None:
-        return True
-    return attempt.ended_at is not None and attempt.ended_at + EXIT_GRACE < now
+    return max(deadline, at_least or deadline) < now
 
 
-def _act(parts: Parts, attempt: Attempt, judgement: Judgement | None) -> None:
-    if judgement is not None:
-        fact, reason, detail = judgement
-        lease_seen = attempt.lease_until if fact is Fact.LEASE_EXPIRED else None
-        attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=lease_seen)
-
-
-def _recent_attempts(parts: Parts) -> Sequence[Attempt]:
-    recent = or_(col(Attempt.state).in_(domain.LIVE), col(Attempt.ended_at) > parts.clock() - LOOK_BACK)
+def _live(parts: Parts) -> Sequence[tuple[Attempt, Machine | None]]:
+    own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
+    live = select(Attempt, Machine).outerjoin(Machine, own).where(col(Attempt.state).in_(domain.LIVE))
     with parts.views.session() as session:
-        return session.exec(select(Attempt).where(recent)).all()
-
-
-def _apps_in_use(parts: Parts) -> list[str]:
-    return sorted({attempt.app for attempt in _recent_attempts(parts)})
+        return [(attempt, machine) for attempt, machine in session.exec(live).all()]

@@ -155,6 +155,9 @@ class FlyMachines:
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
             return self._client.request(method, path, **content)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            where = {"method": method, "path": path}
+            raise Refused(Refusal.UNREACHABLE, f"no connection: {type(error).__name__}", **where) from error
         except httpx.HTTPError as error:
             raise Unanswered(f"no answer: {type(error).__name__}", method=method, path=path) from error
 

@@ -23,6 +23,7 @@ class Refusal(StrEnum):
 
     CAPACITY = "capacity"  # no room in any named region: wait and show it
     RATE_LIMITED = "rate_limited"  # too many calls: wait a moment and show it
+    UNREACHABLE = "unreachable"  # nothing was sent: wait and show it
     UNAUTHORIZED = "unauthorized"  # our token is bad: stop launching until a person mends it
     INVALID = "invalid"  # the request itself can never succeed: give up
 

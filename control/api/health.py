@@ -29,6 +29,7 @@ def routes(parts: Parts) -> APIRouter:
         checks: dict[str, Callable[[], object]] = {
             "database": parts.views.active_jobs,
             "storage": parts.storage.check,
+            "machines": lambda: _require_no_refusal(parts),
         }
         states = {name: _state(name, check) for name, check in checks.items()}
         is_ready = set(states.values()) == {"ok"}
@@ -45,3 +46,8 @@ def _state(name: str, check: Callable[[], object]) -> str:
         failure("not_ready", error, part=name)
         return "does not answer"
     return "ok"
+
+
+def _require_no_refusal(parts: Parts) -> None:
+    if parts.cloud.refused is not None:
+        raise RuntimeError(f"Fly refuses our token: {parts.cloud.refused}")

@@ -92,6 +92,7 @@ def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) 
         if attempt.state == AttemptState.LAUNCHING:
             attempt.boot_from = attempt.boot_from or tx.now
             attempt.launch_after = tx.now + retry_after
+            wait(tx, tx.job(attempt), "unanswered", "Fly has not answered yet; it is asked again.")
 
 
 def postpone(
@@ -140,7 +141,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     """End an attempt inside a transaction, and decide what follows for its job and batch."""
     if not tx.move(attempt, fact, reason=reason, detail=detail):
         return
-    _estimate(attempt, reason, detail, tx.now)
+    _close(tx, attempt, reason, detail)
     job = tx.job(attempt)
     outputs = tx.outputs(job.id)
     verdict = domain.verdict(
@@ -158,16 +159,24 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     tx.event("job_" + verdict.status, job, attempt, partial=verdict.partial)
 
 
-def _estimate(attempt: Attempt, reason: Reason | None, detail: str, now: datetime) -> None:
-    """Close the attempt; its seconds and cost are an upper bound until the ledger settles its machine."""
-    attempt.ended_at, attempt.reason, attempt.detail = now, reason, detail
-    attempt.machine_seconds = seconds = machine_seconds(attempt.boot_from, now)
-    attempt.cost_usd = machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
+def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
+    """Close the attempt; until the ledger settles its machine, its cost is an upper bound."""
+    attempt.ended_at, attempt.reason, attempt.detail = tx.now, reason, detail
+    machine = tx.session.get(Machine, (attempt.app, attempt.machine_id)) if attempt.machine_id else None
+    if machine is not None and machine.gone_at is not None:
+        attempt.machine_seconds, attempt.cost_usd = machine.machine_seconds, machine.cost_usd
+    else:
+        attempt.machine_seconds = seconds = machine_seconds(attempt.boot_from, tx.now)
+        attempt.cost_usd = machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
 
 
 def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
-    """Tell whether another attempt is allowed; out of memory moves the job to the next size, once."""
-    if job.attempts_used >= job.attempts_max:
+    """Tell whether another attempt is allowed; out of memory moves the job to the next size, once.
+
+    An attempt that no machine ever showed up for uses up nothing: it is Fly that did not answer.
+    """
+    mine = select(func.count()).select_from(Attempt).where(col(Attempt.job_id) == job.id)
+    if tx.session.exec(mine.where(col(Attempt.machine_id).is_not(None))).one() >= job.attempts_max:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True

@@ -26,13 +26,14 @@ def observe(store: Store, seen: Iterable[ports.Machine]) -> None:
                 _take_in(tx, row, machine)
 
 
-def miss(store: Store, app: str, machine_id: str) -> None:
-    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone."""
+def miss(store: Store, app: str, machine_id: str) -> bool:
+    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone. Return whether it is."""
     with store.transaction() as tx:
         row = tx.session.get_one(Machine, (app, machine_id))
         row.misses += 1
         if row.misses >= MISSES_MAX and row.gone_at is None:
             _settle(tx, row, until=row.exited_at or tx.now)
+        return row.gone_at is not None
 
 
 def ask_to_stop(store: Store, app: str, machine_id: str) -> None:
@@ -58,7 +59,6 @@ def _added(tx: Transaction, machine: ports.Machine) -> Machine:
         size=machine.metadata.get("size"),
         state=machine.state,
         created_at=machine.created_at,
-        seen_at=tx.now,
     )
     tx.session.add(row)
     attempt = tx.session.get(Attempt, attempt_id) if attempt_id else None
@@ -68,9 +68,7 @@ def _added(tx: Transaction, machine: ports.Machine) -> Machine:
 
 
 def _take_in(tx: Transaction, row: Machine, machine: ports.Machine) -> None:
-    if row.state != machine.state:
-        row.state = machine.state
-    row.misses = 0
+    row.state, row.misses = machine.state, 0
     row.started_at = row.started_at or machine.started_at
     if machine.exit is not None and row.exited_at is None:
         row.exited_at, row.exit_code = machine.exit.at, machine.exit.exit_code

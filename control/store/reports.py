@@ -43,32 +43,36 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
     attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
-    attempt.lease_until = tx.now + _lease(tx)
+    attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
     follow(tx, tx.job(attempt), JobStatus.RUNNING)
 
 
-def _lease(tx: Transaction) -> timedelta:
-    return timedelta(seconds=max(tx.settings.lease_s, 4 * tx.settings.heartbeat_s))
+def _lease(tx: Transaction, next_beat_s: float) -> timedelta:
+    return timedelta(seconds=max(tx.settings.lease_s, 4 * next_beat_s))
 
 
-def heartbeat(store: Store, attempt_id: str, beat: Heartbeat, verified: Verified) -> None:
+def heartbeat(
+    store: Store, attempt_id: str, beat: Heartbeat, verified: Verified, *, next_beat_s: float
+) -> bool:
     """Extend the lease and take in what the beat reports; one that came late or twice reports nothing.
 
-    Of the outputs reported ready only those in `verified` become so.
-    Raises ControlError: not_found, superseded.
+    Of the outputs reported ready only those in `verified` become so. Returns whether the runner is to go on:
+    not when a user has cancelled. Raises ControlError: not_found, superseded.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        accepted = attempt.state == AttemptState.RUNNING
-        if not accepted:
+        runs = attempt.state == AttemptState.RUNNING
+        is_cancelled = attempt.state == AttemptState.CANCELLED
+        if not runs and not is_cancelled:
             tx.refuse(attempt, Fact.HEARTBEAT)
-        else:
-            attempt.lease_until = tx.now + _lease(tx)
+        elif runs:
+            attempt.lease_until = tx.now + _lease(tx, next_beat_s)
             if beat.seq > attempt.seq:
                 attempt.seq = beat.seq
                 _take(tx, attempt, beat.outputs, verified)
-    if not accepted:
+    if not runs and not is_cancelled:
         raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+    return runs
 
 
 def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:

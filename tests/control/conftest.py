@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from control.auth import Signer
+from control.cloud import TRUSTED_OBSERVATIONS, Cloud
 from control.database import open_database
 from control.ids import new_id
 from control.parts import Parts
@@ -20,7 +21,7 @@ from control.settings import Settings, load_settings
 from control.store import Store, batches
 from control.tables import Attempt, Batch, Job, Output, Source
 from control.views import Views
-from infra.ports import Machine, MachineSpec, OutsideError
+from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
 from infra.tigris import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
 
@@ -59,8 +60,11 @@ class FakeMachines:
     answers: list[OutsideError | None] = field(default_factory=list)
     machines: dict[str, Machine] = field(default_factory=dict)
     specs: list[MachineSpec] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     destroyed: list[str] = field(default_factory=list)
+    stuck: set[str] = field(default_factory=set)  # ids whose destroy is not answered
     is_away: OutsideError | None = None
+    lists: int = 0
 
     def room(self, app: str) -> int:
         return 3
@@ -77,11 +81,13 @@ class FakeMachines:
                 state="started",
                 region="iad",
                 created_at=self.clock(),
+                started_at=self.clock(),
                 metadata=spec.metadata,
             )
         return self.machines[spec.name]
 
     def list(self, app: str, metadata: dict[str, str]) -> list[Machine]:
+        self.lists += 1
         if self.is_away:
             raise self.is_away
         return [m for m in self.machines.values() if m.app == app and metadata.items() <= m.metadata.items()]
@@ -90,9 +96,11 @@ class FakeMachines:
         return next((m for m in self.machines.values() if m.id == machine_id), None)
 
     def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
-        self.destroy(app, machine_id)
+        self.stopped.append(machine_id)
 
     def destroy(self, app: str, machine_id: str) -> None:
+        if machine_id in self.stuck:
+            raise Unanswered("host does not answer")
         self.destroyed.append(machine_id)
 
     def change(self, name: str, **facts: object) -> None:
@@ -144,6 +152,7 @@ def parts(engine, settings: Settings, clock: Clock, store: Store, machines: Fake
                 bucket="bucket",
             ),
             machines=machines,
+            cloud=Cloud(started_at=clock() - timedelta(hours=1), trusted=TRUSTED_OBSERVATIONS),
             bucket_http=http,
             wake=lambda: None,
         )

@@ -55,7 +55,7 @@ def test_every_reason_has_its_words_and_its_retry_rule():
     ],
 )
 def test_what_follows_an_attempt(outputs, reason, used, status, partial):
-    verdict = domain.verdict(outputs, reason=reason, attempts_used=used, attempts_max=3)
+    verdict = domain.verdict(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
     assert verdict == domain.Verdict(status, partial)
 
 
@@ -64,8 +64,24 @@ def test_what_follows_an_attempt(outputs, reason, used, status, partial):
     st.one_of(st.none(), st.sampled_from(list(Reason))),
 )
 def test_a_job_without_attempts_left_always_ends(outputs, reason):
-    verdict = domain.verdict(outputs, reason=reason, attempts_used=3, attempts_max=3)
+    verdict = domain.verdict(outputs, reason=reason, is_cancelled=False, may_retry=False)
     assert verdict.status in domain.ENDED
+
+
+@given(
+    st.lists(st.sampled_from([READY, FAILED, QUEUED, RUNNING]), min_size=1),
+    st.one_of(st.none(), st.sampled_from(list(Reason))),
+)
+def test_a_cancelled_job_never_starts_again(outputs, reason):
+    verdict = domain.verdict(outputs, reason=reason, is_cancelled=True, may_retry=True)
+    all_ready = set(outputs) == {READY}
+    assert verdict.status is (JobStatus.COMPLETED if all_ready else JobStatus.CANCELLED)
+
+
+def test_out_of_memory_moves_to_the_next_size_while_there_is_one():
+    assert domain.next_size("a", ("a", "b")) == "b"
+    assert domain.next_size("b", ("a", "b")) is None
+    assert domain.next_size("gone", ("a", "b")) is None
 
 
 @pytest.mark.parametrize(

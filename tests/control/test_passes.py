@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import httpx
 import pytest
 
+from control.errors import Code, ControlError
+from control.forget import forget
 from control.ids import machine_name
 from control.launch import launch
-from control.store import attempts, reports
+from control.observe import observe
+from control.reap import reap
+from control.runner_api import output_key
+from control.store import attempts, changes, reports
+from control.tables import Attempt, Event, Job, Output, Source
+from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
 from control.watch import watch
-from infra.ports import MachineExit, Refusal, Refused, Unanswered
-from runner.contract import Heartbeat
+from infra.ports import MachineExit, Refusal, Refused, StoredObject, Unanswered
+from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport
 from tests.control.conftest import FakeMachines, Rows, finished, ready
+
+ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 
 
 @pytest.fixture
 def world(parts, rows: Rows, machines: FakeMachines):
     return parts, rows, machines
+
+
+def tick(parts) -> None:
+    """Look at the cloud now, judge and reap: what the ticker does but for launching."""
+    parts.cloud.observe_at = None
+    observe(parts)
+    watch(parts)
+    reap(parts)
 
 
 def exited(clock, **facts) -> MachineExit:
@@ -82,7 +100,7 @@ def test_a_fly_that_says_no_makes_the_job_wait_visibly_and_uses_up_no_attempt(wo
     job_id = rows.submit()
     for _ in range(20):
         launch(parts)
-        watch(parts)
+        tick(parts)
         rows.clock.forward(60)
     assert rows.job(job_id).attempts_used == 1
     assert parts.views.job(job_id).waiting.code == refusal
@@ -103,7 +121,7 @@ def test_a_create_that_can_never_succeed_fails_the_job_with_fly_s_words(world):
 def test_a_crash_between_the_row_and_the_call_is_picked_up_by_the_next_pass(world):
     parts, rows, machines = world
     job_id = rows.submit()
-    attempts.start(parts.store, 3)  # and control dies here
+    attempts.start(parts.store, ["runners"])  # and control dies here
     launch(parts)
     assert rows.attempt(f"{job_id}-1").state == "booting"
     assert len(machines.machines) == 1
@@ -117,15 +135,30 @@ def test_a_machine_that_never_claims_is_lost_after_the_boot_deadline_and_destroy
     job_id = rows.submit()
     launch(parts)
     rows.clock.forward(179)
-    watch(parts)
+    tick(parts)
     assert rows.attempt(f"{job_id}-1").state == "booting"
     rows.clock.forward(2)
-    watch(parts)
+    tick(parts)
     assert rows.attempt(f"{job_id}-1").reason == "boot_deadline"
     assert rows.job(job_id).status == "queued"
-    rows.clock.forward(11)
-    watch(parts)
     assert machines.destroyed == ["m1"]
+
+
+def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(world):
+    parts, rows, machines = world
+    job_id = rows.submit()
+    launch(parts)
+    rows.clock.forward(181)
+    for _ in range(3):
+        tick(parts)
+        rows.clock.forward(10)
+    assert machines.destroyed == ["m1"] * 3
+    with parts.store.transaction() as tx:
+        assert attempts.possibly_alive(tx) == 1
+    machines.change(machine_name(f"{job_id}-1"), state="destroyed")
+    tick(parts)
+    with parts.store.transaction() as tx:
+        assert attempts.possibly_alive(tx) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -133,23 +166,23 @@ def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
     job_id, attempt_id = claimed(parts, rows)
     for seq in range(1, 10):
         rows.clock.forward(50)
-        reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {})
-        watch(parts)
+        reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {}, next_beat_s=15)
+        tick(parts)
     assert rows.attempt(attempt_id).state == "running"
     rows.clock.forward(61)
-    watch(parts)
+    tick(parts)
     assert rows.attempt(attempt_id).state == "lost"
     assert rows.job(job_id).status == "queued"
 
 
-def test_a_run_that_takes_too_long_fails_for_good(world):
+def test_a_run_that_takes_too_long_ends(world):
     parts, rows, _ = world
     job_id, attempt_id = claimed(parts, rows)
     for seq in range(1, 80):
         rows.clock.forward(50)
         if rows.attempt(attempt_id).state == "running":
-            reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {})
-        watch(parts)
+            reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {}, next_beat_s=15)
+        tick(parts)
     assert rows.attempt(attempt_id).reason == "run_deadline"
     assert rows.job(job_id).status == "failed"
 
@@ -160,17 +193,138 @@ def test_a_machine_that_ends_without_a_finish_is_noticed_at_once(world, oom, rea
     job_id, attempt_id = claimed(parts, rows)
     end = exited(rows.clock, exit_code=137, oom_killed=oom)
     machines.change(machine_name(attempt_id), state="destroyed", exit=end)
-    watch(parts)
+    tick(parts)
     assert rows.attempt(attempt_id).reason == reason
     assert rows.job(job_id).status == "queued"
 
 
-def test_absence_from_the_list_is_no_evidence(world):
+def test_absence_from_a_list_is_no_evidence_and_only_repeated_absence_from_gets_is(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
+    shown = dict(machines.machines)
     machines.machines.clear()
-    watch(parts)
+    for _ in range(2):
+        tick(parts)
     assert rows.attempt(attempt_id).state == "running"
+    machines.machines |= shown
+    tick(parts)
+    machines.machines.clear()
+    for _ in range(3):
+        assert rows.attempt(attempt_id).state == "running"
+        tick(parts)
+    assert rows.attempt(attempt_id).reason == "machine_ended"
+
+
+def test_nothing_is_judged_launched_or_destroyed_before_two_trusted_observations(world):
+    parts, rows, machines = world
+    _, attempt_id = claimed(parts, rows)
+    waiting = rows.submit()
+    rows.clock.forward(1000)
+    parts.cloud.trusted = 0
+    machines.is_away = Unanswered("503")
+    for _ in range(5):
+        tick(parts)
+        launch(parts)
+    assert rows.attempt(attempt_id).state == "running"
+    assert rows.job(waiting).status == "queued"
+    machines.is_away = None
+    tick(parts)
+    assert rows.attempt(attempt_id).state == "running"
+    tick(parts)
+    assert rows.attempt(attempt_id).state == "lost"
+    launch(parts)
+    assert rows.job(waiting).status == "launching"
+
+
+def test_leases_that_ran_out_while_control_was_down_get_an_amnesty(world):
+    parts, rows, _ = world
+    _, attempt_id = claimed(parts, rows)
+    rows.clock.forward(600)
+    parts.cloud.started_at = rows.clock()
+    tick(parts)
+    assert rows.attempt(attempt_id).state == "running"
+    rows.clock.forward(121)
+    tick(parts)
+    assert rows.attempt(attempt_id).reason == "lease_expired"
+
+
+def test_out_of_memory_is_tried_once_more_on_the_next_size(world):
+    parts, rows, machines = world
+    job_id = rows.submit()
+    for number in (1, 2):
+        rows.clock.forward(60)
+        launch(parts)
+        attempt_id = f"{job_id}-{number}"
+        reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+        end = exited(rows.clock, exit_code=137, oom_killed=True)
+        machines.change(machine_name(attempt_id), state="destroyed", exit=end)
+        tick(parts)
+    assert [spec.size for spec in machines.specs] == ["performance-1x", "performance-2x"]
+    assert rows.job(job_id).error_code == "out_of_memory"
+
+
+def test_for_want_of_capacity_the_next_region_comes_first(world):
+    parts, rows, machines = world
+    parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
+    machines.answers = [Refused(Refusal.CAPACITY, "full")]
+    rows.submit()
+    for _ in range(2):
+        launch(parts)
+        rows.clock.forward(10)
+    assert [spec.regions for spec in machines.specs] == [("iad", "ord"), ("ord", "iad")]
+
+
+def test_a_machine_is_paid_for_once_from_its_start_to_its_exit(world):
+    parts, rows, machines = world
+    job_id, attempt_id = claimed(parts, rows)
+    tick(parts)
+    rows.clock.forward(30)
+    end = exited(rows.clock, exit_code=0)
+    both = rows.outputs(job_id)
+    reports.finish(parts.store, attempt_id, finished(*[ready(o.id) for o in both]), {})
+    rows.clock.forward(100)
+    machines.change(machine_name(attempt_id), state="destroyed", exit=end)
+    for _ in range(3):
+        tick(parts)
+    [row] = rows.all(MachineRow)
+    assert row.machine_seconds == rows.attempt(attempt_id).machine_seconds == 30
+    assert row.gone_at is not None
+
+
+def test_a_refused_token_stops_launching_and_turns_ready_red_until_it_is_mended(world):
+    parts, rows, machines = world
+    first = rows.submit()
+    machines.answers = [Refused(Refusal.UNAUTHORIZED, "token validation error")]
+    launch(parts)
+    second = rows.submit()
+    machines.is_away = Refused(Refusal.UNAUTHORIZED, "token validation error")
+    tick(parts)
+    launch(parts)
+    assert parts.cloud.refused == "token validation error"
+    assert rows.job(second).status == "queued"
+    machines.is_away = None
+    rows.clock.forward(30)
+    tick(parts)
+    launch(parts)
+    assert parts.cloud.refused is None
+    assert {rows.attempt(f"{job}-1").state for job in (first, second)} == {"booting"}
+
+
+def test_attempts_that_no_machine_ever_showed_up_for_use_up_nothing(world):
+    parts, rows, machines = world
+    machines.answers = [Unanswered("502")] * 1000
+    job_id = rows.submit()
+    for _ in range(1000):
+        launch(parts)
+        tick(parts)
+        rows.clock.forward(5)
+    assert rows.job(job_id).attempts_used > 3
+    assert rows.job(job_id).status in ("queued", "launching")
+    machines.answers = []
+    for _ in range(10):
+        launch(parts)
+        rows.clock.forward(10)
+    assert "booting" in {attempt.state for attempt in rows.all(Attempt)}
 
 
 def test_deadlines_hold_while_the_machines_api_is_away(world):
@@ -178,7 +332,7 @@ def test_deadlines_hold_while_the_machines_api_is_away(world):
     _, attempt_id = claimed(parts, rows)
     machines.is_away = Unanswered("503")
     rows.clock.forward(61)
-    watch(parts)
+    tick(parts)
     assert rows.attempt(attempt_id).reason == "lease_expired"
 
 
@@ -186,7 +340,7 @@ def test_a_twin_that_exits_does_not_end_the_owner_s_attempt(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
     machines.change(machine_name(attempt_id), id="m9", exit=exited(rows.clock, exit_code=0))
-    watch(parts)
+    tick(parts)
     assert rows.attempt(attempt_id).state == "running"
 
 
@@ -198,27 +352,146 @@ def test_a_machine_of_ours_without_an_attempt_is_destroyed_and_others_are_left_a
     stray = replace(own, id="stray", name="x", metadata={**own.metadata, "attempt": "job_gone-1"})
     foreign = replace(own, id="foreign", name="y", metadata={"owner": "someone else"})
     machines.machines |= {"x": stray, "y": foreign}
-    watch(parts)
+    tick(parts)
     assert machines.destroyed == ["stray"]
+
+
+def test_one_machine_that_cannot_be_destroyed_hides_no_other(world):
+    parts, rows, machines = world
+    rows.submit()
+    launch(parts)
+    own = next(iter(machines.machines.values()))
+    for name in ("a", "b", "c"):
+        machines.machines[name] = replace(own, id=name, name=name, metadata={**own.metadata, "attempt": name})
+    machines.stuck = {"a"}
+    tick(parts)
+    assert machines.destroyed == ["b", "c"]
+
+
+# --- cancel, retry, delete --------------------------------------------------------------------------
+
+
+def test_a_cancel_ends_the_job_at_once_and_stops_then_destroys_its_machine(world):
+    parts, rows, machines = world
+    job_id, attempt_id = claimed(parts, rows)
+    changes.cancel(parts.store, [job_id])
+    assert rows.job(job_id).status == rows.batch_of(job_id).status == "cancelled"
+    assert {output.state for output in rows.outputs(job_id)} == {"cancelled"}
+    assert rows.attempt(attempt_id).state == "cancelled"
+    tick(parts)
+    assert (machines.stopped, machines.destroyed) == (["m1"], [])
+    rows.clock.forward(5)
+    tick(parts)
+    assert machines.destroyed == ["m1"]
+    beat = Heartbeat(seq=1, outputs=[])
+    assert reports.heartbeat(parts.store, attempt_id, beat, {}, next_beat_s=15) is False
+
+
+def test_a_cancel_of_a_waiting_job_starts_nothing(world):
+    parts, rows, machines = world
+    job_id = rows.submit()
+    changes.cancel(parts.store, [job_id])
+    launch(parts)
+    assert rows.job(job_id).status == "cancelled"
+    assert machines.specs == []
+
+
+def test_a_machine_that_shows_up_after_the_cancel_is_ended(world):
+    parts, rows, machines = world
+    machines.answers = [Unanswered("cut")]
+    job_id = rows.submit()
+    launch(parts)
+    changes.cancel(parts.store, [job_id])
+    machines.create(machines.specs[0])
+    tick(parts)
+    assert machines.stopped == ["m1"]
+
+
+def test_a_cancel_keeps_what_is_ready_and_a_second_one_changes_nothing(world):
+    parts, rows, _ = world
+    job_id, attempt_id = claimed(parts, rows)
+    first = rows.outputs(job_id)[0]
+    stored = {first.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
+    beat = Heartbeat(seq=1, outputs=[ready(first.id)])
+    reports.heartbeat(parts.store, attempt_id, beat, stored, next_beat_s=15)
+    changes.cancel(parts.store, [job_id])
+    ended_at = rows.job(job_id).ended_at
+    rows.clock.forward(10)
+    changes.cancel(parts.store, [job_id])
+    assert rows.job(job_id).ended_at == ended_at
+    assert [output.state for output in rows.outputs(job_id)] == ["ready", "cancelled"]
+    assert rows.job(job_id).partial
+
+
+def test_a_retry_makes_only_what_is_not_ready_and_has_its_own_attempts(world):
+    parts, rows, _ = world
+    test_a_cancel_keeps_what_is_ready_and_a_second_one_changes_nothing(world)
+    job_id = rows.all(Job)[0].id
+    changes.retry(parts.store, [job_id])
+    assert rows.batch_of(job_id).status == "queued"
+    assert rows.batch_of(job_id).expires_at is None
+    assert [output.state for output in rows.outputs(job_id)] == ["ready", "queued"]
+    launch(parts)
+    assert rows.attempt(f"{job_id}-2").state == "booting"
+    for again in (changes.retry, changes.retry):
+        with pytest.raises(ControlError) as refused:
+            again(parts.store, [job_id])
+        assert refused.value.code is Code.CONFLICT
+
+
+def test_a_retry_of_a_deleted_source_is_refused(world):
+    parts, rows, _ = world
+    job_id = rows.submit()
+    changes.cancel(parts.store, [job_id])
+    with parts.store.transaction() as tx:
+        tx.session.get_one(Source, rows.outputs(job_id)[0].source_id).deleted_at = tx.now
+    with pytest.raises(ControlError) as refused:
+        changes.retry(parts.store, [job_id])
+    assert refused.value.code is Code.SOURCE_GONE
+
+
+def test_a_deleted_batch_is_hidden_at_once_and_removed_when_its_machines_are_gone(world, storage):
+    parts, rows, machines = world
+    parts = replace(parts, storage=storage)
+    job_id, attempt_id = claimed(parts, rows)
+    key = output_key(parts, attempt_id, rows.outputs(job_id)[0].id)
+    url, headers = storage.sign_put(key, expires_s=60)
+    assert httpx.put(url, headers=headers, content=b"video").status_code == 200
+    changes.delete(parts.store, rows.batch_of(job_id).id)
+    with pytest.raises(ControlError) as hidden:
+        parts.views.job(job_id)
+    assert hidden.value.code is Code.NOT_FOUND
+    tick(parts)
+    forget(parts)
+    assert storage.head(key) is not None  # its machine may still write
+    machines.change(machine_name(attempt_id), state="destroyed")
+    tick(parts)
+    forget(parts)
+    assert storage.head(key) is None
+    assert rows.all(Job) == rows.all(Output) == rows.all(Event) == []
+    assert len(rows.all(MachineRow)) == 1  # the ledger stays
 
 
 def test_a_finished_machine_gets_a_moment_to_exit_by_itself(world):
     parts, rows, machines = world
     job_id, attempt_id = claimed(parts, rows)
     both = rows.outputs(job_id)
-    reports.finish(parts.store, attempt_id, finished(*[ready(o.id) for o in both]), {})
-    watch(parts)
+    failures = [OutputReport(output_id=o.id, status="failed", error=ERROR) for o in both]
+    reports.finish(parts.store, attempt_id, finished(*failures), {})
+    tick(parts)
     assert machines.destroyed == []
     rows.clock.forward(11)
-    watch(parts)
+    tick(parts)
     assert machines.destroyed == ["m1"]
 
 
-def test_nothing_is_asked_of_the_cloud_while_there_is_nothing_to_do(world):
-    parts, _, machines = world
-    machines.is_away = AssertionError("not to be asked")
-    launch(parts)
-    watch(parts)
+def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
+    parts, rows, machines = world
+    machines.lists = 0
+    for _ in range(120):
+        observe(parts)
+        rows.clock.forward(1)
+    assert machines.lists == 2
 
 
 # --- ticker -----------------------------------------------------------------------------------------
@@ -232,8 +505,8 @@ def test_a_pass_that_crashes_never_stops_the_next():
     def crash() -> None:
         raise RuntimeError("boom")
 
-    ticker = Ticker(Every(60, crash), Every(60, ran.set))
-    ticker.start()
+    ticker = Ticker()
+    ticker.start([Every(60, crash), Every(60, ran.set)])
     assert ran.wait(5)
     ticker.stop()
 
@@ -248,8 +521,8 @@ def test_a_poke_runs_the_prompt_passes_now():
         if len(runs) == 2:
             again.set()
 
-    ticker = Ticker(Every(3600, prompt, promptly=True))
-    ticker.start()
+    ticker = Ticker()
+    ticker.start([Every(3600, prompt, promptly=True)])
     while not runs:
         pass
     ticker.poke()

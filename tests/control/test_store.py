@@ -12,17 +12,19 @@ from control.domain import Fact
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.plan import plan
-from control.store import Store, attempts, batches, reports
+from control.store import Store, attempts, batches, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine, StoredObject
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import Rows, finished, ready
 
+APPS = ["runners"] * 10
+
 
 def running(rows: Rows, *, variations: int = 2) -> tuple[str, str]:
     """Return a job and its attempt, claimed by machine m1."""
     job_id = rows.submit(variations=variations)
-    attempts.start(rows.store, 10)
+    attempts.start(rows.store, APPS)
     attempt_id = f"{job_id}-1"
     reports.claim(rows.store, attempt_id, "m1")
     return job_id, attempt_id
@@ -115,8 +117,8 @@ def test_no_more_attempts_start_than_machines_may_live(engine, settings, clock, 
     capped = Store(engine, settings.model_copy(update={"max_machines": 2}), clock)
     for _ in range(3):
         rows.submit()
-    attempts.start(capped, 10)
-    attempts.start(capped, 10)
+    attempts.start(capped, APPS)
+    attempts.start(capped, APPS)
     assert len(rows.all(Attempt)) == 2
 
 
@@ -139,7 +141,7 @@ def test_the_same_machine_may_claim_again_and_another_may_not(rows):
 
 def test_of_twins_that_claim_at_once_exactly_one_wins(rows):
     job_id = rows.submit()
-    attempts.start(rows.store, 10)
+    attempts.start(rows.store, APPS)
 
     def try_claim(machine_id: str) -> bool:
         try:
@@ -155,8 +157,16 @@ def test_of_twins_that_claim_at_once_exactly_one_wins(rows):
 
 def test_a_machine_that_claims_before_the_create_is_answered_stays_the_owner(rows):
     _, attempt_id = running(rows)
-    twin = Machine(app="runners", id="m2", name="n", state="started", region="iad", created_at=rows.clock())
-    attempts.record_machine(rows.store, attempt_id, twin)
+    twin = Machine(
+        app="runners",
+        id="m2",
+        name="n",
+        state="started",
+        region="iad",
+        created_at=rows.clock(),
+        metadata={"attempt": attempt_id},
+    )
+    ledger.observe(rows.store, [twin])
     assert rows.attempt(attempt_id).state == "running"
     assert rows.attempt(attempt_id).machine_id == "m1"
 
@@ -168,7 +178,7 @@ def test_an_output_is_ready_only_when_control_has_seen_the_object(rows):
     job_id, attempt_id = running(rows)
     first, second = rows.outputs(job_id)
     beat = Heartbeat(seq=1, outputs=[ready(first.id), ready(second.id)])
-    reports.heartbeat(rows.store, attempt_id, beat, seen(first))
+    reports.heartbeat(rows.store, attempt_id, beat, seen(first), next_beat_s=15)
     first, second = rows.outputs(job_id)
     assert (first.state, second.state) == ("ready", "running")
     assert (first.size_bytes, first.crc32, first.etag) == (500, 7, "d" * 32)
@@ -179,17 +189,17 @@ def test_progress_never_falls_within_an_attempt(rows):
     output = rows.outputs(job_id)[0]
     for seq, percent in enumerate([10, 60, 30], start=1):
         report = OutputReport(output_id=output.id, status="running", percent=percent)
-        reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=seq, outputs=[report]), {})
+        reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=seq, outputs=[report]), {}, next_beat_s=15)
     assert rows.outputs(job_id)[0].percent == 60
 
 
 def test_a_beat_that_comes_late_or_twice_reports_nothing_but_keeps_the_lease(rows):
     job_id, attempt_id = running(rows)
     output = rows.outputs(job_id)[0]
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=5, outputs=[]), {})
+    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=5, outputs=[]), {}, next_beat_s=15)
     rows.clock.forward(30)
     late = Heartbeat(seq=5, outputs=[failed(output)])
-    reports.heartbeat(rows.store, attempt_id, late, {})
+    reports.heartbeat(rows.store, attempt_id, late, {}, next_beat_s=15)
     assert rows.outputs(job_id)[0].state == "queued"
     assert (rows.attempt(attempt_id).lease_until - rows.clock()).total_seconds() == 60
 
@@ -197,15 +207,19 @@ def test_a_beat_that_comes_late_or_twice_reports_nothing_but_keeps_the_lease(row
 def test_a_ready_output_is_never_changed_again(rows):
     job_id, attempt_id = running(rows)
     output = rows.outputs(job_id)[0]
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(output.id)]), seen(output))
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=2, outputs=[failed(output)]), {})
+    reports.heartbeat(
+        rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(output.id)]), seen(output), next_beat_s=15
+    )
+    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=2, outputs=[failed(output)]), {}, next_beat_s=15)
     assert rows.outputs(job_id)[0].state == "ready"
 
 
 def test_an_output_of_another_job_cannot_be_reported(rows):
     other = rows.outputs(rows.submit())[0]
     _, attempt_id = running(rows)
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(other.id)]), seen(other))
+    reports.heartbeat(
+        rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(other.id)]), seen(other), next_beat_s=15
+    )
     assert rows.outputs(other.job_id)[0].state == "queued"
 
 
@@ -263,12 +277,14 @@ def test_a_finish_whose_outputs_are_not_in_the_bucket_is_tried_again(rows):
 def test_a_retry_waits_and_then_makes_only_what_is_missing(rows):
     job_id, attempt_id = running(rows)
     first = rows.outputs(job_id)[0]
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(first.id)]), seen(first))
+    reports.heartbeat(
+        rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(first.id)]), seen(first), next_beat_s=15
+    )
     attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
-    attempts.start(rows.store, 10)
+    attempts.start(rows.store, APPS)
     assert len(rows.all(Attempt)) == 1  # not yet
     rows.clock.forward(2)
-    attempts.start(rows.store, 10)
+    attempts.start(rows.store, APPS)
     assert rows.job(job_id).status == "launching"
     assert [output.state for output in rows.outputs(job_id)] == ["ready", "queued"]
 
@@ -277,7 +293,7 @@ def test_a_job_out_of_attempts_fails_with_the_reason_on_each_output(rows):
     job_id = rows.submit()
     for number in (1, 2, 3):
         rows.clock.forward(60)
-        attempts.start(rows.store, 10)
+        attempts.start(rows.store, APPS)
         reports.claim(rows.store, f"{job_id}-{number}", f"m{number}")
         end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
         attempts.end(rows.store, f"{job_id}-{number}", *end)
@@ -292,7 +308,7 @@ def test_a_stale_attempt_changes_nothing(rows):
     attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     beat = Heartbeat(seq=7, outputs=[ready(output.id)])
     for late in (
-        lambda: reports.heartbeat(rows.store, attempt_id, beat, seen(output)),
+        lambda: reports.heartbeat(rows.store, attempt_id, beat, seen(output), next_beat_s=15),
         lambda: reports.finish(rows.store, attempt_id, finished(ready(output.id)), seen(output)),
         lambda: reports.claim(rows.store, attempt_id, "m1"),
     ):
@@ -307,7 +323,7 @@ def test_a_lease_that_was_extended_meanwhile_is_not_expired(rows):
     _, attempt_id = running(rows)
     looked = rows.attempt(attempt_id).lease_until
     rows.clock.forward(61)
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {})
+    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
     end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     attempts.end(rows.store, attempt_id, *end, lease_seen=looked)
     assert rows.attempt(attempt_id).state == "running"
@@ -318,7 +334,7 @@ def test_the_batch_ends_with_its_last_job(engine, rows):
         [rows.source(f"s{n}.mp4") for n in range(3)], variations=100, seed=1, new_id=lambda: new_id("out")
     )
     batch_id = batches.submit(rows.store, planned)
-    attempts.start(rows.store, 10)
+    attempts.start(rows.store, APPS)
     jobs = [job for job in rows.all(Job) if job.batch_id == batch_id]
     assert len(jobs) == 2
     for number, job in enumerate(jobs):

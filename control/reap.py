@@ -1,0 +1,93 @@
+"""One pass: make every machine end that has no live attempt: stop it, or destroy it, again until it is gone.
+
+Only machines of our own owner id are in the ledger; those of others are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from sqlmodel import and_, col, select
+
+from control import domain
+from control.domain import AttemptState
+from control.log import failure, record
+from control.parts import Parts
+from control.store import ledger
+from control.tables import Attempt, Machine
+from infra import ports
+from infra.ports import OutsideError
+
+EXIT_GRACE = timedelta(seconds=10)  # a runner that has finished exits by itself
+STOP_GRACE = timedelta(seconds=5)  # a cancelled one may report until then
+ASK_AGAIN_AFTER = timedelta(seconds=10)  # a delete may be accepted and done much later
+
+
+def reap(parts: Parts) -> None:
+    """Stop and destroy what is due; a machine that cannot be destroyed now hides no other."""
+    if not parts.cloud.is_known:
+        return
+    now = parts.clock()
+    for machine, attempt in _unwanted(parts):
+        try:
+            _end(parts, machine, attempt, now)
+        except OutsideError as error:
+            failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
+
+
+def _unwanted(parts: Parts) -> Iterator[tuple[Machine, Attempt | None]]:
+    """Yield the machines not known to be gone that no live attempt owns, each with its ended attempt."""
+    made_for = and_(col(Attempt.id) == col(Machine.attempt_id))
+    alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
+    with parts.views.session() as session:
+        rows = session.exec(alive).all()
+    for machine, attempt in rows:
+        if attempt is None or not _owns(attempt, machine):
+            yield machine, attempt
+
+
+def held(parts: Parts) -> list[tuple[ports.Machine, Attempt | None]]:
+    """Return what the cloud shows of ours right now, each with its attempt. Raises OutsideError."""
+    owner = {"owner": parts.store.owner_id}
+    seen = [m for app in parts.settings.runner_apps for m in parts.machines.list(app, owner) if not m.is_gone]
+    with parts.views.session() as session:
+        return [(machine, session.get(Attempt, machine.metadata.get("attempt", ""))) for machine in seen]
+
+
+def destroy_orphans(parts: Parts, *, dry_run: bool) -> list[ports.Machine]:
+    """Destroy the machines of ours that no attempt knows, and return them. Raises OutsideError."""
+    orphans = [machine for machine, attempt in held(parts) if attempt is None]
+    for machine in orphans:
+        if not dry_run:
+            parts.machines.destroy(machine.app, machine.id)
+    return orphans
+
+
+def _owns(attempt: Attempt, machine: Machine) -> bool:
+    """Tell whether a live attempt needs the machine: it claimed, or nobody has yet and it may be the one."""
+    if attempt.state not in domain.LIVE:
+        return False
+    return attempt.claimed_by in (None, machine.id)
+
+
+def _end(parts: Parts, machine: Machine, attempt: Attempt | None, now: datetime) -> None:
+    if attempt is not None and attempt.state == AttemptState.CANCELLED and machine.stop_asked_at is None:
+        ledger.ask_to_stop(parts.store, machine.app, machine.id)
+        parts.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
+    elif _destroy_at(machine, attempt, now) <= now:
+        ledger.ask_to_destroy(parts.store, machine.app, machine.id)
+        record("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
+        parts.machines.destroy(machine.app, machine.id)
+
+
+def _destroy_at(machine: Machine, attempt: Attempt | None, now: datetime) -> datetime:
+    """Return from when on the machine is to be destroyed."""
+    if machine.destroy_asked_at is not None:
+        return machine.destroy_asked_at + ASK_AGAIN_AFTER
+    if machine.stop_asked_at is not None:
+        return machine.stop_asked_at + STOP_GRACE
+    reported = (AttemptState.SUCCEEDED, AttemptState.FAILED)
+    if attempt is not None and attempt.state in reported and attempt.ended_at is not None:
+        return attempt.ended_at + EXIT_GRACE
+    return now

@@ -1,0 +1,142 @@
+"""What a user changes about a batch or one of its jobs afterwards: cancel, retry, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import col, select
+
+from control import domain
+from control.domain import Fact, JobStatus, OutputState
+from control.errors import Code, ControlError
+from control.store.attempts import FINAL, end_job, end_within, follow
+from control.store.transaction import Store, Transaction
+from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source
+from runner.contract import Reason
+
+
+def cancel(store: Store, job_ids: Sequence[str]) -> None:
+    """End what lives of these jobs of one batch. Once this returns nothing new starts; what is ready stays.
+
+    Their machines are stopped by the next pass. A job that has ended is left as it is.
+    """
+    with store.transaction() as tx:
+        jobs = _jobs(tx, job_ids)
+        live = [job for job in jobs if job.status not in domain.ENDED]
+        for job in live:
+            job.cancelled_at = tx.now
+        tx.session.flush()
+        _note_on_batch(tx, jobs)
+        for job in live:
+            _cancel(tx, job)
+
+
+def _note_on_batch(tx: Transaction, jobs: Sequence[Job]) -> None:
+    """Mark the batch as cancelled when every job of it that still lived is."""
+    batch = tx.session.get_one(Batch, jobs[0].batch_id)
+    left = select(Job.id).where(
+        col(Job.batch_id) == batch.id,
+        col(Job.status).not_in(domain.ENDED),
+        col(Job.cancelled_at).is_(None),
+    )
+    if batch.ended_at is None and tx.session.exec(left).first() is None:
+        batch.cancelled_at = tx.now
+
+
+def _cancel(tx: Transaction, job: Job) -> None:
+    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(domain.LIVE))
+    attempt = tx.session.exec(mine).first()
+    if attempt is not None:
+        end_within(tx, attempt, Fact.CANCELLED, Reason.CANCELLED, "a user asked for it")
+        return
+    outputs = tx.outputs(job.id)
+    states = [OutputState(output.state) for output in outputs]
+    verdict = domain.ended_as(states, is_cancelled=True)
+    end_job(job, [output for output in outputs if output.state not in FINAL], verdict, None, tx.now)
+    follow(tx, job, verdict.status)
+    tx.event("job_" + verdict.status, job, partial=verdict.partial)
+
+
+def retry(store: Store, job_ids: Sequence[str]) -> None:
+    """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
+
+    Raises ControlError: conflict (something lives, or nothing is missing), gone (expired), source_gone.
+    """
+    with store.transaction() as tx:
+        jobs = _jobs(tx, job_ids)
+        _require_ended(jobs)
+        missing = {job.id: _missing(tx, job) for job in jobs}
+        if not any(missing.values()):
+            raise ControlError(Code.CONFLICT, "Every output is ready; there is nothing to retry.")
+        _require_sources(tx, [output for outputs in missing.values() for output in outputs])
+        batch = tx.session.get_one(Batch, jobs[0].batch_id)
+        batch.ended_at = batch.expires_at = batch.cancelled_at = None
+        batch.partial = False
+        for job in jobs:
+            if missing[job.id]:
+                _start_again(tx, job, missing[job.id])
+
+
+def _require_ended(jobs: Sequence[Job]) -> None:
+    if any(job.status == JobStatus.EXPIRED for job in jobs):
+        raise ControlError(Code.GONE, "This has expired. Upload the videos and submit them again.")
+    if any(job.status not in domain.ENDED for job in jobs):
+        raise ControlError(Code.CONFLICT, "This has not ended yet. Cancel it first, or wait.")
+
+
+def _missing(tx: Transaction, job: Job) -> list[Output]:
+    return [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
+
+
+def _require_sources(tx: Transaction, outputs: Sequence[Output]) -> None:
+    wanted = {output.source_id for output in outputs}
+    gone = select(Source.name).where(col(Source.id).in_(wanted), col(Source.deleted_at).is_not(None))
+    if name := tx.session.exec(gone).first():
+        raise ControlError(Code.SOURCE_GONE, f"The video {name!r} has been deleted. Upload it again.")
+
+
+def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
+    with_machine = select(Attempt.id).where(
+        col(Attempt.job_id) == job.id, col(Attempt.machine_id).is_not(None)
+    )
+    job.attempts_max = len(tx.session.exec(with_machine).all()) + tx.settings.attempts_max
+    job.not_before, job.partial = tx.now, False
+    job.ended_at = job.cancelled_at = job.error_code = job.error_message = None
+    for output in outputs:
+        output.state, output.percent, output.attempt_id = OutputState.QUEUED, 0.0, None
+        output.error_code = output.error_message = None
+    tx.event("retried", job, outputs=len(outputs))
+    follow(tx, job, JobStatus.QUEUED)
+
+
+def delete(store: Store, batch_id: str) -> None:
+    """Hide a batch for good and cancel what lives of it; `forget` removes its files and rows."""
+    with store.transaction() as tx:
+        jobs = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
+    cancel(store, jobs)
+    with store.transaction() as tx:
+        batch = tx.session.get_one(Batch, batch_id)
+        batch.deleted_at = batch.deleted_at or tx.now
+
+
+def remove_rows(store: Store, batch_id: str) -> None:
+    """Remove every row of a deleted batch whose files are gone. The ledger keeps its machines."""
+    with store.transaction() as tx:
+        session = tx.session
+        jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
+        for table in (Event, IdempotencyKey, Output):
+            for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
+                session.delete(row)
+        session.flush()
+        for job in jobs:
+            for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
+                session.delete(attempt)
+        session.flush()
+        for job in jobs:
+            session.delete(job)
+        session.flush()
+        session.delete(session.get_one(Batch, batch_id))
+
+
+def _jobs(tx: Transaction, job_ids: Sequence[str]) -> Sequence[Job]:
+    return tx.session.exec(select(Job).where(col(Job.id).in_(job_ids))).all()
