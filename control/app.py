@@ -11,8 +11,6 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from infra.fly import FlyMachines
-from infra.tigris import TigrisStorage
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
@@ -29,7 +27,9 @@ from control.store import Store
 from control.ticker import Every, Ticker
 from control.views import Views
 from control.watch import watch
+from infra.fly import FlyMachines
 from infra.ports import OutsideError
+from infra.tigris import TigrisStorage
 
 LAUNCH_EVERY_S = 1.0
 WATCH_EVERY_S = 5.0
