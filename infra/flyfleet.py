@@ -5,7 +5,7 @@ Must never know of limits or lost answers: `flygate` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -39,6 +39,9 @@ class Fleet:
 
     def __getitem__(self, machine_id: str) -> Machine:
         return self._machines[machine_id]
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(self._machines.values())
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
         """Make a machine, have it launched unless told not to, and return it as it was before."""

@@ -73,6 +73,10 @@ class World:
         """How often each `Site` was felt."""
         return self._dice.hits
 
+    def truth(self) -> list[Machine]:
+        """Return all machines as they are, whatever requests show: for who judges, not for who plays."""
+        return list(self._fleet)
+
     # --- requests ---------------------------------------------------------------------------------
 
     def create(self, app: str, body: Any) -> dict[str, Any]:

@@ -16,8 +16,14 @@ import uvicorn
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken."""
-    return socket.create_server((host, port))
+    """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken.
+
+    Its connections inherit TCP_NODELAY: asyncio sets that only on sockets that name their protocol, and
+    without it each answer after the first of a connection takes 44 ms.
+    """
+    listener = socket.create_server((host, port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket) -> str:

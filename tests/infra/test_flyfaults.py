@@ -239,6 +239,7 @@ def test_a_list_shows_a_change_late_and_in_the_end_what_is() -> None:
     assert cloud.go(11).listed() == ["started"]
     cloud.leave(machine_id)
     assert (cloud.state(machine_id), cloud.listed()) == ("destroyed", ["started"])
+    assert [machine.state for machine in cloud.world.truth()] == ["destroyed"]
     assert cloud.world.list(APP, metadata={"a": "job-1"}, states=["started"]) != []
     assert cloud.go(21).listed() == ["destroyed"]
 
@@ -433,7 +434,7 @@ def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
         rates={site: rng.choice((0, 0, 0.02, 0.2)) for site in drawn},
         windows=reboot(from_s=1000, down_s=60, cold_s=60) if rng.random() < 0.3 else (),
         capacity={"iad": 2} if rng.random() < 0.5 else {},
-        pull_s=(0, 9), boot_s=(0, 3), retention_s=600,
+        pull_s=(0, 9), boot_s=(0, 3), retention_s=600, death_s=(0, 15), host_lost_s=(0, 15),
     )  # fmt: skip
     cloud = Cloud(seed=str(seed), **vars(faults))
     seen, states, ids = list[Any](), set[str](), list[str]()
@@ -462,7 +463,7 @@ def test_a_seed_gives_the_same_life_again_and_another_seed_another() -> None:
 
 
 def test_every_fault_is_felt_and_every_state_seen_in_some_life() -> None:
-    lives = [live(seed) for seed in range(30)]
+    lives = [live(seed) for seed in range(12)]
     hits = sum((hits for _, hits, _ in lives), Counter[str]())
     assert set(hits) == set(Site), set(Site) - set(hits)
     assert set().union(*(states for _, _, states in lives)) == STATES
