@@ -336,9 +336,7 @@ def test_look_alikes_are_told_apart(
     assert route.call_count == 1
 
 
-@pytest.mark.parametrize(
-    "error", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.WriteError]
-)
+@pytest.mark.parametrize("error", [httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.WriteError])
 def test_a_create_that_is_cut_is_unanswered_and_not_sent_again(
     remote: FlyMachines, fake: respx.Router, error: type[httpx.TransportError]
 ) -> None:
@@ -346,6 +344,16 @@ def test_a_create_that_is_cut_is_unanswered_and_not_sent_again(
     with pytest.raises(Unanswered, match=error.__name__):
         remote.create(SPEC)
     assert route.call_count == 1
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout])
+def test_a_create_that_found_no_connection_was_surely_not_done(
+    remote: FlyMachines, fake: respx.Router, error: type[httpx.TransportError]
+) -> None:
+    fake.post(MACHINES).mock(side_effect=error("refused"))
+    with pytest.raises(Refused) as failed:
+        remote.create(SPEC)
+    assert failed.value.refusal is Refusal.UNREACHABLE
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"{}", b"null", b'{"id": "m1"}'])
