@@ -61,18 +61,21 @@ def demo(
             videos = [folder / "clip.mp4"]
             steps.make_clip(videos[0])
         _require_files(videos)
+        _require_folder(out)
         log_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
             running = stack.enter_context(local_stack(folder))
         client = stack.enter_context(Client.signed_in(running.url, password=running.password))
         sources = steps.upload(client, videos, console)
+        if not sources:
+            raise typer.Exit(1)
         batch = client.submit(sources, variations=variations, seed=None)
         batch = steps.watch(client, batch["batch_id"], console)
         if batch["progress"]["ready"]:
             steps.download(client, batch["batch_id"], out, console)
         console.print(steps.results_table(batch, out))
         console.print(steps.cost_line(batch))
-    if batch["status"] != "completed" or batch["partial"]:
+    if batch["status"] != "completed" or batch["partial"] or len(sources) < len(videos):
         raise typer.Exit(1)
 
 
@@ -162,8 +165,15 @@ def _wait() -> None:
 
 def _require_files(videos: list[Path]) -> None:
     for video in videos:
+        if video.is_dir():
+            raise typer.BadParameter(f"{str(video)!r} is a folder; name the videos in it.")
         if not video.is_file():
             raise typer.BadParameter(f"There is no file {str(video)!r}.")
+
+
+def _require_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{str(out)!r} is a file; name a folder for the results.")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
-from control.client import Client
+from control.client import ApiError, Client
 
 POLL_S = 0.5
 LIVE = ("queued", "launching", "running")
@@ -36,14 +37,22 @@ def make_clip(path: Path) -> None:
 
 
 def upload(client: Client, videos: Sequence[Path], console: Console) -> list[str]:
-    """Upload the videos with a bar for each, and return their source ids."""
+    """Upload the videos with a bar for each, and return the ids of the sources they became.
+
+    A file that control refuses is named with the reason, and the others go on.
+    """
+    sources = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress:
-        tasks = {video: progress.add_task(_label(video.name), total=video.stat().st_size) for video in videos}
-        return [
-            client.upload(video, lambda count, task=tasks[video]: progress.advance(task, count))["source_id"]  # type: ignore[misc]
-            for video in videos
-        ]
+        for video in videos:
+            task = progress.add_task(_label(video.name), total=video.stat().st_size)
+            try:
+                source = client.upload(video, partial(progress.advance, task))
+            except ApiError as refusal:
+                console.print(Text(f"{video.name}: {refusal}"), style="red")
+            else:
+                sources.append(source["source_id"])
+    return sources
 
 
 def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:

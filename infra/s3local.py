@@ -147,6 +147,7 @@ def _kept(process: subprocess.Popen[bytes], ports: dict[str, int]) -> Iterator[N
 
 def _arguments(data_dir: Path, ports: dict[str, int]) -> list[str]:
     return [
+        "-logtostderr=true",  # else it leaves log files in /tmp
         "mini",
         f"-dir={data_dir / 'objects'}",
         f"-s3.config={data_dir / 's3.json'}",

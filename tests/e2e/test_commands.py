@@ -124,6 +124,17 @@ def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vert
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
 
 
+def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, vertical: Path) -> None:
+    bad = tmp_path / "tmp" / "text.mp4"
+    bad.parent.mkdir()
+    bad.write_text("not a video")
+    command = Command(tmp_path, "demo", bad, vertical, "-n", 1, "-o", "out")
+    code, out, err = command.end()
+    assert code == 1, out + err
+    assert "text.mp4: This is a text file" in out
+    assert len(list((tmp_path / "out" / "tall one").iterdir())) == 1
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_demo_interrupted_while_rendering_leaves_nothing(tmp_path: Path, hours: Path, signum: int) -> None:
     command = Command(tmp_path, "demo", hours, "-n", 4, "-o", "out")
