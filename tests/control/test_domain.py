@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,3 +118,15 @@ def test_retries_wait_longer_each_time_and_never_over_a_minute():
     assert delays == sorted(delays)
     assert delays[0] == 2
     assert delays[-1] == 60
+
+
+def test_the_architecture_shows_the_moves_as_they_are():
+    text = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
+    live = [AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING]
+    shown = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[0] in set(Fact):
+            moves = zip(live, cells[2:], strict=True)
+            shown[Fact(cells[0])] = {state: AttemptState(to) for state, to in moves if to != "-"}
+    assert shown == domain.MOVES
