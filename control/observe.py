@@ -26,15 +26,17 @@ EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
 def observe(parts: Parts) -> None:
     """If it is time, look at every app that may hold a machine of ours: one that is away hides no other."""
     now, cloud = parts.clock(), parts.cloud
-    if cloud.observe_at is not None and now < cloud.observe_at:
+    if cloud.observed_at is not None and now < cloud.observed_at + _pace(parts):
         return
+    cloud.observed_at = now
     answers = [_observe(parts, app) for app in _apps(parts)]
     if all(answers):
         cloud.trusted += 1
-    cloud.observe_at = now + (_pace(parts) if cloud.is_known else EVERY_UNKNOWN)
 
 
 def _pace(parts: Parts) -> timedelta:
+    if not parts.cloud.is_known:
+        return EVERY_UNKNOWN
     with parts.views.session() as session:
         machine = session.exec(select(Machine.id).where(col(Machine.gone_at).is_(None)).limit(1)).first()
         attempt = session.exec(select(Attempt.id).where(col(Attempt.state).in_(LIVE)).limit(1)).first()

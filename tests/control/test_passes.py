@@ -33,7 +33,7 @@ def world(parts, rows: Rows, machines: FakeMachines):
 
 def tick(parts) -> None:
     """Look at the cloud now, judge and reap: what the ticker does but for launching."""
-    parts.cloud.observe_at = None
+    parts.cloud.observed_at = None
     observe(parts)
     watch(parts)
     reap(parts)
@@ -491,6 +491,18 @@ def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
     for _ in range(120):
         observe(parts)
         rows.clock.forward(1)
+    assert machines.lists == 2
+
+
+def test_a_job_that_starts_has_the_cloud_looked_at_every_5_s(world):
+    parts, rows, machines = world
+    observe(parts)
+    rows.clock.forward(5)
+    observe(parts)
+    assert machines.lists == 1
+    rows.submit()
+    launch(parts)
+    observe(parts)
     assert machines.lists == 2
 
 
