@@ -38,6 +38,7 @@ from infra.ports import OutsideError
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
+FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
 
@@ -56,7 +57,11 @@ def create_app(settings: Settings) -> FastAPI:
         views=Views(engine, signer, _now),
         signer=signer,
         storage=_storage(settings),
-        machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
+        machines=FlyMachines(
+            api_url=settings.fly_api_url,
+            token=settings.fly_api_token.get_secret_value(),
+            timeout_s=FLY_TIMEOUT_S,
+        ),
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30),
         wake=ticker.poke,

@@ -42,7 +42,8 @@ def launch(parts: Parts) -> None:
     if parts.cloud.refused is None and _any_waiting(parts):
         attempts.start(parts.store, _apps_with_room(parts))
     for attempt, job in _launching(parts):
-        _create(parts, attempt, job)
+        if not _create(parts, attempt, job):
+            return  # a Fly that does not answer is not asked for the rest too: other passes are due
 
 
 def _apps_with_room(parts: Parts) -> list[str]:
@@ -72,16 +73,19 @@ def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
         return session.exec(due).all()
 
 
-def _create(parts: Parts, attempt: Attempt, job: Job) -> None:
+def _create(parts: Parts, attempt: Attempt, job: Job) -> bool:
+    """Ask for an attempt's machine, write what came of it, and return whether Fly answered."""
     try:
         machine = parts.machines.create(machine_spec(parts, attempt, job))
     except Unanswered:
         attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)
+        return False
     except Refused as refused:
         _refused(parts, attempt, refused)
-    else:
-        parts.cloud.refused = None
-        ledger.observe(parts.store, [machine])
+        return refused.refusal is not Refusal.UNREACHABLE
+    parts.cloud.refused = None
+    ledger.observe(parts.store, [machine])
+    return True
 
 
 def _refused(parts: Parts, attempt: Attempt, refused: Refused) -> None:
