@@ -44,8 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
     ticker = Ticker(
-        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True),
-        Every(WATCH_EVERY_S, lambda: watch(parts)),
+        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True, name="launch"),
+        Every(WATCH_EVERY_S, lambda: watch(parts), name="watch"),
     )
     parts = Parts(
         settings=settings,
