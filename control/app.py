@@ -29,7 +29,8 @@ from control.ticker import Every, Ticker
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
-from infra.ports import OutsideError
+from infra.hosts import DIRECT
+from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 LAUNCH_EVERY_S = 1.0
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         signer=signer,
         storage=_storage(settings),
         machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
-        bucket_http=httpx.Client(timeout=30),
+        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
         wake=ticker.poke,
     )
 
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("video-refresher"),
         lifespan=running,
         docs_url=None,
+        redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
     app.add_middleware(BodyLimit)
@@ -115,6 +117,8 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OutsideError)
     def unavailable(_: Request, error: OutsideError) -> JSONResponse:
         failure("outside_error", error)
+        if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
+            return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
         return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
 
     @app.exception_handler(HTTPException)
