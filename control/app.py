@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
+    machines = FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value())
     ticker = Ticker(
         Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True, name="launch"),
         Every(WATCH_EVERY_S, lambda: watch(parts), name="watch"),
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         views=Views(engine, signer, _now),
         signer=signer,
         storage=_storage(settings),
-        machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
+        machines=machines,
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
         wake=ticker.poke,
     )
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         ticker.start()
         yield
         ticker.stop()
+        machines.close()
         parts.bucket_http.close()
         engine.dispose()
 

@@ -62,7 +62,7 @@ def routes(parts: Parts) -> APIRouter:
         reports.heartbeat(parts.store, attempt_id, body, _verified_so_far(parts, attempt_id, body.outputs))
         return HeartbeatAnswer(proceed=True, next_beat_s=parts.settings.heartbeat_s)
 
-    @router.post("/finish")
+    @router.post("/finish", responses=documented(Code.UNAVAILABLE))
     def finish(attempt_id: str, body: Finish) -> Message:
         reports.finish(parts.store, attempt_id, body, _verified(parts, attempt_id, body.outputs))
         parts.wake()
