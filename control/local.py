@@ -94,9 +94,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(
-                f"another refresher runs on {data_dir}: stop it, or choose another --data"
-            ) from None
+            raise OSError(f"{data_dir} is in use by another refresher: stop it first") from None
         yield
 
 
