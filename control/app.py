@@ -29,7 +29,8 @@ from control.ticker import Every, Ticker
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
-from infra.ports import OutsideError
+from infra.hosts import DIRECT
+from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 LAUNCH_EVERY_S = 1.0
@@ -43,9 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
+    machines = FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value())
     ticker = Ticker(
-        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True),
-        Every(WATCH_EVERY_S, lambda: watch(parts)),
+        Every(LAUNCH_EVERY_S, lambda: launch(parts), promptly=True, name="launch"),
+        Every(WATCH_EVERY_S, lambda: watch(parts), name="watch"),
     )
     parts = Parts(
         settings=settings,
@@ -54,8 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
         views=Views(engine, signer, _now),
         signer=signer,
         storage=_storage(settings),
-        machines=FlyMachines(api_url=settings.fly_api_url, token=settings.fly_api_token.get_secret_value()),
-        bucket_http=httpx.Client(timeout=30),
+        machines=machines,
+        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
         wake=ticker.poke,
     )
 
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         ticker.start()
         yield
         ticker.stop()
+        machines.close()
         parts.bucket_http.close()
         engine.dispose()
 
@@ -72,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("video-refresher"),
         lifespan=running,
         docs_url=None,
+        redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
     app.add_middleware(BodyLimit)
@@ -115,6 +119,8 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OutsideError)
     def unavailable(_: Request, error: OutsideError) -> JSONResponse:
         failure("outside_error", error)
+        if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
+            return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
         return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
 
     @app.exception_handler(HTTPException)

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from infra.flyhost import LocalFly, utc_now
 from infra.flyshapes import FlyError, invalid
+from infra.kept import kept_secret
 from infra.loopback import serving
 
 WAIT_S_MAX = 60
@@ -175,11 +176,12 @@ class LocalFlyHandle:
 def local_fly(
     data_dir: Path, *, app: str = "local-runners", token: str | None = None, port: int = 0
 ) -> Iterator[LocalFlyHandle]:
-    """Serve a local Fly on the loopback until the block ends; then no machine is left. Makes up a token.
+    """Serve a local Fly on the loopback until the block ends; then no machine is left.
 
-    `data_dir` must belong to this local Fly alone. Raises OSError when the port is taken.
+    Without `token` it makes one up, which a later start on `data_dir` uses again. `data_dir` must belong to
+    this local Fly alone. Raises OSError when the port is taken.
     """
-    token = token or secrets.token_urlsafe(24)
+    token = token or kept_secret(data_dir / "token", 24)
     with closing(LocalFly(data_dir, app=app)) as fly, serving(create_app(fly, token=token), port=port) as url:
         try:
             yield LocalFlyHandle(url=f"{url}/v1", token=token, app=app)

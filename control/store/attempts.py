@@ -126,7 +126,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     if verdict.status is JobStatus.QUEUED:
         _requeue(job, unfinished, tx.now)
     else:
-        _end_job(job, unfinished, verdict, reason, tx.now)
+        _end_job(job, outputs, verdict, reason, tx.now)
     follow(tx, job, verdict.status)
     tx.event("job_" + verdict.status, job, attempt, partial=verdict.partial)
 
@@ -145,17 +145,22 @@ def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
 
 def _end_job(
     job: Job,
-    unfinished: Sequence[Output],
+    outputs: Sequence[Output],
     verdict: domain.Verdict,
     reason: Reason | None,
     now: datetime,
 ) -> None:
+    """End a job. Its error is why outputs are unfinished; else, with none ready, the first output's."""
     job.partial, job.ended_at = verdict.partial, now
-    if reason is not None:
+    unfinished = [output for output in outputs if output.state not in FINAL]
+    if reason is not None and unfinished:
         job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
         for output in unfinished:
             output.state = OutputState.FAILED
             output.error_code, output.error_message = reason, domain.REASON_TEXT[reason]
+    elif verdict.status is JobStatus.FAILED:
+        first = min(outputs, key=lambda output: output.position)
+        job.error_code, job.error_message = first.error_code, first.error_message
 
 
 def _stop_waiting(job: Job) -> None:
