@@ -34,7 +34,8 @@ from control.ticker import Every, Ticker
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
-from infra.ports import OutsideError
+from infra.hosts import DIRECT
+from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
@@ -50,6 +51,11 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
     ticker = Ticker()
+    machines = FlyMachines(
+        api_url=settings.fly_api_url,
+        token=settings.fly_api_token.get_secret_value(),
+        timeout_s=FLY_TIMEOUT_S,
+    )
     parts = Parts(
         settings=settings,
         clock=_now,
@@ -57,21 +63,18 @@ def create_app(settings: Settings) -> FastAPI:
         views=Views(engine, signer, _now),
         signer=signer,
         storage=_storage(settings),
-        machines=FlyMachines(
-            api_url=settings.fly_api_url,
-            token=settings.fly_api_token.get_secret_value(),
-            timeout_s=FLY_TIMEOUT_S,
-        ),
+        machines=machines,
         cloud=Cloud(started_at=_now()),
-        bucket_http=httpx.Client(timeout=30),
+        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
         wake=ticker.poke,
     )
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        ticker.start([Every(TICK_S, partial(run, parts), promptly=True) for run in PASSES])
+        ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
         yield
         ticker.stop()
+        machines.close()
         parts.bucket_http.close()
         engine.dispose()
 
@@ -80,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("video-refresher"),
         lifespan=running,
         docs_url=None,
+        redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
     app.add_middleware(BodyLimit)
@@ -123,6 +127,8 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OutsideError)
     def unavailable(_: Request, error: OutsideError) -> JSONResponse:
         failure("outside_error", error)
+        if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
+            return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
         return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
 
     @app.exception_handler(HTTPException)

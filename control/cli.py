@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
-Port = Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -83,7 +83,7 @@ def demo(
 def serve(
     local: Annotated[bool, typer.Option("--local", help="With an S3 server and a Fly of its own.")] = False,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
-    port: Annotated[int | None, typer.Option(help="The port; default PORT, or 8080.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default PORT, or 8080.")] = None,
     data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
     as_json: Json = False,
 ) -> None:
@@ -94,7 +94,9 @@ def serve(
     if not local:
         _serve_configured(host or "0.0.0.0", port, as_json=as_json)  # noqa: S104 - a deployment's address
         return
-    port = int(os.environ.get("PORT", "8080")) if port is None else port
+    from control.settings import load_port
+
+    port = load_port() if port is None else port
     with local_stack(data, host=host or "127.0.0.1", port=port) as running:
         _ready(as_json, url=running.url, password=running.password)
         _wait()
@@ -102,17 +104,20 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.settings import load_settings
-    from infra.loopback import listen, serving, url_of
+    from control.log import record
+    from control.serving import serve as serve_app
+    from control.settings import load_settings, unsupported
+    from infra.loopback import listen, url_of
 
     settings = load_settings()
+    if names := unsupported(os.environ):
+        record("settings_not_supported_yet", names=names)
     listener = listen(host, settings.port if port is None else port)
-    with serving(create_app(settings), listener=listener):
-        facts = {"url": url_of(listener)}
-        if as_json:  # asked for by a program; a person, and a log, do not get the password
-            facts["password"] = settings.auth_password.get_secret_value()
-        _ready(as_json, **facts)
-        _wait()
+    facts = {"url": url_of(listener)}
+    if as_json:  # asked for by a program; a person, and a log, do not get the password
+        facts["password"] = settings.auth_password.get_secret_value()
+    with suppress(KeyboardInterrupt):
+        serve_app(create_app(settings), listener, on_ready=lambda: _ready(as_json, **facts))
 
 
 @app.command("fly-local")
@@ -180,12 +185,13 @@ def main() -> None:
     """Run the command; an error that a person can mend is one line, and Ctrl-C is no error's trace."""
     from control.client import ApiError
     from control.settings import SettingsError
+    from infra.ports import NotStarted
 
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, OSError) as error:
+    except (ApiError, SettingsError, NotStarted, OSError) as error:
         _fail(error)
 
 

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from infra.hosts import DIRECT
+
 PARALLEL_PARTS = 4
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
@@ -31,13 +33,13 @@ class Client:
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
-        self._bucket = httpx.Client(timeout=60)
+        self._bucket = httpx.Client(timeout=60, mounts=DIRECT)
 
     @classmethod
     @contextmanager
     def signed_in(cls, url: str, *, password: str = "", token: str = "") -> Iterator[Client]:
         """Yield a client of the control at `url`, signed in with its password unless a token is given."""
-        with httpx.Client(base_url=url, timeout=60) as http:
+        with httpx.Client(base_url=url, timeout=60, mounts=DIRECT) as http:
             client = cls(http)
             if not token:
                 token = client._call("POST", "/api/auth", json={"password": password})["token"]

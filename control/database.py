@@ -8,18 +8,25 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
 
 
 def open_database(url: str) -> Engine:
-    """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent."""
+    """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent.
+
+    Raises OSError when it cannot be opened.
+    """
     engine = create_engine(url, pool_size=20, max_overflow=20)
     if engine.dialect.name == "sqlite":
         Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
-    _migrate(engine)
+    try:
+        _migrate(engine)
+    except DBAPIError as error:
+        raise OSError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error
     return engine
 
 

@@ -96,7 +96,7 @@ def move(state: AttemptState, fact: Fact) -> AttemptState | None:
 RETRYABLE: dict[Reason, bool] = {
     Reason.RUNNER_CRASHED: True,
     Reason.STORAGE_UNAVAILABLE: True,
-    Reason.RUN_DEADLINE: False,
+    Reason.RUN_DEADLINE: True,  # what one machine did not end in time, the next goes on with
     Reason.CANCELLED: True,  # by the cloud or an operator, not by the user: nobody asked control
     Reason.LAUNCH_REFUSED: False,
     Reason.BOOT_DEADLINE: True,

@@ -5,8 +5,9 @@ Everything is reached over the same HTTP as in production. Must never be used fo
 
 from __future__ import annotations
 
+import fcntl
 import logging
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from pydantic import SecretStr
 from control.app import create_app
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
+from infra.kept import kept_secret
 from infra.loopback import listen, serving, url_of
 from infra.s3local import LocalS3, local_s3
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
+LOCAL_MACHINES_MAX = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +41,26 @@ class LocalStack:
 def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
     """Yield a running stack that keeps its state in `data_dir`; when the block ends nothing of it runs."""
     with ExitStack() as stack:
+        stack.enter_context(_locked(data_dir))
         s3 = stack.enter_context(local_s3(data_dir / "s3"))
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
-        password = _kept(data_dir / "password", 18)
+        password = kept_secret(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
         url = stack.enter_context(serving(create_app(settings), listener=listener))
         yield LocalStack(url=url, password=password, fly=fly)
 
 
 def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:
-    """Return settings of which none comes from this process's environment but the limits."""
+    """Return settings of which none comes from this process's environment but limits.
+
+    Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
+    `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX` and `QUEUE_OUTPUTS_MAX`.
+    """
     local: dict[str, Any] = {
         "auth_password": SecretStr(password),
-        "token_secret": SecretStr(_kept(data_dir / "token-secret", 32)),
+        "token_secret": SecretStr(kept_secret(data_dir / "token-secret", 32)),
+        "token_secret_previous": None,
         "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
         "public_url": url,
         "callback_url": "",
@@ -65,19 +74,28 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "fly_api_token": SecretStr(fly.token),
         "runner_apps": (fly.app,),
         "runner_image": LOCAL_IMAGE,
+        "runner_regions": ("iad",),
+        "runner_sizes": ("performance-1x",),
+        "budget_usd_per_day": None,  # nothing is spent here
+        "budget_usd_per_month": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
         "lease_s": 15.0,
     }
+    if "MAX_MACHINES" not in os.environ:
+        local["max_machines"] = LOCAL_MACHINES_MAX
     return load_settings(**local)
 
 
-def _kept(path: Path, entropy_bytes: int) -> str:
-    """Return the secret in the file, made up on first use, so that a restart keeps it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    if not path.read_text():
-        path.write_text(secrets.token_urlsafe(entropy_bytes))
-    return path.read_text()
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Keep a second stack off the folder, until this process ends in whatever way. Raises OSError."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{data_dir} is in use by another refresher: stop it first") from None
+        yield
 
 
 def log_to(path: Path | None) -> None:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import traceback
 from datetime import UTC, datetime
+
+TRACE_CHARS_MAX = 2000
 
 _logger = logging.getLogger("control")
 
@@ -19,6 +23,12 @@ def record(event: str, **facts: object) -> None:
 
 
 def failure(event: str, error: Exception, **facts: object) -> None:
-    """Log something that nobody expected, with its trace."""
-    record(event, error=f"{type(error).__name__}: {error}", **facts)
-    _logger.debug(event, exc_info=error)
+    """Log something that nobody expected, with the end of its trace."""
+    trace = "".join(traceback.format_exception(error))
+    text = _without_queries(f"{type(error).__name__}: {error}")
+    record(event, error=text, trace=_without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
+
+
+def _without_queries(text: str) -> str:
+    """Return the text without URLs that have a query: an exception's words may hold a signed one."""
+    return re.sub(r"https?://[^\s'\"]*\?[^\s'\"]*", "URL", text)

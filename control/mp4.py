@@ -78,8 +78,6 @@ class Movie:
     duration_s: float
     width: int
     height: int
-    has_audio: bool
-    video_codec: str  # four characters, such as "avc1" or "hvc1"
 
 
 def look_into(read: Read, *, size_bytes: int) -> Movie:
@@ -258,14 +256,7 @@ def _movie(file: _File, top: _Top) -> Movie:
     _check_video(video)
     duration_s = _duration_s(file, top, moov, tracks) or video.duration_s
     _check_duration(duration_s)
-    has_audio = any(track.kind == b"soun" for track in tracks)
-    return Movie(
-        duration_s=duration_s,
-        width=video.width,
-        height=video.height,
-        has_audio=has_audio,
-        video_codec=video.codec,
-    )
+    return Movie(duration_s=duration_s, width=video.width, height=video.height)
 
 
 def _check_video(video: _Track) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pathvalidate import sanitize_filename
 
 STEM_BYTES_MAX = 100
+RESERVED = "manifest.json"  # the one file at the root of every ZIP
 
 
 def stem(name: str) -> str:
@@ -27,8 +28,11 @@ def stem(name: str) -> str:
 
 
 def folders(names: Sequence[str]) -> list[str]:
-    """Return one folder name for each file name, all different also where case does not count."""
-    taken: set[str] = set()
+    """Return one folder name for each file name, all different also where case does not count.
+
+    None is that of the manifest beside them.
+    """
+    taken = {RESERVED}
     return [_free(stem(name), taken) for name in names]
 
 

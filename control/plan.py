@@ -61,9 +61,14 @@ def plan(
         for source, folder in zip(sources, folders([s.name for s in sources]), strict=True)
         for variation in range(1, variations + 1)
     ]
-    size = OUTPUTS_PER_JOB_MAX
+    size = OUTPUTS_PER_JOB_MAX  # as few jobs as can be: a caller's `max_machines` is checked by `jobs_count`
     jobs = [outputs[start : start + size] for start in range(0, len(outputs), size)]
     return PlannedBatch(seed=seed, variations=variations, jobs=jobs)
+
+
+def jobs_count(outputs: int) -> int:
+    """Return how many jobs, and so machines at once, a batch of so many outputs has."""
+    return -(-outputs // OUTPUTS_PER_JOB_MAX)
 
 
 def _output(source: PlannedSource, folder: str, variation: int, seed: int, output_id: str) -> PlannedOutput:

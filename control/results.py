@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from control import names
 from control.archive import Archive, Member, literal
 from control.domain import OutputState
 from control.errors import Code, ControlError
@@ -26,7 +27,7 @@ def archive(session: Session, batch: Batch, jobs: Sequence[Job]) -> tuple[Archiv
     if not ready:
         raise ControlError(Code.NOT_READY, "Nothing is ready yet. Look at the job's progress and try later.")
     members = [_member(output) for output in ready]
-    members.append(literal("manifest.json", _manifest(session, batch, outputs)))
+    members.append(literal(names.RESERVED, _manifest(session, batch, outputs)))
     modified_at = max(output.ready_at for output in ready if output.ready_at)
     return Archive(members, modified_at=modified_at), {output.id: output for output in ready}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -11,6 +13,9 @@ from control.costs import sizes
 
 PASSWORD_CHARS_MIN = 15
 
+NOT_YET = ("WEBHOOK_SECRET", "METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS", "OUTBOUND_ALLOW")
+
+Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -18,10 +23,16 @@ class SettingsError(Exception):
     """The settings make no sense; the message names the variable."""
 
 
-class Settings(BaseSettings):
-    """Settings as the contract names them (section 3), in lower case."""
+class Listening(BaseSettings):
+    """Where control listens: all that `serve --local` takes from the environment before its stack runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+
+
+class Settings(Listening):
+    """Settings as the contract names them (section 3), in lower case."""
 
     auth_password: SecretStr
     token_secret: SecretStr
@@ -53,7 +64,9 @@ class Settings(BaseSettings):
     run_timeout_s: Annotated[float, Field(gt=0)] = 3600
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
-    port: int = 8080
+
+    budget_usd_per_day: str | None = None
+    budget_usd_per_month: str | None = None
 
     @field_validator("runner_apps", "runner_regions", "runner_sizes", mode="before")
     @classmethod
@@ -88,6 +101,31 @@ class Settings(BaseSettings):
             raise ValueError("is empty")
         return value
 
+    @field_validator(
+        "public_url", "callback_url", "aws_endpoint_url_s3", "s3_public_endpoint_url", "fly_api_url"
+    )
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value and not _is_http_url(value):
+            raise ValueError("must be a URL like https://host or http://host:port")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _sqlite(cls, value: str) -> str:
+        if value.startswith("postgresql"):
+            raise ValueError("PostgreSQL is not supported yet: use sqlite:///PATH")
+        if not value.removeprefix("sqlite:///").strip("/") or not value.startswith("sqlite:///"):
+            raise ValueError("must be sqlite:///PATH")
+        return value
+
+    @field_validator("budget_usd_per_day", "budget_usd_per_month")
+    @classmethod
+    def _no_budget(cls, value: str | None) -> str | None:
+        if value:  # a hard cap that is not kept would be worse than none
+            raise ValueError("budgets are not supported yet: unset it")
+        return value
+
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Settings:
         if self.lease_s < 3 * self.heartbeat_s:
@@ -105,8 +143,30 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsError with one line that names the variable, never its value.
     """
+    return _load(Settings, **overrides)
+
+
+def load_port() -> int:
+    """Return the port that the environment names. Raises SettingsError."""
+    return _load(Listening).port
+
+
+def unsupported(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables of the contract that are set, and that this version does not heed."""
+    return [name for name in NOT_YET if environment.get(name)]
+
+
+def _is_http_url(text: str) -> bool:
     try:
-        return Settings(**overrides)
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+
+
+def _load(shape: type[Loaded], **overrides: Any) -> Loaded:
+    try:
+        return shape(**overrides)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "".join(str(part) for part in first["loc"]).upper()

@@ -15,6 +15,11 @@ SEED_MAX = 2**63 - 1
 # any text but NUL, which PostgreSQL does not store
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
 
+# RFC 9110, 8.3.1: type, subtype, parameters; or nothing, which is no video, as all else that is none
+ContentType = Annotated[
+    str, Field(max_length=255, pattern=r"^([A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?)?$")
+]
+
 
 class Request(BaseModel):
     """Base of what clients send. A field that we do not know is refused: ignoring it would be a lie."""
@@ -61,7 +66,7 @@ class NewUpload(Request):
 
     name: Name
     size_bytes: Annotated[int, Field(ge=0)]
-    content_type: Annotated[str, Field(max_length=255)]
+    content_type: ContentType
 
 
 class PartUrl(BaseModel):
@@ -125,6 +130,8 @@ class NewBatch(NewJob):
     """As a job, over as many machines as it takes."""
 
     __doc__ = f"As a job, over as many machines as it takes; at most {OUTPUTS_PER_BATCH_MAX} outputs."
+
+    max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None leaves it to us
 
 
 class Progress(BaseModel):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from control import log
 
+STOP_TIMEOUT_S = 10.0
+
 
 @dataclass
 class Every:
@@ -17,11 +19,12 @@ class Every:
     seconds: float
     run: Callable[[], None]
     promptly: bool = False
+    name: str = "pass"  # in the log
     due_at: float = field(default=0.0, init=False)  # on the monotonic clock
 
 
 class Ticker:
-    """One thread. `start` once, `poke` from anywhere, `stop` waits for the pass that runs."""
+    """One thread. `start` once, `poke` from anywhere, `stop` waits for the pass that runs, a while."""
 
     def __init__(self) -> None:
         self._passes: Sequence[Every] = ()
@@ -39,10 +42,10 @@ class Ticker:
         self._poked.set()
 
     def stop(self) -> None:
-        """Return when no pass runs and none will."""
+        """Return when no pass runs and none will, or after STOP_TIMEOUT_S: a pass may wait for the cloud."""
         self._stopping = True
         self._poked.set()
-        self._thread.join()
+        self._thread.join(STOP_TIMEOUT_S)
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -58,5 +61,5 @@ class Ticker:
         try:
             each.run()
         except Exception as error:  # noqa: BLE001 - the next turn tries again
-            log.failure("pass_failed", error, name=getattr(each.run, "__name__", "pass"))
+            log.failure("pass_failed", error, name=each.name)
         each.due_at = time.monotonic() + each.seconds

@@ -28,6 +28,7 @@ from infra.flyfaults import Faults
 from infra.flygate import Cut
 from infra.flyhost import LocalFly
 from infra.flyshapes import FlyError, invalid
+from infra.kept import kept_secret
 from infra.loopback import serving
 
 WAIT_S_MAX = 60
@@ -211,11 +212,12 @@ def local_fly(
     port: int = 0,
     faults: Faults | None = None,
 ) -> Iterator[LocalFlyHandle]:
-    """Serve a local Fly on the loopback until the block ends; then no machine is left. Makes up a token.
+    """Serve a local Fly on the loopback until the block ends; then no machine is left.
 
-    `data_dir` must belong to this local Fly alone. Raises OSError when the port is taken.
+    Without `token` it makes one up, which a later start on `data_dir` uses again. `data_dir` must belong to
+    this local Fly alone. Raises OSError when the port is taken.
     """
-    token = token or secrets.token_urlsafe(24)
+    token = token or kept_secret(data_dir / "token", 24)
     with (
         closing(LocalFly(data_dir, app=app, faults=faults)) as fly,
         serving(create_app(fly, token=token), port=port) as url,

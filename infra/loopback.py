@@ -14,6 +14,8 @@ from typing import Any
 
 import uvicorn
 
+from infra.ports import NotStarted
+
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken.
@@ -36,7 +38,7 @@ def url_of(listener: socket.socket) -> str:
 def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -> Iterator[str]:
     """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
 
-    Takes over `listener`. Raises OSError when the port is taken, RuntimeError when the app does not start.
+    Takes over `listener`. Raises OSError when the port is taken, NotStarted when the app does not start.
     """
     listener = listener or listen(port=port)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
@@ -46,7 +48,7 @@ def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -
     try:
         while not server.started:
             if not thread.is_alive():
-                raise RuntimeError("the server did not start; its log says why")
+                raise NotStarted("the server did not start; its log says why")
             time.sleep(0.01)
         yield url_of(listener)
     finally:

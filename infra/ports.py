@@ -62,6 +62,10 @@ class Unanswered(OutsideError):
     """May or may not have been done (time-out, 408, 5xx, a cut connection): ask again, never assume."""
 
 
+class NotStarted(RuntimeError):
+    """A server that was to run here did not start. The message says why."""
+
+
 # --- machines -------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.ports import NotStarted
 from infra.tigris import connect
 
 BUCKET = "refresher"
@@ -51,7 +52,7 @@ def local_s3(data_dir: Path, *, port: int = 0) -> Iterator[LocalS3]:
 
     Objects and keys stay in `data_dir`, so a later start finds the same. The server is always killed, never
     asked to stop: that is safe for its files and saves 4 s.
-    Raises OSError when `port` is taken, RuntimeError when the server does not start (with its last words).
+    Raises OSError when `port` is taken, NotStarted when the server does not start (with its last words).
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     if port and not _is_free(port):
@@ -71,7 +72,7 @@ def local_s3(data_dir: Path, *, port: int = 0) -> Iterator[LocalS3]:
                 yield s3
                 return
         if start == STARTS_MAX - 1:
-            raise RuntimeError("SeaweedFS did not start: " + _last_words(data_dir / "weed.log"))
+            raise NotStarted("SeaweedFS did not start: " + _last_words(data_dir / "weed.log"))
 
 
 def _keys(path: Path) -> tuple[str, str]:
@@ -115,7 +116,7 @@ def _process(data_dir: Path, ports: dict[str, int]) -> Iterator[subprocess.Popen
     (data_dir / "objects").mkdir(exist_ok=True)
     weed = Path(sysconfig.get_path("scripts")) / "weed"
     if not weed.exists():
-        raise RuntimeError("the local S3 server is not installed: pip install 'video-refresher[local]'")
+        raise NotStarted("the local S3 server is not installed: pip install 'video-refresher[local]'")
     with (data_dir / "weed.log").open("wb") as log:
         process = subprocess.Popen(
             [weed, *_arguments(data_dir, ports)],

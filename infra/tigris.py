@@ -15,6 +15,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from infra.hosts import is_loopback
 from infra.ports import OutsideError, Part, Refusal, Refused, StoredObject, Unanswered
 
 # Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
@@ -29,12 +30,22 @@ _BAD_PARTS = {
 }
 
 
+LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
+
+
 def connect(
-    *, endpoint: str, region: str, access_key_id: str, secret_access_key: str, attempts: int = 3
+    *,
+    endpoint: str,
+    region: str,
+    access_key_id: str,
+    secret_access_key: str,
+    attempts: int = 3,
+    timeout_s: float = 60,
 ) -> Any:
     """Return a boto3 S3 client, safe to share between threads.
 
-    `when_required` checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
+    Proxies that the environment names are used, but never to reach this machine itself. `when_required`
+    checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
     (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
     """
     host = urlsplit(endpoint).hostname or ""
@@ -43,8 +54,9 @@ def connect(
         s3={"addressing_style": "virtual" if host.endswith(_VIRTUAL_HOSTS) else "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        connect_timeout=5,
-        read_timeout=60,
+        connect_timeout=min(5, timeout_s),
+        read_timeout=timeout_s,
+        proxies={} if is_loopback(endpoint) else None,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return Session().client(
@@ -81,6 +93,10 @@ class TigrisStorage:
         return self._connect(endpoint=self._endpoint)
 
     @cached_property
+    def _looking_client(self) -> Any:
+        return self._connect(endpoint=self._endpoint, attempts=1, timeout_s=LOOK_TIMEOUT_S)
+
+    @cached_property
     def _public_client(self) -> Any:
         is_same = self._public_endpoint == self._endpoint
         return self._client if is_same else self._connect(endpoint=self._public_endpoint)
@@ -88,7 +104,7 @@ class TigrisStorage:
     def check(self) -> None:
         """Return when the bucket answers to our key; raise otherwise."""
         with self._errors("HEAD", ""):
-            self._client.head_bucket(Bucket=self._bucket)
+            self._looking_client.head_bucket(Bucket=self._bucket)
 
     def start_multipart(self, key: str, *, content_type: str) -> str:
         """Open a multipart upload and return its id."""
@@ -147,10 +163,10 @@ class TigrisStorage:
         return self._sign(self._public_client, "get_object", key, expires_s, **answer)
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none."""
+        """Return the object's size and ETag, or None when there is none. One short try."""
         try:
             with self._errors("HEAD", key):
-                found = self._client.head_object(Bucket=self._bucket, Key=key)
+                found = self._looking_client.head_object(Bucket=self._bucket, Key=key)
         except _Gone:
             return None
         return StoredObject(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))

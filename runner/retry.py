@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from itertools import count
+from math import inf
 from threading import Event
 from typing import TypeVar
 
@@ -21,7 +21,14 @@ Answer = TypeVar("Answer")
 
 
 class Again(Exception):
-    """This try failed in a way that the next one may not. The message may be shown."""
+    """This try failed in a way that the next one may not. The message may be shown.
+
+    `headway` says that it got on before it failed, so the other side was there a moment ago.
+    """
+
+    def __init__(self, message: str, *, headway: bool = False) -> None:
+        super().__init__(message)
+        self.headway = headway
 
 
 def is_passing(status: int) -> bool:
@@ -30,22 +37,31 @@ def is_passing(status: int) -> bool:
 
 
 def retrying(
-    call: Callable[[], Answer], *, stop: Event, tries_max: int | None = None, until: float | None = None
+    call: Callable[[], Answer],
+    *,
+    stop: Event,
+    until: float = inf,
+    outage_s: float = inf,
+    pause_s_max: float = PAUSE_S_MAX,
 ) -> Answer:
     """Return what `call` returns, trying again after `Again` with exponential back-off and full jitter.
 
-    `until` is an instant of `time.monotonic()`. Raises the last `Again` when tries or time are used up,
-    `Stopped` when `stop` is set; anything else that `call` raises passes through at once.
+    Tries end at the instant `until` of `time.monotonic()`, or `outage_s` after the first failure since
+    there was headway. Then raises the last `Again`; raises `Stopped` when `stop` is set; anything else that
+    `call` raises passes through at once.
     """
-    for tries in count(1):
+    tries, away_until = 0, inf
+    while True:
         if stop.is_set():
             raise Stopped
         try:
             return call()
-        except Again:
-            pause_s = random.uniform(0, min(PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(tries, 10)))  # noqa: S311
-            out_of_time = until is not None and time.monotonic() + pause_s > until
-            if tries == tries_max or out_of_time:
+        except Again as failed:
+            if failed.headway:
+                tries, away_until = 0, inf
+            tries += 1
+            away_until = min(away_until, time.monotonic() + outage_s)
+            pause_s = random.uniform(0, min(pause_s_max, FIRST_PAUSE_S * 2 ** min(tries, 10)))  # noqa: S311
+            if time.monotonic() + pause_s > min(until, away_until):
                 raise
             stop.wait(pause_s)
-    raise AssertionError("count() has no end")

@@ -19,7 +19,8 @@ from runner.probe import OutputFailure
 from runner.retry import Again, is_passing, retrying
 from runner.stop import Stopped
 
-TRIES_MAX = 8
+OUTAGE_S_MAX = 300.0  # a bucket that is back by then costs no attempt; a stop ends a wait earlier
+PAUSE_S_MAX = 30.0
 CHUNK_BYTES = 1 << 20
 
 _http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=30), maxsize=8)
@@ -76,10 +77,12 @@ def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
             raise OutputFailure(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
         _judge(answer.status, accepted=(200, 206))
         _save(answer, path, append=answer.status == 206, bytes_max=source.size_bytes, stop=stop)
+    except urllib3.exceptions.HTTPError as error:
+        raise Again(type(error).__name__, headway=path.stat().st_size > have_bytes) from None
     finally:
         answer.close()
     if path.stat().st_size < source.size_bytes:
-        raise Again("cut")
+        raise Again("cut", headway=path.stat().st_size > have_bytes)
 
 
 def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_max: int, stop: Event) -> None:
@@ -107,6 +110,8 @@ def _judge(status: int, *, accepted: tuple[int, ...]) -> None:
 
 
 def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
+    """Call until it succeeds. Raises StorageUnavailable when the bucket was away for OUTAGE_S_MAX."""
+
     def once() -> None:
         try:
             call()
@@ -114,9 +119,10 @@ def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
             raise Again(type(error).__name__) from None
 
     try:
-        retrying(once, stop=stop, tries_max=TRIES_MAX)
+        retrying(once, stop=stop, outage_s=OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
     except Again as last:
-        raise StorageUnavailable(f"{what}: {TRIES_MAX} tries failed, the last one with {last}") from None
+        why = f"the bucket was away for {OUTAGE_S_MAX:.0f} s, the last try failed with {last}"
+        raise StorageUnavailable(f"{what}: {why}") from None
 
 
 def _chunks(path: Path, *, stop: Event | None = None) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlmodel import col, select
@@ -19,6 +19,7 @@ from control.plan import (
     OUTPUTS_PER_JOB_MAX,
     PlannedBatch,
     PlannedSource,
+    jobs_count,
     plan,
 )
 from control.shapes import (
@@ -34,6 +35,8 @@ from control.store import batches as store
 from control.tables import Source
 
 SEED_BITS = 63
+
+Kind = Literal["job", "batch"]
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
@@ -64,7 +67,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
                 Code.INVALID,
                 f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
             )
-        batch_id = _submit(parts, body, idempotency_key)
+        batch_id = _submit(parts, "job", body, idempotency_key)
         job_id = parts.views.batch(batch_id).jobs[0].job_id
         response.headers["Location"] = f"/api/jobs/{job_id}"
         return parts.views.job(job_id)
@@ -72,9 +75,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
         """Submit a batch. The answer's Location is the batch."""
-        if body.variations * len(body.sources) > OUTPUTS_PER_BATCH_MAX:
-            raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
-        batch_id = _submit(parts, body, idempotency_key)
+        _require_plannable(body)
+        batch_id = _submit(parts, "batch", body, idempotency_key)
         response.headers["Location"] = f"/api/batches/{batch_id}"
         return parts.views.batch(batch_id)
 
@@ -105,16 +107,28 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     return router
 
 
-def _submit(parts: Parts, body: NewJob, key: str | None) -> str:
-    request = f"{type(body).__name__} {body.model_dump_json()}"
-    batch_id = store.submit(
-        parts.store,
-        _planned(parts, body),
-        key=key,
-        request_sha256=hashlib.sha256(request.encode()).hexdigest(),
-    )
+def _require_plannable(body: NewBatch) -> None:
+    outputs = body.variations * len(body.sources)
+    if outputs > OUTPUTS_PER_BATCH_MAX:
+        raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
+    needed = jobs_count(outputs)
+    if body.max_machines is not None and needed > body.max_machines:
+        raise ControlError(
+            Code.INVALID,
+            f"One machine makes at most {OUTPUTS_PER_JOB_MAX} outputs, so {outputs} need {needed} machines. "
+            "Raise max_machines, or submit several batches.",
+        )
+
+
+def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
+    batch_id = store.submit(parts.store, _planned(parts, body), key=key, request_sha256=digest(kind, body))
     parts.wake()
     return batch_id
+
+
+def digest(kind: Kind, body: NewJob) -> str:
+    """Return what tells one request from another. A new field with a default does not change it."""
+    return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()
 
 
 def _planned(parts: Parts, body: NewJob) -> PlannedBatch:

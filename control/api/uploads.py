@@ -53,9 +53,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     def abort(upload_id: str) -> None:
         """Give an upload up; what is stored of it is removed. A completed one stays."""
         upload = _found(parts, upload_id)
-        store.abort(parts.store, upload_id)
-        if upload.state == "open":
-            parts.storage.abort_multipart(upload.key, upload.multipart_id)
+        if upload.state != "completed":
+            _abort(parts, upload)
 
     return router
 
@@ -114,8 +113,21 @@ def _found(parts: Parts, upload_id: str) -> Upload:
         return upload
 
 
+def _abort(parts: Parts, upload: Upload) -> None:
+    """Close an upload and remove what it stored: the bucket first, so that a repeat mends what was cut off.
+
+    A `complete` under way may still have joined the parts before; its object goes with the row's verdict.
+    """
+    parts.storage.abort_multipart(upload.key, upload.multipart_id)
+    if store.abort(parts.store, upload.id) != "completed":
+        parts.storage.delete(upload.key)
+
+
 def _complete(parts: Parts, upload: Upload, body: UploadDone) -> None:
-    """Make a source of an open upload, or close it as refused and remove what it stored."""
+    """Make a source of an open upload, or close it as refused and remove what it stored.
+
+    The bucket first, so that a repeat mends what was cut off.
+    """
     stored = _join(parts, upload, body)
     try:
         if stored.size_bytes != upload.size_bytes:
@@ -126,10 +138,15 @@ def _complete(parts: Parts, upload: Upload, body: UploadDone) -> None:
             size_bytes=stored.size_bytes,
         )
     except mp4.NotPlayable as refusal:
-        store.refuse(parts.store, upload.id, str(refusal))
         parts.storage.delete(upload.key)
+        store.refuse(parts.store, upload.id, str(refusal))
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        raise ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}") from None
     else:
-        store.complete(parts.store, upload.id, _source(parts, upload, stored, movie))
+        if store.complete(parts.store, upload.id, _source(parts, upload, stored, movie)) != "completed":
+            parts.storage.delete(upload.key)
 
 
 def _join(parts: Parts, upload: Upload, body: UploadDone) -> StoredObject:

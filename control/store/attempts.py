@@ -154,7 +154,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     if verdict.status is JobStatus.QUEUED:
         _requeue(job, unfinished, tx.now)
     else:
-        end_job(job, unfinished, verdict, reason, tx.now)
+        end_job(job, outputs, verdict, reason, tx.now)
     follow(tx, job, verdict.status)
     tx.event("job_" + verdict.status, job, attempt, partial=verdict.partial)
 
@@ -195,21 +195,28 @@ def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
 
 def end_job(
     job: Job,
-    unfinished: Sequence[Output],
+    outputs: Sequence[Output],
     verdict: domain.Verdict,
     reason: Reason | None,
     now: datetime,
 ) -> None:
-    """Close a job: what is unfinished fails with the reason, or is cancelled when a user asked for that."""
+    """End a job. What is unfinished is cancelled if a user asked, else fails with the reason.
+
+    With none ready and nothing unfinished, the job's error is its first output's.
+    """
     job.partial, job.ended_at = verdict.partial, now
-    for output in unfinished:
-        if job.cancelled_at is not None:
+    unfinished = [output for output in outputs if output.state not in FINAL]
+    if job.cancelled_at is not None:
+        for output in unfinished:
             output.state = OutputState.CANCELLED
-        elif reason is not None:
+    elif reason is not None and unfinished:
+        job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
+        for output in unfinished:
             output.state = OutputState.FAILED
             output.error_code, output.error_message = reason, domain.REASON_TEXT[reason]
-    if reason is not None and job.cancelled_at is None:
-        job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
+    elif verdict.status is JobStatus.FAILED:
+        first = min(outputs, key=lambda output: output.position)
+        job.error_code, job.error_message = first.error_code, first.error_message
 
 
 def _stop_waiting(job: Job) -> None:

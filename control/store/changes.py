@@ -9,7 +9,7 @@ from sqlmodel import col, select
 from control import domain
 from control.domain import Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
-from control.store.attempts import FINAL, end_job, end_within, follow
+from control.store.attempts import end_job, end_within, follow
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source
 from runner.contract import Reason
@@ -52,7 +52,7 @@ def _cancel(tx: Transaction, job: Job) -> None:
     outputs = tx.outputs(job.id)
     states = [OutputState(output.state) for output in outputs]
     verdict = domain.ended_as(states, is_cancelled=True)
-    end_job(job, [output for output in outputs if output.state not in FINAL], verdict, None, tx.now)
+    end_job(job, outputs, verdict, None, tx.now)
     follow(tx, job, verdict.status)
     tx.event("job_" + verdict.status, job, partial=verdict.partial)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
@@ -22,19 +24,31 @@ from infra.ports import Clock
 
 
 class Store:
-    """Where transactions come from. May be used from any thread."""
+    """Where transactions come from. May be used from any thread; one at a time writes.
+
+    One process is control (README), so a lock in it can queue the writers. SQLite's own waiting is no queue:
+    it polls, and with many threads some poll in vain until `database is locked`.
+    """
 
     def __init__(self, engine: Engine, settings: Settings, clock: Clock) -> None:
         self._engine = for_writing(engine)
+        self._one_writer = threading.Lock()
         self.settings = settings
         self.clock = clock
         self.owner_id = self._owner_id()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Yield a transaction that commits when the block ends, and rolls back when it raises."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield Transaction(session, self.clock(), self.settings)
+        """Yield a transaction that commits when the block ends, and rolls back when it raises.
+
+        Its events are logged once they are committed: the log tells of nothing that did not happen.
+        """
+        new_session = Session(self._engine, expire_on_commit=False)
+        with self._one_writer, new_session as session, session.begin():
+            tx = Transaction(session, self.clock(), self.settings)
+            yield tx
+        for name, facts in tx.log_lines:
+            record(name, **facts)
 
     def _owner_id(self) -> str:
         """Return the id that marks this control's machines and objects as its own; made on first use."""
@@ -60,6 +74,7 @@ class Transaction:
     session: Session
     now: datetime
     settings: Settings
+    log_lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # written after the commit
 
     def attempt(self, attempt_id: str) -> Attempt:
         """Return the attempt's row, locked. Raises ControlError not_found."""
@@ -111,4 +126,4 @@ class Transaction:
             )
         )
         ids = {"batch_id": job.batch_id, "job_id": job.id, "attempt_id": attempt_id}
-        record(str(name), accepted=accepted, **ids, **facts)
+        self.log_lines.append((str(name), {"accepted": accepted, **ids, **facts}))

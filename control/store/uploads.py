@@ -12,13 +12,14 @@ def add(store: Store, upload: Upload) -> None:
         tx.session.add(upload)
 
 
-def complete(store: Store, upload_id: str, source: Source) -> None:
-    """Turn an open upload into a source. A repeat changes nothing."""
+def complete(store: Store, upload_id: str, source: Source) -> str:
+    """Turn an open upload into a source; one that is not open stays as it is. Return its state."""
     with store.transaction() as tx:
         upload = tx.session.get_one(Upload, upload_id)
         if upload.state == "open":
             tx.session.add(source)
             upload.state, upload.source_id = "completed", source.id
+        return upload.state
 
 
 def refuse(store: Store, upload_id: str, refusal: str) -> None:
@@ -26,13 +27,14 @@ def refuse(store: Store, upload_id: str, refusal: str) -> None:
     _close(store, upload_id, "refused", refusal)
 
 
-def abort(store: Store, upload_id: str) -> None:
-    """Close an open upload that its client gave up."""
-    _close(store, upload_id, "aborted", None)
+def abort(store: Store, upload_id: str) -> str:
+    """Close an open upload that its client gave up; one that is not open stays as it is. Return its state."""
+    return _close(store, upload_id, "aborted", None)
 
 
-def _close(store: Store, upload_id: str, state: str, refusal: str | None) -> None:
+def _close(store: Store, upload_id: str, state: str, refusal: str | None) -> str:
     with store.transaction() as tx:
         upload = tx.session.get_one(Upload, upload_id)
         if upload.state == "open":
             upload.state, upload.refusal = state, refusal
+        return upload.state

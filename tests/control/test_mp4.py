@@ -72,7 +72,7 @@ def patched(data: bytes, kind: bytes, offset: int, new: bytes) -> bytes:
 
 
 def test_the_index_is_found_at_either_end(plain: bytes, faststart: bytes) -> None:
-    expected = Movie(duration_s=2.0, width=320, height=180, has_audio=True, video_codec="avc1")
+    expected = Movie(duration_s=2.0, width=320, height=180)
     assert plain.index(b"moov") > plain.index(b"mdat")
     assert faststart.index(b"moov") < faststart.index(b"mdat")
     for data in (plain, faststart):
@@ -83,15 +83,15 @@ def test_the_index_is_found_at_either_end(plain: bytes, faststart: bytes) -> Non
 
 def test_a_quicktime_file(make: Make) -> None:
     found = look(make("a.mov", *VIDEO, *SOUND, *H264, *AAC))
-    assert (found.width, found.height, found.has_audio) == (320, 180, True)
+    assert (found.width, found.height) == (320, 180)
 
 
-def test_another_codec_keeps_its_name(make: Make) -> None:
-    assert look(make("m.mov", *VIDEO, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")).video_codec == "jpeg"
+def test_another_codec(make: Make) -> None:
+    assert look(make("m.mov", *VIDEO, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")).width == 320
 
 
 def test_a_silent_video(make: Make) -> None:
-    assert not look(make("silent.mp4", *VIDEO, *H264)).has_audio
+    assert look(make("silent.mp4", *VIDEO, *H264)).width == 320
 
 
 @pytest.mark.parametrize(("degrees", "size"), [(90, (180, 320)), (270, (180, 320)), (180, (320, 180))])
@@ -171,7 +171,7 @@ def test_only_a_little_of_a_large_file_is_read(plain: bytes) -> None:
 )
 def test_real_footage(name: str, width: int, height: int, duration_s: int) -> None:
     found = look((CLIPS / name).read_bytes())
-    assert (found.width, found.height, found.has_audio, found.video_codec) == (width, height, True, "avc1")
+    assert (found.width, found.height) == (width, height)
     assert found.duration_s == pytest.approx(duration_s, abs=0.6)
 
 

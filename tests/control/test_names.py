@@ -63,6 +63,10 @@ def test_equal_names_are_told_apart_also_where_case_does_not_count():
     assert folders(["ad.mp4", "AD.mov", "ad.mp4"]) == ["ad", "AD-2", "ad-3"]
 
 
+def test_no_folder_takes_the_manifest_s_place():
+    assert folders(["Manifest.json.mp4", "manifest.mp4"]) == ["Manifest.json-2", "manifest"]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_download_header_holds_any_name_safely(name):
     header = content_disposition(name)

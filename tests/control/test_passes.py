@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import httpx
@@ -11,6 +12,7 @@ from control.errors import Code, ControlError
 from control.forget import forget
 from control.ids import machine_name
 from control.launch import launch
+from control.log import failure
 from control.observe import observe
 from control.reap import reap
 from control.runner_api import output_key
@@ -175,7 +177,7 @@ def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
     assert rows.job(job_id).status == "queued"
 
 
-def test_a_run_that_takes_too_long_ends(world):
+def test_a_run_that_takes_too_long_fails_and_another_machine_goes_on(world):
     parts, rows, _ = world
     job_id, attempt_id = claimed(parts, rows)
     for seq in range(1, 80):
@@ -183,8 +185,8 @@ def test_a_run_that_takes_too_long_ends(world):
         if rows.attempt(attempt_id).state == "running":
             reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {}, next_beat_s=15)
         tick(parts)
-    assert rows.attempt(attempt_id).reason == "run_deadline"
-    assert rows.job(job_id).status == "failed"
+    assert (rows.attempt(attempt_id).state, rows.attempt(attempt_id).reason) == ("failed", "run_deadline")
+    assert rows.job(job_id).status == "queued"
 
 
 @pytest.mark.parametrize(("oom", "reason"), [(True, "out_of_memory"), (False, "machine_ended")])
@@ -509,7 +511,8 @@ def test_a_job_that_starts_has_the_cloud_looked_at_every_5_s(world):
 # --- ticker -----------------------------------------------------------------------------------------
 
 
-def test_a_pass_that_crashes_never_stops_the_next():
+def test_a_pass_that_crashes_is_logged_with_its_trace_and_never_stops_the_next(caplog):
+    caplog.set_level("INFO", logger="control")
     from threading import Event
 
     ran = Event()
@@ -518,9 +521,37 @@ def test_a_pass_that_crashes_never_stops_the_next():
         raise RuntimeError("boom")
 
     ticker = Ticker()
-    ticker.start([Every(60, crash), Every(60, ran.set)])
+    ticker.start([Every(60, crash, name="crash"), Every(60, ran.set)])
     assert ran.wait(5)
     ticker.stop()
+    line = json.loads(caplog.messages[-1])
+    assert (line["event"], line["name"], line["error"]) == ("pass_failed", "crash", "RuntimeError: boom")
+    assert "in crash" in line["trace"]
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs(monkeypatch):
+    from threading import Event
+
+    monkeypatch.setattr("control.ticker.STOP_TIMEOUT_S", 0.01)
+    began, go_on = Event(), Event()
+
+    def hang() -> None:
+        began.set()
+        go_on.wait()
+
+    ticker = Ticker()
+    ticker.start([Every(60, hang)])
+    assert began.wait(5)
+    ticker.stop()
+    go_on.set()
+    ticker.stop()
+
+
+def test_a_trace_in_the_log_holds_no_signed_url(caplog):
+    caplog.set_level("INFO", logger="control")
+    failure("broken", ValueError("no answer from https://bucket.test/k?X-Amz-Signature=abc"))
+    assert "abc" not in caplog.text
+    assert "URL" in json.loads(caplog.messages[-1])["trace"]
 
 
 def test_a_poke_runs_the_prompt_passes_now():

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from control.settings import SettingsError, load_settings
+from control.database import open_database
+from control.local import _settings
+from control.settings import Settings, SettingsError, load_settings, unsupported
+from infra.flylocal import LocalFlyHandle
+from infra.s3local import LocalS3
 from tests.control.conftest import SETTINGS
 
 
@@ -19,6 +23,18 @@ from tests.control.conftest import SETTINGS
         ({"max_machines": 0}, "MAX_MACHINES"),
         ({"heartbeat_s": 30, "lease_s": 60}, "LEASE_S"),
         ({"retention_hours": "soon"}, "RETENTION_HOURS"),
+        ({"public_url": "control.example"}, "PUBLIC_URL"),
+        ({"callback_url": "ftp://control.example"}, "CALLBACK_URL"),
+        ({"aws_endpoint_url_s3": "https://"}, "AWS_ENDPOINT_URL_S3"),
+        ({"s3_public_endpoint_url": "https://host:port"}, "S3_PUBLIC_ENDPOINT_URL"),
+        ({"fly_api_url": "http://[::1"}, "FLY_API_URL"),
+        ({"database_url": "postgresql+psycopg://db/x"}, "DATABASE_URL: PostgreSQL is not supported yet"),
+        ({"database_url": "control.db"}, "DATABASE_URL"),
+        ({"database_url": "sqlite:///"}, "DATABASE_URL"),
+        ({"port": 70_000}, "PORT"),
+        ({"port": "http"}, "PORT"),
+        ({"budget_usd_per_day": "5"}, "BUDGET_USD_PER_DAY: budgets are not supported yet"),
+        ({"budget_usd_per_month": "5"}, "BUDGET_USD_PER_MONTH"),
     ],
 )
 def test_nonsense_is_refused_by_name_and_never_shown(change, named):
@@ -43,6 +59,37 @@ def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
     settings = load_settings()
     assert settings.runner_regions == ("iad", "ord")
     assert settings.runner_callback_url == "http://control.test"
+
+
+def test_settings_that_are_not_heeded_yet_are_named():
+    environment = {"ALLOWED_ORIGINS": "https://a.example", "METRICS_PORT": "", "PATH": "/bin"}
+    assert unsupported(environment) == ["ALLOWED_ORIGINS"]
+
+
+def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
+    (tmp_path / "control.db").write_text("this is no database" * 100)
+    with pytest.raises(OSError, match="DATABASE_URL"):
+        open_database(f"sqlite:///{tmp_path / 'control.db'}")
+
+
+def test_the_local_stack_takes_limits_alone_from_the_environment(tmp_path, monkeypatch):
+    for key in ("TOKEN_SECRET_PREVIOUS", "RUNNER_REGIONS", "RUNNER_SIZES", "BUDGET_USD_PER_DAY"):
+        monkeypatch.setenv(key, "from outside")
+    monkeypatch.setenv("ATTEMPTS_MAX", "7")
+    monkeypatch.delenv("MAX_MACHINES", raising=False)
+    s3 = LocalS3(
+        endpoint="http://127.0.0.1:1", region="r", access_key_id="k", secret_access_key="s", bucket="b"
+    )
+    fly = LocalFlyHandle(url="http://127.0.0.1:2/v1", token="t", app="a")
+
+    def local() -> Settings:
+        return _settings(tmp_path, "http://127.0.0.1:3", "a password long enough", s3, fly)
+
+    assert "from outside" not in repr(local().model_dump(mode="json"))
+    assert local().token_secret_previous is None
+    assert (local().attempts_max, local().max_machines) == (7, 2)
+    monkeypatch.setenv("MAX_MACHINES", "5")
+    assert local().max_machines == 5
 
 
 def test_secrets_do_not_show_when_settings_are_printed():

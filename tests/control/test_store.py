@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlmodel import Session
 
+from control import database
 from control.database import for_writing
 from control.domain import Fact
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.plan import plan
 from control.store import Store, attempts, batches, ledger, reports
-from control.tables import Attempt, Event, Job, Output, Source
+from control.tables import Attempt, Event, Job, Meta, Output, Source
 from infra.ports import Machine, StoredObject
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import Rows, finished, ready
@@ -250,7 +251,18 @@ def test_a_failed_output_makes_the_job_partial_and_is_not_tried_again(rows):
 def test_a_job_of_which_every_output_failed_has_failed(rows):
     job_id, attempt_id = running(rows)
     reports.finish(rows.store, attempt_id, finished(*[failed(o) for o in rows.outputs(job_id)]), {})
-    assert rows.job(job_id).status == rows.batch_of(job_id).status == "failed"
+    job = rows.job(job_id)
+    assert job.status == rows.batch_of(job_id).status == "failed"
+    assert (job.error_code, job.error_message) == ("render_failed", "FFmpeg said no")
+
+
+def test_a_job_whose_outputs_were_all_ready_when_its_runner_was_lost_has_no_error(rows):
+    job_id, attempt_id = running(rows)
+    both = rows.outputs(job_id)
+    beat = Heartbeat(seq=1, outputs=[ready(o.id) for o in both])
+    reports.heartbeat(rows.store, attempt_id, beat, seen(*both), next_beat_s=15)
+    attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    assert (rows.job(job_id).status, rows.job(job_id).error_code) == ("completed", None)
 
 
 def test_an_identical_finish_is_accepted_again_and_another_is_superseded(rows):
@@ -355,6 +367,33 @@ def test_writers_take_the_lock_at_the_start(engine):
         with pytest.raises(Exception, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         other.close()
+
+
+def test_writers_of_many_threads_wait_for_each_other_without_asking_the_database(
+    settings, clock, monkeypatch
+):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0)
+    engine = database.open_database(settings.database_url)
+    store = Store(engine, settings, clock)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: store.revoke_tokens(), range(80)))
+    with Session(engine) as session:
+        assert session.get_one(Meta, "token_generation").value == "80"
+    engine.dispose()
+
+
+def test_an_event_is_logged_only_once_it_is_committed(rows, caplog):
+    job_id = rows.submit()
+    caplog.set_level("INFO", logger="control")
+    caplog.clear()
+    with pytest.raises(ValueError, match="rolled back"), rows.store.transaction() as tx:  # noqa: PT012
+        tx.event("seen", tx.session.get_one(Job, job_id))
+        raise ValueError("rolled back")
+    assert caplog.messages == []
+    with rows.store.transaction() as tx:
+        tx.event("seen", tx.session.get_one(Job, job_id))
+        assert caplog.messages == []
+    assert '"event": "seen"' in caplog.text
 
 
 def test_the_file_is_set_up_to_lose_nothing(engine):

@@ -150,6 +150,11 @@ def test_another_kind_of_content_is_415_and_too_much_of_it_413(user: User, refus
     for content_type in ("image/png", "text/html", "", "application/octet-stream; video/mp4"):
         body = {"name": "a.mp4", "size_bytes": 10, "content_type": content_type}
         refused(user.http.post("/api/uploads", json=body), 415)
+    for content_type in ("video/mp4\r\nX: b", "video/\0", "video/mp4; \x7f", "video", "vidéo/mp4"):
+        body = {"name": "a.mp4", "size_bytes": 10, "content_type": content_type}
+        refused(user.http.post("/api/uploads", json=body), 422)
+    body = {"name": "a.mp4", "size_bytes": 10, "content_type": 'video/mp4; codecs="avc1.42E01E"'}
+    ok(user.http.post("/api/uploads", json=body), 201)
     for size in (2 * 1024**3 + 1, 10**30):
         body = {"name": "a.mp4", "size_bytes": size, "content_type": "video/mp4"}
         refused(user.http.post("/api/uploads", json=body), 413)
@@ -245,6 +250,20 @@ def test_nonsense_in_a_submission_is_422(
         refused(user.http.post(f"/api/{kind}", json=body), 422)
     without = {key: value for key, value in body.items() if key != "variations"}
     refused(user.http.post("/api/jobs", json=without), 422)
+
+
+@pytest.mark.parametrize("machines", [0, -1, "2", 1.5])
+def test_a_number_of_machines_that_is_none_is_refused(
+    user: User, refused: Refused, source: str, machines: object
+) -> None:
+    body = {"sources": [{"source_id": source}], "variations": 1, "max_machines": machines}
+    refused(user.http.post("/api/batches", json=body), 422)
+
+
+def test_a_batch_that_fits_on_its_machines_is_accepted(user: User, source: str) -> None:
+    batch = user.submit(source, variations=2, max_machines=1)
+    assert len(batch["jobs"]) == 1
+    user.wait(batch["batch_id"])
 
 
 def test_a_source_named_twice_or_unknown_is_refused(user: User, refused: Refused, source: str) -> None:
@@ -545,6 +564,13 @@ def test_every_error_that_a_route_documents_has_the_error_shape(document: dict[s
                 if int(status) >= 400 and not (path == "/api/ready" and status == "503"):
                     schema = answer["content"]["application/json"]["schema"]
                     assert schema["$ref"].endswith("/ErrorBody"), (method, path, status)
+    assert not [name for name in document["components"]["schemas"] if "Validation" in name]
+    assert "503" in document["paths"]["/runner/attempts/{attempt_id}/finish"]["post"]["responses"]
+
+
+def test_no_page_of_the_framework_is_served(user: User, refused: Refused) -> None:
+    for path in ("/docs", "/redoc"):
+        refused(user.http.get(path), 404)
 
 
 def _all_ids(user: User) -> list[str]:

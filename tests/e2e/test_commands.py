@@ -135,6 +135,13 @@ def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, ver
     assert len(list((tmp_path / "out" / "tall one").iterdir())) == 1
 
 
+def test_a_proxy_of_the_environment_does_not_stand_between_the_parts(tmp_path: Path, vertical: Path) -> None:
+    names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")
+    env = dict.fromkeys(names, "http://127.0.0.1:9")
+    code, out, err = Command(tmp_path, "demo", vertical, "-n", 1, "-o", "out", env=env).end()
+    assert code == 0, out + err
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_demo_interrupted_while_rendering_leaves_nothing(tmp_path: Path, hours: Path, signum: int) -> None:
     command = Command(tmp_path, "demo", hours, "-n", 4, "-o", "out")
@@ -247,17 +254,16 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
         ({"RUNNER_SIZES": "huge-64x"}, "RUNNER_SIZES"),
         ({"LEASE_S": "20"}, "LEASE_S"),
         ({"MAX_MACHINES": "many"}, "MAX_MACHINES"),
+        ({"PUBLIC_URL": "nowhere"}, "PUBLIC_URL"),
+        ({"DATABASE_URL": "postgresql+psycopg://x/y"}, "DATABASE_URL"),
+        ({"BUDGET_USD_PER_DAY": "5"}, "BUDGET_USD_PER_DAY"),
     ],
     ids=str,
 )
 def test_serve_with_nonsense_in_its_settings_names_the_variable_in_one_line(
     tmp_path: Path, change: dict[str, str | None], named: str | None
 ) -> None:
-    s3 = {"endpoint": "http://127.0.0.1:9", "region": "auto", "bucket": "b"}
-    s3 |= {"access_key_id": "k", "secret_access_key": "very-secret"}
-    fly = {"url": "http://127.0.0.1:9/v1", "token": "t", "app": "a"}
-    env = _settings(s3, fly, tmp_path / "control.db", "http://127.0.0.1:9")
-    env = {name: value for name, value in {**env, **change}.items() if value is not None}
+    env = {name: value for name, value in {**_nowhere(tmp_path), **change}.items() if value is not None}
     command = Command(tmp_path, "serve", "--port", 0, env=env if named else {})
     code, out, err = command.end()
     assert code not in (0, None)
@@ -286,6 +292,43 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
             command.assert_nothing_left()
 
 
+def test_a_second_stack_on_the_same_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
+    with serving(tmp_path, *arguments):
+        (tmp_path / "two").mkdir()
+        command = Command(tmp_path / "two", *arguments)
+        code, out, err = command.end()
+        assert (code, out) == (1, "")
+        (line,) = err.strip().splitlines()
+        assert "in use" in line
+
+
+def test_fly_local_restarts_with_the_same_token_on_the_same_port(tmp_path: Path) -> None:
+    arguments = ("fly-local", "--port", _free_port(), "--data", tmp_path / "data")
+    with serving(tmp_path, *arguments) as first:
+        pass
+    with serving(tmp_path, *arguments) as second:
+        assert second == first
+
+
+@pytest.mark.parametrize("port", ["http", "70000"])
+def test_a_port_that_is_none_is_named_in_one_line(tmp_path: Path, port: str) -> None:
+    code, out, err = Command(tmp_path, "serve", "--local", env={"PORT": port}).end()
+    assert (code, out) == (1, "")
+    (line,) = err.strip().splitlines()
+    assert "PORT" in line
+
+
+def test_settings_that_are_not_heeded_are_warned_of_in_one_line(tmp_path: Path) -> None:
+    command = Command(tmp_path, "serve", "--port", 0, env={**_nowhere(tmp_path), "METRICS_PORT": "9091"})
+    assert command.process.stdout
+    assert command.process.stdout.readline().startswith("url: ")
+    code, _, err = command.end(signal.SIGTERM)
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "settings_not_supported_yet" in line]
+    assert json.loads(line)["names"] == ["METRICS_PORT"]
+
+
 @pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local"])
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     code, out, err = Command(tmp_path, name, "--help").end()
@@ -302,6 +345,14 @@ def _signed_in(facts: dict[str, Any]) -> Iterator[User]:
         assert ok(http.get("/api/health"), 200)["status"] == "ok"
         sign_in(http, facts["password"])
         yield User(http)
+
+
+def _nowhere(folder: Path) -> dict[str, str]:
+    """Return settings that are sound and lead nowhere."""
+    s3 = {"endpoint": "http://127.0.0.1:9", "region": "auto", "bucket": "b"}
+    s3 |= {"access_key_id": "k", "secret_access_key": "very-secret"}
+    fly = {"url": "http://127.0.0.1:9/v1", "token": "t", "app": "a"}
+    return _settings(s3, fly, folder / "control.db", "http://127.0.0.1:9")
 
 
 def _settings(s3: dict[str, str], fly: dict[str, str], database: Path, url: str) -> dict[str, str]:

@@ -312,6 +312,14 @@ def test_an_unknown_app_and_routes_that_we_do_not_have_are_404(fly: Client) -> N
 # --- the end --------------------------------------------------------------------------------------
 
 
+def test_a_restart_on_the_same_folder_keeps_the_token_to_itself(tmp_path: Path) -> None:
+    with local_fly(tmp_path) as first:
+        pass
+    with local_fly(tmp_path) as second:
+        assert second.token == first.token
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+
+
 def test_closing_leaves_no_process_no_folder_no_thread_and_no_waiter(tmp_path: Path) -> None:
     answers: list[httpx.Response] = []
     threads = set(threading.enumerate())
@@ -336,7 +344,7 @@ def test_closing_leaves_no_process_no_folder_no_thread_and_no_waiter(tmp_path: P
     while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(is_alive(pid) for pid in pids)
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "token"]
     assert not [
         thread for thread in set(threading.enumerate()) - threads if thread.name in ("machine", "fly-timer")
     ]

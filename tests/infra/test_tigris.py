@@ -13,7 +13,7 @@ import pytest
 
 from infra.ports import Part, Refusal, Refused, Storage, StoredObject, Unanswered
 from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage, _translated, connect
+from infra.tigris import TigrisStorage, _translated
 
 PART_BYTES = 5 * 1024 * 1024
 
@@ -243,16 +243,25 @@ def test_a_dead_endpoint_is_unanswered() -> None:
         secret_access_key="s",
         bucket="b",
     )
-    dead.__dict__["_client"] = connect(
-        endpoint=f"http://127.0.0.1:{port}",
-        region="auto",
-        access_key_id="k",
-        secret_access_key="s",
-        attempts=1,
-    )
     with pytest.raises(Unanswered) as unanswered:
         dead.head("k")
     assert str(unanswered.value) == "HEAD /b/k · the bucket did not answer (EndpointConnectionError)"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    s3: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    storage = TigrisStorage(
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        bucket=s3.bucket,
+    )
+    storage.check()
+    storage.delete("k")
 
 
 @pytest.mark.parametrize(

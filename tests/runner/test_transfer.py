@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from runner import retry
+from runner import retry, transfer
 from runner.contract import OutputFault
 from runner.probe import OutputFailure
+from runner.retry import Again, retrying
 from runner.stop import Stop, Stopped
 from runner.transfer import StorageUnavailable, fetch, fingerprint, upload
 from tests.fake_control import SIGNATURE, FakeControl, fake_control
@@ -21,7 +23,7 @@ BYTES = random.Random(1).randbytes(3_000_000)
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeControl]:
-    monkeypatch.setattr(retry, "PAUSE_S_MAX", 0.01)
+    monkeypatch.setattr(transfer, "PAUSE_S_MAX", 0.01)
     with fake_control() as control:
         control.sources = {"s1": BYTES}
         control.outputs = [("o1", "s1", PLAIN)]
@@ -52,11 +54,72 @@ def test_a_source_that_is_gone_is_the_outputs_fault(bucket: FakeControl, tmp_pat
     assert caught.value.code is OutputFault.SOURCE_GONE
 
 
-def test_a_bucket_that_never_answers_well_is_unavailable(bucket: FakeControl, tmp_path: Path) -> None:
+def test_a_bucket_that_never_answers_well_is_unavailable(
+    bucket: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "OUTAGE_S_MAX", 0)
     bucket.failing["GET"] = [503] * 8
-    with pytest.raises(StorageUnavailable, match="8 tries failed, the last one with 503"):
+    with pytest.raises(StorageUnavailable, match="the last try failed with 503"):
         fetched(bucket, tmp_path)
-    assert bucket.failing["GET"] == []
+
+
+def test_many_failures_in_a_short_time_are_ridden_out(bucket: FakeControl, tmp_path: Path) -> None:
+    bucket.failing["GET"] = [503] * 30
+    assert fetched(bucket, tmp_path) == BYTES
+
+
+class OwnTime(Stop):
+    """A stop flag whose waits take no time, and the clock that they move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.pauses = 0.0, []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        self.now += timeout or 0
+        return self.is_set()
+
+
+@pytest.fixture
+def own_time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
+    """Pauses without jitter, as long as they may be, on a clock of their own."""
+    clock = OwnTime()
+    monkeypatch.setattr(retry, "time", clock)
+    monkeypatch.setattr(retry.random, "uniform", lambda _, most: most)
+    return clock
+
+
+def away(clock: OwnTime, *, until: float) -> str:
+    if clock.now < until:
+        raise Again("away")
+    return "back"
+
+
+def test_an_outage_is_ridden_out_with_growing_pauses(own_time: OwnTime) -> None:
+    ask = partial(away, own_time, until=200)
+    assert retrying(ask, stop=own_time, outage_s=300, pause_s_max=30) == "back"
+    assert own_time.pauses == sorted(own_time.pauses)
+    assert own_time.pauses[-1] == 30
+
+
+def test_an_outage_without_end_is_given_up(own_time: OwnTime) -> None:
+    with pytest.raises(Again, match="away"):
+        retrying(partial(away, own_time, until=1000), stop=own_time, outage_s=300, pause_s_max=30)
+    assert own_time.now <= 300
+
+
+def test_headway_starts_the_patience_anew(own_time: OwnTime) -> None:
+    def cut() -> str:
+        if own_time.now < 1000:
+            own_time.now += 200
+            raise Again("cut", headway=True)
+        return "whole"
+
+    assert retrying(cut, stop=own_time, outage_s=100) == "whole"
 
 
 def test_a_refused_signature_is_not_tried_again(bucket: FakeControl, tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""Which addresses are this machine's own: no proxy that the environment names may stand in between. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+# For the `mounts` of an httpx client: these go directly, all else as the environment says.
+DIRECT: Mapping[str, None] = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether the URL's host is this machine by its name."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

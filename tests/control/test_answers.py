@@ -1,0 +1,22 @@
+"""What clients are told when the storage fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.app import create_app
+from infra.ports import OutsideError, Refusal, Refused, Unanswered
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Unanswered("cut"), 503, b"unavailable"),
+        (Refused(Refusal.UNAUTHORIZED, "our key"), 503, b"unavailable"),
+        (Refused(Refusal.INVALID, "our mistake"), 500, b"internal"),
+    ],
+    ids=str,
+)
+def test_only_a_storage_that_does_not_answer_is_said_not_to(settings, error, status, code):
+    answer = create_app(settings).exception_handlers[OutsideError](None, error)
+    assert (answer.status_code, code in answer.body) == (status, True)
