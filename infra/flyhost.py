@@ -165,6 +165,7 @@ class LocalFly:
         with self._changed:
             del self._processes[machine_id]
             self._watchers.discard(threading.current_thread())
+            self._perform_effects()  # brings the world's clock to the moment of the exit
             self._tell_exit(machine_id, status)
             self._perform_effects()
 

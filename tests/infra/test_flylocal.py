@@ -188,6 +188,16 @@ def test_the_default_restart_policy_starts_a_failed_process_again(fly: Client, n
     assert fly.log(machine_id).count("once more") == 3
 
 
+def test_an_exit_that_nobody_looked_at_meanwhile_has_its_own_time(fly: Client, name: str) -> None:
+    machine_id = fly.create(["/bin/sh", "-c", "sleep 0.5; date +%s%3N"], name=name, restart={"policy": "no"})
+    time.sleep(0.8)
+    fly.wait(machine_id, "stopped")
+    (exited,) = [
+        event for event in fly.call("GET", f"/{machine_id}/events").json() if event["type"] == "exit"
+    ]
+    assert exited["timestamp"] >= int(fly.log(machine_id))
+
+
 # --- stop, signal, destroy ------------------------------------------------------------------------
 
 
