@@ -20,7 +20,7 @@ from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
 from control.cloud import Cloud
-from control.database import open_database
+from control.database import close_database, open_database
 from control.errors import Code, ControlError
 from control.forget import forget
 from control.launch import launch
@@ -38,6 +38,7 @@ from infra.ports import OutsideError
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
+STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
 
@@ -66,9 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def running(_: FastAPI) -> AsyncIterator[None]:
         ticker.start([Every(TICK_S, partial(run, parts), promptly=True) for run in PASSES])
         yield
-        ticker.stop()
+        ticker.stop(wait_s=STOP_S)
         parts.bucket_http.close()
-        engine.dispose()
+        close_database(engine)
 
     app = FastAPI(
         title="Video Refresher",
@@ -77,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
+    app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
     app.add_middleware(BodyLimit)
     _add_routes(app, parts)
     _add_error_answers(app)

@@ -10,6 +10,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 BUSY_TIMEOUT_S = 10
+CHECKPOINT_TIMEOUT_S = 1
 
 
 def open_database(url: str) -> Engine:
@@ -21,6 +22,17 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "begin", _begin)
     _migrate(engine)
     return engine
+
+
+def close_database(engine: Engine) -> None:
+    """Move what the write-ahead log holds into the database file, unless somebody still reads, and let go."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {CHECKPOINT_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+    engine.dispose()
 
 
 def for_writing(engine: Engine) -> Engine:

@@ -28,7 +28,7 @@ from infra.flyfaults import Faults
 from infra.flygate import Cut
 from infra.flyhost import LocalFly
 from infra.flyshapes import FlyError, invalid
-from infra.loopback import serving
+from infra.loopback import listen, serving
 
 WAIT_S_MAX = 60
 
@@ -211,16 +211,27 @@ def local_fly(
     port: int = 0,
     faults: Faults | None = None,
 ) -> Iterator[LocalFlyHandle]:
-    """Serve a local Fly on the loopback until the block ends; then no machine is left. Makes up a token.
+    """Serve a local Fly on the loopback until the block ends; then no machine is left.
 
-    `data_dir` must belong to this local Fly alone. Raises OSError when the port is taken.
+    `data_dir` must belong to this local Fly alone; a token that is made up is kept there. Its machines do not
+    outlive it: after a restart they are dead and unknown. Raises OSError when the port is taken.
     """
-    token = token or secrets.token_urlsafe(24)
+    token = token or _kept_token(data_dir / "token")
     with (
+        listen(port=port) as listener,
         closing(LocalFly(data_dir, app=app, faults=faults)) as fly,
-        serving(create_app(fly, token=token), port=port) as url,
+        serving(create_app(fly, token=token), listener=listener) as url,
     ):
         try:
             yield LocalFlyHandle(url=f"{url}/v1", token=token, app=app)
         finally:
             fly.close()  # before the server ends, which waits for every open long poll
+
+
+def _kept_token(path: Path) -> str:
+    """Return the token in the file, made up on first use, so that a restart keeps it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    if not path.read_text():
+        path.write_text(secrets.token_urlsafe(24))
+    return path.read_text()

@@ -508,7 +508,7 @@ def test_a_pass_that_crashes_never_stops_the_next():
     ticker = Ticker()
     ticker.start([Every(60, crash), Every(60, ran.set)])
     assert ran.wait(5)
-    ticker.stop()
+    assert ticker.stop(wait_s=10)
 
 
 def test_a_poke_runs_the_prompt_passes_now():
@@ -527,4 +527,4 @@ def test_a_poke_runs_the_prompt_passes_now():
         pass
     ticker.poke()
     assert again.wait(5)
-    ticker.stop()
+    assert ticker.stop(wait_s=10)
