@@ -112,7 +112,7 @@ class Stack:
         fly = ("--data", folder / "fly", "--faults", folder / "faults.json")
         self.s3 = Part(folder, "s3-local", "--port", s3_port, "--data", folder / "s3")
         self.fly = Part(folder, "fly-local", "--port", fly_port, *fly)
-        self._settings = settings
+        self.settings = settings  # of the next start of control
         self.control = Part(folder, "serve")
         self.database = folder / "control.db"
 
@@ -162,7 +162,7 @@ class Stack:
             "HEARTBEAT_S": "0.5",
             "LEASE_S": "3",
             "MAX_MACHINES": "4",
-            **self._settings,
+            **self.settings,
         }
         return Part(self.folder, "serve", "--host", "127.0.0.1", "--port", self.port, env=env)
 
