@@ -120,7 +120,9 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(OutsideError)
     def unavailable(_: Request, error: OutsideError) -> JSONResponse:
         failure("outside_error", error)
-        return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
+        return _answer(
+            Code.UNAVAILABLE, "The storage or Fly does not answer right now. Try again in a minute."
+        )
 
     @app.exception_handler(HTTPException)
     def routing(_: Request, error: HTTPException) -> JSONResponse:

@@ -18,7 +18,7 @@ class Cloud:
     started_at: datetime  # of this process: leases that ran out before get an amnesty
     trusted: int = 0  # observations of which nothing was missing
     refused: str | None = None  # Fly's words when it refuses our token
-    observe_at: datetime | None = None  # not before then again
+    observe_at: datetime | None = None  # not before then again; later while nothing lives
 
     @property
     def is_known(self) -> bool:

@@ -19,7 +19,7 @@ from control.tables import Attempt, Machine
 from infra.ports import OutsideError, Refusal, Refused
 
 EVERY_ACTIVE = timedelta(seconds=5)
-EVERY_IDLE = timedelta(seconds=60)
+LATER_IF_IDLE = timedelta(seconds=55)
 EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
 
 
@@ -28,17 +28,20 @@ def observe(parts: Parts) -> None:
     now, cloud = parts.clock(), parts.cloud
     if cloud.observe_at is not None and now < cloud.observe_at:
         return
+    if cloud.is_known and cloud.observe_at and now < cloud.observe_at + LATER_IF_IDLE and _is_idle(parts):
+        return
     answers = [_observe(parts, app) for app in _apps(parts)]
     if all(answers):
         cloud.trusted += 1
-    cloud.observe_at = now + (_pace(parts) if cloud.is_known else EVERY_UNKNOWN)
+    cloud.observe_at = now + (EVERY_ACTIVE if cloud.is_known else EVERY_UNKNOWN)
 
 
-def _pace(parts: Parts) -> timedelta:
+def _is_idle(parts: Parts) -> bool:
+    """Tell, at each tick, whether nothing lives: what starts a moment after a look is not left for a minute."""
     with parts.views.session() as session:
         machine = session.exec(select(Machine.id).where(col(Machine.gone_at).is_(None)).limit(1)).first()
         attempt = session.exec(select(Attempt.id).where(col(Attempt.state).in_(LIVE)).limit(1)).first()
-    return EVERY_ACTIVE if machine or attempt else EVERY_IDLE
+    return machine is None and attempt is None
 
 
 def _observe(parts: Parts, app: str) -> bool:
