@@ -37,7 +37,7 @@ def observe(parts: Parts) -> None:
 
 
 def _is_idle(parts: Parts) -> bool:
-    """Tell, at each tick, whether nothing lives: what starts a moment after a look is not left for a minute."""
+    """Tell whether nothing lives. Asked at each tick, so that what starts after a look is soon looked at."""
     with parts.views.session() as session:
         machine = session.exec(select(Machine.id).where(col(Machine.gone_at).is_(None)).limit(1)).first()
         attempt = session.exec(select(Attempt.id).where(col(Attempt.state).in_(LIVE)).limit(1)).first()

@@ -1,4 +1,4 @@
-"""Shared clips, and one stack for the tests that leave it whole. CHAOS_FULL=1 makes the long runs of the soak."""
+"""Shared clips, and one stack for the tests that leave it whole. CHAOS_FULL=1 makes the long runs."""
 
 from __future__ import annotations
 

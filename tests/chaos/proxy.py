@@ -1,7 +1,7 @@
 """A fault proxy of our own: HTTP over plain sockets, one request per connection, a thread for each.
 
-The request goes on byte by byte as it came, `Host` included, so that signatures hold; only `Connection: close`
-is put into it. What goes wrong is a queue of faults per method and path pattern, each of which strikes once.
+The request goes on as it came, `Host` included, so that signatures hold; only `Connection: close` is put
+into it. What goes wrong is a queue of faults per method and path pattern, each of which strikes once.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
 TIMEOUT_S = 30.0
-SLOW_BYTES_PER_S = 400
+SLOW_BYTES = 40  # per 0.1 s
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
 
@@ -52,7 +51,6 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.passed: list[Passed] = []
-        self.struck: Counter[tuple[str, Fault]] = Counter()  # by the name of the rule
         self._rules: list[tuple[str, re.Pattern[str], list[Fault]]] = []
         self._guard = threading.Lock()
         self._upstream = ("127.0.0.1", port)
@@ -100,14 +98,13 @@ class Proxy:
                 head, body = _request(client)
                 method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
                 self._handle(client, method, path, head, body, self._fault(f"{method} {path}"))
-            except (OSError, ValueError):  # one side has gone away, which the other is to notice
-                _reset(client)
+            except (OSError, ValueError):  # one side has gone away, or is made to: the other is to notice
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
     def _fault(self, request: str) -> Fault | None:
         with self._guard:
-            for name, pattern, faults in self._rules:
+            for _, pattern, faults in self._rules:
                 if faults and pattern.search(request):
-                    self.struck[name, faults[0]] += 1
                     return faults.pop(0)
         return None
 
@@ -115,32 +112,25 @@ class Proxy:
         self, client: socket.socket, method: str, path: str, head: bytes, body: bytes, fault: Fault | None
     ) -> None:
         if fault in REFUSALS:
-            client.sendall(f"HTTP/1.1 {REFUSALS[fault]}\r\nContent-Length: 0\r\n".encode() + CLOSING)
+            client.sendall(_empty(REFUSALS[fault]))
             return
         if fault is Fault.CUT_BEFORE:
-            _reset(client)
-            return
-        if fault is Fault.TRUNCATED and method == "PUT" and body:
-            self._pass(method, path, head, body[: len(body) // 2])
-            _reset(client)
-            return
+            raise ConnectionError
+        if fault is Fault.TRUNCATED and method == "PUT":
+            body = body[: len(body) // 2]
         answer = self._pass(method, path, head, body)
         if fault is Fault.REPEATED:
             answer = self._pass(method, path, head, body)
         if fault is Fault.ERROR:
-            client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n" + CLOSING)
-        elif fault is Fault.SLOW:
-            for start in range(0, len(answer), SLOW_BYTES_PER_S // 10):
-                client.sendall(answer[start : start + SLOW_BYTES_PER_S // 10])
-                time.sleep(0.1 if start < 4 * SLOW_BYTES_PER_S else 0)  # enough to be felt
-        elif fault is Fault.TRUNCATED:
-            start = answer.index(b"\r\n\r\n") + 4
-            client.sendall(answer[: start + (len(answer) - start) // 2])
-            _reset(client)
-        elif fault is Fault.CUT_AFTER:
-            _reset(client)
-        else:
-            client.sendall(answer)
+            answer = _empty("503 Service Unavailable")
+        if fault is Fault.TRUNCATED:
+            answer = answer[: (answer.find(b"\r\n\r\n") + 4 + len(answer)) // 2]
+        step = SLOW_BYTES if fault is Fault.SLOW else len(answer) or 1
+        for start in range(0, 0 if fault is Fault.CUT_AFTER else len(answer), step):
+            client.sendall(answer[start : start + step])
+            time.sleep(0.1 if step < len(answer) and start < 40 * step else 0)  # enough to be felt
+        if fault in (Fault.CUT_AFTER, Fault.TRUNCATED):
+            raise ConnectionError
 
     def _pass(self, method: str, path: str, head: bytes, body: bytes) -> bytes:
         with socket.create_connection(self._upstream, timeout=TIMEOUT_S) as server:
@@ -157,6 +147,10 @@ class Proxy:
 
 
 CLOSING = b"Connection: close\r\n\r\n"
+
+
+def _empty(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n".encode() + CLOSING
 
 
 def _request(client: socket.socket) -> tuple[bytes, bytes]:
@@ -180,8 +174,3 @@ def _more(client: socket.socket) -> bytes:
     if not (chunk := client.recv(1 << 16)):
         raise ValueError("cut off")
     return chunk
-
-
-def _reset(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    client.close()

@@ -1,6 +1,6 @@
 """The whole system as processes of their own, each of which can be killed alone and started again.
 
-Control, the local Fly and the S3 server are the `refresher` commands; runners and FFmpeg are whatever they start.
+Control, the local Fly and the S3 server are the `refresher` commands; runners and FFmpeg are what they start.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ class Stack:
             "FLY_API_TOKEN": self.fly.facts["token"],
             "RUNNER_APPS": self.fly.facts["app"],
             "RUNNER_IMAGE": "local/runner:test",
-            "HEARTBEAT_S": "0.5",
-            "LEASE_S": "3",
+            "HEARTBEAT_S": "0.4",
+            "LEASE_S": "2",
             "MAX_MACHINES": "4",
             **self.settings,
         }

@@ -119,7 +119,7 @@ def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny:
     for _ in Fault:
         net.make_orphan(owner)
     until(lambda: "create" not in net.left())
-    ids.append(net.user.submit(source, variations=8, kind="jobs")["job_id"])
+    ids.append(net.user.submit(source, variations=6, kind="jobs")["job_id"])
     net.ask_for_each_machine_until_struck(ids[-1])
     for job_id in ids:
         all_ready(net, job_id)
