@@ -20,7 +20,7 @@ from tests.chaos.stack import PASSWORD, Patient, Stack, assert_idle, machine_pro
 from tests.e2e.processes import Process, processes, until
 from tests.e2e.user import outputs, sign_in
 
-KILLS = 200 if FULL else 8
+KILLS = 200 if FULL else 6
 ROUNDS = 40 if FULL else 2
 AWAY_S = [0, 5, 60, 330] if FULL else [5]
 
@@ -43,7 +43,7 @@ def test_a_runner_that_is_killed_is_replaced_and_what_was_ready_is_not_made_agai
 def test_while_control_is_away_the_runner_works_on_and_the_same_attempt_ends_the_job(
     stack: Stack, user: Patient, source: str, away_s: int
 ) -> None:
-    job_id, _ = begun(user, source, variations=8)
+    job_id, _ = begun(user, source, variations=6)
     stack.control.kill()
     back_at = time.monotonic() + away_s
     rendering = {process.pid for process in ffmpegs(stack)}
@@ -55,10 +55,23 @@ def test_while_control_is_away_the_runner_works_on_and_the_same_attempt_ends_the
     assert (attempt["state"], attempt["reason"]) == ("succeeded", None)
 
 
+def test_control_told_to_stop_in_the_middle_of_a_job_leaves_a_whole_database_and_a_going_job(
+    stack: Stack, user: Patient, source: str
+) -> None:
+    job_id, _ = begun(user, source, variations=3)
+    assert stack.control.stop() == 0
+    assert_checkpointed(stack)
+    stack.start()
+    (attempt,) = completed(stack, user, job_id)["attempts"]
+    assert attempt["state"] == "succeeded"
+
+
 def test_a_job_outlives_a_killed_local_fly_whose_machines_are_gone_with_it(
     stack: Stack, user: Patient, source: str
 ) -> None:
     job_id, ready = begun(user, source)
+    for process in runners(stack):
+        os.kill(process.pid, signal.SIGSTOP)  # so that it does not end before its turn
     before = machine_processes(stack.folder)
     assert before
     stack.fly.kill()
@@ -141,8 +154,7 @@ def test_control_killed_again_and_again_under_submits_forgets_nothing_that_it_ac
             assert set(ended) <= {"completed", "cancelled"}
             assert_idle(stack, user)
         assert stack.control.stop() == 0
-        wal = stack.database.with_name("control.db-wal")
-        assert not wal.exists() or not wal.stat().st_size
+        assert_checkpointed(stack)
         with sqlite3.connect(stack.database) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert database.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -196,6 +208,11 @@ def completed(stack: Stack, user: Patient, id_: str) -> dict[str, Any]:
     assert {output["status"] for output in outputs(end)} == {"ready"}
     assert_idle(stack, user)
     return end
+
+
+def assert_checkpointed(stack: Stack) -> None:
+    wal = stack.database.with_name(f"{stack.database.name}-wal")
+    assert not wal.exists() or not wal.stat().st_size
 
 
 def makers(user: Patient, id_: str) -> dict[str, str]:

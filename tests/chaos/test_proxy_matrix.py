@@ -147,7 +147,7 @@ def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, sou
     with ExitStack() as refusing:
         for proxy in net.proxies.values():
             refusing.enter_context(proxy.refusing())
-        job_id = net.user.submit(source, variations=2, kind="jobs")["job_id"]
+        job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
         until(lambda: net.user.show(job_id)["waiting"])
     all_ready(net, job_id)
     assert_idle(net.stack, net.user)

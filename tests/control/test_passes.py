@@ -528,3 +528,20 @@ def test_a_poke_runs_the_prompt_passes_now():
     ticker.poke()
     assert again.wait(5)
     assert ticker.stop(wait_s=10)
+
+
+def test_work_that_starts_right_after_an_idle_look_is_looked_at_soon(world, monkeypatch):
+    parts, rows, machines = world
+    looks = []
+    seen = machines.list
+    monkeypatch.setattr(machines, "list", lambda *asked: looks.append(rows.clock()) or seen(*asked))
+    tick(parts)
+    rows.clock.forward(6)
+    observe(parts)
+    assert len(looks) == 1, "nothing lives"
+    claimed(parts, rows)
+    observe(parts)
+    assert len(looks) == 2
+    rows.clock.forward(1)
+    observe(parts)
+    assert len(looks) == 2
