@@ -6,7 +6,9 @@ OUT ?= demo-out
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo serve test check bench lock format clean
+MINUTES ?= 60
+
+.PHONY: help setup demo serve test check bench soak lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +39,10 @@ check: setup ## format, lint, types, import rules, tests: what CI runs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q
+
+soak: setup ## the long proofs, repeated for MINUTES=60
+	@end=$$(($$(date +%s) + $(MINUTES) * 60)); while CHAOS_FULL=1 $(BIN)/python -m pytest -q tests/chaos || exit 1; \
+		[ $$(date +%s) -lt $$end ]; do :; done
 
 bench: setup ## every benchmark, one line each
 	@$(BIN)/python -m bench

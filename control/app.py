@@ -20,7 +20,7 @@ from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
 from control.cloud import Cloud
-from control.database import open_database
+from control.database import close_database, open_database
 from control.errors import Code, ControlError
 from control.forget import forget
 from control.launch import launch
@@ -40,6 +40,7 @@ from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
+STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
 
@@ -73,10 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def running(_: FastAPI) -> AsyncIterator[None]:
         ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
         yield
-        ticker.stop()
+        ticker.stop(wait_s=STOP_S)
         machines.close()
         parts.bucket_http.close()
-        engine.dispose()
+        close_database(engine)
 
     app = FastAPI(
         title="Video Refresher",
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
+    app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
     app.add_middleware(BodyLimit)
     _add_routes(app, parts)
     _add_error_answers(app)
@@ -129,7 +131,9 @@ def _add_error_answers(app: FastAPI) -> None:
         failure("outside_error", error)
         if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
             return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
-        return _answer(Code.UNAVAILABLE, "The storage does not answer right now. Try again in a minute.")
+        return _answer(
+            Code.UNAVAILABLE, "The storage or Fly does not answer right now. Try again in a minute."
+        )
 
     @app.exception_handler(HTTPException)
     def routing(_: Request, error: HTTPException) -> JSONResponse:

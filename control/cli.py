@@ -14,6 +14,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from control.cli_client import app as client_app
+from control.cli_client import require_files
+
 app = typer.Typer(
     name="refresher",
     help="Many fresh variations of each video, rendered on one-shot machines.",
@@ -25,6 +28,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")]
 
+app.add_typer(client_app)
+
+DRAIN_S = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,7 +66,7 @@ def demo(
         if not videos:
             videos = [folder / "clip.mp4"]
             steps.make_clip(videos[0])
-        _require_files(videos)
+        require_files(videos)
         _require_folder(out)
         log_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
@@ -112,28 +118,59 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     settings = load_settings()
     if names := unsupported(os.environ):
         record("settings_not_supported_yet", names=names)
+    control = create_app(settings)
     listener = listen(host, settings.port if port is None else port)
     facts = {"url": url_of(listener)}
     if as_json:  # asked for by a program; a person, and a log, do not get the password
         facts["password"] = settings.auth_password.get_secret_value()
+
+    def drain() -> None:
+        control.state.stop_passes()
+        _end_in(DRAIN_S)
+
     with suppress(KeyboardInterrupt):
-        serve_app(create_app(settings), listener, on_ready=lambda: _ready(as_json, **facts))
+        serve_app(control, listener, on_ready=lambda: _ready(as_json, **facts), on_stop=drain)
+
+
+def _end_in(seconds: float) -> None:
+    """End this process after so long whatever still waits for an answer; each commit is whole anyway."""
+    timer = threading.Timer(seconds, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 @app.command("fly-local")
 def fly_local(
     port: Port = 0,
     data: Annotated[Path | None, typer.Option(help="Where machines' logs go; default: away.")] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="What goes wrong: JSON of infra.flyfaults.Faults.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the local Fly alone: a machine is a child process."""
     from infra.flylocal import local_fly
 
+    wrong = _faults(faults) if faults else None
     with ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fly-local-")))
-        fly = stack.enter_context(local_fly(folder, port=port))
+        fly = stack.enter_context(local_fly(folder, port=port, faults=wrong))
         _ready(as_json, url=fly.url, token=fly.token, app=fly.app)
         _wait()
+
+
+def _faults(path: Path) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    from infra.flyfaults import Faults
+
+    require_files([path])
+    try:
+        return TypeAdapter(Faults).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"{path}: {where}: {first['msg']}") from None
 
 
 @app.command("s3-local")
@@ -168,14 +205,6 @@ def _wait() -> None:
         threading.Event().wait()
 
 
-def _require_files(videos: list[Path]) -> None:
-    for video in videos:
-        if video.is_dir():
-            raise typer.BadParameter(f"{str(video)!r} is a folder; name the videos in it.")
-        if not video.is_file():
-            raise typer.BadParameter(f"There is no file {str(video)!r}.")
-
-
 def _require_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"{str(out)!r} is a file; name a folder for the results.")
@@ -183,6 +212,8 @@ def _require_folder(out: Path) -> None:
 
 def main() -> None:
     """Run the command; an error that a person can mend is one line, and Ctrl-C is no error's trace."""
+    import httpx
+
     from control.client import ApiError
     from control.settings import SettingsError
     from infra.ports import NotStarted
@@ -193,6 +224,8 @@ def main() -> None:
         sys.exit(130)
     except (ApiError, SettingsError, NotStarted, OSError) as error:
         _fail(error)
+    except httpx.HTTPError as error:
+        _fail(f"control does not answer ({type(error).__name__})")
 
 
 def _fail(error: Any) -> NoReturn:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -81,6 +82,41 @@ class Client:
         """Return the job or batch of this id."""
         return self._call("GET", _address(id_))
 
+    def newest(self, noun: str, *, limit: int) -> list[dict[str, Any]]:
+        """Return the newest `jobs` or `batches`, as lists show them."""
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while len(found) < limit:
+            query = {"limit": min(100, limit - len(found)), **({"cursor": cursor} if cursor else {})}
+            page = self._call("GET", f"/api/{noun}", params=query)
+            found, cursor = found + page["items"], page["next_cursor"]
+            if cursor is None:
+                break
+        return found
+
+    def cancel(self, id_: str) -> dict[str, Any]:
+        """Cancel a job or batch and return it."""
+        return self._call("POST", f"{_address(id_)}/cancel")
+
+    def retry(self, id_: str) -> dict[str, Any]:
+        """Start again what is not ready of an ended job or batch, and return it."""
+        return self._call("POST", f"{_address(id_)}/retry")
+
+    def delete(self, id_: str) -> None:
+        """Delete a job or batch with its files."""
+        _check(self._http.delete(_address(id_)))
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return what the cloud holds of control's now."""
+        items: list[dict[str, Any]] = self._call("GET", "/api/machines")["items"]
+        return items
+
+    def reap(self, *, dry_run: bool) -> list[dict[str, Any]]:
+        """Destroy the machines that belong to no attempt, or only tell which, and return them."""
+        query = {"dry_run": dry_run}
+        items: list[dict[str, Any]] = self._call("POST", "/api/machines/reap", params=query)["items"]
+        return items
+
     def download(self, id_: str, to: BinaryIO, on_bytes: OnBytes = lambda _: None) -> None:
         """Write the ZIP of a job or batch. Raises httpx.HTTPError when it is cut off."""
         with self._http.stream("GET", f"{_address(id_)}/download") as answer:
@@ -91,15 +127,16 @@ class Client:
                 to.write(chunk)
                 on_bytes(len(chunk))
 
-    def _call(self, method: str, path: str, json: Any = None) -> dict[str, Any]:
-        answer = self._http.request(method, path, json=json)
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        answer = self._http.request(method, path, **content)
         _check(answer)
         body: dict[str, Any] = answer.json()
         return body
 
 
 def _address(id_: str) -> str:
-    return f"/api/jobs/{id_}" if id_.startswith("job_") else f"/api/batches/{id_}"
+    noun = "jobs" if id_.startswith("job_") else "batches"
+    return f"/api/{noun}/{quote(id_, safe='')}"
 
 
 def _check(answer: httpx.Response) -> None:

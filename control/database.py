@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
+CHECKPOINT_TIMEOUT_S = 1
 
 
 def open_database(url: str) -> Engine:
@@ -28,6 +29,17 @@ def open_database(url: str) -> Engine:
     except DBAPIError as error:
         raise OSError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error
     return engine
+
+
+def close_database(engine: Engine) -> None:
+    """Move what the write-ahead log holds into the database file, unless somebody still reads, and let go."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {CHECKPOINT_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+    engine.dispose()
 
 
 def for_writing(engine: Engine) -> Engine:

@@ -5,7 +5,6 @@ Everything is reached over the same HTTP as in production. Must never be used fo
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pydantic import SecretStr
 from control.app import create_app
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
-from infra.kept import kept_secret
+from infra.kept import kept_secret, owned
 from infra.loopback import listen, serving, url_of
 from infra.s3local import LocalS3, local_s3
 
@@ -41,7 +40,7 @@ class LocalStack:
 def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
     """Yield a running stack that keeps its state in `data_dir`; when the block ends nothing of it runs."""
     with ExitStack() as stack:
-        stack.enter_context(_locked(data_dir))
+        stack.enter_context(owned(data_dir))
         s3 = stack.enter_context(local_s3(data_dir / "s3"))
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
@@ -84,18 +83,6 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     if "MAX_MACHINES" not in os.environ:
         local["max_machines"] = LOCAL_MACHINES_MAX
     return load_settings(**local)
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Keep a second stack off the folder, until this process ends in whatever way. Raises OSError."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(f"{data_dir} is in use by another refresher: stop it first") from None
-        yield
 
 
 def log_to(path: Path | None) -> None:

@@ -18,7 +18,7 @@ from control.store import ledger
 from control.tables import Attempt, Machine
 from infra.ports import OutsideError, Refusal, Refused
 
-EVERY_ACTIVE = timedelta(seconds=5)
+EVERY_ACTIVE = timedelta(seconds=2)  # Fly allows one list a second; a slot is free when it is seen to be
 EVERY_IDLE = timedelta(seconds=60)
 EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from infra.ports import NotStarted
 
-GRACE_S = 10  # what is under way when a stop is asked for may take so long
+GRACE_S = 2  # for the answers under way when a stop is asked for
 
 
-def serve(app: Any, listener: socket.socket, *, on_ready: Callable[[], object]) -> None:
+def serve(
+    app: Any, listener: socket.socket, *, on_ready: Callable[[], object], on_stop: Callable[[], object]
+) -> None:
     """Serve `app` until SIGTERM or SIGINT, which is raised again at the end. Raises NotStarted.
 
-    Calls `on_ready` when requests are answered.
+    Calls `on_ready` when requests are answered, and `on_stop` the moment the end is asked for.
     """
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_S, lifespan="on")
-    server = _Server(config, on_ready)
+    server = _Server(config, on_ready, on_stop)
     with listener:
         server.run(sockets=[listener])
     if not server.started:
@@ -27,9 +30,15 @@ def serve(app: Any, listener: socket.socket, *, on_ready: Callable[[], object]) 
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], object], on_stop: Callable[[], object]
+    ) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._on_stop = on_ready, on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from control import log
 
-STOP_TIMEOUT_S = 10.0
-
 
 @dataclass
 class Every:
@@ -24,7 +22,7 @@ class Every:
 
 
 class Ticker:
-    """One thread. `start` once, `poke` from anywhere, `stop` waits for the pass that runs, a while."""
+    """One thread. `start` once, `poke` from anywhere, `stop` more than once if need be."""
 
     def __init__(self) -> None:
         self._passes: Sequence[Every] = ()
@@ -41,17 +39,20 @@ class Ticker:
         """Run the prompt passes now instead of at their next turn."""
         self._poked.set()
 
-    def stop(self) -> None:
-        """Return when no pass runs and none will, or after STOP_TIMEOUT_S: a pass may wait for the cloud."""
+    def stop(self, *, wait_s: float) -> bool:
+        """Begin no pass from here on; return whether the one that runs has ended within `wait_s`."""
         self._stopping = True
         self._poked.set()
-        self._thread.join(STOP_TIMEOUT_S)
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         while not self._stopping:
             poked = self._poked.is_set()
             self._poked.clear()
             for each in self._passes:
+                if self._stopping:
+                    return
                 if time.monotonic() >= each.due_at or (poked and each.promptly):
                     self._run(each)
             wait_s = min(each.due_at for each in self._passes) - time.monotonic()

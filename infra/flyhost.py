@@ -1,9 +1,10 @@
 """The host of the local Fly: the model of Fly with a real clock, where a machine is a child process.
 
-Must never hand anything of its own environment to a machine, nor outlive its machines. It differs from Fly in
-this: an image is not looked at (a machine runs `config.init.exec`, else the runner); a machine's TMPDIR is
-its private folder, so that nothing stays behind; memory is not watched, so that only a fault is `oom_killed`;
-a machine whose host is cut off runs on and still reaches everyone but Fly.
+Must never hand anything of its own environment to a machine, nor be outlived by one: should it be killed, its
+next life on the same folder kills what it left. It differs from Fly in this: an image is not looked at (a
+machine runs `config.init.exec`, else the runner); a machine's TMPDIR is its private folder, so that nothing
+stays behind; memory is not watched, so that only a fault is `oom_killed`; a machine whose host is cut off
+runs on and still reaches everyone but Fly.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from infra import leftovers
 from infra.flyagenda import RemoveMachine, SendSignal, StartProcess
 from infra.flyfaults import Faults
 from infra.flyshapes import FlyError
@@ -40,13 +42,17 @@ class LocalFly:
     """The model with a real clock and real processes. `close` it: it kills and removes every machine.
 
     In `data_dir`, which is this object's own, each machine has a folder while it exists and a log that stays.
+    Machines of an earlier life there, whose end was a SIGKILL, are dead when this returns.
     """
 
     def __init__(self, data_dir: Path, *, app: str, faults: Faults | None = None) -> None:
         self._world = World([app], seed=secrets.token_hex(8), now=utc_now(), faults=faults)
         self._machines_dir = (data_dir / "machines").resolve()
         self._logs_dir = data_dir / "logs"
-        shutil.rmtree(self._machines_dir, ignore_errors=True)  # of a local Fly that was killed
+        self._notes_dir = data_dir / "processes"
+        leftovers.kill_noted(self._notes_dir)
+        _kill_strays(self._machines_dir)
+        _remove(self._machines_dir)
         self._machines_dir.mkdir(parents=True)
         self._logs_dir.mkdir(exist_ok=True)
         self._changed = threading.Condition()  # guards all below and the world
@@ -80,7 +86,7 @@ class LocalFly:
             return answer
 
     def close(self) -> None:
-        """Kill every machine and remove its folder; return when that is done. Only the logs stay."""
+        """Kill every machine and remove its folder; return when that is done. Only the logs stay of them."""
         with self._changed:
             self._closing = True  # nothing is started from here on
             for process in self._processes.values():
@@ -90,6 +96,7 @@ class LocalFly:
         for thread in (self._timer, *watchers):
             thread.join()
         _remove(self._machines_dir)
+        _remove(self._notes_dir)
 
     # --- effects; the lock is held ----------------------------------------------------------------
 
@@ -114,6 +121,7 @@ class LocalFly:
             self._log(effect.machine_id).write_text(f"cannot start: {error}\n")
             self._tell_exit(effect.machine_id, EXIT_NOT_STARTED)
             return
+        leftovers.note(self._notes_dir, effect.machine_id, process.pid)
         self._processes[effect.machine_id] = process
         self._world.started(effect.machine_id)
         watcher = threading.Thread(target=self._watch, args=(effect.machine_id, process), name="machine")
@@ -162,6 +170,7 @@ class LocalFly:
         status = process.wait()
         _kill_group(process)  # a machine ends with its main process
         _kill_strays(self._machines_dir / machine_id)
+        leftovers.forget(self._notes_dir, machine_id)
         with self._changed:
             del self._processes[machine_id]
             self._watchers.discard(threading.current_thread())

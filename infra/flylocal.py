@@ -28,8 +28,8 @@ from infra.flyfaults import Faults
 from infra.flygate import Cut
 from infra.flyhost import LocalFly
 from infra.flyshapes import FlyError, invalid
-from infra.kept import kept_secret
-from infra.loopback import serving
+from infra.kept import kept_secret, owned
+from infra.loopback import listen, serving
 
 WAIT_S_MAX = 60
 
@@ -215,14 +215,17 @@ def local_fly(
     """Serve a local Fly on the loopback until the block ends; then no machine is left.
 
     Without `token` it makes one up, which a later start on `data_dir` uses again. `data_dir` must belong to
-    this local Fly alone. Raises OSError when the port is taken.
+    this local Fly alone. Its machines do not outlive it: after a restart they are dead and unknown. Raises
+    OSError when the port is taken.
     """
-    token = token or kept_secret(data_dir / "token", 24)
+    secret = token or kept_secret(data_dir / "token", 24)
     with (
+        owned(data_dir),
+        listen(port=port) as listener,
         closing(LocalFly(data_dir, app=app, faults=faults)) as fly,
-        serving(create_app(fly, token=token), port=port) as url,
+        serving(create_app(fly, token=secret), listener=listener) as url,
     ):
         try:
-            yield LocalFlyHandle(url=f"{url}/v1", token=token, app=app)
+            yield LocalFlyHandle(url=f"{url}/v1", token=secret, app=app)
         finally:
             fly.close()  # before the server ends, which waits for every open long poll

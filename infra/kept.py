@@ -1,8 +1,11 @@
-"""Secrets that a restart on the same folder finds again."""
+"""A folder that one program owns: its lock, and the secrets that a restart on it finds again."""
 
 from __future__ import annotations
 
+import fcntl
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,3 +16,15 @@ def kept_secret(path: Path, entropy_bytes: int) -> str:
     if not path.read_text():
         path.write_text(secrets.token_urlsafe(entropy_bytes))
     return path.read_text()
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keep a second program off the folder, until this process ends in whatever way. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{folder} is in use by another refresher: stop it first") from None
+        yield

@@ -81,8 +81,11 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
 
 def _find_output(parts: Parts, output_id: str) -> Output | None:
+    """Return the output, unless a user has deleted it."""
     with parts.views.session() as session:
-        return session.get(Output, output_id)
+        output = session.get(Output, output_id)
+        batch = session.get(Batch, output.batch_id) if output else None
+        return output if batch and batch.deleted_at is None else None
 
 
 def _streamed(parts: Parts, name: str, zip_: Archive, outputs: Mapping[str, Output]) -> StreamingResponse:

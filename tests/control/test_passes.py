@@ -523,16 +523,15 @@ def test_a_pass_that_crashes_is_logged_with_its_trace_and_never_stops_the_next(c
     ticker = Ticker()
     ticker.start([Every(60, crash, name="crash"), Every(60, ran.set)])
     assert ran.wait(5)
-    ticker.stop()
+    assert ticker.stop(wait_s=10)
     line = json.loads(caplog.messages[-1])
     assert (line["event"], line["name"], line["error"]) == ("pass_failed", "crash", "RuntimeError: boom")
     assert "in crash" in line["trace"]
 
 
-def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs(monkeypatch):
+def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs():
     from threading import Event
 
-    monkeypatch.setattr("control.ticker.STOP_TIMEOUT_S", 0.01)
     began, go_on = Event(), Event()
 
     def hang() -> None:
@@ -542,9 +541,9 @@ def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs(monkeypatch):
     ticker = Ticker()
     ticker.start([Every(60, hang)])
     assert began.wait(5)
-    ticker.stop()
+    assert not ticker.stop(wait_s=0.01)
     go_on.set()
-    ticker.stop()
+    assert ticker.stop(wait_s=10)
 
 
 def test_a_trace_in_the_log_holds_no_signed_url(caplog):
@@ -570,4 +569,21 @@ def test_a_poke_runs_the_prompt_passes_now():
         pass
     ticker.poke()
     assert again.wait(5)
-    ticker.stop()
+    assert ticker.stop(wait_s=10)
+
+
+def test_work_that_starts_right_after_an_idle_look_is_looked_at_soon(world, monkeypatch):
+    parts, rows, machines = world
+    looks = []
+    seen = machines.list
+    monkeypatch.setattr(machines, "list", lambda *asked: looks.append(rows.clock()) or seen(*asked))
+    tick(parts)
+    rows.clock.forward(6)
+    observe(parts)
+    assert len(looks) == 1, "nothing lives"
+    claimed(parts, rows)
+    observe(parts)
+    assert len(looks) == 2
+    rows.clock.forward(1)
+    observe(parts)
+    assert len(looks) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra import leftovers
 from infra.flyfaults import Faults
 from infra.flylocal import LocalFlyHandle, local_fly
 from tests.infra.flyspec import check_answer
@@ -354,7 +356,7 @@ def test_closing_leaves_no_process_no_folder_no_thread_and_no_waiter(tmp_path: P
     while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(is_alive(pid) for pid in pids)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "token"]
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "logs", "token"}
     assert not [
         thread for thread in set(threading.enumerate()) - threads if thread.name in ("machine", "fly-timer")
     ]
@@ -375,3 +377,56 @@ def test_two_local_flies_share_no_machine_id(tmp_path: Path) -> None:
             with client.http:
                 ids.append(client.create(["/bin/true"]))
     assert ids[0] != ids[1]
+
+
+# --- a local Fly that was killed --------------------------------------------------------------------
+
+LIFE = """
+import os, signal, sys
+from pathlib import Path
+from infra.flyhost import LocalFly
+
+fly = LocalFly(Path(sys.argv[1]), app="a")
+config = {"image": "i", "init": {"exec": ["/bin/sh", "-c", "/bin/sleep 600 & /bin/sleep 600"]}}
+fly.ask(lambda world: world.create("a", {"config": config}))
+print(*[process.pid for process in fly._processes.values()], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_machines_that_a_killed_local_fly_left_die_when_it_starts_again(tmp_path: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", LIFE, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -9, killed.stderr
+    pid = int(killed.stdout)
+    assert is_alive(pid), "it outlives the local Fly that started it"
+    with local_fly(tmp_path, token=TOKEN):
+        deadline = time.monotonic() + 10
+        while is_alive(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_process_that_got_the_id_of_a_dead_machine_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as other:
+        leftovers.note(tmp_path / "processes", "m1", other.pid)
+        path = tmp_path / "processes" / "m1"
+        path.write_text(path.read_text() + "9")  # of another birth
+        (tmp_path / "processes" / "m2").write_text("")  # killed while it wrote
+        with local_fly(tmp_path, token=TOKEN):
+            assert other.poll() is None
+            assert not list((tmp_path / "processes").iterdir())
+        other.kill()
+
+
+def test_two_local_flies_never_share_a_folder(tmp_path: Path) -> None:
+    with local_fly(tmp_path, token=TOKEN), pytest.raises(OSError, match="in use by another"):
+        local_fly(tmp_path, token=TOKEN).__enter__()
+
+
+def test_a_local_fly_keeps_the_token_that_it_made_up(tmp_path: Path) -> None:
+    with local_fly(tmp_path) as first:
+        pass
+    with local_fly(tmp_path) as second:
+        assert second.token == first.token

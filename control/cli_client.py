@@ -1,0 +1,176 @@
+"""The client commands of `refresher`: each reads its options and calls one thing of a control that runs.
+
+Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than the
+contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from control.client import Client
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
+
+
+@app.command()
+def submit(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
+    wait: Annotated[bool, typer.Option("--wait", help="Return at the end of the batch.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Upload videos and submit them as a batch."""
+    from rich.console import Console
+
+    from control import demo as steps
+
+    require_files(videos)
+    console = Console(stderr=True)
+    with _connected() as client:
+        sources = steps.upload(client, videos, console)
+        batch = client.submit(sources, variations=variations, seed=None)
+        if wait or out:
+            batch = steps.watch(client, batch["batch_id"], console)
+        if out and batch["progress"]["ready"]:
+            steps.download(client, batch["batch_id"], out, console)
+    _print(batch, as_json)
+    if (wait or out) and (batch["status"] != "completed" or batch["partial"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def jobs(limit: Limit = 20, as_json: Json = False) -> None:
+    """List the newest jobs."""
+    with _connected() as client:
+        _print(client.newest("jobs", limit=limit), as_json)
+
+
+@app.command()
+def batches(limit: Limit = 20, as_json: Json = False) -> None:
+    """List the newest batches."""
+    with _connected() as client:
+        _print(client.newest("batches", limit=limit), as_json)
+
+
+@app.command()
+def show(id_: Id, as_json: Json = False) -> None:
+    """Show a job or batch with its outputs."""
+    with _connected() as client:
+        _print(client.show(id_), as_json)
+
+
+@app.command()
+def cancel(id_: Id, as_json: Json = False) -> None:
+    """Cancel a job or batch; what is ready stays."""
+    with _connected() as client:
+        _print(client.cancel(id_), as_json)
+
+
+@app.command()
+def retry(id_: Id, as_json: Json = False) -> None:
+    """Start again what is not ready of an ended job or batch."""
+    with _connected() as client:
+        _print(client.retry(id_), as_json)
+
+
+@app.command()
+def rm(id_: Id) -> None:
+    """Delete a job or batch with its files; cancel it if it lives."""
+    with _connected() as client:
+        client.delete(id_)
+
+
+@app.command()
+def download(
+    id_: Id, out: Annotated[Path, typer.Option("-o", metavar="FILE", help="Where the ZIP goes.")]
+) -> None:
+    """Download the ZIP of a job or batch."""
+    partial = out.with_name(out.name + ".part")
+    with _connected() as client:
+        try:
+            with partial.open("wb") as file:
+                client.download(id_, file)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@app.command()
+def machines(as_json: Json = False) -> None:
+    """List what the cloud holds now, each machine with its job or as an orphan."""
+    with _connected() as client:
+        _print(client.machines(), as_json)
+
+
+@app.command()
+def reap(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Destroy nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Destroy the machines that belong to no attempt, and list them."""
+    with _connected() as client:
+        _print(client.reap(dry_run=dry_run), as_json)
+
+
+def require_files(paths: Sequence[Path]) -> None:
+    """Raise BadParameter for a path that is no file."""
+    for path in paths:
+        if not path.is_file():
+            raise typer.BadParameter(f"There is no file {str(path)!r}.")
+
+
+@contextmanager
+def _connected() -> Iterator[Client]:
+    from control.client import Client
+
+    url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
+    password = os.environ.get("REFRESHER_PASSWORD", "")
+    if not url or not (token or password):
+        raise typer.BadParameter("Set REFRESHER_URL, and REFRESHER_PASSWORD or REFRESHER_TOKEN.")
+    with Client.signed_in(url, password=password, token=token) as client:
+        yield client
+
+
+def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+    """Print the data as JSON, or one line for each thing and each of its outputs."""
+    if as_json:
+        print(json.dumps(data))
+        return
+    for item in data if isinstance(data, list) else [data]:
+        print(_line(item))
+        for source in item.get("sources", ()):
+            for output in source["outputs"]:
+                problem = f"  {output['error']['message']}" if output["error"] else ""
+                print(f"  {output['output_id']}  {output['status']:<9}  {_safe(output['name'])}{problem}")
+
+
+def _line(item: dict[str, Any]) -> str:
+    if "machine_id" in item:
+        owner = "orphan" if item["orphan"] else item["job_id"]
+        return f"{item['machine_id']}  {item['state']:<10}  {item['region']}  {item['created_at']}  {owner}"
+    progress = item["progress"]
+    facts = f"{item['status']:<9}  {progress['ready']}/{progress['total']} ready  {item['created_at']}"
+    problem = item["error"] or item["waiting"]
+    return f"{item.get('job_id') or item['batch_id']}  {facts}" + (
+        f"  {problem['message']}" if problem else ""
+    )
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name)

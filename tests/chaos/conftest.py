@@ -1,0 +1,59 @@
+"""Shared clips, and one stack for the tests that leave it whole. CHAOS_FULL=1 makes the long runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.stack import Patient, Stack, running, signed_in
+from tests.runner.clips import make_clip
+
+FULL = os.environ.get("CHAOS_FULL") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "chaos" in str(item.path) and not Path("/proc/self/cwd").exists():
+            item.add_marker(pytest.mark.skip(reason="needs /proc to find what a killed parent left"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """A clip of which a variation takes a moment."""
+    return make_clip(ffmpeg, tmp_path_factory.mktemp("clips") / "tiny.mp4", size="64x64", seconds=1)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """A clip of which a variation takes long enough for something to happen meanwhile."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return make_clip(ffmpeg, path, "-g", "30", size="640x360", seconds=4, sound=False)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(shared: Stack) -> Stack:
+    """The module's stack, with every part running."""
+    shared.start()
+    return shared
+
+
+@pytest.fixture
+def user(stack: Stack) -> Iterator[Patient]:
+    with signed_in(stack) as patient:
+        yield patient
+
+
+@pytest.fixture(scope="module")
+def source(shared: Stack, clip: Path) -> str:
+    shared.start()
+    with signed_in(shared) as patient:
+        return patient.upload(clip)

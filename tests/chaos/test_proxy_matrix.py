@@ -1,0 +1,160 @@
+"""Every fault on every call between runner, control, Fly and bucket: the job ends as if nothing had been.
+
+By default the faults of all calls strike a few jobs at once, each fault once for each call. CHAOS_FULL=1 adds
+each fault on each call alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.chaos.conftest import FULL
+from tests.chaos.proxy import Fault, Proxy
+from tests.chaos.stack import Patient, Stack, assert_idle, running, signed_in
+from tests.e2e.processes import until
+from tests.e2e.user import outputs
+
+CALLS = {
+    "claim": ("control", r"^POST /runner/.*/claim"),
+    "heartbeat": ("control", r"^POST /runner/.*/heartbeat"),
+    "finish": ("control", r"^POST /runner/.*/finish"),
+    "source": ("bucket", r"^GET /.*/sources/.*Signature="),
+    "output": ("bucket", r"^PUT /.*/outputs/"),
+    "head": ("bucket", r"^HEAD /.*/outputs/"),
+    "create": ("fly", r"^POST .*/machines$"),
+    "list": ("fly", r"^GET .*/machines\?"),
+    "get": ("fly", r"^GET .*/machines/[0-9a-f]+$"),
+    "destroy": ("fly", r"^DELETE .*/machines/[0-9a-f]+"),
+}
+
+
+class Net:
+    """A stack whose every call between its parts goes through a proxy."""
+
+    def __init__(self, stack: Stack, user: Patient, proxies: dict[str, Proxy]) -> None:
+        self.stack, self.user, self.proxies = stack, user, proxies
+        fly = stack.fly.facts
+        self._machines = f"{fly['url']}/apps/{fly['app']}/machines"
+        self._faults = fly["url"].removesuffix("/v1") + "/admin/faults"
+        self._fly = httpx.Client(headers={"Authorization": f"Bearer {fly['token']}"}, timeout=20)
+
+    def spoil(self, call: str, faults: list[Fault]) -> None:
+        where, pattern = CALLS[call]
+        self.proxies[where].spoil(call, pattern, faults)
+
+    def left(self) -> dict[str, list[Fault]]:
+        """Return the faults that have not struck yet, by call."""
+        return {call: faults for proxy in self.proxies.values() for call, faults in proxy.left().items()}
+
+    def make_orphan(self, owner: str) -> None:
+        """Make a machine of ours that no attempt knows, so that control has something to destroy."""
+        config = {"image": "i", "metadata": {"owner": owner}, "init": {"exec": ["/bin/sleep", "600"]}}
+        self._fly.post(self._machines, json={"config": config}).raise_for_status()
+
+    def owner(self) -> str:
+        """Return the mark of this control's machines, as one of them carries it."""
+        shown = until(lambda: self._fly.get(self._machines, params={"include_deleted": "true"}).json())
+        return str(shown[0]["config"]["metadata"]["owner"])
+
+    def ask_for_each_machine_until_struck(self, job_id: str) -> None:
+        """Start control anew while lists are empty, so that it asks for the job's machine by itself."""
+        until(lambda: any(attempt["machine_id"] for attempt in self.user.show(job_id)["attempts"]))
+        self._set_faults(empty_list=1.0)
+        self.stack.control.kill()
+        self.stack.start()
+        until(lambda: "get" not in self.left())
+        self._set_faults()
+
+    def _set_faults(self, **rates: float) -> None:
+        body = {"rate_limits": False, "rates": rates}
+        self._fly.put(self._faults, json=body).raise_for_status()
+
+    def writes(self) -> Counter[str]:
+        """Return how often the bucket took each output."""
+        passed = self.proxies["bucket"].passed
+        puts = [one for one in passed if one.method == "PUT" and "/outputs/" in one.path]
+        return Counter(urlsplit(one.path).path for one in puts if one.status == 200)
+
+    def close(self) -> None:
+        self._fly.close()
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    with running(tmp_path_factory.mktemp("net"), MAX_MACHINES="50") as stack:
+        stack.control.kill()  # and again behind its proxies
+        urls = {"control": stack.url, "fly": stack.fly.facts["url"], "bucket": stack.s3.facts["endpoint"]}
+        proxies = {name: Proxy(urlsplit(url).port or 0) for name, url in urls.items()}
+        stack.settings["CALLBACK_URL"] = proxies["control"].url
+        stack.settings["FLY_API_URL"] = proxies["fly"].url + "/v1"
+        stack.settings["AWS_ENDPOINT_URL_S3"] = proxies["bucket"].url
+        stack.start()
+        with signed_in(stack) as user, closing(Net(stack, user, proxies)) as wired:
+            yield wired
+        for proxy in proxies.values():
+            proxy.close()
+
+
+@pytest.fixture(scope="module")
+def source(net: Net, clip: Path) -> str:
+    return net.user.upload(clip)
+
+
+def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny: Path) -> None:
+    warm = net.user.submit(net.user.upload(tiny), variations=1, kind="jobs")["job_id"]
+    net.user.wait(warm)
+    owner = net.owner()
+    for call in CALLS:
+        net.spoil(call, list(Fault))
+    ids = [net.user.submit(source, variations=2, kind="jobs")["job_id"] for _ in range(6)]
+    for _ in Fault:
+        net.make_orphan(owner)
+    until(lambda: "create" not in net.left())
+    ids.append(net.user.submit(source, variations=6, kind="jobs")["job_id"])
+    net.ask_for_each_machine_until_struck(ids[-1])
+    for job_id in ids:
+        all_ready(net, job_id)
+    until(lambda: not net.left())
+    assert_idle(net.stack, net.user)
+    assert set(net.writes().values()) == {1}, "no output is written twice"
+
+
+@pytest.mark.skipif(not FULL, reason="a part of the soak: CHAOS_FULL=1")
+@pytest.mark.parametrize(("call", "fault"), list(product(CALLS, Fault)), ids=str)
+def test_a_job_survives_a_fault_on_a_call(net: Net, source: str, call: str, fault: Fault) -> None:
+    net.spoil(call, [fault])
+    job_id = net.user.submit(source, variations=2, kind="jobs")["job_id"]
+    if call == "destroy":
+        net.make_orphan(net.owner())
+    if call == "get":
+        net.ask_for_each_machine_until_struck(job_id)
+    all_ready(net, job_id)
+    until(lambda: not net.left())
+    assert_idle(net.stack, net.user)
+    assert set(net.writes().values()) == {1}
+
+
+def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, source: str) -> None:
+    with ExitStack() as refusing:
+        for proxy in net.proxies.values():
+            refusing.enter_context(proxy.refusing())
+        job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
+        until(lambda: net.user.show(job_id)["waiting"])
+    all_ready(net, job_id)
+    assert_idle(net.stack, net.user)
+
+
+def all_ready(net: Net, job_id: str) -> dict[str, Any]:
+    end = net.user.wait(job_id)
+    assert (end["status"], end["partial"]) == ("completed", False), end
+    assert {output["status"] for output in outputs(end)} == {"ready"}
+    return end

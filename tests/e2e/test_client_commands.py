@@ -1,0 +1,102 @@
+"""The client commands of `refresher`, as a script calls them: data on stdout, an exit code, no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.local import LocalStack
+from tests.e2e.processes import until
+
+REFRESHER = str(Path(sys.executable).parent / "refresher")
+
+
+class Cli:
+    """Runs `refresher` against a stack, and nothing else of this environment."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self._folder = folder
+        self._env = {"PATH": os.environ["PATH"], "COLUMNS": "200", "TMPDIR": str(folder), **env}
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [REFRESHER, *map(str, arguments)]
+        done = subprocess.run(command, cwd=self._folder, env=self._env, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: object) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def cli(stack: LocalStack, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, REFRESHER_URL=stack.url, REFRESHER_PASSWORD=stack.password)
+
+
+def test_a_video_is_submitted_shown_downloaded_and_removed(cli: Cli, tmp_path: Path, landscape: Path) -> None:
+    batch = cli.json("submit", landscape, "-n", 2, "-o", tmp_path / "out")
+    batch_id, job_id = batch["batch_id"], batch["jobs"][0]["job_id"]
+    assert (batch["status"], batch["progress"]["ready"]) == ("completed", 2)
+    assert len(list((tmp_path / "out").rglob("*.mp4"))) == 2
+    assert cli.json("show", batch_id)["status"] == cli.json("show", job_id)["status"] == "completed"
+    assert batch_id in {each["batch_id"] for each in cli.json("batches")}
+    assert [each["job_id"] for each in cli.json("jobs", "--limit", 1)] == [job_id]
+    assert job_id in cli.run("jobs").stdout
+    assert "ready" in cli.run("show", batch_id).stdout
+    assert cli.run("download", batch_id, "-o", "all.zip").returncode == 0
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.testzip() is None
+    assert cli.run("retry", batch_id).returncode == 1, "nothing is missing"
+    assert cli.run("rm", batch_id).returncode == 0
+    gone = cli.run("download", batch_id, "-o", "none.zip")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert len(gone.stderr.strip().splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "all.zip"}
+
+
+def test_what_was_submitted_can_be_cancelled_and_retried(cli: Cli, landscape: Path) -> None:
+    batch_id = cli.json("submit", landscape, "-n", 1)["batch_id"]
+    assert cli.json("cancel", batch_id)["status"] in ("cancelled", "completed")
+    if cli.json("show", batch_id)["status"] == "cancelled":
+        assert cli.json("retry", batch_id)["status"] in ("queued", "launching", "running")
+    until(lambda: cli.json("show", batch_id)["status"] == "completed")
+
+
+def test_machines_and_orphans_are_listed(cli: Cli) -> None:
+    assert isinstance(cli.json("machines"), list)
+    assert cli.json("reap", "--dry-run") == []
+    assert cli.json("reap") == []
+
+
+@pytest.mark.parametrize(
+    ("env", "code"),
+    [
+        ({}, 2),
+        ({"REFRESHER_URL": "http://127.0.0.1:9"}, 2),
+        ({"REFRESHER_URL": "http://127.0.0.1:9", "REFRESHER_PASSWORD": "p"}, 1),
+        ({"REFRESHER_URL": "nonsense", "REFRESHER_TOKEN": "t"}, 1),
+    ],
+    ids=str,
+)
+def test_a_control_that_is_not_there_is_said_without_a_trace(
+    tmp_path: Path, env: dict[str, str], code: int
+) -> None:
+    done = Cli(tmp_path, **env).run("jobs")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.strip()
+
+
+def test_faults_of_the_local_fly_come_from_a_file_and_nonsense_is_named(tmp_path: Path) -> None:
+    (tmp_path / "faults.json").write_text('{"rates": {"no_such_fault": 1}}')
+    done = Cli(tmp_path).run("fly-local", "--faults", "faults.json")
+    assert done.returncode == 2
+    assert "no_such_fault" in done.stderr
