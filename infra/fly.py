@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from infra.flyanswers import error_text, machine_of, name_holder, refusal_of
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
@@ -25,7 +25,7 @@ from infra.ratelimit import GET_MACHINE, ORDINARY, Rate, TokenBuckets
 PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
     Path(__file__).with_name("prices.json").read_text(encoding="utf-8")
 )["presets"]
-READS_MAX = 3
+READS_MAX = 4
 SECRET_CHARS_MIN = 8  # shorter values are words that an error may need
 MESSAGE_CHARS_MAX = 300
 
@@ -54,7 +54,7 @@ class FlyMachines:
         )
         self._token = authorization(token).partition(" ")[2]
         self._reads = Retrying(
-            retry=retry_if_exception_type(Unanswered),
+            retry=retry_if_exception(_passes),
             stop=stop_after_attempt(READS_MAX),
             wait=wait_random_exponential(multiplier=0.2, max=2.0),
             sleep=pause,
@@ -173,6 +173,12 @@ class FlyMachines:
         if refusal is None:
             raise Unanswered(text[:MESSAGE_CHARS_MAX], **_where(answer))
         raise Refused(refusal, text[:MESSAGE_CHARS_MAX], **_where(answer))
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether a read that failed so is worth another try in a moment."""
+    passing = (Refusal.RATE_LIMITED, Refusal.UNREACHABLE)
+    return isinstance(error, Unanswered) or (isinstance(error, Refused) and error.refusal in passing)
 
 
 def authorization(token: str) -> str:
