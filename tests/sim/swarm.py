@@ -1,0 +1,140 @@
+"""Which faults a world has, and how often: drawn from its seed, so that some worlds have few and others many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from infra.flyfaults import CAPACITY_ANSWERS, Faults, Site
+
+
+class Mishap(StrEnum):
+    """What may go wrong outside the model of Fly. All are counted where they are felt."""
+
+    MESSAGE_LOST = "message_lost"  # from a runner or user to control
+    ANSWER_LOST = "answer_lost"  # control did it, nobody hears
+    MESSAGE_LATE = "message_late"  # after its sender gave up, too
+    MESSAGE_TWICE = "message_twice"  # and the second may be much later
+    CRASH = "crash"  # of control: before or after a commit or a call outside
+    AWAY = "away"  # control is down for longer
+    SLOW_CALL = "slow_call"  # time passes inside control, and others act meanwhile
+    CREATE_LATE = "create_late"  # cut off, and done up to a minute later
+    TOKEN_REFUSED = "token_refused"  # Fly answers 401 for a while
+    BUCKET_AWAY = "bucket_away"  # for a while
+    PUT_ANSWER_LOST = "put_answer_lost"  # stored, and the runner does not know
+    RENDER_FAILED = "render_failed"  # an output fails for good
+    RENDER_HANGS = "render_hangs"  # until somebody stops it
+    ZOMBIE_MUTE = "zombie_mute"  # a host that is cut off is cut off from control too
+    SUBMIT_AGAIN = "submit_again"  # with the same key
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+
+
+OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
+    Site.REFUSED: 0.05,
+    Site.UNAVAILABLE: 0.05,
+    Site.READ_LOST: 0.05,
+    Site.CREATE_LOST_DONE: 0.25,
+    Site.CREATE_LOST_UNDONE: 0.2,
+    Site.END_LOST_DONE: 0.2,
+    Site.END_LOST_UNDONE: 0.2,
+    Site.NO_CAPACITY: 0.2,
+    Site.TWIN: 0.5,
+    Site.UNSEEN: 0.4,
+    Site.LIST_LAG: 0.2,
+    Site.EMPTY_LIST: 0.1,
+    Site.PARTIAL_LIST: 0.15,
+    Site.STUCK_FOR_HOURS: 0.1,
+    Site.STUCK_FOR_EVER: 0.08,
+    Site.START_FAILED: 0.1,
+    Site.LAUNCH_FAILED: 0.1,
+    Site.EXITS: 0.15,
+    Site.KILLED: 0.15,
+    Site.OUT_OF_MEMORY: 0.15,
+    Site.STAYS_STOPPED: 0.15,
+    Site.SHOWN_STOPPED: 0.2,
+    Site.LATE_DESTROY: 0.2,
+    Site.HOST_CUT_OFF: 0.15,
+    Site.HOST_DOWN: 0.12,
+    Mishap.MESSAGE_LOST: 0.1,
+    Mishap.ANSWER_LOST: 0.1,
+    Mishap.MESSAGE_LATE: 0.08,
+    Mishap.MESSAGE_TWICE: 0.08,
+    Mishap.CRASH: 0.006,
+    Mishap.AWAY: 0.5,
+    Mishap.SLOW_CALL: 0.05,
+    Mishap.CREATE_LATE: 0.15,
+    Mishap.TOKEN_REFUSED: 0.5,
+    Mishap.BUCKET_AWAY: 0.5,
+    Mishap.PUT_ANSWER_LOST: 0.1,
+    Mishap.RENDER_FAILED: 0.08,
+    Mishap.RENDER_HANGS: 0.03,
+    Mishap.ZOMBIE_MUTE: 0.5,
+    Mishap.SUBMIT_AGAIN: 0.5,
+    Mishap.CANCEL: 0.3,
+    Mishap.RETRY: 0.5,
+    Mishap.DELETE: 0.3,
+}
+COUNTED_ONLY = frozenset({Site.RATE_LIMITED, Site.REGION_FULL})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swarm:
+    """What one world is like. As it stands: small and without a fault."""
+
+    rates: dict[Mishap, float] = field(default_factory=dict)
+    fly: Faults = field(default_factory=Faults)
+    settings: dict[str, object] = field(default_factory=dict)
+    batches: int = 3
+    jobs_max: int = 2
+    outputs_max: int = 3
+    submits_s: float = 120.0  # submits come until then
+    faults_s: float = 600.0  # faults and users end then
+    dead_at_s: float | None = None  # control dies then, for ever
+    tick_s_max: float = 3.0  # how far quiet passes may lie apart
+
+    @classmethod
+    def of(cls, seed: int) -> Swarm:
+        """Return what the world of a seed is like."""
+        dice = Random(f"{seed} swarm")
+        share = dice.choice((0.0, 0.15, 0.3, 0.6))
+        on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
+        rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
+        heartbeat_s = dice.choice((5, 15))
+        return cls(
+            rates={site: value for site, value in rate.items() if isinstance(site, Mishap)},
+            fly=_fly(dice, {site: value for site, value in rate.items() if isinstance(site, Site)}),
+            settings={
+                "max_machines": dice.choice((1, 2, 3)),
+                "attempts_max": dice.choice((1, 2, 3)),
+                "heartbeat_s": heartbeat_s,
+                "lease_s": 4 * heartbeat_s,
+                "run_timeout_s": dice.choice((200, 600)),
+                "runner_apps": dice.choice(("runners", "runners,runners-2")),
+                "runner_regions": dice.choice(("iad", "iad,ord")),
+            },
+            batches=dice.randint(1, 3),
+            jobs_max=dice.randint(1, 3),
+            outputs_max=dice.randint(1, 3),
+            faults_s=dice.choice((200.0, 500.0, 900.0)),
+            dead_at_s=dice.uniform(20, 300) if dice.random() < 0.04 else None,
+            tick_s_max=dice.choice((1.0, 2.0, 5.0)),
+        )
+
+
+def _fly(dice: Random, rates: dict[Site, float]) -> Faults:
+    crowded = dice.random() < 0.15
+    return Faults(
+        rates=rates,
+        capacity={"iad": 1} if crowded else {},
+        capacity_answer=dice.choice(CAPACITY_ANSWERS),
+        pull_s=dice.choice(((0, 1), (1, 20))),
+        boot_s=(0.3, dice.choice((1, 10))),
+        stuck_s=(200, 2400),
+        death_s=(0, dice.choice((20, 120))),
+        late_destroy_s=(10, 400),
+        host_lost_s=(0, 60),
+        host_away_s=(30, dice.choice((120, 1200))),
+    )
