@@ -99,7 +99,7 @@ class Swarm:
     def of(cls, seed: int) -> Swarm:
         """Return what the world of a seed is like."""
         dice = Random(f"{seed} swarm")
-        share = dice.choice((0.0, 0.15, 0.3, 0.6))
+        share = dice.choice((0.1, 0.25, 0.5, 0.8))
         on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
         rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
         heartbeat_s = dice.choice((5, 15))
@@ -118,9 +118,10 @@ class Swarm:
             batches=dice.randint(1, 3),
             jobs_max=dice.randint(1, 3),
             outputs_max=dice.randint(1, 3),
-            faults_s=dice.choice((200.0, 500.0, 900.0)),
+            submits_s=dice.choice((20.0, 100.0)),
+            faults_s=dice.choice((150.0, 300.0, 600.0)),
             dead_at_s=dice.uniform(20, 300) if dice.random() < 0.04 else None,
-            tick_s_max=dice.choice((1.0, 2.0, 5.0)),
+            tick_s_max=dice.choice((2.0, 5.0, 10.0)),
         )
 
 
