@@ -1,0 +1,242 @@
+"""Deliberate faults in the core: each must be noticed by some world, or the judge is blind to it.
+
+A mutant is a context manager that patches the core while worlds live. `PAIRS` are those that defence in depth
+hides while they are alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from control import domain, forget, launch, observe, reap, runner_api, watch
+from control.domain import AttemptState, Fact
+from control.store import attempts, batches, changes, ledger, reports
+from control.store import transaction as transactions
+from infra import fly
+from tests.sim import outside, world
+
+Mutant = Callable[[ExitStack], None]
+
+
+def put(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Set an attribute until the stack is closed."""
+    real = getattr(owner, name)
+    stack.callback(setattr, owner, name, real)
+    setattr(owner, name, value)
+
+
+def edit(stack: ExitStack, module: ModuleType, name: str, before: str, after: str) -> None:
+    """Replace a function by one whose source differs in one place, everywhere it was imported to."""
+    real = getattr(module, name)
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(real)))
+    assert source.count(before) == 1, f"{name} no longer has {before!r} once"
+    scope: dict[str, Any] = module.__dict__
+    made: dict[str, Any] = {}
+    exec(compile(f"from __future__ import annotations\n{source.replace(before, after)}", name, "exec"), scope, made)
+    for other in MODULES:
+        if other.__dict__.get(name) is real:
+            put(stack, other, name, made[name])
+
+
+MODULES = (
+    attempts, batches, changes, domain, forget, launch, ledger, observe, reap, reports, runner_api,
+    transactions, watch,
+)  # fmt: skip
+
+
+def edited(module: ModuleType, name: str, before: str, after: str) -> Mutant:
+    """Return the mutant that is one edit."""
+    return lambda stack: edit(stack, module, name, before, after)
+
+
+def no_reaper(stack: ExitStack) -> None:
+    """Nothing is ever stopped or destroyed."""
+    passes = tuple(run for run in world.PASSES if run is not reap.reap)
+    put(stack, world, "PASSES", passes)
+
+
+def no_watch(stack: ExitStack) -> None:
+    """Nothing is ever judged overdue."""
+    passes = tuple(run for run in world.PASSES if run is not watch.watch)
+    put(stack, world, "PASSES", passes)
+
+
+def no_barrier(stack: ExitStack) -> None:
+    """What lives is believed to be known from the start."""
+    from control.cloud import Cloud
+
+    put(stack, Cloud, "is_known", property(lambda self: True))
+
+
+def random_names(stack: ExitStack) -> None:
+    """Each create has a name of its own."""
+    put(stack, launch, "machine_name", lambda attempt_id: f"m-{secrets.token_hex(8)}")
+
+
+def cap_counts_running(stack: ExitStack) -> None:
+    """Only attempts that run count against the cap."""
+
+    def running(tx: Any) -> int:
+        rows = tx.session.exec(attempts.select(attempts.Attempt)).all()
+        return sum(row.state == AttemptState.RUNNING for row in rows)
+
+    put(stack, attempts, "possibly_alive", running)
+
+
+def no_deleted_in_lists(stack: ExitStack) -> None:
+    """Lists are asked for without machines that are destroyed."""
+    real = fly.FlyMachines.list
+
+    def without(self: Any, app: str, metadata: Any) -> Any:
+        return [machine for machine in real(self, app, metadata) if not machine.is_gone]
+
+    put(stack, outside.SimMachines, "list", without)
+
+
+def terminal_not_guarded(stack: ExitStack) -> None:
+    """An attempt that has ended is moved by a late finish."""
+    moves = {state: AttemptState.SUCCEEDED for state in AttemptState}
+    put(stack, domain, "MOVES", {**domain.MOVES, Fact.FINISHED_OK: moves})
+    edit(stack, reports, "finish", "attempt.state == AttemptState.RUNNING or", "True or")
+
+
+def shared_key(stack: ExitStack) -> None:
+    """All attempts put an output under one key."""
+    put(
+        stack, runner_api, "output_key",
+        lambda parts, attempt_id, output_id: f"{parts.store.owner_id}/outputs/{output_id}.mp4",
+    )  # fmt: skip
+
+
+def overwriting_puts(stack: ExitStack) -> None:
+    """Signed PUTs do not ask for `If-None-Match`."""
+    put(stack, outside.SimBucket, "sign_put", lambda self, key, *, expires_s: (key, {}))
+
+
+def ack_before_commit(stack: ExitStack) -> None:
+    """A submit is answered although its commit fails or dies."""
+    real = batches.submit
+
+    def early(store: Any, planned: Any, **key: Any) -> str:
+        try:
+            return real(store, planned, **key)
+        except BaseException:
+            return "bat_of_nothing"
+
+    put(stack, batches, "submit", early)
+
+
+def commits_in_two(stack: ExitStack) -> None:
+    """The key of a submit is stored in a transaction of its own."""
+    edit(
+        stack, batches, "submit", "        if key is not None:\n            tx.session.add(",
+        "        pass\n    with store.transaction() as tx:\n"
+        "        if key is not None:\n            tx.session.add(",
+    )  # fmt: skip
+
+
+@contextmanager
+def mutated(*names: str) -> Iterator[None]:
+    """Patch the core with these mutants."""
+    with ExitStack() as stack:
+        for name in names:
+            MUTANTS[name](stack)
+        yield
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no reaper": no_reaper,
+    "no watch": no_watch,
+    "no barrier": no_barrier,
+    "random machine names": random_names,
+    "cap counts running only": cap_counts_running,
+    "lists hide the destroyed": no_deleted_in_lists,
+    "terminal not guarded": terminal_not_guarded,
+    "shared output key": shared_key,
+    "overwriting PUTs": overwriting_puts,
+    "answered before the commit": ack_before_commit,
+    "submit in two transactions": commits_in_two,
+    "no claim CAS": edited(
+        reports, "claim", "if attempt.claimed_by is not None:", "if False:"
+    ),
+    "unanswered is failed": edited(
+        launch, "_create", "attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)",
+        "attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, contract.Reason.RUNNER_CRASHED, '')",
+    ),
+    "absence from a list is gone": edited(
+        observe, "_ask_after", "machine = parts.machines.get(row.app, row.id)",
+        "machine = None; [ledger.miss(parts.store, row.app, row.id) for _ in 'abc']",
+    ),
+    "one 404 is gone": lambda stack: put(stack, ledger, "MISSES_MAX", 1),
+    "slot freed at the ask": edited(
+        ledger, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
+    ),
+    "ready without looking": edited(
+        runner_api, "_verified", "if file is not None and stored is not None and _is_as_reported(stored, file):",
+        "stored = stored or StoredObject(size_bytes=file.size_bytes, etag=file.md5)\n        if True:",
+    ),
+    "lease never extended": edited(
+        reports, "heartbeat", "attempt.lease_until = tx.now + _lease(tx, next_beat_s)", "pass"
+    ),
+    "no amnesty": edited(
+        watch, "judge", "amnesty_until = since + timedelta(seconds=2 * settings.lease_s)", "amnesty_until = now"
+    ),
+    "retry renders all again": edited(
+        changes, "_missing", "if output.state != OutputState.READY", ""
+    ),
+    "cancel forgets launching": edited(
+        changes, "_cancel", "col(Attempt.state).in_(domain.LIVE)", "col(Attempt.state) == 'running'"
+    ),
+    "finish is not idempotent": edited(
+        reports, "finish", "attempt.finish_digest == digest", "attempt.finish_digest is not None"
+    ),
+    "cost counted again": edited(
+        ledger, "observe", "if row.gone_at is None:", "if True:"
+    ),
+    "stale beat reports": edited(
+        reports, "heartbeat", "if not runs and not is_cancelled:\n            tx.refuse(attempt, Fact.HEARTBEAT)\n        elif runs:",
+        "if True:",
+    ),
+    "old beats count": edited(reports, "heartbeat", "if beat.seq > attempt.seq:", "if True:"),
+    "progress goes back": edited(
+        reports, "_take_one", "max(output.percent, report.percent)", "report.percent"
+    ),
+    "cancelled job is queued again": edited(
+        attempts, "end_within", "is_cancelled=job.cancelled_at is not None", "is_cancelled=False"
+    ),
+    "twins are spared": edited(
+        reap, "_owns", "attempt.claimed_by in (None, machine.id)", "True"
+    ),
+    "ended attempts keep machines": edited(
+        reap, "_owns", "if attempt.state not in domain.LIVE:", "if False:"
+    ),
+    "destroyed once and forgotten": edited(
+        reap, "_destroy_at", "return machine.destroy_asked_at + ASK_AGAIN_AFTER",
+        "return machine.destroy_asked_at + timedelta(days=9)",
+    ),
+    "retries without end": edited(
+        attempts, "_may_retry", ">= job.attempts_max", ">= 10_000"
+    ),
+    "files go before machines": edited(
+        forget, "_ready_to_go", ".where(col(Machine.gone_at).is_(None))", ".where(col(Machine.id) == '')"
+    ),
+    "seen and not adopted": edited(ledger, "_added", "if attempt is not None:", "if False:"),
+    "no boot deadline": edited(
+        watch, "judge", "if not is_running and _is_past(boot_until, now, amnesty_until):", "if False:"
+    ),
+    "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
+}  # fmt: skip
+
+PAIRS: dict[tuple[str, str], str] = {}
+
+
+def unused() -> None:
+    """Placeholder."""
+    replace  # noqa: B018
