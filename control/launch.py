@@ -73,15 +73,19 @@ def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
 
 
 def _create(parts: Parts, attempt: Attempt, job: Job) -> None:
+    if not attempts.ask(parts.store, attempt.id):
+        return
     try:
         machine = parts.machines.create(machine_spec(parts, attempt, job))
     except Unanswered:
         attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)
     except Refused as refused:
+        attempts.record_answered(parts.store, attempt, is_done=False)
         _refused(parts, attempt, refused)
     else:
         parts.cloud.refused = None
         ledger.observe(parts.store, [machine])
+        attempts.record_answered(parts.store, attempt, is_done=True)
 
 
 def _refused(parts: Parts, attempt: Attempt, refused: Refused) -> None:

@@ -84,6 +84,8 @@ class SimMachines(FlyMachines):
         finally:
             world.pump()
             world.oracle.check()
+        name = content.get("json", {}).get("name", "")
+        world.say(f"fly {method} {path[5:]} {name[-8:]}: {status} {_shown(body)}")
         world.crash_point(f"after fly {method}")
         return Answer(method, path, status, body)
 
@@ -109,6 +111,13 @@ class SimMachines(FlyMachines):
             case "GET", [machine_id]:
                 return fly.get(app, machine_id)
         raise AssertionError(f"the model is not asked for {method} {path}")
+
+
+def _shown(body: Any) -> str:
+    """Return an answer in a few words."""
+    if isinstance(body, list):
+        return " ".join(f"{one['id'][:4]} {one['state']}" for one in body)
+    return f"{body['id'][:4]} {body['state']}" if body and "id" in body else str(body)
 
 
 def _quietly(fly: Any, app: str, body: Any) -> None:

@@ -253,12 +253,17 @@ class World:
         """Build control from its rows, as a new process does."""
         if self.parts is not None or self.is_dead_for_ever:
             return
+        try:
+            store = SimStore(self, self.settings)
+        except OperationalError:  # the first commit failed: whoever supervises control starts it again
+            self.after(1.0, self.start_control)
+            return
         signer = Signer("secret for tests")
         self._woken = False
         self.parts = Parts(
             settings=self.settings,
             clock=self.now,
-            store=SimStore(self, self.settings),
+            store=store,
             views=Views(self.database.engine, signer, self.now),
             signer=signer,
             storage=self.bucket,
