@@ -15,13 +15,13 @@ from control import forget, launch, observe, reap, watch
 OF_ROWS = (
     (watch, "_live", list),
     (reap, "_unwanted", list),
-    (forget, "_ready_to_go", lambda found: found),
     (observe, "_apps", lambda found: found),
     (observe, "_pace", lambda found: found),
 )
 OF_ROWS_AND_CLOCK = (
     (launch, "_any_waiting", "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1", False),
     (launch, "_launching", "SELECT 1 FROM attempt WHERE state = 'launching' LIMIT 1", ()),
+    (forget, "_ready_to_go", "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1", None),
 )
 
 
@@ -54,15 +54,15 @@ def _kept(real: Callable[[Any], Any], version: Callable[[], int], copied: Callab
 
 
 def _unless_none(
-    real: Callable[[Any], Any], version: Callable[[], int], ask: Callable[[str], Any], sql: str, nothing: Any
+    real: Callable[..., Any], version: Callable[[], int], ask: Callable[[str], Any], sql: str, nothing: Any
 ) -> Any:
     at, is_some = -1, True
 
-    def read(parts: Any) -> Any:
+    def read(*source: Any) -> Any:
         nonlocal at, is_some
         now = version()
         if now != at:
             at, is_some = now, ask(sql) is not None
-        return real(parts) if is_some else nothing
+        return real(*source) if is_some else nothing
 
     return read
