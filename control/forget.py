@@ -1,6 +1,7 @@
 """One pass: remove the files and then the rows of batches that a user has deleted.
 
-Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer. A crash in between leaves the rest to the next pass.
+Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer.
+A crash in between leaves the rest to the next pass.
 """
 
 from __future__ import annotations

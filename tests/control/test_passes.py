@@ -494,8 +494,9 @@ def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
     assert machines.lists == 2
 
 
-def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_after_a_delete(world):
+def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_delete(world, storage):
     parts, rows, machines = world
+    parts = replace(parts, storage=storage)
     machines.answers = [KeyboardInterrupt()]  # control dies in the call; Fly may have done it
     job_id = rows.submit()
     with pytest.raises(KeyboardInterrupt):

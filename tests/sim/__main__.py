@@ -20,7 +20,7 @@ def replay(seed: int) -> int:
     print(world.swarm)
     try:
         report = world.run()
-    except Exception as error:  # noqa: BLE001 - whatever it was, the story comes first
+    except Exception as error:
         print(*world.log, sep="\n")
         print(f"{type(error).__name__}: {error}")
         if not isinstance(error, Violation):

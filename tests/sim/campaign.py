@@ -31,7 +31,7 @@ def live(database: Database, seed: int) -> tuple[Report, str | None]:
 
 
 def campaign(seconds: float, *, first: int) -> int:
-    """Live worlds for so long, print what was covered, and return 1 if one failed or a site was seldom hit."""
+    """Live worlds for so long, print what was covered; return 1 if one failed or a site was seldom hit."""
     database, total, failures = Database(), Report(), []
     began = time.monotonic()
     for seed in count(first):

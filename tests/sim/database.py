@@ -36,7 +36,8 @@ CREATE TRIGGER t_output AFTER UPDATE OF state, percent, key, etag, size_bytes, s
 CREATE TRIGGER t_gone AFTER UPDATE OF gone_at ON machine WHEN old.gone_at IS NOT new.gone_at BEGIN
   INSERT INTO trace (what, id, a, b) VALUES ('gone', new.id, old.gone_at, new.gone_at); END;
 CREATE TRIGGER t_cost AFTER UPDATE OF machine_seconds, cost_usd ON machine
-  WHEN old.gone_at IS NOT NULL AND (old.machine_seconds <> new.machine_seconds OR old.cost_usd <> new.cost_usd)
+  WHEN old.gone_at IS NOT NULL
+    AND (old.machine_seconds <> new.machine_seconds OR old.cost_usd <> new.cost_usd)
 BEGIN INSERT INTO trace (what, id, a, b) VALUES ('cost', new.id, old.cost_usd, new.cost_usd); END;
 CREATE TRIGGER t_ledger AFTER DELETE ON machine BEGIN
   INSERT INTO trace (what, id) VALUES ('unledgered', old.id); END;

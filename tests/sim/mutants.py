@@ -11,7 +11,6 @@ import secrets
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +38,11 @@ def edit(stack: ExitStack, module: ModuleType, name: str, before: str, after: st
     assert source.count(before) == 1, f"{name} no longer has {before!r} once"
     scope: dict[str, Any] = module.__dict__
     made: dict[str, Any] = {}
-    exec(compile(f"from __future__ import annotations\n{source.replace(before, after)}", name, "exec"), scope, made)
+    exec(
+        compile(f"from __future__ import annotations\n{source.replace(before, after)}", name, "exec"),
+        scope,
+        made,
+    )
     for other in MODULES:
         if other.__dict__.get(name) is real:
             put(stack, other, name, made[name])
@@ -72,12 +75,12 @@ def no_barrier(stack: ExitStack) -> None:
     """What lives is believed to be known from the start."""
     from control.cloud import Cloud
 
-    put(stack, Cloud, "is_known", property(lambda self: True))
+    put(stack, Cloud, "is_known", property(lambda _: True))
 
 
 def random_names(stack: ExitStack) -> None:
     """Each create has a name of its own."""
-    put(stack, launch, "machine_name", lambda attempt_id: f"m-{secrets.token_hex(8)}")
+    put(stack, launch, "machine_name", lambda _: f"m-{secrets.token_hex(8)}")
 
 
 def cap_counts_running(stack: ExitStack) -> None:
@@ -102,7 +105,7 @@ def no_deleted_in_lists(stack: ExitStack) -> None:
 
 def terminal_not_guarded(stack: ExitStack) -> None:
     """An attempt that has ended is moved by a late finish."""
-    moves = {state: AttemptState.SUCCEEDED for state in AttemptState}
+    moves = dict.fromkeys(AttemptState, AttemptState.SUCCEEDED)
     put(stack, domain, "MOVES", {**domain.MOVES, Fact.FINISHED_OK: moves})
     edit(stack, reports, "finish", "attempt.state == AttemptState.RUNNING or", "True or")
 
@@ -111,13 +114,13 @@ def shared_key(stack: ExitStack) -> None:
     """All attempts put an output under one key."""
     put(
         stack, runner_api, "output_key",
-        lambda parts, attempt_id, output_id: f"{parts.store.owner_id}/outputs/{output_id}.mp4",
+        lambda parts, _, output_id: f"{parts.store.owner_id}/outputs/{output_id}.mp4",
     )  # fmt: skip
 
 
 def overwriting_puts(stack: ExitStack) -> None:
     """Signed PUTs do not ask for `If-None-Match`."""
-    put(stack, outside.SimBucket, "sign_put", lambda self, key, *, expires_s: (key, {}))
+    put(stack, outside.SimBucket, "sign_put", lambda _, key, **__: (key, {}))
 
 
 def ack_before_commit(stack: ExitStack) -> None:
@@ -127,7 +130,7 @@ def ack_before_commit(stack: ExitStack) -> None:
     def early(store: Any, planned: Any, **key: Any) -> str:
         try:
             return real(store, planned, **key)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a crash too
             return "bat_of_nothing"
 
     put(stack, batches, "submit", early)
@@ -167,7 +170,8 @@ MUTANTS: dict[str, Mutant] = {
         reports, "claim", "if attempt.claimed_by is not None:", "if False:"
     ),
     "unanswered is failed": edited(
-        launch, "_create", "attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)",
+        launch, "_create",
+        "attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)",
         "attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, contract.Reason.RUNNER_CRASHED, '')",
     ),
     "absence from a list is gone": edited(
@@ -179,14 +183,16 @@ MUTANTS: dict[str, Mutant] = {
         ledger, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
     ),
     "ready without looking": edited(
-        runner_api, "_verified", "if file is not None and stored is not None and _is_as_reported(stored, file):",
+        runner_api, "_verified",
+        "if file is not None and stored is not None and _is_as_reported(stored, file):",
         "stored = stored or StoredObject(size_bytes=file.size_bytes, etag=file.md5)\n        if True:",
     ),
     "lease never extended": edited(
         reports, "heartbeat", "attempt.lease_until = tx.now + _lease(tx, next_beat_s)", "pass"
     ),
     "no amnesty": edited(
-        watch, "judge", "amnesty_until = since + timedelta(seconds=2 * settings.lease_s)", "amnesty_until = now"
+        watch, "judge", "amnesty_until = since + timedelta(seconds=2 * settings.lease_s)",
+        "amnesty_until = None",
     ),
     "retry renders all again": edited(
         changes, "_missing", "if output.state != OutputState.READY", ""
@@ -195,13 +201,14 @@ MUTANTS: dict[str, Mutant] = {
         changes, "_cancel", "col(Attempt.state).in_(domain.LIVE)", "col(Attempt.state) == 'running'"
     ),
     "finish is not idempotent": edited(
-        reports, "finish", "attempt.finish_digest == digest", "attempt.finish_digest is not None"
+        reports, "finish", "elif attempt.finish_digest != digest:", "else:"
     ),
     "cost counted again": edited(
         ledger, "observe", "if row.gone_at is None:", "if True:"
     ),
     "stale beat reports": edited(
-        reports, "heartbeat", "if not runs and not is_cancelled:\n            tx.refuse(attempt, Fact.HEARTBEAT)\n        elif runs:",
+        reports, "heartbeat",
+        "if not runs and not is_cancelled:\n            tx.refuse(attempt, Fact.HEARTBEAT)\n        elif runs:",
         "if True:",
     ),
     "old beats count": edited(reports, "heartbeat", "if beat.seq > attempt.seq:", "if True:"),
@@ -225,18 +232,22 @@ MUTANTS: dict[str, Mutant] = {
         attempts, "_may_retry", ">= job.attempts_max", ">= 10_000"
     ),
     "files go before machines": edited(
-        forget, "_ready_to_go", ".where(col(Machine.gone_at).is_(None))", ".where(col(Machine.id) == '')"
+        forget, "_ready_to_go", "or_(lives,", "or_("
     ),
     "seen and not adopted": edited(ledger, "_added", "if attempt is not None:", "if False:"),
     "no boot deadline": edited(
         watch, "judge", "if not is_running and _is_past(boot_until, now, amnesty_until):", "if False:"
     ),
+    "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
+    "a machine gone hides a late one": edited(
+        attempts, "possibly_alive",
+        "own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))",
+        "own = col(Machine.attempt_id) == col(Attempt.id)",
+    ),
+    "rows go before late machines": edited(
+        forget, "_ready_to_go", "or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S))", "lives"
+    ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
 }  # fmt: skip
 
 PAIRS: dict[tuple[str, str], str] = {}
-
-
-def unused() -> None:
-    """Placeholder."""
-    replace  # noqa: B018

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from infra.flyfaults import Site
+from runner.contract import CLAIM_TIMEOUT_S
+from tests.sim.swarm import Mishap
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -23,10 +25,22 @@ LEGAL = {  # of an attempt; written down once more, not imported
     ("launching", "booting"),
     ("launching", "running"),
     ("booting", "running"),
-    *((state, end) for state in ("launching", "booting", "running") for end in ("failed", "lost", "cancelled")),
+    *(
+        (state, end)
+        for state in ("launching", "booting", "running")
+        for end in ("failed", "lost", "cancelled")
+    ),
     ("running", "succeeded"),
 }
-CANCEL_BOUND_S = 60.0  # in a world without a fault
+# with these a runner that works may yet fall silent
+EXCUSES = frozenset(
+    {
+        Mishap.MESSAGE_LOST, Mishap.MESSAGE_LATE, Mishap.SLOW_CALL, Mishap.BUCKET_AWAY, Mishap.RUNNER_CUT_OFF,
+        Mishap.ZOMBIE_MUTE,
+    }
+)  # fmt: skip
+CANCEL_BOUND_S = 60.0  # in a world where nothing but users and the bucket disturbs
+USERS = frozenset({Mishap.CANCEL, Mishap.RETRY, Mishap.DELETE, Mishap.SUBMIT_AGAIN, Mishap.RENDER_FAILED})
 DEADLINE_SLACK_S = 6.0
 
 
@@ -42,7 +56,7 @@ class Oracle:
 
     def __init__(self, world: World) -> None:
         self.world, self.sql = world, world.database.judge
-        self._version = self._seen = -1
+        self._version = -1
         self._bucket_seen, self._n, self._event_id = 0, 0, 0
         self.keys: dict[str, str] = {}
         self.deleted: set[str] = set()  # asked for, maybe done
@@ -55,7 +69,7 @@ class Oracle:
         self.ready: dict[str, tuple[str, str, int, str]] = {}
         self.gone: dict[str, str] = {}
         self.attempts_of: dict[str, set[str]] = defaultdict(set)
-        self.creating: dict[str, float] = {}
+        self.batches = set[str]()
 
     def fail(self, text: str) -> None:
         """Raise that an invariant does not hold."""
@@ -72,15 +86,11 @@ class Oracle:
         first = self.keys.setdefault(key, batch_id)
         if first != batch_id and first not in self.deleted:
             self.fail(f"I1: {key} was {first} and now is {batch_id}")
-        is_new = first == batch_id and batch_id not in self._known_batches
-        self._known_batches.add(batch_id)
+        is_new = batch_id not in self.batches
+        self.batches.add(batch_id)
         self.keys[key] = batch_id
         self._version = -1
         return is_new
-
-    @property
-    def _known_batches(self) -> set[str]:
-        return self.__dict__.setdefault("_batches", set())
 
     def cancel_acknowledged(self, jobs: list[str]) -> None:
         """Note that these jobs are cancelled or had ended."""
@@ -116,6 +126,7 @@ class Oracle:
     def check(self) -> None:
         """Check all that may have changed since the last time."""
         self._check_cap()
+        self._check_cancels()
         version = self.version()
         if version == self._version and self.world.bucket.changes == self._bucket_seen:
             return
@@ -157,9 +168,25 @@ class Oracle:
         elif (old, new) not in LEGAL:
             self.fail(f"I4: attempt {id_} moved from {old} to {new}")
         self.attempts[id_] = new
+        if new == "lost":
+            self._check_loss(id_)
         live = [one for one in self.attempts_of[job_id] if self.attempts[one] not in ATTEMPT_ENDED]
         if len(live) > 1:
             self.fail(f"I4: job {job_id} has live attempts {live}")
+
+    def _check_loss(self, id_: str) -> None:
+        """L5: a runner that lives and reaches control is not given up for lost."""
+        runner = self.world.runners.get(self.owners.get(id_, ""))
+        reason = self.sql.execute("SELECT reason FROM attempt WHERE id = ?", (id_,)).fetchone()
+        is_undisturbed = not EXCUSES.intersection(self.world.swarm.rates)
+        if (
+            is_undisturbed
+            and reason == ("lease_expired",)
+            and runner
+            and runner.alive
+            and not runner.is_muted
+        ):
+            self.fail(f"L5: {id_} is given up for lost, and its runner works")
 
     def _on_owner(self, id_: str, old: str | None, new: str | None, *_: Any) -> None:
         if old is not None:
@@ -214,6 +241,10 @@ class Oracle:
             return
         if self.restarts[job_id] != self.retried[job_id] or self.retried[job_id] > self.retries_asked[job_id]:
             self.fail(f"I2: job {job_id} left its end without a user's retry")
+        counted = "SELECT count(*) FROM attempt WHERE job_id = ? AND machine_id IS NOT NULL"
+        tries = self.sql.execute(counted, (job_id,)).fetchone()[0]
+        if tries > self.world.settings.attempts_max * (1 + self.retried[job_id]):
+            self.fail(f"L1: job {job_id} has had {tries} attempts")
         status, partial = row
         if status not in ENDED:
             return
@@ -223,7 +254,9 @@ class Oracle:
         ready, total = states["ready"], sum(states.values())
         if states["queued"] or states["running"]:
             self.fail(f"I2: job {job_id} is {status} and its outputs are {dict(states)}")
-        if (status == "completed") != (ready == total or (bool(partial) and ready > 0 and status != "cancelled")):
+        if (status == "completed") != (
+            ready == total or (bool(partial) and ready > 0 and status != "cancelled")
+        ):
             self.fail(f"I2: job {job_id} is {status} (partial {partial}) and its outputs are {dict(states)}")
         if any(self.attempts[one] not in ATTEMPT_ENDED for one in self.attempts_of[job_id]):
             self.fail(f"I2: job {job_id} is {status} and an attempt of it lives")
@@ -233,12 +266,19 @@ class Oracle:
         for key, batch_id in self.keys.items():
             if batch_id not in self.deleted and stored.get(key) != batch_id:
                 self.fail(f"I1: {key} was acknowledged as {batch_id} and the rows say {stored.get(key)}")
+        for (batch_id,) in self.sql.execute("SELECT id FROM batch"):
+            if batch_id not in stored.values():
+                self.fail(f"I1: {batch_id} was stored without its key: the next try makes another")
 
     def _check_ready(self) -> None:
         removed = self._removed()
         for output_id, (key, etag, size_bytes, sha256) in self.ready.items():
             item = self.world.bucket.objects.get(key)
-            is_so = item is not None and (item.md5, item.size_bytes, item.sha256) == (etag, size_bytes, sha256)
+            is_so = item is not None and (item.md5, item.size_bytes, item.sha256) == (
+                etag,
+                size_bytes,
+                sha256,
+            )
             if not is_so and output_id not in removed:
                 self.fail(f"I3: {output_id} is listed ready and its object is {item}")
 
@@ -260,6 +300,15 @@ class Oracle:
 
     # --- at rest --------------------------------------------------------------------------------------
 
+    def _check_cancels(self) -> None:
+        """I9: in a world without faults the machines of a cancelled job are gone within the bound."""
+        if self.world.swarm.fly.rates or not USERS.issuperset(self.world.swarm.rates):
+            return
+        for machine in self.world.fly.truth():
+            since = self.cancelled_at.get(machine.config["metadata"]["job"])
+            if machine.state != "destroyed" and since is not None and self.world.t > since + CANCEL_BOUND_S:
+                self.fail(f"I9: {machine.id} lives {self.world.t - since:.0f} s after its job was cancelled")
+
     def is_at_rest(self) -> bool:
         """Return whether nothing is left to do for anybody."""
         world = self.world
@@ -267,7 +316,8 @@ class Oracle:
             return False
         if any(machine.state != "destroyed" for machine in world.fly.truth()):
             return False
-        left = """SELECT (SELECT count(*) FROM job WHERE status NOT IN ('completed', 'failed', 'cancelled', 'expired'))
+        left = """SELECT
+          (SELECT count(*) FROM job WHERE status NOT IN ('completed', 'failed', 'cancelled', 'expired'))
           + (SELECT count(*) FROM machine WHERE gone_at IS NULL)
           + (SELECT count(*) FROM batch WHERE deleted_at IS NOT NULL)"""
         known = {id_ for (id_,) in self.sql.execute("SELECT id FROM machine")}
@@ -319,12 +369,10 @@ class Oracle:
             self.fail(f"I5: attempts and machines disagree on cost: {rows}")
 
     def _at_rest_without_control(self) -> None:
+        limit_s = self.world.settings.run_timeout_s + CLAIM_TIMEOUT_S + DEADLINE_SLACK_S
         for runner in self.world.runners.values():
-            if runner.alive:
-                self.fail(f"L4: {runner.machine_id} outlives its own deadline")
-            ended_s = runner.hard_until + DEADLINE_SLACK_S
-            if self.world.t < ended_s and runner.alive:
-                self.fail(f"L4: {runner.machine_id} runs past {ended_s}")
+            if runner.alive or runner.hard_until > runner.began + limit_s:
+                self.fail(f"L4: {runner.machine_id} outlives its deadline")
 
 
 def _billed_s(events: list[dict[str, Any]]) -> float | None:

@@ -97,7 +97,9 @@ class SimMachines(FlyMachines):
         match method, rest:
             case "POST", []:
                 if world.strikes(Mishap.CREATE_LATE):
-                    world.after(world.dice.uniform(*CREATE_LATE_S), lambda: _quietly(fly, app, content["json"]))
+                    world.after(
+                        world.dice.uniform(*CREATE_LATE_S), lambda: _quietly(fly, app, content["json"])
+                    )
                     raise Cut("connection cut")
                 return fly.create(app, content["json"])
             case "POST", [machine_id, "stop"]:
@@ -157,6 +159,8 @@ class SimBucket:
             return 503
         if headers.get("If-None-Match") == "*" and url in self.objects:
             return 412
+        if self._world.strikes(Mishap.PUT_VANISHES):
+            return 200
         self.objects[url] = item
         self.changes += 1
         self._world.oracle.check()

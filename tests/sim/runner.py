@@ -42,6 +42,7 @@ class SimRunner:
         self.is_muted = False
         self.alive, self.tries = True, 0
         self.stop_reason: Reason | None = None
+        self.began = world.t
         self.until = self.hard_until = world.t + float(env[contract.ENV_RUN_TIMEOUT_S])
         self.claim_until = world.t + contract.CLAIM_TIMEOUT_S
         self.seq, self.is_beating, self.has_news, self.over = 0, False, False, False
@@ -58,7 +59,9 @@ class SimRunner:
         """Do it then, if this process still runs."""
         self.world.after(seconds, lambda: do(*args) if self.alive else None)
 
-    def post(self, call: Literal["claim", "heartbeat", "finish"], body: Any, timeout_s: float, then: Any) -> None:
+    def post(
+        self, call: Literal["claim", "heartbeat", "finish"], body: Any, timeout_s: float, then: Any
+    ) -> None:
         """Call control; `then` gets the status and the answer, or None and None."""
 
         def answered(status: int | None, answer: Any) -> None:
@@ -114,7 +117,15 @@ class SimRunner:
         self.later(left_s - min(REPORT_S_MAX, left_s / 10), self.because, Reason.RUN_DEADLINE)
         self.outputs, self.total, self.beat_s = list(spec.outputs), len(spec.outputs), spec.next_beat_s
         self.later(self.beat_s, self.beat)
+        if self.world.strikes(Mishap.RUNNER_CUT_OFF):
+            start_s = self.world.dice.uniform(0, 20)
+            self.later(start_s, self.mute, True)
+            self.later(start_s + self.world.dice.uniform(20, 200), self.mute, False)
         self.next_output()
+
+    def mute(self, is_muted: bool) -> None:
+        """Be cut off from control, or not any more."""
+        self.is_muted = is_muted
 
     # --- work ---------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Which faults a world has, and how often: drawn from its seed, so that some worlds have few and others many."""
+"""Which faults a world has, and how often: drawn from its seed; some worlds have few, others many."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Mishap(StrEnum):
     PUT_ANSWER_LOST = "put_answer_lost"  # stored, and the runner does not know
     RENDER_FAILED = "render_failed"  # an output fails for good
     RENDER_HANGS = "render_hangs"  # until somebody stops it
+    PUT_VANISHES = "put_vanishes"  # answered as stored, and it is not, or not whole
+    RUNNER_CUT_OFF = "runner_cut_off"  # from control, for a while; it works on
     ZOMBIE_MUTE = "zombie_mute"  # a host that is cut off is cut off from control too
     SUBMIT_AGAIN = "submit_again"  # with the same key
     CANCEL = "cancel"
@@ -36,13 +38,13 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Site.REFUSED: 0.05,
     Site.UNAVAILABLE: 0.05,
     Site.READ_LOST: 0.05,
-    Site.CREATE_LOST_DONE: 0.25,
+    Site.CREATE_LOST_DONE: 0.4,
     Site.CREATE_LOST_UNDONE: 0.2,
-    Site.END_LOST_DONE: 0.2,
-    Site.END_LOST_UNDONE: 0.2,
+    Site.END_LOST_DONE: 0.35,
+    Site.END_LOST_UNDONE: 0.35,
     Site.NO_CAPACITY: 0.2,
-    Site.TWIN: 0.5,
-    Site.UNSEEN: 0.4,
+    Site.TWIN: 0.9,
+    Site.UNSEEN: 0.6,
     Site.LIST_LAG: 0.2,
     Site.EMPTY_LIST: 0.1,
     Site.PARTIAL_LIST: 0.15,
@@ -50,14 +52,14 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Site.STUCK_FOR_EVER: 0.08,
     Site.START_FAILED: 0.1,
     Site.LAUNCH_FAILED: 0.1,
-    Site.EXITS: 0.15,
-    Site.KILLED: 0.15,
-    Site.OUT_OF_MEMORY: 0.15,
+    Site.EXITS: 0.25,
+    Site.KILLED: 0.25,
+    Site.OUT_OF_MEMORY: 0.25,
     Site.STAYS_STOPPED: 0.15,
     Site.SHOWN_STOPPED: 0.2,
-    Site.LATE_DESTROY: 0.2,
-    Site.HOST_CUT_OFF: 0.15,
-    Site.HOST_DOWN: 0.12,
+    Site.LATE_DESTROY: 0.4,
+    Site.HOST_CUT_OFF: 0.3,
+    Site.HOST_DOWN: 0.25,
     Mishap.MESSAGE_LOST: 0.1,
     Mishap.ANSWER_LOST: 0.1,
     Mishap.MESSAGE_LATE: 0.08,
@@ -68,14 +70,16 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.CREATE_LATE: 0.15,
     Mishap.TOKEN_REFUSED: 0.5,
     Mishap.BUCKET_AWAY: 0.5,
-    Mishap.PUT_ANSWER_LOST: 0.1,
+    Mishap.PUT_ANSWER_LOST: 0.2,
     Mishap.RENDER_FAILED: 0.08,
-    Mishap.RENDER_HANGS: 0.03,
+    Mishap.RENDER_HANGS: 0.06,
+    Mishap.PUT_VANISHES: 0.1,
+    Mishap.RUNNER_CUT_OFF: 0.15,
     Mishap.ZOMBIE_MUTE: 0.5,
     Mishap.SUBMIT_AGAIN: 0.5,
-    Mishap.CANCEL: 0.3,
-    Mishap.RETRY: 0.5,
-    Mishap.DELETE: 0.3,
+    Mishap.CANCEL: 0.4,
+    Mishap.RETRY: 0.6,
+    Mishap.DELETE: 0.4,
 }
 COUNTED_ONLY = frozenset({Site.RATE_LIMITED, Site.REGION_FULL})
 
@@ -99,8 +103,10 @@ class Swarm:
     def of(cls, seed: int) -> Swarm:
         """Return what the world of a seed is like."""
         dice = Random(f"{seed} swarm")
-        share = dice.choice((0.1, 0.25, 0.5, 0.8))
+        share = dice.choice((0.0, 0.1, 0.25, 0.5, 0.8))
         on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
+        if share == 0.0:
+            on = dict.fromkeys(dice.sample(list(OFTEN), 2), 1.5)
         rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
         heartbeat_s = dice.choice((5, 15))
         return cls(
@@ -134,8 +140,8 @@ def _fly(dice: Random, rates: dict[Site, float]) -> Faults:
         pull_s=dice.choice(((0, 1), (1, 20))),
         boot_s=(0.3, dice.choice((1, 10))),
         stuck_s=(200, 2400),
-        death_s=(0, dice.choice((20, 120))),
+        death_s=(0, dice.choice((10, 40))),
         late_destroy_s=(10, 400),
-        host_lost_s=(0, 60),
+        host_lost_s=(0, 30),
         host_away_s=(30, dice.choice((120, 1200))),
     )

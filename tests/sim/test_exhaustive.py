@@ -1,4 +1,4 @@
-"""All of a kind, not some: every interleaving of facts, one crash at every effect, one failure at every call."""
+"""All of a kind: every interleaving of facts, a crash at every effect, a failure of every call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from runner.contract import Reason
 from tests.sim.database import Database
 from tests.sim.swarm import Mishap, Swarm
 from tests.sim.world import World
-
 
 # --- the move table -----------------------------------------------------------------------------------------
 
@@ -63,8 +62,10 @@ def after(job: Job, tries: int) -> Iterator[Job]:
             if to is None or (fact is Fact.FINISHED_OK and OutputState.QUEUED in job.outputs):
                 continue
             moved = (*job.attempts[:index], to, *job.attempts[index + 1 :])
-            yield _ended(replace(job, attempts=moved), fact, tries) if to not in LIVE else replace(
-                job, attempts=moved
+            yield (
+                _ended(replace(job, attempts=moved), fact, tries)
+                if to not in LIVE
+                else replace(job, attempts=moved)
             )
     if AttemptState.RUNNING in job.attempts:
         for index, end in product(range(len(job.outputs)), (OutputState.READY, OutputState.FAILED)):
@@ -125,7 +126,9 @@ SCRIPTS = {
     "happy": SMALL,
     "ambiguous create": replace(SMALL, fly=once(Site.CREATE_LOST_DONE, Site.LIST_LAG)),
     "cancel": replace(SMALL, rates={Mishap.CANCEL: 1.0}),
-    "lost runner": replace(SMALL, fly=replace(once(Site.HOST_CUT_OFF), host_lost_s=(1, 5), host_away_s=(60, 90))),
+    "lost runner": replace(
+        SMALL, fly=replace(once(Site.HOST_CUT_OFF), host_lost_s=(1, 5), host_away_s=(60, 90))
+    ),
     "out of memory": replace(SMALL, fly=replace(once(Site.OUT_OF_MEMORY), death_s=(1, 5))),
     "no capacity": replace(SMALL, fly=once(Site.NO_CAPACITY)),
     "control away": replace(SMALL, rates={Mishap.AWAY: 1.0}),
