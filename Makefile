@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VIDEO ?=
 VARIATIONS ?= 3
+MINUTES ?= 60
 OUT ?= demo-out
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo serve test check bench lock format clean
+.PHONY: help setup demo serve test soak check bench lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +31,10 @@ serve: setup ## keep the embedded stack running; prints its URL and password
 
 test: setup ## run the whole test suite
 	@$(BIN)/python -m pytest -q
+
+soak: setup ## simulate worlds for MINUTES=60, and every deliberate fault; fails if a fault site is seldom hit
+	@$(BIN)/python -m tests.sim --mutants
+	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 
 check: setup ## format, lint, types, import rules, tests: what CI runs
 	@$(BIN)/ruff format --check .

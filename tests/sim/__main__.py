@@ -1,4 +1,4 @@
-"""Replay a world (`--seed N`), or live new ones for a while (`--minutes 60`): `python -m tests.sim`."""
+"""Replay a world (`--seed N`), live new ones for a while (`--minutes 60`), or hunt for `--mutants`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 
 from tests.sim.campaign import campaign, summary
 from tests.sim.database import Database
+from tests.sim.mutants import hunt
 from tests.sim.oracle import Violation
 from tests.sim.world import World
 
@@ -35,11 +36,14 @@ def main() -> int:
     """Run what the arguments ask for."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--mutants", action="store_true")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--first", type=int, default=int(time.time()) * 1000)
     asked = parser.parse_args()
     if asked.seed is not None:
         return replay(asked.seed)
+    if asked.mutants:
+        return hunt(Database(), range(1, 60))
     return campaign(asked.minutes * 60, first=asked.first)
 
 

@@ -1,7 +1,6 @@
 """Deliberate faults in the core: each must be noticed by some world, or the judge is blind to it.
 
-A mutant is a context manager that patches the core while worlds live. `PAIRS` are those that defence in depth
-hides while they are alone.
+A mutant patches the core while worlds live. Some are hidden by defence in depth until a second joins them.
 """
 
 from __future__ import annotations
@@ -9,8 +8,10 @@ from __future__ import annotations
 import inspect
 import secrets
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +21,11 @@ from control.store import attempts, batches, changes, ledger, reports
 from control.store import transaction as transactions
 from infra import fly
 from tests.sim import outside, world
+from tests.sim.campaign import live
+from tests.sim.database import Database
 
 Mutant = Callable[[ExitStack], None]
+NOTICED = Path(__file__).with_name("mutants.txt")
 
 
 def put(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
@@ -208,7 +212,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "stale beat reports": edited(
         reports, "heartbeat",
-        "if not runs and not is_cancelled:\n            tx.refuse(attempt, Fact.HEARTBEAT)\n        elif runs:",
+        "if not runs and not is_cancelled:\n"
+        "            tx.refuse(attempt, Fact.HEARTBEAT)\n        elif runs:",
         "if True:",
     ),
     "old beats count": edited(reports, "heartbeat", "if beat.seq > attempt.seq:", "if True:"),
@@ -245,9 +250,31 @@ MUTANTS: dict[str, Mutant] = {
         "own = col(Machine.attempt_id) == col(Attempt.id)",
     ),
     "rows go before late machines": edited(
-        forget, "_ready_to_go", "or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S))", "lives"
+        forget, "_ready_to_go",
+        "or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
 }  # fmt: skip
 
-PAIRS: dict[tuple[str, str], str] = {}
+# Defence in depth, or waste that no invariant forbids. Those that a pair shows are in `mutants.txt` as pairs.
+HARMLESS_ALONE: dict[str, str] = {}
+
+
+@cache
+def noticed_by() -> dict[str, tuple[int, ...]]:
+    """Return mutants, and pairs of them, with seeds whose worlds once noticed them."""
+    lines = NOTICED.read_text().splitlines()
+    pairs = [line.rsplit(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    return {name.strip(): (int(seed),) for name, seed in pairs}
+
+
+def hunt(database: Database, seeds: Iterable[int]) -> int:
+    """Print for each mutant and pair which seed notices it; return how many none does."""
+    missed = 0
+    for name in (*noticed_by(), *HARMLESS_ALONE):
+        with mutated(*name.split(" + ")):
+            tried = (*noticed_by().get(name, ()), *seeds)
+            found = next((seed for seed in tried if live(database, seed)[1]), None)
+        missed += found is None and name not in HARMLESS_ALONE
+        print(f"{name:40} {found or HARMLESS_ALONE.get(name, 'not noticed')}", flush=True)
+    return missed
