@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from tests.sim.database import Database
-from tests.sim.swarm import OFTEN
+from tests.sim.swarm import OFTEN, Swarm
 from tests.sim.world import Report, World
 
 HITS_MIN = 50  # of each fault site, or a soak proves nothing of it
@@ -20,9 +20,9 @@ def regressions() -> list[int]:
     return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
 
 
-def live(database: Database, seed: int) -> tuple[Report, str | None]:
+def live(database: Database, seed: int, swarm: Swarm | None = None) -> tuple[Report, str | None]:
     """Live one world; return its report, and what went wrong with how to see it again."""
-    world = World(seed, database)
+    world = World(seed, database, swarm=swarm)
     try:
         return world.run(), None
     except Exception as error:  # noqa: BLE001 - a crash of the core is a finding like any other

@@ -10,6 +10,7 @@ import secrets
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +21,11 @@ from control.domain import AttemptState, Fact
 from control.store import attempts, batches, changes, ledger, reports
 from control.store import transaction as transactions
 from infra import fly
+from infra.flyfaults import Site
 from tests.sim import outside, world
 from tests.sim.campaign import live
 from tests.sim.database import Database
+from tests.sim.swarm import Mishap, Swarm
 
 Mutant = Callable[[ExitStack], None]
 NOTICED = Path(__file__).with_name("mutants.txt")
@@ -256,25 +259,74 @@ MUTANTS: dict[str, Mutant] = {
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
 }  # fmt: skip
 
+# The faults that bring a mutant to light, where those of a plain seed seldom meet.
+FOCUS: dict[str, dict[Mishap | Site, float]] = {
+    "shared output key": {Mishap.RUNNER_CUT_OFF: 0.9, Site.LATE_DESTROY: 0.9, Site.END_LOST_UNDONE: 0.9},
+    "answered before the commit": {Mishap.CRASH: 0.05},
+    "no claim CAS": {Site.TWIN: 1.0, Site.CREATE_LOST_DONE: 0.9, Site.LIST_LAG: 0.9},
+    "lease never extended": {},
+    "stale beat reports": {Mishap.RUNNER_CUT_OFF: 0.9, Mishap.RENDER_HANGS: 0.3, Site.LATE_DESTROY: 0.9},
+    "old beats count": {Mishap.MESSAGE_LATE: 0.4, Mishap.MESSAGE_TWICE: 0.5},
+    "twins are spared": {Site.TWIN: 1.0, Site.CREATE_LOST_DONE: 0.9, Site.STAYS_STOPPED: 0.9},
+    "files go before machines": {Mishap.DELETE: 0.9, Site.END_LOST_UNDONE: 0.9, Site.LATE_DESTROY: 0.9},
+    "creates are not noted beforehand": {
+        Mishap.CRASH: 0.012, Mishap.CREATE_LATE: 0.3, Mishap.CANCEL: 0.9, Site.LIST_LAG: 0.9,
+    },
+    "a machine gone hides a late one": {Mishap.CREATE_LATE: 0.8, Site.KILLED: 0.5, Site.LIST_LAG: 0.3},
+    "rows go before late machines": {Mishap.CREATE_LATE: 0.8, Mishap.DELETE: 0.9, Site.LIST_LAG: 0.9},
+    "ghosts do not count": {Mishap.CREATE_LATE: 0.8, Mishap.CANCEL: 0.9, Site.LIST_LAG: 0.8},
+}  # fmt: skip
+
 # Defence in depth, or waste that no invariant forbids. Those that a pair shows are in `mutants.txt` as pairs.
-HARMLESS_ALONE: dict[str, str] = {}
+HARMLESS_ALONE: dict[str, str] = {
+    "finish is not idempotent": "the move table refuses to end an attempt twice",
+    "seen and not adopted": "the same create is asked again and answers with it, and a claim adopts as well",
+    "twins are spared": "a twin is refused its claim and exits; it costs seconds until then",
+    "shared output key": "If-None-Match refuses the second PUT, and what is not as reported is not ready",
+    "overwriting PUTs": "no two attempts share a key",
+    "progress goes back": "a beat that came late or twice reports nothing",
+    "old beats count": "progress is the larger of two, and what is final stays",
+    "no barrier": "creates are noted beforehand, and no verdict trusts a single list",
+}
 
 
 @cache
-def noticed_by() -> dict[str, tuple[int, ...]]:
-    """Return mutants, and pairs of them, with seeds whose worlds once noticed them."""
+def noticed_by() -> dict[str, int]:
+    """Return mutants, and pairs of them, with a seed whose world once noticed them."""
     lines = NOTICED.read_text().splitlines()
     pairs = [line.rsplit(maxsplit=1) for line in lines if line and not line.startswith("#")]
-    return {name.strip(): (int(seed),) for name, seed in pairs}
+    return {name.strip(): int(seed) for name, seed in pairs}
 
 
-def hunt(database: Database, seeds: Iterable[int]) -> int:
-    """Print for each mutant and pair which seed notices it; return how many none does."""
+def swarm_for(name: str, seed: int) -> Swarm | None:
+    """Return a world with the faults that a mutant is about, or None where any world will do."""
+    focus = FOCUS.get(name.split(" + ")[0])
+    if focus is None:
+        return None
+    plain = Swarm.of(seed)
+    return replace(
+        plain,
+        rates={site: rate for site, rate in focus.items() if isinstance(site, Mishap)},
+        fly=replace(plain.fly, rates={site: rate for site, rate in focus.items() if isinstance(site, Site)}),
+        settings={**plain.settings, "max_machines": 2},
+        batches=3, outputs_max=3, dead_at_s=None, submits_s=20.0, faults_s=100.0,
+    )  # fmt: skip
+
+
+def notices(database: Database, name: str, seed: int) -> str | None:
+    """Return what a world says of a mutant or a pair, if it notices."""
+    with mutated(*name.split(" + ")):
+        return live(database, seed, swarm_for(name, seed))[1]
+
+
+def hunt(database: Database, names: Iterable[str], seeds: Iterable[int]) -> int:
+    """Print for each mutant or pair which seed notices it; return how many none does."""
     missed = 0
-    for name in (*noticed_by(), *HARMLESS_ALONE):
-        with mutated(*name.split(" + ")):
-            tried = (*noticed_by().get(name, ()), *seeds)
-            found = next((seed for seed in tried if live(database, seed)[1]), None)
-        missed += found is None and name not in HARMLESS_ALONE
-        print(f"{name:40} {found or HARMLESS_ALONE.get(name, 'not noticed')}", flush=True)
+    for name in names:
+        tried = (*([noticed_by()[name]] if name in noticed_by() else []), *seeds)
+        seed, said = next(
+            ((seed, said) for seed in tried if (said := notices(database, name, seed))), (0, "")
+        )
+        missed += not seed and name not in HARMLESS_ALONE
+        print(f"{name:45} {seed or 'not noticed'} {(said or '')[:90]!r}", flush=True)
     return missed

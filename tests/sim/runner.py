@@ -160,8 +160,15 @@ class SimRunner:
     def half_way(self, output_id: str) -> None:
         """Tell of some progress."""
         if self.stop_reason is None:
-            percent = self.world.dice.uniform(1, 99)
+            percent = self.world.dice.uniform(1, 90)
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
+            self.later(0.5, self.further, output_id, percent + 5)
+
+    def further(self, output_id: str, percent: float) -> None:
+        """Tell of more progress, in a beat of its own."""
+        if self.stop_reason is None and self.reports[output_id].status == "running":
+            self.note(OutputReport(output_id=output_id, status="running", percent=percent))
+            self.beat_now()
 
     def rendered(self, spec: OutputSpec) -> None:
         """Upload what was rendered."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.campaign import live
 from tests.sim.database import Database
-from tests.sim.mutants import HARMLESS_ALONE, MUTANTS, mutated, noticed_by
+from tests.sim.mutants import HARMLESS_ALONE, MUTANTS, noticed_by, notices
 
 SEEDS_MORE = 25
+SLOW = {  # noticed only hours after the faults, when nothing has come to rest: `make soak` runs these
+    "destroyed once and forgotten", "ended attempts keep machines", "no reaper", "no watch",
+    "lists hide the destroyed", "no boot deadline",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", noticed_by())
+@pytest.mark.parametrize("name", [name for name in noticed_by() if name not in SLOW])
 def test_a_mutant_is_noticed(database: Database, name: str):
-    with mutated(*name.split(" + ")):
-        for seed in (*noticed_by()[name], *range(1, SEEDS_MORE)):
-            if live(database, seed)[1]:
-                return
-    pytest.fail(f"no world notices {name}")
+    seeds = (noticed_by()[name], *range(1, SEEDS_MORE))
+    assert any(notices(database, name, seed) for seed in seeds), f"no world notices {name}"
 
 
 def test_every_mutant_is_noticed_alone_or_in_a_pair_or_is_explained():
