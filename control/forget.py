@@ -1,24 +1,27 @@
 """One pass: remove the files and then the rows of batches that a user has deleted.
 
-Waits until no machine can still write a file of them. A crash in between leaves the rest to the next pass.
+Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer.
+A crash in between leaves the rest to the next pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, or_, select
 
 from control.parts import Parts
 from control.runner_api import output_key
 from control.store import changes
+from control.store.attempts import GHOST_S
 from control.tables import Attempt, Batch, Job, Machine, Output
 
 
 def forget(parts: Parts) -> None:
     """Remove one deleted batch, if there is one whose machines are gone."""
     with parts.views.session() as session:
-        batch_id = _ready_to_go(session)
+        batch_id = _ready_to_go(session, parts.clock())
         keys = list(_keys(parts, session, batch_id)) if batch_id else []
     if batch_id is None:
         return
@@ -27,12 +30,13 @@ def forget(parts: Parts) -> None:
     changes.remove_rows(parts.store, batch_id)
 
 
-def _ready_to_go(session: Session) -> str | None:
+def _ready_to_go(session: Session, now: datetime) -> str | None:
+    lives = and_(col(Machine.id).is_not(None), col(Machine.gone_at).is_(None))
     alive = (
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
-        .join(Machine, col(Machine.attempt_id) == col(Attempt.id))
-        .where(col(Machine.gone_at).is_(None))
+        .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
+        .where(or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return session.exec(deleted.limit(1)).first()

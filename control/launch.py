@@ -75,16 +75,20 @@ def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
 
 def _create(parts: Parts, attempt: Attempt, job: Job) -> bool:
     """Ask for an attempt's machine, write what came of it, and return whether Fly answered."""
+    if not attempts.ask(parts.store, attempt.id):
+        return True
     try:
         machine = parts.machines.create(machine_spec(parts, attempt, job))
     except Unanswered:
         attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)
         return False
     except Refused as refused:
+        attempts.record_answered(parts.store, attempt, is_done=False)
         _refused(parts, attempt, refused)
         return refused.refusal is not Refusal.UNREACHABLE
     parts.cloud.refused = None
     ledger.observe(parts.store, [machine])
+    attempts.record_answered(parts.store, attempt, is_done=True)
     return True
 
 

@@ -123,7 +123,7 @@ class Attempt(SQLModel, table=True):
     launch_after: datetime  # not before then is the machine asked for (again)
     region_shift: int = 0  # so many regions of the list have said that they are full
     boot_from: datetime | None = None  # the first create that may have succeeded
-    asked_at: datetime | None = None  # the last create that may have succeeded
+    asked_at: datetime | None = None  # the last create whose answer is not known
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_
+from sqlalchemy import and_, func, or_
 from sqlmodel import col, select
 
 from control import domain, ids
@@ -44,11 +44,13 @@ def start(store: Store, apps: Sequence[str]) -> None:
 def possibly_alive(tx: Transaction) -> int:
     """Return how many machines live or may live: what MAX_MACHINES counts.
 
-    Those that the ledger does not know to be gone, live attempts without one, and attempts that ended
-    while a create was unanswered, for as long as a machine of it could turn up unseen.
+    Those that the ledger does not know to be gone, live attempts without one, and attempts of which a
+    create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
+    machine of theirs came and went.
     """
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
-    has_machine = select(Machine.id).where(col(Machine.attempt_id) == col(Attempt.id)).exists()
+    own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
+    has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
         col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > tx.now - timedelta(seconds=GHOST_S)
     )
@@ -84,13 +86,38 @@ def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> No
     attempt.region = attempt.region or region
 
 
+def ask(store: Store, attempt_id: str) -> bool:
+    """Note a create before it is sent; False when its attempt has ended meanwhile and none may be sent.
+
+    A crash before the answer then leaves the boot clock running and the place under the cap taken.
+    """
+    with store.transaction() as tx:
+        attempt = tx.attempt(attempt_id)
+        if attempt.state != AttemptState.LAUNCHING:
+            return False
+        attempt.asked_at = tx.now
+        attempt.boot_from = attempt.boot_from or tx.now
+        return True
+
+
+def record_answered(store: Store, before: Attempt, *, is_done: bool) -> None:
+    """Take back what `ask` noted, as far as the answer settles it; `before` is the row from before.
+
+    An earlier create without an answer may still be done, so that its note stays.
+    """
+    with store.transaction() as tx:
+        attempt = tx.attempt(before.id)
+        attempt.asked_at = before.asked_at
+        if not is_done and attempt.state == AttemptState.LAUNCHING:
+            attempt.boot_from = before.boot_from
+
+
 def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) -> None:
-    """Note a create that may have been done: its boot clock runs, and the same create is asked again."""
+    """Note a create that may have been done: the same create is asked again."""
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         attempt.asked_at = tx.now
         if attempt.state == AttemptState.LAUNCHING:
-            attempt.boot_from = attempt.boot_from or tx.now
             attempt.launch_after = tx.now + retry_after
             wait(tx, tx.job(attempt), "unanswered", "Fly has not answered yet; it is asked again.")
 

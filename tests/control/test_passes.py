@@ -496,7 +496,7 @@ def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
     assert machines.lists == 2
 
 
-def test_a_job_that_starts_has_the_cloud_looked_at_every_5_s(world):
+def test_a_job_that_starts_has_the_cloud_looked_at_soon(world):
     parts, rows, machines = world
     observe(parts)
     rows.clock.forward(5)
@@ -506,6 +506,52 @@ def test_a_job_that_starts_has_the_cloud_looked_at_every_5_s(world):
     launch(parts)
     observe(parts)
     assert machines.lists == 2
+
+
+def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_delete(world, storage):
+    parts, rows, machines = world
+    parts = replace(parts, storage=storage)
+    machines.answers = [KeyboardInterrupt()]  # control dies in the call; Fly may have done it
+    job_id = rows.submit()
+    with pytest.raises(KeyboardInterrupt):
+        launch(parts)
+    changes.delete(parts.store, rows.batch_of(job_id).id)
+    for at_s, held in ((0, 1), (attempts.GHOST_S - 1, 1), (2, 0)):
+        rows.clock.forward(at_s)
+        forget(parts)
+        with parts.store.transaction() as tx:
+            assert attempts.possibly_alive(tx) == held
+    assert rows.all(Job) == []
+
+
+def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_come_and_gone(world):
+    parts, rows, machines = world
+    machines.answers = [Unanswered("cut")]
+    job_id = rows.submit()
+    launch(parts)
+    rows.clock.forward(5)
+    launch(parts)
+    changes.cancel(parts.store, [job_id])
+    machines.change(machine_name(f"{job_id}-1"), state="destroyed")
+    tick(parts)
+    for at_s, held in ((0, 1), (attempts.GHOST_S, 0)):
+        rows.clock.forward(at_s)
+        with parts.store.transaction() as tx:
+            assert attempts.possibly_alive(tx) == held
+
+
+def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_asked_for(world, monkeypatch):
+    parts, rows, machines = world
+    first, second = rows.submit(), rows.submit()
+    create = machines.create
+
+    def cancelled_meanwhile(spec):
+        changes.cancel(parts.store, [second])
+        return create(spec)
+
+    monkeypatch.setattr(machines, "create", cancelled_meanwhile)
+    launch(parts)
+    assert [spec.metadata["job"] for spec in machines.specs] == [first]
 
 
 # --- ticker -----------------------------------------------------------------------------------------

@@ -451,14 +451,19 @@ def test_a_read_that_stays_unanswered_says_so(remote: FlyMachines, fake: respx.R
     route = fake.get(MACHINES).respond(503)
     with pytest.raises(Unanswered):
         remote.list("runners", {})
-    assert route.call_count == 3
+    assert route.call_count == 4
 
 
 def test_a_refused_read_is_not_asked_again(remote: FlyMachines, fake: respx.Router) -> None:
-    route = fake.get(MACHINES).respond(429)
+    route = fake.get(MACHINES).respond(401)
     with pytest.raises(Refused):
         remote.list("runners", {})
     assert route.call_count == 1
+
+
+def test_a_read_over_the_limit_is_asked_again(remote: FlyMachines, fake: respx.Router) -> None:
+    fake.get(MACHINES).mock(side_effect=[httpx.Response(429), httpx.Response(200, json=[])])
+    assert remote.list("runners", {}) == []
 
 
 def test_a_list_drops_what_fly_did_not_filter(remote: FlyMachines, fake: respx.Router) -> None:

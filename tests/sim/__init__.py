@@ -1,0 +1,1 @@
+"""Deterministic simulation: the real control core against models of everything outside it."""

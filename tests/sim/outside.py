@@ -1,0 +1,196 @@
+"""What control reaches: the real adapter over the model of Fly in place of HTTP, and a bucket in a dict."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from infra.fly import READS_MAX, FlyMachines
+from infra.flygate import Cut
+from infra.flyshapes import FlyError
+from infra.ports import Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
+from infra.ratelimit import TokenBuckets
+from tests.sim.swarm import Mishap
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+CREATE_LATE_S = (1, 60)
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: Any
+
+
+@dataclass(frozen=True)
+class _Url:
+    path: str
+
+
+class Answer:
+    """As much of an HTTP answer as the adapter reads."""
+
+    def __init__(self, method: str, path: str, status: int, body: Any) -> None:
+        self.status_code, self._body = status, body
+        self.request = _Request(method, _Url(path))
+        self.headers: dict[str, str] = {}
+        self.reason_phrase = str(status)
+        self.is_success = status < 300
+
+    def json(self) -> Any:
+        """Return the body."""
+        return self._body
+
+
+class SimMachines(FlyMachines):
+    """The adapter itself, limits, classes and adoption included; only the request is not HTTP."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._token = "token of the simulation"
+        self._reads = Retrying(
+            retry=retry_if_exception_type(Unanswered),
+            stop=stop_after_attempt(READS_MAX),
+            wait=wait_fixed(0.3),
+            sleep=world.pause,
+            reraise=True,
+        )
+        self._pause, self._monotonic_s = world.pause, lambda: world.t
+        self._limited = threading.Lock()
+        self._buckets = TokenBuckets()
+
+    def create(self, spec: MachineSpec) -> Machine:
+        """Create as ever; the judge hears for whom, and since when."""
+        self._world.oracle.create_asked(spec.metadata["job"], spec.metadata["attempt"])
+        return super().create(spec)
+
+    def _send(self, method: str, path: str, **content: Any) -> Any:
+        world = self._world
+        world.io(f"fly {method}")
+        world.pump()
+        try:
+            status, body = 200, self._ask(method, path, content)
+        except FlyError as error:
+            status, body = error.status, error.body
+        except Cut as cut:
+            if "refused" in str(cut):
+                raise Refused(Refusal.UNREACHABLE, str(cut), method=method, path=path) from None
+            raise Unanswered(str(cut), method=method, path=path) from None
+        finally:
+            world.pump()
+            world.oracle.check()
+        name = content.get("json", {}).get("name", "")
+        world.say(f"fly {method} {path[5:]} {name[-8:]}: {status} {_shown(body)}")
+        world.crash_point(f"after fly {method}")
+        return Answer(method, path, status, body)
+
+    def _ask(self, method: str, path: str, content: dict[str, Any]) -> Any:
+        fly, world = self._world.fly, self._world
+        _, _, app, _, *rest = path.split("/")
+        if world.is_during(Mishap.TOKEN_REFUSED):
+            raise FlyError(401, "token validation error")
+        match method, rest:
+            case "POST", []:
+                if world.strikes(Mishap.CREATE_LATE):
+                    world.after(
+                        world.dice.uniform(*CREATE_LATE_S), lambda: _quietly(fly, app, content["json"])
+                    )
+                    raise Cut("connection cut")
+                return fly.create(app, content["json"])
+            case "POST", [machine_id, "stop"]:
+                return fly.stop(app, machine_id, content["json"])
+            case "DELETE", [machine_id]:
+                return fly.destroy(app, machine_id, force=True)
+            case "GET", []:
+                query = content["params"]
+                wanted = {key[9:]: value for key, value in query.items() if key.startswith("metadata.")}
+                return fly.list(app, metadata=wanted, include_deleted="include_deleted" in query)
+            case "GET", [machine_id]:
+                return fly.get(app, machine_id)
+        raise AssertionError(f"the model is not asked for {method} {path}")
+
+
+def _shown(body: Any) -> str:
+    """Return an answer in a few words."""
+    if isinstance(body, list):
+        return " ".join(f"{one['id'][:4]} {one['state']}" for one in body)
+    return f"{body['id'][:4]} {body['state']}" if body and "id" in body else str(body)
+
+
+def _quietly(fly: Any, app: str, body: Any) -> None:
+    """Do a create that nobody waits for any more."""
+    try:
+        fly.create(app, body)
+    except (FlyError, Cut):
+        return
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An object, and the machine that made it."""
+
+    size_bytes: int
+    md5: str
+    sha256: str
+    machine_id: str
+
+
+class SimBucket:
+    """Implements what of `infra.ports.Storage` the core uses; `put` is what a signed URL does."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.objects: dict[str, Stored] = {}
+        self.changes = 0
+
+    def _reach(self, what: str) -> None:
+        self._world.io(f"bucket {what}")
+        if self._world.is_during(Mishap.BUCKET_AWAY):
+            raise Unanswered("the bucket does not answer")
+
+    def put(self, url: str, headers: dict[str, str], item: Stored) -> int:
+        """Return the status of a PUT to a signed URL."""
+        if self._world.is_during(Mishap.BUCKET_AWAY):
+            return 503
+        if headers.get("If-None-Match") == "*" and url in self.objects:
+            return 412
+        if self._world.strikes(Mishap.PUT_VANISHES):
+            return 200
+        self.objects[url] = item
+        self.changes += 1
+        self._world.oracle.check()
+        return 200
+
+    def sign_put(self, key: str, *, expires_s: int) -> tuple[str, dict[str, str]]:
+        """Return the key itself: nobody else can read it here."""
+        return key, {"If-None-Match": "*"}
+
+    def sign_get(self, key: str, *, expires_s: int) -> str:
+        """Return the key itself."""
+        return key
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return what is stored."""
+        self._reach("head")
+        item = self.objects.get(key)
+        return StoredObject(size_bytes=item.size_bytes, etag=item.md5) if item else None
+
+    def delete(self, key: str) -> None:
+        """Delete what is stored."""
+        self._reach("delete")
+        self.objects.pop(key, None)
+        self.changes += 1
+        self._world.crash_point("after bucket delete")
+
+    def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Not used by the passes."""
+        raise AssertionError
+
+    def complete_multipart(self, key: str, multipart_id: str, parts: list[Part]) -> None:
+        """Not used by the passes."""
+        raise AssertionError

@@ -1,0 +1,68 @@
+"""Keeps what the passes read until a row changes: most ticks of a world find everything as it was.
+
+Every answer was computed by the real reader on the rows as they are now. Those that also depend on the clock
+are kept only while there is no row of their kind at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from control import forget, launch, observe, reap, watch
+
+OF_ROWS = (
+    (watch, "_live", list),
+    (reap, "_unwanted", list),
+    (observe, "_apps", lambda found: found),
+    (observe, "_pace", lambda found: found),
+)
+OF_ROWS_AND_CLOCK = (
+    (launch, "_any_waiting", "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1", False),
+    (launch, "_launching", "SELECT 1 FROM attempt WHERE state = 'launching' LIMIT 1", ()),
+    (forget, "_ready_to_go", "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1", None),
+)
+
+
+@contextmanager
+def kept_reads(version: Callable[[], int], ask: Callable[[str], Any]) -> Iterator[None]:
+    """Keep reads while `version` stays the same; `ask` answers SQL on another connection."""
+    patched = [(module, name, getattr(module, name)) for module, name, *_ in (*OF_ROWS, *OF_ROWS_AND_CLOCK)]
+    for module, name, copied in OF_ROWS:
+        setattr(module, name, _kept(getattr(module, name), version, copied))
+    for module, name, sql, nothing in OF_ROWS_AND_CLOCK:
+        setattr(module, name, _unless_none(getattr(module, name), version, ask, sql, nothing))
+    try:
+        yield
+    finally:
+        for module, name, real in patched:
+            setattr(module, name, real)
+
+
+def _kept(real: Callable[[Any], Any], version: Callable[[], int], copied: Callable[[Any], Any]) -> Any:
+    at, value = -1, None
+
+    def read(source: Any) -> Any:
+        nonlocal at, value
+        now = version()
+        if now != at:
+            at, value = now, copied(real(source))
+        return value
+
+    return read
+
+
+def _unless_none(
+    real: Callable[..., Any], version: Callable[[], int], ask: Callable[[str], Any], sql: str, nothing: Any
+) -> Any:
+    at, is_some = -1, True
+
+    def read(*source: Any) -> Any:
+        nonlocal at, is_some
+        now = version()
+        if now != at:
+            at, is_some = now, ask(sql) is not None
+        return real(*source) if is_some else nothing
+
+    return read

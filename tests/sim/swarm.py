@@ -1,0 +1,147 @@
+"""Which faults a world has, and how often: drawn from its seed; some worlds have few, others many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from infra.flyfaults import CAPACITY_ANSWERS, Faults, Site
+
+
+class Mishap(StrEnum):
+    """What may go wrong outside the model of Fly. All are counted where they are felt."""
+
+    MESSAGE_LOST = "message_lost"  # from a runner or user to control
+    ANSWER_LOST = "answer_lost"  # control did it, nobody hears
+    MESSAGE_LATE = "message_late"  # after its sender gave up, too
+    MESSAGE_TWICE = "message_twice"  # and the second may be much later
+    CRASH = "crash"  # of control: before or after a commit or a call outside
+    AWAY = "away"  # control is down for longer
+    SLOW_CALL = "slow_call"  # time passes inside control, and others act meanwhile
+    CREATE_LATE = "create_late"  # cut off, and done up to a minute later
+    TOKEN_REFUSED = "token_refused"  # Fly answers 401 for a while
+    BUCKET_AWAY = "bucket_away"  # for a while
+    PUT_ANSWER_LOST = "put_answer_lost"  # stored, and the runner does not know
+    RENDER_FAILED = "render_failed"  # an output fails for good
+    RENDER_HANGS = "render_hangs"  # until somebody stops it
+    PUT_VANISHES = "put_vanishes"  # answered as stored, and it is not, or not whole
+    RUNNER_CUT_OFF = "runner_cut_off"  # from control, for a while; it works on
+    ZOMBIE_MUTE = "zombie_mute"  # a host that is cut off is cut off from control too
+    SUBMIT_AGAIN = "submit_again"  # with the same key
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+
+
+OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
+    Site.REFUSED: 0.05,
+    Site.UNAVAILABLE: 0.05,
+    Site.READ_LOST: 0.05,
+    Site.CREATE_LOST_DONE: 0.4,
+    Site.CREATE_LOST_UNDONE: 0.2,
+    Site.END_LOST_DONE: 0.35,
+    Site.END_LOST_UNDONE: 0.35,
+    Site.NO_CAPACITY: 0.2,
+    Site.TWIN: 0.9,
+    Site.UNSEEN: 0.6,
+    Site.LIST_LAG: 0.2,
+    Site.EMPTY_LIST: 0.1,
+    Site.PARTIAL_LIST: 0.15,
+    Site.STUCK_FOR_HOURS: 0.1,
+    Site.STUCK_FOR_EVER: 0.08,
+    Site.START_FAILED: 0.1,
+    Site.LAUNCH_FAILED: 0.1,
+    Site.EXITS: 0.25,
+    Site.KILLED: 0.25,
+    Site.OUT_OF_MEMORY: 0.25,
+    Site.STAYS_STOPPED: 0.15,
+    Site.SHOWN_STOPPED: 0.2,
+    Site.LATE_DESTROY: 0.4,
+    Site.HOST_CUT_OFF: 0.3,
+    Site.HOST_DOWN: 0.25,
+    Mishap.MESSAGE_LOST: 0.1,
+    Mishap.ANSWER_LOST: 0.1,
+    Mishap.MESSAGE_LATE: 0.08,
+    Mishap.MESSAGE_TWICE: 0.08,
+    Mishap.CRASH: 0.006,
+    Mishap.AWAY: 0.5,
+    Mishap.SLOW_CALL: 0.05,
+    Mishap.CREATE_LATE: 0.15,
+    Mishap.TOKEN_REFUSED: 0.5,
+    Mishap.BUCKET_AWAY: 0.5,
+    Mishap.PUT_ANSWER_LOST: 0.2,
+    Mishap.RENDER_FAILED: 0.08,
+    Mishap.RENDER_HANGS: 0.06,
+    Mishap.PUT_VANISHES: 0.1,
+    Mishap.RUNNER_CUT_OFF: 0.15,
+    Mishap.ZOMBIE_MUTE: 0.5,
+    Mishap.SUBMIT_AGAIN: 0.5,
+    Mishap.CANCEL: 0.4,
+    Mishap.RETRY: 0.6,
+    Mishap.DELETE: 0.4,
+}
+COUNTED_ONLY = frozenset({Site.RATE_LIMITED, Site.REGION_FULL})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swarm:
+    """What one world is like. As it stands: small and without a fault."""
+
+    rates: dict[Mishap, float] = field(default_factory=dict)
+    fly: Faults = field(default_factory=Faults)
+    settings: dict[str, object] = field(default_factory=dict)
+    batches: int = 3
+    jobs_max: int = 2
+    outputs_max: int = 3
+    submits_s: float = 120.0  # submits come until then
+    faults_s: float = 600.0  # faults and users end then
+    dead_at_s: float | None = None  # control dies then, for ever
+    tick_s_max: float = 3.0  # how far quiet passes may lie apart
+
+    @classmethod
+    def of(cls, seed: int) -> Swarm:
+        """Return what the world of a seed is like."""
+        dice = Random(f"{seed} swarm")
+        share = dice.choice((0.0, 0.1, 0.25, 0.5, 0.8))
+        on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
+        if share == 0.0:
+            on = dict.fromkeys(dice.sample(list(OFTEN), 2), 1.5)
+        rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
+        heartbeat_s = dice.choice((5, 15))
+        return cls(
+            rates={site: value for site, value in rate.items() if isinstance(site, Mishap)},
+            fly=_fly(dice, {site: value for site, value in rate.items() if isinstance(site, Site)}),
+            settings={
+                "max_machines": dice.choice((1, 2, 3)),
+                "attempts_max": dice.choice((1, 2, 3)),
+                "heartbeat_s": heartbeat_s,
+                "lease_s": 4 * heartbeat_s,
+                "run_timeout_s": dice.choice((200, 600)),
+                "runner_apps": dice.choice(("runners", "runners,runners-2")),
+                "runner_regions": dice.choice(("iad", "iad,ord")),
+            },
+            batches=dice.randint(1, 3),
+            jobs_max=dice.randint(1, 3),
+            outputs_max=dice.randint(1, 3),
+            submits_s=dice.choice((20.0, 100.0)),
+            faults_s=dice.choice((150.0, 300.0, 600.0)),
+            dead_at_s=dice.uniform(20, 300) if dice.random() < 0.04 else None,
+            tick_s_max=dice.choice((2.0, 5.0, 10.0)),
+        )
+
+
+def _fly(dice: Random, rates: dict[Site, float]) -> Faults:
+    crowded = dice.random() < 0.15
+    return Faults(
+        rates=rates,
+        capacity={"iad": 1} if crowded else {},
+        capacity_answer=dice.choice(CAPACITY_ANSWERS),
+        pull_s=dice.choice(((0, 1), (1, 20))),
+        boot_s=(0.3, dice.choice((1, 10))),
+        stuck_s=(200, 2400),
+        death_s=(0, dice.choice((10, 40))),
+        late_destroy_s=(10, 400),
+        host_lost_s=(0, 30),
+        host_away_s=(30, dice.choice((120, 1200))),
+    )

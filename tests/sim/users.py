@@ -1,0 +1,152 @@
+"""The users of a world: they submit, cancel, retry and delete, and ask again until they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from control.ids import new_id
+from control.parts import Parts
+from control.plan import PlannedBatch, PlannedOutput
+from control.store import batches, changes
+from runner.contract import Effects
+from tests.sim.swarm import Mishap
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+EFFECTS = Effects(
+    rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
+)
+ASK_AGAIN_S = 5.0
+
+
+class Users:
+    """What they do is drawn when it is done; what was acknowledged they tell the judge."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def begin(self) -> None:
+        """Plan the submits."""
+        world = self.world
+        for n in range(world.swarm.batches):
+            at_s = world.dice.uniform(0, min(world.swarm.submits_s, world.swarm.faults_s))
+            jobs = [world.dice.randint(1, world.swarm.outputs_max)]
+            jobs += [world.dice.randint(1, world.swarm.outputs_max) for _ in range(world.swarm.jobs_max - 1)]
+            world.after(at_s, lambda n=n, jobs=jobs: self.submit(f"key {n}", jobs))
+
+    def ask(self, do: Callable[[Parts], Any], then: Callable[[int, Any], None]) -> None:
+        """Call control until it answers something other than 5xx, as a client with retries does."""
+        status, answer = None, None
+        try:
+            status, answer = self.world.serve(do)
+        finally:
+            is_lost = status is not None and self.world.strikes(Mishap.ANSWER_LOST)
+            if is_lost or status is None or status >= 500:
+                if not self.world.is_dead_for_ever:
+                    self.world.after(ASK_AGAIN_S, lambda: self.ask(do, then))
+            else:
+                then(status, answer)
+
+    # --- submit ---------------------------------------------------------------------------------------
+
+    def submit(self, key: str, jobs: list[int]) -> None:
+        """Submit a batch under a key, and later perhaps once more."""
+
+        def do(parts: Parts) -> str:
+            batch_id = batches.submit(parts.store, planned(jobs), key=key, request_sha256=str(jobs))
+            parts.wake()
+            return batch_id
+
+        def then(status: int, batch_id: str) -> None:
+            assert status == 200, batch_id
+            if self.world.oracle.submit_acknowledged(key, batch_id):
+                self.plan_changes(batch_id)
+            if self.world.strikes(Mishap.SUBMIT_AGAIN):
+                self.world.after(self.world.dice.uniform(0, 60), lambda: self.ask(do, then))
+
+        self.ask(do, then)
+
+    def plan_changes(self, batch_id: str) -> None:
+        """Draw what the user will do to a batch."""
+        world = self.world
+        for mishap, act in (
+            (Mishap.CANCEL, self.cancel),
+            (Mishap.RETRY, self.retry),
+            (Mishap.RETRY, self.retry),
+            (Mishap.DELETE, self.delete),
+        ):
+            if world.dice.random() < world.rates.get(mishap, 0.0):
+                latest_s = max(1.0, min(300.0, world.swarm.faults_s - world.t))
+                world.after(world.dice.uniform(0, latest_s), lambda act=act: act(batch_id))
+
+    # --- changes --------------------------------------------------------------------------------------
+
+    def cancel(self, batch_id: str) -> None:
+        """Cancel a batch or one of its jobs."""
+        chance = self.world.dice.random()
+
+        def do(parts: Parts) -> list[str]:
+            jobs = list(parts.views.job_ids(batch_id))
+            wanted = jobs if chance < 0.6 else jobs[:1]
+            self.world.say(f"cancel {[job[-6:] for job in wanted]}")
+            changes.cancel(parts.store, wanted)
+            parts.wake()
+            return wanted
+
+        def then(status: int, jobs: list[str]) -> None:
+            self.world.hits[Mishap.CANCEL] += 1
+            if status == 200:
+                self.world.oracle.cancel_acknowledged(jobs)
+
+        self.ask(do, then)
+
+    def retry(self, batch_id: str) -> None:
+        """Retry a batch."""
+
+        def do(parts: Parts) -> list[str]:
+            jobs = list(parts.views.job_ids(batch_id))
+            self.world.oracle.retry_asked(jobs)
+            changes.retry(parts.store, jobs)
+            parts.wake()
+            return jobs
+
+        def then(status: int, _: Any) -> None:
+            self.world.hits[Mishap.RETRY] += status == 200
+
+        self.ask(do, then)
+
+    def delete(self, batch_id: str) -> None:
+        """Delete a batch."""
+
+        def do(parts: Parts) -> list[str]:
+            jobs = list(parts.views.job_ids(batch_id))
+            self.world.oracle.delete_asked(batch_id)
+            changes.delete(parts.store, batch_id)
+            parts.wake()
+            return jobs
+
+        def then(status: int, jobs: list[str]) -> None:
+            self.world.hits[Mishap.DELETE] += 1
+            if status == 200:
+                self.world.oracle.delete_acknowledged(batch_id, jobs)
+
+        self.ask(do, then)
+
+
+def planned(jobs: list[int]) -> PlannedBatch:
+    """Return a batch with so many outputs in each job."""
+    count = iter(range(1, 1000))
+    return PlannedBatch(
+        seed=7,
+        variations=max(jobs),
+        jobs=[[_output(next(count)) for _ in range(size)] for size in jobs],
+    )
+
+
+def _output(number: int) -> PlannedOutput:
+    name = f"ad/ad_var{number:02d}.mp4"
+    return PlannedOutput(
+        output_id=new_id("out"), source_id="src_1", variation=number, name=name, effects=EFFECTS
+    )

@@ -1,0 +1,472 @@
+"""One seeded world on a virtual clock: control, Fly, the bucket, runners and users, and what goes wrong.
+
+Everything that happens is an event on one heap; the same seed gives the same life, in any process. Control
+is the real core. A crash is an exception at a commit or a call outside, after which control is built anew
+from the same rows. Time passes inside control too (`SLOW_CALL`): then others act between its steps.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from random import Random
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from control import ids
+from control.app import PASSES
+from control.auth import Signer
+from control.cloud import Cloud
+from control.errors import STATUS, ControlError
+from control.parts import Parts
+from control.runner_api import take_claim, take_finish, take_heartbeat
+from control.settings import Settings, load_settings
+from control.store import Store
+from control.store.transaction import Transaction
+from control.views import Views
+from infra.flyagenda import HostBack, HostLost, SendSignal, StartProcess
+from infra.flyfaults import Faults
+from infra.flyworld import World as Fly
+from infra.ports import OutsideError, Unanswered
+from runner.contract import Reason
+from tests.control.conftest import SETTINGS
+from tests.sim.database import Database
+from tests.sim.oracle import Oracle, Violation
+from tests.sim.outside import SimBucket, SimMachines
+from tests.sim.runner import SimRunner
+from tests.sim.speed import kept_reads
+from tests.sim.swarm import Mishap, Swarm
+from tests.sim.users import Users
+
+BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
+REST_S = 3 * 3600.0  # by then after the last fault everything has come to rest
+TAKE = {"claim": take_claim, "heartbeat": take_heartbeat, "finish": take_finish}
+
+
+class Crash(BaseException):
+    """Control dies here."""
+
+
+class Gone(Crash):
+    """Control was ended from outside while it was in the middle of something."""
+
+
+class Injected(Exception):
+    """An I/O call of control fails here."""
+
+
+@dataclass
+class Report:
+    """What worlds went through."""
+
+    worlds: int = 0
+    events: int = 0
+    virtual_s: float = 0.0
+    crash_points: int = 0
+    machines: int = 0
+    jobs: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Report) -> None:
+        """Add another report to this one."""
+        for name in ("worlds", "events", "virtual_s", "crash_points", "machines"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.jobs.update(other.jobs)
+        self.hits.update(other.hits)
+
+
+class SimStore(Store):
+    """The store; control may die before and after each commit."""
+
+    def __init__(self, world: World, settings: Settings) -> None:
+        self._world = world
+        super().__init__(world.database.engine, settings, world.now)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Yield a transaction that a crash may end before or after its commit."""
+        self._world.io("commit")
+        with super().transaction() as tx:
+            yield tx
+            tx.session.flush()
+            self._world.crash_point("before commit")
+        self._world.oracle.check()
+        self._world.crash_point("after commit")
+
+
+@cache
+def _settings(overrides: tuple[tuple[str, object], ...]) -> Settings:
+    return load_settings(**{**SETTINGS, **dict(overrides)})
+
+
+class World:
+    """A world that has not begun; `run` lives it. Raises Violation."""
+
+    def __init__(
+        self,
+        seed: int,
+        database: Database,
+        *,
+        swarm: Swarm | None = None,
+        crash_at: int | None = None,
+        fail_at: int | None = None,
+    ) -> None:
+        database.reset()
+        self.seed, self.database, self.swarm = seed, database, swarm or Swarm.of(seed)
+        self.crash_at, self.fail_at = crash_at, fail_at
+        self.t, self._events, self._asked = 0.0, [], 0
+        self.dice = Random(f"{seed} dice")
+        self.report = Report(worlds=1)
+        self.hits = self.report.hits
+        self.io_calls = self.calls_outside = 0
+        self.settings = _settings(tuple(sorted(self.swarm.settings.items())))
+        self.fly = Fly(self.settings.runner_apps, seed=str(seed), now=BASE, faults=self.swarm.fly)
+        self.rates: dict[Mishap, float] = dict(self.swarm.rates)
+        self.windows: dict[Mishap, list[tuple[float, float]]] = {}
+        self.runners: dict[str, SimRunner] = {}
+        self.bucket = SimBucket(self)
+        self.parts: Parts | None = None
+        self.generation = 0  # of control's process
+        self.in_pass, self._depth = False, 0
+        self._woken = False
+        self.is_over = self.is_calm = False
+        self.log: list[str] | None = None
+        self.oracle = Oracle(self)
+        self.users = Users(self)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Return the instant, as control sees it."""
+        return BASE + timedelta(seconds=self.t)
+
+    def after(self, seconds: float, do: Callable[[], object], *, is_tick: bool = False) -> None:
+        """Do it then."""
+        self._asked += 1
+        heapq.heappush(self._events, (self.t + seconds, self._asked, is_tick, do))
+
+    def say(self, text: str) -> None:
+        """Keep a line, for who replays."""
+        if self.log is not None:
+            self.log.append(f"{self.t:9.2f} {text}")
+
+    def pump(self) -> None:
+        """Let Fly live until now, and do what it asks for."""
+        while effects := self.fly.advance(self.now()):
+            for effect in effects:
+                self._perform(effect)
+
+    def _next_at(self) -> float | None:
+        due = self.fly.next_due()
+        own = self._events[0][0] if self._events else None
+        if due is None:
+            return own
+        fly_at = max(self.t, (due - BASE).total_seconds())
+        return fly_at if own is None else min(own, fly_at)
+
+    def _step(self, *, may_tick: bool = True) -> Any:
+        """Do the next event; return a tick that may not run now."""
+        at = self._next_at()
+        assert at is not None
+        self.t = max(self.t, at)
+        self.pump()
+        if not self._events or self._events[0][0] > self.t:
+            return None
+        event = heapq.heappop(self._events)
+        if event[2] and not may_tick:
+            return event
+        self.report.events += 1
+        event[3]()
+        self.pump()
+        self.oracle.check()
+        return None
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass inside control, while others act."""
+        if self._depth > 2 or not self.database.is_idle:
+            return
+        until, held, generation = self.t + seconds, [], self.generation
+        self._depth += 1
+        try:
+            while (at := self._next_at()) is not None and at <= until:
+                held.append(self._step(may_tick=False))
+        finally:
+            self._depth -= 1
+            for event in filter(None, held):
+                heapq.heappush(self._events, (max(event[0], self.t), *event[1:]))
+        self.t = max(self.t, until)
+        self.pump()
+        if generation != self.generation:
+            raise Gone
+
+    # --- chance ---------------------------------------------------------------------------------------
+
+    def strikes(self, mishap: Mishap) -> bool:
+        """Return whether it happens here, and count it."""
+        rate = self.rates.get(mishap, 0.0)
+        struck = rate > 0 and self.dice.random() < rate
+        if struck:
+            self.hits[mishap] += 1
+            self.say(f"! {mishap}")
+        return struck
+
+    def is_during(self, mishap: Mishap) -> bool:
+        """Return whether it is one of the times at which this goes wrong."""
+        struck = any(start <= self.t < end for start, end in self.windows.get(mishap, ()))
+        if struck:
+            self.hits[mishap] += 1
+        return struck
+
+    def io(self, what: str) -> None:
+        """Pass a place where control is about to reach outside itself: it may die, fail, or wait here."""
+        assert self.database.is_idle, "nothing is called while a transaction is open"
+        self.crash_point(f"before {what}")
+        self.io_calls += 1
+        self.calls_outside += what != "commit"
+        if self.io_calls == self.fail_at:
+            self.say(f"! failure {self.io_calls}: {what}")
+            if what == "commit":
+                raise OperationalError("injected", None, Injected())
+            raise Unanswered(f"injected: {what}")
+        if self._depth < 2 and self.parts is not None and self.strikes(Mishap.SLOW_CALL):
+            self.pause(self.dice.choice((0.5, 2, 8)))
+
+    def crash_point(self, what: str) -> None:
+        """Pass a place where control may die."""
+        if self.parts is None:
+            return
+        self.report.crash_points += 1
+        if self.report.crash_points == self.crash_at or self.strikes(Mishap.CRASH):
+            self.say(f"! crash {self.report.crash_points}: {what}")
+            raise Crash
+
+    # --- control --------------------------------------------------------------------------------------
+
+    def start_control(self) -> None:
+        """Build control from its rows, as a new process does."""
+        if self.parts is not None or self.is_dead_for_ever:
+            return
+        try:
+            store = SimStore(self, self.settings)
+        except OperationalError:  # the first commit failed: whoever supervises control starts it again
+            self.after(1.0, self.start_control)
+            return
+        signer = Signer("secret for tests")
+        self._woken = False
+        self.parts = Parts(
+            settings=self.settings,
+            clock=self.now,
+            store=store,
+            views=Views(self.database.engine, signer, self.now),
+            signer=signer,
+            storage=self.bucket,
+            machines=SimMachines(self),
+            cloud=Cloud(started_at=self.now()),
+            bucket_http=None,  # type: ignore[arg-type]
+            wake=self._wake,
+        )
+        self.generation += 1
+        self.say("control starts")
+        self._tick_after(0.0)
+
+    @property
+    def is_dead_for_ever(self) -> bool:
+        """True once control will never come back."""
+        return self.swarm.dead_at_s is not None and self.t >= self.swarm.dead_at_s
+
+    def end_control(self, down_s: float) -> None:
+        """Have control be gone for so long."""
+        if self.parts is not None:
+            self.parts, self.in_pass = None, False
+            self.generation += 1
+            self.say("control is gone")
+        self.after(down_s, self.start_control)
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._tick_after(0.05)
+
+    def _tick_after(self, seconds: float) -> None:
+        generation = self.generation
+        self.after(seconds, lambda: self._tick(generation), is_tick=True)
+
+    def _tick(self, generation: int) -> None:
+        """Run the passes once, as the ticker does: one that fails never stops the next."""
+        if generation != self.generation or self.parts is None or self.in_pass:
+            return
+        self.in_pass, self._woken = True, False
+        before, calls = self.oracle.version(), self.calls_outside
+        for run in PASSES:
+            try:
+                run(self.parts)
+            except OutsideError as error:
+                self.say(f"{run.__name__}: {error}")
+            except OperationalError as error:
+                if not isinstance(error.orig, Injected):
+                    raise
+        self.in_pass = False
+        if generation != self.generation:
+            return
+        is_quiet = self.calls_outside == calls and self.oracle.version() == before
+        self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else 1.0
+        self._tick_after(self._pace_s)
+        if self.is_calm and is_quiet and not self._woken:
+            self.is_over = self.oracle.is_at_rest()
+
+    _pace_s = 1.0
+
+    def serve(self, do: Callable[[Parts], Any]) -> tuple[int | None, Any]:
+        """Have control answer a request: the status and the answer, or None and None from a dead one."""
+        if self.parts is None:
+            return None, None
+        try:
+            return 200, do(self.parts)
+        except ControlError as error:
+            return STATUS[error.code], error.code
+        except OutsideError:
+            return 503, None
+        except OperationalError as error:
+            if not isinstance(error.orig, Injected):
+                raise
+            return 500, None
+
+    def post(self, runner: SimRunner, call: str, body: Any, timeout_s: float, then: Any) -> None:
+        """Carry a runner's call to control, and the answer back, as a network does."""
+        sent_at, is_open = self.t, [True]
+
+        def answer(status: int | None, content: Any) -> None:
+            if is_open[0]:
+                is_open[0] = False
+                then(status, content)
+
+        def ask(parts: Parts) -> Any:
+            if not parts.signer.is_attempt_token(runner.token, runner.attempt_id):
+                raise Violation(self, "a runner's token is not that of its attempt")
+            return TAKE[call](parts, runner.attempt_id, body)
+
+        def arrive() -> None:
+            status: int | None = None
+            content = None
+            try:
+                status, content = self.serve(ask)
+            finally:  # a crash of control ends the connection as well
+                self.say(f"{call} of {runner.machine_id[:4]} for {runner.attempt_id[-8:]}: {status}")
+                if status is None or not self.strikes(Mishap.ANSWER_LOST):
+                    self.after(0.02, lambda: answer(status, content))
+
+        self.after(timeout_s, lambda: answer(None, None))
+        if runner.is_muted or self.strikes(Mishap.MESSAGE_LOST):
+            return
+        late_s = self.dice.uniform(1, 90) if self.strikes(Mishap.MESSAGE_LATE) else 0.05
+        self.after(late_s, arrive)
+        if self.strikes(Mishap.MESSAGE_TWICE):
+            self.after(late_s + self.dice.choice((0, 1, 60)), lambda: self.serve(ask))
+        assert sent_at <= self.t
+
+    # --- machines -------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Any) -> None:
+        runner = self.runners.get(effect.machine_id)
+        match effect:
+            case StartProcess():
+                self.say(f"machine {effect.machine_id[:4]} runs")
+                self.runners[effect.machine_id] = SimRunner(self, effect.machine_id, dict(effect.env))
+                self.fly.started(effect.machine_id)
+            case SendSignal() if runner is not None and runner.alive:
+                if effect.signum == 9:
+                    runner.kill()
+                else:
+                    runner.because(Reason.CANCELLED)
+            case HostLost() if runner is not None:
+                runner.is_muted = self.strikes(Mishap.ZOMBIE_MUTE)
+            case HostBack() if runner is not None:
+                runner.is_muted = False
+
+    def exited(self, runner: SimRunner, code: int, *, signal: int) -> None:
+        """Tell Fly that a process ended."""
+        self.say(f"machine {runner.machine_id[:4]} exits {int(code)}")
+        self.fly.exited(runner.machine_id, exit_code=int(code), signal=signal)
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Live until all is at rest; return what happened. Raises Violation."""
+        logging.getLogger("control").setLevel(logging.CRITICAL)
+        with _seeded_ids(self.seed), kept_reads(self.oracle.version, self._ask):
+            self._begin()
+            while not self.is_over and (at := self._next_at()) is not None:
+                if at > self.swarm.faults_s + REST_S:
+                    break
+                try:
+                    self._step()
+                except Gone:
+                    continue
+                except Crash:
+                    self.end_control(self.dice.uniform(0.5, 15))
+            self.oracle.at_rest()
+        return self._reported()
+
+    def _ask(self, sql: str) -> Any:
+        return self.database.judge.execute(sql).fetchone()
+
+    def _begin(self) -> None:
+        swarm = self.swarm
+        for mishap in (Mishap.TOKEN_REFUSED, Mishap.BUCKET_AWAY, Mishap.AWAY):
+            self.windows[mishap] = list(self._drawn_windows(mishap))
+        for start_s, end_s in self.windows.pop(Mishap.AWAY):
+            self.after(start_s, lambda s=end_s - start_s: self._go_away(s))
+        if swarm.dead_at_s is not None:
+            self.after(swarm.dead_at_s, lambda: self.end_control(0))
+        self.after(swarm.faults_s, self._calm)
+        self.start_control()
+        self.users.begin()
+
+    def _drawn_windows(self, mishap: Mishap) -> Iterator[tuple[float, float]]:
+        rate = self.rates.pop(mishap, 0.0)
+        for _ in range(3):
+            start_s = self.dice.uniform(0, self.swarm.faults_s)
+            length_s = self.dice.choice((5, 20, 60, 330))
+            if self.dice.random() < rate:
+                yield start_s, min(start_s + length_s, self.swarm.faults_s)
+
+    def _go_away(self, down_s: float) -> None:
+        self.hits[Mishap.AWAY] += 1
+        self.end_control(down_s)
+
+    def _calm(self) -> None:
+        """End all faults; what was drawn already stays."""
+        self.say("calm")
+        self.rates.clear()
+        spans = {"pull_s": (0, 1), "boot_s": (0.3, 1)}
+        self.fly.set_faults(replace(Faults(), late_destroy_s=self.swarm.fly.late_destroy_s, **spans))
+        self.is_calm = True
+
+    def _reported(self) -> Report:
+        self.report.virtual_s = self.t
+        self.report.machines = len(self.fly.truth())
+        self.report.jobs.update(status for (status,) in self.database.judge.execute("SELECT status FROM job"))
+        self.hits.update({str(site): count for site, count in self.fly.hits.items()})
+        return self.report
+
+
+@contextmanager
+def _seeded_ids(seed: int) -> Iterator[None]:
+    """Have ids come from the seed while a world lives."""
+    dice = Random(f"{seed} ids")
+
+    class Seeded:
+        token_hex = staticmethod(lambda count: dice.randbytes(count).hex())
+
+    real, ids.secrets = ids.secrets, Seeded  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        ids.secrets = real
