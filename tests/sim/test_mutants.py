@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.campaign import live
 from tests.sim.database import Database
-from tests.sim.mutants import HARMLESS_ALONE, MUTANTS, noticed_by, notices
+from tests.sim.mutants import HARMLESS_ALONE, MUTANTS, noticed_by, notices, swarm_for
 
 SEEDS_MORE = 25
 SLOW = {  # noticed only hours after the faults, when nothing has come to rest: `make soak` runs these
@@ -27,3 +28,10 @@ def test_every_mutant_is_noticed_alone_or_in_a_pair_or_is_explained():
     noticed = {one for names in noticed_by() for one in names.split(" + ")}
     assert set(MUTANTS) == noticed | set(HARMLESS_ALONE)
     assert len([name for name in noticed_by() if " + " not in name]) >= 20
+
+
+@pytest.mark.parametrize("name", noticed_by())
+def test_the_core_itself_holds_in_the_world_that_notices_the_mutant(database: Database, name: str):
+    seed = noticed_by()[name]
+    failure = live(database, seed, swarm_for(name, seed))[1]
+    assert failure is None, failure
