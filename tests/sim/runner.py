@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner import contract
+from runner import contract, transfer
 from runner.contract import (
     Claim,
     Finish,
@@ -22,7 +23,6 @@ from runner.contract import (
 from runner.control_client import BEAT_TIMEOUT_S, CALL_TIMEOUT_S
 from runner.deadline import REPORT_S_MAX
 from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_passing
-from runner.transfer import TRIES_MAX
 from tests.sim.outside import Stored
 from tests.sim.swarm import Mishap
 
@@ -186,9 +186,9 @@ class SimRunner:
             sha256=sha256(content).hexdigest(),
             machine_id=self.machine_id,
         )
-        self.upload(spec, item, 1)
+        self.upload(spec, item, 1, away_s=0.0)
 
-    def upload(self, spec: OutputSpec, item: Stored, tries: int) -> None:
+    def upload(self, spec: OutputSpec, item: Stored, tries: int, *, away_s: float) -> None:
         """PUT the output until it is there or the bucket is away for too long."""
         if self.stop_reason is not None:
             return
@@ -206,11 +206,13 @@ class SimRunner:
             )
             self.note(OutputReport(output_id=spec.output_id, status="ready", percent=100, file=file))
             self.next_output()
-        elif tries == TRIES_MAX:
+        elif away_s > transfer.OUTAGE_S_MAX:
             self.because(Reason.STORAGE_UNAVAILABLE)
         else:
-            pause_s = self.world.dice.uniform(0.1, min(PAUSE_S_MAX, FIRST_PAUSE_S * 2**tries))
-            self.later(pause_s, self.upload, spec, item, tries + 1)
+            longest_s = min(transfer.PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(tries, 10))
+            pause_s = self.world.dice.uniform(0.1, longest_s)
+            again = partial(self.upload, spec, item, tries + 1, away_s=away_s + pause_s)
+            self.later(pause_s, again)
 
     def work_over(self) -> None:
         """Report the end, after the beat that is under way."""
