@@ -140,7 +140,7 @@ SCRIPTS = {
 
 
 def step(points: int) -> int:
-    """Return how far apart the points to try are: some in a short run, with SIM_FULL=1 (the soak) every one."""
+    """Return how far apart the points to try are: some in a short run, every one with SIM_FULL=1."""
     return 1 if os.environ.get("SIM_FULL") == "1" else max(1, points // SAMPLES)
 
 
