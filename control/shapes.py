@@ -1,4 +1,7 @@
-"""The JSON that clients send and get (contract, section 4). Units end the names; times are RFC 3339 UTC."""
+"""The JSON that clients send and get (contract, section 4). Units end the names; times are RFC 3339 UTC.
+
+Long because it is one list of small shapes, read side by side with the contract.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reads that build what clients see. Must never write."""
+"""Reads that build what clients see. Must never write.
+
+Long because single and listed jobs and batches share their queries; the shaping is in `shaping`.
+"""
 
 from __future__ import annotations
 

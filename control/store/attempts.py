@@ -1,4 +1,7 @@
-"""Writes of attempts from start to end, and what their end means for the job and its batch."""
+"""Writes of attempts from start to end, and what their end means for the job and its batch.
+
+Long because an end moves attempt, job, outputs and batch in one transaction, and is read as one.
+"""
 
 from __future__ import annotations
 

@@ -21,9 +21,10 @@ SLOW = {  # noticed only hours after the faults, when nothing has come to rest: 
 
 
 # Their worlds shift with everything that changes the pace of the core, so `make soak` seeks them again.
-pytestmark = pytest.mark.skipif(os.environ.get("SIM_FULL") != "1", reason="a part of the soak: SIM_FULL=1")
+soak = pytest.mark.skipif(os.environ.get("SIM_FULL") != "1", reason="a part of the soak: SIM_FULL=1")
 
 
+@soak
 @pytest.mark.parametrize("name", [name for name in noticed_by() if name not in SLOW])
 def test_a_mutant_is_noticed(database: Database, name: str):
     seeds = (noticed_by()[name], *range(1, SEEDS_MORE))
@@ -36,6 +37,7 @@ def test_every_mutant_is_noticed_alone_or_in_a_pair_or_is_explained():
     assert len([name for name in noticed_by() if " + " not in name]) >= 20
 
 
+@soak
 @pytest.mark.parametrize("name", noticed_by())
 def test_the_core_itself_holds_in_the_world_that_notices_the_mutant(database: Database, name: str):
     seed = noticed_by()[name]
