@@ -46,16 +46,18 @@ class Upload(SQLModel, table=True):
 
 
 class Source(SQLModel, table=True):
-    """An uploaded video in the bucket."""
+    """A video: uploaded, in the bucket; or a user's URL, which the runner fetches and nobody stores."""
 
     id: str = Field(primary_key=True)
     name: str
-    key: str
+    key: str  # "" of a URL, and of a file that was refused
     size_bytes: int = Field(sa_type=BigInteger)
     etag: str  # stands for the content: equal bytes, uploaded alike, have equal ETags
-    duration_s: float
+    duration_s: float  # 0, as width and height, while it is not known: of a URL
     width: int
     height: int
+    url: str | None = None  # of a user; forgotten when its batch has ended for good
+    refusal: str | None = None  # why this file of a form is no video that we take; its outputs have failed
     created_at: datetime
     deleted_at: datetime | None = None
 
@@ -67,7 +69,9 @@ class Batch(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     seed: int = Field(sa_type=BigInteger)
-    variations: int
+    variations: int  # 0 with a preset
+    preset: str | None = None
+    output_url: str | None = None  # the one result is PUT there too; forgotten at the end
     status: str
     partial: bool = False
     created_at: datetime
@@ -144,7 +148,8 @@ class Output(SQLModel, table=True):
     position: int  # within the batch
     variation: int
     name: str  # path in the ZIP
-    effects: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    effects: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # {} with a preset
+    preset: str | None = None
     state: str
     percent: float = 0.0
     attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it, or is on it
@@ -155,6 +160,10 @@ class Output(SQLModel, table=True):
     crc32: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
     ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
+    # further files of it, each as {key, etag, size_bytes, sha256, crc32}
+    playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
+    poster: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    delivery_error: str | None = None  # why `output_url` did not get it
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None

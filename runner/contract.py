@@ -56,6 +56,8 @@ class OutputFault(StrEnum):
     """Why one output failed for good. It never costs its siblings, and is never retried by itself."""
 
     SOURCE_GONE = "source_gone"  # the bucket no longer has the source
+    SOURCE_UNREACHABLE = "source_unreachable"  # a user's URL does not give the video, or must not be asked
+    SOURCE_TOO_LARGE = "source_too_large"  # more bytes, pixels, frames, streams or seconds than we take
     SOURCE_UNPLAYABLE = "source_unplayable"  # FFmpeg finds no video that it can decode
     RENDER_FAILED = "render_failed"  # FFmpeg ended with an error or was killed
     RENDER_TIMEOUT = "render_timeout"  # FFmpeg did not end in time
@@ -84,22 +86,46 @@ class Effects(Message):
     mirror: bool
 
 
+class Preset(StrEnum):
+    """A named transcode instead of random effects (contract, section 5)."""
+
+    WEB_OPTIMIZED = "web-optimized"
+    HLS = "hls"  # two files: a playlist and one fragmented MP4 that it names
+    COPY = "copy"
+
+
 class SourceSpec(Message):
-    """One video to fetch. The URL is signed and outlives the attempt."""
+    """One video to fetch. The URL is signed and outlives the attempt, or a user's (`is_foreign`)."""
 
     source_id: str
     get_url: str
-    size_bytes: int
+    size_bytes: int  # of a foreign source: the most that is taken
+    is_foreign: bool = False  # fetched by the rules of `infra.outbound`
+
+
+class PutTarget(Message):
+    """Where to PUT a file. `headers` are part of the signature and must be sent as they are."""
+
+    url: str
+    headers: dict[str, str]
 
 
 class OutputSpec(Message):
-    """One output to render and PUT. `put_headers` are part of the signature and must be sent as they are."""
+    """One output to render and PUT. `put_headers` are part of the signature and must be sent as they are.
+
+    Either `effects` or `preset` is given. Of preset `hls` the `put_url` takes the media file.
+    """
 
     output_id: str
     source_id: str
-    effects: Effects
+    effects: Effects | None = None
+    preset: Preset | None = None
     put_url: str
     put_headers: dict[str, str]
+    playlist: PutTarget | None = None  # of preset `hls`
+    media_name: str = ""  # of preset `hls`: how the playlist is to name the media file
+    poster: PutTarget | None = None  # a JPEG of the middle frame
+    deliver_url: str | None = None  # a user's: PUT the file there too, by the rules of `infra.outbound`
 
 
 class JobSpec(Message):
@@ -131,6 +157,15 @@ class OutputFile(Message):
     ffmpeg_args: list[str]  # exactly as run, with `SOURCE` and `OUTPUT` for the two private paths
 
 
+class ExtraFile(Message):
+    """A file beside the output's own, already in the bucket: a playlist or a poster."""
+
+    size_bytes: int
+    sha256: str
+    md5: str
+    crc32: int
+
+
 class OutputError(Message):
     """Why an output failed, in words for the user."""
 
@@ -145,6 +180,9 @@ class OutputReport(Message):
     status: Literal["running", "ready", "failed"]
     percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     file: OutputFile | None = None  # with `ready`
+    playlist: ExtraFile | None = None  # with `ready`, of preset `hls`
+    poster: ExtraFile | None = None  # with `ready`, if one could be made
+    delivery_error: str | None = None  # with `ready`: why the PUT to `deliver_url` failed, in words
     error: OutputError | None = None  # with `failed`
 
 

@@ -87,6 +87,7 @@ class Job:
 
     def _render(self, output: OutputSpec, source: Path, found: Probe, path: Path) -> float:
         """Return the duration in seconds of the file that was rendered."""
+        assert output.effects, "presets are not made yet"
         wanted = expected(output.effects, found)
 
         def tell(out_time_s: float) -> None:
@@ -145,6 +146,7 @@ class _Started:
 def _described(
     output: OutputSpec, found: Probe, facts: transfer.Fingerprint, duration_s: float
 ) -> OutputFile:
+    assert output.effects, "presets are not made yet"
     return OutputFile(
         size_bytes=facts.size_bytes,
         sha256=facts.sha256,
