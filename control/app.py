@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     signer = Signer(
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
+        password=settings.auth_password.get_secret_value(),
     )
     ticker = Ticker()
     machines = FlyMachines(
@@ -85,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=running,
         docs_url=None,
         redoc_url=None,
-        responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
+        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
     )
     app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
     app.add_middleware(BodyLimit)
@@ -140,6 +141,7 @@ def _add_error_answers(app: FastAPI) -> None:
         known = {
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
+            408: (Code.TOO_SLOW, "The body did not come in time. Send it again."),
             413: (Code.TOO_LARGE, "The body is too large. Videos go to POST /api/uploads."),
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app
+from control.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
 from infra.kept import kept_secret, owned
@@ -46,7 +47,7 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         listener = stack.enter_context(listen(host, port))
         password = kept_secret(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
-        url = stack.enter_context(serving(create_app(settings), listener=listener))
+        url = stack.enter_context(serving(create_app(settings), listener=listener, **HTTP_LIMITS))
         yield LocalStack(url=url, password=password, fly=fly)
 
 
@@ -75,6 +76,7 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_image": LOCAL_IMAGE,
         "runner_regions": ("iad",),
         "runner_sizes": ("performance-1x",),
+        "fly_app_name": None,
         "budget_usd_per_day": None,  # nothing is spent here
         "budget_usd_per_month": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch

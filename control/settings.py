@@ -65,6 +65,8 @@ class Settings(Listening):
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
 
+    fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
+
     budget_usd_per_day: str | None = None
     budget_usd_per_month: str | None = None
 

@@ -35,13 +35,16 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -> Iterator[str]:
+def serving(
+    app: Any, *, listener: socket.socket | None = None, port: int = 0, **options: Any
+) -> Iterator[str]:
     """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
 
-    Takes over `listener`. Raises OSError when the port is taken, NotStarted when the app does not start.
+    `options` are uvicorn's. Takes over `listener`. Raises OSError when the port is taken, NotStarted when the
+    app does not start.
     """
     listener = listener or listen(port=port)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
     thread.start()
