@@ -100,4 +100,3 @@ def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):
             f"{url}/api/auth", content=trickle(), headers={"Content-Type": "application/json"}
         )
         assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
-
