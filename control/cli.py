@@ -98,7 +98,7 @@ def serve(
 
     log_to(None)
     if not local:
-        _serve_configured(host or "0.0.0.0", port, as_json=as_json)  # noqa: S104 - a deployment's address
+        _serve_configured(host, port, as_json=as_json)
         return
     from control.settings import load_port
 

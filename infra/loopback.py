@@ -18,12 +18,17 @@ from infra.ports import NotStarted
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken.
+    """Return a listening socket; port 0 takes a free one, host "" all addresses, of IPv6 too where there is any.
+
+    Raises OSError when the port is taken.
 
     Its connections inherit TCP_NODELAY: asyncio sets that only on sockets that name their protocol, and
     without it each answer after the first of a connection takes 44 ms.
     """
-    listener = socket.create_server((host, port))
+    if not host and socket.has_dualstack_ipv6():  # Fly's private network is IPv6
+        listener = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    else:
+        listener = socket.create_server((host, port))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -31,7 +36,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """Return the base URL of what is served on `listener`."""
     host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
+    return f"http://{'127.0.0.1' if host in ('::', '0.0.0.0') else host}:{port}"  # noqa: S104 - compared
 
 
 @contextmanager
