@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -139,6 +140,38 @@ def _end_in(seconds: float) -> None:
     timer.start()
 
 
+class Provisioning(StrEnum):
+    """What `provision` does."""
+
+    UP = "up"
+    RELEASE = "release"
+    ROLL_BACK = "roll-back"
+    ROTATE = "rotate"
+    DOWN = "down"
+
+
+@app.command()
+def provision(
+    what: Annotated[Provisioning, typer.Argument(help="up makes everything, or brings it up to date.")],
+    name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
+    region: Annotated[str, typer.Option(help="Where control, runners and, best, the bucket are.")] = "iad",
+    org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
+    python_image: Annotated[str, typer.Option(help="The images' base, best by digest.")] = "python:3.13-slim",
+    image: Annotated[str, typer.Option(help="For roll-back: the earlier image of control.")] = "",
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
+    ] = False,
+) -> None:
+    """Deploy to Fly with your own `fly`: each command is printed before it runs."""
+    from control.provision import provision as run
+    from infra.provision.steps import Deployment
+
+    if (what is Provisioning.ROLL_BACK) != bool(image):
+        raise typer.BadParameter("--image belongs to roll-back, which needs it")
+    deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
+    run(what, deployment, os.environ, image=image, apply=apply)
+
+
 @app.command("fly-local")
 def fly_local(
     port: Port = 0,
@@ -217,12 +250,13 @@ def main() -> None:
     from control.client import ApiError
     from control.settings import SettingsError
     from infra.ports import NotStarted
+    from infra.provision.run import StepFailed
 
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, OSError) as error:
+    except (ApiError, SettingsError, NotStarted, StepFailed, OSError) as error:
         _fail(error)
     except httpx.HTTPError as error:
         _fail(f"control does not answer ({type(error).__name__})")

@@ -18,9 +18,9 @@ from infra.ports import NotStarted
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one, host "" all addresses, of IPv6 too where there is any.
+    """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken.
 
-    Raises OSError when the port is taken.
+    Host "" is every address of this machine, those of IPv6 included.
 
     Its connections inherit TCP_NODELAY: asyncio sets that only on sockets that name their protocol, and
     without it each answer after the first of a connection takes 44 ms.
