@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
+from control.active import Fence, Turn
 from control.api import auth, batches, changes, downloads, health, machines, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
@@ -46,7 +47,8 @@ PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database
 
 def create_app(settings: Settings) -> FastAPI:
     """Return control, ready to be served; its passes run while it is served."""
-    engine = open_database(settings.database_url)
+    turn = Turn()
+    engine = open_database(settings.database_url, turn=turn.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
@@ -61,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     parts = Parts(
         settings=settings,
         clock=_now,
-        store=Store(engine, settings, _now),
+        store=Store(engine, settings, _now, fence=Fence(engine).check),
         views=Views(engine, signer, _now),
         signer=signer,
         storage=_storage(settings),
@@ -78,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         ticker.stop(wait_s=STOP_S)
         machines.close()
         parts.bucket_http.close()
+        turn.leave()
         close_database(engine)
 
     app = FastAPI(

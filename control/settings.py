@@ -114,11 +114,11 @@ class Settings(Listening):
 
     @field_validator("database_url")
     @classmethod
-    def _sqlite(cls, value: str) -> str:
-        if value.startswith("postgresql"):
-            raise ValueError("PostgreSQL is not supported yet: use sqlite:///PATH")
+    def _known_database(cls, value: str) -> str:
+        if value.startswith("postgresql+psycopg://"):
+            return value
         if not value.removeprefix("sqlite:///").strip("/") or not value.startswith("sqlite:///"):
-            raise ValueError("must be sqlite:///PATH")
+            raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
     @field_validator("budget_usd_per_day", "budget_usd_per_month")

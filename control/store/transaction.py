@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,9 +30,17 @@ class Store:
     it polls, and with many threads some poll in vain until `database is locked`.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        clock: Clock,
+        *,
+        fence: Callable[[Session], object] = lambda _: None,
+    ) -> None:
         self._engine = for_writing(engine)
         self._one_writer = threading.Lock()
+        self._fence = fence  # asked first in every transaction
         self.settings = settings
         self.clock = clock
         self.owner_id = self._owner_id()
@@ -45,6 +53,7 @@ class Store:
         """
         new_session = Session(self._engine, expire_on_commit=False)
         with self._one_writer, new_session as session, session.begin():
+            self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
             yield tx
         for name, facts in tx.log_lines:

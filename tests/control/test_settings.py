@@ -28,7 +28,10 @@ from tests.control.conftest import SETTINGS
         ({"aws_endpoint_url_s3": "https://"}, "AWS_ENDPOINT_URL_S3"),
         ({"s3_public_endpoint_url": "https://host:port"}, "S3_PUBLIC_ENDPOINT_URL"),
         ({"fly_api_url": "http://[::1"}, "FLY_API_URL"),
-        ({"database_url": "postgresql+psycopg://db/x"}, "DATABASE_URL: PostgreSQL is not supported yet"),
+        (
+            {"database_url": "postgresql://db/x"},
+            "DATABASE_URL: must be sqlite:///PATH or postgresql+psycopg://",
+        ),
         ({"database_url": "control.db"}, "DATABASE_URL"),
         ({"database_url": "sqlite:///"}, "DATABASE_URL"),
         ({"port": 70_000}, "PORT"),

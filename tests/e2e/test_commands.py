@@ -260,7 +260,7 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
         ({"LEASE_S": "20"}, "LEASE_S"),
         ({"MAX_MACHINES": "many"}, "MAX_MACHINES"),
         ({"PUBLIC_URL": "nowhere"}, "PUBLIC_URL"),
-        ({"DATABASE_URL": "postgresql+psycopg://x/y"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL"),
         ({"BUDGET_USD_PER_DAY": "5"}, "BUDGET_USD_PER_DAY"),
     ],
     ids=str,
