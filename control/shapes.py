@@ -73,19 +73,23 @@ class NewUpload(Request):
 
 
 class PartUrl(BaseModel):
-    """Where to PUT one part."""
+    """A part: where to PUT it, or, once it is stored, its ETag and size instead."""
 
     number: int
-    url: str
+    url: str | None = None
+    etag: str | None = None
+    size_bytes: int | None = None
 
 
 class UploadStarted(BaseModel):
-    """Signed URLs, one for each part; every part but the last has `part_size_bytes`."""
+    """The parts of an upload; every one but the last has `part_size_bytes`. A completed one shows none."""
 
     upload_id: str
     part_size_bytes: int
     parts: list[PartUrl]
     expires_at: datetime
+    state: str  # open or completed
+    source_id: str | None = None  # once it is completed
 
 
 class PartDone(Request):

@@ -150,9 +150,9 @@ class TigrisStorage:
         return _newest(found)
 
     def list_multiparts(self, prefix: str) -> list[OpenMultipart]:
-        """Return the open multipart uploads whose key begins with `prefix`."""
+        """Return the open multipart uploads whose key begins with `prefix`. One short try per page."""
         with self._errors("GET", prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            pages = self._looking_client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=prefix
             )
             found = [upload for page in pages for upload in page.get("Uploads", ())]
