@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from sqlmodel import col, select
 
 from control.api.guard import Guard
 from control.domain import JobStatus
 from control.errors import Code, ControlError, documented
 from control.ids import new_id
+from control.naming import named, require_callable
 from control.parts import Parts
 from control.plan import (
     OUTPUTS_PER_BATCH_MAX,
@@ -121,7 +122,16 @@ def _require_plannable(body: NewBatch) -> None:
 
 
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
-    batch_id = store.submit(parts.store, _planned(parts, body), key=key, request_sha256=digest(kind, body))
+    sources = named(parts, body.sources)
+    planned = planned_batch(parts, body, sources)
+    batch_id = store.submit(
+        parts.store,
+        planned,
+        key=key,
+        request_sha256=digest(kind, body),
+        output_url=body.output_url,
+        arrived=[source for source in sources if source.url],
+    )
     parts.wake()
     return batch_id
 
@@ -131,17 +141,16 @@ def digest(kind: Kind, body: NewJob) -> str:
     return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()
 
 
-def _planned(parts: Parts, body: NewJob) -> PlannedBatch:
-    ids = [source.source_id for source in body.sources]
-    if len(set(ids)) < len(ids):
-        raise ControlError(Code.INVALID, "A source is named twice. Ask for more variations instead.")
-    with parts.views.session() as session:
-        rows = {row.id: row for row in session.exec(select(Source).where(col(Source.id).in_(ids)))}
-    if missing := [source_id for source_id in ids if source_id not in rows]:
-        raise ControlError(Code.NOT_FOUND, f"There is no source {missing[0][:64]!r}. Upload it first.")
-    return plan(
-        [PlannedSource(source_id=id_, name=rows[id_].name, fingerprint=rows[id_].etag) for id_ in ids],
+def planned_batch(parts: Parts, body: NewJob, sources: Sequence[Source]) -> PlannedBatch:
+    """Return the plan of what is asked for. Raises ControlError invalid for an impossible `output_url`."""
+    planned = plan(
+        [PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag) for row in sources],
         variations=body.variations,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
     )
+    if body.output_url is not None:
+        require_callable(parts, body.output_url, "output_url")
+        if planned.outputs_count != 1:
+            raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
+    return planned
