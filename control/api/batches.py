@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
@@ -60,14 +60,15 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/jobs` and `/api/batches`, downloads aside."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"])
 
-    @router.post("/jobs", status_code=202, responses=_SUBMIT_ERRORS)
+    @router.post(
+        "/jobs",
+        status_code=202,
+        responses=_SUBMIT_ERRORS | documented(Code.UNAVAILABLE),
+        openapi_extra=_form_schema(),
+    )
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
-        """Submit one job for one machine. The answer's Location is the job."""
-        if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
-            raise ControlError(
-                Code.INVALID,
-                f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
-            )
+        """Submit one job for one machine, or a form with its videos. The answer's Location is the job."""
+        require_one_job(body)
         batch_id = _submit(parts, "job", body, idempotency_key)
         job_id = parts.views.batch(batch_id).jobs[0].job_id
         response.headers["Location"] = f"/api/jobs/{job_id}"
@@ -106,6 +107,25 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         return parts.views.batch(batch_id)
 
     return router
+
+
+def require_one_job(body: NewJob) -> None:
+    """Raise ControlError invalid for more outputs than one job may have."""
+    if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
+        raise ControlError(
+            Code.INVALID,
+            f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
+        )
+
+
+def _form_schema() -> dict[str, Any]:
+    """Return the OpenAPI entry of a job as a form (`forms`): the JSON's fields, with files for sources."""
+    job = NewJob.model_json_schema()
+    properties = {name: shape for name, shape in job["properties"].items() if name != "sources"}
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    required = ["files", *(name for name in job["required"] if name != "sources")]
+    form = {"type": "object", "required": required, "properties": {"files": files, **properties}}
+    return {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}
 
 
 def _require_plannable(body: NewBatch) -> None:
