@@ -15,8 +15,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
+from control.abandon import abandon
 from control.active import Fence, Turn
-from control.api import auth, batches, changes, downloads, health, machines, uploads
+from control.api import auth, batches, changes, downloads, forms, health, machines, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
@@ -40,9 +41,11 @@ from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
+SLOW_S = 300.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
+SLOW_PASSES = (abandon,)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -75,7 +78,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
+        prompt = [Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES]
+        slow = [Every(SLOW_S, partial(run, parts), name=run.__name__) for run in SLOW_PASSES]
+        ticker.start(prompt + slow)
         yield
         ticker.stop(wait_s=STOP_S)
         machines.close()
@@ -115,7 +120,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, batches, changes, downloads, machines):
+    for noun in (auth, uploads, forms, batches, changes, downloads, machines):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

@@ -55,7 +55,8 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     """Return settings of which none comes from this process's environment but limits.
 
     Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
-    `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX` and `QUEUE_OUTPUTS_MAX`.
+    `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX`, `QUEUE_OUTPUTS_MAX` and
+    `OUTBOUND_ALLOW`.
     """
     local: dict[str, Any] = {
         "auth_password": SecretStr(password),

@@ -15,7 +15,7 @@ from control.log import failure
 from control.parts import Parts
 from control.store import reports
 from control.store.attempts import FINAL
-from control.tables import Attempt, Output, Source
+from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
@@ -104,20 +104,31 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
         ).all()
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
+        output_url = session.exec(
+            select(Batch.output_url).join(Job).where(col(Job.id) == attempt.job_id)
+        ).one()
     expires_s = int(parts.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
-        sources=[
-            SourceSpec(
-                source_id=source.id,
-                get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
-                size_bytes=source.size_bytes,
-            )
-            for source in sources
+        sources=[_source_spec(parts, source, expires_s) for source in sources],
+        outputs=[
+            _output_spec(parts, attempt_id, output, expires_s).model_copy(update={"deliver_url": output_url})
+            for output in todo
         ],
-        outputs=[_output_spec(parts, attempt_id, output, expires_s) for output in todo],
         run_timeout_s=parts.settings.run_timeout_s,
         next_beat_s=parts.settings.heartbeat_s,
+        outbound_allow=list(parts.settings.outbound_allow),
+    )
+
+
+def _source_spec(parts: Parts, source: Source, expires_s: int) -> SourceSpec:
+    if source.url is not None:
+        most_bytes = parts.settings.max_source_bytes
+        return SourceSpec(source_id=source.id, get_url=source.url, size_bytes=most_bytes, is_foreign=True)
+    return SourceSpec(
+        source_id=source.id,
+        get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
+        size_bytes=source.size_bytes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,8 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from control.costs import sizes
 
 PASSWORD_CHARS_MIN = 15
+_PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
-NOT_YET = ("WEBHOOK_SECRET", "METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS", "OUTBOUND_ALLOW")
+NOT_YET = ("WEBHOOK_SECRET", "METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS")
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -64,6 +66,7 @@ class Settings(Listening):
     run_timeout_s: Annotated[float, Field(gt=0)] = 3600
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
+    outbound_allow: CommaList = ()
 
     fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
 
@@ -78,6 +81,15 @@ class Settings(Listening):
         if not value:
             raise ValueError("names nothing")
         return value
+
+    @field_validator("outbound_allow", mode="before")
+    @classmethod
+    def _places(cls, value: Any) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        places = tuple(word.strip().lower() for word in words if word.strip())
+        if not all(_PLACE.fullmatch(place) for place in places):
+            raise ValueError("must be a list like host:port,[::1]:8080")
+        return places
 
     @field_validator("runner_sizes")
     @classmethod

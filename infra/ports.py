@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 Clock = Callable[[], datetime]  # returns an aware UTC instant
 
@@ -161,6 +161,22 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredPart(Part):
+    """A part as the bucket lists it."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenMultipart:
+    """A multipart upload that was neither completed nor aborted."""
+
+    key: str
+    multipart_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredObject:
     """What a HEAD tells of an object. `etag` has no quotes; of a single PUT it is the MD5 in hex."""
 
@@ -181,6 +197,18 @@ class Storage(Protocol):
 
     def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
         """Return a URL, as browsers reach the bucket, that PUTs one part."""
+        ...
+
+    def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
+        """Store one part, read from the start of `content`, which must seek: it may be sent again."""
+        ...
+
+    def list_parts(self, key: str, multipart_id: str) -> list[StoredPart]:
+        """Return the parts that are surely stored, in order; none of an upload that is not open."""
+        ...
+
+    def list_multiparts(self, prefix: str) -> list[OpenMultipart]:
+        """Return the open multipart uploads whose key begins with `prefix`."""
         ...
 
     def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from boto3.session import Session
@@ -16,7 +17,16 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from infra.hosts import is_loopback
-from infra.ports import OutsideError, Part, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import (
+    OpenMultipart,
+    OutsideError,
+    Part,
+    Refusal,
+    Refused,
+    StoredObject,
+    StoredPart,
+    Unanswered,
+)
 
 # Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
 # https://www.tigrisdata.com/docs/api/s3/ (2026-11)
@@ -119,6 +129,38 @@ class TigrisStorage:
         part = {"UploadId": multipart_id, "PartNumber": number}
         return self._sign(self._public_client, "upload_part", key, expires_s, **part)
 
+    def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
+        """Store one part, read from the start of `content`, which must seek: it may be sent again."""
+        with self._errors("PUT", key):
+            stored = self._client.upload_part(
+                Bucket=self._bucket, Key=key, UploadId=multipart_id, PartNumber=number, Body=content
+            )
+        return Part(number=number, etag=stored["ETag"].strip('"'))
+
+    def list_parts(self, key: str, multipart_id: str) -> list[StoredPart]:
+        """Return the parts that are surely stored, in order; none of an upload that is not open."""
+        try:
+            with self._errors("GET", key):
+                pages = self._client.get_paginator("list_parts").paginate(
+                    Bucket=self._bucket, Key=key, UploadId=multipart_id
+                )
+                found = [part for page in pages for part in page.get("Parts", ())]
+        except _Gone:
+            return []
+        return _newest(found)
+
+    def list_multiparts(self, prefix: str) -> list[OpenMultipart]:
+        """Return the open multipart uploads whose key begins with `prefix`. One short try per page."""
+        with self._errors("GET", prefix):
+            pages = self._looking_client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            found = [upload for page in pages for upload in page.get("Uploads", ())]
+        return [
+            OpenMultipart(key=upload["Key"], multipart_id=upload["UploadId"], started_at=upload["Initiated"])
+            for upload in found
+        ]
+
     def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
         """Join the parts. Refused(INVALID) when one is missing or differs; repeating it is success.
 
@@ -214,6 +256,20 @@ class TigrisStorage:
         except BotoCoreError as error:
             message = f"the bucket did not answer ({type(error).__name__})"
             raise Unanswered(message, method=method, path=path) from None
+
+
+def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:
+    """Return each part as it was last put.
+
+    SeaweedFS lists every version of a part that was put again. Of versions within one second nothing tells
+    the last: such a part is left out, as if it were missing, and its client sends it once more.
+    """
+    versions: dict[int, dict[datetime, set[StoredPart]]] = {}
+    for part in listed:
+        stored = StoredPart(number=part["PartNumber"], etag=part["ETag"].strip('"'), size_bytes=part["Size"])
+        versions.setdefault(stored.number, {}).setdefault(part["LastModified"], set()).add(stored)
+    last = (versions[number][max(versions[number])] for number in sorted(versions))
+    return [stored for same in last if len(same) == 1 for stored in same]
 
 
 class _Gone(Refused):

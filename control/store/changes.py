@@ -67,7 +67,8 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
         _require_ended(jobs)
         missing = {job.id: _missing(tx, job) for job in jobs}
         if not any(missing.values()):
-            raise ControlError(Code.CONFLICT, "Every output is ready; there is nothing to retry.")
+            why = "Every output is ready, or its video was refused; there is nothing to retry."
+            raise ControlError(Code.CONFLICT, why)
         _require_sources(tx, [output for outputs in missing.values() for output in outputs])
         batch = tx.session.get_one(Batch, jobs[0].batch_id)
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
@@ -85,7 +86,11 @@ def _require_ended(jobs: Sequence[Job]) -> None:
 
 
 def _missing(tx: Transaction, job: Job) -> list[Output]:
-    return [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
+    """Return what a retry makes: what is not ready, but nothing of a file that was refused when it came."""
+    missing = [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
+    of = col(Source.id).in_({output.source_id for output in missing})
+    refused = set(tx.session.exec(select(Source.id).where(of, col(Source.refusal).is_not(None))).all())
+    return [output for output in missing if output.source_id not in refused]
 
 
 def _require_sources(tx: Transaction, outputs: Sequence[Output]) -> None:
@@ -124,10 +129,15 @@ def remove_rows(store: Store, batch_id: str) -> None:
     with store.transaction() as tx:
         session = tx.session
         jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
+        mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
+        unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
+        its_own = session.exec(unstored).all()  # URLs and refused files belong to one batch
         for table in (Event, IdempotencyKey, Output):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
         session.flush()
+        for source in its_own:
+            session.delete(source)
         for job in jobs:
             for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
                 session.delete(attempt)

@@ -122,6 +122,7 @@ def _take_one(
 ) -> None:
     if report.status == "ready" and report.file and output.id in verified:
         _mark_ready(tx, output, report.file, *verified[output.id])
+        output.delivery_error = report.delivery_error
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id)
     elif report.status == "failed" and report.error:
         output.state = OutputState.FAILED

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from infra.ports import Part, Refusal, Refused, Storage, StoredObject, Unanswered
+from infra.ports import Part, Refusal, Refused, Storage, StoredObject, StoredPart, Unanswered
 from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage, _translated
+from infra.tigris import TigrisStorage, _newest, _translated
 
 PART_BYTES = 5 * 1024 * 1024
 
@@ -97,6 +100,43 @@ def test_an_aborted_upload_is_gone_and_stays_gone(storage: TigrisStorage, key: s
         storage.complete_multipart(key, upload, parts)
     late = httpx.put(storage.sign_part(key, upload, 1, expires_s=60), content=b"late")
     assert late.status_code == 404
+
+
+def test_stored_parts_are_listed_until_they_are_joined(storage: TigrisStorage, key: str) -> None:
+    upload, (first,) = upload_parts(storage, key, b"a" * PART_BYTES)
+    last = storage.put_part(key, upload, 2, BytesIO(b"the end"))
+    assert storage.list_parts(key, upload) == [
+        StoredPart(number=1, etag=first.etag.strip('"'), size_bytes=PART_BYTES),
+        StoredPart(number=2, etag=hashlib.md5(b"the end").hexdigest(), size_bytes=7),
+    ]
+    storage.complete_multipart(key, upload, [first, last])
+    assert storage.read(key, PART_BYTES, PART_BYTES + 100) == b"the end"
+    assert storage.list_parts(key, upload) == []
+
+
+def test_of_a_part_that_was_put_again_the_last_is_listed_or_none(storage: TigrisStorage, key: str) -> None:
+    def listed(etag: str, second: int) -> dict[str, Any]:
+        at = datetime(2026, 11, 21, 12, 0, second, tzinfo=UTC)
+        return {"PartNumber": 1, "ETag": f'"{etag}"', "Size": 7, "LastModified": at}
+
+    assert _newest([listed("old", 1), listed("new", 2), listed("older", 0)])[0].etag == "new"
+    assert _newest([listed("old", 1), listed("new", 2), listed("other", 2)]) == []
+    assert _newest([listed("same", 2), listed("same", 2)])[0].etag == "same"
+    upload, _ = upload_parts(storage, key, b"old")
+    again = storage.put_part(key, upload, 1, BytesIO(b"the new one"))
+    assert {part.etag for part in storage.list_parts(key, upload)} <= {again.etag}
+    storage.complete_multipart(key, upload, [again])
+    assert storage.read(key, 0, 100) == b"the new one"
+
+
+def test_open_uploads_are_listed_under_their_prefix_until_they_end(storage: TigrisStorage, key: str) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)  # the bucket tells whole seconds
+    aborted, open_one = (storage.start_multipart(key + end, content_type="video/mp4") for end in "ab")
+    storage.start_multipart("other/" + key, content_type="video/mp4")
+    storage.abort_multipart(key + "a", aborted)
+    (found,) = storage.list_multiparts(key)
+    assert (found.key, found.multipart_id) == (key + "b", open_one)
+    assert before <= found.started_at <= datetime.now(UTC)
 
 
 # --- signed URLs ----------------------------------------------------------------------------------
