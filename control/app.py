@@ -27,6 +27,7 @@ from control.errors import Code, ControlError
 from control.forget import forget
 from control.launch import launch
 from control.log import failure
+from control.notify import notify
 from control.observe import observe
 from control.parts import Parts
 from control.reap import reap
@@ -41,6 +42,7 @@ from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
+TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 SLOW_S = 300.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
@@ -57,7 +59,12 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
         password=settings.auth_password.get_secret_value(),
     )
-    ticker = Ticker()
+    ticker, courier = Ticker("ticker"), Ticker("courier")
+
+    def wake() -> None:
+        ticker.poke()
+        courier.poke()
+
     machines = FlyMachines(
         api_url=settings.fly_api_url,
         token=settings.fly_api_token.get_secret_value(),
@@ -73,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         machines=machines,
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
-        wake=ticker.poke,
+        wake=wake,
     )
 
     @asynccontextmanager
@@ -81,7 +88,9 @@ def create_app(settings: Settings) -> FastAPI:
         prompt = [Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES]
         slow = [Every(SLOW_S, partial(run, parts), name=run.__name__) for run in SLOW_PASSES]
         ticker.start(prompt + slow)
+        courier.start([Every(TELL_S, partial(notify, parts), promptly=True, name=notify.__name__)])
         yield
+        courier.stop(wait_s=0)
         ticker.stop(wait_s=STOP_S)
         machines.close()
         parts.bucket_http.close()

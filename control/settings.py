@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from control.costs import sizes
 PASSWORD_CHARS_MIN = 15
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
-NOT_YET = ("WEBHOOK_SECRET", "METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS")
+NOT_YET = ("METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS")
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -67,6 +68,7 @@ class Settings(Listening):
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()
+    webhook_secret: SecretStr | None = None
 
     fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
 
@@ -96,6 +98,13 @@ class Settings(Listening):
     def _known_sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := set(value) - sizes():
             raise ValueError(f"unknown size {', '.join(sorted(unknown))}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_webhook_secret(value.get_secret_value()):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
         return value
 
     @field_validator("auth_password")
@@ -168,6 +177,13 @@ def load_port() -> int:
 def unsupported(environment: Mapping[str, str]) -> list[str]:
     """Return the variables of the contract that are set, and that this version does not heed."""
     return [name for name in NOT_YET if environment.get(name)]
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text[6:], validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def _is_http_url(text: str) -> bool:

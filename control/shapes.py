@@ -148,6 +148,7 @@ class NewJob(Request):
     variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)]
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     output_url: Url | None = None  # with exactly one output: it is PUT there too
+    webhook_url: Url | None = None  # is told the end, signed
 
 
 class NewBatch(NewJob):
@@ -255,9 +256,18 @@ class BatchSummary(Summary):
     jobs: list[JobInBatch]
 
 
+class WebhookView(BaseModel):
+    """Whether `webhook_url` has been told: waiting (for the end), due, delivered, or dead: given up."""
+
+    state: str
+    tries: int
+    error: str | None
+
+
 class Details(BaseModel):
     """What a single job or batch shows beyond its summary."""
 
+    webhook: WebhookView | None
     ticket: str
     sources: list[SourceView]
     attempts: list[AttemptView]

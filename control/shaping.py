@@ -9,7 +9,7 @@ from datetime import datetime
 from control import domain, shapes
 from control.costs import machine_seconds, machine_usd
 from control.domain import OutputState
-from control.tables import Attempt, Batch, Job, Output, Source
+from control.tables import Attempt, Batch, Job, Output, Source, Webhook
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
 
@@ -133,3 +133,10 @@ def attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
         machine_seconds=round(seconds, 3),
         cost_usd=round(usd, 6),
     )
+
+
+def webhook(webhook: Webhook | None) -> shapes.WebhookView | None:
+    """Return a webhook as clients see it."""
+    if webhook is None:
+        return None
+    return shapes.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)

@@ -22,13 +22,13 @@ class Every:
 
 
 class Ticker:
-    """One thread. `start` once, `poke` from anywhere, `stop` more than once if need be."""
+    """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="ticker", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self, passes: Sequence[Every]) -> None:
         """Begin to run the passes in their order, each at once."""

@@ -150,6 +150,7 @@ def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
         key=key,
         request_sha256=digest(kind, body),
         output_url=body.output_url,
+        webhook=(kind, body.webhook_url) if body.webhook_url else None,
         arrived=[source for source in sources if source.url],
     )
     parts.wake()
@@ -162,13 +163,19 @@ def digest(kind: Kind, body: NewJob) -> str:
 
 
 def planned_batch(parts: Parts, body: NewJob, sources: Sequence[Source]) -> PlannedBatch:
-    """Return the plan of what is asked for. Raises ControlError invalid for an impossible `output_url`."""
+    """Return the plan of what is asked for. Raises ControlError invalid for URLs that cannot be."""
     planned = plan(
         [PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag) for row in sources],
         variations=body.variations,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
     )
+    if body.webhook_url is not None:
+        if parts.settings.webhook_secret is None:
+            raise ControlError(
+                Code.INVALID, "webhook_url: webhooks are off here. Set WEBHOOK_SECRET, or poll the job."
+            )
+        require_callable(parts, body.webhook_url, "webhook_url")
     if body.output_url is not None:
         require_callable(parts, body.output_url, "output_url")
         if planned.outputs_count != 1:

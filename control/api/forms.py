@@ -84,6 +84,7 @@ def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str |
             key=key,
             request_sha256=_digest(form, body),
             output_url=body.output_url,
+            webhook=("job", body.webhook_url) if body.webhook_url else None,
             arrived=form.sources,
         )
     finally:

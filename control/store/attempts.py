@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from control import domain, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.store import webhooks
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
@@ -276,3 +277,4 @@ def _end_batch(tx: Transaction, batch: Batch) -> None:
     end = domain.ended_as([OutputState(state) for state in states], is_cancelled=is_cancelled)
     batch.status, batch.partial, batch.ended_at = end.status, end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)
+    webhooks.follow_end(tx, batch)

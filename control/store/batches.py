@@ -12,6 +12,7 @@ from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.plan import PlannedBatch
+from control.store import webhooks
 from control.store.transaction import Store, Transaction
 from control.tables import Batch, IdempotencyKey, Job, Output, Source, Upload
 from runner.contract import OutputFault
@@ -26,13 +27,14 @@ def submit(
     key: str | None = None,
     request_sha256: str = "",
     output_url: str | None = None,
+    webhook: tuple[str, str] | None = None,
     arrived: Sequence[Source] = (),
 ) -> str:
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     `arrived` are sources that come with it and are stored too: files of a form, whose uploads are completed
-    by that, and users' URLs. With an Idempotency-Key that was used for the same request, store nothing and
-    return the first batch's id instead.
+    by that, and users' URLs. `webhook` is what was posted (job or batch) and whom to tell its end. With an
+    Idempotency-Key that was used for the same request, store nothing and return the first batch's id instead.
     Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
     """
     with store.transaction() as tx:
@@ -43,6 +45,8 @@ def submit(
         _require_room(tx, planned)
         batch = _add_batch(tx, planned)
         batch.output_url = output_url
+        if webhook is not None:
+            webhooks.ask(tx, batch, *webhook)
         for position in range(len(planned.jobs)):
             _add_job(tx, batch, planned, position)
         _fail_refused(tx, batch, arrived)

@@ -9,9 +9,10 @@ from sqlmodel import col, select
 from control import domain
 from control.domain import Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source
+from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source, Webhook
 from runner.contract import Reason
 
 
@@ -73,6 +74,7 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
         batch = tx.session.get_one(Batch, jobs[0].batch_id)
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
         batch.partial = False
+        webhooks.take_back(tx, batch)
         for job in jobs:
             if missing[job.id]:
                 _start_again(tx, job, missing[job.id])
@@ -132,7 +134,7 @@ def remove_rows(store: Store, batch_id: str) -> None:
         mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
         its_own = session.exec(unstored).all()  # URLs and refused files belong to one batch
-        for table in (Event, IdempotencyKey, Output):
+        for table in (Event, IdempotencyKey, Output, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
         session.flush()
