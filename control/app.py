@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, health, machines, uploads
+from control.api import auth, batches, changes, downloads, events, health, machines, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
@@ -24,6 +24,7 @@ from control.database import close_database, open_database
 from control.errors import Code, ControlError
 from control.forget import forget
 from control.launch import launch
+from control.live import Live
 from control.log import failure
 from control.observe import observe
 from control.parts import Parts
@@ -31,6 +32,7 @@ from control.reap import reap
 from control.settings import Settings
 from control.store import Store
 from control.ticker import Every, Ticker
+from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
@@ -51,6 +53,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
     )
+    views = Views(engine, signer, _now)
+    timeline = Timeline(views.session, _now)
+    live = Live(timeline)
     ticker = Ticker()
     machines = FlyMachines(
         api_url=settings.fly_api_url,
@@ -60,8 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
     parts = Parts(
         settings=settings,
         clock=_now,
-        store=Store(engine, settings, _now),
-        views=Views(engine, signer, _now),
+        store=Store(engine, settings, _now, on_commit=live.poke),
+        views=views,
         signer=signer,
         storage=_storage(settings),
         machines=machines,
@@ -87,9 +92,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
     )
-    app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
+
+    def drain() -> None:
+        ticker.stop(wait_s=0)
+        live.stop()
+
+    app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
     _add_routes(app, parts)
+    app.include_router(events.routes(Guard(parts), timeline, live))
     _add_error_answers(app)
     return app
 

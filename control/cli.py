@@ -125,7 +125,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         facts["password"] = settings.auth_password.get_secret_value()
 
     def drain() -> None:
-        control.state.stop_passes()
+        control.state.drain()
         _end_in(DRAIN_S)
 
     with suppress(KeyboardInterrupt):

@@ -19,11 +19,14 @@ class Code(StrEnum):
     SUPERSEDED = "superseded"
     NOT_READY = "not_ready"
     GONE = "gone"
+    EXPIRED = "expired"
     SOURCE_GONE = "source_gone"
     TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
     NOT_PLAYABLE = "not_playable"
     QUEUE_FULL = "queue_full"
+    STREAMS_FULL = "streams_full"
+    STORAGE_FULL = "storage_full"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
 
@@ -37,13 +40,16 @@ STATUS: dict[Code, int] = {
     Code.SUPERSEDED: 409,
     Code.NOT_READY: 409,
     Code.GONE: 410,
+    Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,
     Code.TOO_LARGE: 413,
     Code.NOT_A_VIDEO: 415,
     Code.NOT_PLAYABLE: 422,
     Code.QUEUE_FULL: 429,
+    Code.STREAMS_FULL: 429,
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
+    Code.STORAGE_FULL: 507,
 }
 
 

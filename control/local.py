@@ -46,7 +46,8 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         listener = stack.enter_context(listen(host, port))
         password = kept_secret(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
-        url = stack.enter_context(serving(create_app(settings), listener=listener))
+        app = create_app(settings)
+        url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain))
         yield LocalStack(url=url, password=password, fly=fly)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,10 +35,17 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -> Iterator[str]:
+def serving(
+    app: Any,
+    *,
+    listener: socket.socket | None = None,
+    port: int = 0,
+    on_stop: Callable[[], object] = lambda: None,
+) -> Iterator[str]:
     """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
 
-    Takes over `listener`. Raises OSError when the port is taken, NotStarted when the app does not start.
+    Takes over `listener`, and calls `on_stop` when the end begins.
+    Raises OSError when the port is taken, NotStarted when the app does not start.
     """
     listener = listener or listen(port=port)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
@@ -52,6 +59,7 @@ def serving(app: Any, *, listener: socket.socket | None = None, port: int = 0) -
             time.sleep(0.01)
         yield url_of(listener)
     finally:
+        on_stop()
         server.should_exit = True
         thread.join()
         listener.close()

@@ -76,7 +76,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         created_at=tx.now,
     )
     tx.session.add(batch)
-    tx.session.flush()
+    tx.batch_event("batch_queued", batch, partial=False)
     return batch
 
 
@@ -108,4 +108,4 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
         )
         for index, output in enumerate(planned.jobs[position])
     )
-    tx.event("submitted", job)
+    tx.event("job_queued", job, partial=False)
