@@ -15,13 +15,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, events, health, machines, uploads
+from control.api import auth, batches, changes, downloads, events, health, machines, storage, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
 from control.cloud import Cloud
+from control.cors import allow_origins
 from control.database import close_database, open_database
 from control.errors import Code, ControlError
+from control.expire import expire
 from control.forget import forget
 from control.launch import launch
 from control.live import Live
@@ -31,6 +33,7 @@ from control.parts import Parts
 from control.reap import reap
 from control.settings import Settings
 from control.store import Store
+from control.sweep import sweep
 from control.ticker import Every, Ticker
 from control.timeline import Timeline
 from control.views import Views
@@ -44,6 +47,7 @@ TICK_S = 1.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
+SLOW_PASSES = ((expire, 10.0), (sweep, 600.0))  # with their seconds; on a thread of their own: nobody waits
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -56,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     views = Views(engine, signer, _now)
     timeline = Timeline(views.session, _now)
     live = Live(timeline)
-    ticker = Ticker()
+    ticker, slow_ticker = Ticker(), Ticker()
     machines = FlyMachines(
         api_url=settings.fly_api_url,
         token=settings.fly_api_token.get_secret_value(),
@@ -68,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         store=Store(engine, settings, _now, on_commit=live.poke),
         views=views,
         signer=signer,
-        storage=_storage(settings),
+        storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
@@ -78,8 +82,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
+        slow_ticker.start([Every(s, partial(run, parts), name=run.__name__) for run, s in SLOW_PASSES])
         yield
+        slow_ticker.stop(wait_s=0)
         ticker.stop(wait_s=STOP_S)
+        slow_ticker.stop(wait_s=STOP_S)
         machines.close()
         parts.bucket_http.close()
         close_database(engine)
@@ -94,11 +101,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     def drain() -> None:
+        slow_ticker.stop(wait_s=0)
         ticker.stop(wait_s=0)
         live.stop()
 
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
+    allow_origins(app, settings)
     _add_routes(app, parts)
     app.include_router(events.routes(Guard(parts), timeline, live))
     _add_error_answers(app)
@@ -109,7 +118,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _storage(settings: Settings) -> TigrisStorage:
+def storage_of(settings: Settings) -> TigrisStorage:
+    """Return the bucket that the settings name."""
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -122,7 +132,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, batches, changes, downloads, machines):
+    for noun in (auth, uploads, batches, changes, downloads, machines, storage):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

@@ -139,6 +139,19 @@ def _end_in(seconds: float) -> None:
     timer.start()
 
 
+@app.command("bucket-rules")
+def bucket_rules(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
+) -> None:
+    """Set the bucket's rules: which pages may use it, and that unfinished uploads go."""
+    from control.app import storage_of
+    from control.settings import load_settings
+
+    settings = load_settings()
+    storage_of(settings).set_rules(settings.origins)
+    _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
+
+
 @app.command("fly-local")
 def fly_local(
     port: Port = 0,
@@ -216,13 +229,13 @@ def main() -> None:
 
     from control.client import ApiError
     from control.settings import SettingsError
-    from infra.ports import NotStarted
+    from infra.ports import NotStarted, OutsideError
 
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, OSError) as error:
+    except (ApiError, SettingsError, NotStarted, OutsideError, OSError) as error:
         _fail(error)
     except httpx.HTTPError as error:
         _fail(f"control does not answer ({type(error).__name__})")

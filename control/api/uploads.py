@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from control import mp4
 from control.api.guard import Guard
 from control.errors import Code, ControlError, documented
+from control.holdings import require_space
 from control.ids import new_id
 from control.parts import Parts
 from control.shapes import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
@@ -32,10 +33,14 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.UNAVAILABLE),
     )
 
-    @router.post("", status_code=201, responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO))
+    @router.post(
+        "", status_code=201, responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO, Code.STORAGE_FULL)
+    )
     def start(body: NewUpload) -> UploadStarted:
         """Open an upload and sign a URL for each of its parts."""
         _require_acceptable(body, parts.settings.max_source_bytes)
+        with parts.views.session() as session:
+            require_space(session, parts.settings.storage_cap_bytes, more_bytes=body.size_bytes)
         upload = _open(parts, body)
         store.add(parts.store, upload)
         return _started(parts, upload)

@@ -9,6 +9,7 @@ from sqlmodel import col, select
 
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.holdings import require_space
 from control.ids import new_id
 from control.plan import PlannedBatch
 from control.store.transaction import Store, Transaction
@@ -21,13 +22,14 @@ def submit(store: Store, planned: PlannedBatch, *, key: str | None = None, reque
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     With an Idempotency-Key that was used for the same request, return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full.
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
             return first
         _require_sources(tx, planned)
         _require_room(tx, planned)
+        require_space(tx.session, tx.settings.storage_cap_bytes)
         batch = _add_batch(tx, planned)
         for position in range(len(planned.jobs)):
             _add_job(tx, batch, planned, position)

@@ -159,7 +159,7 @@ def test_what_ends_with_its_job_is_told_and_a_retry_takes_the_end_back(user: Use
 def test_streams_take_the_ticket_of_their_batch_and_no_other(
     http: httpx.Client, user: User, heard: tuple[str, list[Event]], source: str
 ) -> None:
-    batch_id, found = heard
+    batch_id, _ = heard
     shown = user.show(batch_id)
     other = user.submit(source, variations=1)
     for id_ in (batch_id, shown["jobs"][0]["job_id"]):
