@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,6 +211,36 @@ def test_a_commit_is_read_once_for_all_streams_and_idle_streams_read_nothing(wor
         await asyncio.gather(*tasks)
         await asyncio.to_thread(world.rows.submit)
         assert await quiet(world) == after, "without streams nothing is read"
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_joins_while_news_is_read_for_others_misses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, reading, go_on = world.timeline.news, threading.Event(), threading.Event()
+
+    def news(*args):
+        reading.set()
+        go_on.wait(30)
+        return real(*args)
+
+    async def run() -> None:
+        first, second = world.rows.submit(), world.rows.submit()
+        tasks = [await watching(world, first, Reader())]
+        await quiet(world)
+        monkeypatch.setattr(world.timeline, "news", news)
+        world.live.poke()
+        await asyncio.to_thread(reading.wait, 30)
+        reader = Reader()
+        tasks.append(await watching(world, second, reader))
+        await asyncio.sleep(0.05)  # it has joined, and read all that there was
+        await asyncio.to_thread(cancel, world, second)
+        go_on.set()
+        await asyncio.wait_for(tasks[1], 30)
+        assert [name for name, *_ in durable(reader.events())][-2:] == ["state", "end"]
+        await asyncio.to_thread(cancel, world, first)
+        await tasks[0]
 
     asyncio.run(run())
 
