@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -85,8 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
         slow_ticker.start([Every(s, partial(run, parts), name=run.__name__) for run, s in SLOW_PASSES])
         yield
         slow_ticker.stop(wait_s=0)
-        ticker.stop(wait_s=STOP_S)
-        slow_ticker.stop(wait_s=STOP_S)
+        stop_at = time.monotonic() + STOP_S
+        for each in (ticker, slow_ticker):
+            each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
         parts.bucket_http.close()
         close_database(engine)
