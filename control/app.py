@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,15 +18,29 @@ from starlette.exceptions import HTTPException
 from control import errors, runner_api
 from control.abandon import abandon
 from control.active import Fence, Turn
-from control.api import auth, batches, changes, downloads, forms, health, machines, uploads
+from control.api import (
+    auth,
+    batches,
+    changes,
+    downloads,
+    events,
+    forms,
+    health,
+    machines,
+    storage,
+    uploads,
+)
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
 from control.cloud import Cloud
+from control.cors import allow_origins
 from control.database import close_database, open_database
 from control.errors import Code, ControlError
+from control.expire import expire
 from control.forget import forget
 from control.launch import launch
+from control.live import Live
 from control.log import failure
 from control.notify import notify
 from control.observe import observe
@@ -33,7 +48,9 @@ from control.parts import Parts
 from control.reap import reap
 from control.settings import Settings
 from control.store import Store
+from control.sweep import sweep
 from control.ticker import Every, Ticker
+from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
@@ -43,11 +60,11 @@ from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
 TELL_S = 5.0  # webhooks, beside the ends that wake them at once
-SLOW_S = 300.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
-SLOW_PASSES = (abandon,)
+# With their seconds, on a thread of their own: nobody waits for them.
+SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,7 +76,10 @@ def create_app(settings: Settings) -> FastAPI:
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
         password=settings.auth_password.get_secret_value(),
     )
-    ticker, courier = Ticker("ticker"), Ticker("courier")
+    views = Views(engine, signer, _now)
+    timeline = Timeline(views.session, _now)
+    live = Live(timeline)
+    ticker, slow_ticker, courier = Ticker("ticker"), Ticker("slow ticker"), Ticker("courier")
 
     def wake() -> None:
         ticker.poke()
@@ -73,10 +93,10 @@ def create_app(settings: Settings) -> FastAPI:
     parts = Parts(
         settings=settings,
         clock=_now,
-        store=Store(engine, settings, _now, fence=Fence(engine).check),
-        views=Views(engine, signer, _now),
+        store=Store(engine, settings, _now, fence=Fence(engine).check, on_commit=live.poke),
+        views=views,
         signer=signer,
-        storage=_storage(settings),
+        storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
@@ -85,13 +105,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        prompt = [Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES]
-        slow = [Every(SLOW_S, partial(run, parts), name=run.__name__) for run in SLOW_PASSES]
-        ticker.start(prompt + slow)
+        ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
+        slow_ticker.start([Every(s, partial(run, parts), name=run.__name__) for run, s in SLOW_PASSES])
         courier.start([Every(TELL_S, partial(notify, parts), promptly=True, name=notify.__name__)])
         yield
-        courier.stop(wait_s=0)
-        ticker.stop(wait_s=STOP_S)
+        drain()
+        stop_at = time.monotonic() + STOP_S
+        for each in (ticker, slow_ticker):
+            each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
         parts.bucket_http.close()
         turn.leave()
@@ -105,9 +126,17 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
     )
-    app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
+
+    def drain() -> None:
+        for each in (courier, slow_ticker, ticker):
+            each.stop(wait_s=0)
+        live.stop()
+
+    app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
+    allow_origins(app, settings)
     _add_routes(app, parts)
+    app.include_router(events.routes(Guard(parts), timeline, live))
     _add_error_answers(app)
     return app
 
@@ -116,7 +145,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _storage(settings: Settings) -> TigrisStorage:
+def storage_of(settings: Settings) -> TigrisStorage:
+    """Return the bucket that the settings name."""
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -129,7 +159,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, forms, batches, changes, downloads, machines):
+    for noun in (auth, uploads, forms, batches, changes, downloads, machines, storage):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

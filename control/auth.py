@@ -35,7 +35,7 @@ class Signer:
         return self._is_stamp(token, f"bearer|{generation}|{self._era}", now)
 
     def ticket(self, batch_id: str, *, now: datetime) -> str:
-        """Return a read ticket of one batch, fit for a URL: its outputs, and nothing else."""
+        """Return a read ticket of one batch, fit for a URL: its events and outputs, and nothing else."""
         return self._stamp(f"ticket|{batch_id}", now + TICKET_LIFE)
 
     def is_ticket(self, ticket: str, batch_id: str, *, now: datetime) -> bool:

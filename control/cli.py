@@ -126,7 +126,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         facts["password"] = settings.auth_password.get_secret_value()
 
     def drain() -> None:
-        control.state.stop_passes()
+        control.state.drain()
         _end_in(DRAIN_S)
 
     with suppress(KeyboardInterrupt):
@@ -170,6 +170,19 @@ def provision(
         raise typer.BadParameter("--image belongs to roll-back, which needs it")
     deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
     run(what, deployment, os.environ, image=image, apply=apply)
+
+
+@app.command("bucket-rules")
+def bucket_rules(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
+) -> None:
+    """Set the bucket's rules: which pages may use it, and that unfinished uploads go."""
+    from control.app import storage_of
+    from control.settings import load_settings
+
+    settings = load_settings()
+    storage_of(settings).set_rules(settings.origins)
+    _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
 
 
 @app.command("fly-local")
@@ -249,14 +262,14 @@ def main() -> None:
 
     from control.client import ApiError
     from control.settings import SettingsError
-    from infra.ports import NotStarted
+    from infra.ports import NotStarted, OutsideError
     from infra.provision.run import StepFailed
 
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, StepFailed, OSError) as error:
+    except (ApiError, SettingsError, NotStarted, OutsideError, StepFailed, OSError) as error:
         _fail(error)
     except httpx.HTTPError as error:
         _fail(f"control does not answer ({type(error).__name__})")

@@ -20,12 +20,15 @@ class Code(StrEnum):
     SUPERSEDED = "superseded"
     NOT_READY = "not_ready"
     GONE = "gone"
+    EXPIRED = "expired"
     SOURCE_GONE = "source_gone"
     TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
     NOT_PLAYABLE = "not_playable"
     QUEUE_FULL = "queue_full"
     TOO_MANY_TRIES = "too_many_tries"
+    STREAMS_FULL = "streams_full"
+    STORAGE_FULL = "storage_full"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
 
@@ -40,14 +43,17 @@ STATUS: dict[Code, int] = {
     Code.SUPERSEDED: 409,
     Code.NOT_READY: 409,
     Code.GONE: 410,
+    Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,
     Code.TOO_LARGE: 413,
     Code.NOT_A_VIDEO: 415,
     Code.NOT_PLAYABLE: 422,
     Code.QUEUE_FULL: 429,
     Code.TOO_MANY_TRIES: 429,
+    Code.STREAMS_FULL: 429,
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
+    Code.STORAGE_FULL: 507,
 }
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from control import mp4
 from control.errors import Code, ControlError
+from control.holdings import require_space
 from control.ids import new_id
 from control.parts import Parts
 from control.store import uploads as store
@@ -23,10 +24,12 @@ _AGAIN = "Start a new upload."
 
 
 def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) -> Upload:
-    """Open a multipart upload and return its row, which is stored. Raises OutsideError.
+    """Open a multipart upload and return its row, which is stored. Raises ControlError, OutsideError.
 
     A crash between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
     """
+    with parts.views.session() as session:
+        require_space(session, parts.settings.storage_cap_bytes, more_bytes=size_bytes)
     upload_id, now = new_id("upl"), parts.clock()
     key = f"{parts.store.owner_id}/sources/{upload_id}.mp4"
     upload = Upload(

@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.errors import Code, ControlError, documented
+from control.files import outputs_prefix
 from control.log import failure
 from control.parts import Parts
 from control.store import reports
@@ -146,7 +147,7 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
 
 def output_key(parts: Parts, attempt_id: str, output_id: str) -> str:
     """Return where an attempt puts an output: a key of its own, so that no other attempt can overwrite it."""
-    return f"{parts.store.owner_id}/outputs/{attempt_id}/{output_id}.mp4"
+    return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}.mp4"
 
 
 def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:

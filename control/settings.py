@@ -16,7 +16,7 @@ from control.costs import sizes
 PASSWORD_CHARS_MIN = 15
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
-NOT_YET = ("METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS")
+NOT_YET = ("METRICS_PORT",)
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -43,6 +43,7 @@ class Settings(Listening):
     database_url: str = "sqlite:////data/control.db"
     public_url: str
     callback_url: str = ""
+    allowed_origins: CommaList = ()
 
     aws_endpoint_url_s3: str
     aws_region: str = "auto"
@@ -60,6 +61,7 @@ class Settings(Listening):
 
     max_machines: Annotated[int, Field(ge=1)] = 50
     retention_hours: Annotated[float, Field(gt=0)] = 24
+    storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
     heartbeat_s: Annotated[float, Field(gt=0)] = 15
     lease_s: Annotated[float, Field(gt=0)] = 60
@@ -92,6 +94,16 @@ class Settings(Listening):
         if not all(_PLACE.fullmatch(place) for place in places):
             raise ValueError("must be a list like host:port,[::1]:8080")
         return places
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _exact_origins(cls, value: Any) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        named = tuple(word.strip().rstrip("/") for word in words if word.strip())
+        for each in named:
+            if "*" in each or not _is_http_url(each) or origin(each) != each:
+                raise ValueError("must be exact origins like https://app.example.com")
+        return named
 
     @field_validator("runner_sizes")
     @classmethod
@@ -156,6 +168,11 @@ class Settings(Listening):
         return self
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use signed URLs of the bucket."""
+        return tuple(dict.fromkeys((origin(self.public_url), *self.allowed_origins)))
+
+    @property
     def runner_callback_url(self) -> str:
         """Where runners reach control, without a trailing slash."""
         return (self.callback_url or self.public_url).rstrip("/")
@@ -184,6 +201,14 @@ def _is_webhook_secret(text: str) -> bool:
         return text.startswith("whsec_") and 24 <= len(b64decode(text[6:], validate=True)) <= 64
     except ValueError:
         return False
+
+
+def origin(url: str) -> str:
+    """Return the origin of a URL as browsers send it: lower case, without a default port."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    is_default = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
 
 
 def _is_http_url(text: str) -> bool:

@@ -281,6 +281,50 @@ class BatchView(BatchSummary, Details):
     """A batch."""
 
 
+# --- event streams ----------------------------------------------------------------------------------
+
+
+class StateEvent(BaseModel):
+    """`state`, and at the end `end`: the status that a job (or, without `job_id`, a batch) has taken on."""
+
+    batch_id: str
+    job_id: str | None
+    status: str
+    partial: bool
+    attempt_id: str | None
+    at: datetime
+
+
+class SourceProgress(BaseModel):
+    """How far a source is."""
+
+    source_id: str
+    status: str
+    percent: float
+
+
+class ProgressEvent(Progress):
+    """`progress`: how far all is now, and why nothing moves."""
+
+    batch_id: str
+    job_id: str | None
+    status: str
+    waiting: Problem | None
+    jobs: list[JobInBatch]
+    sources: list[SourceProgress]
+
+
+# --- machines, storage, lists -----------------------------------------------------------------------
+
+
+class StorageView(BaseModel):
+    """What the bucket holds for us, and how much it may."""
+
+    used_bytes: int
+    cap_bytes: int
+    percent: float
+
+
 class MachineView(BaseModel):
     """A machine of ours as the cloud shows it now. An orphan belongs to no attempt that we know."""
 

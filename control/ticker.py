@@ -43,7 +43,8 @@ class Ticker:
         """Begin no pass from here on; return whether the one that runs has ended within `wait_s`."""
         self._stopping = True
         self._poked.set()
-        self._thread.join(wait_s)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(wait_s)
         return not self._thread.is_alive()
 
     def _loop(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,12 +41,17 @@ def url_of(listener: socket.socket) -> str:
 
 @contextmanager
 def serving(
-    app: Any, *, listener: socket.socket | None = None, port: int = 0, **options: Any
+    app: Any,
+    *,
+    listener: socket.socket | None = None,
+    port: int = 0,
+    on_stop: Callable[[], object] = lambda: None,
+    **options: Any,
 ) -> Iterator[str]:
     """Yield the base URL of `app`, served until the block ends; port 0 takes a free one.
 
-    `options` are uvicorn's. Takes over `listener`. Raises OSError when the port is taken, NotStarted when the
-    app does not start.
+    Takes over `listener`, and calls `on_stop` when the end begins. `options` are uvicorn's.
+    Raises OSError when the port is taken, NotStarted when the app does not start.
     """
     listener = listener or listen(port=port)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on", **options)
@@ -60,6 +65,7 @@ def serving(
             time.sleep(0.01)
         yield url_of(listener)
     finally:
+        on_stop()
         server.should_exit = True
         thread.join()
         listener.close()

@@ -184,6 +184,15 @@ class StoredObject:
     etag: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """What a listing tells of an object."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime  # by the bucket's clock
+
+
 class Storage(Protocol):
     """The bucket as control uses it. All but `sign_*` may raise `Refused` or `Unanswered`."""
 
@@ -244,4 +253,22 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete the object. Gone is success."""
+        ...
+
+    def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[ListedObject]:
+        """Return the first objects under `prefix` whose key follows `after`, at most `limit` (1000).
+
+        Fewer than `limit` are the last ones.
+        """
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        ...
+
+    def set_rules(self, origins: Sequence[str]) -> None:
+        """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
+
+        Replaces the bucket's rules, so that a repeat changes nothing.
+        """
         ...

@@ -1,6 +1,7 @@
 """The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
 
 Must never let a key, a header or a signed URL into an error, nor guess that an unanswered call was done.
+Long because it is the whole of one port: each method is one call to the bucket.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from infra.hosts import is_loopback
 from infra.ports import (
+    ListedObject,
     OpenMultipart,
     OutsideError,
     Part,
@@ -40,6 +42,7 @@ _BAD_PARTS = {
 }
 
 
+ABANDONED_DAYS = 2  # an upload lives for one; this is for those that control has lost
 LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
 
 
@@ -231,6 +234,57 @@ class TigrisStorage:
         """Delete the object. Gone is success."""
         with self._gone_is_success(), self._errors("DELETE", key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[ListedObject]:
+        """Return the first objects under `prefix` whose key follows `after`, at most `limit` (1000).
+
+        Fewer than `limit` are the last ones.
+        """
+        with self._errors("GET", prefix):
+            page = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+            )
+        return [
+            ListedObject(key=found["Key"], size_bytes=found["Size"], modified_at=found["LastModified"])
+            for found in page.get("Contents", ())
+        ]
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        if not keys:
+            return
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        with self._errors("POST", "?delete"):
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+        if errors := answer.get("Errors"):
+            message = f"{len(errors)} of {len(keys)} objects stay ({errors[0].get('Code', '')})"
+            raise Unanswered(message, method="POST", path=f"/{self._bucket}/?delete")
+
+    def set_rules(self, origins: Sequence[str]) -> None:
+        """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
+
+        Replaces the bucket's rules, so that a repeat changes nothing.
+        """
+        cross_origin = {
+            "AllowedOrigins": list(origins),
+            "AllowedMethods": ["PUT", "GET", "HEAD"],
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        abandoned = {
+            "ID": "abandoned-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_DAYS},
+        }
+        with self._errors("PUT", "?cors"):
+            rules = {"CORSRules": [cross_origin]}
+            self._client.put_bucket_cors(Bucket=self._bucket, CORSConfiguration=rules)
+        with self._errors("PUT", "?lifecycle"):
+            self._client.put_bucket_lifecycle_configuration(
+                Bucket=self._bucket, LifecycleConfiguration={"Rules": [abandoned]}
+            )
 
     def _sign(self, client: Any, operation: str, key: str, expires_s: int, **params: object) -> str:
         params |= {"Bucket": self._bucket, "Key": key}

@@ -51,6 +51,7 @@ _SUBMIT_ERRORS = documented(
     Code.TOO_LARGE,
     Code.INVALID,
     Code.QUEUE_FULL,
+    Code.STORAGE_FULL,
 )
 _READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)

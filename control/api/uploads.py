@@ -36,7 +36,7 @@ def _add_start(router: APIRouter, parts: Parts) -> None:
     @router.post(
         "",
         status_code=201,
-        responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO),
+        responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO, Code.STORAGE_FULL),
         response_model_exclude_none=True,
     )
     def start(body: NewUpload) -> UploadStarted:

@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.holdings import require_space
 from control.ids import new_id
 from control.plan import PlannedBatch
 from control.store import webhooks
@@ -35,7 +36,7 @@ def submit(
     `arrived` are sources that come with it and are stored too: files of a form, whose uploads are completed
     by that, and users' URLs. `webhook` is what was posted (job or batch) and whom to tell its end. With an
     Idempotency-Key that was used for the same request, store nothing and return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full.
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
@@ -43,6 +44,7 @@ def submit(
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
         _require_room(tx, planned)
+        require_space(tx.session, tx.settings.storage_cap_bytes)
         batch = _add_batch(tx, planned)
         batch.output_url = output_url
         if webhook is not None:
@@ -117,7 +119,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         created_at=tx.now,
     )
     tx.session.add(batch)
-    tx.session.flush()
+    tx.batch_event("batch_queued", batch, partial=False)
     return batch
 
 
@@ -149,4 +151,4 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
         )
         for index, output in enumerate(planned.jobs[position])
     )
-    tx.event("submitted", job)
+    tx.event("job_queued", job, partial=False)

@@ -53,15 +53,14 @@ def _cancel(tx: Transaction, job: Job) -> None:
     outputs = tx.outputs(job.id)
     states = [OutputState(output.state) for output in outputs]
     verdict = domain.ended_as(states, is_cancelled=True)
-    end_job(job, outputs, verdict, None, tx.now)
+    end_job(tx, job, outputs, verdict, None)
     follow(tx, job, verdict.status)
-    tx.event("job_" + verdict.status, job, partial=verdict.partial)
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:
     """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
 
-    Raises ControlError: conflict (something lives, or nothing is missing), gone (expired), source_gone.
+    Raises ControlError: conflict (something lives, or nothing is missing), expired, source_gone.
     """
     with store.transaction() as tx:
         jobs = _jobs(tx, job_ids)
@@ -82,7 +81,7 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
 
 def _require_ended(jobs: Sequence[Job]) -> None:
     if any(job.status == JobStatus.EXPIRED for job in jobs):
-        raise ControlError(Code.GONE, "This has expired. Upload the videos and submit them again.")
+        raise ControlError(Code.EXPIRED, "This has expired. Upload the videos and submit them again.")
     if any(job.status not in domain.ENDED for job in jobs):
         raise ControlError(Code.CONFLICT, "This has not ended yet. Cancel it first, or wait.")
 

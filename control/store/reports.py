@@ -44,7 +44,7 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     attempt.started_at = tx.now
     attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
     attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
-    follow(tx, tx.job(attempt), JobStatus.RUNNING)
+    follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
 
 
 def _lease(tx: Transaction, next_beat_s: float) -> timedelta:

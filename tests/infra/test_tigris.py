@@ -139,6 +139,76 @@ def test_open_uploads_are_listed_under_their_prefix_until_they_end(storage: Tigr
     assert before <= found.started_at <= datetime.now(UTC)
 
 
+# --- listing and deleting -------------------------------------------------------------------------
+
+
+def test_a_listing_shows_what_is_under_a_prefix_page_by_page_in_order(storage: TigrisStorage) -> None:
+    prefix = f"test/{uuid4().hex}/outputs/"
+    keys = sorted(f"{prefix}job_{job}-{n}/out {i}.mp4" for job in "ab" for n in (1, 2, 10) for i in range(2))
+    begun_at = datetime.now(UTC) - timedelta(seconds=5)
+    for key in keys:
+        put(storage, key, b"four")
+    listed = storage.list_objects(prefix)
+    assert [found.key for found in listed] == keys
+    assert {found.size_bytes for found in listed} == {4}
+    assert all(begun_at < found.modified_at < datetime.now(UTC) + timedelta(seconds=5) for found in listed)
+    pages, after = [], ""
+    while page := storage.list_objects(prefix, after=after, limit=5):
+        pages.append([found.key for found in page])
+        after = page[-1].key
+    assert [len(page) for page in pages] == [5, 5, 2]
+    assert [key for page in pages for key in page] == keys
+    of_one = storage.list_objects(f"{prefix}job_a-")
+    assert [found.key for found in of_one] == [key for key in keys if "job_a-" in key]
+    assert storage.list_objects(f"{prefix}job_c-") == []
+
+
+def test_many_objects_go_in_one_call_and_those_that_are_gone_do_not_matter(storage: TigrisStorage) -> None:
+    prefix = f"test/{uuid4().hex}/"
+    for name in ("a ä+&<.mp4", "b", "kept"):
+        put(storage, prefix + name, b"x")
+    gone = [prefix + name for name in ("a ä+&<.mp4", "b", "never was")]
+    for _ in range(2):
+        storage.delete_many(gone)
+    assert [found.key for found in storage.list_objects(prefix)] == [f"{prefix}kept"]
+    storage.delete_many([])
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def test_pages_of_exactly_the_named_origins_may_use_signed_urls(storage: TigrisStorage, key: str) -> None:
+    for _ in range(2):
+        storage.set_rules(["https://app.example", "http://localhost:5173"])
+    url = storage.sign_part(key, storage.start_multipart(key, content_type="video/mp4"), 1, expires_s=60)
+
+    def asked(origin: str, method: str = "PUT") -> httpx.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": method}
+        return httpx.options(url, headers=headers)
+
+    for origin in ("https://app.example", "http://localhost:5173"):
+        assert asked(origin).headers["access-control-allow-origin"] == origin
+    for origin in ("https://app.example.evil", "http://app.example", "https://other.example", "null"):
+        assert "access-control-allow-origin" not in asked(origin).headers
+    assert "PUT" in asked("https://app.example").headers["access-control-allow-methods"]
+    refused = asked("https://app.example", "DELETE").headers
+    assert "DELETE" not in refused.get("access-control-allow-methods", "")
+    stored = httpx.put(url, content=b"x", headers={"Origin": "https://app.example"})
+    assert stored.status_code == 200
+    assert stored.headers["access-control-expose-headers"].lower() == "etag"
+    storage.set_rules(["https://new.example"])
+    assert "access-control-allow-origin" not in asked("https://app.example").headers
+    assert asked("https://new.example").headers["access-control-allow-origin"] == "https://new.example"
+
+
+def test_unfinished_uploads_are_dropped_by_the_bucket_itself(storage: TigrisStorage) -> None:
+    storage.set_rules(["https://app.example"])
+    rules = storage._client.get_bucket_lifecycle_configuration(Bucket=storage._bucket)["Rules"]
+    assert [rule["AbortIncompleteMultipartUpload"] for rule in rules] == [{"DaysAfterInitiation": 2}]
+    assert [rule["Status"] for rule in rules] == ["Enabled"]
+    assert not any("Expiration" in rule for rule in rules), "results are control's to delete"
+
+
 # --- signed URLs ----------------------------------------------------------------------------------
 
 
