@@ -65,8 +65,8 @@ def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
 
 
 def test_settings_that_are_not_heeded_yet_are_named():
-    environment = {"WEBHOOK_SECRET": "whsec_x", "METRICS_PORT": "", "PATH": "/bin"}
-    assert unsupported(environment) == ["WEBHOOK_SECRET"]
+    environment = {"METRICS_PORT": "9091", "BUDGET": "", "PATH": "/bin"}
+    assert unsupported(environment) == ["METRICS_PORT"]
 
 
 def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
