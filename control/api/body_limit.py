@@ -30,7 +30,7 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request."""
         if is_form(scope):
-            await self._app(scope, receive, send)
+            await _serve_form(self._app, scope, receive, send)
             return
         seen_bytes = 0
 
@@ -43,3 +43,21 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _serve_form(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a form; an answer before its end closes the connection, or its sender would go on in vain."""
+    is_read = False
+
+    async def noted() -> Message:
+        nonlocal is_read
+        message = await receive()
+        is_read = not message.get("more_body", False)
+        return message
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start" and not is_read:
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    await app(scope, noted, closing)
