@@ -96,3 +96,21 @@ def test_secrets_do_not_show_when_settings_are_printed():
     shown = repr(load_settings(**SETTINGS))
     assert "secret for tests" not in shown
     assert "long enough" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", ()),
+        ("127.0.0.1:9000", ("127.0.0.1:9000",)),
+        ("Files.internal:80, [fdaa::3]:8080", ("files.internal:80", "[fdaa::3]:8080")),
+    ],
+)
+def test_private_targets_are_named_by_host_and_port(text: str, places: tuple[str, ...]) -> None:
+    assert load_settings(**SETTINGS, outbound_allow=text).outbound_allow == places
+
+
+@pytest.mark.parametrize("text", ["localhost", "*", "http://a:80", "a:b", "fdaa::3:80:x"])
+def test_a_private_target_that_is_none_stops_the_start(text: str) -> None:
+    with pytest.raises(SettingsError, match="OUTBOUND_ALLOW"):
+        load_settings(**SETTINGS, outbound_allow=text)

@@ -37,20 +37,20 @@ class Bucket:
         return {key for key in keys if "/sources/" in key} | {f"open {upload['Key']}" for upload in uploads}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def theirs() -> Iterator[Server]:
     with served() as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, theirs: Server) -> Iterator[Stack]:
     settings = {"MAX_SOURCE_BYTES": str(MAX_SOURCE_BYTES), "OUTBOUND_ALLOW": theirs.place, "LEASE_S": "10"}
     with running(tmp_path_factory.mktemp("stack"), **settings) as stack:
         yield stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bucket(stack: Stack) -> Bucket:
     keys = ("endpoint", "region", "access_key_id", "secret_access_key")
     return Bucket(connect(**{key: stack.s3.facts[key] for key in keys}), stack.s3.facts["bucket"])
