@@ -162,4 +162,5 @@ def _first_problem(error: RequestValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"The body is not JSON: {first['ctx']['error']}."
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
-    return f"{field}: {first['msg']}" if field else str(first["msg"])
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field}: {problem}" if field else problem

@@ -19,9 +19,12 @@ class Code(StrEnum):
     SUPERSEDED = "superseded"
     NOT_READY = "not_ready"
     GONE = "gone"
+    EXPIRED = "expired"
     SOURCE_GONE = "source_gone"
+    CHANGED = "changed"
     TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     NOT_PLAYABLE = "not_playable"
     QUEUE_FULL = "queue_full"
     INTERNAL = "internal"
@@ -37,9 +40,12 @@ STATUS: dict[Code, int] = {
     Code.SUPERSEDED: 409,
     Code.NOT_READY: 409,
     Code.GONE: 410,
+    Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,
+    Code.CHANGED: 412,
     Code.TOO_LARGE: 413,
     Code.NOT_A_VIDEO: 415,
+    Code.RANGE_NOT_SATISFIABLE: 416,
     Code.NOT_PLAYABLE: 422,
     Code.QUEUE_FULL: 429,
     Code.INTERNAL: 500,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session, and_, col, or_, select
 
 from control.parts import Parts
-from control.runner_api import output_key
+from control.runner_api import output_keys
 from control.store import changes
 from control.store.attempts import GHOST_S
 from control.tables import Attempt, Batch, Job, Machine, Output
@@ -51,4 +51,4 @@ def _keys(parts: Parts, session: Session, batch_id: str) -> Iterator[str]:
         .where(col(Job.batch_id) == batch_id)
     )
     for attempt_id, output_id in session.exec(tried):
-        yield output_key(parts, attempt_id, output_id)
+        yield from output_keys(parts, attempt_id, output_id)

@@ -62,7 +62,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     @router.post("/jobs", status_code=202, responses=_SUBMIT_ERRORS)
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
         """Submit one job for one machine. The answer's Location is the job."""
-        if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
+        if body.outputs_count > OUTPUTS_PER_JOB_MAX:
             raise ControlError(
                 Code.INVALID,
                 f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
@@ -108,7 +108,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
 
 def _require_plannable(body: NewBatch) -> None:
-    outputs = body.variations * len(body.sources)
+    outputs = body.outputs_count
     if outputs > OUTPUTS_PER_BATCH_MAX:
         raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
     needed = jobs_count(outputs)
@@ -141,7 +141,8 @@ def _planned(parts: Parts, body: NewJob) -> PlannedBatch:
         raise ControlError(Code.NOT_FOUND, f"There is no source {missing[0][:64]!r}. Upload it first.")
     return plan(
         [PlannedSource(source_id=id_, name=rows[id_].name, fingerprint=rows[id_].etag) for id_ in ids],
-        variations=body.variations,
+        variations=body.variations or 0,
+        preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
     )

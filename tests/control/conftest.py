@@ -14,11 +14,12 @@ from sqlmodel import Session, select
 from control.auth import Signer
 from control.cloud import TRUSTED_OBSERVATIONS, Cloud
 from control.database import open_database
+from control.files import StoredFile
 from control.ids import new_id
 from control.parts import Parts
 from control.plan import PlannedSource, plan
 from control.settings import Settings, load_settings
-from control.store import Store, batches
+from control.store import Store, batches, reports
 from control.tables import Attempt, Batch, Job, Output, Source
 from control.views import Views
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
@@ -224,6 +225,16 @@ def made(size_bytes: int = 500) -> OutputFile:
     return OutputFile(
         size_bytes=size_bytes, sha256="5" * 64, md5="d" * 32, crc32=7, duration_s=2.0, ffmpeg_args=["-i"]
     )
+
+
+def seen(*outputs: Output) -> reports.Verified:
+    """What control would see in the bucket of outputs made as `made` says."""
+    return {
+        o.id: reports.Seen(
+            file=StoredFile(key=f"key/{o.id}.mp4", etag="d" * 32, size_bytes=500, sha256="5" * 64, crc32=7)
+        )
+        for o in outputs
+    }
 
 
 def ready(output_id: str) -> OutputReport:
