@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, health, machines, uploads
+from control.api import auth, batches, changes, downloads, health, machines, outputs, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
@@ -40,6 +40,8 @@ from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
+BUCKET_TIMEOUT_S = 30.0
+MANY = httpx.Limits(max_connections=None)  # a download holds one for as long as its client takes
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
@@ -66,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         storage=_storage(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
-        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
+        bucket_http=httpx.Client(timeout=BUCKET_TIMEOUT_S, limits=MANY, mounts=DIRECT),
         wake=ticker.poke,
     )
 
@@ -111,7 +113,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, batches, changes, downloads, machines):
+    for noun in (auth, uploads, batches, changes, downloads, outputs, machines):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

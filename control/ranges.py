@@ -1,4 +1,4 @@
-"""Which bytes of a representation a request asks for: Range and If-Range (RFC 9110, sections 13 and 14). PURE."""
+"""Which bytes of a representation a request asks for: Range and If-Range of RFC 9110. PURE."""
 
 from __future__ import annotations
 

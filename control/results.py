@@ -1,9 +1,15 @@
-"""What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only."""
+"""What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only.
+
+At the end of a job or batch its archive is frozen: nothing may go into it that changes later otherwise than
+by a user's retry, since a download that was broken off is resumed byte by byte.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,32 +17,55 @@ from sqlmodel import Session, col, select
 
 from control import names
 from control.archive import Archive, Member, literal
-from control.domain import OutputState
+from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.files import StoredFile, files_of
 from control.tables import Attempt, Batch, Job, Output
+from control.views import outputs_of
 
 
-def archive(session: Session, batch: Batch, jobs: Sequence[Job]) -> tuple[Archive, Mapping[str, Output]]:
-    """Return the ZIP of what these jobs have ready, and its outputs by the name of their member's source.
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """The ZIP of a job or batch."""
 
-    Raises ControlError not_ready while there is nothing.
-    """
-    mine = col(Output.job_id).in_([job.id for job in jobs])
-    outputs = session.exec(select(Output).where(mine).order_by(col(Output.position))).all()
+    archive: Archive
+    files: Mapping[str, StoredFile]  # by the name of their member
+    tag: str | None  # the ETag without quotes; None while the archive still grows
+    expires_at: datetime | None  # None while its batch lives
+
+
+def download(session: Session, subject: Job | Batch, *, now: datetime) -> Download:
+    """Return the ZIP of what a job or batch has ready. Raises ControlError expired, not_ready."""
+    batch = subject if isinstance(subject, Batch) else session.get_one(Batch, subject.batch_id)
+    require_kept(batch, now=now)
+    outputs = outputs_of(session, _jobs(session, subject))
     ready = [output for output in outputs if output.state == OutputState.READY]
     if not ready:
         raise ControlError(Code.NOT_READY, "Nothing is ready yet. Look at the job's progress and try later.")
-    members = [_member(output) for output in ready]
-    members.append(literal(names.RESERVED, _manifest(session, batch, outputs)))
-    modified_at = max(output.ready_at for output in ready if output.ready_at)
-    return Archive(members, modified_at=modified_at), {output.id: output for output in ready}
+    files = {name: file for output in ready for name, file in files_of(output).items()}
+    manifest = _manifest(session, batch, outputs)
+    archive = Archive(
+        [*(_member(name, file) for name, file in files.items()), literal(names.RESERVED, manifest)],
+        modified_at=max(output.ready_at for output in ready if output.ready_at),
+    )
+    tag = hashlib.sha256(archive.directory + manifest).hexdigest()[:32] if subject.ended_at else None
+    return Download(archive=archive, files=files, tag=tag, expires_at=batch.expires_at)
 
 
-def _member(output: Output) -> Member:
-    size_bytes, crc32 = output.size_bytes, output.crc32
-    assert size_bytes is not None, "a ready output has its size"
-    assert crc32 is not None, "a ready output has its CRC"
-    return Member(name=output.name, size_bytes=size_bytes, crc32=crc32, source=output.id)
+def require_kept(batch: Batch, *, now: datetime) -> None:
+    """Raise ControlError expired when the files of a batch are gone, or about to go."""
+    if batch.status == JobStatus.EXPIRED or (batch.expires_at is not None and batch.expires_at <= now):
+        raise ControlError(Code.EXPIRED, "The results have expired. Upload the videos and submit them again.")
+
+
+def _jobs(session: Session, subject: Job | Batch) -> Sequence[Job]:
+    if isinstance(subject, Job):
+        return [subject]
+    return session.exec(select(Job).where(col(Job.batch_id) == subject.id)).all()
+
+
+def _member(name: str, file: StoredFile) -> Member:
+    return Member(name=name, size_bytes=file.size_bytes, crc32=file.crc32, source=file.key)
 
 
 def _manifest(session: Session, batch: Batch, outputs: Sequence[Output]) -> bytes:
@@ -60,17 +89,26 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
         "output_id": output.id,
         "source_id": output.source_id,
         "variation": output.variation,
+        "preset": output.preset,
         "status": output.state,
         "size_bytes": output.size_bytes,
         "sha256": output.sha256,
         "duration_s": output.duration_s,
         "effects": output.effects,
+        "files": _files(output) if output.playlist else None,
         "ffmpeg_args": output.ffmpeg_args,
         "image": attempt.image if attempt else None,
         "attempt_id": attempt.id if attempt else None,
-        "machine_id": attempt.machine_id if attempt else None,
+        "machine_id": attempt.claimed_by if attempt else None,
         "error": error,
     }
+
+
+def _files(output: Output) -> list[dict[str, Any]]:
+    return [
+        {"file": name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        for name, file in files_of(output).items()
+    ]
 
 
 def _rfc3339(at: datetime) -> str:

@@ -198,6 +198,13 @@ class OutputView(BaseModel):
     error: Problem | None
 
 
+class DownloadLink(BaseModel):
+    """Where a browser gets the ZIP without a header, until then."""
+
+    url: str
+    expires_at: datetime
+
+
 class SourceView(BaseModel):
     """A source with its outputs."""
 
