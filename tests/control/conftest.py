@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -23,8 +25,12 @@ from control.store import Store, batches, reports
 from control.tables import Attempt, Batch, Job, Output, Source
 from control.views import Views
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
+from infra.s3local import LocalS3
 from infra.tigris import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
+
+if TYPE_CHECKING:
+    from tests.control.maker import Maker
 
 SETTINGS = {
     "auth_password": "a password long enough",
@@ -244,3 +250,19 @@ def ready(output_id: str) -> OutputReport:
 def finished(*outputs: OutputReport, outcome: str = "ok", reason=None, seq: int = 9) -> Finish:
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
     return Finish(seq=seq, outcome=outcome, reason=reason, outputs=list(outputs), usage=usage)
+
+
+@pytest.fixture(scope="session")
+def maker(tmp_path_factory: pytest.TempPathFactory, s3: LocalS3) -> Iterator[Maker]:
+    """One served control for all tests that only need outputs to be there."""
+    from tests.control.maker import making
+
+    with making(tmp_path_factory.mktemp("maker"), s3) as running:
+        yield running
+
+
+@pytest.fixture
+def stranger(maker: Maker) -> Iterator[httpx.Client]:
+    """Someone who is not signed in."""
+    with httpx.Client(base_url=maker.http.base_url) as http:
+        yield http
