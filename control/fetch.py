@@ -14,7 +14,7 @@ from control.files import StoredFile
 from control.parts import Parts
 from infra.ports import Refusal, Refused, Unanswered
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 512 * 1024  # half as much costs a third more CPU, in switches between threads
 TRIES_MAX = 5  # in a row that brought nothing
 PAUSE_S = 0.1  # before the second try; twice as long before each further one
 URL_LIFE_S = 300  # it is used at once; what is under way goes on after it
