@@ -16,9 +16,9 @@ from tests.control.maker import Maker, completed, lay
 from tests.control.test_archive import unpacks
 
 IS_FULL = os.environ.get("SOAK_FULL") == "1"
-OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 1024**2
+OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024
 MEMBERS = 11  # one object in the bucket, each time another member
-TILE = os.urandom(1024**2)
+TILE = os.urandom(256 * 1024)
 
 
 class Broken(Exception):
@@ -59,6 +59,6 @@ def test_a_zip_resumed_at_three_random_places_is_byte_equal(
         save(client, batch_id, out)
     with out.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == wanted, f"seed {seed}"
-    for program in ("unzip", "7z"):
+    for program in ("unzip", "7z") if IS_FULL else ():
         unpacks(out, program)
     out.unlink()
