@@ -114,8 +114,12 @@ def download(
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with _connected() as client, Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None)
-        save(client, id_, out, lambda done, size: progress.update(task, completed=done, total=size))
+        task = progress.add_task("", total=None, visible=False)
+
+        def show(done: int, size_bytes: int) -> None:
+            progress.update(task, completed=done, total=size_bytes, visible=True)
+
+        save(client, id_, out, show)
 
 
 @app.command()
