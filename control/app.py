@@ -27,6 +27,7 @@ from control.api import (
     forms,
     health,
     machines,
+    outputs,
     storage,
     uploads,
 )
@@ -61,6 +62,8 @@ from infra.tigris import TigrisStorage
 TICK_S = 1.0
 TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
+BUCKET_TIMEOUT_S = 30.0
+MANY = httpx.Limits(max_connections=None)  # a download holds one for as long as its client takes
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # With their seconds, on a thread of their own: nobody waits for them.
@@ -99,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
-        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
+        bucket_http=httpx.Client(timeout=BUCKET_TIMEOUT_S, limits=MANY, mounts=DIRECT),
         wake=wake,
     )
 
@@ -159,7 +162,7 @@ def storage_of(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, forms, batches, changes, downloads, machines, storage):
+    for noun in (auth, uploads, forms, batches, changes, downloads, outputs, machines, storage):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))
@@ -211,4 +214,5 @@ def _first_problem(error: RequestValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"The body is not JSON: {first['ctx']['error']}."
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
-    return f"{field}: {first['msg']}" if field else str(first["msg"])
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field}: {problem}" if field else problem

@@ -21,9 +21,9 @@ from control.tables import Attempt, Event, Job, Output, Source
 from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
 from control.watch import watch
-from infra.ports import MachineExit, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport
-from tests.control.conftest import FakeMachines, Rows, finished, ready
+from tests.control.conftest import FakeMachines, Rows, finished, ready, seen
 
 ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 
@@ -413,9 +413,8 @@ def test_a_cancel_keeps_what_is_ready_and_a_second_one_changes_nothing(world):
     parts, rows, _ = world
     job_id, attempt_id = claimed(parts, rows)
     first = rows.outputs(job_id)[0]
-    stored = {first.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
     beat = Heartbeat(seq=1, outputs=[ready(first.id)])
-    reports.heartbeat(parts.store, attempt_id, beat, stored, next_beat_s=15)
+    reports.heartbeat(parts.store, attempt_id, beat, seen(first), next_beat_s=15)
     changes.cancel(parts.store, [job_id])
     ended_at = rows.job(job_id).ended_at
     rows.clock.forward(10)

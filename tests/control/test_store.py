@@ -12,9 +12,9 @@ from control.ids import new_id
 from control.plan import plan
 from control.store import Store, attempts, batches, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
-from infra.ports import Machine, StoredObject
+from infra.ports import Machine
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
-from tests.control.conftest import Rows, finished, ready
+from tests.control.conftest import Rows, finished, ready, seen
 
 APPS = ["runners"] * 10
 
@@ -26,10 +26,6 @@ def running(rows: Rows, *, variations: int = 2) -> tuple[str, str]:
     attempt_id = f"{job_id}-1"
     reports.claim(rows.store, attempt_id, "m1")
     return job_id, attempt_id
-
-
-def seen(*outputs: Output) -> reports.Verified:
-    return {o.id: (f"key/{o.id}", StoredObject(size_bytes=500, etag="d" * 32)) for o in outputs}
 
 
 def failed(output: Output) -> OutputReport:

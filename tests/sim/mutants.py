@@ -121,7 +121,7 @@ def shared_key(stack: ExitStack) -> None:
     """All attempts put an output under one key."""
     put(
         stack, runner_api, "output_key",
-        lambda parts, _, output_id: f"{parts.store.owner_id}/outputs/{output_id}.mp4",
+        lambda parts, _, output_id, ending=".mp4": f"{parts.store.owner_id}/outputs/{output_id}{ending}",
     )  # fmt: skip
 
 
@@ -190,9 +190,10 @@ MUTANTS: dict[str, Mutant] = {
         ledger, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
     ),
     "ready without looking": edited(
-        runner_api, "_verified",
-        "if file is not None and stored is not None and _is_as_reported(stored, file):",
-        "stored = stored or StoredObject(size_bytes=file.size_bytes, etag=file.md5)\n        if True:",
+        runner_api, "_seen",
+        "if reported is None or stored is None or not _is_as_reported(stored, reported):",
+        "if reported is None:\n        return None\n    size = reported.size_bytes\n"
+        "    stored = stored or StoredObject(size_bytes=size, etag=reported.md5)\n    if False:",
     ),
     "lease never extended": edited(
         reports, "heartbeat", "attempt.lease_until = tx.now + _lease(tx, next_beat_s)", "pass"
