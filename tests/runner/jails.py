@@ -1,0 +1,69 @@
+"""Programs in a jail: Python plays FFmpeg, so that it does what FFmpeg is not to."""
+
+from __future__ import annotations
+
+import _ctypes
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from runner import jail
+from runner.ffmpeg import find_ffmpeg
+
+PYTHON = os.path.realpath(sys.executable)
+
+
+def _python_needs() -> list[Path]:
+    """Return what Python's own modules need, and `ctypes` beyond."""
+    done = subprocess.run(["ldd", _ctypes.__file__], capture_output=True, text=True, check=False)
+    libraries = re.findall(r"=> (/\S+libffi\S+)", done.stdout)
+    return [Path(path) for path in (sysconfig.get_path("stdlib"), *libraries)]
+
+
+LIBRARY = _python_needs()
+
+
+def trouble() -> str:
+    """Return why no jail can be made on this machine; empty if it can."""
+    try:
+        jail.check(find_ffmpeg())
+    except jail.JailUnavailable as error:
+        return str(error)
+    return ""
+
+
+def needs_a_jail() -> None:
+    """Skip, and say why, where no jail can be made; CI is to be a machine that can."""
+    if why := trouble():
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(f"no jail can be made here: {why}")
+        pytest.skip(f"no jail can be made here: {why}")
+
+
+def python_in_jail(
+    *arguments: str,
+    reads: list[Path] | None = None,
+    writes: list[Path] | None = None,
+    limits: jail.Limits | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a jail with its library and what else is given."""
+    command = jail.confined(
+        [PYTHON, "-I", "-S", *arguments],
+        reads=[*LIBRARY, *(reads or [])],
+        writes=writes or [],
+        limits=limits or jail.Limits.of_this_machine(wall_s=60),
+    )
+    return subprocess.run(
+        command,
+        env={"SECRET": "canary"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
