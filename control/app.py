@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -44,8 +44,11 @@ STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the 
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return control, ready to be served; its passes run while it is served."""
+def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None) -> FastAPI:
+    """Return control, ready to be served; its passes run while it is served.
+
+    `machine_env` is what machines are to find in their environment beside what is their own.
+    """
     engine = open_database(settings.database_url)
     signer = Signer(
         settings.token_secret.get_secret_value(),
@@ -68,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
         wake=ticker.poke,
+        machine_env=machine_env or {},
     )
 
     @asynccontextmanager

@@ -29,7 +29,14 @@ _groups: set[int] = set()
 
 
 class FfmpegFailed(Exception):
-    """FFmpeg ended with an error or was killed. The message says what it said, without private paths."""
+    """FFmpeg ended with an error or was killed. The message says what it said, without private paths.
+
+    `tail` is all that was kept of its words, for a look at them: it may hold paths.
+    """
+
+    def __init__(self, message: str, tail: str = "") -> None:
+        super().__init__(message)
+        self.tail = tail
 
 
 class FfmpegTimedOut(FfmpegFailed):
@@ -126,7 +133,8 @@ def _attend(
     if code == jail.FAILED and not jail.is_off():
         raise jail.JailUnavailable(tail.said())
     if code != 0:
-        raise FfmpegFailed(f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code))
+        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
+        raise FfmpegFailed(message, tail.text())
     return tail.text()
 
 

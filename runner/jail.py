@@ -88,7 +88,7 @@ def confined(
     FAILED with a line about it on stderr: then `command` was not run.
     Raises JailUnavailable where no jail can be made at all.
     """
-    if _Switch.is_off:
+    if is_off():
         return list(command)
     options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments()]
     for path in (*_needs(command[0]), *reads):
@@ -101,7 +101,7 @@ def confined(
 def check(program: str) -> None:
     """Return when a jail can be made here. Raises JailUnavailable with words for the log."""
     limits = Limits.of_this_machine(wall_s=CHECK_TIMEOUT_S)
-    if _Switch.is_off:
+    if is_off():
         return
     command = confined([program, "-version"], reads=[], writes=[], limits=limits)
     try:

@@ -38,7 +38,7 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     except ffmpeg.FfmpegTimedOut as failure:
         raise _too_large(f"more packets than we read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
-        if told := excess_told(str(failure)):
+        if told := excess_told(failure.tail):
             raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     if found.duration_s <= 0:

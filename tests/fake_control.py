@@ -183,6 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(status, json.dumps(answer).encode())
 
     def do_GET(self) -> None:
+        with self.control.lock:
+            self.control.calls.append("GET")
         key = self._key()
         if key is None or self._fails("GET"):
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -43,6 +44,13 @@ def needs_a_jail() -> None:
         if os.environ.get("REQUIRE_ALL") == "1":
             pytest.fail(f"no jail can be made here: {why}")
         pytest.skip(f"no jail can be made here: {why}")
+
+
+def without_namespaces() -> list[str]:
+    """Return what to put before a command so that it cannot make a jail; skip where that takes root."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv, to take a right away from a process")
+    return ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 
 
 def python_in_jail(

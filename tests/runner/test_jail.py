@@ -113,12 +113,8 @@ def test_a_program_with_too_much_cpu_time_is_killed() -> None:
     assert python_in_jail("-c", "while True: pass", limits=limits).returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_program_that_a_signal_ends_ends_as_such(number: signal.Signals) -> None:
-    crash = "import ctypes; ctypes.string_at(0)"
-    hog = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass"
-    script = crash if number is signal.SIGSEGV else hog
-    assert python_in_jail("-c", script).returncode == -number
+def test_a_program_that_a_signal_ends_ends_as_such() -> None:
+    assert python_in_jail("-c", "import ctypes; ctypes.string_at(0)").returncode == -signal.SIGSEGV
 
 
 def test_an_exit_code_comes_through() -> None:
