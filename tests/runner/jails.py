@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import _ctypes
 import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -19,14 +17,17 @@ from runner.ffmpeg import find_ffmpeg
 PYTHON = os.path.realpath(sys.executable)
 
 
-def _python_needs() -> list[Path]:
-    """Return what Python's own modules need, and `ctypes` beyond."""
-    done = subprocess.run(["ldd", _ctypes.__file__], capture_output=True, text=True, check=False)
-    libraries = re.findall(r"=> (/\S+libffi\S+)", done.stdout)
-    return [Path(path) for path in (sysconfig.get_path("stdlib"), *libraries)]
+def library(python: str) -> list[Path]:
+    """Return what a Python needs beside its program: the modules, and what `ctypes` loads."""
+    ask = "import _ctypes, sysconfig; print(sysconfig.get_path('stdlib'), _ctypes.__file__)"
+    stdlib, extension = subprocess.run(
+        [python, "-I", "-c", ask], capture_output=True, text=True, check=True
+    ).stdout.split()
+    done = subprocess.run(["ldd", extension], capture_output=True, text=True, check=False)
+    return [Path(path) for path in (stdlib, *re.findall(r"=> (/\S+libffi\S+)", done.stdout))]
 
 
-LIBRARY = _python_needs()
+LIBRARY = library(PYTHON)
 
 
 def trouble() -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,9 +21,10 @@ from runner import ffmpeg as runner_ffmpeg
 from runner import jail, jail_exec, seccomp
 from runner.stop import Stop
 from tests.runner import forbidden_acts
-from tests.runner.jails import LIBRARY, PYTHON, needs_a_jail, python_in_jail
+from tests.runner.jails import LIBRARY, PYTHON, library, needs_a_jail, python_in_jail
 
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
+ORDINARY = 65533  # a user that nobody is
 SCRIPT = Path(forbidden_acts.__file__)
 COLUMN = {"x86_64": 0, "aarch64": 1}[os.uname().machine]
 CALLS = {name: call[COLUMN] for name, call in seccomp.DENIED.items() if call[COLUMN] is not None}
@@ -91,6 +94,31 @@ def test_outside_the_same_program_can(act: str, outside: dict[str, object]) -> N
     command = [sys.executable, str(SCRIPT), json.dumps(outside), act]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "refused" not in done.stdout, done.stdout
+
+
+def test_an_ordinary_user_makes_a_jail_that_holds_as_well(outside: dict[str, object]) -> None:
+    python = shutil.which("python3", path="/usr/bin")
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not python:
+        pytest.skip("needs root, setpriv and a Python for everyone, to play another user")
+    with tempfile.TemporaryDirectory() as name:
+        script, writable = Path(name, "acts.py"), Path(name, "writable")
+        shutil.copy(SCRIPT, script)
+        writable.mkdir()
+        for path in (Path(name), writable):
+            os.chown(path, ORDINARY, ORDINARY)
+        given = json.dumps({**outside, "folder": str(writable), "calls": CALLS})
+        program = [os.path.realpath(python), "-I", "-S", str(script), given]
+        reads = [*library(python), script]
+        command = jail.confined(program, reads=reads, writes=[writable], limits=LIMITS)
+        command[0] = python
+        ids = (f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups")
+        done = subprocess.run(
+            ["setpriv", *ids, *command], env={}, capture_output=True, text=True, timeout=60, check=False
+        )
+    if done.returncode == jail.FAILED:
+        pytest.skip(f"this machine lets no ordinary user make a jail: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    assert [act for act, end in json.loads(done.stdout).items() if not end.startswith("refused")] == []
 
 
 def test_a_jail_shows_what_it_is_given_and_nothing_else(tmp_path: Path) -> None:
