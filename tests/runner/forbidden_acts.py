@@ -77,10 +77,10 @@ def open_files_without_end() -> None:
 
 
 def run_a_program_of_its_own() -> None:
-    with open("program", "w") as file:
-        file.write("#!/bin/sh\n")
-    os.chmod("program", 0o755)
-    os.execv("./program", ["program"])
+    with open("program", "w+b") as file:
+        file.write(bytes(4096))
+        file.flush()
+        mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC)
 
 
 def be_traced() -> None:
@@ -117,7 +117,7 @@ ACTS: dict[str, Callable[[], object]] = {
     "read a neighbour's file": lambda: open(GIVEN["neighbour"]).close(),
     "write beside the given folders": lambda: create("/created"),
     "write into a shared folder": lambda: create("/tmp/created"),
-    "write over what is given to read": lambda: os.close(os.open(__file__, os.O_WRONLY)),
+    "write over what is given to read": lambda: os.close(os.open(GIVEN["source"], os.O_WRONLY)),
     "delete what is given to read": lambda: os.unlink(__file__),
     "open a disk": lambda: os.close(os.open("/dev/vda", os.O_RDONLY)),
     "open the kernel's memory": lambda: os.close(os.open("/dev/mem", os.O_RDONLY)),

@@ -25,13 +25,19 @@ from tests.runner.jails import LIBRARY, PYTHON, library, needs_a_jail, python_in
 
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
 ORDINARY = 65533  # a user that nobody is
+KINDS = ("mnt", "pid", "net", "ipc", "uts")
 SCRIPT = Path(forbidden_acts.__file__)
 COLUMN = {"x86_64": 0, "aarch64": 1}[os.uname().machine]
 CALLS = {name: call[COLUMN] for name, call in seccomp.DENIED.items() if call[COLUMN] is not None}
 HARMLESS = [
     *["open a TCP socket", "open a UDP socket", "connect to a Unix socket outside", "read the list of users"],
     *["read the environment of a process outside", "read a neighbour's file", "list processes"],
-    *["run a program that it wrote", "start a process", "fill the memory"],
+    *[
+        "run a program that it wrote",
+        "write over what is given to read",
+        "start a process",
+        "fill the memory",
+    ],
     *["start threads without end", "write without end", "have an environment", "signal a process outside"],
 ]
 
@@ -52,7 +58,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
         listener.bind(str(folder / "socket"))
         listener.listen()
         (folder / "socket").chmod(0o777)
+        (folder / "source").write_text("a source")
+        (folder / "source").chmod(0o666)  # so that nothing but the jail stands before it
         yield {
+            "source": str(folder / "source"),
             "calls": {},
             "pid": os.getpid(),
             "neighbour": str(folder / "neighbour"),
@@ -70,7 +79,7 @@ def told(outside: dict[str, object]) -> dict[str, str]:
     done = python_in_jail(
         str(SCRIPT),
         json.dumps({**outside, "calls": CALLS}),
-        reads=[SCRIPT],
+        reads=[SCRIPT, Path(str(outside["source"]))],
         writes=[Path(str(outside["folder"]))],
         limits=LIMITS,
     )
@@ -192,9 +201,16 @@ def test_what_is_in_the_jail_dies_with(victim: str) -> None:
         assert runner.stdout.readline() == "up\n"
         (waiting,) = children(runner.pid)
         (inside,) = children(waiting)
+        assert shared_namespaces(runner.pid, inside) == set()
         os.kill(runner.pid if victim == "the runner" else waiting, signal.SIGKILL)
         runner.wait(20)
     wait_for_the_end_of(inside)
+
+
+def shared_namespaces(*pids: int) -> set[str]:
+    """Return which of these kinds of namespace two processes have in common."""
+    first, second = ({kind: Path(f"/proc/{pid}/ns/{kind}").readlink() for kind in KINDS} for pid in pids)
+    return {kind for kind in KINDS if first[kind] == second[kind]}
 
 
 def children(pid: int) -> list[int]:
