@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from runner import jail
 from runner.contract import Claim, Effects, Finish, Heartbeat, JobSpec, OutputSpec, SourceSpec
 
 ATTEMPT_ID = "attempt-1"
@@ -83,6 +84,7 @@ class FakeControl:
             "ATTEMPT_TOKEN": TOKEN,
             "RUN_TIMEOUT_S": "120",
             "FLY_MACHINE_ID": "machine-1",
+            **({"RUNNER_JAIL": "off"} if jail.is_off() else {}),  # where this machine can make none
         }
 
     def _signed(self, key: str) -> str:

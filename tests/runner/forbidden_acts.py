@@ -118,7 +118,7 @@ ACTS: dict[str, Callable[[], object]] = {
     "write beside the given folders": lambda: create("/created"),
     "write into a shared folder": lambda: create("/tmp/created"),
     "write over what is given to read": lambda: os.close(os.open(GIVEN["source"], os.O_WRONLY)),
-    "delete what is given to read": lambda: os.unlink(__file__),
+    "delete what is given to read": lambda: os.unlink(GIVEN["source"]),
     "open a disk": lambda: os.close(os.open("/dev/vda", os.O_RDONLY)),
     "open the kernel's memory": lambda: os.close(os.open("/dev/mem", os.O_RDONLY)),
     "make a device": lambda: os.mknod("device", 0o020666, os.makedev(1, 1)),

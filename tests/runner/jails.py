@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def library(python: str) -> list[Path]:
 LIBRARY = library(PYTHON)
 
 
+@cache
 def trouble() -> str:
     """Return why no jail can be made on this machine; empty if it can."""
     try:
@@ -48,7 +50,8 @@ def needs_a_jail() -> None:
 
 
 def without_namespaces() -> list[str]:
-    """Return what to put before a command so that it cannot make a jail; skip where that takes root."""
+    """Return what to put before a command so that it cannot make a jail; skip where it could not anyway."""
+    needs_a_jail()
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root and setpriv, to take a right away from a process")
     return ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
@@ -61,6 +64,7 @@ def python_in_jail(
     limits: jail.Limits | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a jail with its library and what else is given."""
+    assert not jail.is_off()  # what is run here is not to be run outside
     command = jail.confined(
         [PYTHON, "-I", "-S", *arguments],
         reads=[*LIBRARY, *(reads or [])],

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.runner import boxes
+from tests.runner.boxes import headers
 from tests.runner.clips import make_clip
 
 FOOTAGE = Path(__file__).parents[3] / "shared" / "clips" / "bunny-720p-5s.mp4"
@@ -79,7 +79,7 @@ def _exaggerate(file: bytearray, dice: random.Random) -> None:
 
 def _headers(file: bytearray) -> list[int]:
     try:
-        return list(boxes.headers(bytes(file)))[:200]
+        return list(headers(bytes(file)))[:200]
     except struct.error:  # of what was damaged before
         return [0]
 

@@ -20,7 +20,7 @@ from runner.contract import OutputFault
 from runner.graph import Probe, variation_args
 from runner.probe import OutputFailure, probe
 from runner.stop import Stop
-from tests.runner import boxes
+from tests.runner.boxes import found, named_elsewhere, of_many_frames, replaced, table
 from tests.runner.clips import PLAIN, make_clip
 from tests.runner.jails import needs_a_jail
 
@@ -154,7 +154,7 @@ def test_a_film_whose_frames_lie_in_another_file_has_none(
     ffmpeg: str, source: Path, tmp_path: Path, one_frame: bytes
 ) -> None:
     (tmp_path / "other.mp4").write_bytes(one_frame)
-    borrowed = boxes.replaced(one_frame, {b"dref": boxes.named_elsewhere(str(tmp_path / "other.mp4"))})
+    borrowed = replaced(one_frame, {b"dref": named_elsewhere(str(tmp_path / "other.mp4"))})
     source.write_bytes(borrowed)
     assert refused(ffmpeg, source).code is OutputFault.SOURCE_UNPLAYABLE
     follows = [ffmpeg, "-v", "error", "-enable_drefs", "1", "-use_absolute_path", "1", "-i", str(source)]
@@ -213,30 +213,28 @@ def test_a_film_of_more_frames_than_we_take_is_too_large(
     """600,000 in the soak; they take some CPU seconds to count, so that here it is a tenth of all."""
     limit = intake.FRAMES_MAX if FULL else intake.FRAMES_MAX // 10
     monkeypatch.setattr(intake, "FRAMES_MAX", limit)
-    source.write_bytes(boxes.of_many_frames(one_frame, limit * 6 // 5, per_second=2000))
+    source.write_bytes(of_many_frames(one_frame, limit * 6 // 5, per_second=2000))
     assert f"more than {limit:,} frames" in too_large(ffmpeg, source)
 
 
 def test_a_film_of_many_hours_is_too_long(ffmpeg: str, source: Path, one_frame: bytes) -> None:
-    source.write_bytes(boxes.of_many_frames(one_frame, 20_000, per_second=1))
+    source.write_bytes(of_many_frames(one_frame, 20_000, per_second=1))
     assert "more than 4 hours" in too_large(ffmpeg, source)
 
 
 def test_a_frame_that_lasts_a_billion_seconds_is_too_long(
     ffmpeg: str, source: Path, one_frame: bytes
 ) -> None:
-    two = boxes.of_many_frames(one_frame, 2, per_second=1)
-    source.write_bytes(boxes.replaced(two, {b"stts": boxes.table((2, 500_000_000))}))
+    two = of_many_frames(one_frame, 2, per_second=1)
+    source.write_bytes(replaced(two, {b"stts": table((2, 500_000_000))}))
     assert "more than 4 hours" in too_large(ffmpeg, source)
 
 
 def test_a_header_that_lies_about_the_duration_is_not_believed(
     ffmpeg: str, source: Path, one_frame: bytes
 ) -> None:
-    mvhd = boxes.found(one_frame, b"moov", b"mvhd")
-    source.write_bytes(
-        boxes.replaced(one_frame, {b"mvhd": mvhd[:16] + struct.pack(">I", 2**32 - 1) + mvhd[20:]})
-    )
+    mvhd = found(one_frame, b"moov", b"mvhd")
+    source.write_bytes(replaced(one_frame, {b"mvhd": mvhd[:16] + struct.pack(">I", 2**32 - 1) + mvhd[20:]}))
     assert probe(ffmpeg, source, stop=Stop()).duration_s < 1
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner import jail
 from runner.contract import Exit, OutputFault
 from tests.fake_control import fake_control
 from tests.runner.clips import PLAIN
@@ -37,7 +36,7 @@ def test_no_damaged_video_hangs_or_kills_the_runner(ffmpeg: str, tmp_path: Path)
         env = {**control.env(), "TMPDIR": str(work), "RUN_TIMEOUT_S": str(SECONDS_MAX)}
         runner = subprocess.run(
             [sys.executable, "-m", "runner"],
-            env=env | ({"RUNNER_JAIL": "off"} if jail.is_off() else {}),
+            env=env,
             cwd=Path(__file__).parents[2],
             stderr=subprocess.PIPE,
             timeout=SECONDS_MAX,
