@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -70,8 +70,11 @@ PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database
 SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return control, ready to be served; its passes run while it is served."""
+def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None) -> FastAPI:
+    """Return control, ready to be served; its passes run while it is served.
+
+    `machine_env` is what machines are to find in their environment beside what is their own.
+    """
     turn = Turn()
     engine = open_database(settings.database_url, turn=turn.take)
     signer = Signer(
@@ -104,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=BUCKET_TIMEOUT_S, limits=MANY, mounts=DIRECT),
         wake=wake,
+        machine_env=machine_env or {},
     )
 
     @asynccontextmanager

@@ -121,6 +121,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
         regions=_rotated(settings.runner_regions, attempt.region_shift),
         size=attempt.size,
         env={
+            **parts.machine_env,
             contract.ENV_CONTROL_URL: settings.runner_callback_url,
             contract.ENV_ATTEMPT_ID: attempt.id,
             contract.ENV_ATTEMPT_TOKEN: parts.signer.attempt_token(attempt.id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -78,6 +79,15 @@ def test_the_machine_gets_its_own_token_and_no_other_secret(world):
     told = str(machines.specs[0])
     for secret in ("secret for tests", "a password long enough", "aws_secret"):
         assert secret not in told
+
+
+def test_what_every_machine_is_to_be_told_never_takes_the_place_of_its_own(world):
+    parts, rows, machines = world
+    told = {"RUNNER_JAIL": "off", "ATTEMPT_ID": "another"}
+    job_id = rows.submit()
+    launch(dataclasses.replace(parts, machine_env=told))
+    env = machines.specs[0].env
+    assert (env["RUNNER_JAIL"], env["ATTEMPT_ID"]) == ("off", f"{job_id}-1")
 
 
 def test_an_unanswered_create_is_asked_again_with_the_same_machine(world):
