@@ -93,8 +93,8 @@ def random_names(stack: ExitStack) -> None:
 def cap_counts_running(stack: ExitStack) -> None:
     """Only attempts that run count against the cap."""
 
-    def running(tx: Any) -> int:
-        rows = tx.session.exec(attempts.select(attempts.Attempt)).all()
+    def running(session: Any, _: Any) -> int:
+        rows = session.exec(attempts.select(attempts.Attempt)).all()
         return sum(row.state == AttemptState.RUNNING for row in rows)
 
     put(stack, attempts, "possibly_alive", running)

@@ -134,7 +134,7 @@ class World:
         self.bucket = SimBucket(self)
         self.parts: Parts | None = None
         self.generation = 0  # of control's process
-        self.in_pass, self._depth = False, 0
+        self._depth = self._ticks = 0
         self._woken = False
         self.is_over = self.is_calm = False
         self.log: list[str] | None = None
@@ -284,7 +284,7 @@ class World:
     def end_control(self, down_s: float) -> None:
         """Have control be gone for so long."""
         if self.parts is not None:
-            self.parts, self.in_pass = None, False
+            self.parts = None
             self.generation += 1
             self.say("control is gone")
         self.after(down_s, self.start_control)
@@ -295,14 +295,16 @@ class World:
             self._tick_after(0.05)
 
     def _tick_after(self, seconds: float) -> None:
-        generation = self.generation
-        self.after(seconds, lambda: self._tick(generation), is_tick=True)
+        """Have the passes run then, and not at the time that was set before."""
+        self._ticks += 1
+        generation, number = self.generation, self._ticks
+        self.after(seconds, lambda: self._tick(generation, number), is_tick=True)
 
-    def _tick(self, generation: int) -> None:
+    def _tick(self, generation: int, number: int) -> None:
         """Run the passes once, as the ticker does: one that fails never stops the next."""
-        if generation != self.generation or self.parts is None or self.in_pass:
+        if (generation, number) != (self.generation, self._ticks) or self.parts is None:
             return
-        self.in_pass, self._woken = True, False
+        self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
         for run in PASSES:
             try:
@@ -312,12 +314,12 @@ class World:
             except OperationalError as error:
                 if not isinstance(error.orig, Injected):
                     raise
-        self.in_pass = False
         if generation != self.generation:
             return
         is_quiet = self.calls_outside == calls and self.oracle.version() == before
         self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else 1.0
-        self._tick_after(self._pace_s)
+        if not self._woken:
+            self._tick_after(self._pace_s)
         if self.is_calm and is_quiet and not self._woken:
             self.is_over = self.oracle.is_at_rest()
 
