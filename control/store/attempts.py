@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -44,10 +44,9 @@ def start(store: Store, apps: Sequence[str]) -> None:
 
 def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
     """Tell whether `start` has something to do: a job to start, or one to tell why it waits."""
-    first = session.exec(waiting_longest(now).limit(1)).first()
-    if first is None:
-        return False
-    return first.waiting_code != MACHINE_CAP or possibly_alive(session, now) < settings.max_machines
+    query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
+    first = session.execute(query.limit(1)).first()
+    return first is not None and (first[0] != MACHINE_CAP or first[1] < settings.max_machines)
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
@@ -63,6 +62,11 @@ def possibly_alive(session: Session, now: datetime) -> int:
     create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
     machine of theirs came and went.
     """
+    alive: int = session.exec(select(_count_possibly_alive(now))).one()
+    return alive
+
+
+def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
@@ -70,8 +74,7 @@ def possibly_alive(session: Session, now: datetime) -> int:
         col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)
     )
     unseen = select(func.count()).select_from(Attempt).where(may_have, ~has_machine)
-    alive: int = session.exec(select(known.scalar_subquery() + unseen.scalar_subquery())).one()
-    return alive
+    return known.scalar_subquery() + unseen.scalar_subquery()
 
 
 def _start(tx: Transaction, job: Job, app: str) -> None:

@@ -41,13 +41,12 @@ def observe(store: Store, seen: Collection[ports.Machine]) -> None:
 def miss(store: Store, app: str, machine_id: str) -> bool:
     """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone. Return whether it is.
 
-    One that is new stays: its age is by Fly's clock, so a skew makes this grace shorter or longer, no more.
+    Those of a new one do not count. Its age is by Fly's clock: a skew makes this grace shorter or longer.
     """
     with store.transaction() as tx:
         row = tx.session.get_one(Machine, (app, machine_id))
-        row.misses += 1
-        is_new = tx.now < row.created_at + NEW
-        if row.misses >= MISSES_MAX and not is_new and row.gone_at is None:
+        row.misses += tx.now >= row.created_at + NEW
+        if row.misses >= MISSES_MAX and row.gone_at is None:
             _settle(tx, row, until=row.exited_at or tx.now)
         return row.gone_at is not None
 

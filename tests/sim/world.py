@@ -46,7 +46,6 @@ from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
 
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
-REST_S = 3 * 3600.0  # by then after the last fault everything has come to rest
 TAKE = {"claim": take_claim, "heartbeat": take_heartbeat, "finish": take_finish}
 
 
@@ -238,12 +237,12 @@ class World:
         if self._depth < 2 and self.parts is not None and self.strikes(Mishap.SLOW_CALL):
             self.pause(self.dice.choice((0.5, 2, 8)))
 
-    def crash_point(self, what: str) -> None:
+    def crash_point(self, what: str, mishap: Mishap = Mishap.CRASH) -> None:
         """Pass a place where control may die."""
         if self.parts is None:
             return
         self.report.crash_points += 1
-        if self.report.crash_points == self.crash_at or self.strikes(Mishap.CRASH):
+        if self.report.crash_points == self.crash_at or self.strikes(mishap):
             self.say(f"! crash {self.report.crash_points}: {what}")
             raise Crash
 
@@ -317,7 +316,7 @@ class World:
         if generation != self.generation:
             return
         is_quiet = self.calls_outside == calls and self.oracle.version() == before
-        self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else 1.0
+        self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else self.swarm.tick_s
         if not self._woken:
             self._tick_after(self._pace_s)
         if self.is_calm and is_quiet and not self._woken:
@@ -405,7 +404,7 @@ class World:
         with _seeded_ids(self.seed), kept_reads(self.oracle.version, self._ask):
             self._begin()
             while not self.is_over and (at := self._next_at()) is not None:
-                if at > self.swarm.faults_s + REST_S:
+                if at > self.swarm.faults_s + self.swarm.rest_s:
                     break
                 try:
                     self._step()
