@@ -201,6 +201,7 @@ class Oracle:
             is_undisturbed
             and reason == ("lease_expired",)
             and runner
+            and runner.total  # it has heard the answer to its claim
             and runner.alive
             and not runner.is_muted
         ):
