@@ -269,7 +269,7 @@ MUTANTS: dict[str, Mutant] = {
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
 }  # fmt: skip
 
-# The faults that bring a mutant, or a pair, to light; where none is named, those of the first of a pair.
+# The faults that bring a mutant, or a pair, to light.
 M, S = Mishap, Site
 FOCUS: dict[str, dict[Mishap | Site, float]] = {
     "no reaper": {S.STAYS_STOPPED: 0.9, M.RENDER_HANGS: 0.5},
@@ -342,7 +342,7 @@ def noticed_by() -> dict[str, int]:
 
 def swarm_for(name: str, seed: int) -> Swarm:
     """Return a small world with the faults that a mutant or a pair is about, and no others."""
-    focus = FOCUS.get(name) or FOCUS.get(name.split(" + ")[0], {})
+    focus = FOCUS[name]
     return Swarm(
         rates={site: rate for site, rate in focus.items() if isinstance(site, Mishap)},
         fly=Faults(
