@@ -76,8 +76,8 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.PUT_ANSWER_LOST: 0.2,
     Mishap.PUT_LATE: 0.1,
     Mishap.RENDER_FAILED: 0.08,
-    Mishap.RENDER_HANGS: 0.06,
-    Mishap.PUT_VANISHES: 0.1,
+    Mishap.RENDER_HANGS: 0.12,
+    Mishap.PUT_VANISHES: 0.2,
     Mishap.RUNNER_CUT_OFF: 0.15,
     Mishap.ZOMBIE_MUTE: 0.5,
     Mishap.SUBMIT_AGAIN: 0.5,
@@ -113,6 +113,8 @@ class Swarm:
         on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
         if share == 0.0:
             on = dict.fromkeys(dice.sample(list(OFTEN), 2), 1.5)
+        if Site.TWIN in on:  # comes only of a second create, after one whose machine is not seen
+            on = {Site.CREATE_LOST_DONE: 1.5, Site.LIST_LAG: 1.5, **on}
         rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
         heartbeat_s = dice.choice((5, 15))
         return cls(
