@@ -39,7 +39,9 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         attempt = tx.attempt(attempt_id)
         if attempt.claimed_by is not None:
             granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
-            if not granted:
+            if granted:  # whoever asks lives, and cannot beat before it has heard the answer
+                attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
+            else:
                 tx.refuse(attempt, Fact.CLAIMED)
         else:
             granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id)

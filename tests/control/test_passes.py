@@ -17,7 +17,7 @@ from control.log import failure
 from control.observe import observe
 from control.reap import reap
 from control.runner_api import output_key
-from control.store import attempts, changes, reports
+from control.store import attempts, changes, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
 from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
@@ -166,11 +166,11 @@ def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(
         rows.clock.forward(10)
     assert machines.destroyed == ["m1"] * 3
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx) == 1
+        assert attempts.possibly_alive(tx.session, tx.now) == 1
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx) == 0
+        assert attempts.possibly_alive(tx.session, tx.now) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -210,9 +210,24 @@ def test_a_machine_that_ends_without_a_finish_is_noticed_at_once(world, oom, rea
     assert rows.job(job_id).status == "queued"
 
 
+def test_a_new_machine_that_no_read_finds_yet_is_not_gone(world):
+    parts, rows, machines = world
+    claimed(parts, rows)
+    machines.machines.clear()
+    for _ in range(5):
+        tick(parts)
+    assert [row.gone_at for row in rows.all(MachineRow)] == [None]
+    rows.clock.forward(ledger.NEW.total_seconds())
+    for _ in range(ledger.MISSES_MAX):
+        assert [row.gone_at for row in rows.all(MachineRow)] == [None]
+        tick(parts)
+    assert [row.gone_at for row in rows.all(MachineRow)] == [rows.clock()]
+
+
 def test_absence_from_a_list_is_no_evidence_and_only_repeated_absence_from_gets_is(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
+    rows.clock.forward(ledger.NEW.total_seconds())
     shown = dict(machines.machines)
     machines.machines.clear()
     for _ in range(2):
@@ -529,7 +544,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
         rows.clock.forward(at_s)
         forget(parts)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx) == held
+            assert attempts.possibly_alive(tx.session, tx.now) == held
     assert rows.all(Job) == []
 
 
@@ -546,7 +561,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     for at_s, held in ((0, 1), (attempts.GHOST_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx) == held
+            assert attempts.possibly_alive(tx.session, tx.now) == held
 
 
 def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_asked_for(world, monkeypatch):

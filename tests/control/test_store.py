@@ -187,6 +187,13 @@ def test_progress_never_falls_within_an_attempt(rows):
     assert rows.outputs(job_id)[0].percent == 60
 
 
+def test_a_claim_that_is_asked_again_keeps_the_lease(rows):
+    _, attempt_id = running(rows)
+    rows.clock.forward(30)
+    reports.claim(rows.store, attempt_id, rows.attempt(attempt_id).claimed_by)
+    assert (rows.attempt(attempt_id).lease_until - rows.clock()).total_seconds() == 60
+
+
 def test_a_beat_that_comes_late_or_twice_reports_nothing_but_keeps_the_lease(rows):
     job_id, attempt_id = running(rows)
     output = rows.outputs(job_id)[0]
