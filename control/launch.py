@@ -114,6 +114,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
     Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
     """
     settings = parts.settings
+    wall_s = str(int(attempt.wall_s or settings.run_timeout_s + contract.CLAIM_TIMEOUT_S))
     return MachineSpec(
         app=attempt.app,
         name=machine_name(attempt.id),
@@ -124,7 +125,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             contract.ENV_CONTROL_URL: settings.runner_callback_url,
             contract.ENV_ATTEMPT_ID: attempt.id,
             contract.ENV_ATTEMPT_TOKEN: parts.signer.attempt_token(attempt.id),
-            contract.ENV_RUN_TIMEOUT_S: str(int(settings.run_timeout_s + contract.CLAIM_TIMEOUT_S)),
+            contract.ENV_RUN_TIMEOUT_S: wall_s,
         },
         metadata={
             "owner": parts.store.owner_id,
@@ -132,7 +133,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             "job": job.id,
             "attempt": attempt.id,
             "size": attempt.size,
-            "deadline_s": str(int(settings.run_timeout_s)),
+            "deadline_s": wall_s,
         },
     )
 

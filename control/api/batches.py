@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from sqlmodel import col, select
 
 from control.api.guard import Guard
+from control.api.planning import planned_batch, require_plannable, stored_sources
 from control.domain import JobStatus
 from control.errors import Code, ControlError, documented
-from control.ids import new_id
 from control.parts import Parts
-from control.plan import (
-    OUTPUTS_PER_BATCH_MAX,
-    OUTPUTS_PER_JOB_MAX,
-    PlannedBatch,
-    PlannedSource,
-    jobs_count,
-    plan,
-)
+from control.plan import OUTPUTS_PER_JOB_MAX
 from control.shapes import (
     BatchSummary,
     BatchView,
@@ -32,9 +23,6 @@ from control.shapes import (
     Page,
 )
 from control.store import batches as store
-from control.tables import Source
-
-SEED_BITS = 63
 
 Kind = Literal["job", "batch"]
 
@@ -44,6 +32,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_le
 
 _SUBMIT_ERRORS = documented(
     Code.UNAUTHORIZED,
+    Code.BUDGET_EXCEEDED,
     Code.NOT_FOUND,
     Code.CONFLICT,
     Code.SOURCE_GONE,
@@ -75,7 +64,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
         """Submit a batch. The answer's Location is the batch."""
-        _require_plannable(body)
+        require_plannable(body)
         batch_id = _submit(parts, "batch", body, idempotency_key)
         response.headers["Location"] = f"/api/batches/{batch_id}"
         return parts.views.batch(batch_id)
@@ -107,21 +96,10 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     return router
 
 
-def _require_plannable(body: NewBatch) -> None:
-    outputs = body.variations * len(body.sources)
-    if outputs > OUTPUTS_PER_BATCH_MAX:
-        raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
-    needed = jobs_count(outputs)
-    if body.max_machines is not None and needed > body.max_machines:
-        raise ControlError(
-            Code.INVALID,
-            f"One machine makes at most {OUTPUTS_PER_JOB_MAX} outputs, so {outputs} need {needed} machines. "
-            "Raise max_machines, or submit several batches.",
-        )
-
-
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
-    batch_id = store.submit(parts.store, _planned(parts, body), key=key, request_sha256=digest(kind, body))
+    sources = stored_sources(parts, [source.source_id for source in body.sources])
+    planned = planned_batch(parts, body, sources)
+    batch_id = store.submit(parts.store, planned, key=key, request_sha256=digest(kind, body))
     parts.wake()
     return batch_id
 
@@ -129,19 +107,3 @@ def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
 def digest(kind: Kind, body: NewJob) -> str:
     """Return what tells one request from another. A new field with a default does not change it."""
     return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()
-
-
-def _planned(parts: Parts, body: NewJob) -> PlannedBatch:
-    ids = [source.source_id for source in body.sources]
-    if len(set(ids)) < len(ids):
-        raise ControlError(Code.INVALID, "A source is named twice. Ask for more variations instead.")
-    with parts.views.session() as session:
-        rows = {row.id: row for row in session.exec(select(Source).where(col(Source.id).in_(ids)))}
-    if missing := [source_id for source_id in ids if source_id not in rows]:
-        raise ControlError(Code.NOT_FOUND, f"There is no source {missing[0][:64]!r}. Upload it first.")
-    return plan(
-        [PlannedSource(source_id=id_, name=rows[id_].name, fingerprint=rows[id_].etag) for id_ in ids],
-        variations=body.variations,
-        seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
-        new_id=lambda: new_id("out"),
-    )

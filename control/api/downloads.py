@@ -17,6 +17,7 @@ from control.errors import Code, ControlError, documented
 from control.names import content_disposition
 from control.parts import Parts
 from control.results import archive
+from control.store.ledger import count_download
 from control.tables import Batch, Job, Output
 from control.views import found
 
@@ -90,13 +91,24 @@ def _find_output(parts: Parts, output_id: str) -> Output | None:
 
 def _streamed(parts: Parts, name: str, zip_: Archive, outputs: Mapping[str, Output]) -> StreamingResponse:
     return StreamingResponse(
-        _content(parts, zip_, outputs),
+        _counted(parts, _content(parts, zip_, outputs)),
         media_type="application/zip",
         headers={
             "Content-Length": str(zip_.size_bytes),
             "Content-Disposition": content_disposition(f"{name}.zip"),
         },
     )
+
+
+def _counted(parts: Parts, content: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content; what was sent by its end, or when the client went away, is counted."""
+    sent = 0
+    try:
+        for chunk in content:
+            sent += len(chunk)
+            yield chunk
+    finally:
+        count_download(parts.store, sent)
 
 
 def _content(parts: Parts, zip_: Archive, outputs: Mapping[str, Output]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import func
@@ -10,7 +11,8 @@ from sqlmodel import col, select
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.ids import new_id
-from control.plan import PlannedBatch
+from control.plan import PlannedBatch, PlannedOutput
+from control.store.budget import require_money
 from control.store.transaction import Store, Transaction
 from control.tables import Batch, IdempotencyKey, Job, Output, Source
 
@@ -21,16 +23,19 @@ def submit(store: Store, planned: PlannedBatch, *, key: str | None = None, reque
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     With an Idempotency-Key that was used for the same request, return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full,
+    budget_exceeded.
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
             return first
         _require_sources(tx, planned)
         _require_room(tx, planned)
+        require_money(tx, planned)
         batch = _add_batch(tx, planned)
+        places = _places(planned)
         for position in range(len(planned.jobs)):
-            _add_job(tx, batch, planned, position)
+            _add_job(tx, batch, planned, position, places)
         if key is not None:
             tx.session.add(
                 IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch.id, created_at=tx.now)
@@ -72,6 +77,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         id=new_id("bat"),
         seed=planned.seed,
         variations=planned.variations,
+        max_cost_usd=planned.max_cost_usd,
         status=JobStatus.QUEUED,
         created_at=tx.now,
     )
@@ -80,32 +86,47 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
     return batch
 
 
-def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int) -> None:
+def _places(planned: PlannedBatch) -> dict[str, int]:
+    """Return the place of each output within the batch, whichever job makes it."""
+    outputs = sorted((output for job in planned.jobs for output in job), key=_position)
+    return {output.output_id: place for place, output in enumerate(outputs)}
+
+
+def _position(output: PlannedOutput) -> int:
+    return output.position
+
+
+def _add_job(
+    tx: Transaction, batch: Batch, planned: PlannedBatch, position: int, places: Mapping[str, int]
+) -> None:
+    load = planned.spread.loads[position] if planned.spread else None
     job = Job(
         id=new_id("job"),
         batch_id=batch.id,
         position=position,
         status=JobStatus.QUEUED,
         attempts_max=tx.settings.attempts_max,
-        size=tx.settings.runner_sizes[0],
+        size=planned.spread.size if planned.spread else tx.settings.runner_sizes[0],
+        estimate_s=load.seconds if load else 0.0,
+        estimate_usd=load.usd if load else 0.0,
+        egress_bytes_max=load.bytes_max if load else 0.0,
         not_before=tx.now,
         created_at=tx.now,
     )
     tx.session.add(job)
     tx.session.flush()
-    before = sum(len(earlier) for earlier in planned.jobs[:position])
     tx.session.add_all(
         Output(
             id=output.output_id,
             batch_id=batch.id,
             job_id=job.id,
             source_id=output.source_id,
-            position=before + index,
+            position=places[output.output_id],
             variation=output.variation,
             name=output.name,
             effects=output.effects.model_dump(),
             state=OutputState.QUEUED,
         )
-        for index, output in enumerate(planned.jobs[position])
+        for output in planned.jobs[position]
     )
     tx.event("submitted", job)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.store.attempts import FINAL, end_within, follow
+from control.store.speeds import learn
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Output
 from infra.ports import StoredObject
@@ -42,7 +43,8 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     attempt.claimed_by = attempt.machine_id = machine_id
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
-    attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
+    run_s = min(tx.settings.run_timeout_s, attempt.wall_s or tx.settings.run_timeout_s)
+    attempt.run_until = tx.now + timedelta(seconds=run_s)
     attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
     follow(tx, tx.job(attempt), JobStatus.RUNNING)
 
@@ -105,6 +107,7 @@ def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
         detail = f"{len(missing)} outputs are not in the bucket as reported"
         end_within(tx, attempt, Fact.FINISHED_ERROR, Reason.STORAGE_UNAVAILABLE, detail)
     else:
+        learn(tx, attempt, message.usage)
         end_within(tx, attempt, Fact.FINISHED_OK, None, "")
 
 
