@@ -74,7 +74,7 @@ def wall_s(need: Need, purses: Sequence[Purse], *, limit_s: float) -> float:
 
 
 def least_s(need: Need, limit_s: float, *, is_own: bool) -> float:
-    """Return the shortest wall deadline that makes sense; a batch's own last money may pay for a part of it."""
+    """Return the shortest wall deadline that makes sense; a batch's own last money may pay for a part."""
     return min(limit_s, need.seconds, USEFUL_S if is_own else need.seconds)
 
 

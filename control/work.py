@@ -136,7 +136,7 @@ def machine_work_s(pieces: Sequence[Piece], cores: int) -> float:
 
 _SETUP_S, _PACE = 2.0, 1.0  # before any job has told: seconds besides the work, seconds for each of work
 _LAUNCH_S = 5.0  # from the create to the claim: 5.2 s measured on Fly, little of it billed
-_DOUBT = 0.05  # the weight of that guess against one finished job
+_DOUBT = 0.02  # the weight of that guess against one finished job
 _KEPT = 0.9  # of what was known when a new job tells
 _SUMS = ("weight", "work", "work_work", "wall", "work_wall")
 
@@ -185,7 +185,7 @@ class Speed:
         return (setup_s, pace) if pace > 0 else (known.wall / known.weight, 0.0)
 
     def _with(self, work_s: float, wall_s: float, weight: float) -> Speed:
-        weight /= (1 + work_s) ** 2
+        weight /= (_SETUP_S + work_s) ** 2
         return replace(
             self,
             weight=self.weight + weight,

@@ -29,7 +29,7 @@ MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines th
 MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
 WAITING_FOR_MONEY = {
     "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
-    "month": "Too little is left of this month's budget of ${:g}. It goes on as machines settle, or next month.",
+    "month": "Too little is left of the month's budget of ${:g}. It goes on as machines settle.",
     "batch": "Too little is left of max_cost_usd, ${:g}. It goes on as the batch's machines settle.",
 }
 

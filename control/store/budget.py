@@ -1,8 +1,8 @@
 """What is spent and set aside, by the rows alone, and the reserve of a job about to start.
 
-A machine that is gone has been paid for on the day (UTC) on which it was seen to be gone. One that is not known
-to be gone is worth its reserve, or what it has cost by now if that is more. So no day costs more than its cap:
-what a machine cost yesterday and is counted today was set aside yesterday.
+A machine that is gone has been paid for on the day (UTC) on which it was seen to be gone. One that is not
+known to be gone is worth its reserve, or what it has cost by now if that is more. So no day costs more than
+its cap: what a machine cost yesterday and is counted today was set aside yesterday.
 """
 
 from __future__ import annotations
