@@ -91,7 +91,6 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
 
     One that vanished, and that nobody saw start, counts from its creation.
     """
-    row.gone_at = tx.now
     started_at = row.started_at or (row.created_at if row.misses else None)
     attempt = tx.session.get(Attempt, row.attempt_id) if row.attempt_id else None
     if started_at is not None:
@@ -103,6 +102,7 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
         row.cost_usd = machine_usd(size=row.size, region=row.region, seconds=row.machine_seconds)
     row.cost_usd += egress_usd(region=row.region, size_bytes=row.egress_bytes)
     row.cost_usd += requests_usd(outputs=row.outputs)
+    row.gone_at = tx.now
     if attempt is not None and attempt.machine_id == row.id:
         attempt.machine_seconds, attempt.cost_usd = row.machine_seconds, row.cost_usd
 
