@@ -16,7 +16,7 @@ OUTPUTS_PER_BATCH_MAX = 10_000
 SOURCES_PER_BATCH_MAX = 100
 VARIATIONS_MAX = 100
 
-FEWEST = Means(sizes=("performance-1x",), machines_max=1)  # as few jobs as can be
+FEWEST = Means(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
 
 
 @dataclass(frozen=True, kw_only=True)

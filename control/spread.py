@@ -7,6 +7,7 @@ default is the fastest plan that costs at most a tenth more than the cheapest.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from control.work import Piece, Speed, machine_work_s
 LAUNCH_BURST = 3  # creates at once for each app, then one a second (facts/fly.md, section 3)
 DEARER_MAX = 1.10  # so much more than the cheapest may the default cost
 GRAINS = 8  # a machine's share is made of at least so many bundles, so that they even out
+ROOM_TO_EVEN_OUT = 1.25  # jobs that are full to the last output cannot be made equal
 COUNT_STEP = 1.12  # machine counts that are tried lie so far apart
 
 
@@ -28,6 +30,7 @@ class Means:
     region: str = "iad"
     apps: int = 1
     machines_max: int = 50  # at once
+    jobs_max: int | None = None  # None: more than machines at once may take turns
     outputs_max: int = 200  # of one machine
 
     def speed(self, size: str) -> Speed:
@@ -83,9 +86,10 @@ def spreads(pieces: Sequence[Piece], means: Means) -> list[Spread]:
     count = sum(len(piece.outputs) for piece in pieces)
     fewest = -(-count // means.outputs_max)
     most = max(fewest, min(means.machines_max, len(pieces)))
-    return [
-        _spread(pieces, machines, size, means) for size in means.sizes for machines in _counts(fewest, most)
-    ]
+    counts = [*_counts(fewest, most)]
+    if means.jobs_max is None and ROOM_TO_EVEN_OUT * fewest > means.machines_max:
+        counts.append(means.machines_max * math.ceil(ROOM_TO_EVEN_OUT * fewest / means.machines_max))
+    return [_spread(pieces, machines, size, means) for size in means.sizes for machines in counts]
 
 
 def choose(ways: Sequence[Spread], *, deadline_s: float | None, max_cost_usd: float | None) -> Spread:

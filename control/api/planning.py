@@ -84,5 +84,6 @@ def _means(parts: Parts, machines_max: int | None) -> Means:
         region=settings.runner_regions[0],
         apps=len(settings.runner_apps),
         machines_max=min(free, machines_max or free),
+        jobs_max=machines_max,
         outputs_max=OUTPUTS_PER_JOB_MAX,
     )

@@ -9,9 +9,10 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from control.costs import egress_usd, machine_usd, requests_usd
-from control.domain import OutputState
+from control.domain import AttemptState, OutputState
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of
+from control.store.speeds import learn
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Downloads, Machine, Output
 from infra import ports
@@ -98,6 +99,8 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
         row.leaked_seconds = leaked_seconds(row, attempt, until)
     if attempt is not None and attempt.claimed_by == row.id:
         _count_outputs(tx, row)
+        if attempt.state == AttemptState.SUCCEEDED and row.exited_at is not None:
+            learn(tx, attempt, wall_s=row.machine_seconds)
     if row.size is not None:
         row.cost_usd = machine_usd(size=row.size, region=row.region, seconds=row.machine_seconds)
     row.cost_usd += egress_usd(region=row.region, size_bytes=row.egress_bytes)

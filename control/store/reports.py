@@ -9,7 +9,6 @@ from datetime import timedelta
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.store.attempts import FINAL, end_within, follow
-from control.store.speeds import learn
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Output
 from infra.ports import StoredObject
@@ -107,7 +106,6 @@ def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
         detail = f"{len(missing)} outputs are not in the bucket as reported"
         end_within(tx, attempt, Fact.FINISHED_ERROR, Reason.STORAGE_UNAVAILABLE, detail)
     else:
-        learn(tx, attempt, message.usage)
         end_within(tx, attempt, Fact.FINISHED_OK, None, "")
 
 

@@ -11,7 +11,7 @@ from control import costs, work
 from control.domain import OutputState
 from control.store.transaction import Transaction
 from control.tables import Attempt, Output, Source, Speed
-from runner.contract import Effects, Usage
+from runner.contract import Effects
 
 
 def speeds(session: Session) -> dict[str, work.Speed]:
@@ -26,15 +26,15 @@ def footage(source: Source) -> work.Footage:
     )
 
 
-def learn(tx: Transaction, attempt: Attempt, usage: Usage) -> None:
-    """Take in how long an attempt took that has made whole what it was asked for.
+def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
+    """Take in for how long the machine of an attempt was billed that has made whole what it was asked for.
 
     One that failed somewhere, or used no time at all, tells nothing; nor do sources that nobody measured.
     """
     outputs = _made(tx, attempt)
     sources = {row.id: footage(row) for row in _sources(tx, outputs)}
     is_whole = all(output.state == OutputState.READY for output in outputs)
-    if not outputs or not is_whole or usage.wall_s <= 0 or attempt.started_at is None:
+    if not outputs or not is_whole or wall_s <= 0 or attempt.started_at is None:
         return
     if not all(each.is_known for each in sources.values()):
         return
@@ -45,7 +45,7 @@ def learn(tx: Transaction, attempt: Attempt, usage: Usage) -> None:
     row = tx.session.get(Speed, attempt.size)
     told = (_speed(row) if row else work.Speed()).learn(
         work_s=work.machine_work_s(pieces, costs.cpus(attempt.size)),
-        wall_s=usage.wall_s,
+        wall_s=wall_s,
         launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
         / sum(piece.likely_bytes for piece in pieces),

@@ -56,13 +56,13 @@ def end_machine(parts, rows: Rows, machines: FakeMachines, attempt_id: str, *, r
     observe(parts)
 
 
-def finish(parts, rows: Rows, attempt_id: str, *, wall_s: float = 5.0) -> None:
+def finish(parts, rows: Rows, attempt_id: str) -> None:
     """Claim an attempt and have it make all that it was asked for."""
     attempt = rows.attempt(attempt_id)
     reports.claim(parts.store, attempt_id, attempt.machine_id)
     todo = [output for output in rows.outputs(attempt.job_id) if output.state == "queued"]
     seen = {o.id: (f"key/{o.id}", StoredObject(size_bytes=500, etag="d" * 32)) for o in todo}
-    usage = Usage(wall_s=wall_s, cpu_s=1, timings=Timings())
+    usage = Usage(wall_s=5, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="ok", outputs=[ready(o.id) for o in todo], usage=usage)
     reports.finish(parts.store, attempt_id, message, seen)
 
@@ -307,7 +307,8 @@ def test_a_finished_job_teaches_the_speed_of_its_size(parts, rows, machines):
     [job_id] = submit(rows)
     launch(parts)
     rows.clock.forward(3)
-    finish(parts, rows, f"{job_id}-1", wall_s=42)
+    finish(parts, rows, f"{job_id}-1")
+    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=39)
     with parts.views.session() as session:
         known = speeds(session)
     assert known.keys() == {"performance-1x"}
@@ -327,5 +328,6 @@ def test_a_job_that_failed_somewhere_teaches_nothing(parts, rows, machines):
     usage = Usage(wall_s=9, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="error", reason=Reason.RUNNER_CRASHED, outputs=[], usage=usage)
     reports.finish(parts.store, attempt_id, message, {})
+    end_machine(parts, rows, machines, attempt_id, ran_s=39)
     with parts.views.session() as session:
         assert speeds(session) == {}

@@ -59,7 +59,7 @@ def test_siblings_are_never_parted(variations):
 
 def test_a_limit_that_leaves_no_room_between_pieces_is_kept_all_the_same():
     parts = mixed(400, 3)
-    chosen, _ = best(parts, machines_max=6, outputs_max=200)
+    chosen, _ = best(parts, machines_max=6, jobs_max=6, outputs_max=200)
     assert [len(load.outputs) for load in chosen.loads] == [200] * 6
 
 
@@ -93,9 +93,14 @@ def test_never_more_machines_than_may_live():
 
 def test_more_jobs_than_machines_take_turns():
     parts = mixed(10, 100)
-    few, many = (best(parts, machines_max=most)[0] for most in (2, 5))
-    assert few.machines == many.machines == 5
+    few, many = (best(parts, machines_max=most)[0] for most in (2, 7))
+    assert few.machines > 5
     assert few.makespan_s > 2 * many.makespan_s
+
+
+def test_a_user_s_limit_on_machines_is_one_on_jobs():
+    parts = mixed(10, 100)
+    assert all(way.machines <= 6 for way in best(parts, machines_max=6, jobs_max=6)[1])
 
 
 def test_a_deadline_takes_the_cheapest_that_meets_it_or_else_the_fastest():
