@@ -1,7 +1,7 @@
 """The planner against simpler ways and the lower bound, lived through in the model of Fly at its limits.
 
 Every way launches as quickly as Fly lets it, with at most MACHINES_MAX machines at once. What is told is when
-the last machine is done, and what Fly bills. The bound keeps the same rules, but its work divides without rest.
+the last machine is done, and what Fly bills. The bound keeps the same rules, but its work divides evenly.
 """
 
 from __future__ import annotations
