@@ -37,6 +37,7 @@ test: setup ## run the whole test suite
 soak: setup ## the long proofs: every deliberate fault, every chaos case, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SIM_FULL=1 CHAOS_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos
+	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 
 check: setup ## format, lint, types, import rules, tests: what CI runs
