@@ -107,11 +107,11 @@ def costs(
     for name, left in found["budget"].items():
         if left:
             print(f"left of this {name}'s ${left['cap_usd']:g}: ${left['left_usd']:.6f}")
-    print(f"${found['usd']:.6f} in all; {found['leaked_seconds']:.1f} s leaked")
+    print(f"${found['cost_usd']:.6f} in all; {found['leaked_seconds']:.1f} s leaked")
 
 
 def _paid(row: dict[str, Any]) -> str:
-    return f"${row['usd']:.6f}  {row['machines']:>4} machines  {row['outputs']:>5} outputs"
+    return f"${row['cost_usd']:.6f}  {row['machines']:>4} machines  {row['outputs']:>5} outputs"
 
 
 @app.command()

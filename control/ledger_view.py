@@ -50,7 +50,7 @@ def costs(parts: Parts, first: date, last: date) -> shapes.Costs:
         return shapes.Costs(
             days=_days(rows, _downloads(session, first, last), now),
             batches=_batches(rows),
-            usd=round(total.usd, 6),
+            cost_usd=round(total.usd, 6),
             leaked_seconds=round(total.leaked_seconds, 3),
             budget=shapes.Budgets(day=_budget(purses.get("day")), month=_budget(purses.get("month"))),
         )
@@ -109,7 +109,7 @@ def _days(
             egress_bytes=each.egress_bytes,
             download_bytes=downloads.get(day, 0),
             outputs=each.outputs,
-            usd=round(each.usd, 6),
+            cost_usd=round(each.usd, 6),
         )
         for day, each in sorted(days.items())
     ]
@@ -126,7 +126,7 @@ def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[shapes.BatchCost]:
             batch_id=batch_id,
             machines=each.machines,
             outputs=each.outputs,
-            usd=round(each.usd, 6),
+            cost_usd=round(each.usd, 6),
             usd_per_output=round(each.usd / each.outputs, 6) if each.outputs else None,
         )
         for batch_id, each in dearest[:BATCHES_MAX]

@@ -313,7 +313,7 @@ class Day(BaseModel):
     egress_bytes: int
     download_bytes: int
     outputs: int
-    usd: float
+    cost_usd: float
 
 
 class BatchCost(BaseModel):
@@ -322,7 +322,7 @@ class BatchCost(BaseModel):
     batch_id: str
     machines: int
     outputs: int
-    usd: float
+    cost_usd: float
     usd_per_output: float | None
 
 
@@ -347,7 +347,7 @@ class Costs(BaseModel):
 
     days: list[Day]
     batches: list[BatchCost]
-    usd: float
+    cost_usd: float
     leaked_seconds: float
     budget: Budgets
 

@@ -87,7 +87,7 @@ def spreads(pieces: Sequence[Piece], means: Means) -> list[Spread]:
     fewest = -(-count // means.outputs_max)
     most = max(fewest, min(means.machines_max, len(pieces)))
     counts = [*_counts(fewest, most)]
-    if means.jobs_max is None and ROOM_TO_EVEN_OUT * fewest > means.machines_max:
+    if means.jobs_max is None and fewest > 1 and ROOM_TO_EVEN_OUT * fewest > means.machines_max:
         counts.append(means.machines_max * math.ceil(ROOM_TO_EVEN_OUT * fewest / means.machines_max))
     return [_spread(pieces, machines, size, means) for size in means.sizes for machines in counts]
 

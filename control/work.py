@@ -17,7 +17,7 @@ FRAMES_PER_S = 30000 / 1001
 # Core-seconds for each megapixel of a frame (docs/performance.md); a leader decodes and analyses for siblings
 LEADER_S = 0.0198
 SIBLING_S = 0.0138
-NOISE_SHARE = 0.03  # noise is dear to encode: so much more for each step
+NOISE_SHARE = 0.02  # noise is dear to encode: so much more for each step
 TRANSCODE_S = 0.0180  # a preset: nothing to warp, nothing shared
 OUTPUT_S = 0.3  # of each output whatever its length: processes, the check, the upload
 

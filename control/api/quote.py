@@ -27,7 +27,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         """
         require_plannable(body)
         sources = _sources(parts, body.sources)
-        return _quoted(planned_batch(parts, body, sources), sources)
+        any_seed = body.model_copy(update={"seed": body.seed or 0})  # the same quote each time
+        return _quoted(planned_batch(parts, any_seed, sources), sources)
 
     return router
 

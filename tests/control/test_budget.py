@@ -262,8 +262,8 @@ def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(parts,
     [day], [batch] = after.days, after.batches
     assert (day.date, day.machines, day.outputs, day.egress_bytes) == (date(2026, 11, 21), 1, 2, 1000)
     assert batch.batch_id == batch_id
-    assert batch.usd_per_output == pytest.approx(batch.usd / 2, abs=1e-6)
-    assert after.usd == day.usd == batch.usd
+    assert batch.usd_per_output == pytest.approx(batch.cost_usd / 2, abs=1e-6)
+    assert after.cost_usd == day.cost_usd == batch.cost_usd
 
 
 def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(parts, rows, machines):
@@ -272,7 +272,7 @@ def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(p
     launch(parts)
     rows.clock.forward(100)
     found = costs(parts, date(2026, 11, 21), date(2026, 11, 21))
-    assert found.days[0].usd == pytest.approx(100 * PER_S, abs=1e-6)
+    assert found.days[0].cost_usd == pytest.approx(100 * PER_S, abs=1e-6)
     assert found.budget.month is None
     assert found.budget.day.left_usd == pytest.approx(1 - found.budget.day.reserved_usd)
     assert found.budget.day.reserved_usd == pytest.approx(LIMIT_USD, rel=0.01)
@@ -297,7 +297,7 @@ def test_downloads_are_counted_by_day_and_not_capped(parts, rows):
     for _ in range(2):
         ledger.count_download(parts.store, 10**9)
     [day] = costs(parts, date(2026, 11, 21), date(2026, 11, 21)).days
-    assert (day.download_bytes, day.usd) == (2 * 10**9, 0)
+    assert (day.download_bytes, day.cost_usd) == (2 * 10**9, 0)
 
 
 # --- calibration --------------------------------------------------------------------------------------

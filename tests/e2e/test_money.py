@@ -99,11 +99,11 @@ def test_costs_tell_each_day_and_each_batch(user: User, source: str):
         return {**found, "own": own[0]} if own and own[0]["outputs"] else None
 
     found = until(settled)
-    assert found["own"]["usd_per_output"] == pytest.approx(found["own"]["usd"] / 2, abs=1e-6)
-    assert found["usd"] == pytest.approx(sum(day["usd"] for day in found["days"]), abs=1e-5)
+    assert found["own"]["usd_per_output"] == pytest.approx(found["own"]["cost_usd"] / 2, abs=1e-6)
+    assert found["cost_usd"] == pytest.approx(sum(day["cost_usd"] for day in found["days"]), abs=1e-5)
     assert found["days"][-1]["egress_bytes"] > 0
     assert found["budget"] == {"day": None, "month": None}
-    assert user.show(batch["batch_id"])["cost_usd"] == pytest.approx(found["own"]["usd"], abs=1e-6)
+    assert user.show(batch["batch_id"])["cost_usd"] == pytest.approx(found["own"]["cost_usd"], abs=1e-6)
 
 
 @pytest.mark.parametrize("query", ["from=2026-11-21&to=2026-11-20", "from=soon", "from=2020-01-01"])
