@@ -14,6 +14,7 @@ from control.domain import AttemptState, Fact
 from control.ids import machine_name
 from control.parts import Parts
 from control.store import attempts, ledger
+from control.store.budget import limit_s_of
 from control.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from runner import contract
@@ -114,7 +115,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
     Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
     """
     settings = parts.settings
-    wall_s = str(int(attempt.wall_s or settings.run_timeout_s + contract.CLAIM_TIMEOUT_S))
+    wall_s = str(int(limit_s_of(settings) if attempt.wall_s is None else attempt.wall_s))
     return MachineSpec(
         app=attempt.app,
         name=machine_name(attempt.id),

@@ -13,6 +13,7 @@ from control import costs
 
 SLACK_S = 10.0  # from the start of the machine to that of its process, and from the deadline to its exit
 ROOM_S, ROOM = 10.0, 2.0  # an estimate may be wrong: so much more time is given if the money pays for it
+LEAST_S = 5.0  # a machine that cannot even claim is of no use
 USEFUL_S = 60.0  # of a longer job's own money: with less there is no point to start
 
 
@@ -75,7 +76,7 @@ def wall_s(need: Need, purses: Sequence[Purse], *, limit_s: float) -> float:
 
 def least_s(need: Need, limit_s: float, *, is_own: bool) -> float:
     """Return the shortest wall deadline that makes sense; a batch's own last money may pay for a part."""
-    return min(limit_s, need.seconds, USEFUL_S if is_own else need.seconds)
+    return min(limit_s, max(LEAST_S, min(need.seconds, USEFUL_S) if is_own else need.seconds))
 
 
 def _granted(need: Need, purse: Purse, limit_s: float) -> float:
@@ -85,6 +86,6 @@ def _granted(need: Need, purse: Purse, limit_s: float) -> float:
         share_s = need.pays_s(purse.left_usd / max(1, purse.sharers))
         return min(limit_s, max(wanted_s, share_s))
     can_wait = purse.reserved_usd > 0 or (not purse.is_own and need.pays_s(purse.cap_usd) >= wanted_s)
-    if not can_wait and left_s >= least_s(need, limit_s, is_own=purse.is_own) and left_s > 0:
+    if not can_wait and left_s >= least_s(need, limit_s, is_own=purse.is_own):
         return left_s
     raise Short(purse, for_good=purse.is_own and not purse.reserved_usd > 0)

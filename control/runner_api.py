@@ -118,7 +118,7 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
             for source in sources
         ],
         outputs=[_output_spec(parts, attempt_id, output, expires_s) for output in todo],
-        run_timeout_s=min(parts.settings.run_timeout_s, wall_s or math.inf),
+        run_timeout_s=min(parts.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=parts.settings.heartbeat_s,
     )
 
