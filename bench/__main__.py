@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bench import download, jail, main_job, startup, streams, uploads
+from bench import batch, download, jail, main_job, planner, startup, streams, uploads
 
-for bench in (startup.run, jail.run, streams.run, uploads.run, download.run, main_job.run):
-    for line in bench():
+BENCHES = (startup, jail, planner, streams, uploads, download, main_job, batch)
+
+for bench in BENCHES:
+    for line in bench.run():
         print(line, flush=True)

@@ -22,12 +22,14 @@ from control.api import (
     auth,
     batches,
     changes,
+    costs,
     downloads,
     events,
     forms,
     health,
     machines,
     outputs,
+    quote,
     storage,
     uploads,
 )
@@ -166,7 +168,8 @@ def storage_of(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, forms, batches, changes, downloads, outputs, machines, storage):
+    nouns = (auth, uploads, forms, batches, quote, changes, downloads, outputs, machines, costs, storage)
+    for noun in nouns:
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(runner_api.routes(parts))

@@ -23,6 +23,8 @@ app = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Preset = Literal["web-optimized", "hls", "copy", "default"]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.")]
+MaxMachines = Annotated[int | None, typer.Option(min=1, help="At most so many machines at once.")]
+MaxCost = Annotated[float | None, typer.Option(help="At most so many USD.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 
 
@@ -33,6 +35,8 @@ def submit(
         int | None, typer.Option("-n", min=1, max=100, help="Variations of each (3).")
     ] = None,
     preset: Annotated[Preset | None, typer.Option(help="Make this of each instead of variations.")] = None,
+    max_machines: MaxMachines = None,
+    max_cost_usd: MaxCost = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return at the end of the batch.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
@@ -50,7 +54,13 @@ def submit(
     console = Console(stderr=True)
     with _connected() as client:
         sources = steps.upload(client, videos, console)
-        batch = client.submit(sources, variations=None if preset else variations or 3, preset=preset)
+        batch = client.submit(
+            sources,
+            variations=None if preset else variations or 3,
+            preset=preset,
+            max_machines=max_machines,
+            max_cost_usd=max_cost_usd,
+        )
         if wait or out:
             batch = steps.watch(client, batch["batch_id"], console)
         if out and batch["progress"]["ready"]:
@@ -58,6 +68,61 @@ def submit(
     _print(batch, as_json)
     if (wait or out) and (batch["status"] != "completed" or batch["partial"]):
         raise typer.Exit(1)
+
+
+@app.command()
+def quote(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
+    max_machines: MaxMachines = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what a batch of these videos would take; they are not uploaded."""
+    from control.mp4 import NotPlayable
+
+    require_files(videos)
+    with _connected() as client:
+        try:
+            found = client.quote(videos, variations=variations, max_machines=max_machines)
+        except NotPlayable as refusal:
+            raise typer.BadParameter(str(refusal)) from None
+    if as_json:
+        print(json.dumps(found))
+        return
+    for point in found["curve"]:
+        mark = "*" if point["machines"] == found["machines"] else " "
+        print(f"{mark} {_takes(point)}")
+    print(f"{_takes(found)}, {found['size']}")
+
+
+def _takes(point: dict[str, Any]) -> str:
+    return f"{point['machines']:>4} machines  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
+
+
+@app.command()
+def costs(
+    from_: Annotated[str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="The first day.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what machines have cost, by day and by batch, and what is left of the budgets."""
+    with _connected() as client:
+        found = client.costs(**{"from": from_, "to": to})
+    if as_json:
+        print(json.dumps(found))
+        return
+    for day in found["days"]:
+        print(f"{day['date']}  {_paid(day)}  {day['machine_seconds']:.1f} machine-seconds")
+    for batch in found["batches"]:
+        print(f"{batch['batch_id']}  {_paid(batch)}")
+    for name, left in found["budget"].items():
+        if left:
+            print(f"left of this {name}'s ${left['cap_usd']:g}: ${left['left_usd']:.6f}")
+    print(f"${found['cost_usd']:.6f} in all; {found['leaked_seconds']:.1f} s leaked")
+
+
+def _paid(row: dict[str, Any]) -> str:
+    return f"${row['cost_usd']:.6f}  {row['machines']:>4} machines  {row['outputs']:>5} outputs"
 
 
 @app.command()

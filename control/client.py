@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import httpx
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from control import mp4
 from control.unfinished import Unfinished
 from infra.hosts import DIRECT
 
@@ -131,11 +133,28 @@ class Client:
         variations: int | None = None,
         preset: str | None = None,
         seed: int | None = None,
+        **limits: float | None,
     ) -> dict[str, Any]:
-        """Submit a batch of variations, or of a preset, and return it."""
+        """Submit a batch of variations, or of a preset, and return it.
+
+        `limits`: `max_machines`, `max_cost_usd`, `deadline_s`.
+        """
         sources = [{"source_id": source_id} for source_id in source_ids]
-        wish = {"variations": variations, "preset": preset, "seed": seed}
+        wish = {"variations": variations, "preset": preset, "seed": seed, **limits}
         return self._call("POST", "/api/batches", json={"sources": sources, **wish})
+
+    def quote(self, videos: Sequence[Path], *, variations: int, **limits: float | None) -> dict[str, Any]:
+        """Return what a batch of these videos will take. They are looked into here, and not uploaded.
+
+        Raises mp4.NotPlayable.
+        """
+        body = {"sources": [_facts(path) for path in videos], "variations": variations, **limits}
+        return self._call("POST", "/api/quote", json=body)
+
+    def costs(self, **days: str | None) -> dict[str, Any]:
+        """Return what was paid for; `days` are `from` and `to`."""
+        query = {name: day for name, day in days.items() if day}
+        return self._call("GET", "/api/costs", params=query)
 
     def show(self, id_: str) -> dict[str, Any]:
         """Return the job or batch of this id."""
@@ -216,6 +235,12 @@ def _check(answer: httpx.Response) -> None:
         except (ValueError, KeyError, TypeError):
             text = f"{answer.request.url.path} answered {answer.status_code}"
             raise ApiError(answer.status_code, "unknown", text) from None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    size_bytes = path.stat().st_size
+    movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
+    return {"name": path.name, "size_bytes": size_bytes, **asdict(movie)}
 
 
 def _read(path: Path, start: int, size: int) -> bytes:

@@ -104,6 +104,7 @@ RETRYABLE: dict[Reason, bool] = {
     Reason.LEASE_EXPIRED: True,
     Reason.MACHINE_ENDED: True,
     Reason.OUT_OF_MEMORY: True,
+    Reason.BUDGET_EXCEEDED: False,
 }
 
 # For people, in the job's `error` and in outputs that no attempt is left for.
@@ -118,6 +119,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.LEASE_EXPIRED: "The machine stopped reporting.",
     Reason.MACHINE_ENDED: "The machine ended before its work was done.",
     Reason.OUT_OF_MEMORY: "The machine ran out of memory.",
+    Reason.BUDGET_EXCEEDED: "Too little is left of max_cost_usd for another machine.",
 }
 
 

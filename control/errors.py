@@ -13,6 +13,7 @@ class Code(StrEnum):
 
     INVALID = "invalid"
     UNAUTHORIZED = "unauthorized"
+    BUDGET_EXCEEDED = "budget_exceeded"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_SLOW = "too_slow"
@@ -38,6 +39,7 @@ class Code(StrEnum):
 STATUS: dict[Code, int] = {
     Code.INVALID: 422,
     Code.UNAUTHORIZED: 401,
+    Code.BUDGET_EXCEEDED: 402,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.TOO_SLOW: 408,

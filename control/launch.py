@@ -14,6 +14,7 @@ from control.domain import AttemptState, Fact
 from control.ids import machine_name
 from control.parts import Parts
 from control.store import attempts, ledger
+from control.store.budget import limit_s_of
 from control.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from runner import contract
@@ -113,6 +114,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
     Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
     """
     settings = parts.settings
+    wall_s = str(int(limit_s_of(settings) if attempt.wall_s is None else attempt.wall_s))
     return MachineSpec(
         app=attempt.app,
         name=machine_name(attempt.id),
@@ -124,7 +126,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             contract.ENV_CONTROL_URL: settings.runner_callback_url,
             contract.ENV_ATTEMPT_ID: attempt.id,
             contract.ENV_ATTEMPT_TOKEN: parts.signer.attempt_token(attempt.id),
-            contract.ENV_RUN_TIMEOUT_S: str(int(settings.run_timeout_s + contract.CLAIM_TIMEOUT_S)),
+            contract.ENV_RUN_TIMEOUT_S: wall_s,
         },
         metadata={
             "owner": parts.store.owner_id,
@@ -132,7 +134,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             "job": job.id,
             "attempt": attempt.id,
             "size": attempt.size,
-            "deadline_s": str(int(settings.run_timeout_s)),
+            "deadline_s": wall_s,
         },
     )
 

@@ -75,9 +75,9 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     """Return settings of which none comes from this process's environment but limits.
 
     Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
-    `STORAGE_CAP_BYTES`, `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX` and
-    `QUEUE_OUTPUTS_MAX`; and what a page or a receiver that is being worked on needs: `ALLOWED_ORIGINS`,
-    `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`.
+    `STORAGE_CAP_BYTES`, `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX`,
+    `QUEUE_OUTPUTS_MAX` and the budgets, which are kept as if Fly's prices were paid here; and what a page or
+    a receiver that is being worked on needs: `ALLOWED_ORIGINS`, `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`.
     """
     local: dict[str, Any] = {
         "auth_password": SecretStr(password),
@@ -99,8 +99,6 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_regions": ("iad",),
         "runner_sizes": ("performance-1x",),
         "fly_app_name": None,
-        "budget_usd_per_day": None,  # nothing is spent here
-        "budget_usd_per_month": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
         "lease_s": 15.0,
     }

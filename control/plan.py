@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control.names import folders
+from control.spread import Means, Spread, choose, spreads
 from control.variations import effects, tag
+from control.work import UNSEEN, Footage, pieces
 from runner.contract import Effects, Preset
 
 OUTPUTS_PER_JOB_MAX = 200
 OUTPUTS_PER_BATCH_MAX = 10_000
 SOURCES_PER_BATCH_MAX = 100
 VARIATIONS_MAX = 100
+
+FEWEST = Means(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,7 @@ class PlannedSource:
     source_id: str
     name: str
     fingerprint: str
+    footage: Footage = UNSEEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +39,20 @@ class PlannedOutput:
     name: str
     effects: Effects | None  # None with a preset
     preset: Preset | None = None
+    position: int = 0  # within the batch; equal ones stay as they come
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedBatch:
-    """A batch to be stored: jobs in order, each with its outputs in order."""
+    """A batch to be stored: jobs in the order of their launch, each with its outputs in order."""
 
     seed: int
     variations: int  # 0 with a preset
     preset: Preset | None = None
     jobs: Sequence[Sequence[PlannedOutput]]
+    spread: Spread | None = None  # what each job will take; its loads are in the order of the jobs
+    curve: Sequence[Spread] = ()  # on the same size with more and fewer machines
+    max_cost_usd: float | None = None  # the batch's own cap
 
     @property
     def outputs_count(self) -> int:
@@ -58,10 +67,13 @@ def plan(
     preset: Preset | None = None,
     seed: int,
     new_id: Callable[[], str],
+    means: Means = FEWEST,
+    deadline_s: float | None = None,
+    max_cost_usd: float | None = None,
 ) -> PlannedBatch:
     """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
 
-    Outputs of one source stay together as far as a job's limit lets them.
+    By `choose`: with a deadline or a most that it may cost, still the best of all ways when none keeps both.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
@@ -72,13 +84,23 @@ def plan(
             for source, folder in placed
             for variation in range(1, variations + 1)
         ]
-    size = OUTPUTS_PER_JOB_MAX  # as few jobs as can be: a caller's `max_machines` is checked by `jobs_count`
-    jobs = [outputs[start : start + size] for start in range(0, len(outputs), size)]
-    return PlannedBatch(seed=seed, variations=variations, preset=preset, jobs=jobs)
+    numbers = {source.source_id: number for number, source in enumerate(sources)}
+    asked = [(numbers[output.source_id], output.effects) for output in outputs]
+    ways = spreads(pieces(asked, [source.footage for source in sources]), means)
+    chosen = choose(ways, deadline_s=deadline_s, max_cost_usd=max_cost_usd)
+    return PlannedBatch(
+        seed=seed,
+        variations=variations,
+        preset=preset,
+        jobs=[[replace(outputs[index], position=index) for index in load.outputs] for load in chosen.loads],
+        spread=chosen,
+        curve=[way for way in ways if way.size == chosen.size],
+        max_cost_usd=max_cost_usd,
+    )
 
 
 def jobs_count(outputs: int) -> int:
-    """Return how many jobs, and so machines at once, a batch of so many outputs has."""
+    """Return how many jobs, and so machines at once, a batch of so many outputs has at least."""
     return -(-outputs // OUTPUTS_PER_JOB_MAX)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from typing import Annotated
@@ -104,6 +105,7 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
     """Return what is left to do of the attempt's job, with fresh signed URLs."""
     with parts.views.session() as session:
         attempt = session.get_one(Attempt, attempt_id)
+        wall_s = attempt.wall_s
         todo = session.exec(
             select(Output)
             .where(col(Output.job_id) == attempt.job_id, col(Output.state).not_in(FINAL))
@@ -122,7 +124,7 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
             _output_spec(parts, attempt_id, output, expires_s).model_copy(update={"deliver_url": output_url})
             for output in todo
         ],
-        run_timeout_s=parts.settings.run_timeout_s,
+        run_timeout_s=min(parts.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=parts.settings.heartbeat_s,
         outbound_allow=list(parts.settings.outbound_allow),
     )

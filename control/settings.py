@@ -74,8 +74,8 @@ class Settings(Listening):
 
     fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
 
-    budget_usd_per_day: str | None = None
-    budget_usd_per_month: str | None = None
+    budget_usd_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    budget_usd_per_month: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @field_validator("runner_apps", "runner_regions", "runner_sizes", mode="before")
     @classmethod
@@ -154,12 +154,10 @@ class Settings(Listening):
             raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
-    @field_validator("budget_usd_per_day", "budget_usd_per_month")
+    @field_validator("budget_usd_per_day", "budget_usd_per_month", mode="before")
     @classmethod
-    def _no_budget(cls, value: str | None) -> str | None:
-        if value:  # a hard cap that is not kept would be worse than none
-            raise ValueError("budgets are not supported yet: unset it")
-        return value
+    def _unset(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Settings:

@@ -5,7 +5,7 @@ Long because it is one list of small shapes, read side by side with the contract
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -148,6 +148,7 @@ class NewJob(Request):
     sources: Annotated[list[SourceRef], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)]
     variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     output_url: Url | None = None  # with exactly one output: it is PUT there too
     webhook_url: Url | None = None  # is told the end, signed
     preset: Literal["web-optimized", "hls", "copy", "default"] | None = None  # `default` is `copy`
@@ -175,6 +176,45 @@ class NewBatch(NewJob):
     __doc__ = f"As a job, over as many machines as it takes; at most {OUTPUTS_PER_BATCH_MAX} outputs."
 
     max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None leaves it to us
+    # the cheapest plan that is done by then, or the fastest if none is
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class SourceFacts(Request):
+    """A video that was not uploaded, as a quote needs to know it."""
+
+    name: Name = "video.mp4"
+    size_bytes: Annotated[int, Field(ge=1)]
+    duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
+class NewQuote(NewBatch):
+    """As a batch; a source may also be described, so that nothing needs to be uploaded to be quoted."""
+
+    sources: Annotated[  # type: ignore[assignment]
+        list[SourceRef | SourceFacts], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)
+    ]
+
+
+class CurvePoint(BaseModel):
+    """What it would be with another number of machines."""
+
+    machines: int
+    makespan_s: float
+    cost_usd: float
+
+
+class Quote(BaseModel):
+    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`)."""
+
+    machines: int
+    size: str
+    makespan_s: float
+    cost_usd: float
+    estimated: bool
+    curve: list[CurvePoint]
 
 
 class Progress(BaseModel):
@@ -373,6 +413,55 @@ class MachineView(BaseModel):
     job_id: str | None
     attempt_id: str | None
     orphan: bool
+
+
+class Day(BaseModel):
+    """What machines cost that were settled on a day (UTC), or that live, on today's."""
+
+    date: date
+    machines: int
+    machine_seconds: float
+    leaked_seconds: float
+    egress_bytes: int
+    download_bytes: int
+    outputs: int
+    cost_usd: float
+
+
+class BatchCost(BaseModel):
+    """What a batch has cost in these days; it may be deleted by now."""
+
+    batch_id: str
+    machines: int
+    outputs: int
+    cost_usd: float
+    usd_per_output: float | None
+
+
+class Budget(BaseModel):
+    """A cap, and what is left of it."""
+
+    cap_usd: float
+    spent_usd: float
+    reserved_usd: float
+    left_usd: float
+
+
+class Budgets(BaseModel):
+    """The caps of this day and this month; null without one."""
+
+    day: Budget | None
+    month: Budget | None
+
+
+class Costs(BaseModel):
+    """What was paid for, oldest day first and dearest batch first. `leaked_seconds` should read 0."""
+
+    days: list[Day]
+    batches: list[BatchCost]
+    cost_usd: float
+    leaked_seconds: float
+    budget: Budgets
 
 
 class MachineList(BaseModel):

@@ -72,6 +72,7 @@ class Batch(SQLModel, table=True):
     variations: int  # 0 with a preset
     preset: str | None = None
     output_url: str | None = None  # the one result is PUT there too; forgotten at the end
+    max_cost_usd: float | None = None  # its own cap, for all its attempts together
     status: str
     partial: bool = False
     created_at: datetime
@@ -95,6 +96,9 @@ class Job(SQLModel, table=True):
     attempts_used: int = 0
     attempts_max: int  # rises when a user retries
     size: str  # guest preset of the next attempt
+    estimate_s: float = 0.0  # of a machine that makes all its outputs
+    estimate_usd: float = 0.0
+    egress_bytes_max: float = 0.0  # all its outputs cannot be larger
     not_before: datetime  # a retry waits until then
     waiting_code: str | None = None
     waiting_message: str | None = None
@@ -132,6 +136,8 @@ class Attempt(SQLModel, table=True):
     lease_until: datetime | None = None
     run_until: datetime | None = None
     ended_at: datetime | None = None
+    wall_s: float | None = None  # its machine ends by itself so long after its start
+    reserve_usd: float = 0.0  # set aside before the create: no machine of it can cost more
     seq: int = 0  # of the newest message taken in
     finish_digest: str | None = None  # of the accepted finish, to know its repeat
     machine_seconds: float = 0.0
@@ -190,6 +196,7 @@ class Machine(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     attempt_id: str | None = Field(default=None, index=True)  # by its metadata; may name a deleted one
+    batch_id: str | None = Field(default=None, index=True)  # by its metadata as well
     region: str
     size: str | None = None
     state: str  # as last seen
@@ -203,8 +210,33 @@ class Machine(SQLModel, table=True):
     stop_asked_at: datetime | None = None
     destroy_asked_at: datetime | None = None
     gone_at: datetime | None = Field(default=None, index=True)  # confirmed
-    machine_seconds: float = 0.0  # billed; final once it is gone
+    reserve_usd: float = 0.0  # set aside while it is not known to be gone
+    machine_seconds: float = 0.0  # billed; this and all below are final once it is gone
+    leaked_seconds: float = 0.0  # of them, without a live attempt and beyond the grace for an exit
+    outputs: int = 0  # that it made ready
+    egress_bytes: int = Field(default=0, sa_type=BigInteger)  # of those
     cost_usd: float = 0.0
+
+
+class Speed(SQLModel, table=True):
+    """What finished jobs have told of a guest preset: the sums of `control.work.Speed`."""
+
+    size: str = Field(primary_key=True)
+    jobs: int
+    weight: float
+    work: float
+    work_work: float
+    wall: float
+    work_wall: float
+    launch_s: float
+    bytes_ratio: float
+
+
+class Downloads(SQLModel, table=True):
+    """Bytes of archives that control has streamed on a day (UTC): counted and told, not capped."""
+
+    day: str = Field(primary_key=True)  # YYYY-MM-DD
+    size_bytes: int = Field(default=0, sa_type=BigInteger)
 
 
 class Event(SQLModel, table=True):

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "lease_expired"  # heartbeats stopped
     MACHINE_ENDED = "machine_ended"  # the cloud shows it ended, without a finish
     OUT_OF_MEMORY = "out_of_memory"  # the machine's exit event says so
+    BUDGET_EXCEEDED = "budget_exceeded"  # of a job: too little of its own money is left for another attempt
 
 
 class Exit(IntEnum):

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from control.api.guard import Guard
+from control.api.planning import planned_batch, planned_source, require_one_job, require_plannable
 from control.domain import JobStatus
-from control.errors import Code, ControlError, documented
-from control.ids import new_id
-from control.naming import named, require_callable
+from control.errors import Code, documented
+from control.naming import named
 from control.parts import Parts
-from control.plan import (
-    OUTPUTS_PER_BATCH_MAX,
-    OUTPUTS_PER_JOB_MAX,
-    PlannedBatch,
-    PlannedSource,
-    jobs_count,
-    plan,
-)
 from control.shapes import (
     BatchSummary,
     BatchView,
@@ -33,9 +23,6 @@ from control.shapes import (
     Page,
 )
 from control.store import batches as store
-from control.tables import Source
-
-SEED_BITS = 63
 
 Kind = Literal["job", "batch"]
 
@@ -45,6 +32,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_le
 
 _SUBMIT_ERRORS = documented(
     Code.UNAUTHORIZED,
+    Code.BUDGET_EXCEEDED,
     Code.NOT_FOUND,
     Code.CONFLICT,
     Code.SOURCE_GONE,
@@ -78,7 +66,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
         """Submit a batch. The answer's Location is the batch."""
-        _require_plannable(body)
+        require_plannable(body)
         batch_id = _submit(parts, "batch", body, idempotency_key)
         response.headers["Location"] = f"/api/batches/{batch_id}"
         return parts.views.batch(batch_id)
@@ -110,15 +98,6 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     return router
 
 
-def require_one_job(body: NewJob) -> None:
-    """Raise ControlError invalid for more outputs than one job may have."""
-    if body.outputs_count > OUTPUTS_PER_JOB_MAX:
-        raise ControlError(
-            Code.INVALID,
-            f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
-        )
-
-
 def _form_schema() -> dict[str, Any]:
     """Return the OpenAPI entry of a job as a form (`forms`): the JSON's fields, with files for sources."""
     job = NewJob.model_json_schema()
@@ -129,25 +108,11 @@ def _form_schema() -> dict[str, Any]:
     return {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}
 
 
-def _require_plannable(body: NewBatch) -> None:
-    outputs = body.outputs_count
-    if outputs > OUTPUTS_PER_BATCH_MAX:
-        raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
-    needed = jobs_count(outputs)
-    if body.max_machines is not None and needed > body.max_machines:
-        raise ControlError(
-            Code.INVALID,
-            f"One machine makes at most {OUTPUTS_PER_JOB_MAX} outputs, so {outputs} need {needed} machines. "
-            "Raise max_machines, or submit several batches.",
-        )
-
-
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
     sources = named(parts, body.sources)
-    planned = planned_batch(parts, body, sources)
     batch_id = store.submit(
         parts.store,
-        planned,
+        planned_batch(parts, body, [planned_source(source) for source in sources]),
         key=key,
         request_sha256=digest(kind, body),
         output_url=body.output_url,
@@ -161,25 +126,3 @@ def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
 def digest(kind: Kind, body: NewJob) -> str:
     """Return what tells one request from another. A new field with a default does not change it."""
     return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()
-
-
-def planned_batch(parts: Parts, body: NewJob, sources: Sequence[Source]) -> PlannedBatch:
-    """Return the plan of what is asked for. Raises ControlError invalid for URLs that cannot be."""
-    planned = plan(
-        [PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag) for row in sources],
-        variations=body.variations or 0,
-        preset=body.recipe,
-        seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
-        new_id=lambda: new_id("out"),
-    )
-    if body.webhook_url is not None:
-        if parts.settings.webhook_secret is None:
-            raise ControlError(
-                Code.INVALID, "webhook_url: webhooks are off here. Set WEBHOOK_SECRET, or poll the job."
-            )
-        require_callable(parts, body.webhook_url, "webhook_url")
-    if body.output_url is not None:
-        require_callable(parts, body.output_url, "output_url")
-        if planned.outputs_count != 1:
-            raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
-    return planned

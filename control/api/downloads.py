@@ -22,6 +22,7 @@ from control.parts import Parts
 from control.ranges import Span
 from control.results import Download, download
 from control.shapes import DownloadLink
+from control.store.ledger import count_download
 from control.tables import Batch, Job
 from control.views import found
 
@@ -72,7 +73,7 @@ def _add(router: APIRouter, zips: _Zips) -> None:
         zip_ = zips.allowed(id, credentials, ticket)
         span = _span(zip_, range_, if_range)
         return Piped(
-            _content(zips.parts, zip_, span or Span(0, zip_.archive.size_bytes)),
+            _counted(zips.parts, _content(zips.parts, zip_, span or Span(0, zip_.archive.size_bytes))),
             threads=zips.threads,
             status_code=206 if span else 200,
             headers=_headers(id, zip_, span),
@@ -146,6 +147,18 @@ def _headers(id_: str, zip_: Download, span: Span | None) -> dict[str, str]:
     if span:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size_bytes}"
     return headers
+
+
+def _counted(parts: Parts, content: Generator[bytes]) -> Generator[bytes]:
+    """Yield the content; what was sent by its end, or when the client went away, is counted."""
+    sent = 0
+    try:
+        for chunk in content:
+            sent += len(chunk)
+            yield chunk
+    finally:
+        content.close()
+        count_download(parts.store, sent)
 
 
 def _content(parts: Parts, zip_: Download, span: Span) -> Generator[bytes]:

@@ -22,9 +22,10 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from control import shapes
-from control.api.batches import Key, planned_batch, require_one_job
+from control.api.batches import Key
 from control.api.body_limit import is_form
 from control.api.guard import Guard
+from control.api.planning import planned_batch, planned_source, require_one_job
 from control.errors import Code, ControlError
 from control.form import Form
 from control.parts import Parts
@@ -80,7 +81,7 @@ def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str |
         require_one_job(body)
         batch_id = store.submit(
             parts.store,
-            planned_batch(parts, body, form.sources),
+            planned_batch(parts, body, [planned_source(source) for source in form.sources]),
             key=key,
             request_sha256=_digest(form, body),
             output_url=body.output_url,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
@@ -46,5 +46,6 @@ class Piped(StreamingResponse):
             failure("download_cut", error)
             return  # the server cuts what has no end
         finally:
-            self._chunks.close()
+            with CancelScope(shield=True):  # what was sent is counted also of a client that went away
+                await to_thread.run_sync(self._chunks.close, limiter=self._threads)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

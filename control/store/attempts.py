@@ -15,8 +15,10 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control import domain, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.money import Short
 from control.settings import Settings
-from control.store import webhooks
+from control.store import budget, webhooks
+from control.store.budget import Reserve
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
@@ -25,6 +27,14 @@ from runner.contract import Reason
 GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
+
+MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
+MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
+WAITING_FOR_MONEY = {
+    "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
+    "month": "Too little is left of the month's budget of ${:g}. It goes on as machines settle.",
+    "batch": "Too little is left of max_cost_usd, ${:g}. It goes on as the batch's machines settle.",
+}
 
 
 def start(store: Store, apps: Sequence[str]) -> None:
@@ -37,7 +47,8 @@ def start(store: Store, apps: Sequence[str]) -> None:
         room = tx.settings.max_machines - possibly_alive(tx.session, tx.now)
         waiting = tx.session.exec(waiting_longest(tx.now).limit(max(len(apps), 1))).all()
         for job, app in zip(waiting[: max(0, room)], apps, strict=False):
-            _start(tx, job, app)
+            if reserve := _reserve(tx, job):
+                _start(tx, job, app, reserve)
         if room <= 0:
             for job in waiting:
                 wait(tx, job, MACHINE_CAP, f"All {tx.settings.max_machines} machines are in use.")
@@ -69,16 +80,47 @@ def possibly_alive(session: Session, now: datetime) -> int:
 
 def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
+    unseen = select(func.count()).select_from(Attempt).where(is_unseen(now))
+    return known.scalar_subquery() + unseen.scalar_subquery()
+
+
+def is_unseen(now: datetime) -> ColumnElement[bool]:
+    """Return the condition of an attempt that may have a machine which the ledger does not show."""
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
         col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)
     )
-    unseen = select(func.count()).select_from(Attempt).where(may_have, ~has_machine)
-    return known.scalar_subquery() + unseen.scalar_subquery()
+    return and_(may_have, ~has_machine)
 
 
-def _start(tx: Transaction, job: Job, app: str) -> None:
+def _reserve(tx: Transaction, job: Job) -> Reserve | None:
+    """Return what is set aside for a job's machine; without enough money the job waits, or fails, instead."""
+    tx.session.flush()  # what this transaction has set aside so far counts
+    unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
+    try:
+        return budget.reserve(tx, job, unseen)
+    except Short as short:
+        if short.for_good:
+            _give_up(tx, job)
+        else:
+            job.not_before = tx.now + (
+                MONEY_MAY_COME if short.purse.reserved_usd else MONEY_WILL_NOT_COME_SOON
+            )
+            wait(tx, job, "budget", WAITING_FOR_MONEY[short.purse.name].format(short.purse.cap_usd))
+        return None
+
+
+def _give_up(tx: Transaction, job: Job) -> None:
+    """End a job whose own money is used up; what is ready stays."""
+    outputs = tx.outputs(job.id)
+    states = [OutputState(output.state) for output in outputs]
+    verdict = domain.ended_as(states, is_cancelled=False)
+    end_job(tx, job, outputs, verdict, Reason.BUDGET_EXCEEDED)
+    follow(tx, job, verdict.status)
+
+
+def _start(tx: Transaction, job: Job, app: str, reserve: Reserve) -> None:
     job.attempts_used += 1
     attempt = Attempt(
         id=ids.attempt_id(job.id, job.attempts_used),
@@ -90,6 +132,8 @@ def _start(tx: Transaction, job: Job, app: str) -> None:
         image=tx.settings.runner_image,
         created_at=tx.now,
         launch_after=tx.now,
+        wall_s=reserve.wall_s,
+        reserve_usd=reserve.usd,
     )
     tx.session.add(attempt)
     tx.event("attempt_started", job, attempt)
@@ -227,7 +271,8 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
     if reason is not Reason.OUT_OF_MEMORY:
         return True
     larger = domain.next_size(job.size, tx.settings.runner_sizes)
-    if larger is None or job.size != tx.settings.runner_sizes[0]:
+    out_of_memory = mine.where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
+    if larger is None or tx.session.exec(out_of_memory).one() > 1:
         return False
     job.size = larger
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import func
@@ -12,8 +12,9 @@ from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.holdings import require_space
 from control.ids import new_id
-from control.plan import PlannedBatch
+from control.plan import PlannedBatch, PlannedOutput
 from control.store import webhooks
+from control.store.budget import require_money
 from control.store.transaction import Store, Transaction
 from control.tables import Batch, IdempotencyKey, Job, Output, Source, Upload
 from runner.contract import OutputFault
@@ -36,7 +37,8 @@ def submit(
     `arrived` are sources that come with it and are stored too: files of a form, whose uploads are completed
     by that, and users' URLs. `webhook` is what was posted (job or batch) and whom to tell its end. With an
     Idempotency-Key that was used for the same request, store nothing and return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full,
+    budget_exceeded.
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
@@ -45,12 +47,14 @@ def submit(
         _require_sources(tx, planned)
         _require_room(tx, planned)
         require_space(tx.session, tx.settings.storage_cap_bytes)
+        require_money(tx, planned)
         batch = _add_batch(tx, planned)
         batch.output_url = output_url
         if webhook is not None:
             webhooks.ask(tx, batch, *webhook)
+        places = _places(planned)
         for position in range(len(planned.jobs)):
-            _add_job(tx, batch, planned, position)
+            _add_job(tx, batch, planned, position, places)
         _fail_refused(tx, batch, arrived)
         if key is not None:
             tx.session.add(
@@ -116,6 +120,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         seed=planned.seed,
         variations=planned.variations,
         preset=planned.preset,
+        max_cost_usd=planned.max_cost_usd,
         status=JobStatus.QUEUED,
         created_at=tx.now,
     )
@@ -124,33 +129,48 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
     return batch
 
 
-def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int) -> None:
+def _places(planned: PlannedBatch) -> dict[str, int]:
+    """Return the place of each output within the batch, whichever job makes it."""
+    outputs = sorted((output for job in planned.jobs for output in job), key=_position)
+    return {output.output_id: place for place, output in enumerate(outputs)}
+
+
+def _position(output: PlannedOutput) -> int:
+    return output.position
+
+
+def _add_job(
+    tx: Transaction, batch: Batch, planned: PlannedBatch, position: int, places: Mapping[str, int]
+) -> None:
+    load = planned.spread.loads[position] if planned.spread else None
     job = Job(
         id=new_id("job"),
         batch_id=batch.id,
         position=position,
         status=JobStatus.QUEUED,
         attempts_max=tx.settings.attempts_max,
-        size=tx.settings.runner_sizes[0],
+        size=planned.spread.size if planned.spread else tx.settings.runner_sizes[0],
+        estimate_s=load.seconds if load else 0.0,
+        estimate_usd=load.usd if load else 0.0,
+        egress_bytes_max=load.bytes_max if load else 0.0,
         not_before=tx.now,
         created_at=tx.now,
     )
     tx.session.add(job)
     tx.session.flush()
-    before = sum(len(earlier) for earlier in planned.jobs[:position])
     tx.session.add_all(
         Output(
             id=output.output_id,
             batch_id=batch.id,
             job_id=job.id,
             source_id=output.source_id,
-            position=before + index,
+            position=places[output.output_id],
             variation=output.variation,
             name=output.name,
             effects=output.effects.model_dump() if output.effects else {},
             preset=output.preset,
             state=OutputState.QUEUED,
         )
-        for index, output in enumerate(planned.jobs[position])
+        for output in planned.jobs[position]
     )
     tx.event("job_queued", job, partial=False)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from control.costs import machine_usd
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from control.costs import egress_usd, machine_usd, requests_usd
+from control.domain import AttemptState, OutputState
 from control.store.attempts import adopt
+from control.store.budget import leaked_seconds, limit_s_of
+from control.store.speeds import learn
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Machine
+from control.tables import Attempt, Downloads, Machine, Output
 from infra import ports
 
 MISSES_MAX = 3  # GETs in a row that say 404 before a machine counts as gone
@@ -70,6 +76,7 @@ def _added(tx: Transaction, machine: ports.Machine) -> Machine:
         id=machine.id,
         name=machine.name,
         attempt_id=attempt_id,
+        batch_id=machine.metadata.get("batch"),
         region=machine.region,
         size=machine.metadata.get("size"),
         state=machine.state,
@@ -78,7 +85,10 @@ def _added(tx: Transaction, machine: ports.Machine) -> Machine:
     tx.session.add(row)
     attempt = tx.session.get(Attempt, attempt_id) if attempt_id else None
     if attempt is not None:
+        row.reserve_usd = attempt.reserve_usd
         adopt(tx, attempt, machine.id, machine.region)
+    elif row.size is not None:
+        row.reserve_usd = machine_usd(size=row.size, region=row.region, seconds=limit_s_of(tx.settings))
     return row
 
 
@@ -93,12 +103,40 @@ def _take_in(tx: Transaction, row: Machine, machine: ports.Machine) -> None:
 
 
 def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
-    """Close a machine: from here on its seconds and cost never change."""
-    row.gone_at = tx.now
-    if row.started_at is not None:
-        row.machine_seconds = max(0.0, (until - row.started_at).total_seconds())
+    """Close a machine: from here on its seconds, bytes and cost never change.
+
+    One that vanished, and that nobody saw start, counts from its creation.
+    """
+    started_at = row.started_at or (row.created_at if row.misses else None)
+    attempt = tx.session.get(Attempt, row.attempt_id) if row.attempt_id else None
+    if started_at is not None:
+        row.machine_seconds = max(0.0, (until - started_at).total_seconds())
+        row.leaked_seconds = leaked_seconds(row, attempt, until)
+    if attempt is not None and attempt.claimed_by == row.id:
+        _count_outputs(tx, row)
+        if attempt.state == AttemptState.SUCCEEDED and row.exited_at is not None:
+            learn(tx, attempt, wall_s=row.machine_seconds)
     if row.size is not None:
         row.cost_usd = machine_usd(size=row.size, region=row.region, seconds=row.machine_seconds)
-    attempt = tx.session.get(Attempt, row.attempt_id) if row.attempt_id else None
+    row.cost_usd += egress_usd(region=row.region, size_bytes=row.egress_bytes)
+    row.cost_usd += requests_usd(outputs=row.outputs)
+    row.gone_at = tx.now
     if attempt is not None and attempt.machine_id == row.id:
         attempt.machine_seconds, attempt.cost_usd = row.machine_seconds, row.cost_usd
+
+
+def _count_outputs(tx: Transaction, row: Machine) -> None:
+    made = select(func.count(), func.sum(Output.size_bytes)).where(
+        col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
+    )
+    row.outputs, size_bytes = tx.session.exec(made).one()
+    row.egress_bytes = size_bytes or 0
+
+
+def count_download(store: Store, size_bytes: int) -> None:
+    """Add the bytes of an archive, or of the part of one that was sent, to today's."""
+    with store.transaction() as tx:
+        day = tx.now.date().isoformat()
+        row = tx.session.get(Downloads, day) or Downloads(day=day)
+        row.size_bytes += size_bytes
+        tx.session.add(row)

@@ -55,7 +55,9 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     attempt.claimed_by = attempt.machine_id = machine_id
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
-    attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
+    run_s = tx.settings.run_timeout_s
+    run_s = run_s if attempt.wall_s is None else min(run_s, attempt.wall_s)
+    attempt.run_until = tx.now + timedelta(seconds=run_s)
     attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
     follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
 

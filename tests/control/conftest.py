@@ -22,6 +22,7 @@ from control.parts import Parts
 from control.plan import PlannedSource, plan
 from control.settings import Settings, load_settings
 from control.store import Store, batches, reports
+from control.store.speeds import footage
 from control.tables import Attempt, Batch, Job, Output, Source
 from control.views import Views
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
@@ -212,7 +213,7 @@ class Rows:
         )
         with self.store.transaction() as tx:
             tx.session.add(source)
-        return PlannedSource(source_id=source.id, name=name, fingerprint=source.etag)
+        return PlannedSource(source_id=source.id, name=name, fingerprint=source.etag, footage=footage(source))
 
     def submit(self, *, variations: int = 2, sources: int = 1, key: str | None = None) -> str:
         """Store a batch and return its first job's id."""

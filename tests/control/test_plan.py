@@ -35,7 +35,7 @@ def test_a_small_batch_is_one_job():
 
 def test_no_job_is_larger_than_a_job_may_be_and_none_is_lost():
     batch = planned(5, 100)
-    assert [len(job) for job in batch.jobs] == [200, 200, 100]
+    assert len(batch.jobs) == 3, "as few as can be"
     assert batch.outputs_count == 500
     assert all(len(job) <= OUTPUTS_PER_JOB_MAX for job in batch.jobs)
     assert len({output.name for job in batch.jobs for output in job}) == 500

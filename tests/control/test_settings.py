@@ -36,8 +36,9 @@ from tests.control.conftest import SETTINGS
         ({"database_url": "sqlite:///"}, "DATABASE_URL"),
         ({"port": 70_000}, "PORT"),
         ({"port": "http"}, "PORT"),
-        ({"budget_usd_per_day": "5"}, "BUDGET_USD_PER_DAY: budgets are not supported yet"),
-        ({"budget_usd_per_month": "5"}, "BUDGET_USD_PER_MONTH"),
+        ({"budget_usd_per_day": "0"}, "BUDGET_USD_PER_DAY"),
+        ({"budget_usd_per_day": "nan"}, "BUDGET_USD_PER_DAY"),
+        ({"budget_usd_per_month": "much"}, "BUDGET_USD_PER_MONTH"),
     ],
 )
 def test_nonsense_is_refused_by_name_and_never_shown(change, named):
@@ -76,8 +77,9 @@ def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
 
 
 def test_the_local_stack_takes_limits_alone_from_the_environment(tmp_path, monkeypatch):
-    for key in ("TOKEN_SECRET_PREVIOUS", "RUNNER_REGIONS", "RUNNER_SIZES", "BUDGET_USD_PER_DAY"):
+    for key in ("TOKEN_SECRET_PREVIOUS", "RUNNER_REGIONS", "RUNNER_SIZES"):
         monkeypatch.setenv(key, "from outside")
+    monkeypatch.setenv("BUDGET_USD_PER_DAY", "0.5")
     monkeypatch.setenv("ATTEMPTS_MAX", "7")
     monkeypatch.delenv("MAX_MACHINES", raising=False)
     s3 = LocalS3(
@@ -90,7 +92,7 @@ def test_the_local_stack_takes_limits_alone_from_the_environment(tmp_path, monke
 
     assert "from outside" not in repr(local().model_dump(mode="json"))
     assert local().token_secret_previous is None
-    assert (local().attempts_max, local().max_machines) == (7, 2)
+    assert (local().attempts_max, local().max_machines, local().budget_usd_per_day) == (7, 2, 0.5)
     monkeypatch.setenv("MAX_MACHINES", "5")
     assert local().max_machines == 5
 

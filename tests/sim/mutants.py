@@ -259,7 +259,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": edited(
-        attempts, "_count_possibly_alive",
+        attempts, "is_unseen",
         "own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))",
         "own = col(Machine.attempt_id) == col(Attempt.id)",
     ),

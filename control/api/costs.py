@@ -1,0 +1,37 @@
+"""What was paid for, and what is left of the budgets."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from control.api.guard import Guard
+from control.errors import Code, ControlError, documented
+from control.ledger_view import costs
+from control.parts import Parts
+from control.shapes import Costs
+
+DAYS_DEFAULT, DAYS_MAX = 30, 366
+
+
+def routes(parts: Parts, guard: Guard) -> APIRouter:
+    """Return the route `/api/costs`."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
+
+    @router.get("/costs", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
+    def show_costs(
+        from_: Annotated[date | None, Query(alias="from")] = None, to: date | None = None
+    ) -> Costs:
+        """Tell for each day (UTC) from `from` to `to`, both included, what machines cost; default: 30 days.
+
+        A machine counts on the day on which it was seen to be gone; those that live count today, so far.
+        """
+        last = to or parts.clock().date()
+        first = from_ or last - timedelta(days=DAYS_DEFAULT - 1)
+        if not 0 <= (last - first).days < DAYS_MAX:
+            raise ControlError(Code.INVALID, f"`from` must lie before `to`, by {DAYS_MAX} days at most.")
+        return costs(parts, first, last)
+
+    return router

@@ -1,0 +1,104 @@
+"""From a request to a plan, with what is known at the moment: what a submit stores and a quote tells."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from control.errors import Code, ControlError
+from control.ids import new_id
+from control.naming import require_callable
+from control.parts import Parts
+from control.plan import (
+    OUTPUTS_PER_BATCH_MAX,
+    OUTPUTS_PER_JOB_MAX,
+    PlannedBatch,
+    PlannedSource,
+    jobs_count,
+    plan,
+)
+from control.shapes import NewBatch, NewJob
+from control.spread import Means
+from control.store.speeds import footage, speeds
+from control.tables import Source
+
+SEED_BITS = 63
+FREE_SHARE_MIN = 4  # machines that are busy now will be free by then: at least a fourth of all counts as free
+
+
+def require_plannable(body: NewBatch) -> None:
+    """Return if a batch is not too large for its machines. Raises ControlError invalid."""
+    outputs = body.outputs_count
+    if outputs > OUTPUTS_PER_BATCH_MAX:
+        raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
+    needed = jobs_count(outputs)
+    if body.max_machines is not None and needed > body.max_machines:
+        raise ControlError(
+            Code.INVALID,
+            f"One machine makes at most {OUTPUTS_PER_JOB_MAX} outputs, so {outputs} need {needed} machines. "
+            "Raise max_machines, or submit several batches.",
+        )
+
+
+def require_one_job(body: NewJob) -> None:
+    """Raise ControlError invalid for more outputs than one job may have."""
+    if body.outputs_count > OUTPUTS_PER_JOB_MAX:
+        raise ControlError(
+            Code.INVALID,
+            f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
+        )
+
+
+def planned_source(row: Source) -> PlannedSource:
+    """Return a source as a plan sees it."""
+    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, footage=footage(row))
+
+
+def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
+    """Return the plan of a request. A job is for one machine; a batch for as many as pay off.
+
+    Raises ControlError invalid for URLs that cannot be.
+    """
+    _require_urls(parts, body)
+    most, deadline_s = (body.max_machines, body.deadline_s) if isinstance(body, NewBatch) else (1, None)
+    return plan(
+        sources,
+        variations=body.variations or 0,
+        preset=body.recipe,
+        seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
+        new_id=lambda: new_id("out"),
+        means=_means(parts, most),
+        deadline_s=deadline_s,
+        max_cost_usd=body.max_cost_usd,
+    )
+
+
+def _require_urls(parts: Parts, body: NewJob) -> None:
+    if body.webhook_url is not None:
+        if parts.settings.webhook_secret is None:
+            raise ControlError(
+                Code.INVALID, "webhook_url: webhooks are off here. Set WEBHOOK_SECRET, or poll the job."
+            )
+        require_callable(parts, body.webhook_url, "webhook_url")
+    if body.output_url is not None:
+        require_callable(parts, body.output_url, "output_url")
+        if body.outputs_count != 1:
+            raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
+
+
+def _means(parts: Parts, machines_max: int | None) -> Means:
+    settings = parts.settings
+    free = max(
+        settings.max_machines - parts.views.live_attempts(), settings.max_machines // FREE_SHARE_MIN, 1
+    )
+    with parts.views.session() as session:
+        known = speeds(session)
+    return Means(
+        sizes=settings.runner_sizes,
+        speeds=known,
+        region=settings.runner_regions[0],
+        apps=len(settings.runner_apps),
+        machines_max=min(free, machines_max or free),
+        jobs_max=machines_max,
+        outputs_max=OUTPUTS_PER_JOB_MAX,
+    )

@@ -1,0 +1,68 @@
+"""What a batch will take, before anything is started."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from control.api.guard import Guard
+from control.api.planning import planned_batch, planned_source, require_plannable
+from control.errors import Code, documented
+from control.naming import named
+from control.parts import Parts
+from control.plan import PlannedBatch, PlannedSource
+from control.shapes import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
+from control.spread import Spread
+from control.work import Footage
+
+
+def routes(parts: Parts, guard: Guard) -> APIRouter:
+    """Return the route `/api/quote`."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
+
+    @router.post("/quote", responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID))
+    def quote(body: NewQuote) -> Quote:
+        """Tell how many machines, how long and how much; nothing is started or kept.
+
+        By the body of `POST /api/batches`; instead of a `source_id` a source may name its `size_bytes`,
+        `duration_s`, `width` and `height`.
+        """
+        require_plannable(body)
+        sources = _sources(parts, body.sources)
+        any_seed = body.model_copy(update={"seed": body.seed or 0})  # the same quote each time
+        return _quoted(planned_batch(parts, any_seed, sources), sources)
+
+    return router
+
+
+def _sources(parts: Parts, asked: list[SourceRef | SourceFacts]) -> list[PlannedSource]:
+    named_rows = iter(named(parts, [source for source in asked if isinstance(source, SourceRef)]))
+    return [
+        planned_source(next(named_rows)) if isinstance(source, SourceRef) else _described(source, number)
+        for number, source in enumerate(asked)
+    ]
+
+
+def _described(source: SourceFacts, number: int) -> PlannedSource:
+    footage = Footage(
+        size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
+    )
+    return PlannedSource(
+        source_id=f"described {number}", name=source.name, fingerprint=str(number), footage=footage
+    )
+
+
+def _quoted(planned: PlannedBatch, sources: list[PlannedSource]) -> Quote:
+    assert planned.spread is not None, "a plan has one"
+    chosen = _point(planned.spread)
+    return Quote(
+        **chosen.model_dump(),
+        size=planned.spread.size,
+        estimated=not all(source.footage.is_known for source in sources),
+        curve=[_point(way) for way in planned.curve],
+    )
+
+
+def _point(way: Spread) -> CurvePoint:
+    return CurvePoint(
+        machines=way.machines, makespan_s=round(way.makespan_s, 1), cost_usd=round(way.cost_usd, 6)
+    )

@@ -1,0 +1,200 @@
+"""What is spent and set aside, by the rows alone, and the reserve of a job about to start.
+
+A machine that is gone has been paid for on the day (UTC) on which it was seen to be gone. One that is not
+known to be gone is worth its reserve, or what it has cost by now if that is more. So no day costs more than
+its cap: what a machine cost yesterday and is counted today was set aside yesterday.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from control import costs, money
+from control.domain import ENDED, JobStatus, OutputState
+from control.errors import Code, ControlError
+from control.money import Need, Purse
+from control.plan import PlannedBatch
+from control.settings import Settings
+from control.store.transaction import Transaction
+from control.tables import Attempt, Batch, Job, Machine, Output
+from runner.contract import CLAIM_TIMEOUT_S
+
+EPSILON_USD = 1e-12  # sums of floats
+EXIT_GRACE = timedelta(seconds=30)  # to exit, or to be stopped and destroyed
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """What a machine may use: `wall_s` after its start it ends by itself, `usd` it cannot pass."""
+
+    wall_s: float
+    usd: float
+
+
+def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
+    """Return what to set aside for the next attempt of a job. Raises money.Short.
+
+    `unseen` are the attempts that may have a machine which the ledger does not show.
+    """
+    need, limit_s = _need(tx, job), limit_s_of(tx.settings)
+    wall_s = money.wall_s(need, _purses(tx, job, unseen), limit_s=limit_s)
+    return Reserve(wall_s, need.reserve_usd(wall_s))
+
+
+def limit_s_of(settings: Settings) -> float:
+    """Return the longest that a machine may live: a run, after a claim that took its time."""
+    return settings.run_timeout_s + CLAIM_TIMEOUT_S
+
+
+def _need(tx: Transaction, job: Job) -> Need:
+    """Return what is left to do of a job, as a share of its estimate."""
+    states = tx.session.exec(select(Output.state).where(col(Output.job_id) == job.id)).all()
+    left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
+    share = left / len(states)
+    return Need(
+        size=job.size,
+        region=costs.dearest(tx.settings.runner_regions),
+        seconds=job.estimate_s * share,
+        bytes_max=job.egress_bytes_max * share,
+        outputs=left,
+    )
+
+
+def _purses(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Purse]:
+    """Return the purses that a job's machine is paid from, all of which must have enough."""
+    shared = shared_purses(tx.session, tx.settings, tx.now, unseen)
+    purses = [replace(purse, sharers=_count_waiting(tx, None)) for purse in shared]
+    batch = tx.session.get_one(Batch, job.batch_id)
+    if batch.max_cost_usd is not None:
+        purses.append(_own_purse(tx, batch, unseen))
+    return purses
+
+
+def shared_purses(
+    session: Session, settings: Settings, now: datetime, unseen: Sequence[Attempt]
+) -> list[Purse]:
+    """Return the purse of the day and that of the month, as far as they have a cap."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    caps = (
+        ("day", settings.budget_usd_per_day, day),
+        ("month", settings.budget_usd_per_month, day.replace(day=1)),
+    )
+    if all(cap_usd is None for _, cap_usd, _ in caps):
+        return []
+    reserved_usd = _reserved_usd(session, unseen, now)
+    return [
+        Purse(name=name, cap_usd=cap_usd, spent_usd=_spent_usd(session, since), reserved_usd=reserved_usd)
+        for name, cap_usd, since in caps
+        if cap_usd is not None
+    ]
+
+
+def _own_purse(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Purse:
+    assert batch.max_cost_usd is not None
+    attempts = select(Attempt.id).join(Job).where(col(Job.batch_id) == batch.id)
+    mine = set(tx.session.exec(attempts).all())
+    gone = select(func.sum(Machine.cost_usd)).where(
+        col(Machine.batch_id) == batch.id, col(Machine.gone_at).is_not(None)
+    )
+    unseen = [attempt for attempt in unseen if attempt.id in mine]
+    return Purse(
+        name="batch",
+        cap_usd=batch.max_cost_usd,
+        spent_usd=tx.session.exec(gone).one() or 0.0,
+        reserved_usd=_reserved_usd(tx.session, unseen, tx.now, batch.id),
+        sharers=_count_waiting(tx, batch.id),
+        is_own=True,
+    )
+
+
+def _count_waiting(tx: Transaction, batch_id: str | None) -> int:
+    """Return how many queued jobs there are, of one batch or all, as far as they could start at once."""
+    queued = select(func.count()).select_from(Job).where(col(Job.status) == JobStatus.QUEUED)
+    if batch_id is not None:
+        queued = queued.where(col(Job.batch_id) == batch_id)
+    return min(tx.session.exec(queued).one(), tx.settings.max_machines)
+
+
+def _spent_usd(session: Session, since: datetime) -> float:
+    gone = select(func.sum(Machine.cost_usd)).where(col(Machine.gone_at) >= since)
+    return session.exec(gone).one() or 0.0
+
+
+def _reserved_usd(
+    session: Session, unseen: Sequence[Attempt], now: datetime, batch_id: str | None = None
+) -> float:
+    alive = select(Machine).where(col(Machine.gone_at).is_(None))
+    if batch_id is not None:
+        alive = alive.where(col(Machine.batch_id) == batch_id)
+    machines = sum(max(row.reserve_usd, accrued_usd(row, now)) for row in session.exec(alive).all())
+    return machines + sum(attempt.reserve_usd for attempt in unseen)
+
+
+def accrued_usd(machine: Machine, now: datetime) -> float:
+    """Return what a machine that is not known to be gone has cost by now, at most."""
+    if machine.size is None:
+        return 0.0
+    seconds = ((machine.exited_at or now) - (machine.started_at or machine.created_at)).total_seconds()
+    return costs.machine_usd(size=machine.size, region=machine.region, seconds=max(0.0, seconds))
+
+
+def leaked_seconds(machine: Machine, attempt: Attempt | None, until: datetime) -> float:
+    """Return for how long a machine lived without a live attempt, beyond the grace that an exit takes."""
+    if machine.started_at is None:
+        return 0.0
+    if attempt is None:
+        return max(0.0, (until - machine.started_at).total_seconds())
+    if attempt.ended_at is None:
+        return 0.0
+    since = max(attempt.ended_at + EXIT_GRACE, machine.started_at)
+    return max(0.0, (until - since).total_seconds())
+
+
+# --- before a batch is stored -----------------------------------------------------------------------
+
+
+def require_money(tx: Transaction, planned: PlannedBatch) -> None:
+    """Return if a batch can be paid for. Raises ControlError budget_exceeded with the numbers."""
+    if planned.spread is None:
+        return
+    cost_usd, most_usd = planned.spread.cost_usd, _dearest_start_usd(tx, planned)
+    if planned.max_cost_usd is not None and max(cost_usd, most_usd) > planned.max_cost_usd + EPSILON_USD:
+        raise ControlError(
+            Code.BUDGET_EXCEEDED,
+            f"This will cost about ${cost_usd:.6f}, and to start it takes ${most_usd:.6f} that can be set "
+            f"aside: more than the max_cost_usd of ${planned.max_cost_usd:.6f}.",
+        )
+    open_usd = select(func.sum(Job.estimate_usd)).where(col(Job.status).not_in(ENDED))
+    committed_usd = tx.session.exec(open_usd).one() or 0.0
+    for purse in shared_purses(tx.session, tx.settings, tx.now, ()):
+        left_usd = purse.cap_usd - purse.spent_usd - committed_usd
+        if max(cost_usd, most_usd) > left_usd + EPSILON_USD:
+            raise ControlError(
+                Code.BUDGET_EXCEEDED,
+                f"This will cost about ${cost_usd:.6f}, and to start it takes ${most_usd:.6f} that can be "
+                f"set aside. Of this {purse.name}'s budget of ${purse.cap_usd:.6f}, "
+                f"${purse.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
+            )
+
+
+def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
+    """Return the least reserve with which the dearest of the jobs starts."""
+    spread, limit_s = planned.spread, limit_s_of(tx.settings)
+    assert spread is not None
+    region = costs.dearest(tx.settings.runner_regions)
+    needs = [
+        Need(
+            size=spread.size,
+            region=region,
+            seconds=load.seconds,
+            bytes_max=load.bytes_max,
+            outputs=len(load.outputs),
+        )
+        for load in spread.loads
+    ]
+    return max(need.reserve_usd(money.least_s(need, limit_s, is_own=True)) for need in needs)

@@ -1,0 +1,71 @@
+"""Calibration: what a finished job tells of its size, and what is known of all sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlmodel import Session, col, select
+
+from control import costs, work
+from control.domain import OutputState
+from control.store.transaction import Transaction
+from control.tables import Attempt, Output, Source, Speed
+from runner.contract import Effects
+
+
+def speeds(session: Session) -> dict[str, work.Speed]:
+    """Return what is known, by size."""
+    return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
+
+
+def footage(source: Source) -> work.Footage:
+    """Return a source as its work depends on it."""
+    return work.Footage(
+        size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
+    )
+
+
+def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
+    """Take in for how long the machine of an attempt was billed that has made whole what it was asked for.
+
+    One that failed somewhere, or used no time at all, tells nothing; nor do sources that nobody measured.
+    """
+    outputs = _made(tx, attempt)
+    sources = {row.id: footage(row) for row in _sources(tx, outputs)}
+    is_whole = all(output.state == OutputState.READY for output in outputs)
+    if not outputs or not is_whole or wall_s <= 0 or attempt.started_at is None:
+        return
+    if not all(each.is_known for each in sources.values()):
+        return
+    numbers = {source_id: number for number, source_id in enumerate(sources)}
+    asked = [(numbers[output.source_id], _effects(output)) for output in outputs]
+    pieces = work.pieces(asked, list(sources.values()))
+    boot_from = attempt.boot_from or attempt.started_at
+    row = tx.session.get(Speed, attempt.size)
+    told = (_speed(row) if row else work.Speed()).learn(
+        work_s=work.machine_work_s(pieces, costs.cpus(attempt.size)),
+        wall_s=wall_s,
+        launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
+        bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
+        / sum(piece.likely_bytes for piece in pieces),
+    )
+    tx.session.merge(Speed(size=attempt.size, **asdict(told)))
+
+
+def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:
+    mine = select(Output).where(col(Output.attempt_id) == attempt.id)
+    return tx.session.exec(mine.order_by(col(Output.position))).all()
+
+
+def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
+    wanted = {output.source_id for output in outputs}
+    return tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
+
+
+def _effects(output: Output) -> Effects | None:
+    return Effects(**output.effects) if output.effects else None
+
+
+def _speed(row: Speed) -> work.Speed:
+    return work.Speed(**row.model_dump(exclude={"size"}))

@@ -1,0 +1,196 @@
+"""How long a machine works on outputs, and how many bytes it sends. PURE.
+
+Two steps: what the work would take one core as measured on our reference machine (seconds of work), and from
+there to a machine's real seconds by a `Speed`, the line that its finished jobs lie on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from control.variations import SIBLINGS
+from runner.contract import Effects
+
+FRAMES_PER_S = 30000 / 1001
+
+# Core-seconds for each megapixel of a frame (docs/performance.md); a leader decodes and analyses for siblings
+LEADER_S = 0.0198
+SIBLING_S = 0.0138
+NOISE_SHARE = 0.02  # noise is dear to encode: so much more for each step
+TRANSCODE_S = 0.0180  # a preset: nothing to warp, nothing shared
+OUTPUT_S = 0.3  # of each output whatever its length: processes, the check, the upload
+
+SOURCE_S = 0.2  # to look at a source
+FETCH_BYTES_PER_S = 50e6
+UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = 30.0, 1920 * 1080, 30e6  # a source that nobody has seen yet
+
+BITS_PER_PIXEL = 0.07
+VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the encoder's cap: runner/graph.py
+PRESET_BPS_MAX = 12e6  # presets have no cap of their own
+CAP_MARGIN = 1.25  # container, and a frame too many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footage:
+    """What work depends on in a source; zeros while it is not known."""
+
+    size_bytes: float
+    duration_s: float
+    pixels: int
+
+    @property
+    def is_known(self) -> bool:
+        """False of a source that only the runner will see."""
+        return self.duration_s > 0 and self.pixels > 0
+
+    def guessed(self) -> Footage:
+        """Return this, or a common clip in its place while it is not known."""
+        if self.is_known:
+            return self
+        return Footage(size_bytes=UNKNOWN_BYTES, duration_s=UNKNOWN_S, pixels=UNKNOWN_PIXELS)
+
+    @property
+    def fetch_s(self) -> float:
+        """Seconds until the source is on the machine and looked at."""
+        return SOURCE_S + self.size_bytes / FETCH_BYTES_PER_S
+
+    def work_s(self, effects: Effects | None, *, is_leader: bool) -> float:
+        """Return the core-seconds of one output of it; `effects` is None of a preset."""
+        megapixels = self.pixels * self.duration_s * FRAMES_PER_S / 1e6
+        if effects is None:
+            return OUTPUT_S + megapixels * TRANSCODE_S
+        each = LEADER_S if is_leader else SIBLING_S
+        return OUTPUT_S + megapixels / effects.speed * each * (1 + NOISE_SHARE * effects.noise)
+
+    def likely_bytes(self) -> float:
+        """Return how large one output of it will be, more or less."""
+        video_bps = min(VIDEO_BPS_MAX, BITS_PER_PIXEL * self.pixels * FRAMES_PER_S)
+        return (video_bps + AUDIO_BPS) / 8 * self.duration_s
+
+    def bytes_max(self, effects: Effects | None) -> float:
+        """Return how large one output of it can become: what is set aside for its egress."""
+        if effects is None:
+            return max(2 * self.size_bytes, PRESET_BPS_MAX / 8 * self.duration_s)
+        bits = (VIDEO_BPS_MAX + AUDIO_BPS) * self.duration_s / effects.speed + VIDEO_BUFFER_BITS
+        return CAP_MARGIN * bits / 8
+
+
+UNSEEN = Footage(size_bytes=0, duration_s=0, pixels=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Outputs that share decoding and analysis, and so stay on one machine. Times are core-seconds."""
+
+    source: int  # which one
+    outputs: Sequence[int]  # which ones
+    work_s: float
+    longest_s: float  # no number of cores makes it shorter
+    fetch_s: float
+    likely_bytes: float
+    bytes_max: float
+
+
+def pieces(asked: Sequence[tuple[int, Effects | None]], footage: Sequence[Footage]) -> list[Piece]:
+    """Return the pieces of these outputs, each a source and its effects, in order.
+
+    Up to SIBLINGS outputs in a row of one source with the same noise and speed are one piece.
+    """
+    runs: list[list[int]] = []
+    for index in range(len(asked)):
+        if runs and len(runs[-1]) < SIBLINGS and _are_siblings(asked[runs[-1][0]], asked[index]):
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return [_piece(asked, run, footage[asked[run[0]][0]].guessed()) for run in runs]
+
+
+def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | None]) -> bool:
+    if one[0] != other[0] or one[1] is None or other[1] is None:
+        return False
+    return (one[1].noise, one[1].speed) == (other[1].noise, other[1].speed)
+
+
+def _piece(asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], footage: Footage) -> Piece:
+    each = [footage.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
+    return Piece(
+        source=asked[run[0]][0],
+        outputs=run,
+        work_s=sum(each),
+        longest_s=each[0] + max(each[1:], default=0.0),
+        fetch_s=footage.fetch_s,
+        likely_bytes=footage.likely_bytes() * len(run),
+        bytes_max=sum(footage.bytes_max(asked[index][1]) for index in run),
+    )
+
+
+def machine_work_s(pieces: Sequence[Piece], cores: int) -> float:
+    """Return the seconds of a machine that makes these pieces: fetching goes on beside rendering."""
+    fetches = {piece.source: piece.fetch_s for piece in pieces}
+    render_s = max(sum(piece.work_s for piece in pieces) / cores, max(piece.longest_s for piece in pieces))
+    return fetches[pieces[0].source] + max(render_s, sum(fetches.values()))
+
+
+# --- calibration ------------------------------------------------------------------------------------
+
+_SETUP_S, _PACE = 2.0, 1.0  # before any job has told: seconds besides the work, seconds for each of work
+_LAUNCH_S = 5.0  # from the create to the claim: 5.2 s measured on Fly, little of it billed
+_DOUBT = 0.02  # the weight of that guess against one finished job
+_KEPT = 0.9  # of what was known when a new job tells
+_SUMS = ("weight", "work", "work_work", "wall", "work_wall")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The line `seconds = setup_s + pace * work_s` through the finished jobs of one size, each as important
+    as it is near: sums for least squares of relative errors, older ones fading."""
+
+    jobs: int = 0
+    weight: float = 0.0
+    work: float = 0.0
+    work_work: float = 0.0
+    wall: float = 0.0
+    work_wall: float = 0.0
+    launch_s: float = _LAUNCH_S
+    bytes_ratio: float = 1.0  # real against likely
+
+    def learn(self, *, work_s: float, wall_s: float, launch_s: float, bytes_ratio: float) -> Speed:
+        """Return what is known after one more job."""
+        faded = replace(self, **{name: _KEPT * getattr(self, name) for name in _SUMS})
+        share = max(1 - _KEPT, 1 / (self.jobs + 1))
+        return replace(
+            faded._with(work_s, wall_s, 1.0),
+            jobs=self.jobs + 1,
+            launch_s=self.launch_s + share * (launch_s - self.launch_s),
+            bytes_ratio=self.bytes_ratio + share * (bytes_ratio - self.bytes_ratio),
+        )
+
+    def seconds(self, work_s: float) -> float:
+        """Return the billed seconds of a machine with so much work."""
+        setup_s, pace = self.line
+        return setup_s + pace * work_s
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """The seconds besides the work, and the seconds for each second of work."""
+        known = self
+        for work_s in (0.0, 60.0):
+            known = known._with(work_s, _SETUP_S + _PACE * work_s, _DOUBT)
+        spread = known.weight * known.work_work - known.work**2
+        pace = (known.weight * known.work_wall - known.work * known.wall) / spread
+        setup_s = (known.wall - pace * known.work) / known.weight
+        if setup_s < 0:
+            return 0.0, known.work_wall / known.work_work
+        return (setup_s, pace) if pace > 0 else (known.wall / known.weight, 0.0)
+
+    def _with(self, work_s: float, wall_s: float, weight: float) -> Speed:
+        weight /= (_SETUP_S + work_s) ** 2
+        return replace(
+            self,
+            weight=self.weight + weight,
+            work=self.work + weight * work_s,
+            work_work=self.work_work + weight * work_s**2,
+            wall=self.wall + weight * wall_s,
+            work_wall=self.work_wall + weight * work_s * wall_s,
+        )

@@ -1,0 +1,333 @@
+"""Reserves, waits and settlements on a real SQLite file, with a cloud that does as it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from control.errors import Code, ControlError
+from control.ids import machine_name, new_id
+from control.launch import launch
+from control.ledger_view import costs
+from control.observe import observe
+from control.plan import plan
+from control.runner_api import job_spec
+from control.spread import Means
+from control.store import Store, attempts, batches, changes, ledger, reports
+from control.store.speeds import speeds
+from control.tables import Attempt, Job
+from control.tables import Machine as MachineRow
+from infra.ports import MachineExit, StoredObject
+from runner.contract import Finish, Reason, Timings, Usage
+from tests.control.conftest import FakeMachines, Rows, ready
+
+LIMIT_S = 3600 + 600
+PER_S = 1.2731e-05  # performance-1x in iad
+LIMIT_USD = (LIMIT_S + 10) * PER_S
+
+
+def with_budget(parts, rows: Rows, **settings: object):
+    """Return the parts with these settings, in the store as well."""
+    changed = parts.settings.model_copy(update=settings)
+    store = Store(rows.engine, changed, rows.clock)
+    rows.store = store
+    return replace(parts, settings=changed, store=store)
+
+
+def submit(rows: Rows, *, jobs: int = 1, variations: int = 2, **planned: object) -> list[str]:
+    """Store a batch of so many jobs, one source each, and return them in their order."""
+    means = Means(sizes=("performance-1x",), machines_max=1, outputs_max=variations)
+    sources = [rows.source(f"{new_id('ad')}.mp4") for _ in range(jobs)]
+    made = plan(sources, variations=variations, seed=7, new_id=lambda: new_id("out"), means=means, **planned)  # type: ignore[arg-type]
+    batch_id = batches.submit(rows.store, made)
+    mine = [job for job in rows.all(Job) if job.batch_id == batch_id]
+    return [job.id for job in sorted(mine, key=lambda job: job.position)]
+
+
+def end_machine(parts, rows: Rows, machines: FakeMachines, attempt_id: str, *, ran_s: float) -> None:
+    """Have the machine of an attempt run for so long and be gone."""
+    name = machine_name(attempt_id)
+    rows.clock.forward(ran_s)
+    end = MachineExit(exit_code=0, signal=0, oom_killed=False, requested_stop=False, at=rows.clock())
+    machines.change(name, state="destroyed", exit=end)
+    parts.cloud.observed_at = None
+    observe(parts)
+
+
+def finish(parts, rows: Rows, attempt_id: str) -> None:
+    """Claim an attempt and have it make all that it was asked for."""
+    attempt = rows.attempt(attempt_id)
+    reports.claim(parts.store, attempt_id, attempt.machine_id)
+    todo = [output for output in rows.outputs(attempt.job_id) if output.state == "queued"]
+    seen = {o.id: (f"key/{o.id}", StoredObject(size_bytes=500, etag="d" * 32)) for o in todo}
+    usage = Usage(wall_s=5, cpu_s=1, timings=Timings())
+    message = Finish(seq=1, outcome="ok", outputs=[ready(o.id) for o in todo], usage=usage)
+    reports.finish(parts.store, attempt_id, message, seen)
+
+
+# --- reserve ------------------------------------------------------------------------------------------
+
+
+def test_without_a_budget_a_machine_gets_the_whole_limit(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    attempt = rows.attempt(f"{job_id}-1")
+    assert attempt.wall_s == LIMIT_S
+    assert machines.specs[0].env["RUN_TIMEOUT_S"] == str(LIMIT_S)
+    assert attempt.reserve_usd == pytest.approx(LIMIT_USD, rel=0.01)
+
+
+def test_the_wall_deadline_is_what_the_money_pays_for_and_the_machine_and_its_spec_carry_it(
+    parts, rows, machines, storage
+):
+    parts = replace(with_budget(parts, rows, budget_usd_per_day=0.01), storage=storage)
+    [job_id] = submit(rows)
+    launch(parts)
+    attempt = rows.attempt(f"{job_id}-1")
+    assert attempt.wall_s == pytest.approx(0.01 / PER_S - 10, rel=0.01)
+    assert attempt.reserve_usd <= 0.01
+    assert machines.specs[0].env["RUN_TIMEOUT_S"] == str(int(attempt.wall_s))
+    reports.claim(parts.store, attempt.id, "m1")
+    assert job_spec(parts, attempt.id).run_timeout_s == attempt.wall_s
+    assert (rows.attempt(attempt.id).run_until - rows.clock()).total_seconds() == pytest.approx(
+        attempt.wall_s
+    )
+
+
+@pytest.mark.parametrize("cap", ["budget_usd_per_day", "budget_usd_per_month"])
+def test_a_job_that_meets_the_cap_waits_visibly_and_goes_on_when_a_machine_has_cost_less(
+    parts, rows, machines, cap
+):
+    parts = with_budget(parts, rows, **{cap: 0.01})
+    first, second = submit(rows)[0], submit(rows)[0]
+    with rows.store.transaction() as tx:  # the first has all of it
+        tx.session.get_one(Job, first).estimate_s = 380.0
+    launch(parts)
+    assert rows.job(second).status == "queued"
+    assert parts.views.job(second).waiting.code == "budget"
+    assert "budget of $0.01" in parts.views.job(second).waiting.message
+    changes.cancel(parts.store, [first])
+    end_machine(parts, rows, machines, f"{first}-1", ran_s=20)
+    launch(parts)
+    assert rows.job(second).status == "launching"
+    assert parts.views.job(second).waiting is None
+
+
+def test_a_machine_not_confirmed_gone_keeps_accruing_beyond_its_reserve(parts, rows, machines):
+    parts = with_budget(parts, rows, budget_usd_per_day=0.02)
+    [job_id] = submit(rows)
+    launch(parts)
+    rows.clock.forward(0.02 / PER_S)  # its host is away: it is still shown as started
+    changes.cancel(parts.store, [job_id])
+    next_job = rows.submit()
+    launch(parts)
+    assert rows.job(next_job).status == "queued"
+    assert rows.job(next_job).waiting_code == "budget"
+
+
+def test_a_new_day_has_new_money_but_what_still_lives_counts_in_it(parts, rows, machines):
+    parts = with_budget(parts, rows, budget_usd_per_day=0.01)
+    first = rows.submit()
+    launch(parts)
+    second = rows.submit()
+    launch(parts)
+    assert rows.job(second).waiting_code == "budget"
+    rows.clock.now = datetime(2026, 11, 22, 0, 0, 30, tzinfo=UTC)
+    launch(parts)
+    assert rows.job(second).status == "queued", "yesterday's machine is not gone"
+    changes.cancel(parts.store, [first])
+    end_machine(parts, rows, machines, f"{first}-1", ran_s=0)
+    rows.clock.now = datetime(2026, 11, 23, 0, 0, 30, tzinfo=UTC)
+    launch(parts)
+    assert rows.job(second).status == "launching"
+
+
+def test_a_create_that_control_died_in_keeps_its_money_set_aside(parts, rows, machines):
+    parts = with_budget(parts, rows, budget_usd_per_day=0.01)
+    machines.answers = [KeyboardInterrupt()]
+    first = rows.submit()
+    with pytest.raises(KeyboardInterrupt):
+        launch(parts)
+    changes.cancel(parts.store, [first])
+    second = rows.submit()
+    launch(parts)
+    assert rows.job(second).waiting_code == "budget"
+    rows.clock.forward(attempts.GHOST_S + 1)
+    launch(parts)
+    assert rows.job(second).status == "launching"
+
+
+def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(parts, rows, machines):
+    capped = submit(rows, jobs=5, max_cost_usd=0.003)
+    with rows.store.transaction() as tx:
+        for job_id in capped:
+            tx.session.get_one(Job, job_id).estimate_s = 100.0
+    rows.clock.forward(1)
+    free = rows.submit()
+    for _ in range(4):
+        launch(parts)
+        rows.clock.forward(1)
+    assert [rows.job(job_id).status for job_id in capped].count("launching") == 1
+    assert rows.job(free).status == "launching"
+
+
+# --- a batch's own money ------------------------------------------------------------------------------
+
+
+def test_a_batch_never_sets_aside_more_than_its_own_money(parts, rows, machines):
+    jobs = submit(rows, jobs=4, max_cost_usd=0.02)
+    for _ in range(3):
+        launch(parts)
+        rows.clock.forward(1)
+    reserved = sum(attempt.reserve_usd for attempt in rows.all(Attempt))
+    assert 0.01 < reserved <= 0.02
+    assert len(rows.all(Attempt)) > 1, "its jobs share it"
+    assert {rows.job(job_id).waiting_code for job_id in jobs} <= {None, "budget"}
+
+
+def test_a_job_whose_own_money_is_used_up_fails_and_what_is_ready_stays(parts, rows, machines):
+    [job_id] = submit(rows, max_cost_usd=0.002)
+    launch(parts)
+    attempt_id = f"{job_id}-1"
+    reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    one = rows.outputs(job_id)[0]
+    seen = {one.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
+    usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
+    message = Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[ready(one.id)], usage=usage)
+    reports.finish(parts.store, attempt_id, message, seen)
+    end_machine(parts, rows, machines, attempt_id, ran_s=150)
+    rows.clock.forward(60)
+    launch(parts)
+    shown = parts.views.job(job_id)
+    assert (shown.status, shown.partial, shown.error.code) == ("completed", True, "budget_exceeded")
+    assert [output.state for output in rows.outputs(job_id)] == ["ready", "failed"]
+    assert rows.batch_of(job_id).status == "completed"
+
+
+# --- submit -------------------------------------------------------------------------------------------
+
+
+def test_a_submit_that_its_own_cap_cannot_pay_for_is_402_with_the_numbers(rows):
+    with pytest.raises(ControlError) as refused:
+        submit(rows, max_cost_usd=0.00001)
+    assert refused.value.code is Code.BUDGET_EXCEEDED
+    assert "$0.000010" in refused.value.message
+    assert rows.all(Job) == []
+
+
+def test_a_submit_that_the_day_cannot_pay_for_is_402_with_the_numbers(parts, rows):
+    with_budget(parts, rows, budget_usd_per_day=0.0001)
+    with pytest.raises(ControlError) as refused:
+        submit(rows, jobs=3)
+    assert refused.value.code is Code.BUDGET_EXCEEDED
+    assert "budget of $0.000100" in refused.value.message
+
+
+def test_work_that_has_not_ended_counts_against_the_next_submit(parts, rows):
+    with_budget(parts, rows, budget_usd_per_day=0.0009)
+    submit(rows, jobs=2)
+    submit(rows, jobs=2)
+    with pytest.raises(ControlError, match="for work that has not ended"):
+        submit(rows, jobs=20)
+
+
+# --- settle -------------------------------------------------------------------------------------------
+
+
+def test_a_machine_is_settled_once_with_its_seconds_bytes_and_requests(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    finish(parts, rows, f"{job_id}-1")
+    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=30)
+    [row] = rows.all(MachineRow)
+    assert (row.machine_seconds, row.outputs, row.egress_bytes, row.leaked_seconds) == (30, 2, 1000, 0)
+    assert row.cost_usd == pytest.approx(30 * PER_S + 1000 * 0.02 / 1e9 + 2 * 6e-6)
+    assert rows.attempt(f"{job_id}-1").cost_usd == row.cost_usd
+    assert parts.views.job(job_id).cost_usd == pytest.approx(row.cost_usd, abs=1e-6)
+
+
+def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    finish(parts, rows, f"{job_id}-1")
+    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=30)
+    batch_id = rows.job(job_id).batch_id
+    before = costs(parts, date(2026, 11, 1), date(2026, 11, 30))
+    changes.delete(parts.store, batch_id)
+    changes.remove_rows(parts.store, batch_id)
+    after = costs(parts, date(2026, 11, 1), date(2026, 11, 30))
+    assert after == before
+    [day], [batch] = after.days, after.batches
+    assert (day.date, day.machines, day.outputs, day.egress_bytes) == (date(2026, 11, 21), 1, 2, 1000)
+    assert batch.batch_id == batch_id
+    assert batch.usd_per_output == pytest.approx(batch.cost_usd / 2, abs=1e-6)
+    assert after.cost_usd == day.cost_usd == batch.cost_usd
+
+
+def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(parts, rows, machines):
+    parts = with_budget(parts, rows, budget_usd_per_day=1.0)
+    submit(rows)
+    launch(parts)
+    rows.clock.forward(100)
+    found = costs(parts, date(2026, 11, 21), date(2026, 11, 21))
+    assert found.days[0].cost_usd == pytest.approx(100 * PER_S, abs=1e-6)
+    assert found.budget.month is None
+    assert found.budget.day.left_usd == pytest.approx(1 - found.budget.day.reserved_usd)
+    assert found.budget.day.reserved_usd == pytest.approx(LIMIT_USD, rel=0.01)
+    assert costs(parts, date(2026, 11, 20), date(2026, 11, 20)).days == []
+
+
+def test_a_machine_that_outlives_its_attempt_is_shown_as_leaked(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    finish(parts, rows, f"{job_id}-1")
+    rows.clock.forward(50)
+    day = date(2026, 11, 21)
+    assert costs(parts, day, day).leaked_seconds == pytest.approx(20)
+    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=50)
+    assert (
+        costs(parts, day, day).leaked_seconds == rows.all(MachineRow)[0].leaked_seconds == pytest.approx(70)
+    )
+
+
+def test_downloads_are_counted_by_day_and_not_capped(parts, rows):
+    parts = with_budget(parts, rows, budget_usd_per_day=0.0001)
+    for _ in range(2):
+        ledger.count_download(parts.store, 10**9)
+    [day] = costs(parts, date(2026, 11, 21), date(2026, 11, 21)).days
+    assert (day.download_bytes, day.cost_usd) == (2 * 10**9, 0)
+
+
+# --- calibration --------------------------------------------------------------------------------------
+
+
+def test_a_finished_job_teaches_the_speed_of_its_size(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    rows.clock.forward(3)
+    finish(parts, rows, f"{job_id}-1")
+    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=39)
+    with parts.views.session() as session:
+        known = speeds(session)
+    assert known.keys() == {"performance-1x"}
+    assert known["performance-1x"].launch_s == 3
+    again = plan(
+        [rows.source()], variations=2, seed=7, new_id=lambda: new_id("out"),
+        means=Means(sizes=("performance-1x",), speeds=known),
+    )  # fmt: skip
+    assert again.spread.loads[0].seconds == pytest.approx(42, rel=0.1)
+
+
+def test_a_job_that_failed_somewhere_teaches_nothing(parts, rows, machines):
+    job_id = rows.submit()
+    launch(parts)
+    attempt_id = f"{job_id}-1"
+    reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    usage = Usage(wall_s=9, cpu_s=1, timings=Timings())
+    message = Finish(seq=1, outcome="error", reason=Reason.RUNNER_CRASHED, outputs=[], usage=usage)
+    reports.finish(parts.store, attempt_id, message, {})
+    end_machine(parts, rows, machines, attempt_id, ran_s=39)
+    with parts.views.session() as session:
+        assert speeds(session) == {}

@@ -1,0 +1,97 @@
+"""From outputs to seconds of a machine, and what finished jobs teach."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.variations import effects
+from control.work import UNSEEN, Footage, Speed, machine_work_s, pieces
+from runner.contract import Effects
+
+CLIP = Footage(size_bytes=20e6, duration_s=15, pixels=1920 * 1080)
+PLAIN = Effects(
+    rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
+)
+
+
+def variations(count: int, source: int = 0) -> list[tuple[int, Effects | None]]:
+    return [(source, effects(seed=1, fingerprint=str(source), variation=n + 1)) for n in range(count)]
+
+
+def learnt(*jobs: tuple[float, float]) -> Speed:
+    speed = Speed()
+    for work_s, wall_s in jobs:
+        speed = speed.learn(work_s=work_s, wall_s=wall_s, launch_s=1.0, bytes_ratio=0.5)
+    return speed
+
+
+def test_four_siblings_are_one_piece_and_others_are_not():
+    found = pieces(variations(10), [CLIP])
+    assert [list(piece.outputs) for piece in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_sources_are_never_in_one_piece():
+    found = pieces([(0, PLAIN), (1, PLAIN)], [CLIP, CLIP])
+    assert [piece.source for piece in found] == [0, 1]
+
+
+def test_presets_share_nothing():
+    assert len(pieces([(0, None), (0, None)], [CLIP])) == 2
+
+
+def test_a_sibling_takes_less_than_its_leader():
+    alone, four = pieces(variations(1), [CLIP])[0], pieces(variations(4), [CLIP])[0]
+    assert alone.work_s < four.work_s < 4 * alone.work_s
+
+
+def test_work_rises_with_duration_pixels_and_noise():
+    def work_s(footage: Footage, **change: float) -> float:
+        return pieces([(0, PLAIN.model_copy(update=change))], [footage])[0].work_s
+
+    short = Footage(size_bytes=1, duration_s=5, pixels=CLIP.pixels)
+    small = Footage(size_bytes=1, duration_s=15, pixels=640 * 360)
+    assert max(work_s(short), work_s(small)) < work_s(CLIP) < work_s(CLIP, noise=8)
+    assert work_s(CLIP, speed=1.03) < work_s(CLIP)
+
+
+def test_a_source_that_nobody_has_seen_is_taken_for_a_common_clip():
+    assert pieces([(0, PLAIN)], [UNSEEN])[0].work_s > 10
+    assert not UNSEEN.is_known
+
+
+def test_more_cores_help_until_the_longest_piece_is_left():
+    parts = pieces(variations(8), [CLIP])
+    seconds = [machine_work_s(parts, cores) for cores in (1, 2, 4, 8, 16)]
+    assert seconds == sorted(seconds, reverse=True)
+    assert seconds[-1] == seconds[-2] > parts[0].longest_s
+
+
+def test_what_an_output_can_be_at_most_is_more_than_it_will_be():
+    for effects_ in (PLAIN, None):
+        assert CLIP.bytes_max(effects_) > CLIP.likely_bytes()
+
+
+def test_jobs_on_a_line_teach_the_line():
+    speed = learnt(*[(work_s, 1 + 0.5 * work_s) for work_s in (3, 10, 30, 100)] * 5)
+    for work_s in (5, 50, 200):
+        assert speed.seconds(work_s) == pytest.approx(1 + 0.5 * work_s, rel=0.03)
+
+
+def test_one_job_is_enough_to_be_right_about_its_kind():
+    assert learnt((20, 50)).seconds(20) == pytest.approx(50, rel=0.05)
+
+
+def test_what_machines_do_now_counts_more_than_what_they_did():
+    assert learnt(*[(20, 50)] * 30, *[(20, 25)] * 30).seconds(20) == pytest.approx(25, rel=0.1)
+
+
+@pytest.mark.parametrize("jobs", [[(10, 0.1)], [(1, 50), (100, 1)], [(0, 5)], [(5, 10), (50, 20)]])
+def test_no_lesson_makes_time_run_backwards(jobs):
+    setup_s, pace = learnt(*jobs).line
+    assert setup_s >= 0
+    assert pace >= 0
+
+
+def test_launches_and_bytes_are_learnt_as_well():
+    speed = learnt(*[(10, 10)] * 40)
+    assert (speed.launch_s, speed.bytes_ratio) == (pytest.approx(1.0), pytest.approx(0.5))

@@ -1,0 +1,106 @@
+"""I7: whatever crashes, no budget is overrun. BUDGET_WORLDS short lives on too little money for all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from control.plan import PlannedBatch
+from control.spread import Load, Spread
+from control.store import attempts, batches, budget
+from control.work import Piece
+from tests.sim import users
+from tests.sim import world as worlds
+from tests.sim.budget import overrun
+from tests.sim.database import Database
+from tests.sim.swarm import Mishap, Swarm
+from tests.sim.world import World
+
+WORLDS = int(os.environ.get("BUDGET_WORLDS", "25"))
+DAY_USD = (0.0015, 0.004, 0.012, 0.03)
+OWN_USD = (None, 0.001, 0.003)
+EACH_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submits have estimates and caps of their own and are not refused: it is the launch that must hold."""
+    plain, dice = users.planned, Random(5)
+
+    def planned(jobs: list[int]) -> PlannedBatch:
+        batch = plain(jobs)
+        loads = [_load([output.position for output in job]) for job in batch.jobs]
+        spread = Spread(size="performance-1x", loads=loads, makespan_s=EACH_S)
+        return replace(batch, spread=spread, max_cost_usd=dice.choice(OWN_USD))
+
+    monkeypatch.setattr(users, "planned", planned)
+    monkeypatch.setattr(batches, "require_money", lambda *_: None)
+    monkeypatch.setattr(worlds, "REST_S", 120.0)
+
+
+def _load(outputs: list[int]) -> Load:
+    piece = Piece(
+        source=0, outputs=outputs, work_s=EACH_S, longest_s=1, fetch_s=1, likely_bytes=1000, bytes_max=4000
+    )
+    return Load(pieces=[piece], seconds=EACH_S, usd=0.0003)
+
+
+def life(database: Database, seed: int) -> tuple[World, str | None]:
+    """Return a world that has lived on little money, and how it went over, if it did."""
+    plain = Swarm.of(seed)
+    swarm = replace(
+        plain,
+        rates={Mishap.CRASH: 0.01, **plain.rates},
+        settings={**plain.settings, "budget_usd_per_day": DAY_USD[seed % len(DAY_USD)]},
+        faults_s=min(plain.faults_s, 200.0),
+    )
+    world = World(seed, database, swarm=swarm)
+    found = list[str]()
+
+    def check_money() -> None:  # and nothing else: the rest of the invariants is judged elsewhere
+        if not found and (text := overrun(world)):
+            found.append(f"seed {seed} at {world.t:.2f} s: {text}")
+
+    world.oracle.check = check_money  # type: ignore[method-assign]
+    world.oracle.at_rest = lambda: None  # type: ignore[method-assign]  # a job may wait for tomorrow's money
+    world.run()
+    return world, found[0] if found else None
+
+
+def test_no_budget_is_overrun_whatever_crashes(database: Database, capsys: pytest.CaptureFixture[str]):
+    machines = crashes = waited = 0
+    failures = []
+    for seed in range(1, WORLDS + 1):
+        world, failure = life(database, seed)
+        failures += [failure] if failure else []
+        machines += world.report.machines
+        crashes += world.hits[Mishap.CRASH]
+        waiting = "SELECT count(*) FROM event WHERE name = 'waiting' AND facts LIKE '%budget%'"
+        waited += database.judge.execute(waiting).fetchone()[0]
+    with capsys.disabled():
+        print(f"\nbudgets: {WORLDS} worlds, {machines} machines, {crashes} crashes, {waited} waits for money")
+    assert not failures, "\n".join(failures)
+    assert machines > WORLDS
+    assert crashes
+    assert waited
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "mutant"),
+    [
+        (budget, "_reserved_usd", lambda *_: 0.0),
+        (budget, "_spent_usd", lambda *_: 0.0),
+        (budget, "shared_purses", lambda *_: []),
+        (attempts, "is_unseen", lambda _: attempts.col(attempts.Attempt.id) == ""),
+    ],
+    ids=["reserves do not count", "what is spent does not count", "no caps", "launching does not count"],
+)
+def test_the_judge_notices_who_does_not_keep_the_money(
+    database: Database, monkeypatch: pytest.MonkeyPatch, where, name, mutant
+):
+    monkeypatch.setattr(where, name, mutant)
+    monkeypatch.setitem(life.__globals__, "DAY_USD", DAY_USD[:2])
+    assert any(life(database, seed)[1] for seed in range(1, 13))
