@@ -19,7 +19,7 @@ from tests.sim.database import Database
 from tests.sim.swarm import Mishap, Swarm
 from tests.sim.world import World
 
-WORLDS = int(os.environ.get("BUDGET_WORLDS", "25"))
+WORLDS = int(os.environ.get("BUDGET_WORLDS", "15"))
 DAY_USD = (0.0015, 0.004, 0.012, 0.03)
 OWN_USD = (None, 0.001, 0.003)
 EACH_S = 20.0
