@@ -16,15 +16,14 @@ from tempfile import mkdtemp
 from threading import BoundedSemaphore
 
 from runner import ffmpeg, transfer
-from runner.contract import JobSpec, OutputError, OutputFault, OutputFile, OutputSpec, Reason, SourceSpec
-from runner.graph import Probe, expected, variation_args
+from runner.contract import JobSpec, OutputError, OutputFault, OutputSpec, Reason, SourceSpec
+from runner.deliver import deliver
+from runner.graph import Probe
 from runner.log import record
-from runner.probe import OutputFailure, check_output, probe
+from runner.probe import OutputFailure, probe
 from runner.progress import Progress
+from runner.render import Source, Studio
 from runner.stop import Stop, Stopped
-
-RENDER_S_BASE = 60.0
-RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it catches what hangs
 
 
 @dataclass
@@ -36,7 +35,16 @@ class Job:
     folder: Path
     progress: Progress
     stop: Stop
-    cores: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_core_count()))
+    studio: Studio = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.studio = Studio(
+            program=self.program,
+            folder=self.folder,
+            cores=BoundedSemaphore(_core_count()),
+            progress=self.progress,
+            stop=self.stop,
+        )
 
     def work(self) -> None:
         """Make all outputs, as many at once as there are cores; results are in `progress`.
@@ -61,7 +69,8 @@ class Job:
         path = Path(mkdtemp(dir=self.folder), "source.mp4")
         with self._guarding(outputs):
             found = self._prepare(source, path)
-            return _Started(path, [pool.submit(self._make, output, path, found) for output in outputs])
+            made_of = Source(path=path, probe=found)
+            return _Started(path, [pool.submit(self._make, output, made_of) for output in outputs])
         return _Started(path, [])
 
     def _prepare(self, source: SourceSpec, path: Path) -> Probe:
@@ -72,37 +81,15 @@ class Job:
         record("source_ready", source_id=source.source_id, width=found.width, height=found.height)
         return found
 
-    def _make(self, output: OutputSpec, source: Path, found: Probe) -> None:
-        """Render, check and upload one output, then free its file."""
-        path = Path(mkdtemp(dir=self.folder), "output.mp4")
+    def _make(self, output: OutputSpec, source: Source) -> None:
+        """Render and deliver one output; what fails is tried once more."""
         with self._guarding([output]):
-            with self.cores:
-                duration_s = self._render(output, source, found, path)
-            facts = transfer.fingerprint(path)
-            with self.progress.timed("upload_s"):
-                transfer.upload(output, path, facts.size_bytes, stop=self.stop)
-            self.progress.ready(output.output_id, _described(output, found, facts, duration_s))
-            record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
-        path.unlink(missing_ok=True)
-
-    def _render(self, output: OutputSpec, source: Path, found: Probe, path: Path) -> float:
-        """Return the duration in seconds of the file that was rendered."""
-        assert output.effects, "presets are not made yet"
-        wanted = expected(output.effects, found)
-
-        def tell(out_time_s: float) -> None:
-            self.progress.running(output.output_id, min(99.0, 100 * out_time_s / wanted.duration_s))
-
-        tell(0)
-        args = variation_args(output.effects, found, source=str(source), output=str(path))
-        with self.progress.timed("render_s"):
-            ffmpeg.run(
-                [self.program, *args],
-                on_progress=tell,
-                timeout_s=RENDER_S_BASE + RENDER_S_PER_SECOND * wanted.duration_s,
-                stop=self.stop,
-            )
-            return check_output(self.program, path, wanted, stop=self.stop)
+            try:
+                made = self.studio.alone(output, source)
+            except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+                record("output_again", output_id=output.output_id, message=str(failure))
+                made = self.studio.alone(output, source)
+            deliver(self.studio, made)
 
     @contextmanager
     def _guarding(self, outputs: Sequence[OutputSpec]) -> Iterator[None]:
@@ -141,20 +128,6 @@ class _Started:
         for output in self.outputs:
             output.result()
         self.path.unlink(missing_ok=True)
-
-
-def _described(
-    output: OutputSpec, found: Probe, facts: transfer.Fingerprint, duration_s: float
-) -> OutputFile:
-    assert output.effects, "presets are not made yet"
-    return OutputFile(
-        size_bytes=facts.size_bytes,
-        sha256=facts.sha256,
-        md5=facts.md5,
-        crc32=facts.crc32,
-        duration_s=duration_s,
-        ffmpeg_args=variation_args(output.effects, found, source="SOURCE", output="OUTPUT"),
-    )
 
 
 def _core_count() -> int:

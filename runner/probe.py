@@ -1,4 +1,4 @@
-"""What a file really is, found out with FFmpeg alone, and whether an output is what was asked for.
+"""What a file really is, found out with FFmpeg alone.
 
 Must never believe a word of the file's own metadata: dimensions come from a decoded frame, the streams and
 the duration from reading all packets.
@@ -7,17 +7,17 @@ the duration from reading all packets.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import Probe, reading
+from runner.graph import HDR_TRANSFERS, Probe, reading
 
 PROBE_TIMEOUT_S = 120.0
-DURATION_TOLERANCE = 0.02  # 0.0..1.0 of the duration
-DURATION_SLACK_S = 0.12  # rounding to whole video and sound frames, which counts in tiny clips
 
 
 class OutputFailure(Exception):
@@ -28,10 +28,18 @@ class OutputFailure(Exception):
         self.code, self.message = code, message
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one look at a file showed, and all that FFmpeg said meanwhile."""
+
+    probe: Probe
+    said: str
+
+
 def probe(program: str, path: Path, *, stop: Event) -> Probe:
     """Return what the source is. Raises OutputFailure(SOURCE_UNPLAYABLE), or Stopped."""
     try:
-        found, _ = _look(program, path, loglevel="error", stop=stop)
+        found = look(program, path, timeout_s=PROBE_TIMEOUT_S, stop=stop).probe
     except ffmpeg.FfmpegFailed as failure:
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     if found.duration_s <= 0:
@@ -39,54 +47,50 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     return found
 
 
-def check_output(program: str, path: Path, expected: Probe, *, stop: Event) -> float:
-    """Return the duration in seconds of a rendered file that is what was asked for.
+def look(
+    program: str, path: Path, *more: str, before: Sequence[str] = (), timeout_s: float, stop: Event
+) -> Look:
+    """Decode one frame and read every packet in a single process.
 
-    Raises OutputFailure(OUTPUT_INVALID) that names the first difference, or Stopped.
+    `before` are arguments for the reading, `more` for a further output. Raises FfmpegFailed, or Stopped.
     """
-    try:
-        found, said = _look(program, path, loglevel="info", stop=stop)
-    except ffmpeg.FfmpegFailed as failure:
-        raise _invalid(f"does not open ({failure})") from failure
-    tolerance_s = max(DURATION_SLACK_S, DURATION_TOLERANCE * expected.duration_s)
-    if not re.search(r"^ *Stream #0:0.*: Video: h264 .*[ ,]yuv420p\(", said, re.MULTILINE):
-        raise _invalid("holds no H.264 video with 4:2:0 colour")
-    if bool(re.search(r"^ *Stream #0:1.*: Audio: aac ", said, re.MULTILINE)) != expected.has_audio:
-        raise _invalid("lacks its sound" if expected.has_audio else "has sound that the source has not")
-    if (found.width, found.height) != (expected.width, expected.height):
-        raise _invalid(f"is {found.width}x{found.height}, not {expected.width}x{expected.height}")
-    if abs(found.duration_s - expected.duration_s) > tolerance_s:
-        raise _invalid(f"lasts {found.duration_s:.2f} s, not {expected.duration_s:.2f} s")
-    return _container_duration_s(said)
-
-
-def _container_duration_s(said: str) -> float:
-    """Return the duration that our own file states, as every player shows it."""
-    stated = re.search(r"^ *Duration: (\d+):(\d+):(\d+\.\d+)", said, re.MULTILINE)
-    if not stated:
-        raise _invalid("states no duration")
-    hours, minutes, seconds = stated.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
-def _look(program: str, path: Path, *, loglevel: str, stop: Event) -> tuple[Probe, str]:
-    """Decode one frame and read every packet in a single process; return the facts and FFmpeg's words."""
     times_s = [0.0]
     with TemporaryDirectory(dir=path.parent) as folder:
         frame, streams = Path(folder, "frame.y4m"), Path(folder, "streams")
+        told = [*_one_frame(frame), *_packets(streams), *more]
         said = ffmpeg.run(
-            [program, "-loglevel", loglevel, *reading(str(path)), *_one_frame(frame), *_packets(streams)],
+            [program, "-loglevel", "info", *before, *reading(str(path)), *told],
             on_progress=times_s.append,
-            timeout_s=PROBE_TIMEOUT_S,
+            timeout_s=timeout_s,
             stop=stop,
         )
         width, height = _dimensions(frame)
         has_audio = any(line.split(",")[1] == "a" for line in streams.read_text().splitlines())
-    return Probe(width=width, height=height, duration_s=max(times_s), has_audio=has_audio), said
+    found = Probe(
+        width=width,
+        height=height,
+        duration_s=max(times_s),
+        has_audio=has_audio,
+        is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
+        hdr_transfer=_hdr(said),
+    )
+    return Look(found, said)
+
+
+def _hdr(said: str) -> str | None:
+    transfer = _shown(said, r"color_trc:(\S+)")
+    return transfer if transfer in HDR_TRANSFERS else None
+
+
+def _shown(said: str, fact: str) -> str | None:
+    """Return what `showinfo` says of the frame. Its lines begin with its name: those of metadata cannot."""
+    found = re.search(rf"^\[Parsed_showinfo\S* @ \w+\] .*\b{fact}", said, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _one_frame(path: Path) -> list[str]:
-    return ["-map", "0:V:0", "-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
+    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "showinfo=checksum=0"]
+    return [*seen, "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
 
 
 def _packets(path: Path) -> list[str]:
@@ -106,7 +110,3 @@ def _dimensions(path: Path) -> tuple[int, int]:
 
 def _unplayable(message: str) -> OutputFailure:
     return OutputFailure(OutputFault.SOURCE_UNPLAYABLE, message)
-
-
-def _invalid(difference: str) -> OutputFailure:
-    return OutputFailure(OutputFault.OUTPUT_INVALID, f"The rendered file {difference}.")
