@@ -13,8 +13,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from runner import contract
@@ -23,11 +21,12 @@ from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
 from runner.ffmpeg import find_ffmpeg
 from runner.heartbeat import HeartbeatThread
-from runner.job import Job
+from runner.job import Job, held_bytes
 from runner.log import record
 from runner.progress import Progress
 from runner.retry import Again
 from runner.stop import Stop, Stopped, stop_on_signals
+from runner.workspace import workspace
 
 DETAIL_CHARS_MAX = 2000
 
@@ -97,8 +96,8 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
     beats = HeartbeatThread(client, progress, stop, next_beat_s=spec.next_beat_s)
     beats.start()
     try:
-        with TemporaryDirectory(prefix="runner-") as folder:
-            Job(spec, find_ffmpeg(), Path(folder), progress, stop).work()
+        with workspace(held_bytes(spec)) as folder:
+            Job(spec, find_ffmpeg(), folder, progress, stop).work()
     except Exception:  # noqa: BLE001 - whatever it is, control has to hear of it
         stop.because(Reason.RUNNER_CRASHED)
         stop.detail = _trimmed(traceback.format_exc())

@@ -6,31 +6,87 @@ image give the same arguments.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from runner.contract import Effects, Preset
-from runner.graph import Probe, drawn, paced_sound, reading, standard, timed, whole
+from runner.graph import Probe, also_reading, drawn, paced_sound, reading, standard, timed, whole
 
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
 
 # About 2.4 times cheaper than preset medium at the same VMAF and size, measured on ad-like 1080p footage:
 # partitions, references and sub-pel search go, the full look-ahead, mbtree and trellis stay.
-X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:subme=2:aq-strength=0.8"
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.8"
+CRF = ["-crf", "22.5"]
+CAP_KBPS = 2500
+SHARED_RATE = 1.1  # of the first one's bit rate: others spend a little more to look as good
 
 
-def variation_args(effects: Effects, probe: Probe, *, source: str, output: str) -> list[str]:
-    """Return the arguments of one output by itself. One thread: a process per core runs."""
-    filters = [*whole(probe), *timed(effects), *standard(probe), *drawn(effects, probe)]
+@dataclass(frozen=True)
+class Other:
+    """One of the outputs that are made by another's analysis."""
+
+    effects: Effects
+    path: str
+
+
+def variation_args(
+    effects: Effects, probe: Probe, *, source: str, output: str, stats: str | None = None
+) -> list[str]:
+    """Return the arguments of one output by itself. One thread: a process per core runs.
+
+    With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
+    """
+    analysis = f":pass=1:stats={stats}" if stats else ""
+    filters = [*_paced(effects, probe), *drawn(effects, probe)]
     return [
         *["-loglevel", "error", *reading(source)],
         *["-map", "0:V:0", "-vf", ",".join(filters)],
-        *(["-map", "0:a:0", "-af", paced_sound(effects)] if probe.has_audio else []),
-        *["-c:v", "libx264", "-preset", "medium", "-x264-params", X264, "-threads:v", "1"],
-        *["-crf", "22.5", "-maxrate", "2500k", "-bufsize", "4000k"],
-        *(AAC if probe.has_audio else []),
-        *["-threads:a", "1"],
+        *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
+        *[*_x264(f"{X264}:subme=2{analysis}"), *CRF],
         *NAMELESS,
         *mp4(output),
     ]
+
+
+def others_args(
+    others: Sequence[Other], probe: Probe, *, source: str, first: str, stats: str, kbps: int
+) -> list[str]:
+    """Return the arguments that make several outputs of equal pace and grain from one decoding.
+
+    The picture's bits are placed by the analysis of the `first` output at `kbps`, which finds no more with
+    finer search (`subme`); the sound is that of the `first`, as it is.
+    """
+    shared = f"[0:V:0]{','.join(_paced(others[0].effects, probe))},split={len(others)}"
+    branches = [
+        shared + "".join(f"[s{n}]" for n in range(len(others))),
+        *(f"[s{n}]{','.join(drawn(other.effects, probe))}[v{n}]" for n, other in enumerate(others)),
+    ]
+    coded = [*_x264(f"{X264}:subme=1:pass=2:stats={stats}"), "-b:v", f"{kbps}k"]
+    sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
+    ends = [["-map", f"[v{n}]", *sound, *coded, *NAMELESS, *mp4(o.path)] for n, o in enumerate(others)]
+    return [
+        *["-loglevel", "error", "-filter_complex_threads", "1", *reading(source), *also_reading(first)],
+        *["-filter_complex", ";".join(branches)],
+        *(arg for end in ends for arg in end),
+    ]
+
+
+def kbps_of(stats: str, duration_s: float) -> int:
+    """Return the bit rate of the picture that an analysis tells of: for `others_args`."""
+    bits = sum(map(int, re.findall(r" (?:tex|mv|misc):(\d+)", stats)))
+    return max(1, min(CAP_KBPS, round(bits * SHARED_RATE / duration_s / 1000)))
+
+
+def _paced(effects: Effects, probe: Probe) -> list[str]:
+    return [*whole(probe), *timed(effects), *standard(probe)]
+
+
+def _x264(params: str) -> list[str]:
+    cap = ["-maxrate", f"{CAP_KBPS}k", "-bufsize", "4000k"]
+    return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
 
 
 def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:

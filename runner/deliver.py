@@ -28,6 +28,7 @@ def deliver(studio: Studio, made: Rendered) -> None:
     studio.progress.ready(output.output_id, _described(made, facts), playlist=playlist, poster=poster)
     record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
     shutil.rmtree(made.path.parent)
+    studio.memory.hold(-facts.size_bytes)
 
 
 def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
