@@ -20,6 +20,11 @@ def sizes() -> frozenset[str]:
     return frozenset(_prices()["presets"])
 
 
+def memory_bytes(size: str) -> int:
+    """Return the memory of a guest preset, as `infra.fly` asks for it."""
+    return int(_prices()["presets"][size]["min_memory_mb"]) << 20
+
+
 def machine_usd(*, size: str, region: str | None, seconds: float) -> float:
     """Return what a machine of a guest preset costs for `seconds` in state `started`, in USD.
 

@@ -74,7 +74,7 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_apps": (fly.app,),
         "runner_image": LOCAL_IMAGE,
         "runner_regions": ("iad",),
-        "runner_sizes": ("performance-1x",),
+        "runner_sizes": ("performance-1x", "performance-2x", "performance-4x", "performance-8x"),
         "budget_usd_per_day": None,  # nothing is spent here
         "budget_usd_per_month": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch

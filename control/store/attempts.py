@@ -211,7 +211,8 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
     if reason is not Reason.OUT_OF_MEMORY:
         return True
     larger = domain.next_size(job.size, tx.settings.runner_sizes)
-    if larger is None or job.size != tx.settings.runner_sizes[0]:
+    tried = tx.session.exec(select(Attempt.size).where(col(Attempt.job_id) == job.id).distinct()).all()
+    if larger is None or len(tried) > 1:
         return False
     job.size = larger
     return True

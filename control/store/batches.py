@@ -9,6 +9,7 @@ from sqlmodel import col, select
 
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.fit import Load, needed_bytes, smallest_size
 from control.ids import new_id
 from control.plan import PlannedBatch
 from control.store.transaction import Store, Transaction
@@ -21,7 +22,8 @@ def submit(store: Store, planned: PlannedBatch, *, key: str | None = None, reque
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     With an Idempotency-Key that was used for the same request, return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, invalid (it
+    fits no allowed machine).
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
@@ -80,6 +82,25 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
     return batch
 
 
+def _fitting_size(tx: Transaction, planned: PlannedBatch, position: int) -> str:
+    """Return the smallest allowed machine that a job's sources fit. Raises ControlError(INVALID)."""
+    wanted = {output.source_id for output in planned.jobs[position]}
+    sources = tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
+    needed = needed_bytes(
+        Load(size_bytes=s.size_bytes, duration_s=s.duration_s, width=s.width, height=s.height)
+        for s in sources
+    )
+    size = smallest_size(needed, tx.settings.runner_sizes)
+    if size is None:
+        name = max(sources, key=lambda source: source.size_bytes).name
+        raise ControlError(
+            Code.INVALID,
+            f"{name!r} needs a machine with {needed / 2**30:.1f} GiB of memory, and of the allowed sizes"
+            f" ({', '.join(tx.settings.runner_sizes)}) none has. Send a smaller or shorter video.",
+        )
+    return size
+
+
 def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int) -> None:
     job = Job(
         id=new_id("job"),
@@ -87,7 +108,7 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
         position=position,
         status=JobStatus.QUEUED,
         attempts_max=tx.settings.attempts_max,
-        size=tx.settings.runner_sizes[0],
+        size=_fitting_size(tx, planned, position),
         not_before=tx.now,
         created_at=tx.now,
     )
