@@ -76,9 +76,12 @@ class OutputFault(StrEnum):
 
 
 class Message(BaseModel):
-    """Base of all messages: unknown fields are ignored, so both sides may add some."""
+    """Base of all messages: unknown fields are ignored, so both sides may add some.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    Validators are built at first use: a runner's start is billed, and it needs few of them.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class Effects(Message):
@@ -208,7 +211,7 @@ class Heartbeat(Message):
 
     seq: Annotated[int, Field(ge=1)]
     outputs: list[OutputReport]
-    timings: Timings = Timings()
+    timings: Timings = Field(default_factory=Timings)
 
 
 class HeartbeatAnswer(Message):
