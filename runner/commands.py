@@ -16,12 +16,12 @@ from runner.graph import Probe, also_reading, drawn, paced_sound, reading, stand
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
 
-# About 2.4 times cheaper than preset medium at the same VMAF and size, measured on ad-like 1080p footage:
-# partitions, references and sub-pel search go, the full look-ahead, mbtree and trellis stay.
-X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.8"
-CRF = ["-crf", "22.5"]
+# About half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions, references and
+# the finest search go, the full look-ahead, mbtree and trellis stay; less adaptive quantisation serves grain.
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:subme=4:weightp=1:aq-mode=2:aq-strength=0.4"
+CRF = ["-crf", "23"]
 CAP_KBPS = 2500
-SHARED_RATE = 1.1  # of the first one's bit rate: others spend a little more to look as good
+SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def variation_args(
         *["-loglevel", "error", *reading(source)],
         *["-map", "0:V:0", "-vf", ",".join(filters)],
         *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
-        *[*_x264(f"{X264}:subme=2{analysis}"), *CRF],
+        *[*_x264(f"{X264}{analysis}"), *CRF],
         *NAMELESS,
         *mp4(output),
     ]
@@ -56,15 +56,15 @@ def others_args(
 ) -> list[str]:
     """Return the arguments that make several outputs of equal pace and grain from one decoding.
 
-    The picture's bits are placed by the analysis of the `first` output at `kbps`, which finds no more with
-    finer search (`subme`); the sound is that of the `first`, as it is.
+    The picture's bits are placed by the analysis of the `first` output at `kbps`; the sound is that of the
+    `first`, as it is.
     """
     shared = f"[0:V:0]{','.join(_paced(others[0].effects, probe))},split={len(others)}"
     branches = [
         shared + "".join(f"[s{n}]" for n in range(len(others))),
         *(f"[s{n}]{','.join(drawn(other.effects, probe))}[v{n}]" for n, other in enumerate(others)),
     ]
-    coded = [*_x264(f"{X264}:subme=1:pass=2:stats={stats}"), "-b:v", f"{kbps}k"]
+    coded = [*_x264(f"{X264}:pass=2:stats={stats}"), "-b:v", f"{kbps}k"]
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     ends = [["-map", f"[v{n}]", *sound, *coded, *NAMELESS, *mp4(o.path)] for n, o in enumerate(others)]
     return [

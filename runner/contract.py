@@ -76,12 +76,9 @@ class OutputFault(StrEnum):
 
 
 class Message(BaseModel):
-    """Base of all messages: unknown fields are ignored, so both sides may add some.
+    """Base of all messages: unknown fields are ignored, so both sides may add some."""
 
-    Validators are built at first use: a runner's start is billed, and it needs few of them.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Effects(Message):
