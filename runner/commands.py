@@ -16,8 +16,9 @@ from runner.graph import Probe, also_reading, drawn, paced_sound, reading, stand
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
 
-# About half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions, references and
-# the finest search go, the full look-ahead, mbtree and trellis stay; less adaptive quantisation serves grain.
+# About half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions, references
+# and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive quantisation serves
+# grain.
 X264 = "partitions=i8x8,i4x4:ref=1:me=dia:subme=4:weightp=1:aq-mode=2:aq-strength=0.4"
 CRF = ["-crf", "23"]
 CAP_KBPS = 2500

@@ -29,7 +29,8 @@ class Budget:
     """Bytes that several threads share."""
 
     def __init__(self, limit_bytes: int, stop: threading.Event) -> None:
-        self._limit, self._free, self._stop = limit_bytes, limit_bytes, stop
+        self._limit = self._free = max(1, limit_bytes)  # with next to nothing one at a time still works
+        self._stop = stop
         self._changed = threading.Condition()
 
     @contextmanager

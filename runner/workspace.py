@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
 from runner.log import record
 from runner.memory import free_bytes
@@ -22,7 +22,7 @@ _SHM = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 @contextmanager
 def workspace(need_bytes: int) -> Iterator[Path]:
     """Yield a private folder with room for `need_bytes` in memory, or on disk if memory cannot be had."""
-    folder = Path(mkdtemp(prefix="runner-", dir=_SHM if _may_use_shm(need_bytes) else None))
+    folder = Path(tempfile.mkdtemp(prefix="runner-", dir=_SHM if _may_use_shm(need_bytes) else None))
     mounted = folder.parent != _SHM and "TMPDIR" not in os.environ and _mounted(folder)
     record("workspace", in_memory=mounted or folder.parent == _SHM)
     try:
