@@ -41,10 +41,9 @@ def variation_args(
     With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
     """
     analysis = f":pass=1:stats={stats}" if stats else ""
-    filters = [*_paced(effects, probe), *drawn(effects, probe)]
     return [
         *["-loglevel", "error", *reading(source)],
-        *["-map", "0:V:0", "-vf", ",".join(filters)],
+        *_picture(effects, probe),
         *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
         *[*_x264(f"{X264}{analysis}"), *CRF],
         *NAMELESS,
@@ -60,17 +59,11 @@ def others_args(
     The picture's bits are placed by the analysis of the `first` output at `kbps`; the sound is that of the
     `first`, as it is.
     """
-    shared = f"[0:V:0]{','.join(_paced(others[0].effects, probe))},split={len(others)}"
-    branches = [
-        shared + "".join(f"[s{n}]" for n in range(len(others))),
-        *(f"[s{n}]{','.join(drawn(other.effects, probe))}[v{n}]" for n, other in enumerate(others)),
-    ]
-    coded = [*_x264(f"{X264}:pass=2:stats={stats}"), "-b:v", f"{kbps}k"]
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
-    ends = [["-map", f"[v{n}]", *sound, *coded, *NAMELESS, *mp4(o.path)] for n, o in enumerate(others)]
+    coded = [*sound, *_x264(f"{X264}:pass=2:stats={stats}"), "-b:v", f"{kbps}k", *NAMELESS]
+    ends = [[*_picture(other.effects, probe), *coded, *mp4(other.path)] for other in others]
     return [
-        *["-loglevel", "error", "-filter_complex_threads", "1", *reading(source), *also_reading(first)],
-        *["-filter_complex", ";".join(branches)],
+        *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
     ]
 
@@ -81,8 +74,9 @@ def kbps_of(stats: str, duration_s: float) -> int:
     return max(1, min(CAP_KBPS, round(bits * SHARED_RATE / duration_s / 1000)))
 
 
-def _paced(effects: Effects, probe: Probe) -> list[str]:
-    return [*whole(probe), *timed(effects), *standard(probe)]
+def _picture(effects: Effects, probe: Probe) -> list[str]:
+    filters = [*whole(probe), *timed(effects), *standard(probe), *drawn(effects, probe)]
+    return ["-map", "0:V:0", "-vf", ",".join(filters)]
 
 
 def _x264(params: str) -> list[str]:
