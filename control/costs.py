@@ -31,6 +31,11 @@ def cpus(size: str) -> int:
     return int(_prices()["presets"][size]["cpus"])
 
 
+def memory_bytes(size: str) -> int:
+    """Return the memory of a guest preset, as `infra.fly` asks for it."""
+    return int(_prices()["presets"][size]["min_memory_mb"]) << 20
+
+
 def machine_usd(*, size: str, region: str | None, seconds: float) -> float:
     """Return what a machine of a guest preset costs for `seconds` in state `started`, in USD."""
     return float(_prices()["presets"][size]["usd_second"]) * _multiplier(region) * seconds

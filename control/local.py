@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app, storage_of
+from control.costs import cpus, sizes
 from control.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
@@ -97,7 +98,7 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_apps": (fly.app,),
         "runner_image": LOCAL_IMAGE,
         "runner_regions": ("iad",),
-        "runner_sizes": ("performance-1x",),
+        "runner_sizes": (_like_this_machine(),),
         "fly_app_name": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
         "lease_s": 15.0,
@@ -105,6 +106,13 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     if "MAX_MACHINES" not in os.environ:
         local["max_machines"] = LOCAL_MACHINES_MAX
     return load_settings(**local)
+
+
+def _like_this_machine() -> str:
+    """Return the smallest guest preset with as many cores as there are here: a local machine has them all."""
+    cores = os.cpu_count() or 1
+    large_enough = [size for size in sizes() if size.startswith("performance-") and cpus(size) >= cores]
+    return min(large_enough or ["performance-8x"], key=cpus)
 
 
 def log_to(path: Path | None) -> None:

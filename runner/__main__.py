@@ -13,8 +13,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from runner import contract, jail
@@ -23,11 +21,12 @@ from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
 from runner.ffmpeg import find_ffmpeg
 from runner.heartbeat import HeartbeatThread
-from runner.job import Job
+from runner.job import Job, held_bytes
 from runner.log import record
 from runner.progress import Progress
 from runner.retry import Again
 from runner.stop import Stop, Stopped, stop_on_signals
+from runner.workspace import workspace
 
 DETAIL_CHARS_MAX = 2000
 
@@ -105,8 +104,8 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
     try:
         program = find_ffmpeg()
         jail.check(program)
-        with TemporaryDirectory(prefix="runner-") as folder:
-            Job(spec, program, Path(folder), progress, stop).work()
+        with workspace(held_bytes(spec)) as folder:
+            Job(spec, program, folder, progress, stop).work()
     except jail.JailUnavailable as trouble:
         stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
         record("jail_unavailable", detail=str(trouble))

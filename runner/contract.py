@@ -25,6 +25,14 @@ ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or 
 
 CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
 
+# --- memory: what control chooses a machine by, and the runner how much runs at once ------------------
+
+MEMORY_BASE_BYTES = 400 << 20  # the system, this program and FFmpeg's own code
+PROCESS_BYTES = 90 << 20  # one FFmpeg that decodes and filters, beside its encoders
+FIRST_BYTES_PER_PIXEL = 200  # of an encoder with its look-ahead (docs/performance.md has the table)
+OTHER_BYTES_PER_PIXEL = 70  # of one that follows another's analysis
+OUTPUT_BYTES_PER_S = 340_000  # of a variation, at the cap of its bit rate
+
 # --- reasons and exit codes -----------------------------------------------------------------------
 
 
@@ -205,7 +213,7 @@ class Heartbeat(Message):
 
     seq: Annotated[int, Field(ge=1)]
     outputs: list[OutputReport]
-    timings: Timings = Timings()
+    timings: Timings = Field(default_factory=Timings)
 
 
 class HeartbeatAnswer(Message):

@@ -1,4 +1,4 @@
-"""What a file really is, found out with FFmpeg alone, and whether an output is what was asked for.
+"""What a file really is, found out with FFmpeg alone.
 
 Must never believe a word of the file's own metadata: dimensions come from a decoded frame, the streams and
 the duration from reading all packets.
@@ -7,19 +7,18 @@ the duration from reading all packets.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import Probe, reading
+from runner.graph import HDR_TRANSFERS, Probe, reading
 from runner.intake import excess, excess_told
 
 PROBE_TIMEOUT_S = 120.0
-DURATION_TOLERANCE = 0.02  # 0.0..1.0 of the duration
-DURATION_SLACK_S = 0.12  # rounding to whole video and sound frames, which counts in tiny clips
 
 
 class OutputFailure(Exception):
@@ -30,82 +29,80 @@ class OutputFailure(Exception):
         self.code, self.message = code, message
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one look at a file showed, and all that FFmpeg said meanwhile."""
+
+    probe: Probe
+    frames: int  # packets of the video
+    said: str
+
+
 def probe(program: str, path: Path, *, stop: Event) -> Probe:
     """Return what the source is. Raises OutputFailure(SOURCE_UNPLAYABLE or SOURCE_TOO_LARGE), or Stopped."""
-    frames = [0]
     try:
-        found, _ = _look(program, path, loglevel="error", on_frames=frames.append, stop=stop)
+        looked = look(program, path, timeout_s=PROBE_TIMEOUT_S, stop=stop)
     except ffmpeg.FfmpegTimedOut as failure:
         raise _too_large(f"more packets than we read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
         if told := excess_told(failure.tail):
             raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
+    found = looked.probe
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
-    if known := excess(duration_s=found.duration_s, frames=max(frames)):
+    if known := excess(duration_s=found.duration_s, frames=looked.frames):
         raise _too_large(known)
     return found
 
 
-def check_output(program: str, path: Path, expected: Probe, *, stop: Event) -> float:
-    """Return the duration in seconds of a rendered file that is what was asked for.
+def look(
+    program: str, path: Path, *more: str, before: Sequence[str] = (), timeout_s: float, stop: Event
+) -> Look:
+    """Decode one frame and read every packet in a single process.
 
-    Raises OutputFailure(OUTPUT_INVALID) that names the first difference, or Stopped.
+    `before` are arguments for the reading, `more` for a further output. Raises FfmpegFailed, or Stopped.
     """
-    try:
-        found, said = _look(program, path, loglevel="info", stop=stop)
-    except ffmpeg.FfmpegFailed as failure:
-        raise _invalid(f"does not open ({failure})") from failure
-    tolerance_s = max(DURATION_SLACK_S, DURATION_TOLERANCE * expected.duration_s)
-    if not re.search(r"^ *Stream #0:0.*: Video: h264 .*[ ,]yuv420p\(", said, re.MULTILINE):
-        raise _invalid("holds no H.264 video with 4:2:0 colour")
-    if bool(re.search(r"^ *Stream #0:1.*: Audio: aac ", said, re.MULTILINE)) != expected.has_audio:
-        raise _invalid("lacks its sound" if expected.has_audio else "has sound that the source has not")
-    if (found.width, found.height) != (expected.width, expected.height):
-        raise _invalid(f"is {found.width}x{found.height}, not {expected.width}x{expected.height}")
-    if abs(found.duration_s - expected.duration_s) > tolerance_s:
-        raise _invalid(f"lasts {found.duration_s:.2f} s, not {expected.duration_s:.2f} s")
-    return _container_duration_s(said)
-
-
-def _container_duration_s(said: str) -> float:
-    """Return the duration that our own file states, as every player shows it."""
-    stated = re.search(r"^ *Duration: (\d+):(\d+):(\d+\.\d+)", said, re.MULTILINE)
-    if not stated:
-        raise _invalid("states no duration")
-    hours, minutes, seconds = stated.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
-def _look(
-    program: str,
-    path: Path,
-    *,
-    loglevel: str,
-    stop: Event,
-    on_frames: Callable[[int], None] = lambda _: None,
-) -> tuple[Probe, str]:
-    """Decode one frame and read every packet in a single process; return the facts and FFmpeg's words."""
-    times_s = [0.0]
+    times_s, frames = [0.0], [0]
     with TemporaryDirectory(dir=path.parent) as folder:
         frame, streams = Path(folder, "frame.y4m"), Path(folder, "streams")
+        told = [*_packets(streams), *_one_frame(frame), *more]
         said = ffmpeg.run(
-            [program, "-loglevel", loglevel, *reading(str(path)), *_packets(streams), *_one_frame(frame)],
+            [program, "-loglevel", "info", *before, *reading(str(path)), *told],
             reads=[path],
             writes=[Path(folder)],
             on_progress=times_s.append,
-            on_frames=on_frames,
-            timeout_s=PROBE_TIMEOUT_S,
+            on_frames=frames.append,
+            timeout_s=timeout_s,
             stop=stop,
         )
         width, height = _dimensions(frame)
         has_audio = any(line.split(",")[1] == "a" for line in streams.read_text().splitlines())
-    return Probe(width=width, height=height, duration_s=max(times_s), has_audio=has_audio), said
+    found = Probe(
+        width=width,
+        height=height,
+        duration_s=max(times_s),
+        has_audio=has_audio,
+        is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
+        hdr_transfer=_hdr(said),
+    )
+    return Look(found, max(frames), said)
+
+
+def _hdr(said: str) -> str | None:
+    transfer = _shown(said, r"color_trc:(\S+)")
+    return transfer if transfer in HDR_TRANSFERS else None
+
+
+def _shown(said: str, fact: str) -> str | None:
+    """Return what `showinfo` says of the frame. Its lines begin with its name: those of metadata cannot."""
+    found = re.search(rf"^\[Parsed_showinfo\S* @ \w+\] .*\b{fact}", said, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _one_frame(path: Path) -> list[str]:
-    return ["-map", "0:V:0", "-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
+    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "showinfo=checksum=0"]
+    return [*seen, "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
 
 
 def _packets(path: Path) -> list[str]:
@@ -132,7 +129,3 @@ def _unplayable(message: str) -> OutputFailure:
 
 def _too_large(what: str) -> OutputFailure:
     return OutputFailure(OutputFault.SOURCE_TOO_LARGE, f"This video has {what}, which is more than we take.")
-
-
-def _invalid(difference: str) -> OutputFailure:
-    return OutputFailure(OutputFault.OUTPUT_INVALID, f"The rendered file {difference}.")

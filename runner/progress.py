@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from runner.contract import OutputError, OutputFile, OutputReport, Timings
+from runner.contract import ExtraFile, OutputError, OutputFile, OutputReport, Timings
 
 Phase = Literal["fetch_s", "probe_s", "render_s", "upload_s"]
 
@@ -33,13 +33,20 @@ class Progress:
             if before is None or (before.status == "running" and percent > before.percent):
                 self._note(OutputReport(output_id=output_id, status="running", percent=percent))
 
-    def ready(self, output_id: str, file: OutputFile, *, delivery_error: str | None = None) -> None:
-        """Note that an output is in the bucket, and why the user's own URL did not take it, if so."""
-        self._end(
-            OutputReport(
-                output_id=output_id, status="ready", percent=100, file=file, delivery_error=delivery_error
-            )
-        )
+    def ready(
+        self,
+        output_id: str,
+        file: OutputFile,
+        *,
+        playlist: ExtraFile | None = None,
+        poster: ExtraFile | None = None,
+        delivery_error: str | None = None,
+    ) -> None:
+        """Note that an output is in the bucket, with the files beside it, and why the user's own URL did not
+        take it, if so."""
+        report = OutputReport(output_id=output_id, status="ready", percent=100, file=file)
+        more = {"playlist": playlist, "poster": poster, "delivery_error": delivery_error}
+        self._end(report.model_copy(update=more))
 
     def failed(self, output_id: str, error: OutputError) -> None:
         """Note that an output failed for good."""

@@ -15,7 +15,7 @@ from threading import Event
 
 import urllib3
 
-from runner.contract import OutputFault, OutputSpec, SourceSpec
+from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import Again, is_passing, retrying
 from runner.stop import Stopped
@@ -56,12 +56,12 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
     _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
 
 
-def upload(output: OutputSpec, path: Path, size_bytes: int, *, stop: Event) -> None:
+def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
     """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
 
     Raises StorageUnavailable, or Stopped.
     """
-    _persist(lambda: _upload_once(output, path, size_bytes, stop=stop), what="the output", stop=stop)
+    _persist(lambda: _upload_once(target, path, size_bytes, stop=stop), what="the output", stop=stop)
 
 
 def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str]) -> str | None:
@@ -195,10 +195,10 @@ def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_m
                 raise StorageUnavailable("the stored source is larger than control says")
 
 
-def _upload_once(output: OutputSpec, path: Path, size_bytes: int, *, stop: Event) -> None:
-    headers = {**output.put_headers, "Content-Length": str(size_bytes)}
+def _upload_once(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
+    headers = {**target.headers, "Content-Length": str(size_bytes)}
     body = _chunks(path, stop=stop)
-    answer = _http.request("PUT", output.put_url, headers=headers, body=body, redirect=False)
+    answer = _http.request("PUT", target.url, headers=headers, body=body, redirect=False)
     _judge(answer.status, accepted=(200, 201, 204, 412))
 
 

@@ -16,7 +16,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from runner import jail
-from runner.contract import Claim, Effects, Finish, Heartbeat, JobSpec, OutputSpec, SourceSpec
+from runner.contract import (
+    Claim,
+    Effects,
+    Finish,
+    Heartbeat,
+    JobSpec,
+    OutputSpec,
+    Preset,
+    PutTarget,
+    SourceSpec,
+)
 
 ATTEMPT_ID = "attempt-1"
 TOKEN = "attempt-token-that-must-not-leak"
@@ -30,7 +40,8 @@ class FakeControl:
 
     url: str = ""
     sources: dict[str, bytes] = field(default_factory=dict)
-    outputs: list[tuple[str, str, Effects]] = field(default_factory=list)  # output id, source id, effects
+    outputs: list[tuple[str, str, Effects | Preset]] = field(default_factory=list)  # id, source id, recipe
+    with_posters: bool = False
     run_timeout_s: float = 60.0
     next_beat_s: float = 0.2
     proceed: bool = True
@@ -59,14 +70,7 @@ class FakeControl:
                 for key, body in self.sources.items()
             ],
             outputs=[
-                OutputSpec(
-                    output_id=output_id,
-                    source_id=source_id,
-                    effects=effects,
-                    put_url=self._signed(f"output/{output_id}"),
-                    put_headers=PUT_HEADERS,
-                )
-                for output_id, source_id, effects in self.outputs
+                self._output(output_id, source_id, recipe) for output_id, source_id, recipe in self.outputs
             ],
             run_timeout_s=self.run_timeout_s,
             next_beat_s=self.next_beat_s,
@@ -88,6 +92,23 @@ class FakeControl:
             "FLY_MACHINE_ID": "machine-1",
             **({"RUNNER_JAIL": "off"} if jail.is_off() else {}),  # where this machine can make none
         }
+
+    def _output(self, output_id: str, source_id: str, recipe: Effects | Preset) -> OutputSpec:
+        is_hls = recipe is Preset.HLS
+        return OutputSpec(
+            output_id=output_id,
+            source_id=source_id,
+            effects=recipe if isinstance(recipe, Effects) else None,
+            preset=recipe if isinstance(recipe, Preset) else None,
+            put_url=self._signed(f"output/{output_id}"),
+            put_headers=PUT_HEADERS,
+            playlist=self._target(f"playlist/{output_id}") if is_hls else None,
+            media_name="my clip.mp4" if is_hls else "",
+            poster=self._target(f"poster/{output_id}") if self.with_posters else None,
+        )
+
+    def _target(self, key: str) -> PutTarget:
+        return PutTarget(url=self._signed(key), headers=PUT_HEADERS)
 
     def _signed(self, key: str) -> str:
         return f"{self.url}/bucket/{key}?X-Signature={SIGNATURE}"
@@ -135,9 +156,11 @@ class FakeControl:
 
     def _check_bytes(self, reports: list[Any]) -> None:
         for report in reports:
-            stored = self.objects.get(f"output/{report.output_id}")
-            if report.file and (stored is None or len(stored) != report.file.size_bytes):
-                self._violation(f"{report.output_id} is reported ready, but not stored")
+            files = {"output": report.file, "playlist": report.playlist, "poster": report.poster}
+            for kind, file in files.items():
+                stored = self.objects.get(f"{kind}/{report.output_id}")
+                if file and (stored is None or len(stored) != file.size_bytes):
+                    self._violation(f"{kind} of {report.output_id} is reported ready, but not stored")
 
     def _violation(self, what: str) -> tuple[int, Any]:
         self.violations.append(what)
@@ -209,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body, key = self._body(), self._key()
-        if key is None or self._fails("PUT"):
+        if key is None or self._fails("PUT") or (key.startswith("poster/") and self._fails("poster")):
             return None
         with self.control.lock:
             self.control.calls.append("PUT")

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from control.errors import Code, ControlError
+from control.fit import fitting_sizes, needed_bytes
 from control.ids import new_id
 from control.naming import require_callable
 from control.parts import Parts
@@ -67,7 +68,7 @@ def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) 
         preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
-        means=_means(parts, most),
+        means=_means(parts, most, _fitting_sizes(parts, sources)),
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
     )
@@ -86,7 +87,20 @@ def _require_urls(parts: Parts, body: NewJob) -> None:
             raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
 
 
-def _means(parts: Parts, machines_max: int | None) -> Means:
+def _fitting_sizes(parts: Parts, sources: Sequence[PlannedSource]) -> Sequence[str]:
+    """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
+    allowed, needed = parts.settings.runner_sizes, needed_bytes([source.footage for source in sources])
+    if fitting := fitting_sizes(needed, allowed):
+        return fitting
+    name = max(sources, key=lambda source: source.footage.size_bytes).name
+    raise ControlError(
+        Code.INVALID,
+        f"{name!r} needs a machine with {needed / 2**30:.1f} GiB of memory, and of the allowed sizes"
+        f" ({', '.join(allowed)}) none has. Send a smaller or shorter video.",
+    )
+
+
+def _means(parts: Parts, machines_max: int | None, sizes: Sequence[str]) -> Means:
     settings = parts.settings
     free = max(
         settings.max_machines - parts.views.live_attempts(), settings.max_machines // FREE_SHARE_MIN, 1
@@ -94,7 +108,7 @@ def _means(parts: Parts, machines_max: int | None) -> Means:
     with parts.views.session() as session:
         known = speeds(session)
     return Means(
-        sizes=settings.runner_sizes,
+        sizes=sizes,
         speeds=known,
         region=settings.runner_regions[0],
         apps=len(settings.runner_apps),

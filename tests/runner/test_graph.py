@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from runner import graph
+from runner.commands import variation_args
 from runner.contract import Effects
-from runner.graph import Probe, variation_args, video_filters
+from runner.graph import Probe, drawn, standard, timed
 from tests.runner.clips import PLAIN, describe, make_clip
 
 SOURCE = Probe(width=320, height=180, duration_s=1, has_audio=True)
@@ -23,6 +24,10 @@ EXTREMES = [
     {"mirror": True},
     {"rotation_rad": -0.01, "mirror": True},
 ]
+
+
+def video_filters(wanted: Effects, found: Probe) -> str:
+    return ",".join([*timed(wanted), *standard(found), *drawn(wanted, found)])
 
 
 def effects(**changes: object) -> Effects:
@@ -88,8 +93,8 @@ def test_a_positive_angle_turns_clockwise() -> None:
 
 def test_effects_are_written_as_drawn() -> None:
     chain = video_filters(effects(brightness=-0.05, contrast=1.0321, saturation=0.95, speed=1.03), SOURCE)
-    assert chain.startswith("setpts=PTS/1.03,fps=30000/1001,")
-    assert "eq=brightness=-0.05:contrast=1.0321:saturation=0.95" in chain
+    assert chain.startswith("setpts=PTS/1.03,fps=30000/1001:start_time=0,")
+    assert "lutyuv=y=round((val-128)*1.0321+128+255*-0.05):u=round((val-128)*0.95+128):" in chain
     assert "noise" not in chain
     assert video_filters(effects(noise=8), SOURCE).endswith("noise=alls=8:allf=t")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import retry, transfer
-from runner.contract import OutputFault, SourceSpec
+from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import Again, retrying
 from runner.stop import Stop, Stopped
@@ -39,7 +39,8 @@ def fetched(bucket: FakeControl, tmp_path: Path, stop: Stop | None = None) -> by
 def put(bucket: FakeControl, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
-    upload(bucket.spec().outputs[0], path, len(content), stop=Stop())
+    target = bucket.spec().outputs[0]
+    upload(PutTarget(url=target.put_url, headers=target.put_headers), path, len(content), stop=Stop())
 
 
 def test_a_cut_download_goes_on_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:

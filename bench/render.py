@@ -1,0 +1,139 @@
+"""N variations by the runner and by the obvious way: CPU, wall, picture and size, both sides in one run.
+
+Excerpts of the clips, since a whole run has to end in a few minutes. The runner is the real one, with claim,
+downloads, checks and uploads, over HTTP on this machine; the obvious way has its source already.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import obvious
+from bench.vmaf import Picture, picture
+from control.variations import effects
+from runner.contract import Effects
+from runner.ffmpeg import find_ffmpeg
+from runner.graph import Probe, drawn, standard, timed
+from runner.probe import probe
+from runner.stop import Stop
+from tests.fake_control import fake_control
+
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+EXCERPT_S = 4
+SEED = 1
+MANY, FEW = 10, 4  # outputs of the clip that is timed, and of those only looked at
+TIMED = "landscape-1080p"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one way took and made."""
+
+    cpu_s: float
+    wall_s: float
+    files: list[Path]
+    pictures: list[Picture]
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def vmaf(self) -> float:
+        """The mean over all files."""
+        return statistics.fmean(one.mean for one in self.pictures)
+
+    @property
+    def fifth(self) -> float:
+        """The fifth percentile, averaged over all files."""
+        return statistics.fmean(one.fifth_percentile for one in self.pictures)
+
+
+def run() -> Iterator[str]:
+    """Compare every clip there is and print one line each."""
+    for clip in sorted(CLIPS.glob("*.mp4")):
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            yield compare(clip, Path(folder), MANY if clip.stem == TIMED else FEW)
+
+
+def compare(clip: Path, folder: Path, count: int) -> str:
+    """Return the line of one clip."""
+    source = _excerpt(clip, folder / "source.mp4")
+    found = probe(find_ffmpeg(), source, stop=Stop())
+    wanted = [effects(seed=SEED, fingerprint=clip.stem, variation=n + 1) for n in range(count)]
+    plain = _side(lambda: _obvious(source, found, wanted, folder), source, wanted[:FEW], found, obvious.chain)
+    ours = _side(lambda: _ours(source, wanted, folder), source, wanted[:FEW], found, _our_chain)
+    return (
+        f"{clip.stem}, {count} variations of {EXCERPT_S} s:"
+        f" CPU {ours.cpu_s:.1f} s ({ours.cpu_s / plain.cpu_s:.2f}x),"
+        f" wall {ours.wall_s:.1f} s ({ours.wall_s / plain.wall_s:.2f}x),"
+        f" VMAF {ours.vmaf:.1f} ({ours.vmaf - plain.vmaf:+.2f}),"
+        f" 5th percentile {ours.fifth:.1f} ({ours.fifth - plain.fifth:+.2f}),"
+        f" size {ours.size_bytes / 1e6:.2f} MB ({ours.size_bytes / plain.size_bytes:.2f}x)"
+        f" (against: the obvious way, {plain.cpu_s:.1f} s CPU, {plain.wall_s:.1f} s)"
+    )
+
+
+def _side(
+    make: Callable[[], list[Path]],
+    source: Path,
+    wanted: list[Effects],
+    found: Probe,
+    chain: Callable[[Effects, Probe], str],
+) -> Side:
+    before, start = _cpu_s(), time.perf_counter()
+    files = make()
+    cpu_s, wall_s = _cpu_s() - before, time.perf_counter() - start
+    seen = zip(wanted, files, strict=False)
+    pictures = [picture(find_ffmpeg(), f, source=source, chain=chain(e, found)) for e, f in seen]
+    return Side(cpu_s, wall_s, files, pictures)
+
+
+def _obvious(source: Path, found: Probe, wanted: list[Effects], folder: Path) -> list[Path]:
+    files = [folder / f"plain{n}.mp4" for n in range(len(wanted))]
+    for recipe, file in zip(wanted, files, strict=True):
+        args = obvious.args(recipe, found, source=source, output=file)
+        subprocess.run([find_ffmpeg(), *args], check=True)
+    return files
+
+
+def _ours(source: Path, wanted: list[Effects], folder: Path) -> list[Path]:
+    """Run the real runner as a process of its own."""
+    names = [f"o{n:02d}" for n in range(len(wanted))]
+    with fake_control() as control:
+        control.sources = {"s": source.read_bytes()}
+        control.outputs = [(name, "s", recipe) for name, recipe in zip(names, wanted, strict=True)]
+        control.with_posters = True
+        control.run_timeout_s = 3600
+        env = {**control.env(), "RUN_TIMEOUT_S": "3600"}
+        root = Path(__file__).parents[1]
+        subprocess.run(
+            [sys.executable, "-m", "runner"], env=env, cwd=root, check=True, stderr=subprocess.DEVNULL
+        )
+        for name in names:
+            (folder / f"{name}.mp4").write_bytes(control.objects[f"output/{name}"])
+    return [folder / f"{name}.mp4" for name in names]
+
+
+def _our_chain(recipe: Effects, found: Probe) -> str:
+    return ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
+
+
+def _excerpt(clip: Path, path: Path) -> Path:
+    command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(clip), "-t", str(EXCERPT_S), "-c", "copy"]
+    subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

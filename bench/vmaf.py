@@ -1,0 +1,30 @@
+"""How good a picture is: VMAF of a file against its own effects without any encoding."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERY = 3  # frames: VMAF takes longer than rendering
+
+
+@dataclass(frozen=True)
+class Picture:
+    """VMAF over a clip, 0..100."""
+
+    mean: float
+    fifth_percentile: float
+
+
+def picture(program: str, output: Path, *, source: Path, chain: str) -> Picture:
+    """Return the VMAF of `output` against `source` drawn by `chain`."""
+    log = output.with_suffix(".json")
+    measured = f"libvmaf=log_fmt=json:log_path={log}:n_threads=2:n_subsample={EVERY}"
+    compared = f"[0:v]setpts=PTS-STARTPTS[d];[1:v]{chain},setpts=PTS-STARTPTS[r];[d][r]{measured}"
+    command = [program, "-nostdin", "-v", "error", "-i", str(output), "-i", str(source)]
+    subprocess.run([*command, "-filter_complex", compared, "-f", "null", "-"], check=True)
+    frames = sorted(frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"])
+    return Picture(mean=statistics.fmean(frames), fifth_percentile=frames[len(frames) // 20])

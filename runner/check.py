@@ -1,0 +1,112 @@
+"""Whether an output is what was asked for.
+
+Must never call a file good that a player would stumble over: it is opened, measured and decoded to its end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from runner import ffmpeg
+from runner.contract import OutputFault, OutputSpec, Preset
+from runner.graph import Probe, even_size
+from runner.probe import Look, OutputFailure, look
+
+DURATION_TOLERANCE = 0.02  # 0.0..1.0 of the duration
+DURATION_SLACK_S = 0.12  # rounding to whole video and sound frames, which counts in tiny clips
+CHECK_S_BASE = 60.0
+CHECK_S_PER_SECOND = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What an output has to look like."""
+
+    width: int
+    height: int
+    duration_s: float
+    has_audio: bool
+    is_coded_here: bool  # then H.264 and AAC without a fault; a copy may have the faults of its source
+
+
+def expected(output: OutputSpec, probe: Probe) -> Expected:
+    """Return what the output of such a source has to look like."""
+    is_copy = output.preset is Preset.COPY
+    width, height = (probe.width, probe.height) if is_copy else even_size(probe)
+    return Expected(
+        width=width,
+        height=height,
+        duration_s=probe.duration_s / (output.effects.speed if output.effects else 1),
+        has_audio=probe.has_audio,
+        is_coded_here=not is_copy,
+    )
+
+
+def check_output(program: str, path: Path, wanted: Expected, *, stop: Event) -> float:
+    """Return the duration in seconds of a rendered file that is what was asked for.
+
+    Raises OutputFailure(OUTPUT_INVALID) that names the first difference, or Stopped.
+    """
+    found = _read_to_the_end(program, path, wanted, stop=stop)
+    if wanted.is_coded_here:
+        _require_codecs(found.said, wanted)
+    if found.probe.has_audio != wanted.has_audio:
+        raise _invalid("lacks its sound" if wanted.has_audio else "has sound that the source has not")
+    if (found.probe.width, found.probe.height) != (wanted.width, wanted.height):
+        size = f"{found.probe.width}x{found.probe.height}"
+        raise _invalid(f"is {size}, not {wanted.width}x{wanted.height}")
+    tolerance_s = max(DURATION_SLACK_S, DURATION_TOLERANCE * wanted.duration_s)
+    if abs(found.probe.duration_s - wanted.duration_s) > tolerance_s:
+        raise _invalid(f"lasts {found.probe.duration_s:.2f} s, not {wanted.duration_s:.2f} s")
+    return _container_duration_s(found.said)
+
+
+def check_playlist(text: str, *, media_name: str, media_bytes: int) -> None:
+    """Raise OutputFailure(OUTPUT_INVALID) unless the playlist's ranges cover the media to its end."""
+    ranges = re.findall(r"BYTERANGE[:=]\"?(\d+)@(\d+)", text)
+    end = 0
+    for length, start in ranges:
+        if int(start) != end:
+            raise _invalid("has a playlist with gaps")
+        end += int(length)
+    if not ranges or end != media_bytes or "#EXT-X-ENDLIST" not in text or media_name not in text:
+        raise _invalid("has a playlist that does not cover it")
+
+
+def _read_to_the_end(program: str, path: Path, wanted: Expected, *, stop: Event) -> Look:
+    """Decode all of it. Only the loop filter is skipped: a third of the time, and it cannot fail."""
+    strict = ["-xerror", "-err_detect", "explode"] if wanted.is_coded_here else []
+    try:
+        return look(
+            program,
+            path,
+            *["-map", "0:V:0", "-map", "0:a:0?", "-f", "null", "-"],
+            before=[*strict, "-skip_loop_filter", "all"],
+            timeout_s=CHECK_S_BASE + CHECK_S_PER_SECOND * wanted.duration_s,
+            stop=stop,
+        )
+    except ffmpeg.FfmpegFailed as failure:
+        raise _invalid(f"does not open ({failure})") from failure
+
+
+def _require_codecs(said: str, wanted: Expected) -> None:
+    if not re.search(r"^ *Stream #0:0.*: Video: h264 .*[ ,]yuv420p\(", said, re.MULTILINE):
+        raise _invalid("holds no H.264 video with 4:2:0 colour")
+    if wanted.has_audio and not re.search(r"^ *Stream #0:1.*: Audio: aac ", said, re.MULTILINE):
+        raise _invalid("lacks its sound")
+
+
+def _container_duration_s(said: str) -> float:
+    """Return the duration that our own file states, as every player shows it."""
+    stated = re.search(r"^ *Duration: (\d+):(\d+):(\d+\.\d+)", said, re.MULTILINE)
+    if not stated:
+        raise _invalid("states no duration")
+    hours, minutes, seconds = stated.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _invalid(difference: str) -> OutputFailure:
+    return OutputFailure(OutputFault.OUTPUT_INVALID, f"The rendered file {difference}.")

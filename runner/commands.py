@@ -1,0 +1,140 @@
+"""The FFmpeg arguments of everything that is made: variations, presets and posters.
+
+Pure: must never touch a file, a process or a clock, nor depend on the machine: the same source, effects and
+image give the same arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.contract import Effects, Preset
+from runner.graph import Probe, also_reading, drawn, paced_sound, reading, standard, timed, whole
+
+SEGMENT_S = 4
+POSTER_SIDE_MAX = 640  # pixels
+
+# About half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions, references
+# and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive quantisation serves
+# grain.
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:subme=4:weightp=1:aq-mode=2:aq-strength=0.4"
+CRF = ["-crf", "23"]
+CAP_KBPS = 2500
+SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
+
+
+@dataclass(frozen=True)
+class Other:
+    """One of the outputs that are made by another's analysis."""
+
+    effects: Effects
+    path: str
+
+
+def variation_args(
+    effects: Effects, probe: Probe, *, source: str, output: str, stats: str | None = None
+) -> list[str]:
+    """Return the arguments of one output by itself. One thread: a process per core runs.
+
+    With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
+    """
+    analysis = f":pass=1:stats={stats}" if stats else ""
+    return [
+        *["-loglevel", "error", *reading(source)],
+        *_picture(effects, probe),
+        *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
+        *[*_x264(f"{X264}{analysis}"), *CRF],
+        *NAMELESS,
+        *mp4(output),
+    ]
+
+
+def others_args(
+    others: Sequence[Other], probe: Probe, *, source: str, first: str, stats: str, kbps: int
+) -> list[str]:
+    """Return the arguments that make several outputs of equal pace and grain from one decoding.
+
+    The picture's bits are placed by the analysis of the `first` output at `kbps`; the sound is that of the
+    `first`, as it is.
+    """
+    sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
+    coded = [*sound, *_x264(f"{X264}:pass=2:stats={stats}"), "-b:v", f"{kbps}k", *NAMELESS]
+    ends = [[*_picture(other.effects, probe), *coded, *mp4(other.path)] for other in others]
+    return [
+        *["-loglevel", "error", *reading(source), *also_reading(first)],
+        *(arg for end in ends for arg in end),
+    ]
+
+
+def kbps_of(stats: str, duration_s: float) -> int:
+    """Return the bit rate of the picture that an analysis tells of: for `others_args`."""
+    bits = sum(map(int, re.findall(r" (?:tex|mv|misc):(\d+)", stats)))
+    return max(1, min(CAP_KBPS, round(bits * SHARED_RATE / duration_s / 1000)))
+
+
+def _picture(effects: Effects, probe: Probe) -> list[str]:
+    filters = [*whole(probe), *timed(effects), *standard(probe), *drawn(effects, probe)]
+    return ["-map", "0:V:0", "-vf", ",".join(filters)]
+
+
+def _x264(params: str) -> list[str]:
+    cap = ["-maxrate", f"{CAP_KBPS}k", "-bufsize", "4000k"]
+    return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
+
+
+def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:
+    """Return the arguments of a preset's output; only `hls` writes the `playlist`."""
+    begin = ["-loglevel", "error", *reading(source), "-map", "0:V:0"]
+    sound = ["-map", "0:a:0"] if probe.has_audio else []
+    if preset is Preset.COPY:
+        return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
+    picture = ["-vf", ",".join([*whole(probe), *standard(probe)])]
+    coded = ["-c:v", "libx264", "-preset", "fast", "-crf", "23", *(AAC if sound else []), *NAMELESS]
+    ending = mp4(output)
+    if preset is Preset.HLS:
+        ending = _segments(output, playlist)
+    return [*begin, *picture, *sound, *coded, *ending]
+
+
+def poster_args(duration_s: float, *, source: str, output: str) -> list[str]:
+    """Return the arguments of a JPEG of the middle frame, or of the next that others are built on.
+
+    Frames on which no other is built are not decoded: that takes a third of the time.
+    """
+    fit = f"w='min({POSTER_SIDE_MAX},iw)':h='min({POSTER_SIDE_MAX},ih)'"
+    scale = f"scale={fit}:force_original_aspect_ratio=decrease"
+    return [
+        *["-loglevel", "error", "-skip_frame", "noref", "-ss", f"{duration_s / 2:.3f}", *reading(source)],
+        *["-map", "0:V:0", "-frames:v", "1", "-vf", f"{scale},format=yuvj420p"],
+        *[*WITHOUT_METADATA, "-flags:v", "+bitexact"],
+        *["-c:v", "mjpeg", "-q:v", "4", "-threads:v", "1", "-f", "image2", "-update", "1", f"file:{output}"],
+    ]
+
+
+def _segments(output: str, playlist: str) -> list[str]:
+    """Return the arguments that write one fragmented MP4 and the playlist of its byte ranges."""
+    return [
+        *["-force_key_frames", f"expr:gte(t,n_forced*{SEGMENT_S})"],
+        *["-f", "hls", "-hls_time", str(SEGMENT_S), "-hls_playlist_type", "vod"],
+        *["-hls_segment_type", "fmp4", "-hls_flags", "single_file+independent_segments"],
+        *["-hls_segment_filename", output, playlist],
+    ]
+
+
+def mp4(output: str) -> list[str]:
+    """Return the arguments that write an MP4 which plays while it loads."""
+    return ["-empty_hdlr_name", "1", "-movflags", "+faststart", "-f", "mp4", f"file:{output}"]
+
+
+AAC = ["-c:a", "aac", "-b:a", "128k"]
+WITHOUT_METADATA = [
+    *["-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v:0", "encoder="],
+    *["-fflags", "+bitexact"],
+]
+NAMELESS = [
+    *WITHOUT_METADATA,
+    *["-flags:v", "+bitexact", "-flags:a", "+bitexact"],
+    *["-bsf:v", "filter_units=remove_types=6"],  # the SEI in which x264 writes its name and settings
+]

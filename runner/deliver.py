@@ -1,0 +1,86 @@
+"""From a rendered output to a ready one: poster, sums, uploads, report.
+
+Must never report an output before all of its files are in the bucket, nor let a poster fail its output.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from runner import ffmpeg, transfer
+from runner.commands import poster_args
+from runner.contract import ExtraFile, OutputFile, PutTarget
+from runner.log import record
+from runner.render import Rendered, Studio
+
+POSTER_TIMEOUT_S = 30.0
+
+
+def deliver(studio: Studio, made: Rendered) -> None:
+    """Upload the output's files, report it ready and free its memory. Raises StorageUnavailable, Stopped."""
+    output, facts = made.output, transfer.fingerprint(made.path)
+    with studio.progress.timed("upload_s"):
+        target = PutTarget(url=output.put_url, headers=output.put_headers)
+        transfer.upload(target, made.path, facts.size_bytes, stop=studio.stop)
+        playlist = _extra(studio, output.playlist, made.playlist)
+        poster = _poster(studio, made)
+        undelivered = _hand_over(studio, made, facts.size_bytes)
+    studio.progress.ready(
+        output.output_id,
+        _described(made, facts),
+        playlist=playlist,
+        poster=poster,
+        delivery_error=undelivered,
+    )
+    record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
+    shutil.rmtree(made.path.parent)
+    studio.memory.hold(-facts.size_bytes)
+
+
+def _hand_over(studio: Studio, made: Rendered, size_bytes: int) -> str | None:
+    """PUT the output where the user wants it too; return why that failed, or None."""
+    if made.output.deliver_url is None:
+        return None
+    return transfer.deliver(
+        made.output.deliver_url, made.path, size_bytes, stop=studio.stop, allow=studio.outbound_allow
+    )
+
+
+def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
+    """Make and upload a JPEG of the middle frame, if one is wanted and can be had."""
+    if not made.output.poster:
+        return None
+    path = made.path.with_name("poster.jpg")
+    try:
+        ffmpeg.run(
+            [studio.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
+            reads=[made.path],
+            writes=[made.path.parent],
+            on_progress=lambda _: None,
+            timeout_s=POSTER_TIMEOUT_S,
+            stop=studio.stop,
+        )
+        return _extra(studio, made.output.poster, path if path.exists() else None)
+    except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable) as failure:
+        record("poster_failed", output_id=made.output.output_id, message=str(failure))
+        return None
+
+
+def _extra(studio: Studio, target: PutTarget | None, path: Path | None) -> ExtraFile | None:
+    if not target or not path:
+        return None
+    facts = transfer.fingerprint(path)
+    transfer.upload(target, path, facts.size_bytes, stop=studio.stop)
+    return ExtraFile(size_bytes=facts.size_bytes, sha256=facts.sha256, md5=facts.md5, crc32=facts.crc32)
+
+
+def _described(made: Rendered, facts: transfer.Fingerprint) -> OutputFile:
+    return OutputFile(
+        size_bytes=facts.size_bytes,
+        sha256=facts.sha256,
+        md5=facts.md5,
+        crc32=facts.crc32,
+        duration_s=made.duration_s,
+        ffmpeg_args=made.args,
+    )

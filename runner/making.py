@@ -1,0 +1,156 @@
+"""From one source to all of its outputs: groups, second tries, uploads.
+
+Must never let one output's failure cost its siblings: whatever a group did not make is made again, alone and
+in the plain way, before it is called failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+
+from runner import ffmpeg
+from runner.contract import OutputError, OutputFault, OutputSpec, Reason
+from runner.deliver import deliver
+from runner.groups import Group, grouped
+from runner.jail import JailUnavailable
+from runner.log import record
+from runner.probe import OutputFailure
+from runner.render import Rendered, Shared, Source, Studio
+from runner.stop import Stopped
+from runner.transfer import StorageUnavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """The workers: one renderer per core, and more for uploads, so that a core renders on meanwhile."""
+
+    studio: Studio
+    renderers: ThreadPoolExecutor
+    uploaders: ThreadPoolExecutor
+    groups: BoundedSemaphore  # how many may have left something for others: it is memory
+
+
+@dataclass(frozen=True)
+class Making:
+    """The outputs of one source on their way."""
+
+    floor: Floor
+    source: Source
+    _tasks: deque[Future[None]] = field(default_factory=deque)
+
+    def begin(self, outputs: Sequence[OutputSpec]) -> None:
+        """Hand the outputs to the workers. Waits while too many groups are open."""
+        for group in grouped(outputs):
+            if group.others:
+                self.floor.groups.acquire()
+                self._render(self._first, group)
+            else:
+                self._render(self._alone, group.first)
+
+    def settle(self) -> None:
+        """Wait for the outputs and free the source. Raises what one of them raised unforeseen."""
+        while self._tasks:
+            self._tasks.popleft().result()  # a task adds those that follow it before it ends
+        shutil.rmtree(self.source.path.parent)
+
+    def _first(self, group: Group) -> None:
+        """Make the first of a group and let the others follow; without it each is made alone."""
+        try:
+            made, shared = self.floor.studio.first(group.first, self.source)
+        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+            self.floor.groups.release()
+            self._again([group.first], str(failure))
+            for output in group.others:
+                self._render(self._alone, output)
+        except BaseException:
+            self.floor.groups.release()
+            raise
+        else:
+            self._deliver(made)
+            self._render(self._others, group, shared)
+
+    def _others(self, group: Group, shared: Shared) -> None:
+        """Make the others of a group."""
+        made: list[Rendered] = []
+        why = "not what was asked for"
+        try:
+            made = self.floor.studio.others(group.others, self.source, shared)
+        except ffmpeg.FfmpegFailed as failure:
+            why = str(failure)
+        finally:
+            shared.free()
+            self.floor.groups.release()
+        for one in made:
+            self._deliver(one)
+        well = {one.output.output_id for one in made}
+        self._again([output for output in group.others if output.output_id not in well], why)
+
+    def _alone(self, output: OutputSpec) -> None:
+        """Make one output in the plain way, and once more if that fails."""
+        try:
+            made = self.floor.studio.alone(output, self.source)
+        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+            self._again([output], str(failure))
+        else:
+            self._deliver(made)
+
+    def _again(self, outputs: Sequence[OutputSpec], why: str) -> None:
+        for output in outputs:
+            record("output_again", output_id=output.output_id, message=why)
+            self._render(self._once_more, output)
+
+    def _once_more(self, output: OutputSpec) -> None:
+        with failing(self.floor.studio, [output]):
+            self._deliver(self.floor.studio.alone(output, self.source))
+
+    def _render(self, work: Callable[..., None], *what: object) -> None:
+        self._tasks.append(self.floor.renderers.submit(self._guarded, work, *what))
+
+    def _deliver(self, made: Rendered) -> None:
+        self._tasks.append(self.floor.uploaders.submit(self._guarded, deliver, self.floor.studio, made))
+
+    def _guarded(self, work: Callable[..., None], *what: object) -> None:
+        """Turn what ends the whole run into its reason."""
+        with guarding(self.floor.studio):
+            work(*what)
+
+
+@contextmanager
+def guarding(studio: Studio) -> Iterator[None]:
+    """Turn what goes wrong in the block for all outputs into the end of the run, with its reason."""
+    try:
+        yield
+    except Stopped:
+        return
+    except JailUnavailable as trouble:
+        studio.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
+    except StorageUnavailable as trouble:
+        studio.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
+    except BaseException:
+        studio.stop.because(Reason.RUNNER_CRASHED)
+        raise
+
+
+@contextmanager
+def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
+    """Turn what goes wrong in the block for these outputs into their failure."""
+    try:
+        yield
+    except OutputFailure as failure:
+        _fail(studio, outputs, failure.code, failure.message)
+    except ffmpeg.FfmpegTimedOut as failure:
+        _fail(studio, outputs, OutputFault.RENDER_TIMEOUT, str(failure))
+    except ffmpeg.FfmpegFailed as failure:
+        _fail(studio, outputs, OutputFault.RENDER_FAILED, str(failure))
+
+
+def _fail(studio: Studio, outputs: Sequence[OutputSpec], code: OutputFault, message: str) -> None:
+    for output in outputs:
+        studio.progress.failed(output.output_id, OutputError(code=code, message=message))
+        record("output_failed", output_id=output.output_id, code=code, message=message)

@@ -1,0 +1,127 @@
+"""Groups of outputs made by the whole runner: what is shared, and that a failure costs nobody else."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.contract import Effects, Exit, OutputFile
+from tests.fake_control import FakeControl, fake_control
+from tests.runner.clips import PLAIN, make_clip
+from tests.runner.test_job import ffmpeg_children, run, running, until
+
+FOUR = [
+    PLAIN.model_copy(update={"speed": 1.03, "noise": 2, **changes})
+    for changes in (
+        {"rotation_rad": 0.004, "brightness": 0.02},
+        {"mirror": True, "zoom": 1.05},
+        {"rotation_rad": -0.01, "saturation": 0.95},
+        {"contrast": 1.05, "zoom": 1.02},
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return make_clip(ffmpeg, tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=2).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def long_clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clips") / "long.mp4"
+    return make_clip(ffmpeg, path, size="640x360", seconds=10).read_bytes()
+
+
+def asked_for(control: FakeControl, clip: bytes, recipes: list[Effects]) -> None:
+    control.sources = {"s1": clip}
+    control.outputs = [(f"o{n}", "s1", effects) for n, effects in enumerate(recipes)]
+
+
+def files(control: FakeControl) -> dict[str, OutputFile]:
+    assert control.finish
+    return {report.output_id: report.file for report in control.finish.outputs if report.file}
+
+
+@pytest.fixture(scope="module")
+def made(clip: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeControl]:
+    with fake_control() as control:
+        asked_for(control, clip, FOUR)
+        assert run(control, tmp_path_factory.mktemp("tmp"))[0] == Exit.OK
+        assert control.violations == []
+        yield control
+
+
+def test_four_siblings_are_ready_and_all_differ(made: FakeControl) -> None:
+    assert made.statuses() == dict.fromkeys(["o0", "o1", "o2", "o3"], "ready")
+    assert len(set(made.objects.values())) == 4
+
+
+def test_what_was_really_run_is_told(made: FakeControl) -> None:
+    told = files(made)
+    first, other = told["o0"].ffmpeg_args, told["o2"].ffmpeg_args
+    assert any(":pass=1:stats=STATS" in arg for arg in first)
+    assert sum(":pass=2:stats=STATS" in arg for arg in other) == 3
+    assert [arg for arg in other if arg.startswith("file:")] == [
+        *["file:SOURCE", "file:FIRST", "file:SIBLING1", "file:OUTPUT", "file:SIBLING3"]
+    ]
+    assert not any("/" in arg and "runner-" in arg for arg in first + other)
+
+
+def test_the_sound_of_siblings_is_the_very_same_and_stays_with_the_picture(
+    made: FakeControl, ffmpeg: str, tmp_path: Path
+) -> None:
+    sounds = set()
+    for name in ("o0", "o1", "o3"):
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(made.objects[f"output/{name}"])
+        command = [ffmpeg, "-v", "error", "-i", str(path), "-map", "0:a", "-f", "framehash", "-"]
+        sounds.add(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(sounds) == 1
+    assert {round(file.duration_s, 2) for file in files(made).values()} == {round(2 / 1.03, 2)}
+
+
+def test_the_same_work_gives_the_same_bytes_and_arguments(
+    made: FakeControl, clip: bytes, tmp_path: Path
+) -> None:
+    with fake_control() as again:
+        asked_for(again, clip, FOUR)
+        assert run(again, tmp_path)[0] == Exit.OK
+    assert again.objects == made.objects
+    assert {k: v.ffmpeg_args for k, v in files(again).items()} == {
+        k: v.ffmpeg_args for k, v in files(made).items()
+    }
+
+
+def killed_while(control: FakeControl, tmp_path: Path, wanted: str) -> None:
+    """Run, and kill the first FFmpeg whose arguments hold the pattern."""
+    with running(control, tmp_path) as process:
+        victims: list[int] = []
+
+        def seen() -> bool:
+            victims[:] = [
+                child
+                for child in ffmpeg_children(process.pid)
+                if re.search(wanted, Path(f"/proc/{child}/cmdline").read_text())
+            ]
+            return bool(victims)
+
+        until(seen)
+        os.kill(victims[0], signal.SIGKILL)
+        process.communicate(timeout=120)
+        assert process.returncode == Exit.OK
+
+
+@pytest.mark.parametrize("part", ["pass=1", "pass=2"])
+def test_a_group_that_is_killed_is_made_one_by_one(long_clip: bytes, tmp_path: Path, part: str) -> None:
+    with fake_control() as control:
+        asked_for(control, long_clip, FOUR[:3])
+        killed_while(control, tmp_path, part)
+        assert control.statuses() == dict.fromkeys(["o0", "o1", "o2"], "ready")
+        alone = [file for file in files(control).values() if not any("pass=" in a for a in file.ffmpeg_args)]
+        assert len(alone) == (3 if part == "pass=1" else 2)
