@@ -16,8 +16,9 @@ import pytest
 
 from runner import ffmpeg as runner_ffmpeg
 from runner import intake, jail
+from runner.commands import variation_args
 from runner.contract import OutputFault
-from runner.graph import Probe, variation_args
+from runner.graph import Probe
 from runner.probe import OutputFailure, probe
 from runner.stop import Stop
 from tests.runner.boxes import found, named_elsewhere, of_many_frames, replaced, table

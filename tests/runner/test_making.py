@@ -14,7 +14,7 @@ import pytest
 from runner.contract import Effects, Exit, OutputFile
 from tests.fake_control import FakeControl, fake_control
 from tests.runner.clips import PLAIN, make_clip
-from tests.runner.test_job import ffmpeg_children, run, running, until
+from tests.runner.test_job import ffmpegs_of, run, running, until
 
 FOUR = [
     PLAIN.model_copy(update={"speed": 1.03, "noise": 2, **changes})
@@ -98,17 +98,20 @@ def test_the_same_work_gives_the_same_bytes_and_arguments(
     }
 
 
+def _arguments(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
 def killed_while(control: FakeControl, tmp_path: Path, wanted: str) -> None:
     """Run, and kill the first FFmpeg whose arguments hold the pattern."""
     with running(control, tmp_path) as process:
         victims: list[int] = []
 
         def seen() -> bool:
-            victims[:] = [
-                child
-                for child in ffmpeg_children(process.pid)
-                if re.search(wanted, Path(f"/proc/{child}/cmdline").read_text())
-            ]
+            victims[:] = [child for child in ffmpegs_of(process.pid) if re.search(wanted, _arguments(child))]
             return bool(victims)
 
         until(seen)
