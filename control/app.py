@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, health, machines, uploads
+from control.api import auth, batches, changes, downloads, health, machines, page, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.auth import Signer
@@ -114,6 +114,7 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
     for noun in (auth, uploads, batches, changes, downloads, machines):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
+    app.include_router(page.routes(parts))
     app.include_router(runner_api.routes(parts))
 
 
