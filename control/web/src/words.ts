@@ -95,8 +95,8 @@ export function attempt(of: Attempt): string {
   return of.reason ? `${state}: ${REASON[of.reason] ?? of.reason.replaceAll("_", " ")}` : state;
 }
 
-/** The effects that differ from the original, shortest first words. */
-export function effects(of: Output): string {
+/** The effects, those that one sees first. */
+export function effects(of: Output, most = 8): string {
   const { rotation_rad, brightness, contrast, saturation, zoom, noise, speed, mirror } = of.effects;
   const sign = (value: number, digits: number) =>
     `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
@@ -110,7 +110,7 @@ export function effects(of: Output): string {
   if (typeof contrast === "number") parts.push(`contrast ${percent(contrast)}`);
   if (typeof saturation === "number") parts.push(`colour ${percent(saturation)}`);
   if (typeof noise === "number") parts.push(`noise ${noise}`);
-  return parts.join(" · ");
+  return parts.slice(0, most).join(" · ");
 }
 
 export const outputLabel = (of: Output): string =>

@@ -6,6 +6,7 @@ import { Bar } from "./Bar";
 import { Icon } from "./Icon";
 
 const SHOWN_AT_FIRST = 24;
+const EFFECTS_SHOWN = 3;
 
 interface Props {
   batch: Batch;
@@ -100,7 +101,11 @@ function Tile({ output, ticket, onPlay }: { output: Output } & Omit<Props, "batc
           )}
         </div>
         <p class="tile-effects" title={effects(output)}>
-          {output.error ? <span class="bad-text">{output.error.message}</span> : effects(output)}
+          {output.error ? (
+            <span class="bad-text">{output.error.message}</span>
+          ) : (
+            effects(output, EFFECTS_SHOWN)
+          )}
         </p>
       </div>
     </li>

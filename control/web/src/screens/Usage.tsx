@@ -85,17 +85,19 @@ function MachinesCard() {
         <>
           <p class="figure">{items.length || "None"}</p>
           {items.length === 0 && <p class="muted small">Nothing runs, so nothing is billed.</p>}
-          <ul class="machines small">
-            {items.map((machine) => (
-              <li key={machine.machine_id} class="row">
-                <span>
-                  {machine.state} <span class="muted">in {machine.region}</span>
-                  {machine.orphan && <span class="bad-text"> belongs to no job</span>}
-                </span>
-                <span class="muted">{span((now - Date.parse(machine.created_at)) / 1000)}</span>
-              </li>
-            ))}
-          </ul>
+          {items.length > 0 && (
+            <ul class="small">
+              {items.map((machine) => (
+                <li key={machine.machine_id} class="row">
+                  <span>
+                    {machine.state} <span class="muted">in {machine.region}</span>
+                    {machine.orphan && <span class="bad-text"> belongs to no job</span>}
+                  </span>
+                  <span class="muted">{span((now - Date.parse(machine.created_at)) / 1000)}</span>
+                </li>
+              ))}
+            </ul>
+          )}
         </>
       )}
     </Read>

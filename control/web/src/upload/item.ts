@@ -115,8 +115,9 @@ export class Item {
           this.uploadId = id;
         },
         onSent: (bytes) => {
-          if (this.stop === stop) this.sent.value = bytes;
-          if (bytes === this.size && this.phase.value === "sending") this.phase.value = "checking";
+          if (stop.signal.aborted) return;
+          this.sent.value = bytes;
+          this.phase.value = bytes === this.size ? "checking" : "sending";
         },
         stop: stop.signal,
       });
