@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, health, machines, page, uploads
+from control.api import auth, batches, changes, downloads, health, machines, uploads
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
+from control.api.page import routes as page_routes
 from control.auth import Signer
 from control.cloud import Cloud
 from control.database import close_database, open_database
@@ -114,7 +115,7 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
     for noun in (auth, uploads, batches, changes, downloads, machines):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
-    app.include_router(page.routes(parts))
+    app.include_router(page_routes(parts))
     app.include_router(runner_api.routes(parts))
 
 

@@ -16,6 +16,7 @@ from tests.conftest import need
 
 AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
 WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 NETWORK_ERROR = "Failed to load resource"  # Chromium's own line for any answer of 400 and above
 
 # Files as a drop from a folder brings them.
@@ -33,7 +34,11 @@ _NOTE_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
 
 def launch(playwright: Playwright) -> Browser:
     """Return Debian's Chromium; skips without it."""
-    options = ["--no-sandbox", "--disable-background-networking", "--autoplay-policy=no-user-gesture-required"]
+    options = [
+        "--no-sandbox",
+        "--disable-background-networking",
+        "--autoplay-policy=no-user-gesture-required",
+    ]
     return playwright.chromium.launch(executable_path=need("chromium"), args=options)
 
 
@@ -69,7 +74,9 @@ class Person:
 
     def choose(self, *files: Path) -> None:
         """Pick files with the file dialog."""
-        self.page.get_by_label("Videos", exact=True).and_(self.page.locator("input")).set_input_files(list(files))
+        self.page.get_by_label("Videos", exact=True).and_(self.page.locator("input")).set_input_files(
+            list(files)
+        )
 
     def drop(self, *files: Path) -> None:
         """Drop files on the page."""

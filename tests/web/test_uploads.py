@@ -105,7 +105,9 @@ def test_a_file_of_a_hostile_name_is_shown_not_run(person: Person, clip: Clip) -
 
 def test_links_are_taken_one_per_line_and_other_words_are_pointed_out(person: Person) -> None:
     person.press("or paste links")
-    person.page.get_by_label("Links to MP4").fill("https://example.com/ads/summer%20sale.mp4\njavascript:alert(1)")
+    person.page.get_by_label("Links to MP4").fill(
+        "https://example.com/ads/summer%20sale.mp4\njavascript:alert(1)"
+    )
     person.press("Add these links")
     person.sees("summer sale.mp4")
     person.sees("Not a web address: javascript:alert(1)")
