@@ -19,7 +19,6 @@ export interface Output {
   duration_s: number | null;
   effects: Record<string, number | boolean>;
   preset?: Preset | null;
-  files?: { name: string }[] | null;
   poster?: boolean;
   error: Problem | null;
 }
@@ -144,7 +143,14 @@ export const isLive = (batch: BatchSummary): boolean => LIVE.includes(batch.stat
 
 export const outputsOf = (batch: Batch): Output[] => batch.sources.flatMap((source) => source.outputs);
 
+export interface Budget {
+  cap_usd: number;
+  spent_usd: number;
+  reserved_usd: number;
+  left_usd: number;
+}
+
 export interface Costs {
-  days: { date: string; machine_seconds: number; egress_bytes: number; cost_usd: number }[];
-  budget_left_usd?: number | null;
+  days: { date: string; machine_seconds: number; usd: number }[];
+  budget: { day: Budget | null; month: Budget | null };
 }

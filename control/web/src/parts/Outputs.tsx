@@ -148,8 +148,5 @@ function Poster({ output, ticket }: { output: Output; ticket: string }) {
 
 /** Where an output's video is; of an HLS output its media file, which plays by itself. */
 export function mediaUrl(output: Output, ticket: string, disposition: "inline" | "attachment"): string {
-  const query = new URLSearchParams({ ticket, disposition });
-  const media = output.files?.find(({ name }) => !name.endsWith(".m3u8"));
-  if (media) query.set("file", fileName(media.name));
-  return address(`outputs/${output.output_id}?${query}`);
+  return address(`outputs/${output.output_id}?${new URLSearchParams({ ticket, disposition })}`);
 }

@@ -6,7 +6,7 @@ import { signOutEverywhere } from "../app";
 import { Bar } from "../parts/Bar";
 import { Notice } from "../parts/Notice";
 import { useNow } from "../parts/useNow";
-import type { Costs, Machine, Storage } from "../shapes";
+import type { Budget, Costs, Machine, Storage } from "../shapes";
 import { bytes, day, money, span } from "../words";
 
 const AGAIN_MS = 10_000;
@@ -115,41 +115,56 @@ function CostsCard() {
   );
 }
 
-function CostChart({ costs }: { costs: Costs }) {
-  const { days } = costs;
-  const most = Math.max(...days.map(({ cost_usd }) => cost_usd), 0.000001);
+function CostChart({ costs: { days, budget } }: { costs: Costs }) {
+  const total = days.reduce((sum, { usd }) => sum + usd, 0);
+  const most = Math.max(...days.map(({ usd }) => usd), 0.0001);
   return (
     <>
-      <p class="figure">{money(days.reduce((sum, { cost_usd }) => sum + cost_usd, 0))}</p>
+      <p class="figure">{money(total)}</p>
       <table class="chart">
         <caption class="visually-hidden">Cost per day</caption>
         <thead class="visually-hidden">
           <tr>
-            <th>Day</th>
-            <th>Cost</th>
+            <th scope="col">Day</th>
+            <th scope="col">Cost</th>
           </tr>
         </thead>
         <tbody>
-          {days.map(({ date, cost_usd, machine_seconds }) => (
-            <tr key={date} title={`${day(date)}: ${money(cost_usd)}, ${span(machine_seconds)} of machines`}>
+          {days.map(({ date, usd, machine_seconds }) => (
+            <tr key={date} title={`${day(date)}: ${money(usd)}, ${span(machine_seconds)} of machines`}>
               <th scope="row">{day(date)}</th>
               <td>
-                <div class="chart-bar" style={{ height: `${Math.max(2, (100 * cost_usd) / most)}%` }} />
-                <span class="visually-hidden">{money(cost_usd)}</span>
+                <div class="chart-bar" style={{ height: `${(100 * usd) / most}%` }} />
+                <span class="visually-hidden">{money(usd)}</span>
               </td>
             </tr>
           ))}
         </tbody>
       </table>
-      <Budget costs={costs} />
+      <div class="pair">
+        <Cap of={budget.day} span="today" />
+        <Cap of={budget.month} span="this month" />
+      </div>
     </>
   );
 }
 
-function Budget({ costs }: { costs: Costs }) {
-  const left = costs.budget_left_usd;
-  if (left == null) return <p class="muted small">There is no budget set.</p>;
-  return <p class="muted small">{money(left)} of the budget is left.</p>;
+/** How much of a budget is spent, or set aside for machines that run. */
+function Cap({ of, span: when }: { of: Budget | null; span: string }) {
+  if (!of) return <p class="muted small">No budget is set for {when}.</p>;
+  const used = of.spent_usd + of.reserved_usd;
+  const percent = of.cap_usd ? (100 * used) / of.cap_usd : 100;
+  return (
+    <div class="stack">
+      <div class="row small">
+        <span>Budget {when}</span>
+        <span class="muted">
+          {money(Math.max(0, of.left_usd))} of {money(of.cap_usd)} left
+        </span>
+      </div>
+      <Bar percent={percent} label={`Budget used ${when}`} tone={percent >= 90 ? "bad" : undefined} />
+    </div>
+  );
 }
 
 function Everywhere() {
