@@ -25,8 +25,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": PHONE, "color_scheme": "light", "device_scale_factor": 2},
 }
 CLIPS = {
-    "spring-sale.mp4": "gradients=s=1280x720:r=30:d=8:seed=4:n=4:speed=0.02:c0=0x3b2fd6:c1=0xff8a5c:c2=0x12a594:c3=0xffd27a",
-    "story-vertical.mp4": "gradients=s=720x1280:r=30:d=6:seed=9:n=3:speed=0.02:c0=0x0e7490:c1=0xf472b6:c2=0xfde68a",
+    "spring-sale.mp4": "s=1280x720:d=8:seed=4:n=4:c0=0x3b2fd6:c1=0xff8a5c:c2=0x12a594:c3=0xffd27a",
+    "story-vertical.mp4": "s=720x1280:d=6:seed=9:n=3:c0=0x0e7490:c1=0xf472b6:c2=0xfde68a",
 }
 
 
@@ -42,7 +42,16 @@ def main(folder: Path, videos: list[Path]) -> None:
 
 
 def _clip(path: Path, picture: str) -> Path:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", picture, str(path)]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"gradients=r=30:{picture}",
+        str(path),
+    ]
     subprocess.run(command, check=True)
     return path
 
