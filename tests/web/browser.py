@@ -86,7 +86,7 @@ class Person:
     def sees(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until a text is on the page, and return it."""
         found = self.page.get_by_text(text).first
-        expect(found).to_be_visible(timeout=WAIT_MS)
+        expect(found).to_be_visible(timeout=3 * WAIT_MS)
         return found
 
     def press(self, name: str | re.Pattern[str]) -> None:

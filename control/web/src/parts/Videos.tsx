@@ -2,7 +2,7 @@ import * as draft from "../draft";
 import { remove, sentBytes, totalBytes } from "../draft";
 import type { Item } from "../upload/item";
 import { speed } from "../upload/speed";
-import { bytes, count, length } from "../words";
+import { bytes, count, length, span } from "../words";
 import { Bar } from "./Bar";
 import { Icon } from "./Icon";
 
@@ -30,7 +30,9 @@ function Total() {
         <span>
           Uploading {count(sending.length, "video")}: {bytes(sentBytes.value)} of {bytes(totalBytes.value)}
         </span>
-        <span class="muted">{speed.value > 0 && left > 0 && `${bytes(speed.value)}/s`}</span>
+        <span class="muted">
+          {speed.value > 0 && left > 0 && `${bytes(speed.value)}/s · ${span(left / speed.value)} left`}
+        </span>
       </div>
       <Bar percent={(100 * sentBytes.value) / totalBytes.value} label="All uploads" />
     </div>
