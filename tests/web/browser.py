@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,11 +35,7 @@ _NOTE_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
 
 def launch(playwright: Playwright) -> Browser:
     """Return Debian's Chromium; skips without it."""
-    options = [
-        "--no-sandbox",
-        "--disable-background-networking",
-        "--autoplay-policy=no-user-gesture-required",
-    ]
+    options = ["--disable-background-networking", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     return playwright.chromium.launch(executable_path=need("chromium"), args=options)
 
 

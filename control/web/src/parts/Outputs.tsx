@@ -37,13 +37,11 @@ function OfSource({ source, ticket, onPlay }: { source: Source } & Omit<Props, "
           {ready} of {source.outputs.length} ready
         </span>
       </div>
-      {source.status !== "ready" && (
-        <Bar
-          percent={source.percent}
-          label={`Progress of ${source.name}`}
-          tone={source.status === "failed" ? "bad" : source.status === "cancelled" ? "still" : undefined}
-        />
-      )}
+      <Bar
+        percent={source.percent}
+        label={`Progress of ${source.name}`}
+        tone={source.status === "failed" ? "bad" : source.status === "cancelled" ? "still" : undefined}
+      />
       <ul class="grid">
         {source.outputs.slice(0, limit.value).map((output) => (
           <Tile key={output.output_id} output={output} ticket={ticket} onPlay={onPlay} />
