@@ -62,8 +62,8 @@ def _walk(
     with browser.new_context(**look) as context:
         person = Person(context, url, password)
 
-        def picture(screen: str) -> None:
-            person.page.screenshot(path=f"{name}-{screen}.png", full_page=True, animations="disabled")
+        def picture(screen: str, *, whole: bool = True) -> None:
+            person.page.screenshot(path=f"{name}-{screen}.png", full_page=whole, animations="disabled")
 
         person.open()
         person.sees("Password")
@@ -88,10 +88,10 @@ def _walk(
         picture("done")
         person.press("Play Variation 1")
         person.page.wait_for_timeout(1500)
-        picture("player")
+        picture("player", whole=False)
         person.page.keyboard.press("Escape")
         person.press("Delete")
-        picture("delete")
+        picture("delete", whole=False)
         person.page.keyboard.press("Escape")
         for screen in ("Batches", "Usage"):
             person.page.get_by_role("link", name=screen).click()

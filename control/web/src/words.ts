@@ -96,21 +96,32 @@ export function attempt(of: Attempt): string {
 }
 
 /** The effects, those that one sees first. */
-export function effects(of: Output, most = 8): string {
-  const { rotation_rad, brightness, contrast, saturation, zoom, noise, speed, mirror } = of.effects;
-  const sign = (value: number, digits: number) =>
-    `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
-  const percent = (value: number) => `${sign((value - 1) * 100, 1)} %`;
-  const parts: string[] = [];
-  if (mirror === true) parts.push("mirrored");
-  if (typeof zoom === "number") parts.push(`zoom ${percent(zoom)}`);
-  if (typeof rotation_rad === "number") parts.push(`turned ${sign((rotation_rad * 180) / Math.PI, 2)}°`);
-  if (typeof speed === "number") parts.push(`speed ${percent(speed)}`);
-  if (typeof brightness === "number") parts.push(`brightness ${sign(brightness * 100, 1)} %`);
-  if (typeof contrast === "number") parts.push(`contrast ${percent(contrast)}`);
-  if (typeof saturation === "number") parts.push(`colour ${percent(saturation)}`);
-  if (typeof noise === "number") parts.push(`noise ${noise}`);
-  return parts.slice(0, most).join(" · ");
+export function effects({ effects: of }: Output, most = 8): string {
+  const degrees = (rad: number) => (rad * 180) / Math.PI;
+  const parts = [
+    of.mirror === true && "mirrored",
+    changed("zoom", of.zoom, (zoom) => (zoom - 1) * 100),
+    changed("turned", of.rotation_rad, degrees, "°", 2),
+    changed("speed", of.speed, (speed) => (speed - 1) * 100),
+    changed("brightness", of.brightness, (brightness) => brightness * 100),
+    changed("contrast", of.contrast, (contrast) => (contrast - 1) * 100),
+    changed("colour", of.saturation, (saturation) => (saturation - 1) * 100),
+    of.noise ? `noise ${of.noise}` : false,
+  ];
+  return parts.filter(Boolean).slice(0, most).join(" · ");
+}
+
+/** One effect with its sign, or false when it changes nothing that one could see. */
+function changed(
+  name: string,
+  value: number | boolean | undefined,
+  shown: (value: number) => number,
+  unit = "\u00a0%",
+  digits = 1,
+): string | false {
+  if (typeof value !== "number") return false;
+  const text = Math.abs(shown(value)).toFixed(digits);
+  return Number(text) !== 0 && `${name} ${shown(value) < 0 ? "−" : "+"}${text}${unit}`;
 }
 
 export const outputLabel = (of: Output): string =>
