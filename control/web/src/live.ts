@@ -139,10 +139,10 @@ export class LiveBatch {
     on<Snapshot>("progress", (snapshot) => this.advance(snapshot));
     on<Output>("output", (output) => this.takeOutput(output));
     on<Omit<StateEvent, "id">>("state", (event, id) => this.note({ ...event, id }));
-    on<Omit<StateEvent, "id">>("end", (event, id) => {
+    stream.addEventListener("end", () => {
       this.isTold = true;
       this.leave(stream);
-      this.note({ ...event, id });
+      this.poke();
     });
     stream.onerror = () => {
       this.leave(stream);
