@@ -19,7 +19,7 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
     expect(person.page.get_by_label("How many variations")).to_have_value("10")
     price = person.page.locator(".price")
     expect(price).to_contain_text(re.compile(r"\$\d"))
-    expect(price).to_contain_text("until all is done")
+    expect(price).to_contain_text("until done")
     assert person.barriers() == []
 
     batch_id = person.make(2)
@@ -77,14 +77,14 @@ def test_pressed_early_the_button_starts_the_batch_when_the_videos_are_there(
 
 def test_the_curve_chooses_how_many_machines_at_most(person: Person, api: User, clip: Clip) -> None:
     person.choose(*(clip(f"{number}.mp4", seconds=4) for number in range(3)))
-    person.page.get_by_label("How many variations").fill("100")
+    person.page.get_by_label("How many variations").fill("50")
     slider = person.page.get_by_label("Machines at once, at most")
     slider.focus()
     person.page.keyboard.press("Home")
     expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^1 machine,"))
     slider.press("ArrowRight")
     expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^2 machines,"))
-    expect(person.page.locator(".price-figures")).to_contain_text("2machines", use_inner_text=False)
+    expect(person.page.locator(".price-figures")).to_contain_text("2machines")
     assert person.barriers() == []
 
 

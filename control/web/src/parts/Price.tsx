@@ -5,7 +5,12 @@ import { count, money, span } from "../words";
 /** What the batch will cost and take, with a curve of time over machines to drag along. */
 export function Price() {
   const now = quote.value;
-  if (!now) return <Unknown />;
+  if (!now)
+    return (
+      <div class="price">
+        <Unknown />
+      </div>
+    );
   const chosen = point(now);
   const missing = items.value.filter((item) => item.phase.value !== "refused").length - ready.value.length;
   return (
@@ -17,7 +22,7 @@ export function Price() {
         </div>
         <div>
           <div class="figure">{span(chosen.makespan_s)}</div>
-          <div class="muted small">until all is done</div>
+          <div class="muted small">until done</div>
         </div>
         <div>
           <div class="figure">{chosen.machines}</div>
