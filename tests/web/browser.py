@@ -29,8 +29,12 @@ _DROP = """async ([files]) => {
     }
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
 }"""
-_NOTE_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
-    console.error("CSP", event.violatedDirective, event.blockedURI, event.sample));"""
+_NOTE = """addEventListener("securitypolicyviolation", (event) =>
+    console.error("CSP", event.violatedDirective, event.blockedURI, event.sample));
+let shifted = 0;
+new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) shifted += value;
+}).observe({ type: "layout-shift", buffered: true });"""
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -45,7 +49,7 @@ class Person:
     def __init__(self, context: BrowserContext, url: str, password: str) -> None:
         self.context, self.url, self.password = context, url, password
         self.complaints: list[str] = []
-        context.add_init_script(_NOTE_VIOLATIONS)
+        context.add_init_script(_NOTE)
         context.set_default_timeout(WAIT_MS)
         self.page = context.new_page()
         self.page.on("console", self._hear)
@@ -114,6 +118,11 @@ class Person:
         rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
         found: dict[str, Any] = self.page.evaluate("(rules) => axe.run(document, rules)", rules)
         return [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found["violations"]]
+
+    def shifted(self) -> float:
+        """Return how much of the page has moved by itself since it was loaded, as Chromium scores it."""
+        score: float = self.page.evaluate("shifted")
+        return score
 
     @contextmanager
     def offline(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ from tests.e2e.user import User, ok, outputs
 from tests.web.browser import NETWORK_ERROR, Person
 from tests.web.conftest import Clip
 
+SHIFT_MAX = 0.1  # what https://web.dev/articles/cls calls good (2026-11)
+
 
 def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) -> None:
     person.drop(clip("first ad.mp4"), clip("second ad.mp4", size="90x160", video="testsrc"))
@@ -38,6 +40,8 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
         assert poster.evaluate("(img) => img.naturalWidth") > 0
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text("performance-1x in iad")
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
+
+    assert person.shifted() < SHIFT_MAX
 
     person.press("Play Variation 1")
     assert_plays(person.page.locator("video"))
@@ -97,6 +101,39 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     expect(person.page.locator(".tile")).to_contain_text("Plain copy")
     [output] = outputs(ok(api.http.get(f"/api/batches/{person.page.url.rpartition('/')[2]}"), 200))
     assert output["preset"] == "copy"
+
+
+def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
+    keys = newcomer.page.keyboard
+    newcomer.open()
+    keys.type(newcomer.password)
+    keys.press("Enter")
+    newcomer.sees("Drop your videos")
+    keys.press("Tab")
+    expect(newcomer.page.get_by_role("button", name="Choose videos")).to_be_focused()
+    with newcomer.page.expect_file_chooser() as chooser:
+        keys.press("Enter")
+    chooser.value.set_files(clip("keys.mp4"))
+    variations = newcomer.page.get_by_label("How many variations")
+    tab_to(newcomer, variations)
+    keys.type("1")
+    tab_to(newcomer, newcomer.page.get_by_role("button", name="Make 1 video"))
+    keys.press("Enter")
+    newcomer.sees("1 of 1 ready")
+    tab_to(newcomer, newcomer.page.get_by_role("button", name="Play Variation 1"))
+    keys.press("Enter")
+    assert_plays(newcomer.page.locator("video"))
+    keys.press("Escape")
+    expect(newcomer.page.get_by_role("button", name="Play Variation 1")).to_be_focused()
+
+
+def tab_to(person: Person, target: Locator) -> None:
+    """Press Tab until the target has the focus."""
+    for _ in range(40):
+        if target.evaluate("(element) => element === document.activeElement"):
+            return
+        person.page.keyboard.press("Tab")
+    raise AssertionError("no way there by Tab")
 
 
 def assert_plays(video: Locator) -> None:

@@ -13,11 +13,12 @@ const TITLES = { new: "New batch", history: "Batches", usage: "Usage", batch: "B
 
 export function App() {
   const { screen } = route.value;
+  const isSignedIn = session.token.value !== null;
   useEffect(() => {
     document.title = `${TITLES[screen]} · Video Refresher`;
-    document.getElementById("main")?.focus();
-  }, [screen]);
-  if (!session.token.value) return <SignIn />;
+    if (isSignedIn) document.getElementById("main")?.focus();
+  }, [screen, isSignedIn]);
+  if (!isSignedIn) return <SignIn />;
   return (
     <>
       <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>

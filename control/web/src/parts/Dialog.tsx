@@ -29,6 +29,7 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
         event.preventDefault();
         onClose?.();
       }}
+      onClose={() => (onClose ? onClose() : ref.current?.showModal())} // a second Escape is not to be prevented
       onClick={(event) => event.target === ref.current && onClose?.()}
     >
       <div class="dialog-body">

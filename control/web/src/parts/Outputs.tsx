@@ -63,6 +63,7 @@ function OfSource({ source, ticket, onPlay }: { source: Source } & Omit<Props, "
 
 function Tile({ output, ticket, onPlay }: { output: Output } & Omit<Props, "batch">) {
   const label = outputLabel(output);
+  const duration = output.duration_s ? length(output.duration_s) : "";
   return (
     <li class={`tile ${output.status}`}>
       {output.status === "ready" ? (
@@ -70,13 +71,13 @@ function Tile({ output, ticket, onPlay }: { output: Output } & Omit<Props, "batc
           type="button"
           class="tile-picture"
           onClick={() => onPlay(output)}
-          aria-label={`Play ${label}`}
+          aria-label={`Play ${label}${duration && `, ${duration}`}`}
         >
           <Poster output={output} ticket={ticket} />
           <span class="tile-play">
             <Icon name="play" />
           </span>
-          {output.duration_s && <span class="tile-length">{length(output.duration_s)}</span>}
+          {duration && <span class="tile-length">{duration}</span>}
         </button>
       ) : (
         <div class="tile-picture">

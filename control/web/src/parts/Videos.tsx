@@ -123,7 +123,7 @@ function standing(item: Item, percent: number): string {
     case "ready":
       return item.url ? "Fetched when the batch runs" : "Ready";
     case "fileless":
-      return item.uploadId
+      return item.uploadId.value
         ? "The page was reloaded: choose or drop this file again, and the upload goes on where it was."
         : "The page was reloaded: choose or drop this file again.";
     case "failed":

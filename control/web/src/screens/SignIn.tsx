@@ -30,7 +30,7 @@ export function SignInAgain() {
   return (
     <Dialog title="Sign in again">
       <p>
-        Your session has ended, as it does after 24 hours. Everything stays as it is; go on after signing in.
+        Your session has ended; it lasts 24 hours at most. Everything stays as it is: go on after signing in.
       </p>
       <PasswordForm />
     </Dialog>

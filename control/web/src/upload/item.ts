@@ -45,8 +45,9 @@ export class Item {
   readonly look = signal<Look | null>(null);
   readonly sent = signal(0); // bytes
   readonly isPending = computed(() => ["looking", "sending", "checking"].includes(this.phase.value));
-  uploadId: string | null;
-  sourceId: string | null;
+  /** Both are kept over a reload as soon as they are known. */
+  readonly uploadId = signal<string | null>(null);
+  readonly sourceId = signal<string | null>(null);
   private file: File | null = null;
   private stop: AbortController | null = null;
 
@@ -57,12 +58,12 @@ export class Item {
     readonly url: string | null = null,
     kept?: Kept,
   ) {
-    this.uploadId = kept?.uploadId ?? null;
-    this.sourceId = kept?.sourceId ?? null;
+    this.uploadId.value = kept?.uploadId ?? null;
+    this.sourceId.value = kept?.sourceId ?? null;
     this.look.value = kept?.look ?? null;
-    if (url || this.sourceId) this.phase.value = "ready";
+    if (url || this.sourceId.value) this.phase.value = "ready";
     else if (kept) this.phase.value = "fileless";
-    if (this.sourceId) this.sent.value = size;
+    if (this.sourceId.value) this.sent.value = size;
   }
 
   static ofFile(file: File): Item {
@@ -72,14 +73,15 @@ export class Item {
   }
 
   kept(): Kept {
-    const { name, size, modified, uploadId, sourceId, url } = this;
-    return { name, size, modified, uploadId, sourceId, url, look: this.look.value };
+    const { name, size, modified, url } = this;
+    const [uploadId, sourceId] = [this.uploadId.value, this.sourceId.value];
+    return { name, size, modified, url, uploadId, sourceId, look: this.look.value };
   }
 
   /** How the batch names it, or null while it is not there. */
   get ref(): SourceRef | null {
     if (this.url) return { url: this.url, name: this.name };
-    return this.sourceId ? { source_id: this.sourceId } : null;
+    return this.sourceId.value ? { source_id: this.sourceId.value } : null;
   }
 
   isOf(file: File): boolean {
@@ -108,11 +110,11 @@ export class Item {
     this.problem.value = null;
     this.phase.value = "sending";
     try {
-      this.sourceId = await send({
+      this.sourceId.value = await send({
         file,
-        uploadId: this.uploadId,
+        uploadId: this.uploadId.value,
         onBegun: (id) => {
-          this.uploadId = id;
+          this.uploadId.value = id;
         },
         onSent: (bytes) => {
           if (stop.signal.aborted) return;
@@ -135,7 +137,8 @@ export class Item {
   /** Stop, and remove what was sent. */
   drop(): void {
     this.stop?.abort(STOPPED);
-    if (this.uploadId && !this.sourceId) api.remove(`uploads/${this.uploadId}`).catch(() => {});
+    const id = this.uploadId.value;
+    if (id && !this.sourceId.value) api.remove(`uploads/${id}`).catch(() => {});
   }
 
   private fail(error: unknown): void {
