@@ -57,9 +57,14 @@ format: setup ## format and sort imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	@$(BIN)/python control/web/build.py format
 
-lock: setup ## write requirements.lock anew from pyproject.toml (needs uv on the PATH)
-	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate -q
+
+lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
+	@$(COMPILE) --all-extras -o requirements.lock
+	@$(COMPILE) --extra runner -c requirements.lock -o requirements.runner.lock
+	@$(COMPILE) --extra control -c requirements.lock -o requirements.control.lock
+	@$(COMPILE) --extra build -c requirements.lock -o requirements.build.lock
 
 clean: ## remove what setup, demo and serve made
 	@rm -rf .venv .refresher demo-out *.egg-info control/web/dist control/web/node_modules

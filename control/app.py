@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,23 +16,42 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from control import errors, runner_api
-from control.api import auth, batches, changes, downloads, health, machines, uploads
+from control.abandon import abandon
+from control.active import Fence, Turn
+from control.api import (
+    auth,
+    batches,
+    changes,
+    downloads,
+    events,
+    forms,
+    health,
+    machines,
+    storage,
+    uploads,
+)
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
 from control.api.page import routes as page_routes
 from control.auth import Signer
 from control.cloud import Cloud
+from control.cors import allow_origins
 from control.database import close_database, open_database
 from control.errors import Code, ControlError
+from control.expire import expire
 from control.forget import forget
 from control.launch import launch
+from control.live import Live
 from control.log import failure
+from control.notify import notify
 from control.observe import observe
 from control.parts import Parts
 from control.reap import reap
 from control.settings import Settings
 from control.store import Store
+from control.sweep import sweep
 from control.ticker import Every, Ticker
+from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
@@ -40,19 +60,32 @@ from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 TICK_S = 1.0
+TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
+# With their seconds, on a thread of their own: nobody waits for them.
+SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Return control, ready to be served; its passes run while it is served."""
-    engine = open_database(settings.database_url)
+    turn = Turn()
+    engine = open_database(settings.database_url, turn=turn.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
+        password=settings.auth_password.get_secret_value(),
     )
-    ticker = Ticker()
+    views = Views(engine, signer, _now)
+    timeline = Timeline(views.session, _now)
+    live = Live(timeline)
+    ticker, slow_ticker, courier = Ticker("ticker"), Ticker("slow ticker"), Ticker("courier")
+
+    def wake() -> None:
+        ticker.poke()
+        courier.poke()
+
     machines = FlyMachines(
         api_url=settings.fly_api_url,
         token=settings.fly_api_token.get_secret_value(),
@@ -61,23 +94,29 @@ def create_app(settings: Settings) -> FastAPI:
     parts = Parts(
         settings=settings,
         clock=_now,
-        store=Store(engine, settings, _now),
-        views=Views(engine, signer, _now),
+        store=Store(engine, settings, _now, fence=Fence(engine).check, on_commit=live.poke),
+        views=views,
         signer=signer,
-        storage=_storage(settings),
+        storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
         bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
-        wake=ticker.poke,
+        wake=wake,
     )
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
+        slow_ticker.start([Every(s, partial(run, parts), name=run.__name__) for run, s in SLOW_PASSES])
+        courier.start([Every(TELL_S, partial(notify, parts), promptly=True, name=notify.__name__)])
         yield
-        ticker.stop(wait_s=STOP_S)
+        drain()
+        stop_at = time.monotonic() + STOP_S
+        for each in (ticker, slow_ticker):
+            each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
         parts.bucket_http.close()
+        turn.leave()
         close_database(engine)
 
     app = FastAPI(
@@ -86,11 +125,19 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=running,
         docs_url=None,
         redoc_url=None,
-        responses=errors.documented(Code.TOO_LARGE, Code.INTERNAL),
+        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
     )
-    app.state.stop_passes = partial(ticker.stop, wait_s=0)  # for a drain that begins before the server's end
+
+    def drain() -> None:
+        for each in (courier, slow_ticker, ticker):
+            each.stop(wait_s=0)
+        live.stop()
+
+    app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
+    allow_origins(app, settings)
     _add_routes(app, parts)
+    app.include_router(events.routes(Guard(parts), timeline, live))
     _add_error_answers(app)
     return app
 
@@ -99,7 +146,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _storage(settings: Settings) -> TigrisStorage:
+def storage_of(settings: Settings) -> TigrisStorage:
+    """Return the bucket that the settings name."""
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -112,7 +160,7 @@ def _storage(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, batches, changes, downloads, machines):
+    for noun in (auth, uploads, forms, batches, changes, downloads, machines, storage):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(page_routes(parts))
@@ -142,6 +190,7 @@ def _add_error_answers(app: FastAPI) -> None:
         known = {
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
+            408: (Code.TOO_SLOW, "The body did not come in time. Send it again."),
             413: (Code.TOO_LARGE, "The body is too large. Videos go to POST /api/uploads."),
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")

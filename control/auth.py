@@ -7,29 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from datetime import datetime, timedelta
+from threading import BoundedSemaphore
 
 BEARER_LIFE = timedelta(hours=24)
 TICKET_LIFE = timedelta(hours=1)
 
 
 class Signer:
-    """Makes and checks the three kinds of token. The previous secret still verifies, for rotation."""
+    """Makes and checks the three kinds of token. The previous secret still verifies, for rotation.
 
-    def __init__(self, secret: str, previous: str | None = None) -> None:
+    A client's token is good as long as the password that it was bought with is the password.
+    """
+
+    def __init__(self, secret: str, previous: str | None = None, *, password: str = "") -> None:
         self._secrets = [secret.encode(), *([previous.encode()] if previous else [])]
+        self._era = hashlib.sha256(password.encode(errors="replace")).hexdigest()
 
     def bearer(self, *, generation: int, now: datetime) -> tuple[str, datetime]:
         """Return a client's token and when it expires. A newer generation revokes it."""
         expires_at = (now + BEARER_LIFE).replace(microsecond=0)
-        return self._stamp(f"bearer|{generation}", expires_at), expires_at
+        return self._stamp(f"bearer|{generation}|{self._era}", expires_at), expires_at
 
     def is_bearer(self, token: str, *, generation: int, now: datetime) -> bool:
         """Tell whether `token` is a living client token of this generation."""
-        return self._is_stamp(token, f"bearer|{generation}", now)
+        return self._is_stamp(token, f"bearer|{generation}|{self._era}", now)
 
     def ticket(self, batch_id: str, *, now: datetime) -> str:
-        """Return a read ticket of one batch, fit for a URL: its outputs, and nothing else."""
+        """Return a read ticket of one batch, fit for a URL: its events and outputs, and nothing else."""
         return self._stamp(f"ticket|{batch_id}", now + TICKET_LIFE)
 
     def is_ticket(self, ticket: str, batch_id: str, *, now: datetime) -> bool:
@@ -63,7 +69,19 @@ class Signer:
         return hmac.new(secret, what.encode(), hashlib.sha256).hexdigest()
 
 
-def same_password(given: str, wanted: str) -> bool:
-    """Compare two passwords in a time that depends on neither."""
-    digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, wanted)]
-    return hmac.compare_digest(*digests)
+class Password:
+    """The shared password, which takes its time to be compared with."""
+
+    _slots = BoundedSemaphore(2)  # each comparison takes 16 MiB and some 40 ms of a core
+
+    def __init__(self, password: str) -> None:
+        self._salt = os.urandom(16)
+        self._digest = self._scrypt(password)
+
+    def matches(self, given: str) -> bool:
+        """Tell whether `given` is the password."""
+        with self._slots:
+            return hmac.compare_digest(self._scrypt(given), self._digest)
+
+    def _scrypt(self, text: str) -> bytes:
+        return hashlib.scrypt(text.encode(errors="replace"), salt=self._salt, n=2**14, r=8, p=1)

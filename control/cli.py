@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -98,7 +99,7 @@ def serve(
 
     log_to(None)
     if not local:
-        _serve_configured(host or "0.0.0.0", port, as_json=as_json)  # noqa: S104 - a deployment's address
+        _serve_configured(host, port, as_json=as_json)
         return
     from control.settings import load_port
 
@@ -125,7 +126,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         facts["password"] = settings.auth_password.get_secret_value()
 
     def drain() -> None:
-        control.state.stop_passes()
+        control.state.drain()
         _end_in(DRAIN_S)
 
     with suppress(KeyboardInterrupt):
@@ -137,6 +138,51 @@ def _end_in(seconds: float) -> None:
     timer = threading.Timer(seconds, os._exit, [1])
     timer.daemon = True
     timer.start()
+
+
+class Provisioning(StrEnum):
+    """What `provision` does."""
+
+    UP = "up"
+    RELEASE = "release"
+    ROLL_BACK = "roll-back"
+    ROTATE = "rotate"
+    DOWN = "down"
+
+
+@app.command()
+def provision(
+    what: Annotated[Provisioning, typer.Argument(help="up makes everything, or brings it up to date.")],
+    name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
+    region: Annotated[str, typer.Option(help="Where control, runners and, best, the bucket are.")] = "iad",
+    org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
+    python_image: Annotated[str, typer.Option(help="The images' base, best by digest.")] = "python:3.13-slim",
+    image: Annotated[str, typer.Option(help="For roll-back: the earlier image of control.")] = "",
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
+    ] = False,
+) -> None:
+    """Deploy to Fly with your own `fly`: each command is printed before it runs."""
+    from control.provision import provision as run
+    from infra.provision.steps import Deployment
+
+    if (what is Provisioning.ROLL_BACK) != bool(image):
+        raise typer.BadParameter("--image belongs to roll-back, which needs it")
+    deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
+    run(what, deployment, os.environ, image=image, apply=apply)
+
+
+@app.command("bucket-rules")
+def bucket_rules(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
+) -> None:
+    """Set the bucket's rules: which pages may use it, and that unfinished uploads go."""
+    from control.app import storage_of
+    from control.settings import load_settings
+
+    settings = load_settings()
+    storage_of(settings).set_rules(settings.origins)
+    _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
 
 
 @app.command("fly-local")
@@ -216,13 +262,14 @@ def main() -> None:
 
     from control.client import ApiError
     from control.settings import SettingsError
-    from infra.ports import NotStarted
+    from infra.ports import NotStarted, OutsideError
+    from infra.provision.run import StepFailed
 
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, OSError) as error:
+    except (ApiError, SettingsError, NotStarted, OutsideError, StepFailed, OSError) as error:
         _fail(error)
     except httpx.HTTPError as error:
         _fail(f"control does not answer ({type(error).__name__})")

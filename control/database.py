@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ BUSY_TIMEOUT_S = 10
 CHECKPOINT_TIMEOUT_S = 1
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None) -> Engine:
     """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent.
 
-    Raises OSError when it cannot be opened.
+    `turn` is called before anything is migrated. Raises OSError when the database cannot be opened.
     """
-    engine = create_engine(url, pool_size=20, max_overflow=20)
-    if engine.dialect.name == "sqlite":
+    is_file = url.startswith("sqlite")
+    engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=not is_file)
+    if is_file:
         Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
     try:
+        turn(engine)
         _migrate(engine)
     except DBAPIError as error:
         raise OSError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error

@@ -15,15 +15,20 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    TOO_SLOW = "too_slow"
     CONFLICT = "conflict"
     SUPERSEDED = "superseded"
     NOT_READY = "not_ready"
     GONE = "gone"
+    EXPIRED = "expired"
     SOURCE_GONE = "source_gone"
     TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
     NOT_PLAYABLE = "not_playable"
     QUEUE_FULL = "queue_full"
+    TOO_MANY_TRIES = "too_many_tries"
+    STREAMS_FULL = "streams_full"
+    STORAGE_FULL = "storage_full"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
 
@@ -33,17 +38,22 @@ STATUS: dict[Code, int] = {
     Code.UNAUTHORIZED: 401,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.TOO_SLOW: 408,
     Code.CONFLICT: 409,
     Code.SUPERSEDED: 409,
     Code.NOT_READY: 409,
     Code.GONE: 410,
+    Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,
     Code.TOO_LARGE: 413,
     Code.NOT_A_VIDEO: 415,
     Code.NOT_PLAYABLE: 422,
     Code.QUEUE_FULL: 429,
+    Code.TOO_MANY_TRIES: 429,
+    Code.STREAMS_FULL: 429,
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
+    Code.STORAGE_FULL: 507,
 }
 
 

@@ -6,27 +6,26 @@ A crash in between leaves the rest to the next pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
+from control.files import delete_of_job
 from control.parts import Parts
-from control.runner_api import output_key
 from control.store import changes
 from control.store.attempts import GHOST_S
-from control.tables import Attempt, Batch, Job, Machine, Output
+from control.tables import Attempt, Batch, Job, Machine
 
 
 def forget(parts: Parts) -> None:
     """Remove one deleted batch, if there is one whose machines are gone."""
     with parts.views.session() as session:
         batch_id = _ready_to_go(session, parts.clock())
-        keys = list(_keys(parts, session, batch_id)) if batch_id else []
+        jobs = session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all() if batch_id else ()
     if batch_id is None:
         return
-    for key in keys:
-        parts.storage.delete(key)
+    for job_id in jobs:
+        delete_of_job(parts, job_id)
     changes.remove_rows(parts.store, batch_id)
 
 
@@ -40,15 +39,3 @@ def _ready_to_go(session: Session, now: datetime) -> str | None:
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return session.exec(deleted.limit(1)).first()
-
-
-def _keys(parts: Parts, session: Session, batch_id: str) -> Iterator[str]:
-    """Yield every key that an attempt of the batch may have written, reported or not."""
-    tried = (
-        select(Attempt.id, Output.id)
-        .join(Job, col(Job.id) == col(Attempt.job_id))
-        .join(Output, col(Output.job_id) == col(Job.id))
-        .where(col(Job.batch_id) == batch_id)
-    )
-    for attempt_id, output_id in session.exec(tried):
-        yield output_key(parts, attempt_id, output_id)

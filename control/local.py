@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from control.app import create_app
+from control.app import create_app, storage_of
+from control.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
 from infra.kept import kept_secret, owned
@@ -46,7 +47,9 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         listener = stack.enter_context(listen(host, port))
         password = kept_secret(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
-        url = stack.enter_context(serving(create_app(settings), listener=listener))
+        storage_of(settings).set_rules(settings.origins)
+        app = create_app(settings)
+        url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         yield LocalStack(url=url, password=password, fly=fly)
 
 
@@ -54,7 +57,9 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     """Return settings of which none comes from this process's environment but limits.
 
     Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
-    `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX` and `QUEUE_OUTPUTS_MAX`.
+    `STORAGE_CAP_BYTES`, `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX` and
+    `QUEUE_OUTPUTS_MAX`; and what a page or a receiver that is being worked on needs: `ALLOWED_ORIGINS`,
+    `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`.
     """
     local: dict[str, Any] = {
         "auth_password": SecretStr(password),
@@ -75,6 +80,7 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "runner_image": LOCAL_IMAGE,
         "runner_regions": ("iad",),
         "runner_sizes": ("performance-1x",),
+        "fly_app_name": None,
         "budget_usd_per_day": None,  # nothing is spent here
         "budget_usd_per_month": None,
         "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from control import names
 from control.archive import Archive, Member, literal
-from control.domain import OutputState
+from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.tables import Attempt, Batch, Job, Output
 
@@ -19,8 +19,9 @@ from control.tables import Attempt, Batch, Job, Output
 def archive(session: Session, batch: Batch, jobs: Sequence[Job]) -> tuple[Archive, Mapping[str, Output]]:
     """Return the ZIP of what these jobs have ready, and its outputs by the name of their member's source.
 
-    Raises ControlError not_ready while there is nothing.
+    Raises ControlError: not_ready while there is nothing, expired.
     """
+    require_kept(batch)
     mine = col(Output.job_id).in_([job.id for job in jobs])
     outputs = session.exec(select(Output).where(mine).order_by(col(Output.position))).all()
     ready = [output for output in outputs if output.state == OutputState.READY]
@@ -30,6 +31,12 @@ def archive(session: Session, batch: Batch, jobs: Sequence[Job]) -> tuple[Archiv
     members.append(literal(names.RESERVED, _manifest(session, batch, outputs)))
     modified_at = max(output.ready_at for output in ready if output.ready_at)
     return Archive(members, modified_at=modified_at), {output.id: output for output in ready}
+
+
+def require_kept(batch: Batch) -> None:
+    """Raise ControlError expired when the batch's files are gone, or about to go."""
+    if batch.status == JobStatus.EXPIRED:
+        raise ControlError(Code.EXPIRED, "This has expired: its files are gone. Submit the videos again.")
 
 
 def _member(output: Output) -> Member:

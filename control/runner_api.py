@@ -11,11 +11,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.errors import Code, ControlError, documented
+from control.files import outputs_prefix
 from control.log import failure
 from control.parts import Parts
 from control.store import reports
 from control.store.attempts import FINAL
-from control.tables import Attempt, Output, Source
+from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
@@ -104,20 +105,31 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
         ).all()
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
+        output_url = session.exec(
+            select(Batch.output_url).join(Job).where(col(Job.id) == attempt.job_id)
+        ).one()
     expires_s = int(parts.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
-        sources=[
-            SourceSpec(
-                source_id=source.id,
-                get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
-                size_bytes=source.size_bytes,
-            )
-            for source in sources
+        sources=[_source_spec(parts, source, expires_s) for source in sources],
+        outputs=[
+            _output_spec(parts, attempt_id, output, expires_s).model_copy(update={"deliver_url": output_url})
+            for output in todo
         ],
-        outputs=[_output_spec(parts, attempt_id, output, expires_s) for output in todo],
         run_timeout_s=parts.settings.run_timeout_s,
         next_beat_s=parts.settings.heartbeat_s,
+        outbound_allow=list(parts.settings.outbound_allow),
+    )
+
+
+def _source_spec(parts: Parts, source: Source, expires_s: int) -> SourceSpec:
+    if source.url is not None:
+        most_bytes = parts.settings.max_source_bytes
+        return SourceSpec(source_id=source.id, get_url=source.url, size_bytes=most_bytes, is_foreign=True)
+    return SourceSpec(
+        source_id=source.id,
+        get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
+        size_bytes=source.size_bytes,
     )
 
 
@@ -135,7 +147,7 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
 
 def output_key(parts: Parts, attempt_id: str, output_id: str) -> str:
     """Return where an attempt puts an output: a key of its own, so that no other attempt can overwrite it."""
-    return f"{parts.store.owner_id}/outputs/{attempt_id}/{output_id}.mp4"
+    return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}.mp4"
 
 
 def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:

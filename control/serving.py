@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from control.protocol import HTTP_LIMITS
 from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers under way when a stop is asked for
@@ -21,7 +22,13 @@ def serve(
 
     Calls `on_ready` when requests are answered, and `on_stop` the moment the end is asked for.
     """
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_S, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+        **HTTP_LIMITS,
+    )
     server = _Server(config, on_ready, on_stop)
     with listener:
         server.run(sockets=[listener])

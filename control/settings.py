@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from control.costs import sizes
 
 PASSWORD_CHARS_MIN = 15
+_PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
-NOT_YET = ("WEBHOOK_SECRET", "METRICS_PORT", "STORAGE_CAP_BYTES", "ALLOWED_ORIGINS", "OUTBOUND_ALLOW")
+NOT_YET = ("METRICS_PORT",)
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -40,6 +43,7 @@ class Settings(Listening):
     database_url: str = "sqlite:////data/control.db"
     public_url: str
     callback_url: str = ""
+    allowed_origins: CommaList = ()
 
     aws_endpoint_url_s3: str
     aws_region: str = "auto"
@@ -57,6 +61,7 @@ class Settings(Listening):
 
     max_machines: Annotated[int, Field(ge=1)] = 50
     retention_hours: Annotated[float, Field(gt=0)] = 24
+    storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
     heartbeat_s: Annotated[float, Field(gt=0)] = 15
     lease_s: Annotated[float, Field(gt=0)] = 60
@@ -64,6 +69,10 @@ class Settings(Listening):
     run_timeout_s: Annotated[float, Field(gt=0)] = 3600
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
+    outbound_allow: CommaList = ()
+    webhook_secret: SecretStr | None = None
+
+    fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
 
     budget_usd_per_day: str | None = None
     budget_usd_per_month: str | None = None
@@ -77,11 +86,37 @@ class Settings(Listening):
             raise ValueError("names nothing")
         return value
 
+    @field_validator("outbound_allow", mode="before")
+    @classmethod
+    def _places(cls, value: Any) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        places = tuple(word.strip().lower() for word in words if word.strip())
+        if not all(_PLACE.fullmatch(place) for place in places):
+            raise ValueError("must be a list like host:port,[::1]:8080")
+        return places
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _exact_origins(cls, value: Any) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        named = tuple(word.strip().rstrip("/") for word in words if word.strip())
+        for each in named:
+            if "*" in each or not _is_http_url(each) or origin(each) != each:
+                raise ValueError("must be exact origins like https://app.example.com")
+        return named
+
     @field_validator("runner_sizes")
     @classmethod
     def _known_sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := set(value) - sizes():
             raise ValueError(f"unknown size {', '.join(sorted(unknown))}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_webhook_secret(value.get_secret_value()):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
         return value
 
     @field_validator("auth_password")
@@ -112,11 +147,11 @@ class Settings(Listening):
 
     @field_validator("database_url")
     @classmethod
-    def _sqlite(cls, value: str) -> str:
-        if value.startswith("postgresql"):
-            raise ValueError("PostgreSQL is not supported yet: use sqlite:///PATH")
+    def _known_database(cls, value: str) -> str:
+        if value.startswith("postgresql+psycopg://"):
+            return value
         if not value.removeprefix("sqlite:///").strip("/") or not value.startswith("sqlite:///"):
-            raise ValueError("must be sqlite:///PATH")
+            raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
     @field_validator("budget_usd_per_day", "budget_usd_per_month")
@@ -131,6 +166,11 @@ class Settings(Listening):
         if self.lease_s < 3 * self.heartbeat_s:
             raise ValueError("LEASE_S must be at least three times HEARTBEAT_S")
         return self
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use signed URLs of the bucket."""
+        return tuple(dict.fromkeys((origin(self.public_url), *self.allowed_origins)))
 
     @property
     def runner_callback_url(self) -> str:
@@ -154,6 +194,21 @@ def load_port() -> int:
 def unsupported(environment: Mapping[str, str]) -> list[str]:
     """Return the variables of the contract that are set, and that this version does not heed."""
     return [name for name in NOT_YET if environment.get(name)]
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text[6:], validate=True)) <= 64
+    except ValueError:
+        return False
+
+
+def origin(url: str) -> str:
+    """Return the origin of a URL as browsers send it: lower case, without a default port."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    is_default = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
 
 
 def _is_http_url(text: str) -> bool:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from control.plan import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
+from infra.outbound import URL_CHARS_MAX
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
 
 # any text but NUL, which PostgreSQL does not store
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
+
+Url = Annotated[str, StringConstraints(min_length=1, max_length=URL_CHARS_MAX)]
 
 # RFC 9110, 8.3.1: type, subtype, parameters; or nothing, which is no video, as all else that is none
 ContentType = Annotated[
@@ -73,19 +76,23 @@ class NewUpload(Request):
 
 
 class PartUrl(BaseModel):
-    """Where to PUT one part."""
+    """A part: where to PUT it, or, once it is stored, its ETag and size instead."""
 
     number: int
-    url: str
+    url: str | None = None
+    etag: str | None = None
+    size_bytes: int | None = None
 
 
 class UploadStarted(BaseModel):
-    """Signed URLs, one for each part; every part but the last has `part_size_bytes`."""
+    """The parts of an upload; every one but the last has `part_size_bytes`. A completed one shows none."""
 
     upload_id: str
     part_size_bytes: int
     parts: list[PartUrl]
     expires_at: datetime
+    state: str  # open or completed
+    source_id: str | None = None  # once it is completed
 
 
 class PartDone(Request):
@@ -116,9 +123,22 @@ class SourceCreated(BaseModel):
 
 
 class SourceRef(Request):
-    """A source by its id."""
+    """A source: an uploaded one by its id, or a URL that gives the video and the name it is to have here.
 
-    source_id: Annotated[str, Field(max_length=64)]
+    Without a name the last part of the URL's path is taken.
+    """
+
+    source_id: Annotated[str, Field(max_length=64)] | None = None
+    url: Url | None = None
+    name: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SourceRef:
+        if (self.source_id is None) == (self.url is None):
+            raise ValueError("name either a source_id or a url")
+        if self.source_id is not None and self.name is not None:
+            raise ValueError("an uploaded source has its name already")
+        return self
 
 
 class NewJob(Request):
@@ -127,6 +147,8 @@ class NewJob(Request):
     sources: Annotated[list[SourceRef], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)]
     variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)]
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    output_url: Url | None = None  # with exactly one output: it is PUT there too
+    webhook_url: Url | None = None  # is told the end, signed
 
 
 class NewBatch(NewJob):
@@ -167,6 +189,7 @@ class OutputView(BaseModel):
     sha256: str | None
     effects: dict[str, Any]
     error: Problem | None
+    delivery_error: str | None = None  # why `output_url` did not take it
 
 
 class SourceView(BaseModel):
@@ -233,9 +256,18 @@ class BatchSummary(Summary):
     jobs: list[JobInBatch]
 
 
+class WebhookView(BaseModel):
+    """Whether `webhook_url` has been told: waiting (for the end), due, delivered, or dead: given up."""
+
+    state: str
+    tries: int
+    error: str | None
+
+
 class Details(BaseModel):
     """What a single job or batch shows beyond its summary."""
 
+    webhook: WebhookView | None
     ticket: str
     sources: list[SourceView]
     attempts: list[AttemptView]
@@ -247,6 +279,50 @@ class JobView(JobSummary, Details):
 
 class BatchView(BatchSummary, Details):
     """A batch."""
+
+
+# --- event streams ----------------------------------------------------------------------------------
+
+
+class StateEvent(BaseModel):
+    """`state`, and at the end `end`: the status that a job (or, without `job_id`, a batch) has taken on."""
+
+    batch_id: str
+    job_id: str | None
+    status: str
+    partial: bool
+    attempt_id: str | None
+    at: datetime
+
+
+class SourceProgress(BaseModel):
+    """How far a source is."""
+
+    source_id: str
+    status: str
+    percent: float
+
+
+class ProgressEvent(Progress):
+    """`progress`: how far all is now, and why nothing moves."""
+
+    batch_id: str
+    job_id: str | None
+    status: str
+    waiting: Problem | None
+    jobs: list[JobInBatch]
+    sources: list[SourceProgress]
+
+
+# --- machines, storage, lists -----------------------------------------------------------------------
+
+
+class StorageView(BaseModel):
+    """What the bucket holds for us, and how much it may."""
+
+    used_bytes: int
+    cap_bytes: int
+    percent: float
 
 
 class MachineView(BaseModel):

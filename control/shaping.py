@@ -9,7 +9,9 @@ from datetime import datetime
 from control import domain, shapes
 from control.costs import machine_seconds, machine_usd
 from control.domain import OutputState
-from control.tables import Attempt, Batch, Job, Output, Source
+from control.tables import Attempt, Batch, Job, Output, Source, Webhook
+
+UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
 
 
 def problem(code: str | None, message: str | None) -> shapes.Problem | None:
@@ -38,7 +40,7 @@ class Tally:
 
 def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
     """Return the tally of `count` outputs of a source in one state, their percents summed."""
-    each = source.duration_s * source.width * source.height
+    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
     work = each * count
     match state:
         case OutputState.READY:
@@ -102,6 +104,7 @@ def output_view(output: Output) -> shapes.OutputView:
         sha256=output.sha256,
         effects=output.effects,
         error=problem(output.error_code, output.error_message),
+        delivery_error=output.delivery_error,
     )
 
 
@@ -130,3 +133,10 @@ def attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
         machine_seconds=round(seconds, 3),
         cost_usd=round(usd, 6),
     )
+
+
+def webhook(webhook: Webhook | None) -> shapes.WebhookView | None:
+    """Return a webhook as clients see it."""
+    if webhook is None:
+        return None
+    return shapes.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)

@@ -169,6 +169,20 @@ class Output(SQLModel, table=True):
     ready_at: datetime | None = None
 
 
+class Webhook(SQLModel, table=True):
+    """What a user wants to be told at the end of a batch, and how far that has come."""
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id")
+    subject: str  # what was posted: job, batch
+    message_id: str  # the same on every try
+    url: str | None  # forgotten at the end
+    state: str  # waiting (for the batch's end), due, delivered, dead
+    tries: int = 0
+    due_at: datetime | None = Field(default=None, index=True)
+    give_up_at: datetime | None = None
+    error: str | None = None  # of the last try
+
+
 class Machine(SQLModel, table=True):
     """The ledger: a machine of ours that the cloud has shown. Kept when its job is deleted."""
 

@@ -22,13 +22,13 @@ class Every:
 
 
 class Ticker:
-    """One thread. `start` once, `poke` from anywhere, `stop` more than once if need be."""
+    """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="ticker", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self, passes: Sequence[Every]) -> None:
         """Begin to run the passes in their order, each at once."""
@@ -43,7 +43,8 @@ class Ticker:
         """Begin no pass from here on; return whether the one that runs has ended within `wait_s`."""
         self._stopping = True
         self._poked.set()
-        self._thread.join(wait_s)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(wait_s)
         return not self._thread.is_alive()
 
     def _loop(self) -> None:

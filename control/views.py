@@ -18,7 +18,7 @@ from control import domain, shapes, shaping
 from control.auth import Signer
 from control.domain import JobStatus
 from control.errors import Code, ControlError
-from control.tables import Attempt, Batch, Job, Meta, Output, Source
+from control.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from infra.ports import Clock
 
 Row = TypeVar("Row")
@@ -163,6 +163,7 @@ class Views:
     ) -> dict[str, Any]:
         now = self._clock()
         return {
+            "webhook": shaping.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, now=now),
             "sources": _sources(session, outputs_of(session, jobs)),
             "attempts": [shaping.attempt(attempt, now) for attempt in attempts],

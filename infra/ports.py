@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 Clock = Callable[[], datetime]  # returns an aware UTC instant
 
@@ -161,11 +161,36 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredPart(Part):
+    """A part as the bucket lists it."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenMultipart:
+    """A multipart upload that was neither completed nor aborted."""
+
+    key: str
+    multipart_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredObject:
     """What a HEAD tells of an object. `etag` has no quotes; of a single PUT it is the MD5 in hex."""
 
     size_bytes: int
     etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """What a listing tells of an object."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime  # by the bucket's clock
 
 
 class Storage(Protocol):
@@ -181,6 +206,18 @@ class Storage(Protocol):
 
     def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
         """Return a URL, as browsers reach the bucket, that PUTs one part."""
+        ...
+
+    def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
+        """Store one part, read from the start of `content`, which must seek: it may be sent again."""
+        ...
+
+    def list_parts(self, key: str, multipart_id: str) -> list[StoredPart]:
+        """Return the parts that are surely stored, in order; none of an upload that is not open."""
+        ...
+
+    def list_multiparts(self, prefix: str) -> list[OpenMultipart]:
+        """Return the open multipart uploads whose key begins with `prefix`."""
         ...
 
     def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
@@ -216,4 +253,22 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete the object. Gone is success."""
+        ...
+
+    def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[ListedObject]:
+        """Return the first objects under `prefix` whose key follows `after`, at most `limit` (1000).
+
+        Fewer than `limit` are the last ones.
+        """
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        ...
+
+    def set_rules(self, origins: Sequence[str]) -> None:
+        """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
+
+        Replaces the bucket's rules, so that a repeat changes nothing.
+        """
         ...

@@ -1,14 +1,16 @@
 """The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
 
 Must never let a key, a header or a signed URL into an error, nor guess that an unanswered call was done.
+Long because it is the whole of one port: each method is one call to the bucket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from boto3.session import Session
@@ -16,7 +18,17 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from infra.hosts import is_loopback
-from infra.ports import OutsideError, Part, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import (
+    ListedObject,
+    OpenMultipart,
+    OutsideError,
+    Part,
+    Refusal,
+    Refused,
+    StoredObject,
+    StoredPart,
+    Unanswered,
+)
 
 # Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
 # https://www.tigrisdata.com/docs/api/s3/ (2026-11)
@@ -30,6 +42,7 @@ _BAD_PARTS = {
 }
 
 
+ABANDONED_DAYS = 2  # an upload lives for one; this is for those that control has lost
 LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
 
 
@@ -119,6 +132,38 @@ class TigrisStorage:
         part = {"UploadId": multipart_id, "PartNumber": number}
         return self._sign(self._public_client, "upload_part", key, expires_s, **part)
 
+    def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
+        """Store one part, read from the start of `content`, which must seek: it may be sent again."""
+        with self._errors("PUT", key):
+            stored = self._client.upload_part(
+                Bucket=self._bucket, Key=key, UploadId=multipart_id, PartNumber=number, Body=content
+            )
+        return Part(number=number, etag=stored["ETag"].strip('"'))
+
+    def list_parts(self, key: str, multipart_id: str) -> list[StoredPart]:
+        """Return the parts that are surely stored, in order; none of an upload that is not open."""
+        try:
+            with self._errors("GET", key):
+                pages = self._client.get_paginator("list_parts").paginate(
+                    Bucket=self._bucket, Key=key, UploadId=multipart_id
+                )
+                found = [part for page in pages for part in page.get("Parts", ())]
+        except _Gone:
+            return []
+        return _newest(found)
+
+    def list_multiparts(self, prefix: str) -> list[OpenMultipart]:
+        """Return the open multipart uploads whose key begins with `prefix`. One short try per page."""
+        with self._errors("GET", prefix):
+            pages = self._looking_client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            found = [upload for page in pages for upload in page.get("Uploads", ())]
+        return [
+            OpenMultipart(key=upload["Key"], multipart_id=upload["UploadId"], started_at=upload["Initiated"])
+            for upload in found
+        ]
+
     def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
         """Join the parts. Refused(INVALID) when one is missing or differs; repeating it is success.
 
@@ -190,6 +235,57 @@ class TigrisStorage:
         with self._gone_is_success(), self._errors("DELETE", key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
+    def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[ListedObject]:
+        """Return the first objects under `prefix` whose key follows `after`, at most `limit` (1000).
+
+        Fewer than `limit` are the last ones.
+        """
+        with self._errors("GET", prefix):
+            page = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+            )
+        return [
+            ListedObject(key=found["Key"], size_bytes=found["Size"], modified_at=found["LastModified"])
+            for found in page.get("Contents", ())
+        ]
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        if not keys:
+            return
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        with self._errors("POST", "?delete"):
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete=wanted)
+        if errors := answer.get("Errors"):
+            message = f"{len(errors)} of {len(keys)} objects stay ({errors[0].get('Code', '')})"
+            raise Unanswered(message, method="POST", path=f"/{self._bucket}/?delete")
+
+    def set_rules(self, origins: Sequence[str]) -> None:
+        """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
+
+        Replaces the bucket's rules, so that a repeat changes nothing.
+        """
+        cross_origin = {
+            "AllowedOrigins": list(origins),
+            "AllowedMethods": ["PUT", "GET", "HEAD"],
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        abandoned = {
+            "ID": "abandoned-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_DAYS},
+        }
+        with self._errors("PUT", "?cors"):
+            rules = {"CORSRules": [cross_origin]}
+            self._client.put_bucket_cors(Bucket=self._bucket, CORSConfiguration=rules)
+        with self._errors("PUT", "?lifecycle"):
+            self._client.put_bucket_lifecycle_configuration(
+                Bucket=self._bucket, LifecycleConfiguration={"Rules": [abandoned]}
+            )
+
     def _sign(self, client: Any, operation: str, key: str, expires_s: int, **params: object) -> str:
         params |= {"Bucket": self._bucket, "Key": key}
         return str(client.generate_presigned_url(operation, Params=params, ExpiresIn=expires_s))
@@ -214,6 +310,20 @@ class TigrisStorage:
         except BotoCoreError as error:
             message = f"the bucket did not answer ({type(error).__name__})"
             raise Unanswered(message, method=method, path=path) from None
+
+
+def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:
+    """Return each part as it was last put.
+
+    SeaweedFS lists every version of a part that was put again. Of versions within one second nothing tells
+    the last: such a part is left out, as if it were missing, and its client sends it once more.
+    """
+    versions: dict[int, dict[datetime, set[StoredPart]]] = {}
+    for part in listed:
+        stored = StoredPart(number=part["PartNumber"], etag=part["ETag"].strip('"'), size_bytes=part["Size"])
+        versions.setdefault(stored.number, {}).setdefault(part["LastModified"], set()).add(stored)
+    last = (versions[number][max(versions[number])] for number in sorted(versions))
+    return [stored for same in last if len(same) == 1 for stored in same]
 
 
 class _Gone(Refused):

@@ -137,6 +137,7 @@ class JobSpec(Message):
     outputs: list[OutputSpec]
     run_timeout_s: float  # from now: everything must be reported by then
     next_beat_s: float
+    outbound_allow: list[str] = []  # `host:port` that users' URLs may reach although it is private
 
 
 class Claim(Message):

@@ -66,7 +66,7 @@ class Job:
 
     def _prepare(self, source: SourceSpec, path: Path) -> Probe:
         with self.progress.timed("fetch_s"):
-            transfer.fetch(source, path, stop=self.stop)
+            transfer.fetch(source, path, stop=self.stop, allow=self.spec.outbound_allow)
         with self.progress.timed("probe_s"):
             found = probe(self.program, path, stop=self.stop)
         record("source_ready", source_id=source.source_id, width=found.width, height=found.height)
@@ -81,9 +81,18 @@ class Job:
             facts = transfer.fingerprint(path)
             with self.progress.timed("upload_s"):
                 transfer.upload(output, path, facts.size_bytes, stop=self.stop)
-            self.progress.ready(output.output_id, _described(output, found, facts, duration_s))
+                undelivered = self._deliver(output, path, facts.size_bytes)
+            described = _described(output, found, facts, duration_s)
+            self.progress.ready(output.output_id, described, delivery_error=undelivered)
             record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
         path.unlink(missing_ok=True)
+
+    def _deliver(self, output: OutputSpec, path: Path, size_bytes: int) -> str | None:
+        """PUT the output where the user wants it too; return why that failed, or None."""
+        if output.deliver_url is None:
+            return None
+        allow = self.spec.outbound_allow
+        return transfer.deliver(output.deliver_url, path, size_bytes, stop=self.stop, allow=allow)
 
     def _render(self, output: OutputSpec, source: Path, found: Probe, path: Path) -> float:
         """Return the duration in seconds of the file that was rendered."""

@@ -33,9 +33,13 @@ class Progress:
             if before is None or (before.status == "running" and percent > before.percent):
                 self._note(OutputReport(output_id=output_id, status="running", percent=percent))
 
-    def ready(self, output_id: str, file: OutputFile) -> None:
-        """Note that an output is in the bucket."""
-        self._end(OutputReport(output_id=output_id, status="ready", percent=100, file=file))
+    def ready(self, output_id: str, file: OutputFile, *, delivery_error: str | None = None) -> None:
+        """Note that an output is in the bucket, and why the user's own URL did not take it, if so."""
+        self._end(
+            OutputReport(
+                output_id=output_id, status="ready", percent=100, file=file, delivery_error=delivery_error
+            )
+        )
 
     def failed(self, output_id: str, error: OutputError) -> None:
         """Note that an output failed for good."""

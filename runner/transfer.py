@@ -1,4 +1,4 @@
-"""Bytes between this machine and the bucket, by signed URLs alone.
+"""Bytes between this machine and the bucket, by signed URLs alone; and from and to the URLs of users.
 
 Must never log or raise a URL: whoever reads it could use it. Must never send a header that was not signed.
 """
@@ -6,8 +6,9 @@ Must never log or raise a URL: whoever reads it could use it. Must never send a 
 from __future__ import annotations
 
 import hashlib
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -22,6 +23,8 @@ from runner.stop import Stopped
 OUTAGE_S_MAX = 300.0  # a bucket that is back by then costs no attempt; a stop ends a wait earlier
 PAUSE_S_MAX = 30.0
 CHUNK_BYTES = 1 << 20
+FOREIGN_OUTAGE_S_MAX = 60.0  # a user's server: the machine is billed while it is waited for
+FOREIGN_S_MAX = 1200.0  # 2 GiB at 14 Mbit/s
 
 _http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=30), maxsize=8)
 
@@ -40,11 +43,15 @@ class Fingerprint:
     crc32: int
 
 
-def fetch(source: SourceSpec, path: Path, *, stop: Event) -> None:
-    """Write the source to `path`; a cut transfer goes on where it ended.
+def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str] = ()) -> None:
+    """Write the source to `path`; a cut transfer from the bucket goes on where it ended.
 
-    Raises OutputFailure(SOURCE_GONE), StorageUnavailable, or Stopped.
+    A user's URL may reach what is private only if `allow` names its host and port.
+    Raises OutputFailure(SOURCE_GONE, SOURCE_UNREACHABLE or SOURCE_TOO_LARGE), StorageUnavailable, or Stopped.
     """
+    if source.is_foreign:
+        _fetch_foreign(source, path, stop=stop, allow=allow)
+        return
     path.touch()
     _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
 
@@ -55,6 +62,29 @@ def upload(output: OutputSpec, path: Path, size_bytes: int, *, stop: Event) -> N
     Raises StorageUnavailable, or Stopped.
     """
     _persist(lambda: _upload_once(output, path, size_bytes, stop=stop), what="the output", stop=stop)
+
+
+def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str]) -> str | None:
+    """PUT the file to a user's URL. Return None, or in words why the user's server did not take it.
+
+    Raises Stopped.
+    """
+    from infra import outbound  # a run without URLs of users does not pay for it
+
+    headers = {"Content-Length": str(size_bytes), "Content-Type": "video/mp4"}
+
+    def once() -> None:
+        body = outbound.request(
+            "PUT", url, allow=allow, headers=headers, body=lambda: _chunks(path, stop=stop)
+        )
+        with body as answer:
+            _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
+
+    try:
+        _persist_foreign(once, stop=stop)
+    except _Unreachable as refused:
+        return f"The result was not taken by output_url: {refused}"
+    return None
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -83,6 +113,76 @@ def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
         answer.close()
     if path.stat().st_size < source.size_bytes:
         raise Again("cut", headway=path.stat().st_size > have_bytes)
+
+
+class _Unreachable(Exception):
+    """A user's URL does not do what it is there for. The message says why, without the URL."""
+
+
+def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]) -> None:
+    """Write what a user's URL gives, from its start on each try: its server may not keep its bytes."""
+    from infra import outbound  # a run without URLs of users does not pay for it
+
+    headers = {"Accept-Encoding": "identity"}
+
+    def once() -> None:
+        with outbound.request("GET", source.get_url, allow=allow, headers=headers) as answer:
+            _judge_foreign(answer.status, accepted=(200,))
+            told = answer.headers.get("Content-Length", "")
+            if told.isdecimal() and int(told) > source.size_bytes:
+                raise _too_large(source.size_bytes)
+            _save_foreign(answer, path, bytes_max=source.size_bytes, stop=stop)
+
+    try:
+        _persist_foreign(once, stop=stop)
+    except _Unreachable as why:
+        message = f"The video's URL cannot be fetched: {why}"
+        raise OutputFailure(OutputFault.SOURCE_UNREACHABLE, message) from None
+
+
+def _save_foreign(answer: urllib3.BaseHTTPResponse, path: Path, *, bytes_max: int, stop: Event) -> None:
+    until = time.monotonic() + FOREIGN_S_MAX
+    with path.open("wb") as file:
+        while chunk := answer.read1(
+            CHUNK_BYTES, decode_content=False
+        ):  # what is there: it may come drop by drop
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > until:
+                raise _Unreachable(f"it did not arrive within {FOREIGN_S_MAX:.0f} s.")
+            if file.tell() + len(chunk) > bytes_max:
+                raise _too_large(bytes_max)
+            file.write(chunk)
+
+
+def _too_large(bytes_max: int) -> OutputFailure:
+    message = f"The file behind the URL is larger than {bytes_max} bytes, which is the most that is taken."
+    return OutputFailure(OutputFault.SOURCE_TOO_LARGE, message)
+
+
+def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
+    if is_passing(status):
+        raise Again(f"its server answered {status}")
+    if status not in accepted:
+        raise _Unreachable(f"its server answered {status}.")
+
+
+def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
+    """Call until it succeeds. Raises _Unreachable when a user's server failed for FOREIGN_OUTAGE_S_MAX."""
+    from infra.outbound import Forbidden
+
+    def once() -> None:
+        try:
+            call()
+        except urllib3.exceptions.HTTPError as error:
+            raise Again(f"its server did not answer well ({type(error).__name__})") from None
+
+    try:
+        retrying(once, stop=stop, outage_s=FOREIGN_OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
+    except Again as last:
+        raise _Unreachable(f"{last}.") from None
+    except Forbidden as refused:
+        raise _Unreachable(str(refused)) from None
 
 
 def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_max: int, stop: Event) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
@@ -13,9 +14,12 @@ from infra.s3local import LocalS3, local_s3
 from infra.tigris import TigrisStorage
 
 
-def need(program: str) -> str:
-    """Return the path of a system program; skip the test without it, or fail when REQUIRE_ALL=1."""
-    path = shutil.which(program)
+def need(program: str, *, first: Sequence[Path] = ()) -> str:
+    """Return the path of a system program, from the folders `first` or from PATH.
+
+    Without it the test is skipped, or fails when REQUIRE_ALL=1.
+    """
+    path = shutil.which(program, path=os.pathsep.join([*map(str, first), os.environ.get("PATH", "")]))
     if path:
         return path
     if os.environ.get("REQUIRE_ALL") == "1":

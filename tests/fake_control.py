@@ -38,6 +38,7 @@ class FakeControl:
     failing: dict[str, list[int]] = field(default_factory=dict)  # call or method -> statuses to answer first
     lost_answers: int = 0  # so many PUTs are stored, and then the connection is cut
     cut_gets: int = 0  # so many GETs end half-way
+    tells_length: bool = True  # of what a GET gives
     away_until: float = 0.0  # control, not the bucket, answers 503 until this instant
     # what was seen
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class FakeControl:
     finish: Finish | None = None
     violations: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    gets: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spec(self) -> JobSpec:
@@ -183,6 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(status, json.dumps(answer).encode())
 
     def do_GET(self) -> None:
+        self.control.gets += 1
         key = self._key()
         if key is None or self._fails("GET"):
             return None
@@ -194,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
         cut = self._take("cut_gets")
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        if self.control.tells_length:
+            self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         self.wfile.write(data[start : start + (len(data) - start) // 2] if cut else data[start:])
         return None
@@ -205,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         with self.control.lock:
             self.control.calls.append("PUT")
-            if any(self.headers[name] != value for name, value in PUT_HEADERS.items()):
+            is_ours = key.startswith("output/")
+            if is_ours and any(self.headers[name] != value for name, value in PUT_HEADERS.items()):
                 return self._send(403, b"SignatureDoesNotMatch")
             if key in self.control.objects:
                 return self._send(412, b"")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+import time
+
+from fastapi import APIRouter, Depends, Request
 
 from control.api.guard import Guard
-from control.auth import same_password
+from control.auth import Password
 from control.errors import Code, ControlError, documented
+from control.logins import LoginLimit, TooManyTries
 from control.parts import Parts
 from control.shapes import Login, Token
 
@@ -14,12 +17,24 @@ from control.shapes import Login, Token
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/auth`."""
     router = APIRouter(prefix="/api/auth", tags=["auth"])
+    password = Password(parts.settings.auth_password.get_secret_value())
+    limit = LoginLimit(time.monotonic)
 
-    @router.post("", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
-    def sign_in(body: Login) -> Token:
+    @router.post("", responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.TOO_MANY_TRIES))
+    def sign_in(body: Login, request: Request) -> Token:
         """Exchange the password for a bearer token that lives for 24 hours."""
-        if not same_password(body.password, parts.settings.auth_password.get_secret_value()):
+        address = _address(request, is_behind_fly=bool(parts.settings.fly_app_name))
+        try:
+            limit.admit(address)
+        except TooManyTries as refused:
+            raise ControlError(
+                Code.TOO_MANY_TRIES,
+                f"Too many wrong passwords. Try again in {refused.retry_after_s} s.",
+                headers={"Retry-After": str(refused.retry_after_s)},
+            ) from None
+        if not password.matches(body.password):
             raise ControlError(Code.UNAUTHORIZED, "The password is wrong.")
+        limit.succeeded(address)
         generation = parts.views.token_generation()
         token, expires_at = parts.signer.bearer(generation=generation, now=parts.clock())
         return Token(token=token, expires_at=expires_at)
@@ -35,3 +50,9 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         parts.store.revoke_tokens()
 
     return router
+
+
+def _address(request: Request, *, is_behind_fly: bool) -> str:
+    """Return who asks. Only Fly's proxy sets Fly-Client-IP itself; X-Forwarded-For anybody can forge."""
+    peer = request.client.host if request.client else ""
+    return request.headers.get("Fly-Client-IP", peer) if is_behind_fly else peer

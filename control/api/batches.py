@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from sqlmodel import col, select
 
 from control.api.guard import Guard
 from control.domain import JobStatus
 from control.errors import Code, ControlError, documented
 from control.ids import new_id
+from control.naming import named, require_callable
 from control.parts import Parts
 from control.plan import (
     OUTPUTS_PER_BATCH_MAX,
@@ -50,6 +51,7 @@ _SUBMIT_ERRORS = documented(
     Code.TOO_LARGE,
     Code.INVALID,
     Code.QUEUE_FULL,
+    Code.STORAGE_FULL,
 )
 _READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)
@@ -59,14 +61,15 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/jobs` and `/api/batches`, downloads aside."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"])
 
-    @router.post("/jobs", status_code=202, responses=_SUBMIT_ERRORS)
+    @router.post(
+        "/jobs",
+        status_code=202,
+        responses=_SUBMIT_ERRORS | documented(Code.UNAVAILABLE),
+        openapi_extra=_form_schema(),
+    )
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
-        """Submit one job for one machine. The answer's Location is the job."""
-        if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
-            raise ControlError(
-                Code.INVALID,
-                f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
-            )
+        """Submit one job for one machine, or a form with its videos. The answer's Location is the job."""
+        require_one_job(body)
         batch_id = _submit(parts, "job", body, idempotency_key)
         job_id = parts.views.batch(batch_id).jobs[0].job_id
         response.headers["Location"] = f"/api/jobs/{job_id}"
@@ -107,6 +110,25 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     return router
 
 
+def require_one_job(body: NewJob) -> None:
+    """Raise ControlError invalid for more outputs than one job may have."""
+    if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
+        raise ControlError(
+            Code.INVALID,
+            f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
+        )
+
+
+def _form_schema() -> dict[str, Any]:
+    """Return the OpenAPI entry of a job as a form (`forms`): the JSON's fields, with files for sources."""
+    job = NewJob.model_json_schema()
+    properties = {name: shape for name, shape in job["properties"].items() if name != "sources"}
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    required = ["files", *(name for name in job["required"] if name != "sources")]
+    form = {"type": "object", "required": required, "properties": {"files": files, **properties}}
+    return {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}
+
+
 def _require_plannable(body: NewBatch) -> None:
     outputs = body.variations * len(body.sources)
     if outputs > OUTPUTS_PER_BATCH_MAX:
@@ -121,7 +143,17 @@ def _require_plannable(body: NewBatch) -> None:
 
 
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
-    batch_id = store.submit(parts.store, _planned(parts, body), key=key, request_sha256=digest(kind, body))
+    sources = named(parts, body.sources)
+    planned = planned_batch(parts, body, sources)
+    batch_id = store.submit(
+        parts.store,
+        planned,
+        key=key,
+        request_sha256=digest(kind, body),
+        output_url=body.output_url,
+        webhook=(kind, body.webhook_url) if body.webhook_url else None,
+        arrived=[source for source in sources if source.url],
+    )
     parts.wake()
     return batch_id
 
@@ -131,17 +163,22 @@ def digest(kind: Kind, body: NewJob) -> str:
     return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()
 
 
-def _planned(parts: Parts, body: NewJob) -> PlannedBatch:
-    ids = [source.source_id for source in body.sources]
-    if len(set(ids)) < len(ids):
-        raise ControlError(Code.INVALID, "A source is named twice. Ask for more variations instead.")
-    with parts.views.session() as session:
-        rows = {row.id: row for row in session.exec(select(Source).where(col(Source.id).in_(ids)))}
-    if missing := [source_id for source_id in ids if source_id not in rows]:
-        raise ControlError(Code.NOT_FOUND, f"There is no source {missing[0][:64]!r}. Upload it first.")
-    return plan(
-        [PlannedSource(source_id=id_, name=rows[id_].name, fingerprint=rows[id_].etag) for id_ in ids],
+def planned_batch(parts: Parts, body: NewJob, sources: Sequence[Source]) -> PlannedBatch:
+    """Return the plan of what is asked for. Raises ControlError invalid for URLs that cannot be."""
+    planned = plan(
+        [PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag) for row in sources],
         variations=body.variations,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
     )
+    if body.webhook_url is not None:
+        if parts.settings.webhook_secret is None:
+            raise ControlError(
+                Code.INVALID, "webhook_url: webhooks are off here. Set WEBHOOK_SECRET, or poll the job."
+            )
+        require_callable(parts, body.webhook_url, "webhook_url")
+    if body.output_url is not None:
+        require_callable(parts, body.output_url, "output_url")
+        if planned.outputs_count != 1:
+            raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
+    return planned

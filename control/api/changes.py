@@ -11,7 +11,7 @@ from control.shapes import BatchView, JobView
 from control.store import changes
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
-_RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.GONE, Code.INVALID)
+_RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)
 _DELETE_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.INVALID)
 
 

@@ -16,14 +16,16 @@ from control.domain import OutputState
 from control.errors import Code, ControlError, documented
 from control.names import content_disposition
 from control.parts import Parts
-from control.results import archive
+from control.results import archive, require_kept
 from control.tables import Batch, Job, Output
 from control.views import found
 
 CHUNK_BYTES = 256 * 1024
 URL_LIFE_S = 3600
 
-_ZIP_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.INVALID, Code.UNAVAILABLE)
+_ZIP_ERRORS = documented(
+    Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.EXPIRED, Code.INVALID, Code.UNAVAILABLE
+)
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
@@ -55,7 +57,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         "/outputs/{output_id}",
         status_code=307,
         response_class=RedirectResponse,
-        responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID),
+        responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.EXPIRED, Code.INVALID),
     )
     def download_output(
         output_id: str,
@@ -66,6 +68,9 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         """Redirect to a signed URL of one output; `?ticket=` of its batch works instead of a token."""
         output = _find_output(parts, output_id)
         guard.or_ticket(credentials, ticket, output.batch_id if output else "")
+        if output is not None:
+            with parts.views.session() as session:
+                require_kept(session.get_one(Batch, output.batch_id))
         if output is None or output.state != OutputState.READY or output.key is None:
             raise ControlError(Code.NOT_FOUND, "There is no such output, or it is not ready yet.")
         name = PurePosixPath(output.name).name

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends
 
-from control import mp4
+from control import intake, mp4
 from control.api.guard import Guard
 from control.errors import Code, ControlError, documented
-from control.ids import new_id
 from control.parts import Parts
 from control.shapes import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from control.store import uploads as store
 from control.tables import Source, Upload
 from control.views import found
-from infra.ports import Part, Refusal, Refused, StoredObject
-
-PART_BYTES = 16 * 1024**2
-UPLOAD_LIFE = timedelta(hours=24)
+from infra.ports import Part, StoredObject, StoredPart
 
 _AGAIN = "Start a new upload."
 
@@ -31,21 +27,46 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         tags=["uploads"],
         responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.UNAVAILABLE),
     )
+    _add_start(router, parts)
+    _add_rest(router, parts)
+    return router
 
-    @router.post("", status_code=201, responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO))
+
+def _add_start(router: APIRouter, parts: Parts) -> None:
+    @router.post(
+        "",
+        status_code=201,
+        responses=documented(Code.TOO_LARGE, Code.NOT_A_VIDEO, Code.STORAGE_FULL),
+        response_model_exclude_none=True,
+    )
     def start(body: NewUpload) -> UploadStarted:
         """Open an upload and sign a URL for each of its parts."""
         _require_acceptable(body, parts.settings.max_source_bytes)
-        upload = _open(parts, body)
-        store.add(parts.store, upload)
-        return _started(parts, upload)
+        upload = intake.open_upload(
+            parts, name=body.name, content_type=body.content_type, size_bytes=body.size_bytes
+        )
+        return _shown(parts, upload, {})
+
+
+def _add_rest(router: APIRouter, parts: Parts) -> None:
+    @router.get(
+        "/{upload_id}",
+        responses=documented(Code.NOT_FOUND, Code.GONE),
+        response_model_exclude_none=True,
+    )
+    def show(upload_id: str) -> UploadStarted:
+        """Tell which parts are stored, and sign fresh URLs for those that are missing.
+
+        The upload then lives for as long again as a new one.
+        """
+        return _resumed(parts, _found(parts, upload_id))
 
     @router.post("/{upload_id}/complete", responses=documented(Code.NOT_FOUND, Code.GONE))
     def complete(upload_id: str, body: UploadDone) -> SourceCreated:
         """Join the parts and look inside. The same call again gives the same answer."""
         upload = _found(parts, upload_id)
         if upload.state == "open":
-            _complete(parts, upload, body)
+            _conclude(parts, upload, intake.join(parts, upload, _named(upload, body)))
             upload = _found(parts, upload_id)
         return _source_created(parts, upload)
 
@@ -54,9 +75,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         """Give an upload up; what is stored of it is removed. A completed one stays."""
         upload = _found(parts, upload_id)
         if upload.state != "completed":
-            _abort(parts, upload)
-
-    return router
+            intake.discard(parts, upload)
 
 
 def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
@@ -70,121 +89,94 @@ def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
         raise ControlError(Code.NOT_PLAYABLE, "The file is empty. Choose the video itself.")
 
 
-def _open(parts: Parts, body: NewUpload) -> Upload:
-    upload_id, now = new_id("upl"), parts.clock()
-    key = f"{parts.store.owner_id}/sources/{upload_id}.mp4"
-    return Upload(
-        id=upload_id,
-        name=body.name,
-        content_type=body.content_type,
-        size_bytes=body.size_bytes,
-        key=key,
-        multipart_id=parts.storage.start_multipart(key, content_type=body.content_type),
-        part_size_bytes=PART_BYTES,
-        state="open",
-        created_at=now,
-        expires_at=now + UPLOAD_LIFE,
-    )
-
-
-def _parts_count(upload: Upload) -> int:
-    return -(-upload.size_bytes // upload.part_size_bytes)
-
-
-def _started(parts: Parts, upload: Upload) -> UploadStarted:
-    expires_s = int(UPLOAD_LIFE.total_seconds())
-    return UploadStarted(
-        upload_id=upload.id,
-        part_size_bytes=upload.part_size_bytes,
-        parts=[
-            PartUrl(
-                number=number,
-                url=parts.storage.sign_part(upload.key, upload.multipart_id, number, expires_s=expires_s),
-            )
-            for number in range(1, _parts_count(upload) + 1)
-        ],
-        expires_at=upload.expires_at,
-    )
-
-
 def _found(parts: Parts, upload_id: str) -> Upload:
     with parts.views.session() as session:
         upload: Upload = found(session, Upload, upload_id)
         return upload
 
 
-def _abort(parts: Parts, upload: Upload) -> None:
-    """Close an upload and remove what it stored: the bucket first, so that a repeat mends what was cut off.
-
-    A `complete` under way may still have joined the parts before; its object goes with the row's verdict.
-    """
-    parts.storage.abort_multipart(upload.key, upload.multipart_id)
-    if store.abort(parts.store, upload.id) != "completed":
-        parts.storage.delete(upload.key)
+# --- what is stored, and what is missing --------------------------------------------------------------
 
 
-def _complete(parts: Parts, upload: Upload, body: UploadDone) -> None:
-    """Make a source of an open upload, or close it as refused and remove what it stored.
+def _resumed(parts: Parts, upload: Upload) -> UploadStarted:
+    stored = {part.number: part for part in _stored(parts, upload)}
+    joined = parts.storage.head(upload.key) if upload.state == "open" and not stored else None
+    if joined is not None:  # an earlier `complete` was cut off after it had joined the parts
+        _conclude(parts, upload, joined)
+        upload = _found(parts, upload.id)
+    _require_not_closed(upload)
+    upload = store.renew(parts.store, upload.id, intake.UPLOAD_LIFE)
+    return _shown(parts, upload, stored)
 
-    The bucket first, so that a repeat mends what was cut off.
-    """
-    stored = _join(parts, upload, body)
+
+def _stored(parts: Parts, upload: Upload) -> list[StoredPart]:
+    """Return the parts of an open upload that are there and have the size that they should."""
+    if upload.state != "open":
+        return []
+    sizes = _part_sizes(upload)
+    found = parts.storage.list_parts(upload.key, upload.multipart_id)
+    return [part for part in found if sizes.get(part.number) == part.size_bytes]
+
+
+def _part_sizes(upload: Upload) -> Mapping[int, int]:
+    size, each = upload.size_bytes, upload.part_size_bytes
+    return {start // each + 1: min(each, size - start) for start in range(0, size, each)}
+
+
+def _shown(parts: Parts, upload: Upload, stored: Mapping[int, StoredPart]) -> UploadStarted:
+    numbers = _part_sizes(upload) if upload.state == "open" else ()
+    return UploadStarted(
+        upload_id=upload.id,
+        part_size_bytes=upload.part_size_bytes,
+        parts=[_part(parts, upload, number, stored.get(number)) for number in numbers],
+        expires_at=upload.expires_at,
+        state=upload.state,
+        source_id=upload.source_id,
+    )
+
+
+def _part(parts: Parts, upload: Upload, number: int, stored: StoredPart | None) -> PartUrl:
+    if stored is not None:
+        return PartUrl(number=number, etag=stored.etag, size_bytes=stored.size_bytes)
+    expires_s = int((upload.expires_at - parts.clock()).total_seconds())
+    url = parts.storage.sign_part(upload.key, upload.multipart_id, number, expires_s=expires_s)
+    return PartUrl(number=number, url=url)
+
+
+# --- the end of an upload -----------------------------------------------------------------------------
+
+
+def _named(upload: Upload, body: UploadDone) -> list[Part]:
+    wanted = _part_sizes(upload).keys()
+    if len(body.parts) != len(wanted) or {part.number for part in body.parts} != wanted:
+        raise ControlError(Code.INVALID, f"Name each of the {len(wanted)} parts exactly once.")
+    return [Part(number=part.number, etag=part.etag.strip('"')) for part in body.parts]
+
+
+def _conclude(parts: Parts, upload: Upload, stored: StoredObject) -> None:
+    """Make a source of a joined upload, or close it as refused and remove what it stored."""
     try:
         if stored.size_bytes != upload.size_bytes:
             told, got = upload.size_bytes, stored.size_bytes
             raise mp4.NotPlayable(f"{told} bytes were announced but {got} arrived. {_AGAIN}")
-        movie = mp4.look_into(
-            lambda start, stop: parts.storage.read(upload.key, start, stop),
-            size_bytes=stored.size_bytes,
-        )
+        source = intake.look_into(parts, upload, stored)
     except mp4.NotPlayable as refusal:
         parts.storage.delete(upload.key)
         store.refuse(parts.store, upload.id, str(refusal))
-    except Refused as refused:
-        if refused.status != 404:
-            raise
-        raise ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}") from None
     else:
-        if store.complete(parts.store, upload.id, _source(parts, upload, stored, movie)) != "completed":
+        if store.complete(parts.store, upload.id, source) != "completed":
             parts.storage.delete(upload.key)
 
 
-def _join(parts: Parts, upload: Upload, body: UploadDone) -> StoredObject:
-    wanted = set(range(1, _parts_count(upload) + 1))
-    if len(body.parts) != len(wanted) or {part.number for part in body.parts} != wanted:
-        raise ControlError(Code.INVALID, f"Name each of the {len(wanted)} parts exactly once.")
-    done = [Part(number=part.number, etag=part.etag.strip('"')) for part in body.parts]
-    try:
-        parts.storage.complete_multipart(upload.key, upload.multipart_id, done)
-    except Refused as refused:
-        if refused.refusal is Refusal.INVALID:
-            raise ControlError(Code.INVALID, refused.message) from None
-        raise
-    stored = parts.storage.head(upload.key)
-    if stored is None:
-        raise ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}")
-    return stored
-
-
-def _source(parts: Parts, upload: Upload, stored: StoredObject, movie: mp4.Movie) -> Source:
-    return Source(
-        id=new_id("src"),
-        name=upload.name,
-        key=upload.key,
-        size_bytes=stored.size_bytes,
-        etag=stored.etag,
-        duration_s=movie.duration_s,
-        width=movie.width,
-        height=movie.height,
-        created_at=parts.clock(),
-    )
+def _require_not_closed(upload: Upload) -> None:
+    if upload.state == "refused":
+        raise ControlError(Code.NOT_PLAYABLE, upload.refusal or "")
+    if upload.state == "aborted":
+        raise ControlError(Code.GONE, f"This upload was given up. {_AGAIN}")
 
 
 def _source_created(parts: Parts, upload: Upload) -> SourceCreated:
-    if upload.state == "refused":
-        raise ControlError(Code.NOT_PLAYABLE, upload.refusal or "")
-    if upload.state == "aborted" or upload.source_id is None:
-        raise ControlError(Code.GONE, f"This upload was given up. {_AGAIN}")
+    _require_not_closed(upload)
     with parts.views.session() as session:
         source = session.get_one(Source, upload.source_id)
     return SourceCreated(

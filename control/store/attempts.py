@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from control import domain, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.store import webhooks
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
@@ -75,8 +76,8 @@ def _start(tx: Transaction, job: Job, app: str) -> None:
         launch_after=tx.now,
     )
     tx.session.add(attempt)
-    follow(tx, job, JobStatus.LAUNCHING)
     tx.event("attempt_started", job, attempt)
+    follow(tx, job, JobStatus.LAUNCHING, attempt)
 
 
 def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:
@@ -184,9 +185,8 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     if verdict.status is JobStatus.QUEUED:
         _requeue(job, unfinished, tx.now)
     else:
-        end_job(job, outputs, verdict, reason, tx.now)
-    follow(tx, job, verdict.status)
-    tx.event("job_" + verdict.status, job, attempt, partial=verdict.partial)
+        end_job(tx, job, outputs, verdict, reason)
+    follow(tx, job, verdict.status, attempt)
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
@@ -224,17 +224,17 @@ def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
 
 
 def end_job(
+    tx: Transaction,
     job: Job,
     outputs: Sequence[Output],
     verdict: domain.Verdict,
     reason: Reason | None,
-    now: datetime,
 ) -> None:
     """End a job. What is unfinished is cancelled if a user asked, else fails with the reason.
 
     With none ready and nothing unfinished, the job's error is its first output's.
     """
-    job.partial, job.ended_at = verdict.partial, now
+    job.partial, job.ended_at = verdict.partial, tx.now
     unfinished = [output for output in outputs if output.state not in FINAL]
     if job.cancelled_at is not None:
         for output in unfinished:
@@ -247,15 +247,17 @@ def end_job(
     elif verdict.status is JobStatus.FAILED:
         first = min(outputs, key=lambda output: output.position)
         job.error_code, job.error_message = first.error_code, first.error_message
+    for output in unfinished:
+        tx.event(f"output_{output.state}", job, output_id=output.id)
 
 
 def _stop_waiting(job: Job) -> None:
     job.waiting_code = job.waiting_message = None
 
 
-def follow(tx: Transaction, job: Job, status: JobStatus) -> None:
+def follow(tx: Transaction, job: Job, status: JobStatus, attempt: Attempt | None = None) -> None:
     """Set a job's status, and its batch's from all of its jobs."""
-    job.status = status
+    tx.set_job(job, status, attempt)
     _stop_waiting(job)
     if status is JobStatus.RUNNING:
         job.started_at = job.started_at or tx.now
@@ -267,12 +269,14 @@ def follow(tx: Transaction, job: Job, status: JobStatus) -> None:
     if domain.ENDED.issuperset(statuses):
         _end_batch(tx, batch)
     else:
-        batch.status = domain.live_status(statuses)
+        tx.set_batch(batch, domain.live_status(statuses))
 
 
 def _end_batch(tx: Transaction, batch: Batch) -> None:
     states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
     is_cancelled = batch.cancelled_at is not None
     end = domain.ended_as([OutputState(state) for state in states], is_cancelled=is_cancelled)
-    batch.status, batch.partial, batch.ended_at = end.status, end.partial, tx.now
+    batch.partial, batch.ended_at = end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)
+    tx.set_batch(batch, end.status)
+    webhooks.follow_end(tx, batch)

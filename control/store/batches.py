@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import func
@@ -9,33 +10,75 @@ from sqlmodel import col, select
 
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.holdings import require_space
 from control.ids import new_id
 from control.plan import PlannedBatch
+from control.store import webhooks
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, IdempotencyKey, Job, Output, Source
+from control.tables import Batch, IdempotencyKey, Job, Output, Source, Upload
+from runner.contract import OutputFault
 
 IDEMPOTENCY_LIFE = timedelta(hours=24)
 
 
-def submit(store: Store, planned: PlannedBatch, *, key: str | None = None, request_sha256: str = "") -> str:
+def submit(
+    store: Store,
+    planned: PlannedBatch,
+    *,
+    key: str | None = None,
+    request_sha256: str = "",
+    output_url: str | None = None,
+    webhook: tuple[str, str] | None = None,
+    arrived: Sequence[Source] = (),
+) -> str:
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
-    With an Idempotency-Key that was used for the same request, return the first batch's id instead.
-    Raises ControlError: conflict (the key came with another request), source_gone, queue_full.
+    `arrived` are sources that come with it and are stored too: files of a form, whose uploads are completed
+    by that, and users' URLs. `webhook` is what was posted (job or batch) and whom to tell its end. With an
+    Idempotency-Key that was used for the same request, store nothing and return the first batch's id instead.
+    Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full.
     """
     with store.transaction() as tx:
         if key is not None and (first := _first_use(tx, key, request_sha256)):
             return first
+        _add_sources(tx, arrived)
         _require_sources(tx, planned)
         _require_room(tx, planned)
+        require_space(tx.session, tx.settings.storage_cap_bytes)
         batch = _add_batch(tx, planned)
+        batch.output_url = output_url
+        if webhook is not None:
+            webhooks.ask(tx, batch, *webhook)
         for position in range(len(planned.jobs)):
             _add_job(tx, batch, planned, position)
+        _fail_refused(tx, batch, arrived)
         if key is not None:
             tx.session.add(
                 IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch.id, created_at=tx.now)
             )
         return batch.id
+
+
+def _add_sources(tx: Transaction, arrived: Sequence[Source]) -> None:
+    tx.session.add_all(arrived)
+    tx.session.flush()
+    stored = {source.key: source.id for source in arrived if source.key}
+    uploads = tx.session.exec(select(Upload).where(col(Upload.key).in_(stored))).all()
+    for upload in uploads:
+        if upload.state != "open":
+            raise ControlError(Code.SOURCE_GONE, f"The video {upload.name!r} is gone. Send it again.")
+        upload.state, upload.source_id = "completed", stored[upload.key]
+
+
+def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:
+    """Fail the outputs of files that are no video that we take: nothing is left to be made of them."""
+    refused = {source.id: source.refusal for source in arrived if source.refusal is not None}
+    mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(refused))
+    for output in tx.session.exec(mine).all() if refused else ():
+        output.state = OutputState.FAILED
+        output.error_code = OutputFault.SOURCE_UNPLAYABLE
+        output.error_message = refused[output.source_id]
+        tx.event("output_failed", tx.session.get_one(Job, output.job_id), output_id=output.id)
 
 
 def _first_use(tx: Transaction, key: str, request_sha256: str) -> str | None:
@@ -76,7 +119,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         created_at=tx.now,
     )
     tx.session.add(batch)
-    tx.session.flush()
+    tx.batch_event("batch_queued", batch, partial=False)
     return batch
 
 
@@ -108,4 +151,4 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
         )
         for index, output in enumerate(planned.jobs[position])
     )
-    tx.event("submitted", job)
+    tx.event("job_queued", job, partial=False)

@@ -9,9 +9,10 @@ from sqlmodel import col, select
 from control import domain
 from control.domain import Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source
+from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source, Webhook
 from runner.contract import Reason
 
 
@@ -52,26 +53,27 @@ def _cancel(tx: Transaction, job: Job) -> None:
     outputs = tx.outputs(job.id)
     states = [OutputState(output.state) for output in outputs]
     verdict = domain.ended_as(states, is_cancelled=True)
-    end_job(job, outputs, verdict, None, tx.now)
+    end_job(tx, job, outputs, verdict, None)
     follow(tx, job, verdict.status)
-    tx.event("job_" + verdict.status, job, partial=verdict.partial)
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:
     """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
 
-    Raises ControlError: conflict (something lives, or nothing is missing), gone (expired), source_gone.
+    Raises ControlError: conflict (something lives, or nothing is missing), expired, source_gone.
     """
     with store.transaction() as tx:
         jobs = _jobs(tx, job_ids)
         _require_ended(jobs)
         missing = {job.id: _missing(tx, job) for job in jobs}
         if not any(missing.values()):
-            raise ControlError(Code.CONFLICT, "Every output is ready; there is nothing to retry.")
+            why = "Every output is ready, or its video was refused; there is nothing to retry."
+            raise ControlError(Code.CONFLICT, why)
         _require_sources(tx, [output for outputs in missing.values() for output in outputs])
         batch = tx.session.get_one(Batch, jobs[0].batch_id)
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
         batch.partial = False
+        webhooks.take_back(tx, batch)
         for job in jobs:
             if missing[job.id]:
                 _start_again(tx, job, missing[job.id])
@@ -79,13 +81,17 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
 
 def _require_ended(jobs: Sequence[Job]) -> None:
     if any(job.status == JobStatus.EXPIRED for job in jobs):
-        raise ControlError(Code.GONE, "This has expired. Upload the videos and submit them again.")
+        raise ControlError(Code.EXPIRED, "This has expired. Upload the videos and submit them again.")
     if any(job.status not in domain.ENDED for job in jobs):
         raise ControlError(Code.CONFLICT, "This has not ended yet. Cancel it first, or wait.")
 
 
 def _missing(tx: Transaction, job: Job) -> list[Output]:
-    return [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
+    """Return what a retry makes: what is not ready, but nothing of a file that was refused when it came."""
+    missing = [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
+    of = col(Source.id).in_({output.source_id for output in missing})
+    refused = set(tx.session.exec(select(Source.id).where(of, col(Source.refusal).is_not(None))).all())
+    return [output for output in missing if output.source_id not in refused]
 
 
 def _require_sources(tx: Transaction, outputs: Sequence[Output]) -> None:
@@ -124,10 +130,15 @@ def remove_rows(store: Store, batch_id: str) -> None:
     with store.transaction() as tx:
         session = tx.session
         jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
-        for table in (Event, IdempotencyKey, Output):
+        mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
+        unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
+        its_own = session.exec(unstored).all()  # URLs and refused files belong to one batch
+        for table in (Event, IdempotencyKey, Output, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
         session.flush()
+        for source in its_own:
+            session.delete(source)
         for job in jobs:
             for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
                 session.delete(attempt)

@@ -44,7 +44,7 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     attempt.started_at = tx.now
     attempt.run_until = tx.now + timedelta(seconds=tx.settings.run_timeout_s)
     attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
-    follow(tx, tx.job(attempt), JobStatus.RUNNING)
+    follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
 
 
 def _lease(tx: Transaction, next_beat_s: float) -> timedelta:
@@ -122,6 +122,7 @@ def _take_one(
 ) -> None:
     if report.status == "ready" and report.file and output.id in verified:
         _mark_ready(tx, output, report.file, *verified[output.id])
+        output.delivery_error = report.delivery_error
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id)
     elif report.status == "failed" and report.error:
         output.state = OutputState.FAILED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,12 +14,12 @@ from sqlmodel import Session, col, select
 
 from control import domain
 from control.database import for_writing
-from control.domain import AttemptState, Fact
+from control.domain import AttemptState, Fact, JobStatus
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.log import record
 from control.settings import Settings
-from control.tables import Attempt, Event, Job, Meta, Output
+from control.tables import Attempt, Batch, Event, Job, Meta, Output
 from infra.ports import Clock
 
 
@@ -30,9 +30,19 @@ class Store:
     it polls, and with many threads some poll in vain until `database is locked`.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        clock: Clock,
+        *,
+        fence: Callable[[Session], object] = lambda _: None,
+        on_commit: Callable[[], object] = lambda: None,
+    ) -> None:
         self._engine = for_writing(engine)
+        self._on_commit = on_commit
         self._one_writer = threading.Lock()
+        self._fence = fence  # asked first in every transaction
         self.settings = settings
         self.clock = clock
         self.owner_id = self._owner_id()
@@ -45,8 +55,10 @@ class Store:
         """
         new_session = Session(self._engine, expire_on_commit=False)
         with self._one_writer, new_session as session, session.begin():
+            self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
             yield tx
+        self._on_commit()
         for name, facts in tx.log_lines:
             record(name, **facts)
 
@@ -103,27 +115,44 @@ class Transaction:
 
     def refuse(self, attempt: Attempt, fact: Fact) -> None:
         """Note that a fact came which may not move this attempt."""
-        self._write(fact, self.job(attempt), attempt, {"state": attempt.state}, accepted=False)
+        job = self.job(attempt)
+        self._write(fact, {"state": attempt.state}, job.batch_id, job.id, attempt.id, accepted=False)
 
     def event(self, name: str, job: Job, attempt: Attempt | None = None, **facts: object) -> None:
         """Append an event of a job, and log it under the same names."""
-        self._write(name, job, attempt, facts, accepted=True)
+        self._write(name, facts, job.batch_id, job.id, attempt.id if attempt else None)
+
+    def batch_event(self, name: str, batch: Batch, **facts: object) -> None:
+        """Append an event of a whole batch, and log it."""
+        self._write(name, facts, batch.id)
+
+    def set_job(self, job: Job, status: JobStatus, attempt: Attempt | None = None) -> None:
+        """Give the job this status, with the events that its stream is made of."""
+        if job.status != status:
+            job.status = status
+            self.event(f"job_{status}", job, attempt, partial=job.partial)
+            if status in domain.ENDED:
+                self.event("job_ended", job, attempt)
+
+    def set_batch(self, batch: Batch, status: JobStatus) -> None:
+        """Give the batch this status, with the events that its stream is made of."""
+        if batch.status != status:
+            batch.status = status
+            self.batch_event(f"batch_{status}", batch, partial=batch.partial)
+            if status in domain.ENDED:
+                self.batch_event("batch_ended", batch)
 
     def _write(
-        self, name: str, job: Job, attempt: Attempt | None, facts: dict[str, object], *, accepted: bool
+        self,
+        name: str,
+        facts: dict[str, object],
+        batch_id: str,
+        job_id: str | None = None,
+        attempt_id: str | None = None,
+        *,
+        accepted: bool = True,
     ) -> None:
-        attempt_id = attempt.id if attempt else None
+        ids: dict[str, Any] = {"batch_id": batch_id, "job_id": job_id, "attempt_id": attempt_id}
         self.session.flush()  # the rows that the event points at come first
-        self.session.add(
-            Event(
-                at=self.now,
-                batch_id=job.batch_id,
-                job_id=job.id,
-                attempt_id=attempt_id,
-                name=str(name),
-                accepted=accepted,
-                facts=facts,
-            )
-        )
-        ids = {"batch_id": job.batch_id, "job_id": job.id, "attempt_id": attempt_id}
+        self.session.add(Event(at=self.now, name=str(name), accepted=accepted, facts=facts, **ids))
         self.log_lines.append((str(name), {"accepted": accepted, **ids, **facts}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from control.store.transaction import Store
 from control.tables import Source, Upload
 
@@ -20,6 +22,15 @@ def complete(store: Store, upload_id: str, source: Source) -> str:
             tx.session.add(source)
             upload.state, upload.source_id = "completed", source.id
         return upload.state
+
+
+def renew(store: Store, upload_id: str, life: timedelta) -> Upload:
+    """Let an open upload live for `life` from now, since its client goes on with it, and return it."""
+    with store.transaction() as tx:
+        upload = tx.session.get_one(Upload, upload_id)
+        if upload.state == "open":
+            upload.expires_at = tx.now + life
+        return upload
 
 
 def refuse(store: Store, upload_id: str, refusal: str) -> None:

@@ -30,9 +30,15 @@ START_S = 30.0
 class Part:
     """One `refresher` server. What it printed when it was ready is `facts`; its stderr is in a log."""
 
-    def __init__(self, folder: Path, *arguments: object, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = (REFRESHER,),
+    ) -> None:
         self.facts: dict[str, str] = {}
-        self._arguments = [REFRESHER, *map(str, arguments), "--json"]
+        self._arguments = [*program, *map(str, arguments), "--json"]
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._env = {**kept, **(env or {})}
         self._folder = folder
@@ -46,7 +52,7 @@ class Part:
     def begin(self) -> None:
         """Start the process without waiting until it is ready."""
         assert not self.runs
-        with (self._folder / f"{self._arguments[1]}.log").open("a") as log:
+        with (self._folder / f"{Path(self._arguments[0]).name}-{self._arguments[1]}.log").open("a") as log:
             self._process = subprocess.Popen(
                 self._arguments,
                 cwd=self._folder,
@@ -86,6 +92,12 @@ class Part:
         if self._process:
             self._process.kill()
             self._reap()
+
+    def kill_group(self) -> None:
+        """End the process and what it has started, as the end of its machine does."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._reap()
 
     def stop(self) -> int:
         """Ask the process to end as a service manager does, and return its exit code."""
@@ -145,7 +157,13 @@ class Stack:
             os.kill(pid, signal.SIGKILL)
 
     def _control(self) -> Part:
-        env = {
+        return Part(self.folder, "serve", *self._where(), env=self._env())
+
+    def _where(self) -> Sequence[object]:
+        return "--host", "127.0.0.1", "--port", self.port
+
+    def _env(self) -> dict[str, str]:
+        return {
             "AUTH_PASSWORD": PASSWORD,
             "TOKEN_SECRET": "a-secret-of-the-tests",
             "DATABASE_URL": f"sqlite:///{self.database}",
@@ -164,7 +182,6 @@ class Stack:
             "MAX_MACHINES": "4",
             **self.settings,
         }
-        return Part(self.folder, "serve", "--host", "127.0.0.1", "--port", self.port, env=env)
 
 
 class Patient(User):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,9 @@ from control.views import Views
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
 from infra.tigris import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
+from tests.postgres import Postgres, running_postgres
+
+ON_BOTH_DATABASES = ("test_store", "test_passes")
 
 SETTINGS = {
     "auth_password": "a password long enough",
@@ -112,9 +116,31 @@ def clock() -> Clock:
     return Clock()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what the store does against both databases, and all else against SQLite alone."""
+    if "database_url" in metafunc.fixturenames:
+        on_both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_DATABASES
+        metafunc.parametrize(
+            "database_url", ["sqlite", "postgresql"] if on_both else ["sqlite"], indirect=True
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path / 'control.db'}")
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'control.db'}"
+    return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return load_settings(**SETTINGS, database_url=database_url)
 
 
 @pytest.fixture

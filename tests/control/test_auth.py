@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.auth import Signer, same_password
+from control.auth import Password, Signer
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SIGNER = Signer("one secret")
@@ -72,6 +72,13 @@ def test_an_attempt_token_is_for_one_attempt_and_always_the_same():
 
 
 def test_passwords_are_compared_whole():
-    assert same_password("päss", "päss")
-    assert not same_password("pass", "password")
-    assert not same_password("\ud800", "password")
+    password = Password("päss")
+    assert password.matches("päss")
+    assert not password.matches("pass")
+    assert not password.matches("\ud800")
+
+
+def test_a_new_password_ends_every_bearer_token():
+    before, after = Signer("one secret", password="old"), Signer("one secret", password="new")
+    assert before.is_bearer(bearer(before), generation=0, now=NOW)
+    assert not after.is_bearer(bearer(before), generation=0, now=NOW)

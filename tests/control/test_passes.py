@@ -566,7 +566,7 @@ def test_a_pass_that_crashes_is_logged_with_its_trace_and_never_stops_the_next(c
     def crash() -> None:
         raise RuntimeError("boom")
 
-    ticker = Ticker()
+    ticker = Ticker("ticker")
     ticker.start([Every(60, crash, name="crash"), Every(60, ran.set)])
     assert ran.wait(5)
     assert ticker.stop(wait_s=10)
@@ -584,7 +584,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs():
         began.set()
         go_on.wait()
 
-    ticker = Ticker()
+    ticker = Ticker("ticker")
     ticker.start([Every(60, hang)])
     assert began.wait(5)
     assert not ticker.stop(wait_s=0.01)
@@ -609,7 +609,7 @@ def test_a_poke_runs_the_prompt_passes_now():
         if len(runs) == 2:
             again.set()
 
-    ticker = Ticker()
+    ticker = Ticker("ticker")
     ticker.start([Every(3600, prompt, promptly=True)])
     while not runs:
         pass

@@ -28,7 +28,10 @@ from tests.control.conftest import SETTINGS
         ({"aws_endpoint_url_s3": "https://"}, "AWS_ENDPOINT_URL_S3"),
         ({"s3_public_endpoint_url": "https://host:port"}, "S3_PUBLIC_ENDPOINT_URL"),
         ({"fly_api_url": "http://[::1"}, "FLY_API_URL"),
-        ({"database_url": "postgresql+psycopg://db/x"}, "DATABASE_URL: PostgreSQL is not supported yet"),
+        (
+            {"database_url": "postgresql://db/x"},
+            "DATABASE_URL: must be sqlite:///PATH or postgresql+psycopg://",
+        ),
         ({"database_url": "control.db"}, "DATABASE_URL"),
         ({"database_url": "sqlite:///"}, "DATABASE_URL"),
         ({"port": 70_000}, "PORT"),
@@ -62,8 +65,8 @@ def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
 
 
 def test_settings_that_are_not_heeded_yet_are_named():
-    environment = {"ALLOWED_ORIGINS": "https://a.example", "METRICS_PORT": "", "PATH": "/bin"}
-    assert unsupported(environment) == ["ALLOWED_ORIGINS"]
+    environment = {"WEBHOOK_SECRET": "whsec_x", "METRICS_PORT": "", "PATH": "/bin"}
+    assert unsupported(environment) == ["WEBHOOK_SECRET"]
 
 
 def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
@@ -96,3 +99,21 @@ def test_secrets_do_not_show_when_settings_are_printed():
     shown = repr(load_settings(**SETTINGS))
     assert "secret for tests" not in shown
     assert "long enough" not in shown
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["*", "app.example", "https://app.example/page", "https://*.example", "null", "https://a.example:443"],
+)
+def test_an_origin_that_is_not_exact_stops_the_start(origins):
+    with pytest.raises(SettingsError, match="ALLOWED_ORIGINS"):
+        load_settings(**{**SETTINGS, "allowed_origins": origins})
+
+
+def test_the_bucket_serves_our_own_page_and_those_that_are_named():
+    named = "https://app.example, http://localhost:5173/"
+    settings = load_settings(
+        **{**SETTINGS, "public_url": "https://Control.example:443/", "allowed_origins": named}
+    )
+    assert settings.allowed_origins == ("https://app.example", "http://localhost:5173")
+    assert settings.origins == ("https://control.example", "https://app.example", "http://localhost:5173")

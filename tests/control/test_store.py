@@ -5,16 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlmodel import Session
 
-from control import database
-from control.database import for_writing
 from control.domain import Fact
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.plan import plan
 from control.store import Store, attempts, batches, ledger, reports
-from control.tables import Attempt, Event, Job, Meta, Output, Source
+from control.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine, StoredObject
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import Rows, finished, ready
@@ -359,29 +356,6 @@ def test_the_batch_ends_with_its_last_job(engine, rows):
 # --- the database -----------------------------------------------------------------------------------
 
 
-def test_writers_take_the_lock_at_the_start(engine):
-    with Session(for_writing(engine)) as session, session.begin():
-        session.connection()
-        other = engine.raw_connection()
-        other.execute("PRAGMA busy_timeout = 0")
-        with pytest.raises(Exception, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
-        other.close()
-
-
-def test_writers_of_many_threads_wait_for_each_other_without_asking_the_database(
-    settings, clock, monkeypatch
-):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0)
-    engine = database.open_database(settings.database_url)
-    store = Store(engine, settings, clock)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: store.revoke_tokens(), range(80)))
-    with Session(engine) as session:
-        assert session.get_one(Meta, "token_generation").value == "80"
-    engine.dispose()
-
-
 def test_an_event_is_logged_only_once_it_is_committed(rows, caplog):
     job_id = rows.submit()
     caplog.set_level("INFO", logger="control")
@@ -394,15 +368,6 @@ def test_an_event_is_logged_only_once_it_is_committed(rows, caplog):
         tx.event("seen", tx.session.get_one(Job, job_id))
         assert caplog.messages == []
     assert '"event": "seen"' in caplog.text
-
-
-def test_the_file_is_set_up_to_lose_nothing(engine):
-    with engine.connect() as connection:
-        settings = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        ]
-    assert settings == ["wal", 2, 1]
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine):

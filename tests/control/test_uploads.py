@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from control.abandon import abandon
 from control.api import uploads
 from control.errors import Code, ControlError
+from control.intake import PART_BYTES
 from control.shapes import NewUpload, PartDone, UploadDone, UploadStarted
 from control.tables import Source, Upload
-from infra.ports import Unanswered
+from infra.ports import OpenMultipart, Unanswered
 from infra.tigris import TigrisStorage
 from tests.runner.clips import make_clip
 
@@ -22,9 +25,9 @@ class Uploads:
     """The routes' functions, on a bucket that can be told to interrupt."""
 
     def __init__(self, parts: Any, storage: TigrisStorage) -> None:
-        self.storage = storage
-        router = uploads.routes(replace(parts, storage=self), lambda: None)
-        self.start, self.complete, self.abort = (route.endpoint for route in router.routes)
+        self.storage, self.parts = storage, replace(parts, storage=self)
+        router = uploads.routes(self.parts, lambda: None)
+        self.start, self.show, self.complete, self.abort = (route.endpoint for route in router.routes)
         self.before: dict[str, Callable[[], object]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -37,6 +40,9 @@ class Uploads:
         upload = self.start(new)
         etag = httpx.put(upload.parts[0].url, content=content).raise_for_status().headers["etag"]
         return upload, UploadDone(parts=[PartDone(number=1, etag=etag)])
+
+    def multiparts(self) -> list[OpenMultipart]:
+        return self.storage.list_multiparts(f"{self.parts.store.owner_id}/")
 
 
 @pytest.fixture
@@ -102,3 +108,96 @@ def test_a_refusal_whose_removal_was_not_answered_is_mended_by_its_repeat(bucket
         assert refused.value.code is Code.NOT_PLAYABLE
     assert row(rows).state == "refused"
     assert bucket.storage.head(row(rows).key) is None
+
+
+# --- resuming -----------------------------------------------------------------------------------------
+
+
+def put(url: str, content: bytes) -> str:
+    return httpx.put(url, content=content).raise_for_status().headers["etag"].strip('"')
+
+
+def test_a_resumed_upload_tells_what_is_stored_and_signs_the_rest(bucket, clock):
+    content = b"a" * PART_BYTES + b"b" * PART_BYTES + b"the end"
+    upload = bucket.start(NewUpload(name="a.mp4", size_bytes=len(content), content_type="video/mp4"))
+    second = put(upload.parts[1].url, content[PART_BYTES : 2 * PART_BYTES])
+    put(upload.parts[2].url, b"cut")  # a part of another size than it should have is missing
+    clock.forward(3600)
+    again = bucket.show(upload.upload_id)
+    assert again.expires_at == upload.expires_at + timedelta(hours=1)
+    assert [part.number for part in again.parts if part.url] == [1, 3]
+    assert (again.parts[1].etag, again.parts[1].size_bytes, again.parts[1].url) == (second, PART_BYTES, None)
+    assert again.parts[0].url != upload.parts[0].url
+    put(again.parts[0].url, content[:PART_BYTES])
+
+
+def test_a_completion_that_was_cut_off_after_the_join_is_ended_by_a_look(bucket, rows, clip):
+    upload, done = bucket.opened(clip)
+    bucket.before["read"] = away
+    with pytest.raises(Unanswered):
+        bucket.complete(upload.upload_id, done)
+    assert row(rows).state == "open"
+    shown = bucket.show(upload.upload_id)
+    assert (shown.state, shown.parts) == ("completed", [])
+    assert bucket.complete(upload.upload_id, done).source_id == shown.source_id
+    assert bucket.show(upload.upload_id) == shown
+
+
+def test_a_look_at_a_closed_upload_says_why_it_is_closed(bucket, clip):
+    upload, _ = bucket.opened(clip)
+    bucket.abort(upload.upload_id)
+    with pytest.raises(ControlError) as refused:
+        bucket.show(upload.upload_id)
+    assert refused.value.code is Code.GONE
+    upload, done = bucket.opened(b"no video at all")
+    with pytest.raises(ControlError):
+        bucket.complete(upload.upload_id, done)
+    with pytest.raises(ControlError, match="text file") as refused:
+        bucket.show(upload.upload_id)
+    assert refused.value.code is Code.NOT_PLAYABLE
+
+
+# --- left for good ------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_nobody_went_on_with_is_aborted_after_a_day_and_not_before(bucket, rows, clip, clock):
+    upload, done = bucket.opened(clip)
+    clock.forward(23 * 3600)
+    bucket.show(upload.upload_id)
+    for hours, state in ((23, "open"), (2, "aborted")):
+        clock.forward(hours * 3600)
+        abandon(bucket.parts)
+        assert row(rows).state == state
+    assert bucket.multiparts() == []
+    with pytest.raises(ControlError) as refused:
+        bucket.complete(upload.upload_id, done)
+    assert refused.value.code is Code.GONE
+
+
+def test_a_stale_upload_whose_completion_wins_the_race_stays(bucket, rows, clip, clock):
+    upload, done = bucket.opened(clip)
+    clock.forward(25 * 3600)
+    bucket.before["abort_multipart"] = lambda: bucket.complete(upload.upload_id, done)
+    abandon(bucket.parts)
+    assert row(rows).state == "completed"
+    assert bucket.storage.head(row(rows).key) is not None
+
+
+def test_a_multipart_upload_whose_row_was_never_written_is_aborted_when_it_is_old(bucket, rows, clock):
+    key = f"{bucket.parts.store.owner_id}/sources/upl_lost.mp4"
+    bucket.storage.start_multipart(key, content_type="video/mp4")
+    clock.now = datetime.now(UTC)  # the bucket has its own clock
+    abandon(bucket.parts)
+    assert [upload.key for upload in bucket.multiparts()] == [key]
+    clock.forward(25 * 3600)
+    abandon(bucket.parts)
+    assert bucket.multiparts() == []
+
+
+def test_nothing_of_another_control_is_aborted(bucket, clock):
+    key = "another-owner/sources/upl_1.mp4"
+    multipart_id = bucket.storage.start_multipart(key, content_type="video/mp4")
+    clock.now = datetime.now(UTC) + timedelta(days=9)
+    abandon(bucket.parts)
+    assert [upload.multipart_id for upload in bucket.storage.list_multiparts(key)] == [multipart_id]
+    bucket.storage.abort_multipart(key, multipart_id)

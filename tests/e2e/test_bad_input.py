@@ -362,9 +362,10 @@ def test_a_job_with_nothing_ready_cannot_be_downloaded_yet(user: User, refused: 
 # --- who calls --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("password", ["", "wrong", "x" * 1000, "\u0000", "pässwörd"])
-def test_a_wrong_password_is_401(http: httpx.Client, refused: Refused, password: str) -> None:
-    refused(http.post("/api/auth", json={"password": password}), 401)
+def test_a_wrong_password_is_401(stack: LocalStack, http: httpx.Client, refused: Refused) -> None:
+    for password in ["wrong", "\u0000", "pässwörd"]:
+        refused(http.post("/api/auth", json={"password": password}), 401)
+    assert http.post("/api/auth", json={"password": stack.password}).status_code == 200
 
 
 def test_every_route_but_the_open_ones_needs_a_client_s_token(

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.s3local import LocalS3
 from tests.e2e.processes import Process, descendants, processes, until
 from tests.e2e.user import User, ok, sign_in
 
@@ -249,6 +250,28 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
             assert len(user.unzip(batch["batch_id"])) == 2
 
 
+def test_bucket_rules_are_set_by_one_command_that_may_be_repeated(tmp_path: Path, s3: LocalS3) -> None:
+    keys = {"endpoint": s3.endpoint, "region": s3.region, "bucket": s3.bucket}
+    keys |= {"access_key_id": s3.access_key_id, "secret_access_key": s3.secret_access_key}
+    nowhere = {"url": "http://127.0.0.1:1/v1", "token": "t", "app": "a"}
+    env = _settings(keys, nowhere, tmp_path / "control.db", "https://control.example")
+    env["ALLOWED_ORIGINS"] = "https://app.example"
+    for _ in range(2):
+        code, out, err = Command(tmp_path, "bucket-rules", "--json", env=env).end()
+        assert (code, err) == (0, "")
+        origins = ["https://control.example", "https://app.example"]
+        assert json.loads(out) == {"bucket": s3.bucket, "origins": " ".join(origins)}
+    for origin in (*origins, "https://other.example"):
+        headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+        answer = httpx.options(f"{s3.endpoint}/{s3.bucket}/any", headers=headers)
+        assert ("access-control-allow-origin" in answer.headers) == (origin in origins)
+    env["AWS_SECRET_ACCESS_KEY"] = "wrong"
+    code, out, err = Command(tmp_path, "bucket-rules", env=env).end()
+    assert (code, out) == (1, "")
+    (line,) = err.strip().splitlines()
+    assert "refused our key" in line
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -260,7 +283,7 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
         ({"LEASE_S": "20"}, "LEASE_S"),
         ({"MAX_MACHINES": "many"}, "MAX_MACHINES"),
         ({"PUBLIC_URL": "nowhere"}, "PUBLIC_URL"),
-        ({"DATABASE_URL": "postgresql+psycopg://x/y"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL"),
         ({"BUDGET_USD_PER_DAY": "5"}, "BUDGET_USD_PER_DAY"),
     ],
     ids=str,
@@ -334,7 +357,7 @@ def test_settings_that_are_not_heeded_are_warned_of_in_one_line(tmp_path: Path) 
     assert json.loads(line)["names"] == ["METRICS_PORT"]
 
 
-@pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local"])
+@pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local", "bucket-rules"])
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     code, out, err = Command(tmp_path, name, "--help").end()
     assert (code, err) == (0, "")

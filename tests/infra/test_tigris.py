@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from infra.ports import Part, Refusal, Refused, Storage, StoredObject, Unanswered
+from infra.ports import Part, Refusal, Refused, Storage, StoredObject, StoredPart, Unanswered
 from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage, _translated
+from infra.tigris import TigrisStorage, _newest, _translated
 
 PART_BYTES = 5 * 1024 * 1024
 
@@ -97,6 +100,113 @@ def test_an_aborted_upload_is_gone_and_stays_gone(storage: TigrisStorage, key: s
         storage.complete_multipart(key, upload, parts)
     late = httpx.put(storage.sign_part(key, upload, 1, expires_s=60), content=b"late")
     assert late.status_code == 404
+
+
+def test_stored_parts_are_listed_until_they_are_joined(storage: TigrisStorage, key: str) -> None:
+    upload, (first,) = upload_parts(storage, key, b"a" * PART_BYTES)
+    last = storage.put_part(key, upload, 2, BytesIO(b"the end"))
+    assert storage.list_parts(key, upload) == [
+        StoredPart(number=1, etag=first.etag.strip('"'), size_bytes=PART_BYTES),
+        StoredPart(number=2, etag=hashlib.md5(b"the end").hexdigest(), size_bytes=7),
+    ]
+    storage.complete_multipart(key, upload, [first, last])
+    assert storage.read(key, PART_BYTES, PART_BYTES + 100) == b"the end"
+    assert storage.list_parts(key, upload) == []
+
+
+def test_of_a_part_that_was_put_again_the_last_is_listed_or_none(storage: TigrisStorage, key: str) -> None:
+    def listed(etag: str, second: int) -> dict[str, Any]:
+        at = datetime(2026, 11, 21, 12, 0, second, tzinfo=UTC)
+        return {"PartNumber": 1, "ETag": f'"{etag}"', "Size": 7, "LastModified": at}
+
+    assert _newest([listed("old", 1), listed("new", 2), listed("older", 0)])[0].etag == "new"
+    assert _newest([listed("old", 1), listed("new", 2), listed("other", 2)]) == []
+    assert _newest([listed("same", 2), listed("same", 2)])[0].etag == "same"
+    upload, _ = upload_parts(storage, key, b"old")
+    again = storage.put_part(key, upload, 1, BytesIO(b"the new one"))
+    assert {part.etag for part in storage.list_parts(key, upload)} <= {again.etag}
+    storage.complete_multipart(key, upload, [again])
+    assert storage.read(key, 0, 100) == b"the new one"
+
+
+def test_open_uploads_are_listed_under_their_prefix_until_they_end(storage: TigrisStorage, key: str) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)  # the bucket tells whole seconds
+    aborted, open_one = (storage.start_multipart(key + end, content_type="video/mp4") for end in "ab")
+    storage.start_multipart("other/" + key, content_type="video/mp4")
+    storage.abort_multipart(key + "a", aborted)
+    (found,) = storage.list_multiparts(key)
+    assert (found.key, found.multipart_id) == (key + "b", open_one)
+    assert before <= found.started_at <= datetime.now(UTC)
+
+
+# --- listing and deleting -------------------------------------------------------------------------
+
+
+def test_a_listing_shows_what_is_under_a_prefix_page_by_page_in_order(storage: TigrisStorage) -> None:
+    prefix = f"test/{uuid4().hex}/outputs/"
+    keys = sorted(f"{prefix}job_{job}-{n}/out {i}.mp4" for job in "ab" for n in (1, 2, 10) for i in range(2))
+    begun_at = datetime.now(UTC) - timedelta(seconds=5)
+    for key in keys:
+        put(storage, key, b"four")
+    listed = storage.list_objects(prefix)
+    assert [found.key for found in listed] == keys
+    assert {found.size_bytes for found in listed} == {4}
+    assert all(begun_at < found.modified_at < datetime.now(UTC) + timedelta(seconds=5) for found in listed)
+    pages, after = [], ""
+    while page := storage.list_objects(prefix, after=after, limit=5):
+        pages.append([found.key for found in page])
+        after = page[-1].key
+    assert [len(page) for page in pages] == [5, 5, 2]
+    assert [key for page in pages for key in page] == keys
+    of_one = storage.list_objects(f"{prefix}job_a-")
+    assert [found.key for found in of_one] == [key for key in keys if "job_a-" in key]
+    assert storage.list_objects(f"{prefix}job_c-") == []
+
+
+def test_many_objects_go_in_one_call_and_those_that_are_gone_do_not_matter(storage: TigrisStorage) -> None:
+    prefix = f"test/{uuid4().hex}/"
+    for name in ("a ä+&<.mp4", "b", "kept"):
+        put(storage, prefix + name, b"x")
+    gone = [prefix + name for name in ("a ä+&<.mp4", "b", "never was")]
+    for _ in range(2):
+        storage.delete_many(gone)
+    assert [found.key for found in storage.list_objects(prefix)] == [f"{prefix}kept"]
+    storage.delete_many([])
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def test_pages_of_exactly_the_named_origins_may_use_signed_urls(storage: TigrisStorage, key: str) -> None:
+    for _ in range(2):
+        storage.set_rules(["https://app.example", "http://localhost:5173"])
+    url = storage.sign_part(key, storage.start_multipart(key, content_type="video/mp4"), 1, expires_s=60)
+
+    def asked(origin: str, method: str = "PUT") -> httpx.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": method}
+        return httpx.options(url, headers=headers)
+
+    for origin in ("https://app.example", "http://localhost:5173"):
+        assert asked(origin).headers["access-control-allow-origin"] == origin
+    for origin in ("https://app.example.evil", "http://app.example", "https://other.example", "null"):
+        assert "access-control-allow-origin" not in asked(origin).headers
+    assert "PUT" in asked("https://app.example").headers["access-control-allow-methods"]
+    refused = asked("https://app.example", "DELETE").headers
+    assert "DELETE" not in refused.get("access-control-allow-methods", "")
+    stored = httpx.put(url, content=b"x", headers={"Origin": "https://app.example"})
+    assert stored.status_code == 200
+    assert stored.headers["access-control-expose-headers"].lower() == "etag"
+    storage.set_rules(["https://new.example"])
+    assert "access-control-allow-origin" not in asked("https://app.example").headers
+    assert asked("https://new.example").headers["access-control-allow-origin"] == "https://new.example"
+
+
+def test_unfinished_uploads_are_dropped_by_the_bucket_itself(storage: TigrisStorage) -> None:
+    storage.set_rules(["https://app.example"])
+    rules = storage._client.get_bucket_lifecycle_configuration(Bucket=storage._bucket)["Rules"]
+    assert [rule["AbortIncompleteMultipartUpload"] for rule in rules] == [{"DaysAfterInitiation": 2}]
+    assert [rule["Status"] for rule in rules] == ["Enabled"]
+    assert not any("Expiration" in rule for rule in rules), "results are control's to delete"
 
 
 # --- signed URLs ----------------------------------------------------------------------------------

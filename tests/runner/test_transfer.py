@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import retry, transfer
-from runner.contract import OutputFault
+from runner.contract import OutputFault, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import Again, retrying
 from runner.stop import Stop, Stopped
@@ -161,3 +161,92 @@ def test_the_fingerprint_of_known_bytes(tmp_path: Path) -> None:
     assert (facts.size_bytes, facts.crc32) == (9, 0xCBF43926)
     assert facts.md5 == "25f9e794323b453885f5181f1b624d0b"
     assert facts.sha256.startswith("15e2b0d3c33891eb")
+
+
+# --- the URLs of users --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(bucket: FakeControl, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The host and port of a user's server, which is not waited for."""
+    monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 0.2)
+    return bucket.url.removeprefix("http://")
+
+
+def foreign(bucket: FakeControl, **changes: object) -> SourceSpec:
+    return bucket.spec().sources[0].model_copy(update={"is_foreign": True, **changes})
+
+
+def test_the_url_of_a_user_is_fetched_when_it_may_be(bucket: FakeControl, place: str, tmp_path: Path) -> None:
+    fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
+    assert (tmp_path / "source").read_bytes() == BYTES
+
+
+def test_the_url_of_a_user_that_is_private_is_never_asked(
+    bucket: FakeControl, place: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputFailure, match="public internet") as caught:
+        fetch(foreign(bucket), tmp_path / "source", stop=Stop())
+    assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
+    why = transfer.deliver(bucket.url, tmp_path / "none", 0, stop=Stop(), allow=[])
+    assert why
+    assert "public internet" in why
+    assert bucket.gets == 0
+
+
+@pytest.mark.parametrize("statuses", [[404], [403], [302], [500] * 99], ids=str)
+def test_a_url_that_gives_no_video_costs_its_outputs_and_not_the_run(
+    bucket: FakeControl, place: str, tmp_path: Path, statuses: list[int]
+) -> None:
+    bucket.failing["GET"] = list(statuses)
+    with pytest.raises(OutputFailure, match=f"answered {statuses[0]}") as caught:
+        fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
+    assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
+    assert SIGNATURE not in caught.value.message
+
+
+def test_a_url_that_fails_for_a_moment_is_asked_again_from_the_start(
+    bucket: FakeControl, place: str, tmp_path: Path
+) -> None:
+    bucket.failing["GET"], bucket.cut_gets = [503], 1
+    fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
+    assert (tmp_path / "source").read_bytes() == BYTES
+
+
+@pytest.mark.parametrize("tells_its_length", [True, False])
+def test_a_url_that_gives_more_than_is_taken_is_left(
+    bucket: FakeControl, place: str, tmp_path: Path, tells_its_length: bool
+) -> None:
+    bucket.tells_length = tells_its_length
+    with pytest.raises(OutputFailure, match="larger than 1000000 bytes") as caught:
+        fetch(foreign(bucket, size_bytes=1_000_000), tmp_path / "source", stop=Stop(), allow=[place])
+    assert caught.value.code is OutputFault.SOURCE_TOO_LARGE
+    path = tmp_path / "source"
+    assert not path.exists() or path.stat().st_size <= 1_000_000
+
+
+def test_a_url_that_drips_is_given_up(
+    bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FOREIGN_S_MAX", 0)
+    with pytest.raises(OutputFailure, match="did not arrive within"):
+        fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
+
+
+def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: str, tmp_path: Path) -> None:
+    bucket.failing["PUT"] = [503]
+    (tmp_path / "output").write_bytes(BYTES)
+    url = bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")
+    assert transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place]) is None
+    assert bucket.objects == {"theirs": BYTES}
+
+
+def test_a_delivery_that_is_refused_says_so_without_the_url(
+    bucket: FakeControl, place: str, tmp_path: Path
+) -> None:
+    bucket.failing["PUT"] = [403, 403]
+    (tmp_path / "output").write_bytes(BYTES)
+    url = bucket.spec().outputs[0].put_url
+    why = transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place])
+    assert why == "The result was not taken by output_url: its server answered 403."
+    assert bucket.failing["PUT"] == [403]

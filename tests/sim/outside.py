@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from infra.fly import READS_MAX, FlyMachines
 from infra.flygate import Cut
 from infra.flyshapes import FlyError
-from infra.ports import Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import ListedObject, Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
 from infra.ratelimit import TokenBuckets
 from tests.sim.swarm import Mishap
 
@@ -186,6 +186,20 @@ class SimBucket:
         self.objects.pop(key, None)
         self.changes += 1
         self._world.crash_point("after bucket delete")
+
+    def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[ListedObject]:
+        """Return what is stored there."""
+        self._reach("list")
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)[:limit]
+        now = self._world.now()
+        return [
+            ListedObject(key=key, size_bytes=self.objects[key].size_bytes, modified_at=now) for key in keys
+        ]
+
+    def delete_many(self, keys: list[str]) -> None:
+        """Delete what is stored, one after another."""
+        for key in keys:
+            self.delete(key)
 
     def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Not used by the passes."""

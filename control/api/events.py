@@ -1,0 +1,73 @@
+"""Watching jobs and batches: Server-Sent Events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+
+from control.api.guard import Credentials, Guard, Ticket
+from control.errors import Code, ControlError, documented
+from control.live import Live
+from control.shapes import OutputView, ProgressEvent, StateEvent
+from control.timeline import Timeline
+
+ID_MAX = 2**63 - 1
+
+Position = Annotated[int | None, Query(alias="last_event_id", ge=0, le=ID_MAX)]
+Resumed = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=ID_MAX)]
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": (
+            "`state`, `output` and `end` carry rising ids; `progress` is a snapshot without one. The data is "
+            f"JSON: {StateEvent.__name__}, {OutputView.__name__} as it is now, {StateEvent.__name__}, "
+            f"{ProgressEvent.__name__}. After `end` nothing follows and the stream closes."
+        ),
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "It has ended, and `Last-Event-ID` has seen the end: there is nothing to wait for."},
+    **documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID, Code.STREAMS_FULL, Code.UNAVAILABLE),
+}
+
+
+def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
+    """Return the event streams of jobs and batches."""
+    router = APIRouter(prefix="/api", tags=["jobs and batches"])
+
+    def opened(
+        id_: str, credentials: Credentials, ticket: str | None, header: int | None, query: int | None
+    ) -> Response:
+        opening = timeline.open(id_)
+        guard.or_ticket(credentials, ticket, opening.subject.batch_id if opening else "")
+        if opening is None:
+            noun = "job" if id_.startswith("job_") else "batch"
+            raise ControlError(Code.NOT_FOUND, f"There is no such {noun}.")
+        after = header if header is not None else query or 0
+        if opening.end_id is not None and after >= opening.end_id:
+            return Response(status_code=204)  # which tells an EventSource not to come back
+        return live.stream(opening, after=after)
+
+    @router.get("/jobs/{job_id}/events", response_class=Response, responses=_ANSWERS)
+    def job_events(
+        job_id: str,
+        credentials: Credentials,
+        ticket: Ticket = None,
+        last_event_id: Resumed = None,
+        position: Position = None,
+    ) -> Response:
+        """Stream what happens to a job until it ends; `?ticket=` of its batch works instead of a token."""
+        return opened(job_id, credentials, ticket, last_event_id, position)
+
+    @router.get("/batches/{batch_id}/events", response_class=Response, responses=_ANSWERS)
+    def batch_events(
+        batch_id: str,
+        credentials: Credentials,
+        ticket: Ticket = None,
+        last_event_id: Resumed = None,
+        position: Position = None,
+    ) -> Response:
+        """Stream what happens to a batch until it ends; its `?ticket=` works instead of a token."""
+        return opened(batch_id, credentials, ticket, last_event_id, position)
+
+    return router

@@ -1,0 +1,139 @@
+"""`POST /api/jobs` as `multipart/form-data`: videos and wishes in one request, for `curl -F` and small pages.
+
+The one route whose body is streamed. Only its edge is async (docs/decisions/0011): the form is read by a
+thread that pulls each chunk when it is done with the one before, so that the bucket's pace is the sender's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import CapacityLimiter, from_thread, to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError, create_model
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+from starlette.types import Scope
+
+from control import shapes
+from control.api.batches import Key, planned_batch, require_one_job
+from control.api.body_limit import is_form
+from control.api.guard import Guard
+from control.errors import Code, ControlError
+from control.form import Form
+from control.parts import Parts
+from control.shapes import JobView, NewJob
+from control.store import batches as store
+
+AT_ONCE_MAX = 4  # each holds a part of 16 MiB; the next one waits unread
+SILENCE_S_MAX = 60.0
+
+
+# what a form says in words: all that a job may say but its sources
+_fields: dict[str, Any] = {name: (info.annotation, info) for name, info in NewJob.model_fields.items()}
+del _fields["sources"]
+_Wishes = create_model("Wishes", __base__=shapes.Request, **_fields)
+
+
+class FormRoute(APIRoute):
+    """A route that is there for forms only; all else goes on to the next route of its path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match a form as any route, and nothing else."""
+        return super().matches(scope) if is_form(scope) else (Match.NONE, {})
+
+
+def routes(parts: Parts, guard: Guard) -> APIRouter:
+    """Return the form's route. It must come before the JSON route of the same path, which documents both."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)])
+    at_once = CapacityLimiter(AT_ONCE_MAX)
+
+    async def submit_form(request: Request, response: Response, idempotency_key: Key = None) -> JobView:
+        content_type = request.headers["content-type"]
+        work = partial(_submit, parts, content_type, _chunks_of(request), idempotency_key)
+        job = await to_thread.run_sync(work, limiter=at_once)
+        response.headers["Location"] = f"/api/jobs/{job.job_id}"
+        return job
+
+    router.add_api_route(
+        "/jobs",
+        submit_form,
+        methods=["POST"],
+        status_code=202,
+        include_in_schema=False,
+        route_class_override=FormRoute,
+    )
+    return router
+
+
+def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str | None) -> JobView:
+    form = Form(parts)
+    try:
+        form.read(content_type, chunks)
+        body = _as_new_job(form)
+        require_one_job(body)
+        batch_id = store.submit(
+            parts.store,
+            planned_batch(parts, body, form.sources),
+            key=key,
+            request_sha256=_digest(form, body),
+            output_url=body.output_url,
+            webhook=("job", body.webhook_url) if body.webhook_url else None,
+            arrived=form.sources,
+        )
+    finally:
+        form.close()
+    parts.wake()
+    return parts.views.job(parts.views.batch(batch_id).jobs[0].job_id)
+
+
+def _chunks_of(request: Request) -> Iterator[bytes]:
+    """Yield the request's body to a worker thread, as it asks for it."""
+    stream = request.stream()
+    while True:
+        try:
+            chunk = from_thread.run(partial(_next, stream))
+        except (ClientDisconnect, TimeoutError):
+            raise ControlError(Code.INVALID, "The form was cut off before its end. Send it again.") from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    with anyio.fail_after(SILENCE_S_MAX):
+        return await anext(stream, None)
+
+
+def _as_new_job(form: Form) -> NewJob:
+    """Return what a form asks for, as JSON would say it, with an id for each of its files.
+
+    Raises RequestValidationError, ControlError invalid (no file) or not_playable (none is good).
+    """
+    if "sources" in form.fields:
+        raise ControlError(Code.INVALID, "sources: A form brings its own files, in the field `files`.")
+    if not form.sources:
+        raise ControlError(Code.INVALID, "files: The form has no file. Put the videos into this field.")
+    sources = [{"source_id": source.id} for source in form.sources]
+    try:
+        wishes = _Wishes.model_validate_strings(form.fields).model_dump(exclude_unset=True)
+        body = NewJob.model_validate({**wishes, "sources": sources})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+    if all(source.refusal is not None for source in form.sources):
+        first = form.sources[0]
+        raise ControlError(Code.NOT_PLAYABLE, f"{first.name}: {first.refusal}")
+    return body
+
+
+def _digest(form: Form, body: NewJob) -> str:
+    """Return what tells one form from another: its fields, and names and content of its files."""
+    wishes = body.model_dump_json(exclude_defaults=True, exclude={"sources"})
+    files = [(source.name, sha256) for source, sha256 in zip(form.sources, form.digests, strict=True)]
+    return hashlib.sha256(f"form {wishes} {files}".encode()).hexdigest()

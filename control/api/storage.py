@@ -1,0 +1,28 @@
+"""How full the bucket is."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from control.api.guard import Guard
+from control.errors import Code, documented
+from control.holdings import holdings
+from control.parts import Parts
+from control.shapes import StorageView
+
+
+def routes(parts: Parts, guard: Guard) -> APIRouter:
+    """Return `/api/storage`."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["storage"])
+
+    @router.get("/storage", responses=documented(Code.UNAUTHORIZED))
+    def storage() -> StorageView:
+        """Show how much the bucket holds for us: sources and results."""
+        with parts.views.session() as session:
+            used_bytes = holdings(session).used
+        cap_bytes = parts.settings.storage_cap_bytes
+        return StorageView(
+            used_bytes=used_bytes, cap_bytes=cap_bytes, percent=round(100 * used_bytes / cap_bytes, 1)
+        )
+
+    return router

@@ -1,0 +1,52 @@
+"""One pass: what has had its time goes, results and sources: first in the rows, then in the bucket.
+
+Must never touch what lives, nor what somebody may still retry.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import col, select
+
+from control.domain import JobStatus
+from control.files import PAGE, delete_of_job
+from control.log import record
+from control.parts import Parts
+from control.store import keeping
+from control.tables import Batch, Job, Output, Source
+
+JOBS_PER_PASS_MAX = 50
+
+
+def expire(parts: Parts) -> None:
+    """Expire what is due, evict what does not fit, and delete the files of both. Raises OutsideError."""
+    while keeping.expire_due(parts.store):
+        pass
+    while keeping.evict(parts.store):
+        pass
+    keeping.give_up_sources(parts.store)
+    _delete_results(parts)
+    _delete_sources(parts)
+
+
+def _delete_results(parts: Parts) -> None:
+    kept = select(Output.id).where(col(Output.job_id) == col(Job.id), col(Output.key).is_not(None))
+    expired = (
+        select(Job.id)
+        .join(Batch, col(Batch.id) == col(Job.batch_id))
+        .where(col(Batch.status) == JobStatus.EXPIRED, col(Batch.deleted_at).is_(None), kept.exists())
+    )
+    with parts.views.session() as session:
+        jobs = session.exec(expired.limit(JOBS_PER_PASS_MAX)).all()
+    for job_id in jobs:
+        delete_of_job(parts, job_id)
+        keeping.files_gone(parts.store, job_id)
+
+
+def _delete_sources(parts: Parts) -> None:
+    given_up = select(Source.id, Source.key).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
+    with parts.views.session() as session:
+        found = session.exec(given_up.limit(PAGE)).all()
+    if found:
+        parts.storage.delete_many([key for _, key in found])
+        keeping.source_gone(parts.store, [source_id for source_id, _ in found])
+        record("sources_deleted", count=len(found))

@@ -1,0 +1,103 @@
+"""From bytes in the bucket to a source: open an upload, join its parts, look inside, or give it up.
+
+The bucket is asked first and the row decides, so that a repeat mends whatever was cut off between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from control import mp4
+from control.errors import Code, ControlError
+from control.holdings import require_space
+from control.ids import new_id
+from control.parts import Parts
+from control.store import uploads as store
+from control.tables import Source, Upload
+from infra.ports import Part, Refusal, Refused, StoredObject
+
+PART_BYTES = 16 * 1024**2  # of every upload: equal bytes then have equal ETags, and so equal effects
+UPLOAD_LIFE = timedelta(hours=24)  # since its client last asked for URLs
+
+_AGAIN = "Start a new upload."
+
+
+def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) -> Upload:
+    """Open a multipart upload and return its row, which is stored. Raises ControlError, OutsideError.
+
+    A crash between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
+    """
+    with parts.views.session() as session:
+        require_space(session, parts.settings.storage_cap_bytes, more_bytes=size_bytes)
+    upload_id, now = new_id("upl"), parts.clock()
+    key = f"{parts.store.owner_id}/sources/{upload_id}.mp4"
+    upload = Upload(
+        id=upload_id,
+        name=name,
+        content_type=content_type,
+        size_bytes=size_bytes,
+        key=key,
+        multipart_id=parts.storage.start_multipart(key, content_type=content_type),
+        part_size_bytes=PART_BYTES,
+        state="open",
+        created_at=now,
+        expires_at=now + UPLOAD_LIFE,
+    )
+    store.add(parts.store, upload)
+    return upload
+
+
+def join(parts: Parts, upload: Upload, done: Sequence[Part]) -> StoredObject:
+    """Join the parts to one object; again is success. Raises ControlError, OutsideError."""
+    try:
+        parts.storage.complete_multipart(upload.key, upload.multipart_id, done)
+    except Refused as refused:
+        if refused.refusal is Refusal.INVALID:
+            raise ControlError(Code.INVALID, refused.message) from None
+        raise
+    stored = parts.storage.head(upload.key)
+    if stored is None:
+        raise gone()
+    return stored
+
+
+def look_into(parts: Parts, upload: Upload, stored: StoredObject) -> Source:
+    """Return the source that the joined upload makes, not stored yet.
+
+    Raises mp4.NotPlayable, ControlError gone, OutsideError.
+    """
+    try:
+        movie = mp4.look_into(
+            lambda start, stop: parts.storage.read(upload.key, start, stop), size_bytes=stored.size_bytes
+        )
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        raise gone() from None
+    return Source(
+        id=new_id("src"),
+        name=upload.name,
+        key=upload.key,
+        size_bytes=stored.size_bytes,
+        etag=stored.etag,
+        duration_s=movie.duration_s,
+        width=movie.width,
+        height=movie.height,
+        created_at=parts.clock(),
+    )
+
+
+def discard(parts: Parts, upload: Upload) -> None:
+    """Give an upload up and remove what it stored; one that has become a source stays.
+
+    A `complete` under way may have joined the parts before; its object goes with the row's verdict.
+    """
+    parts.storage.abort_multipart(upload.key, upload.multipart_id)
+    if store.abort(parts.store, upload.id) != "completed":
+        parts.storage.delete(upload.key)
+
+
+def gone() -> ControlError:
+    """Return the refusal for an upload whose bytes are gone."""
+    return ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}")

@@ -1,0 +1,217 @@
+"""Event streams: one broadcaster for all, woken by commits; idle streams cost neither reads nor threads.
+
+Async, as streams only wait; all state belongs to the event loop, and `poke` and `stop` may be called from
+any thread. A stream holds at most one round of news: one that falls behind reads the rest from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from control.errors import Code, ControlError
+from control.log import failure
+from control.snapshots import Subject
+from control.timeline import News, Opening, Timeline
+
+STREAMS_MAX = 100
+TICK_S = 0.5  # between two reads for all streams
+PING_S = 15.0
+STALL_S = 30.0  # a reader that takes nothing in for so long is dropped
+LIFE_S = (
+    30 * 60.0
+)  # then a client comes back with `Last-Event-ID`, and with a token or ticket that still holds
+RETRY_AFTER = {"Retry-After": "30"}
+
+_PING = b": ping\n\n"
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Live:
+    """All open streams."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._streams: dict[EventStream, None] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._poked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._position = 0  # up to which all news is out
+        self._is_stopping = False
+
+    def stream(self, opening: Opening, *, after: int) -> EventStream:
+        """Return the answer that streams what follows the event `after`."""
+        return EventStream(self, self._timeline, opening, after)
+
+    def poke(self) -> None:
+        """Look for news: something was committed."""
+        if self._streams:
+            self._call(self._poked.set)
+
+    def stop(self) -> None:
+        """End every stream now, and refuse new ones."""
+        self._is_stopping = True
+        self._call(self._end_all)
+
+    def join(self, stream: EventStream, last_id: int) -> int:
+        """Let a stream take part, and return from where on it is told; what is before it reads by itself.
+
+        Raises ControlError: streams_full, unavailable.
+        """
+        if self._is_stopping:
+            raise ControlError(Code.UNAVAILABLE, "Control is restarting. Connect again in a moment.")
+        if len(self._streams) >= STREAMS_MAX:
+            raise ControlError(
+                Code.STREAMS_FULL,
+                f"{STREAMS_MAX} streams are open already. Close one, or ask for the job itself meanwhile.",
+                headers=RETRY_AFTER,
+            )
+        if not self._streams:
+            self._begin(last_id)
+        self._streams[stream] = None
+        self._poked.set()
+        return self._position
+
+    def leave(self, stream: EventStream) -> None:
+        """Let a stream go; with the last one the looking ends."""
+        self._streams.pop(stream, None)
+        if not self._streams and self._task is not None:
+            self._task.cancel()
+
+    def _begin(self, last_id: int) -> None:
+        self._loop, self._position = asyncio.get_running_loop(), last_id
+        self._poked = asyncio.Event()
+        self._task = asyncio.create_task(self._tell())
+
+    def _call(self, what: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and all streams with it
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(what)  # type: ignore[arg-type]
+
+    def _end_all(self) -> None:
+        for stream in self._streams:
+            stream.end()
+
+    async def _tell(self) -> None:
+        """Tell all streams what is new, at most once a tick, until none is left."""
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            asked = dict.fromkeys(self._streams)
+            try:
+                subjects = {stream.subject for stream in asked}
+                news = await run_in_threadpool(self._timeline.news, subjects, self._position)
+            except Exception as error:  # noqa: BLE001 - the next round tells it
+                failure("streams_not_told", error)
+                self._poked.set()
+            else:
+                self._position = news.last_id
+                self._hand_out(news, asked)
+            await asyncio.sleep(TICK_S)
+
+    def _hand_out(self, news: News, asked: Mapping[EventStream, None]) -> None:
+        for stream in self._streams:
+            if stream in asked:
+                stream.take(news)
+            else:
+                stream.catch_up(news.last_id)
+
+
+class EventStream(Response):
+    """One stream, as the answer to its request."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, live: Live, timeline: Timeline, opening: Opening, after: int) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._live, self._timeline, self._opening = live, timeline, opening
+        self._position = after  # the last event that was sent, or is pending
+        self.until = after  # the last event that is known
+        self.subject: Subject = opening.subject
+        self._snapshot, self._facts = opening.snapshot.content, opening.snapshot.facts
+        self._pending, self._pending_ends = b"", False
+        self._is_over = False
+        self._woken = asyncio.Event()
+
+    def take(self, news: News) -> None:
+        """Take in a round of news; a stream that is behind only notes how far it has to read."""
+        snapshot, told = news.snapshots.get(self.subject), news.told.get(self.subject)
+        if snapshot is None:
+            self._is_over = True  # deleted
+        elif snapshot.facts != self._facts:
+            self._snapshot, self._facts = snapshot.content, snapshot.facts
+        if self._pending or self._position < self.until:
+            self.until = news.last_id
+        else:
+            self._position = self.until = max(self.until, news.last_id)
+            if told is not None:
+                self._pending, self._pending_ends = told.content, told.is_end
+        self._woken.set()
+
+    def catch_up(self, until: int) -> None:
+        """Read up to there: the stream joined while the others' news was being read."""
+        self.until = max(self.until, until)
+        self._woken.set()
+
+    def end(self) -> None:
+        """End the stream now; its client comes back with `Last-Event-ID`."""
+        self._is_over = True
+        self._woken.set()
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end, or until the reader is gone. Raises ControlError before anything is sent."""
+        self.until = max(self._position, self._live.join(self, self._opening.last_id))
+        life = asyncio.get_running_loop().call_later(LIFE_S, self.end)
+        tasks = [asyncio.create_task(self._write(send)), asyncio.create_task(_gone(receive))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            life.cancel()
+            self._live.leave(self)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(self, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            is_last = False
+            while not is_last:
+                chunk, is_last = await self._next()
+                async with asyncio.timeout(STALL_S):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
+        except Exception as error:  # noqa: BLE001 - the connection closes, and its client comes back
+            failure("stream_broken", error, batch_id=self.subject.batch_id, job_id=self.subject.job_id)
+
+    async def _next(self) -> tuple[bytes, bool]:
+        """Return what comes next, once there is something, and whether it is the last."""
+        while True:
+            if self._is_over:
+                return b"", True
+            if self._snapshot:
+                chunk, self._snapshot = self._snapshot, b""
+                return chunk, False
+            if self._pending:
+                chunk, self._pending = self._pending, b""
+                return chunk, self._pending_ends
+            if self._position < self.until:
+                page = await run_in_threadpool(self._timeline.page, self.subject, self._position, self.until)
+                self._position = page.last_id
+                return page.content, page.is_end
+            self._woken.clear()
+            try:
+                await asyncio.wait_for(self._woken.wait(), PING_S)
+            except TimeoutError:
+                return _PING, False
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,74 @@
+"""From the sources that a request names to rows: those of uploads, and new ones of users' URLs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from sqlmodel import col, select
+
+from control.errors import Code, ControlError
+from control.ids import new_id
+from control.parts import Parts
+from control.shapes import NAME_CHARS_MAX, SourceRef
+from control.tables import Source
+from infra import outbound
+
+
+def named(parts: Parts, refs: Sequence[SourceRef]) -> list[Source]:
+    """Return the sources in their order; those of URLs are new and not stored yet.
+
+    Raises ControlError: invalid (named twice, or a URL that must not be called), not_found.
+    """
+    keys = [ref.source_id or ref.url for ref in refs]
+    if len(set(keys)) < len(keys):
+        raise ControlError(Code.INVALID, "A source is named twice. Ask for more variations instead.")
+    uploaded = _uploaded(parts, [ref.source_id for ref in refs if ref.source_id is not None])
+    return [uploaded[ref.source_id] if ref.source_id else _of_url(parts, ref) for ref in refs]
+
+
+def require_callable(parts: Parts, url: str, field: str) -> None:
+    """Raise ControlError invalid for a URL whose letters alone forbid to call it."""
+    try:
+        outbound.target(url, allow=parts.settings.outbound_allow)
+    except outbound.Forbidden as refused:
+        raise ControlError(Code.INVALID, f"{field}: {refused}") from None
+
+
+def _uploaded(parts: Parts, ids: Sequence[str]) -> dict[str, Source]:
+    with parts.views.session() as session:
+        rows = {row.id: row for row in session.exec(select(Source).where(col(Source.id).in_(ids)))}
+    for source_id in ids:
+        if source_id not in rows:
+            raise ControlError(Code.NOT_FOUND, f"There is no source {source_id[:64]!r}. Upload it first.")
+        if not rows[source_id].key:
+            raise ControlError(
+                Code.INVALID, f"Source {source_id} was never stored. Name its URL again, or upload the video."
+            )
+    return rows
+
+
+def _of_url(parts: Parts, ref: SourceRef) -> Source:
+    """Return the row of a URL. Its query may be a key: it is in neither name nor fingerprint."""
+    url = ref.url or ""
+    require_callable(parts, url, "sources.url")
+    split = urlsplit(url)
+    return Source(
+        id=new_id("src"),
+        name=ref.name or _name(split.path),
+        key="",
+        size_bytes=0,
+        etag=hashlib.sha256(f"{split.scheme}://{split.netloc}{split.path}".encode()).hexdigest(),
+        duration_s=0,
+        width=0,
+        height=0,
+        url=url,
+        created_at=parts.clock(),
+    )
+
+
+def _name(path: str) -> str:
+    name = unquote(PurePosixPath(path).name).replace("\0", "")
+    return name[:NAME_CHARS_MAX] or "video"

@@ -1,0 +1,60 @@
+"""`refresher provision`: put a deployment on Fly, prove that it works, keep it up to date, take it away."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from control import demo
+from control.client import Client
+from infra.provision.run import run
+from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
+
+GIVEN = ("AUTH_PASSWORD", "TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "WEBHOOK_SECRET")
+
+
+def provision(
+    what: str, deployment: Deployment, environment: Mapping[str, str], *, image: str, apply: bool
+) -> None:
+    """Print the steps of `what`, and run them with `apply`. Raises StepFailed, ApiError.
+
+    Secrets are taken from the environment; a password and a token secret that are missing are made up.
+    """
+    console = Console()
+    values = {name: environment[name] for name in GIVEN if environment.get(name)}
+    if what in ("up", "rotate"):
+        values.setdefault("AUTH_PASSWORD", secrets.token_urlsafe(18))
+        values.setdefault("TOKEN_SECRET", secrets.token_urlsafe(32))
+    steps = {
+        "up": lambda: up(deployment),
+        "release": lambda: release(deployment),
+        "roll-back": lambda: roll_back(deployment, image=image),
+        "rotate": lambda: rotate(deployment),
+        "down": lambda: down(deployment),
+    }[what]()
+    run(steps, values, apply=apply, say=lambda text: console.print(text, markup=False, highlight=False))
+    if not apply:
+        console.print("\nNothing was run. Run it with --apply.")
+    elif what == "up":
+        console.print(f"\n# The main job, on {deployment.url}")
+        smoke(deployment.url, values["AUTH_PASSWORD"], console)
+        console.print(
+            f"\n{deployment.url}\npassword: {values['AUTH_PASSWORD']}", markup=False, highlight=False
+        )
+
+
+def smoke(url: str, password: str, console: Console) -> None:
+    """Make one variation of a made-up clip there, show it, and delete it again. Raises ApiError."""
+    with tempfile.TemporaryDirectory(prefix="refresher-") as folder:
+        clip = Path(folder, "clip.mp4")
+        demo.make_clip(clip)
+        with Client.signed_in(url, password=password) as client:
+            sources = demo.upload(client, [clip], console)
+            batch = client.submit(sources, variations=1, seed=None)
+            batch = demo.watch(client, batch["batch_id"], console)
+            console.print(demo.results_table(batch, Path(folder)))
+            client.delete(batch["batch_id"])

@@ -1,0 +1,128 @@
+"""Writes of forgetting: what expires, what is evicted, which sources nobody can need any more.
+
+A row says first that a file is to go, and last that it is gone: whatever is cut off in between is seen by
+the next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select, update
+from sqlmodel.sql.expression import SelectOfScalar
+
+from control.domain import JobStatus, OutputState
+from control.holdings import holdings, uses
+from control.store.transaction import Store, Transaction
+from control.tables import Batch, Job, Meta, Output, Source
+
+SPARE = timedelta(hours=1)  # that a source outlives the last batch that it has served
+UNUSED_LIFE = timedelta(hours=24)
+EXPIRED_AT_ONCE_MAX = 20
+SOURCES_AT_ONCE_MAX = 500
+SWEPT = "swept_until"
+
+
+def expire_due(store: Store) -> bool:
+    """Mark the batches whose time is over as expired; return whether more may be due."""
+    with store.transaction() as tx:
+        due = (
+            _finished().where(col(Batch.expires_at) <= tx.now).order_by(col(Batch.expires_at), col(Batch.id))
+        )
+        batches = tx.session.exec(due.limit(EXPIRED_AT_ONCE_MAX)).all()
+        for batch in batches:
+            _expire(tx, batch)
+        return len(batches) == EXPIRED_AT_ONCE_MAX
+
+
+def evict(store: Store) -> bool:
+    """Expire the batch that ended first if more is stored than may be; return whether one was found.
+
+    What lives is never touched, and what goes already is not counted.
+    """
+    with store.transaction() as tx:
+        held = holdings(tx.session)
+        if held.live + held.finished <= tx.settings.storage_cap_bytes:
+            return False
+        has_files = select(Output.id).where(
+            col(Output.batch_id) == col(Batch.id), col(Output.key).is_not(None)
+        )
+        oldest = _finished().where(has_files.exists()).order_by(col(Batch.ended_at), col(Batch.id))
+        batch = tx.session.exec(oldest.limit(1)).first()
+        if batch is not None:
+            _expire(tx, batch)
+        return batch is not None
+
+
+def _finished() -> SelectOfScalar[Batch]:
+    return select(Batch).where(
+        col(Batch.ended_at).is_not(None),
+        col(Batch.status) != JobStatus.EXPIRED,
+        col(Batch.deleted_at).is_(None),
+    )
+
+
+def _expire(tx: Transaction, batch: Batch) -> None:
+    batch.expires_at = min(batch.expires_at or tx.now, tx.now)
+    for job in tx.session.exec(select(Job).where(col(Job.batch_id) == batch.id)).all():
+        tx.set_job(job, JobStatus.EXPIRED)
+    tx.set_batch(batch, JobStatus.EXPIRED)
+
+
+def files_gone(store: Store, job_id: str) -> None:
+    """Note that no file of an expired job is left. Its rows stay."""
+    with store.transaction() as tx:
+        for output in tx.outputs(job_id):
+            output.key = output.playlist = output.poster = None
+
+
+def give_up_sources(store: Store) -> None:
+    """Mark the sources that nobody can need any more as deleted, in one step with looking who does.
+
+    A submit or retry that comes first keeps its sources; one that comes later is told that they are gone.
+    """
+    with store.transaction() as tx:
+        needed = select(Batch.id).where(uses(), _needs_its_sources(tx)).correlate(Source)
+        used = select(Batch.id).where(uses()).correlate(Source)
+        is_old = col(Source.created_at) <= tx.now - UNUSED_LIFE
+        due = select(Source).where(
+            col(Source.deleted_at).is_(None),
+            col(Source.key) != "",
+            ~needed.exists(),
+            used.exists() | is_old,
+        )
+        for source in tx.session.exec(due.limit(SOURCES_AT_ONCE_MAX)).all():
+            source.deleted_at = tx.now
+
+
+def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
+    """Return the condition on a batch: it lives, ended whole a moment ago, or may still be retried."""
+    any_output = aliased(Output)
+    lacking = (
+        select(any_output.id)
+        .where(any_output.batch_id == Batch.id, any_output.state != OutputState.READY)
+        .correlate(Batch)
+    )
+    may_be_retried = (col(Batch.status) != JobStatus.EXPIRED) & (col(Batch.expires_at) > tx.now)
+    ended_just_now = col(Batch.ended_at) > tx.now - SPARE
+    return (
+        col(Batch.ended_at).is_(None)
+        | (lacking.exists() & may_be_retried)
+        | (~lacking.exists() & ended_just_now)
+    )
+
+
+def source_gone(store: Store, source_ids: Sequence[str]) -> None:
+    """Note that the files of deleted sources are gone. Their rows stay, as what outputs were made of."""
+    with store.transaction() as tx:
+        mine = col(Source.id).in_(source_ids) & col(Source.deleted_at).is_not(None)
+        tx.session.exec(update(Source).where(mine).values(key=""))
+
+
+def swept(store: Store, until: str) -> None:
+    """Note how far the sweep has come."""
+    with store.transaction() as tx:
+        tx.session.merge(Meta(key=SWEPT, value=until))

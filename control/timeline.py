@@ -1,0 +1,173 @@
+"""What event streams tell of jobs and batches: their durable events in order. Reads rows only.
+
+An `end` is told only while it is the end: a later retry or expiry makes it a `state` among others, so a
+client that closes at `end` misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from control import domain, shapes, shaping
+from control.domain import JobStatus, OutputState
+from control.snapshots import Snapshot, Subject, on_the_wire, snapshots
+from control.tables import Batch, Event, Job, Output
+from infra.ports import Clock
+
+PAGE_ROWS = 100
+
+_OUTPUT_NAMES = frozenset(f"output_{state}" for state in OutputState)
+_STATE_NAMES = {
+    table: {f"{word}_{status}": status for status in JobStatus}
+    for table, word in ((Job, "job"), (Batch, "batch"))
+}
+_END_NAME = {Job: "job_ended", Batch: "batch_ended"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """Durable events as bytes on the wire. `last_id` is how far they lead; after `is_end` nothing follows."""
+
+    content: bytes
+    last_id: int
+    is_end: bool
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a stream begins with."""
+
+    subject: Subject
+    snapshot: Snapshot
+    last_id: int  # of any event so far
+    end_id: int | None  # of the event that ended it for good, so far
+
+
+@dataclass(frozen=True)
+class News:
+    """What has happened since a position, for each subject that has any; `snapshots` lack what is deleted."""
+
+    last_id: int
+    told: Mapping[Subject, Told]
+    snapshots: Mapping[Subject, Snapshot]
+
+
+class Timeline:
+    """Each method is one reading transaction and may be called from any thread."""
+
+    def __init__(self, session: Callable[[], Session], clock: Clock) -> None:
+        self._session, self._clock = session, clock
+
+    def open(self, id_: str) -> Opening | None:
+        """Return what a stream of a job or batch begins with; None when there is none, or it is deleted."""
+        with self._session() as session:
+            job = session.get(Job, id_)
+            subject = Subject(job.batch_id, job.id) if job else Subject(id_)
+            snapshot = snapshots(session, [subject], self._clock()).get(subject)
+            if snapshot is None:
+                return None
+            return Opening(subject, snapshot, _last_id(session), _end_id(session, subject))
+
+    def page(self, subject: Subject, after: int, until: int) -> Told:
+        """Return the first events of a subject in `after < id <= until`, as many as fit a page."""
+        with self._session() as session:
+            rows = session.exec(
+                _events(subject, after).where(col(Event.id) <= until).order_by(col(Event.id)).limit(PAGE_ROWS)
+            ).all()
+            is_all = len(rows) < PAGE_ROWS
+            return _told(session, subject, rows, until if is_all else rows[-1].id or until)
+
+    def news(self, subjects: Collection[Subject], after: int) -> News:
+        """Return what has happened to these subjects; one look finds it for all of them."""
+        with self._session() as session:
+            last_id = _last_id(session)
+            batches = {subject.batch_id for subject in subjects}
+            rows = session.exec(
+                select(Event)
+                .where(col(Event.id) > after, col(Event.id) <= last_id, col(Event.batch_id).in_(batches))
+                .order_by(col(Event.id))
+            ).all()
+            by_subject = {subject: [row for row in rows if _is_of(subject, row)] for subject in subjects}
+            told = {
+                subject: _told(session, subject, mine, last_id)
+                for subject, mine in by_subject.items()
+                if mine
+            }
+            return News(last_id, told, snapshots(session, subjects, self._clock()))
+
+
+def _row(session: Session, subject: Subject) -> Job | Batch | None:
+    return session.get(Job, subject.job_id) if subject.job_id else session.get(Batch, subject.batch_id)
+
+
+def _last_id(session: Session) -> int:
+    return session.exec(select(func.max(Event.id))).one() or 0
+
+
+def _events(subject: Subject, after: int) -> SelectOfScalar[Event]:
+    names = {*_OUTPUT_NAMES, *_STATE_NAMES[subject.table], _END_NAME[subject.table]}
+    mine = select(Event).where(
+        col(Event.batch_id) == subject.batch_id, col(Event.id) > after, col(Event.name).in_(names)
+    )
+    return mine.where(col(Event.job_id) == subject.job_id) if subject.job_id else mine
+
+
+def _is_of(subject: Subject, row: Event) -> bool:
+    """Tell what `_events` asks for, of a row at hand."""
+    if row.batch_id != subject.batch_id or subject.job_id not in (None, row.job_id):
+        return False
+    is_own = row.name in _STATE_NAMES[subject.table] or row.name == _END_NAME[subject.table]
+    return is_own or row.name in _OUTPUT_NAMES
+
+
+def _told(session: Session, subject: Subject, events: Sequence[Event], last_id: int) -> Told:
+    wanted = {event.facts["output_id"] for event in events if event.name in _OUTPUT_NAMES}
+    found = session.exec(select(Output).where(col(Output.id).in_(wanted))).all() if wanted else ()
+    outputs = {output.id: output for output in found}
+    row, end_id = _row(session, subject), _end_id(session, subject)
+    content = b"".join(_message(subject, event, outputs, row, end_id) for event in events)
+    return Told(content, last_id, is_end=end_id in {event.id for event in events})
+
+
+def _message(
+    subject: Subject,
+    event: Event,
+    outputs: Mapping[str, Output],
+    row: Job | Batch | None,
+    end_id: int | None,
+) -> bytes:
+    """Return the event on the wire; nothing of an end that was none, or of an output that is deleted."""
+    if event.name in _OUTPUT_NAMES:
+        output = outputs.get(event.facts["output_id"])
+        return on_the_wire("output", shaping.output_view(output), event.id) if output else b""
+    if status := _STATE_NAMES[subject.table].get(event.name):
+        return on_the_wire("state", _state(subject, event, status, event.facts["partial"]), event.id)
+    if event.id == end_id and row is not None:
+        return on_the_wire("end", _state(subject, event, row.status, row.partial), event.id)
+    return b""
+
+
+def _end_id(session: Session, subject: Subject) -> int | None:
+    """Return the event that ended the subject, if it has ended and nobody has started it again."""
+    row = _row(session, subject)
+    if row is None or row.status not in domain.ENDED:
+        return None
+    ends = _events(subject, 0).where(col(Event.name) == _END_NAME[subject.table])
+    end = session.exec(ends.order_by(col(Event.id).desc()).limit(1)).first()
+    return end.id if end else None
+
+
+def _state(subject: Subject, event: Event, status: str, partial: bool) -> shapes.StateEvent:
+    return shapes.StateEvent(
+        batch_id=subject.batch_id,
+        job_id=subject.job_id,
+        status=status,
+        partial=partial,
+        attempt_id=event.attempt_id,
+        at=event.at,
+    )

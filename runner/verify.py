@@ -1,0 +1,36 @@
+"""Says whether this installation is fit to render: FFmpeg's version, its encoder, what a source can reach.
+
+Run by the build of the runner's image: a build that fails is better than machines that do.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from runner.ffmpeg import find_ffmpeg
+
+VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: a 50 kB MagicYUV file writes beyond its memory
+
+
+def faults() -> list[str]:
+    """Return what is wrong, in words; nothing is good."""
+    program = find_ffmpeg()
+    wrong = []
+    banner = _said(program, "-version")
+    found = re.search(r"ffmpeg version n?(\d+)\.(\d+)(?:\.(\d+))?", banner)
+    if not found or tuple(int(n or 0) for n in found.groups()) < VERSION_MIN:
+        wrong.append(f"FFmpeg is too old: {banner.splitlines()[0] if banner else 'it does not run'}")
+    if "libx264" not in _said(program, "-encoders"):
+        wrong.append("FFmpeg has no libx264")
+    return wrong
+
+
+def _said(program: str, option: str) -> str:
+    answer = subprocess.run([program, "-hide_banner", option], capture_output=True, text=True, check=False)
+    return answer.stdout
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(faults()) or None)

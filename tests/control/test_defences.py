@@ -1,0 +1,102 @@
+"""What control does about callers who guess, stall or flood, over real HTTP."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from control import protocol
+from control.api import body_limit
+from control.app import create_app
+from control.logins import FREE_TRIES
+from control.protocol import HTTP_LIMITS
+from control.settings import Settings
+from infra.loopback import serving
+from tests.control.conftest import SETTINGS
+
+PASSWORD = {"password": SETTINGS["auth_password"]}
+WRONG = {"password": "a guess"}
+
+
+@pytest.fixture
+def url(settings: Settings) -> Iterator[str]:
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        yield url
+
+
+@pytest.fixture
+def fly_url(settings: Settings) -> Iterator[str]:
+    with serving(create_app(settings.model_copy(update={"fly_app_name": "control"})), **HTTP_LIMITS) as url:
+        yield url
+
+
+def statuses(url: str, count: int, **headers: str) -> list[int]:
+    with httpx.Client(base_url=url) as http:
+        return [http.post("/api/auth", json=WRONG, headers=headers).status_code for _ in range(count)]
+
+
+def test_after_a_few_wrong_passwords_the_next_is_429_and_says_when_to_try_again(url):
+    assert statuses(url, FREE_TRIES) == [401] * FREE_TRIES
+    answer = httpx.post(f"{url}/api/auth", json=PASSWORD)
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "too_many_tries"
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_a_forged_forwarding_header_does_not_reset_the_count(url):
+    names = ["X-Forwarded-For", "Fly-Client-IP", "X-Real-IP", "Forwarded"]
+    tries = [statuses(url, 1, **dict.fromkeys(names, f"192.0.2.{n}"))[0] for n in range(FREE_TRIES + 1)]
+    assert tries[-1] == 429
+
+
+def test_behind_fly_each_client_has_its_own_count(fly_url):
+    assert statuses(fly_url, FREE_TRIES + 1, **{"Fly-Client-IP": "192.0.2.1"})[-1] == 429
+    other = httpx.post(f"{fly_url}/api/auth", json=PASSWORD, headers={"Fly-Client-IP": "192.0.2.2"})
+    assert other.status_code == 200
+
+
+def test_half_open_requests_are_closed_and_do_not_keep_others_waiting(settings, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.5)
+    with ExitStack() as stack:
+        url = stack.enter_context(serving(create_app(settings), **HTTP_LIMITS))
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+        stalled = [stack.enter_context(socket.create_connection((host, port))) for _ in range(200)]
+        for each in stalled:
+            each.sendall(b"GET /api/health HTTP/1.1\r\nHost: control\r\nX-Slow: ")
+        assert httpx.get(f"{url}/api/health").status_code == 200
+        for each in stalled:
+            each.settimeout(30)
+            assert each.recv(1) == b""
+
+
+def test_a_second_request_that_stalls_on_the_same_connection_is_closed_too(settings, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.5)
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        address = (urlsplit(url).hostname, urlsplit(url).port)
+        with socket.create_connection(address) as connection:
+            connection.settimeout(30)
+            connection.sendall(b"GET /api/health HTTP/1.1\r\nHost: control\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            connection.sendall(b"GET /api/hea")
+            assert connection.recv(1) == b""
+
+
+def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):
+    monkeypatch.setattr(body_limit, "BODY_S_MAX", 0.5)
+
+    def trickle() -> Iterator[bytes]:
+        yield b'{"password": "'
+        time.sleep(1.0)
+        yield b'x"}'
+
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        answer = httpx.post(
+            f"{url}/api/auth", content=trickle(), headers={"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")

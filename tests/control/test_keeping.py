@@ -1,0 +1,463 @@
+"""How long things are kept: expiry, eviction, the sweep; on a clock that tests move, with a real bucket."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from control.errors import Code, ControlError
+from control.expire import expire
+from control.files import named_by
+from control.forget import forget
+from control.holdings import holdings, require_space
+from control.ids import new_id
+from control.launch import launch
+from control.parts import Parts
+from control.plan import PlannedSource, plan
+from control.results import archive
+from control.runner_api import output_key
+from control.store import batches, changes, keeping, ledger, reports
+from control.store import uploads as uploads_store
+from control.sweep import sweep
+from control.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from infra.ports import StoredObject, Unanswered
+from infra.tigris import TigrisStorage
+from runner.contract import OutputError, OutputFault, OutputReport
+from tests.control.conftest import Clock, Rows, finished, made
+
+H = 3600.0
+FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="no")
+SIZE = 500  # of each source and output
+
+
+class Died(BaseException):
+    """Control dies here."""
+
+
+class Mortal:
+    """A bucket in whose deletions control may die, before or after they are done, or get no answer."""
+
+    def __init__(self, storage: TigrisStorage) -> None:
+        self._storage = storage
+        self.fate: Callable[[], str] = lambda: ""
+
+    def __getattr__(self, name: str):
+        return getattr(self._storage, name)
+
+    def delete_many(self, keys) -> None:
+        fate = self.fate()
+        if fate == "before":
+            raise Died
+        if fate == "away":
+            raise Unanswered("the bucket does not answer")
+        self._storage.delete_many(keys[: len(keys) // 2] if fate == "half" else keys)
+        if fate in ("after", "half"):
+            raise Died
+
+
+@dataclass
+class Keep:
+    """A control with a bucket, and what tests do to it."""
+
+    parts: Parts
+    rows: Rows
+    clock: Clock
+    bucket: Mortal
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.parts.store.owner_id}/"
+
+    def stored(self) -> set[str]:
+        return {found.key for found in self.bucket.list_objects(self.prefix)}
+
+    def put(self, key: str, size_bytes: int = SIZE) -> None:
+        url, headers = self.bucket.sign_put(key, expires_s=60)
+        assert httpx.put(url, headers=headers, content=b"x" * size_bytes).status_code == 200
+
+    def source(self) -> PlannedSource:
+        planned = self.rows.source()
+        key = f"{self.prefix}sources/{planned.source_id}.mp4"
+        with self.parts.store.transaction() as tx:
+            source = tx.session.get_one(Source, planned.source_id)
+            source.key, source.size_bytes = key, SIZE
+        self.put(key)
+        return planned
+
+    def submit(self, *sources: PlannedSource, variations: int = 2) -> str:
+        """Store a batch of one job and return the job's id."""
+        planned = plan(list(sources), variations=variations, seed=7, new_id=lambda: new_id("out"))
+        batch_id = batches.submit(self.parts.store, planned)
+        return next(job.id for job in self.rows.all(Job) if job.batch_id == batch_id)
+
+    def run(self, job_id: str, *, failing: int = 0) -> None:
+        """Have a machine make what is missing, but `failing` outputs, and finish."""
+        launch(self.parts)
+        attempt_id = f"{job_id}-{self.rows.job(job_id).attempts_used}"
+        reports.claim(self.parts.store, attempt_id, self.rows.attempt(attempt_id).machine_id)
+        todo = [output for output in self.rows.outputs(job_id) if output.state in ("queued", "running")]
+        done, verified = [], {}
+        for output in todo[failing:]:
+            key = output_key(self.parts, attempt_id, output.id)
+            self.put(key)
+            done.append(OutputReport(output_id=output.id, status="ready", percent=100, file=made(SIZE)))
+            verified[output.id] = (key, StoredObject(size_bytes=SIZE, etag="d" * 32))
+        failed = [OutputReport(output_id=o.id, status="failed", error=FAULT) for o in todo[:failing]]
+        reports.finish(self.parts.store, attempt_id, finished(*done, *failed), verified)
+        gone = [replace(m, state="destroyed") for m in self.parts.machines.machines.values()]
+        ledger.observe(self.parts.store, gone)
+
+    def made(self, *sources: PlannedSource, failing: int = 0, variations: int = 2) -> str:
+        job_id = self.submit(*sources, variations=variations)
+        self.run(job_id, failing=failing)
+        return job_id
+
+    def status(self, job_id: str) -> tuple[str, str]:
+        return self.rows.job(job_id).status, self.rows.batch_of(job_id).status
+
+    def capped(self, cap_bytes: int) -> Keep:
+        settings = self.parts.settings.model_copy(update={"storage_cap_bytes": cap_bytes})
+        self.parts.store.settings = settings
+        return replace(self, parts=replace(self.parts, settings=settings))
+
+
+@pytest.fixture
+def keep(parts: Parts, rows: Rows, clock: Clock, storage: TigrisStorage) -> Keep:
+    clock.now = datetime.now(UTC)  # the bucket has a clock of its own, which nobody can move
+    bucket = Mortal(storage)
+    return Keep(replace(parts, storage=bucket), rows, clock, bucket)
+
+
+def refused(call: Callable[[], object]) -> Code:
+    with pytest.raises(ControlError) as error:
+        call()
+    return error.value.code
+
+
+def download(keep: Keep, job_id: str) -> object:
+    with keep.parts.views.session() as session:
+        batch = keep.rows.batch_of(job_id)
+        return archive(session, batch, [session.get_one(Job, job_id)])
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+def test_results_live_for_the_retention_time_after_the_batch_s_end(keep: Keep) -> None:
+    job_id = keep.made(keep.source())
+    assert keep.rows.batch_of(job_id).expires_at == keep.clock.now + timedelta(hours=24)
+    keep.clock.forward(24 * H - 1)
+    expire(keep.parts)
+    assert keep.status(job_id) == ("completed", "completed")
+    download(keep, job_id)
+    keep.clock.forward(1)
+    expire(keep.parts)
+    assert keep.status(job_id) == ("expired", "expired")
+    assert keep.stored() == set()
+    assert refused(lambda: download(keep, job_id)) is Code.EXPIRED
+    assert refused(lambda: changes.retry(keep.parts.store, [job_id])) is Code.EXPIRED
+    assert {output.state for output in keep.rows.outputs(job_id)} == {"ready"}, "the rows stay"
+    assert [event.name for event in keep.rows.all(Event)][-4:] == [
+        "job_expired", "job_ended", "batch_expired", "batch_ended",
+    ]  # fmt: skip
+    before = keep.rows.all(Event)
+    expire(keep.parts)
+    assert keep.rows.all(Event) == before, "once"
+
+
+def test_a_retry_moves_the_expiry_to_after_the_new_end(keep: Keep) -> None:
+    job_id = keep.made(keep.source(), failing=1)
+    keep.clock.forward(23 * H)
+    changes.retry(keep.parts.store, [job_id])
+    keep.clock.forward(2 * H)
+    expire(keep.parts)
+    assert keep.status(job_id)[1] == "queued", "what lives never expires"
+    keep.run(job_id)
+    keep.clock.forward(24 * H - 1)
+    expire(keep.parts)
+    assert keep.status(job_id)[1] == "completed"
+    assert len(keep.stored()) == 2
+
+
+def test_playlists_and_posters_go_with_their_output_and_so_does_what_nobody_reported(keep: Keep) -> None:
+    job_id = keep.made(keep.source())
+    stray = output_key(keep.parts, f"{job_id}-1", "never-reported")
+    output = keep.rows.outputs(job_id)[0]
+    extra = {name: f"{output.key}.{name}" for name in ("playlist", "poster")}
+    with keep.parts.store.transaction() as tx:
+        row = tx.session.get_one(Output, output.id)
+        row.playlist = {"key": extra["playlist"], "size_bytes": 7}
+        row.poster = {"key": extra["poster"], "size_bytes": 8}
+    for key in (stray, *extra.values()):
+        keep.put(key)
+    with keep.parts.views.session() as session:
+        assert holdings(session).used == 3 * SIZE + 15
+    keep.clock.forward(24 * H)
+    expire(keep.parts)
+    assert keep.stored() == set()
+    assert [list(named_by(output)) for output in keep.rows.outputs(job_id)] == [[], []]
+
+
+@pytest.mark.parametrize("fate", ["before", "after", "half", "away"])
+def test_a_crash_between_row_and_object_leaves_nothing_behind(keep: Keep, fate: str) -> None:
+    jobs = [keep.made(keep.source()) for _ in range(2)]
+    keep.clock.forward(24 * H)
+    fates = ["", fate, fate, "", fate]
+    keep.bucket.fate = lambda: fates.pop() if fates else ""
+    while fates:
+        with suppress(Died, Unanswered):
+            expire(keep.parts)
+        assert refused(lambda: download(keep, jobs[0])) is Code.EXPIRED
+    expire(keep.parts)
+    assert keep.stored() == set()
+    assert {source.key for source in keep.rows.all(Source)} == {""}
+    with keep.parts.views.session() as session:
+        assert holdings(session).used == 0
+
+
+# --- sources ------------------------------------------------------------------------------------------
+
+
+def sources_left(keep: Keep) -> int:
+    expire(keep.parts)
+    return sum("/sources/" in key for key in keep.stored())
+
+
+def test_an_unused_source_lives_for_a_day(keep: Keep) -> None:
+    keep.source()
+    keep.clock.forward(24 * H - 1)
+    assert sources_left(keep) == 1
+    keep.clock.forward(1)
+    assert sources_left(keep) == 0
+
+
+def test_a_source_outlives_the_last_whole_batch_by_an_hour(keep: Keep) -> None:
+    source = keep.source()
+    keep.made(source)
+    keep.clock.forward(H / 2)
+    second = keep.submit(source)
+    keep.clock.forward(30 * H)
+    assert sources_left(keep) == 1, "a batch that lives needs it"
+    keep.run(second)
+    keep.clock.forward(H - 1)
+    assert sources_left(keep) == 1
+    keep.clock.forward(1)
+    assert sources_left(keep) == 0
+    assert refused(lambda: keep.submit(source)) is Code.SOURCE_GONE
+
+
+def test_while_something_may_be_retried_its_source_stays(keep: Keep) -> None:
+    partial, cancelled = keep.source(), keep.source()
+    keep.made(partial, failing=1)
+    job_id = keep.submit(cancelled)
+    changes.cancel(keep.parts.store, [job_id])
+    keep.clock.forward(24 * H - 1)
+    assert sources_left(keep) == 2
+    changes.retry(keep.parts.store, [job_id])
+    keep.clock.forward(1)
+    assert sources_left(keep) == 1, "of the partial batch, which has expired"
+    keep.run(job_id)
+    assert sources_left(keep) == 1
+
+
+def test_a_source_whose_only_batch_is_deleted_counts_as_unused(keep: Keep) -> None:
+    job_id = keep.made(keep.source())
+    changes.delete(keep.parts.store, keep.rows.batch_of(job_id).id)
+    keep.clock.forward(2 * H)
+    assert sources_left(keep) == 1
+    keep.clock.forward(22 * H)
+    assert sources_left(keep) == 0
+
+
+def test_a_submit_between_the_mark_and_the_deletion_is_told_that_the_source_is_gone(keep: Keep) -> None:
+    source = keep.source()
+    keep.clock.forward(24 * H)
+    keep.bucket.fate = lambda: "before"
+    with pytest.raises(Died):
+        expire(keep.parts)
+    assert len(keep.stored()) == 1
+    assert refused(lambda: keep.submit(source)) is Code.SOURCE_GONE
+    keep.bucket.fate = lambda: ""
+    assert sources_left(keep) == 0
+
+
+def test_a_submit_just_before_the_mark_keeps_its_source(keep: Keep) -> None:
+    source = keep.source()
+    keep.clock.forward(24 * H)
+    keep.submit(source)
+    assert sources_left(keep) == 1
+
+
+# --- the cap ------------------------------------------------------------------------------------------
+
+
+def test_above_the_cap_the_oldest_finished_results_go_first_and_only_as_many_as_needed(keep: Keep) -> None:
+    jobs = []
+    for _ in range(3):
+        jobs.append(keep.made(keep.source()))
+        keep.clock.forward(2 * H)
+    expire(keep.parts)  # the sources have gone
+    live = keep.submit(keep.source())
+    capped = keep.capped(5 * SIZE)  # held are 6 outputs and a source
+    expire(capped.parts)
+    assert [keep.status(job_id)[1] for job_id in [*jobs, live]] == [
+        "expired",
+        "completed",
+        "completed",
+        "queued",
+    ]
+    evicted = keep.rows.batch_of(jobs[0])
+    assert evicted.expires_at == keep.clock.now, "it says when"
+    assert len(keep.stored()) == 5
+    expire(capped.parts)
+    assert len(keep.stored()) == 5
+
+
+def test_what_lives_is_never_evicted_and_a_full_bucket_takes_no_more(keep: Keep) -> None:
+    source = keep.source()
+    job_id = keep.submit(source)
+    capped = keep.capped(SIZE)
+    expire(capped.parts)
+    assert keep.status(job_id)[1] == "queued"
+    assert len(keep.stored()) == 1
+    assert refused(lambda: capped.submit(source)) is Code.STORAGE_FULL
+    with keep.parts.views.session() as session:
+        assert refused(lambda: require_space(session, SIZE)) is Code.STORAGE_FULL
+        require_space(session, 2 * SIZE, more_bytes=SIZE)
+        assert refused(lambda: require_space(session, 2 * SIZE, more_bytes=SIZE + 1)) is Code.STORAGE_FULL
+
+
+def test_what_uploads_have_announced_takes_room_too(keep: Keep) -> None:
+    uploads_store.add(keep.parts.store, upload(keep, "open"))
+    with keep.parts.views.session() as session:
+        assert holdings(session).coming == SIZE
+        assert refused(lambda: require_space(session, SIZE)) is Code.STORAGE_FULL
+
+
+def test_what_can_be_evicted_makes_room_for_the_new(keep: Keep) -> None:
+    keep.made(keep.source(), variations=4)
+    capped = keep.capped(5 * SIZE)
+    with keep.parts.views.session() as session:
+        require_space(session, 5 * SIZE, more_bytes=5 * SIZE)
+    assert capped.submit(keep.source())
+
+
+# --- the sweep ----------------------------------------------------------------------------------------
+
+
+def upload(keep: Keep, state: str) -> Upload:
+    upload_id = new_id("upl")
+    return Upload(
+        id=upload_id, name="ad.mp4", content_type="video/mp4", size_bytes=SIZE, multipart_id="m",
+        key=f"{keep.prefix}sources/{upload_id}.mp4", part_size_bytes=SIZE, state=state,
+        created_at=keep.clock.now, expires_at=keep.clock.now + timedelta(hours=24),
+    )  # fmt: skip
+
+
+def test_the_sweep_takes_only_old_objects_without_a_row_under_our_own_prefix(keep: Keep) -> None:
+    orphan, foreign = f"{keep.prefix}sources/lost.mp4", f"own_other/{new_id('x')}.mp4"
+    opened, ended = upload(keep, "open"), upload(keep, "refused")
+    ended_job = keep.made(keep.source(), failing=1)
+    live = keep.submit(keep.source())
+    launch(keep.parts)
+    unreported = output_key(keep.parts, f"{live}-1", "unreported")
+    forgotten = output_key(keep.parts, f"{ended_job}-1", "forgotten")
+    for row in (opened, ended):
+        uploads_store.add(keep.parts.store, row)
+    known = keep.stored() | {opened.key, unreported}
+    orphans = {orphan, ended.key, forgotten}
+    for key in (*orphans, foreign, opened.key, unreported):
+        keep.put(key)
+    keep.clock.forward(48 * H - 60)
+    sweep(keep.parts)
+    assert keep.stored() == known | orphans, "they are too young"
+    keep.clock.forward(120)
+    sweep(keep.parts)
+    assert keep.stored() == known
+    assert keep.bucket.head(foreign) is not None
+    keep.bucket.delete(foreign)
+
+
+def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_start(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.sweep.PAGE", 2)
+    orphans = [f"{keep.prefix}sources/{n}.mp4" for n in range(5)]
+    for key in orphans:
+        keep.put(key)
+    keep.clock.forward(49 * H)
+    left = []
+    for _ in range(3):
+        sweep(keep.parts)
+        left.append(len(keep.stored()))
+    assert left == [3, 1, 0]
+    assert [row.value for row in keep.rows.all(Meta) if row.key == keeping.SWEPT] == [""]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_that_is_needed_ever_goes_and_in_the_end_nothing_is_left(keep: Keep, seed: int) -> None:
+    dice = random.Random(seed)
+    keep.bucket.fate = lambda: dice.choice(["", "", "before", "after", "half", "away"])
+    sources: list[PlannedSource] = []
+    capped = keep.capped(12 * SIZE)
+    for _ in range(20):
+        life(dice, capped, sources)
+        for run in dice.sample([expire, sweep, forget], k=2):
+            with suppress(Died, Unanswered):
+                run(capped.parts)
+        capped.clock.forward(dice.choice([60, H, 5 * H, 12 * H]))
+        assert needed(capped) <= capped.stored()
+    keep.bucket.fate = lambda: ""
+    for job in keep.rows.all(Job):
+        changes.cancel(keep.parts.store, [job.id])
+    keep.clock.forward(25 * H)
+    expire(capped.parts)
+    keep.clock.forward(24 * H)
+    sweep(capped.parts)
+    for _ in keep.rows.all(Batch):
+        forget(capped.parts)
+    assert keep.stored() == set()
+
+
+def life(dice: random.Random, keep: Keep, sources: list[PlannedSource]) -> None:
+    """Do one thing that users or machines do."""
+    jobs = [job for job in keep.rows.all(Job) if keep.rows.batch_of(job.id).deleted_at is None]
+    try:
+        match dice.choice(["upload", "submit", "submit", "run", "run", "retry", "cancel", "delete", "lose"]):
+            case "upload":
+                sources.append(keep.source())
+            case "submit" if sources:
+                keep.submit(*dice.sample(sources, k=min(len(sources), dice.choice([1, 2]))))
+            case "run" if waiting := [job for job in jobs if job.status == "queued"]:
+                keep.run(dice.choice(waiting).id, failing=dice.choice([0, 0, 1]))
+            case "retry" if jobs:
+                changes.retry(keep.parts.store, [dice.choice(jobs).id])
+            case "cancel" if jobs:
+                changes.cancel(keep.parts.store, [dice.choice(jobs).id])
+            case "delete" if jobs and dice.random() < 0.3:
+                changes.delete(keep.parts.store, dice.choice(jobs).batch_id)
+            case "lose" if jobs:  # a machine that was given up wrote on
+                keep.put(output_key(keep.parts, f"{dice.choice(jobs).id}-1", new_id("out")))
+    except ControlError as error:
+        assert error.code in (Code.SOURCE_GONE, Code.STORAGE_FULL, Code.EXPIRED, Code.CONFLICT)  # noqa: PT017
+
+
+def needed(keep: Keep) -> set[str]:
+    """Return the files that a user may still ask for, or a machine may still need; written down once more."""
+    alive = {b.id: b for b in keep.rows.all(Batch) if b.status != "expired" and b.deleted_at is None}
+    outputs = [output for output in keep.rows.all(Output) if output.batch_id in alive]
+    files = {key for output in outputs for key in named_by(output)}
+    assert all(output.key for output in outputs if output.state == "ready")
+    unready = [output for output in outputs if output.state != "ready"]
+    missing = {
+        output.source_id
+        for output in unready
+        if alive[output.batch_id].ended_at is None or alive[output.batch_id].expires_at > keep.clock.now
+    }
+    return files | {source.key for source in keep.rows.all(Source) if source.id in missing}

@@ -1,0 +1,126 @@
+"""How often a password may be tried."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.logins import (
+    ADDRESSES_MAX,
+    FREE_TRIES,
+    PAUSE_S_MAX,
+    TOGETHER,
+    LoginLimit,
+    TooManyTries,
+    network_of,
+)
+
+
+class Now:
+    s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def limit(now: Now) -> LoginLimit:
+    return LoginLimit(now)
+
+
+def wrong_tries(limit: LoginLimit, now: Now, address: str, count: int) -> None:
+    """Try as soon as each is allowed, and no sooner."""
+    for _ in range(count):
+        try:
+            limit.admit(address)
+        except TooManyTries as refused:
+            now.s += refused.retry_after_s
+            limit.admit(address)
+
+
+def wait_s(limit: LoginLimit, address: str) -> int:
+    with pytest.raises(TooManyTries) as refused:
+        limit.admit(address)
+    return refused.value.retry_after_s
+
+
+def test_each_wrong_try_after_the_free_ones_doubles_the_pause(limit, now):
+    wrong_tries(limit, now, "192.0.2.1", FREE_TRIES)
+    pauses = []
+    for _ in range(12):
+        pauses.append(wait_s(limit, "192.0.2.1"))
+        now.s += pauses[-1]
+        limit.admit("192.0.2.1")
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, PAUSE_S_MAX, PAUSE_S_MAX]
+
+
+def test_a_thousand_guesses_at_once_are_hardly_ever_looked_at(limit):
+    admitted = 0
+    for _ in range(1000):
+        try:
+            limit.admit("192.0.2.1")
+            admitted += 1
+        except TooManyTries:
+            pass
+    assert admitted == FREE_TRIES
+
+
+def test_another_address_is_not_slowed_down(limit, now):
+    wrong_tries(limit, now, "192.0.2.1", FREE_TRIES)
+    limit.admit("192.0.2.2")
+
+
+def test_the_right_password_forgets_the_wrong_tries(limit, now):
+    wrong_tries(limit, now, "192.0.2.1", FREE_TRIES - 1)
+    limit.admit("192.0.2.1")
+    limit.succeeded("192.0.2.1")
+    wrong_tries(limit, now, "192.0.2.1", FREE_TRIES - 1)
+    limit.admit("192.0.2.1")
+
+
+def test_a_swarm_of_addresses_is_slowed_down_together(limit, now):
+    for n in range(TOGETHER.burst):
+        limit.admit(f"192.0.2.{n}")
+    assert wait_s(limit, "198.51.100.1") == 1
+    now.s += 1 / TOGETHER.per_s
+    limit.admit("198.51.100.1")
+
+
+def test_a_swarm_does_not_lock_out_who_has_signed_in_before(limit):
+    limit.admit("203.0.113.7")
+    limit.succeeded("203.0.113.7")
+    for n in range(TOGETHER.burst - 1):
+        limit.admit(f"192.0.2.{n}")
+    wait_s(limit, "198.51.100.1")
+    limit.admit("203.0.113.7")
+
+
+def test_a_refused_try_is_not_counted(limit, now):
+    wrong_tries(limit, now, "192.0.2.1", FREE_TRIES)
+    for _ in range(10):
+        assert wait_s(limit, "192.0.2.1") == 1
+
+
+def test_memory_is_bounded(limit, now):
+    for n in range(ADDRESSES_MAX + 10):
+        now.s += 1
+        limit.admit(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+    assert len(limit._by_network) == ADDRESSES_MAX
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_what_counts_as_one_address(address, network):
+    assert network_of(address) == network

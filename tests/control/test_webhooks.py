@@ -1,0 +1,243 @@
+"""Webhooks: signed, tried again for a day, told once, and never to a private address."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import standardwebhooks.webhooks
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from control.notify import notify
+from control.store import attempts, changes, reports, webhooks
+from control.tables import Batch, Job, Webhook
+from infra.ports import StoredObject
+from tests.control.conftest import finished, ready
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()
+
+
+class Receiver:
+    """Somebody's program: answers `statuses` in turn, then 200, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.place = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.place}/hook?key=SECRET-QUERY"
+
+    @property
+    def types(self) -> list[str]:
+        return [json.loads(body)["type"] for _, body in self.got]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.got.append((dict(self.headers), body))
+            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
+            self.send_header("Location", receiver.url)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    receiver.place = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def telling(parts, receiver):
+    """Control with a webhook secret, allowed to call the receiver."""
+    return allowing(replace(parts, settings=parts.settings), receiver.place)
+
+
+def allowing(parts, *places: str):
+    update = {"webhook_secret": SecretStr(SECRET), "outbound_allow": places}
+    return replace(parts, settings=parts.settings.model_copy(update=update))
+
+
+def submitted(rows, url: str, *, subject: str = "batch") -> str:
+    """Store a batch whose end is to be told to `url`, and return its job's id."""
+    job_id = rows.submit(variations=1)
+    with rows.store.transaction() as tx:
+        webhooks.ask(tx, tx.session.get_one(Batch, rows.job(job_id).batch_id), subject, url)
+    return job_id
+
+
+def ended(rows, url: str) -> str:
+    return end(rows, submitted(rows, url))
+
+
+def end(rows, job_id: str) -> str:
+    """End the job well."""
+    (output,) = rows.outputs(job_id)
+    attempts.start(rows.store, ["runners"])
+    attempt_id = f"{job_id}-{rows.job(job_id).attempts_used}"
+    reports.claim(rows.store, attempt_id, "m1")
+    seen = {output.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
+    reports.finish(rows.store, attempt_id, finished(ready(output.id)), seen)
+    return job_id
+
+
+def webhook(rows, job_id: str) -> Webhook:
+    with Session(rows.engine) as session:
+        return session.get_one(Webhook, rows.job(job_id).batch_id)
+
+
+def test_the_end_of_a_batch_is_told_once(telling, rows, receiver):
+    job_id = submitted(rows, receiver.url)
+    notify(telling)
+    assert receiver.got == []
+    end(rows, job_id)
+    for _ in range(3):
+        notify(telling)
+    ((_, body),) = receiver.got
+    content = json.loads(body)
+    assert content["type"] == "batch.completed"
+    assert content["data"]["batch_id"] == rows.job(job_id).batch_id
+    assert content["data"]["progress"]["ready"] == 1
+    assert not {"ticket", "sources"} & set(content["data"])
+    told = webhook(rows, job_id)
+    assert (told.state, told.url, told.tries) == ("delivered", None, 1)
+
+
+def test_the_reference_library_accepts_the_signature_and_no_other_body(
+    telling, rows, receiver, clock, monkeypatch
+):
+    ended(rows, receiver.url)
+    notify(telling)
+    ((headers, body),) = receiver.got
+
+    class At(datetime):
+        @classmethod
+        def now(cls, tz=None):  # noqa: ARG003
+            return clock()
+
+    monkeypatch.setattr(standardwebhooks.webhooks, "datetime", At)
+    verifier = standardwebhooks.webhooks.Webhook(SECRET)
+    assert verifier.verify(body, headers)["type"] == "batch.completed"
+    with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
+        verifier.verify(body.replace(b"completed", b"cancelled"), headers)
+
+
+def test_what_was_posted_as_a_job_is_told_as_a_job(telling, rows, receiver):
+    job_id = submitted(rows, receiver.url, subject="job")
+    changes.cancel(rows.store, [job_id])
+    notify(telling)
+    content = json.loads(receiver.got[0][1])
+    assert (content["type"], content["data"]["job_id"]) == ("job.cancelled", job_id)
+
+
+@pytest.mark.parametrize("status", [500, 429, 404, 302])
+def test_a_receiver_that_fails_is_told_again_later_with_the_same_id(telling, rows, receiver, clock, status):
+    receiver.statuses = [status]
+    job_id = ended(rows, receiver.url)
+    notify(telling)
+    notify(telling)  # too soon
+    assert len(receiver.got) == 1
+    waiting = webhook(rows, job_id)
+    assert (waiting.state, waiting.tries, waiting.error) == ("due", 1, f"It answered {status}.")
+    clock.forward(10)
+    notify(telling)
+    assert len(receiver.got) == 2
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    assert webhook(rows, job_id).state == "delivered"
+
+
+def test_after_24_hours_in_vain_it_is_dead_and_says_why(telling, rows, receiver, clock):
+    receiver.statuses = [503] * 100
+    job_id, ended_at = ended(rows, receiver.url), clock()
+    while (due := webhook(rows, job_id)).state == "due":
+        clock.now = max(clock(), due.due_at)
+        notify(telling)
+    assert (due.url, due.error) == (None, "It answered 503.")
+    assert 10 <= due.tries <= 20
+    assert 18 * 3600 < (clock() - ended_at).total_seconds() <= 24 * 3600
+    assert telling.views.batch(due.batch_id).webhook.state == "dead"
+
+
+def test_a_receiver_that_is_gone_for_good_is_not_asked_again(telling, rows, receiver):
+    receiver.statuses = [410]
+    job_id = ended(rows, receiver.url)
+    notify(telling)
+    assert webhook(rows, job_id).state == "dead"
+
+
+def test_nobody_listening_is_a_failure_like_any_other(telling, rows):
+    with receiving() as closed:
+        url = closed.url
+    job_id = ended(rows, url)
+    notify(allowing(telling, closed.place))
+    assert webhook(rows, job_id).state == "due"
+    assert "did not answer" in webhook(rows, job_id).error
+
+
+def test_a_private_address_that_no_setting_names_is_never_called(telling, rows, receiver):
+    job_id = ended(rows, receiver.url)
+    notify(allowing(telling))
+    assert receiver.got == []
+    assert webhook(rows, job_id).state == "dead"
+
+
+def test_a_batch_that_is_started_again_before_it_was_told_is_told_at_its_new_end(
+    telling, rows, receiver, clock
+):
+    receiver.statuses = [500]
+    job_id = submitted(rows, receiver.url)
+    changes.cancel(rows.store, [job_id])
+    notify(telling)
+    changes.retry(rows.store, [job_id])
+    clock.forward(60)
+    notify(telling)
+    assert len(receiver.got) == 1
+    end(rows, job_id)
+    notify(telling)
+    assert receiver.types == ["batch.cancelled", "batch.completed"]
+
+
+def test_a_deleted_batch_takes_its_webhook_with_it(telling, rows, receiver):
+    batch_id = rows.job(ended(rows, receiver.url)).batch_id
+    changes.delete(rows.store, batch_id)
+    notify(telling)
+    assert receiver.got == []
+    changes.remove_rows(rows.store, batch_id)
+    assert rows.all(Webhook) == rows.all(Job) == []
+
+
+def test_no_url_reaches_the_log(telling, rows, receiver, caplog):
+    caplog.set_level("INFO", logger="control")
+    receiver.statuses = [500]
+    ended(rows, receiver.url)
+    notify(telling)
+    assert "webhook_failed" in caplog.text
+    assert "SECRET-QUERY" not in caplog.text
