@@ -1,21 +1,16 @@
-"""Looking after batches: cancel, retry, delete, the list of all, what expires, and what is used."""
+"""Looking after batches: cancel, retry, delete, the list of all, and what is used."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from control.local import LocalStack, local_stack
 from tests.e2e.processes import until
-from tests.e2e.user import User, sign_in
+from tests.e2e.user import User
 from tests.web.browser import NETWORK_ERROR, Person
 from tests.web.conftest import Clip
-
-WRONG_MAX = 50  # far more than anyone is allowed
 
 
 @pytest.fixture
@@ -128,47 +123,3 @@ def test_usage_shows_storage_costs_and_machines(person: Person, api: User, slow:
     assert person.barriers() == []
     assert not [line for line in person.complaints if NETWORK_ERROR in line]
     api.http.post(f"/api/batches/{batch_id}/cancel").raise_for_status()
-
-
-# --- another control, where results live for a second only -------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def fleeting(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RETENTION_HOURS", "0.0003")
-        with local_stack(tmp_path_factory.mktemp("fleeting")) as running:
-            yield running
-
-
-@pytest.fixture
-def visitor(browser: Browser, fleeting: LocalStack) -> Iterator[Person]:
-    with browser.new_context() as context:
-        yield Person(context, fleeting.url, fleeting.password)
-
-
-def test_an_expired_batch_is_shown_as_such(visitor: Person, fleeting: LocalStack, clip: Clip) -> None:
-    with httpx.Client(base_url=fleeting.url, timeout=30) as client:
-        sign_in(client, fleeting.password)
-        api = User(client)
-        batch_id = api.submit(api.upload(clip("brief.mp4")), variations=1)["batch_id"]
-        until(lambda: api.show(batch_id)["status"] == "expired")
-    visitor.enter(f"#/batches/{batch_id}")
-    visitor.sees("have expired")
-    expect(visitor.page.get_by_role("button", name="Download")).to_have_count(0)
-    assert visitor.barriers() == []
-    visitor.page.get_by_role("link", name="Batches").click()
-    expect(visitor.page.locator(f"a[href$='{batch_id}']")).to_contain_text("Expired")
-
-
-def test_after_too_many_wrong_passwords_one_is_told_how_long_to_wait(visitor: Person) -> None:
-    visitor.open()
-    locked = visitor.page.get_by_text("You can try again in")
-    for _ in range(WRONG_MAX):
-        with visitor.page.expect_response("**/api/auth") as answer:
-            visitor.sign_in("wrong")
-        if answer.value.status == 429:
-            break
-    expect(locked).to_be_visible()
-    expect(visitor.page.get_by_role("button", name="Sign in")).to_be_disabled()
-    assert visitor.barriers() == []
