@@ -1,6 +1,6 @@
 """Pictures of every screen, for eyes to look at: `python -m tests.web.looks FOLDER [VIDEO...]`.
 
-In light, dark and phone width. The README's picture is `light-done.png` of a run without videos of one's own.
+In light, dark and phone width. The README's picture is `light-readme.png` of a run without VIDEOs.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def _walk(
         person.wait_for_end()
         person.page.wait_for_timeout(1000)
         picture("done")
+        picture("readme", whole=False)
         person.press("Play Variation 1")
         person.page.wait_for_timeout(1500)
         picture("player", whole=False)
