@@ -39,6 +39,7 @@ test: setup ## run the whole test suite
 
 soak: setup ## the long proofs: every deliberate fault, every chaos case, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/intake -k "cut_off_three_times or large_form"
 	@SIM_FULL=1 CHAOS_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import main_job, startup, streams
+from bench import main_job, startup, streams, uploads
 
-for bench in (startup.run, streams.run, main_job.run):
+for bench in (startup.run, streams.run, uploads.run, main_job.run):
     for line in bench():
         print(line, flush=True)

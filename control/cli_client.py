@@ -138,12 +138,13 @@ def require_files(paths: Sequence[Path]) -> None:
 @contextmanager
 def _connected() -> Iterator[Client]:
     from control.client import Client
+    from control.unfinished import default
 
     url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
     password = os.environ.get("REFRESHER_PASSWORD", "")
     if not url or not (token or password):
         raise typer.BadParameter("Set REFRESHER_URL, and REFRESHER_PASSWORD or REFRESHER_TOKEN.")
-    with Client.signed_in(url, password=password, token=token) as client:
+    with Client.signed_in(url, password=password, token=token, unfinished=default()) as client:
         yield client
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import httpx
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from control.unfinished import Unfinished
 from infra.hosts import DIRECT
 
 PARALLEL_PARTS = 4
+ROUNDS_MAX = 5  # of asking for fresh URLs
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
 
@@ -32,16 +34,21 @@ class ApiError(Exception):
 class Client:
     """A signed-in client. Raises ApiError for a refusal, httpx.HTTPError when control does not answer."""
 
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
+    def __init__(self, http: httpx.Client, unfinished: Unfinished | None = None) -> None:
+        self._http, self._unfinished = http, unfinished
         self._bucket = httpx.Client(timeout=60, mounts=DIRECT)
 
     @classmethod
     @contextmanager
-    def signed_in(cls, url: str, *, password: str = "", token: str = "") -> Iterator[Client]:
-        """Yield a client of the control at `url`, signed in with its password unless a token is given."""
+    def signed_in(
+        cls, url: str, *, password: str = "", token: str = "", unfinished: Unfinished | None = None
+    ) -> Iterator[Client]:
+        """Yield a client of the control at `url`, signed in with its password unless a token is given.
+
+        With `unfinished` an upload that was begun and cut off is gone on with.
+        """
         with httpx.Client(base_url=url, timeout=60, mounts=DIRECT) as http:
-            client = cls(http)
+            client = cls(http, unfinished)
             if not token:
                 token = client._call("POST", "/api/auth", json={"password": password})["token"]
             http.headers["Authorization"] = f"Bearer {token}"
@@ -49,28 +56,73 @@ class Client:
                 yield client
 
     def upload(self, path: Path, on_bytes: OnBytes = lambda _: None) -> dict[str, Any]:
-        """Upload a video in parallel parts straight to the bucket, and return the source it has become."""
-        started = self._call(
-            "POST",
-            "/api/uploads",
-            json={
-                "name": path.name,
-                "size_bytes": path.stat().st_size,
-                "content_type": CONTENT_TYPES.get(path.suffix.lower(), "video/mp4"),
-            },
-        )
-        size = started["part_size_bytes"]
+        """Upload a video in parallel parts straight to the bucket, and return the source it has become.
 
-        def put(part: dict[str, Any]) -> dict[str, Any]:
-            content = _read(path, (part["number"] - 1) * size, size)
-            etag = _put(self._bucket, part["url"], content)
-            on_bytes(len(content))
-            return {"number": part["number"], "etag": etag}
+        Goes on with what an earlier try of the same file has left, and asks for fresh URLs when a part cannot
+        be sent by its own.
+        """
+        upload, stored = self._begun(path), dict[int, str]()
+        for tries_left in reversed(range(ROUNDS_MAX)):
+            try:
+                self._send_parts(path, upload, stored, on_bytes)
+                parts = [{"number": number, "etag": stored[number]} for number in sorted(stored)]
+                address = f"/api/uploads/{upload['upload_id']}/complete"
+                source = self._call("POST", address, json={"parts": parts})
+            except httpx.HTTPError:
+                if not tries_left:
+                    raise
+                upload = self._call("GET", f"/api/uploads/{upload['upload_id']}")
+            except ApiError:
+                self._remember(path, None)
+                raise
+            else:
+                self._remember(path, None)
+                return source
+        raise AssertionError("the last round returns or raises")
+
+    def _begun(self, path: Path) -> dict[str, Any]:
+        """Return the upload of this file that was begun before, or a new one."""
+        known = self._unfinished.get(str(self._http.base_url), path) if self._unfinished else None
+        if known is not None:
+            with suppress(ApiError):  # it was given up meanwhile
+                return self._call("GET", f"/api/uploads/{quote(known, safe='')}")
+        body = {
+            "name": path.name,
+            "size_bytes": path.stat().st_size,
+            "content_type": CONTENT_TYPES.get(path.suffix.lower(), "video/mp4"),
+        }
+        upload = self._call("POST", "/api/uploads", json=body)
+        self._remember(path, upload["upload_id"])
+        return upload
+
+    def _remember(self, path: Path, upload_id: str | None) -> None:
+        if self._unfinished:
+            self._unfinished.set(str(self._http.base_url), path, upload_id)
+
+    def _send_parts(
+        self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
+    ) -> None:
+        """Send what is missing, several parts at once; `stored` takes the ETag of each that is there."""
+        size = upload["part_size_bytes"]
+
+        def send(part: dict[str, Any]) -> None:
+            number = part["number"]
+            if number in stored:
+                return
+            content_bytes = part.get("size_bytes", 0)
+            etag = part.get("etag")
+            if etag is None:
+                content = _read(path, (number - 1) * size, size)
+                content_bytes, etag = len(content), _put(self._bucket, part["url"], content)
+            stored[number] = etag
+            on_bytes(content_bytes)
 
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
-            done = list(pool.map(put, started["parts"]))
-        address = f"/api/uploads/{started['upload_id']}/complete"
-        return self._call("POST", address, json={"parts": done})
+            try:
+                list(pool.map(send, upload["parts"]))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # parts that wait would be sent in vain
+                raise
 
     def submit(self, source_ids: Sequence[str], *, variations: int, seed: int | None) -> dict[str, Any]:
         """Submit a batch and return it."""
@@ -155,8 +207,14 @@ def _read(path: Path, start: int, size: int) -> bytes:
         return file.read(size)
 
 
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, httpx.HTTPError)
+
+
 @retry(
-    retry=retry_if_exception_type(httpx.HTTPError),
+    retry=retry_if_exception(_may_pass),
     stop=stop_after_attempt(5),
     wait=wait_random_exponential(max=10),
     reraise=True,

@@ -14,11 +14,11 @@ from typing import Any
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
+from control import mp4
 from control.errors import Code, ControlError
 from control.ids import new_id
 from control.intake import PART_BYTES, discard, join, look_into, open_upload
 from control.log import failure
-from control.mp4 import NotPlayable
 from control.parts import Parts
 from control.plan import SOURCES_PER_BATCH_MAX
 from control.shapes import NAME_CHARS_MAX
@@ -143,16 +143,15 @@ class _File:
         """Join what was sent and look inside; a file that is no good fails alone."""
         if not self._name and not self._size_bytes:
             return  # a browser sends this for a choice of no file
-        if self._buffer.tell():
-            self._flush()
         try:
             source = self._source()
-        except NotPlayable as refusal:
+        except mp4.NotPlayable as refusal:
             source = self._refused(str(refusal))
         self._form.sources.append(source)
         self._form.digests.append(self._sha256.hexdigest())
 
-    def _flush(self) -> None:
+    def _flush(self) -> Upload:
+        """Store what is in the buffer as the next part."""
         parts = self._form.parts
         if self._upload is None:
             self._upload = open_upload(
@@ -166,12 +165,15 @@ class _File:
         upload = self._upload
         self._done.append(parts.storage.put_part(upload.key, upload.multipart_id, number, self._buffer))
         self._buffer = BytesIO()
+        return upload
 
     def _source(self) -> Source:
-        if self._upload is None:
-            raise NotPlayable("The file is empty. Choose the video itself.")
-        stored = join(self._form.parts, self._upload, self._done)
-        return look_into(self._form.parts, self._upload, stored)
+        if self._upload is None:  # all of it is here: what is no good is never stored
+            mp4.look_into(
+                lambda start, stop: bytes(self._buffer.getbuffer()[start:stop]), size_bytes=self._size_bytes
+            )
+        upload = self._flush() if self._buffer.tell() or self._upload is None else self._upload
+        return look_into(self._form.parts, upload, join(self._form.parts, upload, self._done))
 
     def _refused(self, refusal: str) -> Source:
         if self._upload is not None:

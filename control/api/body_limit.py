@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_BYTES_MAX = 2 * 1024**2  # a finish of 200 outputs has about 300 kB
-BODY_S_MAX = 60.0  # for the whole of a body; of a form for each piece of it
+BODY_S_MAX = 60.0
 FORM_PATH = "/api/jobs"
 
 
@@ -32,23 +32,42 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request."""
-        now_s = asyncio.get_running_loop().time
-        until_s, seen_bytes, is_whole = now_s() + BODY_S_MAX, 0, False
-        is_capped = not is_form(scope)
+        if is_form(scope):
+            await _serve_form(self._app, scope, receive, send)
+            return
+        until_s, seen_bytes, is_whole = asyncio.get_running_loop().time() + BODY_S_MAX, 0, False
 
         async def counted() -> Message:
             nonlocal seen_bytes, is_whole
             if is_whole:  # what is waited for now is the client's going away
                 return await receive()
             try:
-                async with asyncio.timeout_at(until_s if is_capped else now_s() + BODY_S_MAX):
+                async with asyncio.timeout_at(until_s):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408) from None
             is_whole = not message.get("more_body", False)
             seen_bytes += len(message.get("body", b""))
-            if is_capped and seen_bytes > BODY_BYTES_MAX:
+            if seen_bytes > BODY_BYTES_MAX:
                 raise HTTPException(413)
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _serve_form(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a form; an answer before its end closes the connection, or its sender would go on in vain."""
+    is_read = False
+
+    async def noted() -> Message:
+        nonlocal is_read
+        message = await receive()
+        is_read = not message.get("more_body", False)
+        return message
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start" and not is_read:
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    await app(scope, noted, closing)

@@ -65,8 +65,8 @@ def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
 
 
 def test_settings_that_are_not_heeded_yet_are_named():
-    environment = {"WEBHOOK_SECRET": "whsec_x", "METRICS_PORT": "", "PATH": "/bin"}
-    assert unsupported(environment) == ["WEBHOOK_SECRET"]
+    environment = {"METRICS_PORT": "9091", "BUDGET": "", "PATH": "/bin"}
+    assert unsupported(environment) == ["METRICS_PORT"]
 
 
 def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
@@ -117,3 +117,21 @@ def test_the_bucket_serves_our_own_page_and_those_that_are_named():
     )
     assert settings.allowed_origins == ("https://app.example", "http://localhost:5173")
     assert settings.origins == ("https://control.example", "https://app.example", "http://localhost:5173")
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", ()),
+        ("127.0.0.1:9000", ("127.0.0.1:9000",)),
+        ("Files.internal:80, [fdaa::3]:8080", ("files.internal:80", "[fdaa::3]:8080")),
+    ],
+)
+def test_private_targets_are_named_by_host_and_port(text: str, places: tuple[str, ...]) -> None:
+    assert load_settings(**SETTINGS, outbound_allow=text).outbound_allow == places
+
+
+@pytest.mark.parametrize("text", ["localhost", "*", "http://a:80", "a:b", "fdaa::3:80:x"])
+def test_a_private_target_that_is_none_stops_the_start(text: str) -> None:
+    with pytest.raises(SettingsError, match="OUTBOUND_ALLOW"):
+        load_settings(**SETTINGS, outbound_allow=text)

@@ -5,10 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,6 +14,7 @@ import urllib3
 from infra import outbound
 from infra.outbound import Forbidden, is_public, request, target
 from tests.conftest import need
+from tests.foreign import served
 
 HOSTILE = [
     # loopback and unspecified, in every spelling
@@ -180,57 +177,6 @@ def test_only_addresses_of_the_public_internet_are_public(address: str, public: 
 
 
 # --- connections --------------------------------------------------------------------------------------
-
-
-class Server(ThreadingHTTPServer):
-    """Answers each path as `answers` says, and keeps what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self, host: str, port: int = 0) -> None:
-        super().__init__((host, port), Handler)
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.seen: list[tuple[str, str, str, bytes]] = []
-
-    @property
-    def place(self) -> str:
-        return f"{self.server_address[0]}:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """HTTP/1.0: each request has its own connection."""
-
-    server: Server
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.seen.append((self.command, self.path, self.headers["Host"], body))
-        status, headers, content = self.server.answers.get(self.path, (404, {}, b""))
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_PUT(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *_: object) -> None:
-        """Stay quiet."""
-
-
-@contextmanager
-def served(host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    with Server(host, port) as server:
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def got(url: str, *allow: str) -> bytes:

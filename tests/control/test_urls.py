@@ -1,0 +1,129 @@
+"""Sources that come with their batch: users' URLs, forgotten at the end, and files that were refused."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import col, select
+
+from control import runner_api
+from control.abandon import abandon
+from control.errors import Code, ControlError
+from control.ids import new_id
+from control.plan import PlannedSource, plan
+from control.store import batches, changes, urls
+from control.store.attempts import start
+from control.store.reports import claim, finish
+from control.tables import Batch, Job, Output, Source
+from infra.ports import StoredObject
+from runner.contract import OutputError, OutputFault, OutputReport
+from tests.control.conftest import Rows, finished, ready
+
+URL = "https://example.com/ad.mp4?key=secret"
+OUTPUT_URL = "https://example.com/put?key=secret"
+
+
+def source(rows: Rows, **facts: object) -> Source:
+    unseen = {"size_bytes": 0, "etag": new_id("x"), "duration_s": 0, "width": 0, "height": 0, "key": ""}
+    return Source(id=new_id("src"), name="ad.mp4", created_at=rows.clock(), **(unseen | facts))
+
+
+def submit(rows: Rows, *arrived: Source) -> str:
+    """Store a batch of one variation of each source, and return its job's id."""
+    sources = [PlannedSource(source_id=s.id, name=s.name, fingerprint=s.etag) for s in arrived]
+    planned = plan(sources, variations=1, seed=7, new_id=lambda: new_id("out"))
+    batch_id = batches.submit(rows.store, planned, output_url=OUTPUT_URL, arrived=arrived)
+    return next(job.id for job in rows.all(Job) if job.batch_id == batch_id)
+
+
+def end(rows: Rows, job_id: str, *, well: bool) -> None:
+    """Let an attempt make the queued outputs, or fail them."""
+    start(rows.store, ["runners"])
+    attempt_id = f"{job_id}-{rows.job(job_id).attempts_used}"
+    claim(rows.store, attempt_id, "m1")
+    queued = [output.id for output in rows.outputs(job_id) if output.state == "queued"]
+    error = OutputError(code=OutputFault.SOURCE_UNREACHABLE, message="It answered 503.")
+    failed = [OutputReport(output_id=id_, status="failed", error=error) for id_ in queued]
+    stored = {id_: (f"key of {id_}", StoredObject(size_bytes=500, etag="d" * 32)) for id_ in queued}
+    message = finished(*(map(ready, queued) if well else failed))
+    finish(rows.store, attempt_id, message, stored)
+
+
+def known_urls(rows: Rows) -> set[str]:
+    known = {row.url for row in rows.all(Source)} | {row.output_url for row in rows.all(Batch)}
+    return {url for url in known if url}
+
+
+def test_urls_are_known_while_the_batch_lives_and_forgotten_when_all_is_ready(rows):
+    job_id = submit(rows, source(rows, url=URL))
+    urls.forget_ended(rows.store)
+    assert known_urls(rows) == {URL, OUTPUT_URL}
+    end(rows, job_id, well=True)
+    assert rows.job(job_id).status == "completed"
+    urls.forget_ended(rows.store)
+    assert known_urls(rows) == set()
+
+
+def test_urls_stay_while_something_could_be_retried_and_go_when_that_is_over(rows, clock, settings):
+    job_id = submit(rows, source(rows, url=URL))
+    end(rows, job_id, well=False)
+    urls.forget_ended(rows.store)
+    assert known_urls(rows) == {URL, OUTPUT_URL}
+    clock.forward(settings.retention_hours * 3600)
+    urls.forget_ended(rows.store)
+    assert known_urls(rows) == set()
+    with pytest.raises(ControlError) as refused:
+        changes.retry(rows.store, [job_id])
+    assert refused.value.code is Code.SOURCE_GONE
+
+
+def test_the_rows_of_urls_and_refused_files_go_with_their_batch(rows):
+    stored = source(rows, key="owner/sources/a.mp4", size_bytes=5)
+    job_id = submit(rows, source(rows, url=URL), source(rows, refusal="This is a text file."), stored)
+    batch_id = rows.batch_of(job_id).id
+    changes.delete(rows.store, batch_id)
+    urls.forget_ended(rows.store)
+    assert known_urls(rows) == set()
+    changes.remove_rows(rows.store, batch_id)
+    assert [row.id for row in rows.all(Source)] == [stored.id]
+
+
+def test_a_retry_makes_nothing_of_a_refused_file(rows):
+    bad, good = source(rows, refusal="This is a text file."), source(rows, url=URL)
+    job_id = submit(rows, bad, good)
+    assert [output.state for output in rows.outputs(job_id)] == ["failed", "queued"]
+    end(rows, job_id, well=False)
+    assert rows.job(job_id).status == "failed"
+    changes.retry(rows.store, [job_id])
+    assert [output.state for output in rows.outputs(job_id)] == ["failed", "queued"]
+    assert rows.outputs(job_id)[0].error_message == "This is a text file."
+    end(rows, job_id, well=True)
+    assert (rows.job(job_id).status, rows.job(job_id).partial) == ("completed", True)
+    with pytest.raises(ControlError, match="nothing to retry"):
+        changes.retry(rows.store, [job_id])
+
+
+def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, parts, settings):
+    job_id = submit(rows, source(rows, url=URL))
+    start(rows.store, ["runners"])
+    claim(rows.store, f"{job_id}-1", "m1")
+    spec = runner_api.job_spec(parts, f"{job_id}-1")
+    assert (spec.sources[0].get_url, spec.sources[0].is_foreign) == (URL, True)
+    assert spec.sources[0].size_bytes == settings.max_source_bytes
+    assert spec.outputs[0].deliver_url == OUTPUT_URL
+    assert spec.outbound_allow == list(settings.outbound_allow)
+
+
+def test_progress_counts_videos_of_which_nothing_is_known_yet(rows, parts):
+    job_id = submit(rows, source(rows, url=URL), source(rows, url=URL + "2"))
+    with rows.store.transaction() as tx:
+        for output in tx.session.exec(select(Output).where(col(Output.job_id) == job_id)).all():
+            output.percent = 50
+    assert parts.views.job(job_id).progress.percent == 50
+
+
+def test_letting_go_is_no_business_of_batches_without_urls(rows, parts, monkeypatch):
+    job_id = rows.submit()
+    monkeypatch.setattr(type(parts.storage), "list_multiparts", lambda *_: [])
+    abandon(parts)
+    assert rows.job(job_id).status == "queued"
+    assert all(row.deleted_at is None for row in rows.all(Source))

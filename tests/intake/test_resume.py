@@ -1,0 +1,157 @@
+"""Uploads that are cut off, by what the client library does and through HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import httpx
+import pytest
+
+from control import client as library
+from control.client import Client
+from control.intake import PART_BYTES
+from control.unfinished import Unfinished
+from tests.chaos.stack import PASSWORD, Patient, Stack
+from tests.e2e.user import ok
+from tests.intake.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+
+
+class Cut(BaseException):
+    """The client's process ends."""
+
+
+@pytest.fixture
+def video(tmp_path: Path, clip: bytes) -> Path:
+    """A playable video as large as one may be; no two parts of it are equal."""
+    path, left = tmp_path / "large.mp4", MAX_SOURCE_BYTES - len(clip)
+    with path.open("wb") as file:
+        file.write(clip + padding(left))
+        for start in range(16, left, PART_BYTES):
+            file.write(random.Random(start).randbytes(1024).ljust(min(PART_BYTES, left - start), b"\0"))
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URLs that parts were sent to."""
+    made: list[str] = []
+    put = library._put
+
+    def counted(http: httpx.Client, url: str, content: bytes) -> str:
+        made.append(url)
+        if len(made) in CUT_AT:
+            raise Cut
+        return put(http, url, content)
+
+    monkeypatch.setattr(library, "_put", counted)
+    return made
+
+
+CUT_AT = {30, 60, 100} if FULL else {2, 5, 6}
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_an_upload_that_is_cut_off_three_times_completes_with_the_right_bytes(
+    stack: Stack, bucket: Bucket, video: Path, calls: list[str], tmp_path: Path
+) -> None:
+    before, unfinished = bucket.sources(), Unfinished(tmp_path / "cache" / "uploads.json")
+    for cuts in range(4):
+        moved: list[int] = []
+        with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
+            if cuts < 3:
+                with pytest.raises(Cut):
+                    client.upload(video, moved.append)
+            else:
+                source = client.upload(video, moved.append)
+    assert sum(moved) == source["size_bytes"] == video.stat().st_size
+    assert len(calls) == -(-source["size_bytes"] // PART_BYTES) + 3  # only the parts that were cut off, again
+    (key,) = bucket.sources() - before
+    body = bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"]
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: body.read(1 << 20), b""):
+        digest.update(chunk)
+    assert digest.hexdigest() == sha256_of(video)
+    assert unfinished.get(stack.url, video) is None
+
+
+def test_a_url_that_has_expired_is_replaced_by_a_fresh_one(
+    stack: Stack, tmp_path: Path, clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, first = library._put, iter([True])
+
+    def expired(http: httpx.Client, url: str, content: bytes) -> str:
+        stale = url.replace("X-Amz-Signature=", "X-Amz-Signature=0") if next(first, False) else url
+        return put(http, stale, content)
+
+    monkeypatch.setattr(library, "_put", expired)
+    path = tmp_path / "ad.mp4"
+    path.write_bytes(clip)
+    with Client.signed_in(stack.url, password=PASSWORD) as client:
+        assert client.upload(path)["size_bytes"] == len(clip)
+
+
+def test_an_upload_that_was_given_up_meanwhile_is_begun_anew(
+    stack: Stack, user: Patient, tmp_path: Path, clip: bytes
+) -> None:
+    path, unfinished = tmp_path / "ad.mp4", Unfinished(tmp_path / "uploads.json")
+    path.write_bytes(clip)
+    upload = user.open_upload(len(clip))
+    unfinished.set(stack.url, path, upload["upload_id"])
+    assert user.http.delete(f"/api/uploads/{upload['upload_id']}").status_code == 204
+    with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
+        assert client.upload(path)["size_bytes"] == len(clip)
+
+
+def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
+    file, memory = tmp_path / "ad.mp4", tmp_path / "uploads.json"
+    file.write_bytes(b"one")
+    unfinished = Unfinished(memory)
+    unfinished.set("http://a", file, "upl_1")
+    assert unfinished.get("http://a", file) == "upl_1"
+    assert unfinished.get("http://b", file) is None
+    file.write_bytes(b"other")
+    assert unfinished.get("http://a", file) is None
+    memory.write_text("{broken")
+    assert unfinished.get("http://a", file) is None
+    Unfinished(file / "no folder").set("http://a", file, "upl_1")
+
+
+def test_a_look_at_an_upload_shows_stored_parts_with_etags_and_missing_ones_with_urls(
+    user: Patient, clip: bytes
+) -> None:
+    size = PART_BYTES + 5
+    upload = user.open_upload(size)
+    address = f"/api/uploads/{upload['upload_id']}"
+    assert [sorted(part) for part in upload["parts"]] == [["number", "url"]] * 2
+    etag = httpx.put(upload["parts"][1]["url"], content=b"12345").headers["etag"].strip('"')
+    shown = ok(user.http.get(address), 200)
+    assert shown["part_size_bytes"] == PART_BYTES
+    assert shown["parts"][1] == {"number": 2, "etag": etag, "size_bytes": 5}
+    assert sorted(shown["parts"][0]) == ["number", "url"]
+    assert httpx.put(shown["parts"][0]["url"], content=bytes(PART_BYTES)).status_code == 200
+    parts = [{"number": p["number"], "etag": p["etag"]} for p in ok(user.http.get(address), 200)["parts"]]
+    for _ in range(2):
+        answer = user.http.post(f"{address}/complete", json={"parts": parts})
+        assert ok(answer, 422)["error"]["code"] == "not_playable"
+    assert ok(user.http.get(address), 422)["error"]["code"] == "not_playable"
+
+
+def test_a_look_at_an_upload_that_is_over_says_so(user: Patient, clip: bytes) -> None:
+    ok(user.http.get("/api/uploads/upl_none"), 404)
+    upload = user.open_upload(len(clip))
+    address = f"/api/uploads/{upload['upload_id']}"
+    parts = user.put_parts(upload, clip)
+    source = ok(user.http.post(f"{address}/complete", json={"parts": parts}), 200)
+    shown = ok(user.http.get(address), 200)
+    assert (shown["state"], shown["source_id"], shown["parts"]) == ("completed", source["source_id"], [])
+    upload = user.open_upload(len(clip))
+    address = f"/api/uploads/{upload['upload_id']}"
+    for _ in range(2):
+        assert user.http.delete(address).status_code == 204
+    assert ok(user.http.get(address), 410)["error"]["code"] == "gone"
