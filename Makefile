@@ -37,10 +37,11 @@ serve: setup ## keep the embedded stack running; prints its URL and password
 test: setup ## run the whole test suite
 	@$(BIN)/python -m pytest -q
 
-soak: setup ## the long proofs: every deliberate fault, every chaos case, worlds for MINUTES=60
+soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
-	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/intake -k "cut_off_three_times or large_form"
-	@SIM_FULL=1 CHAOS_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/intake tests/control/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
+	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
+		tests/runner/test_hostile.py tests/runner/test_mutations.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 
 check: setup ## format, lint, types, import rules, tests: what CI runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from control.api import (
     forms,
     health,
     machines,
+    outputs,
     storage,
     uploads,
 )
@@ -62,14 +63,19 @@ from infra.tigris import TigrisStorage
 TICK_S = 1.0
 TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
+BUCKET_TIMEOUT_S = 30.0
+MANY = httpx.Limits(max_connections=None)  # a download holds one for as long as its client takes
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # With their seconds, on a thread of their own: nobody waits for them.
 SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return control, ready to be served; its passes run while it is served."""
+def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None) -> FastAPI:
+    """Return control, ready to be served; its passes run while it is served.
+
+    `machine_env` is what machines are to find in their environment beside what is their own.
+    """
     turn = Turn()
     engine = open_database(settings.database_url, turn=turn.take)
     signer = Signer(
@@ -100,8 +106,9 @@ def create_app(settings: Settings) -> FastAPI:
         storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
-        bucket_http=httpx.Client(timeout=30, mounts=DIRECT),
+        bucket_http=httpx.Client(timeout=BUCKET_TIMEOUT_S, limits=MANY, mounts=DIRECT),
         wake=wake,
+        machine_env=machine_env or {},
     )
 
     @asynccontextmanager
@@ -160,7 +167,7 @@ def storage_of(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    for noun in (auth, uploads, forms, batches, changes, downloads, machines, storage):
+    for noun in (auth, uploads, forms, batches, changes, downloads, outputs, machines, storage):
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(page_routes(parts))
@@ -213,4 +220,5 @@ def _first_problem(error: RequestValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"The body is not JSON: {first['ctx']['error']}."
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
-    return f"{field}: {first['msg']}" if field else str(first["msg"])
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field}: {problem}" if field else problem

@@ -63,8 +63,8 @@ class Archive:
         self._members, self._stamp = members, _dos_stamp(modified_at)
         lengths = (len(self._local_header(member)) + member.size_bytes for member in members)
         self._offsets = list(accumulate(lengths, initial=0))  # the last is where the directory begins
-        self._directory = self._central_directory()
-        self.size_bytes = self._offsets[-1] + len(self._directory)
+        self.directory = self._central_directory()  # each name, size, CRC-32 and place: it tells ZIPs apart
+        self.size_bytes = self._offsets[-1] + len(self.directory)
 
     def segments(self, start: int = 0, stop: int | None = None) -> Iterator[Segment]:
         """Yield the bytes `start <= i < stop` of the archive in order; none of the segments is empty."""
@@ -84,7 +84,7 @@ class Archive:
             header = self._local_header(member)
             yield offset, header
             yield offset + len(header), member
-        yield self._offsets[-1], self._directory
+        yield self._offsets[-1], self.directory
 
     def _local_header(self, member: Member) -> bytes:
         name, size = member.name.encode(), member.size_bytes

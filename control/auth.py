@@ -8,15 +8,24 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore
 
 BEARER_LIFE = timedelta(hours=24)
 TICKET_LIFE = timedelta(hours=1)
 
 
+@dataclass(frozen=True)
+class Link:
+    """What a download ticket stands for. It may have expired: then the archive often has too."""
+
+    tag: str  # the archive's ETag without quotes; "" while its batch or job lived
+    expires_at: datetime
+
+
 class Signer:
-    """Makes and checks the three kinds of token. The previous secret still verifies, for rotation.
+    """Makes and checks the four kinds of token. The previous secret still verifies, for rotation.
 
     A client's token is good as long as the password that it was bought with is the password.
     """
@@ -42,6 +51,16 @@ class Signer:
         """Tell whether `ticket` is a living ticket of this batch."""
         return self._is_stamp(ticket, f"ticket|{batch_id}", now)
 
+    def link(self, id_: str, link: Link, *, generation: int) -> str:
+        """Return a ticket for the archive of one job or batch, fit for a URL; a newer generation ends it."""
+        return f"{link.tag}.{self._stamp(f'link|{generation}|{id_}|{link.tag}', link.expires_at)}"
+
+    def read_link(self, ticket: str, id_: str, *, generation: int) -> Link | None:
+        """Return what a ticket for the archive of this job or batch stands for, or None if it is none."""
+        tag, _, stamp = ticket.partition(".")
+        expiry = self._expiry(stamp, f"link|{generation}|{id_}|{tag}")
+        return None if expiry is None else Link(tag, datetime.fromtimestamp(expiry, UTC))
+
     def attempt_token(self, attempt_id: str) -> str:
         """Return the token of one attempt: the same on every call, so a retried create sends the same env."""
         return self._mac(self._secrets[0], f"attempt|{attempt_id}")
@@ -55,10 +74,15 @@ class Signer:
         return f"{expiry}.{self._mac(self._secrets[0], f'{what}|{expiry}')}"
 
     def _is_stamp(self, stamp: str, what: str, now: datetime) -> bool:
+        expiry = self._expiry(stamp, what)
+        return expiry is not None and now.timestamp() < expiry
+
+    def _expiry(self, stamp: str, what: str) -> int | None:
+        """Return when a stamp of ours ends, past or not, or None if it is not ours."""
         expiry, _, mac = stamp.partition(".")
-        if not (expiry.isascii() and expiry.isdigit() and len(expiry) <= 12):
-            return False
-        return self._any(mac, f"{what}|{expiry}") and now.timestamp() < int(expiry)
+        if not (expiry.isascii() and expiry.isdigit() and len(expiry) <= 11):
+            return None
+        return int(expiry) if self._any(mac, f"{what}|{expiry}") else None
 
     def _any(self, mac: str, what: str) -> bool:
         given = mac.encode(errors="replace")

@@ -76,7 +76,7 @@ def demo(
         sources = steps.upload(client, videos, console)
         if not sources:
             raise typer.Exit(1)
-        batch = client.submit(sources, variations=variations, seed=None)
+        batch = client.submit(sources, variations=variations)
         batch = steps.watch(client, batch["batch_id"], console)
         if batch["progress"]["ready"]:
             steps.download(client, batch["batch_id"], out, console)

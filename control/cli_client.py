@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
+Preset = Literal["web-optimized", "hls", "copy", "default"]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 
@@ -28,7 +29,10 @@ Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 @app.command()
 def submit(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
-    variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
+    variations: Annotated[
+        int | None, typer.Option("-n", min=1, max=100, help="Variations of each (3).")
+    ] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Make this of each instead of variations.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return at the end of the batch.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
@@ -36,6 +40,8 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Upload videos and submit them as a batch."""
+    if preset and variations:
+        raise typer.BadParameter("Give either -n or --preset.")
     from rich.console import Console
 
     from control import demo as steps
@@ -44,7 +50,7 @@ def submit(
     console = Console(stderr=True)
     with _connected() as client:
         sources = steps.upload(client, videos, console)
-        batch = client.submit(sources, variations=variations, seed=None)
+        batch = client.submit(sources, variations=None if preset else variations or 3, preset=preset)
         if wait or out:
             batch = steps.watch(client, batch["batch_id"], console)
         if out and batch["progress"]["ready"]:
@@ -100,15 +106,20 @@ def rm(id_: Id) -> None:
 def download(
     id_: Id, out: Annotated[Path, typer.Option("-o", metavar="FILE", help="Where the ZIP goes.")]
 ) -> None:
-    """Download the ZIP of a job or batch."""
-    partial = out.with_name(out.name + ".part")
-    with _connected() as client:
-        try:
-            with partial.open("wb") as file:
-                client.download(id_, file)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Download the ZIP of a job or batch; what an earlier try has left beside FILE is gone on with."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from control.saving import save
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _connected() as client, Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, visible=False)
+
+        def show(done: int, size_bytes: int) -> None:
+            progress.update(task, completed=done, total=size_bytes, visible=True)
+
+        save(client, id_, out, show)
 
 
 @app.command()

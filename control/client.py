@@ -124,11 +124,18 @@ class Client:
                 pool.shutdown(wait=False, cancel_futures=True)  # parts that wait would be sent in vain
                 raise
 
-    def submit(self, source_ids: Sequence[str], *, variations: int, seed: int | None) -> dict[str, Any]:
-        """Submit a batch and return it."""
+    def submit(
+        self,
+        source_ids: Sequence[str],
+        *,
+        variations: int | None = None,
+        preset: str | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        """Submit a batch of variations, or of a preset, and return it."""
         sources = [{"source_id": source_id} for source_id in source_ids]
-        body = {"sources": sources, "variations": variations, "seed": seed}
-        return self._call("POST", "/api/batches", json=body)
+        wish = {"variations": variations, "preset": preset, "seed": seed}
+        return self._call("POST", "/api/batches", json={"sources": sources, **wish})
 
     def show(self, id_: str) -> dict[str, Any]:
         """Return the job or batch of this id."""
@@ -171,13 +178,23 @@ class Client:
 
     def download(self, id_: str, to: BinaryIO, on_bytes: OnBytes = lambda _: None) -> None:
         """Write the ZIP of a job or batch. Raises httpx.HTTPError when it is cut off."""
-        with self._http.stream("GET", f"{_address(id_)}/download") as answer:
+        with self.zip(id_) as answer:
+            for chunk in answer.iter_raw(CHUNK_BYTES):
+                to.write(chunk)
+                on_bytes(len(chunk))
+
+    @contextmanager
+    def zip(self, id_: str, *, start: int = 0, tag: str = "") -> Iterator[httpx.Response]:
+        """Yield the answer with the ZIP of a job or batch, its body still to be read.
+
+        With the `tag` of an ETag it is a 206 with the bytes from `start` on, if the archive is still that.
+        """
+        headers = {"Range": f"bytes={start}-", "If-Range": f'"{tag}"'} if tag else {}
+        with self._http.stream("GET", f"{_address(id_)}/download", headers=headers) as answer:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            for chunk in answer.iter_bytes(CHUNK_BYTES):
-                to.write(chunk)
-                on_bytes(len(chunk))
+            yield answer
 
     def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         answer = self._http.request(method, path, **content)

@@ -115,14 +115,17 @@ def _figures(output: dict[str, Any]) -> tuple[str | Text, ...]:
     if output["status"] != "ready":
         problem = output["error"] or {"code": output["status"], "message": ""}
         return "-", "-", Text(f"{problem['code']}: {problem['message']}")
-    effects = output["effects"]
-    text = (
+    text = output["preset"] or _effects(output["effects"])
+    return decimal(output["size_bytes"]), f"{output['duration_s']:.2f} s", text
+
+
+def _effects(effects: dict[str, Any]) -> str:
+    return (
         f"turn {effects['rotation_rad']:+.4f}  zoom {effects['zoom']:.3f}  speed {effects['speed']:.3f}  "
         f"noise {effects['noise']}  light {effects['brightness']:+.3f}  "
         f"contrast {effects['contrast']:.3f}  colour {effects['saturation']:.3f}"
         + ("  mirrored" if effects["mirror"] else "")
     )
-    return decimal(output["size_bytes"]), f"{output['duration_s']:.2f} s", text
 
 
 def cost_line(batch: dict[str, Any]) -> str:

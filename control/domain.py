@@ -97,6 +97,7 @@ RETRYABLE: dict[Reason, bool] = {
     Reason.RUNNER_CRASHED: True,
     Reason.STORAGE_UNAVAILABLE: True,
     Reason.RUN_DEADLINE: True,  # what one machine did not end in time, the next goes on with
+    Reason.JAIL_UNAVAILABLE: False,  # an image or kernel that cannot will not learn it
     Reason.CANCELLED: True,  # by the cloud or an operator, not by the user: nobody asked control
     Reason.LAUNCH_REFUSED: False,
     Reason.BOOT_DEADLINE: True,
@@ -110,6 +111,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.RUNNER_CRASHED: "The renderer crashed.",
     Reason.STORAGE_UNAVAILABLE: "The storage did not answer.",
     Reason.RUN_DEADLINE: "Rendering took longer than a machine may run.",
+    Reason.JAIL_UNAVAILABLE: "The machine cannot confine FFmpeg, so it refused to open videos.",
     Reason.CANCELLED: "The machine was stopped.",
     Reason.LAUNCH_REFUSED: "The cloud refused to make the machine.",
     Reason.BOOT_DEADLINE: "The machine did not start in time.",

@@ -22,8 +22,10 @@ class Code(StrEnum):
     GONE = "gone"
     EXPIRED = "expired"
     SOURCE_GONE = "source_gone"
+    CHANGED = "changed"
     TOO_LARGE = "too_large"
     NOT_A_VIDEO = "not_a_video"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     NOT_PLAYABLE = "not_playable"
     QUEUE_FULL = "queue_full"
     TOO_MANY_TRIES = "too_many_tries"
@@ -45,8 +47,10 @@ STATUS: dict[Code, int] = {
     Code.GONE: 410,
     Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,
+    Code.CHANGED: 412,
     Code.TOO_LARGE: 413,
     Code.NOT_A_VIDEO: 415,
+    Code.RANGE_NOT_SATISFIABLE: 416,
     Code.NOT_PLAYABLE: 422,
     Code.QUEUE_FULL: 429,
     Code.TOO_MANY_TRIES: 429,

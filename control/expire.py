@@ -8,8 +8,8 @@ from __future__ import annotations
 from sqlmodel import col, select
 
 from control.domain import JobStatus
-from control.files import PAGE, delete_of_job
 from control.log import record
+from control.objects import PAGE, delete_of_job
 from control.parts import Parts
 from control.store import keeping
 from control.tables import Batch, Job, Output, Source

@@ -1,33 +1,65 @@
-"""Where files are in the bucket, and how they go: the one home of deleting them."""
+"""The files that an output consists of, and where they lie. PURE over rows.
+
+Most outputs are one file. One of preset `hls` is a folder of two, of which the playlist names the other; the
+names in it are plain, so that they need no quoting in a playlist.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from control.parts import Parts
 from control.tables import Output
 
-PAGE = 1000  # as many as the bucket lists and deletes in one call
+PLAYLIST_NAME = "playlist.m3u8"
+MEDIA_NAME = "media.mp4"
+
+# by the ending of its key
+CONTENT_TYPES = {
+    ".mp4": "video/mp4",
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".jpg": "image/jpeg",
+}
 
 
-def outputs_prefix(owner_id: str) -> str:
-    """Return where this control's outputs are; the next part of a key is the attempt's id."""
-    return f"{owner_id}/outputs/"
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file in the bucket that control has looked at: the object's key and ETag, and what was reported."""
+
+    key: str
+    etag: str  # without quotes
+    size_bytes: int
+    sha256: str
+    crc32: int
+
+    @property
+    def content_type(self) -> str:
+        """The media type by which it is to be served."""
+        return CONTENT_TYPES[self.key[self.key.rindex(".") :]]
 
 
-def delete_of_job(parts: Parts, job_id: str) -> None:
-    """Delete all that any attempt of the job has stored, reported or not. Raises OutsideError: call again."""
-    prefix = f"{outputs_prefix(parts.store.owner_id)}{job_id}-"
-    page = parts.storage.list_objects(prefix)
-    while page:
-        parts.storage.delete_many([found.key for found in page])
-        page = parts.storage.list_objects(prefix) if len(page) == PAGE else ()
+def files_of(output: Output) -> Mapping[str, StoredFile]:
+    """Return the files of a ready output by their path in the ZIP; the one that plays comes last."""
+    if output.playlist is None:
+        return {output.name: _own_file(output)}
+    playlist = StoredFile(**output.playlist)
+    return {output.name + PLAYLIST_NAME: playlist, output.name + MEDIA_NAME: _own_file(output)}
 
 
-def named_by(output: Output) -> Iterator[str]:
-    """Yield the key of each file that the output's row names."""
-    if output.key is not None:
-        yield output.key
-    for extra in (output.playlist, output.poster):
-        if extra:
-            yield extra["key"]
+def poster_of(output: Output) -> StoredFile | None:
+    """Return the poster of an output, if it has one."""
+    return StoredFile(**output.poster) if output.poster else None
+
+
+def _own_file(output: Output) -> StoredFile:
+    assert output.key, "a ready output has a key"
+    assert output.etag is not None, "a ready output has an ETag"
+    assert output.size_bytes is not None, "a ready output has a size"
+    assert output.crc32 is not None, "a ready output has a CRC"
+    return StoredFile(
+        key=output.key,
+        etag=output.etag,
+        size_bytes=output.size_bytes,
+        sha256=output.sha256 or "",
+        crc32=output.crc32,
+    )

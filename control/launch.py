@@ -39,7 +39,7 @@ def launch(parts: Parts) -> None:
     """Start what waits, and ask for the machine of every attempt that has none yet."""
     if not parts.cloud.is_known:
         return
-    if parts.cloud.refused is None and _any_waiting(parts):
+    if parts.cloud.refused is None and _has_to_start(parts):
         attempts.start(parts.store, _apps_with_room(parts))
     for attempt, job in _launching(parts):
         if not _create(parts, attempt, job):
@@ -53,10 +53,9 @@ def _apps_with_room(parts: Parts) -> list[str]:
     return [app for turn in turns for app in parts.settings.runner_apps if room[app] > turn]
 
 
-def _any_waiting(parts: Parts) -> bool:
+def _has_to_start(parts: Parts) -> bool:
     with parts.views.session() as session:
-        waiting = select(Job.id).where(col(Job.status) == "queued", col(Job.not_before) <= parts.clock())
-        return session.exec(waiting.limit(1)).first() is not None
+        return attempts.has_to_start(session, parts.settings, parts.clock())
 
 
 def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
@@ -121,6 +120,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
         regions=_rotated(settings.runner_regions, attempt.region_shift),
         size=attempt.size,
         env={
+            **parts.machine_env,
             contract.ENV_CONTROL_URL: settings.runner_callback_url,
             contract.ENV_ATTEMPT_ID: attempt.id,
             contract.ENV_ATTEMPT_TOKEN: parts.signer.attempt_token(attempt.id),

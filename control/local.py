@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from infra.flylocal import LocalFlyHandle, local_fly
 from infra.kept import kept_secret, owned
 from infra.loopback import listen, serving, url_of
 from infra.s3local import LocalS3, local_s3
+from runner.contract import ENV_JAIL
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
 LOCAL_MACHINES_MAX = 2
@@ -48,9 +51,24 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         password = kept_secret(data_dir / "password", 18)
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
         storage_of(settings).set_rules(settings.origins)
-        app = create_app(settings)
+        app = create_app(settings, machine_env=_machine_env())
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         yield LocalStack(url=url, password=password, fly=fly)
+
+
+def _machine_env() -> dict[str, str]:
+    """Let runners go without a jail if none can be made here, as on macOS or in a container, and say so."""
+    command = [sys.executable, "-m", "runner.jail"]
+    probe = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if probe.returncode == 0:
+        return {}
+    why = probe.stderr.strip().rpartition("\n")[2]
+    print(
+        f"refresher: FFmpeg runs unconfined, since this machine cannot make its jail ({why}).",
+        file=sys.stderr,
+    )
+    print("refresher: render only videos that you trust here.", file=sys.stderr)
+    return {ENV_JAIL: "off"}
 
 
 def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlmodel import col, select
+from sqlmodel import col, or_, select, union
 
 from control.domain import LIVE
 from control.log import failure
@@ -25,36 +25,51 @@ EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
 
 def observe(parts: Parts) -> None:
     """If it is time, look at every app that may hold a machine of ours: one that is away hides no other."""
-    now, cloud = parts.clock(), parts.cloud
-    if cloud.observed_at is not None and now < cloud.observed_at + _pace(parts):
+    now, cloud, in_use = parts.clock(), parts.cloud, _apps_in_use(parts)
+    if cloud.observed_at is not None and now < cloud.observed_at + _pace(parts, in_use):
         return
     cloud.observed_at = now
-    answers = [_observe(parts, app) for app in _apps(parts)]
+    answers = [_observe(parts, app) for app in sorted({*parts.settings.runner_apps, *in_use})]
     if all(answers):
         cloud.trusted += 1
 
 
-def _pace(parts: Parts) -> timedelta:
+def _pace(parts: Parts, in_use: Collection[str]) -> timedelta:
     if not parts.cloud.is_known:
         return EVERY_UNKNOWN
+    return EVERY_ACTIVE if in_use else EVERY_IDLE
+
+
+def _apps_in_use(parts: Parts) -> Collection[str]:
+    """Return the apps that hold something of ours, those from before the settings changed too."""
+    held = select(Machine.app).where(col(Machine.gone_at).is_(None))
+    asked = select(Attempt.app).where(col(Attempt.state).in_(LIVE))
     with parts.views.session() as session:
-        machine = session.exec(select(Machine.id).where(col(Machine.gone_at).is_(None)).limit(1)).first()
-        attempt = session.exec(select(Attempt.id).where(col(Attempt.state).in_(LIVE)).limit(1)).first()
-    return EVERY_ACTIVE if machine or attempt else EVERY_IDLE
+        return session.scalars(union(held, asked)).all()
 
 
 def _observe(parts: Parts, app: str) -> bool:
     """Look at one app; return whether all of its machines are accounted for."""
     try:
-        seen = parts.machines.list(app, {"owner": parts.store.owner_id})
-        ledger.observe(parts.store, seen)
+        seen = {machine.id: machine for machine in parts.machines.list(app, {"owner": parts.store.owner_id})}
         parts.cloud.refused = None
-        return _ask_after(parts, _missing(parts, app, {machine.id for machine in seen}))
+        known = _known(parts, app, seen)
+        news = [machine for machine in seen.values() if ledger.is_news(known.get(machine.id), machine)]
+        ledger.observe(parts.store, news)
+        return _ask_after(parts, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
         is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED
         parts.cloud.refused = error.message if is_refused else parts.cloud.refused
         failure("cloud_unseen", error, app=app)
         return False
+
+
+def _known(parts: Parts, app: str, seen: Collection[str]) -> dict[str, Machine]:
+    """Return the rows of an app's machines that are shown now, or not known to be gone."""
+    shown_or_alive = or_(col(Machine.gone_at).is_(None), col(Machine.id).in_(seen))
+    with parts.views.session() as session:
+        rows = session.exec(select(Machine).where(col(Machine.app) == app, shown_or_alive)).all()
+        return {row.id: row for row in rows}
 
 
 def _ask_after(parts: Parts, missing: Sequence[Machine]) -> bool:
@@ -67,17 +82,3 @@ def _ask_after(parts: Parts, missing: Sequence[Machine]) -> bool:
         else:
             settled = ledger.miss(parts.store, row.app, row.id) and settled
     return settled
-
-
-def _missing(parts: Parts, app: str, seen: Collection[str]) -> list[Machine]:
-    alive = select(Machine).where(col(Machine.app) == app, col(Machine.gone_at).is_(None))
-    with parts.views.session() as session:
-        return [row for row in session.exec(alive).all() if row.id not in seen]
-
-
-def _apps(parts: Parts) -> list[str]:
-    """Return the apps of the settings, and those that still hold something from before they changed."""
-    with parts.views.session() as session:
-        held = session.exec(select(Machine.app).where(col(Machine.gone_at).is_(None)).distinct()).all()
-        asked = session.exec(select(Attempt.app).where(col(Attempt.ended_at).is_(None)).distinct()).all()
-    return sorted({*parts.settings.runner_apps, *held, *asked})

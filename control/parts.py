@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -29,3 +29,4 @@ class Parts:
     cloud: Cloud
     bucket_http: httpx.Client  # for streaming objects by signed URL
     wake: Callable[[], None]  # makes the ticker run its passes now
+    machine_env: Mapping[str, str] = field(default_factory=dict)  # for each machine, beside its own

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from control.names import folders
 from control.variations import effects, tag
-from runner.contract import Effects
+from runner.contract import Effects, Preset
 
 OUTPUTS_PER_JOB_MAX = 200
 OUTPUTS_PER_BATCH_MAX = 10_000
@@ -26,13 +26,14 @@ class PlannedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedOutput:
-    """An output to be. `name` is its path in the ZIP."""
+    """An output to be. `name` is its path in the ZIP; of preset `hls` it ends in "/" and is a folder's."""
 
     output_id: str
     source_id: str
-    variation: int
+    variation: int  # 0 with a preset
     name: str
-    effects: Effects
+    effects: Effects | None  # None with a preset
+    preset: Preset | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class PlannedBatch:
     """A batch to be stored: jobs in order, each with its outputs in order."""
 
     seed: int
-    variations: int
+    variations: int  # 0 with a preset
+    preset: Preset | None = None
     jobs: Sequence[Sequence[PlannedOutput]]
 
     @property
@@ -50,20 +52,29 @@ class PlannedBatch:
 
 
 def plan(
-    sources: Sequence[PlannedSource], *, variations: int, seed: int, new_id: Callable[[], str]
+    sources: Sequence[PlannedSource],
+    *,
+    variations: int = 0,
+    preset: Preset | None = None,
+    seed: int,
+    new_id: Callable[[], str],
 ) -> PlannedBatch:
-    """Return the batch of `variations` outputs of each source, in jobs of one machine each.
+    """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
 
     Outputs of one source stay together as far as a job's limit lets them.
     """
-    outputs = [
-        _output(source, folder, variation, seed, new_id())
-        for source, folder in zip(sources, folders([s.name for s in sources]), strict=True)
-        for variation in range(1, variations + 1)
-    ]
+    placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
+    if preset:
+        outputs = [_transcode(source, folder, preset, new_id()) for source, folder in placed]
+    else:
+        outputs = [
+            _variation(source, folder, variation, seed, new_id())
+            for source, folder in placed
+            for variation in range(1, variations + 1)
+        ]
     size = OUTPUTS_PER_JOB_MAX  # as few jobs as can be: a caller's `max_machines` is checked by `jobs_count`
     jobs = [outputs[start : start + size] for start in range(0, len(outputs), size)]
-    return PlannedBatch(seed=seed, variations=variations, jobs=jobs)
+    return PlannedBatch(seed=seed, variations=variations, preset=preset, jobs=jobs)
 
 
 def jobs_count(outputs: int) -> int:
@@ -71,7 +82,9 @@ def jobs_count(outputs: int) -> int:
     return -(-outputs // OUTPUTS_PER_JOB_MAX)
 
 
-def _output(source: PlannedSource, folder: str, variation: int, seed: int, output_id: str) -> PlannedOutput:
+def _variation(
+    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str
+) -> PlannedOutput:
     fingerprint = source.fingerprint
     code = tag(seed=seed, fingerprint=fingerprint, variation=variation)
     return PlannedOutput(
@@ -80,4 +93,15 @@ def _output(source: PlannedSource, folder: str, variation: int, seed: int, outpu
         variation=variation,
         name=f"{folder}/{folder}_var{variation:02d}_{code}.mp4",
         effects=effects(seed=seed, fingerprint=fingerprint, variation=variation),
+    )
+
+
+def _transcode(source: PlannedSource, folder: str, preset: Preset, output_id: str) -> PlannedOutput:
+    return PlannedOutput(
+        output_id=output_id,
+        source_id=source.source_id,
+        variation=0,
+        name=f"{folder}/{folder}_{preset}" + ("/" if preset is Preset.HLS else ".mp4"),
+        effects=None,
+        preset=preset,
     )

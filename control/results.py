@@ -1,9 +1,15 @@
-"""What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only."""
+"""What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only.
+
+At the end of a job or batch its archive is frozen: nothing may go into it that changes later otherwise than
+by a user's retry, since a download that was broken off is resumed byte by byte.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,51 +19,85 @@ from control import names
 from control.archive import Archive, Member, literal
 from control.domain import JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.files import StoredFile, files_of
 from control.tables import Attempt, Batch, Job, Output
 
+ROWS_AT_ONCE = 200
 
-def archive(session: Session, batch: Batch, jobs: Sequence[Job]) -> tuple[Archive, Mapping[str, Output]]:
-    """Return the ZIP of what these jobs have ready, and its outputs by the name of their member's source.
 
-    Raises ControlError: not_ready while there is nothing, expired.
-    """
-    require_kept(batch)
-    mine = col(Output.job_id).in_([job.id for job in jobs])
-    outputs = session.exec(select(Output).where(mine).order_by(col(Output.position))).all()
-    ready = [output for output in outputs if output.state == OutputState.READY]
-    if not ready:
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """The ZIP of a job or batch."""
+
+    archive: Archive
+    files: Mapping[str, StoredFile]  # by the name of their member
+    tag: str | None  # the ETag without quotes; None while the archive still grows
+    expires_at: datetime | None  # None while its batch lives
+
+
+def download(session: Session, subject: Job | Batch, *, now: datetime) -> Download:
+    """Return the ZIP of what a job or batch has ready. Raises ControlError expired, not_ready."""
+    batch = subject if isinstance(subject, Batch) else session.get_one(Batch, subject.batch_id)
+    require_kept(batch, now=now)
+    jobs = _jobs(session, subject)
+    attempts = _attempts(session, jobs)
+    files: dict[str, StoredFile] = {}
+    ready_at: list[datetime] = []
+    entries: list[str] = []
+    for output in _outputs(session, jobs):
+        entries.append(json.dumps(_entry(output, attempts.get(output.attempt_id or "")), ensure_ascii=False))
+        if output.state == OutputState.READY and output.ready_at is not None:
+            files |= files_of(output)
+            ready_at.append(output.ready_at)
+    if not files:
         raise ControlError(Code.NOT_READY, "Nothing is ready yet. Look at the job's progress and try later.")
-    members = [_member(output) for output in ready]
-    members.append(literal(names.RESERVED, _manifest(session, batch, outputs)))
-    modified_at = max(output.ready_at for output in ready if output.ready_at)
-    return Archive(members, modified_at=modified_at), {output.id: output for output in ready}
+    manifest = _manifest(batch, attempts, entries)
+    archive = Archive(
+        [*(_member(name, file) for name, file in files.items()), literal(names.RESERVED, manifest)],
+        modified_at=max(ready_at),
+    )
+    tag = hashlib.sha256(archive.directory + manifest).hexdigest()[:32] if subject.ended_at else None
+    return Download(archive=archive, files=files, tag=tag, expires_at=batch.expires_at)
 
 
-def require_kept(batch: Batch) -> None:
-    """Raise ControlError expired when the batch's files are gone, or about to go."""
-    if batch.status == JobStatus.EXPIRED:
-        raise ControlError(Code.EXPIRED, "This has expired: its files are gone. Submit the videos again.")
+def require_kept(batch: Batch, *, now: datetime) -> None:
+    """Raise ControlError expired when the files of a batch are gone, or about to go."""
+    if batch.status == JobStatus.EXPIRED or (batch.expires_at is not None and batch.expires_at <= now):
+        raise ControlError(Code.EXPIRED, "The results have expired. Upload the videos and submit them again.")
 
 
-def _member(output: Output) -> Member:
-    size_bytes, crc32 = output.size_bytes, output.crc32
-    assert size_bytes is not None, "a ready output has its size"
-    assert crc32 is not None, "a ready output has its CRC"
-    return Member(name=output.name, size_bytes=size_bytes, crc32=crc32, source=output.id)
+def _jobs(session: Session, subject: Job | Batch) -> Sequence[Job]:
+    if isinstance(subject, Job):
+        return [subject]
+    return session.exec(select(Job).where(col(Job.batch_id) == subject.id)).all()
 
 
-def _manifest(session: Session, batch: Batch, outputs: Sequence[Output]) -> bytes:
-    ids = {output.attempt_id for output in outputs if output.attempt_id}
-    rows = session.exec(select(Attempt).where(col(Attempt.id).in_(ids))).all()
-    attempts = {attempt.id: attempt for attempt in rows}
-    content = {
+def _attempts(session: Session, jobs: Sequence[Job]) -> Mapping[str, Attempt]:
+    """Return the attempts of these jobs that a machine has claimed: no others have touched an output."""
+    mine = select(Attempt).where(col(Attempt.job_id).in_([job.id for job in jobs]))
+    claimed = mine.where(col(Attempt.claimed_by).is_not(None)).order_by(col(Attempt.created_at))
+    return {attempt.id: attempt for attempt in session.exec(claimed)}
+
+
+def _outputs(session: Session, jobs: Sequence[Job]) -> Iterable[Output]:
+    """Return the outputs of these jobs in their order, a few at a time: 10,000 rows at once take 100 MB."""
+    mine = select(Output).where(col(Output.job_id).in_([job.id for job in jobs]))
+    return session.exec(mine.order_by(col(Output.position)).execution_options(yield_per=ROWS_AT_ONCE))
+
+
+def _member(name: str, file: StoredFile) -> Member:
+    return Member(name=name, size_bytes=file.size_bytes, crc32=file.crc32, source=file.key)
+
+
+def _manifest(batch: Batch, attempts: Mapping[str, Attempt], entries: Sequence[str]) -> bytes:
+    head = {
         "batch_id": batch.id,
         "seed": batch.seed,
-        "image": max(rows, key=lambda attempt: attempt.created_at).image,  # each output names its own
+        "image": list(attempts.values())[-1].image,  # of the newest; each output names its own
         "created_at": _rfc3339(batch.created_at),
-        "outputs": [_entry(output, attempts.get(output.attempt_id or "")) for output in outputs],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+    opened = json.dumps(head, ensure_ascii=False).removesuffix("}")
+    return (opened + ', "outputs": [\n' + ",\n".join(entries) + "\n]}\n").encode()
 
 
 def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
@@ -67,17 +107,26 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
         "output_id": output.id,
         "source_id": output.source_id,
         "variation": output.variation,
+        "preset": output.preset,
         "status": output.state,
         "size_bytes": output.size_bytes,
         "sha256": output.sha256,
         "duration_s": output.duration_s,
         "effects": output.effects,
+        "files": _files(output) if output.playlist else None,
         "ffmpeg_args": output.ffmpeg_args,
         "image": attempt.image if attempt else None,
         "attempt_id": attempt.id if attempt else None,
-        "machine_id": attempt.machine_id if attempt else None,
+        "machine_id": attempt.claimed_by if attempt else None,
         "error": error,
     }
+
+
+def _files(output: Output) -> list[dict[str, Any]]:
+    return [
+        {"file": name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        for name, file in files_of(output).items()
+    ]
 
 
 def _rfc3339(at: datetime) -> str:

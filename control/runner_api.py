@@ -11,8 +11,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.errors import Code, ControlError, documented
-from control.files import outputs_prefix
+from control.files import MEDIA_NAME, StoredFile
 from control.log import failure
+from control.objects import outputs_prefix
 from control.parts import Parts
 from control.store import reports
 from control.store.attempts import FINAL
@@ -21,6 +22,7 @@ from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
     Effects,
+    ExtraFile,
     Finish,
     Heartbeat,
     HeartbeatAnswer,
@@ -29,11 +31,15 @@ from runner.contract import (
     OutputFile,
     OutputReport,
     OutputSpec,
+    Preset,
+    PutTarget,
     SourceSpec,
 )
 
 BEATS_PER_S_MAX = 20.0  # what control sits on is the smallest machine
 URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
+
+FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
 
 _MD5 = re.compile("[0-9a-f]{32}")
 _bearer = HTTPBearer(auto_error=False, scheme_name="attempt token")
@@ -134,32 +140,72 @@ def _source_spec(parts: Parts, source: Source, expires_s: int) -> SourceSpec:
 
 
 def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
-    key = output_key(parts, attempt_id, output.id)
-    url, headers = parts.storage.sign_put(key, expires_s=expires_s)
+    def target(ending: str) -> PutTarget:
+        key = output_key(parts, attempt_id, output.id, ending)
+        url, headers = parts.storage.sign_put(key, expires_s=expires_s)
+        return PutTarget(url=url, headers=headers)
+
+    file, is_hls = target(FILE), output.preset == Preset.HLS
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
-        effects=Effects(**output.effects),
-        put_url=url,
-        put_headers=headers,
+        effects=Effects(**output.effects) if output.effects else None,
+        preset=Preset(output.preset) if output.preset else None,
+        put_url=file.url,
+        put_headers=file.headers,
+        playlist=target(PLAYLIST) if is_hls else None,
+        media_name=MEDIA_NAME if is_hls else "",
+        poster=target(POSTER),
     )
 
 
-def output_key(parts: Parts, attempt_id: str, output_id: str) -> str:
-    """Return where an attempt puts an output: a key of its own, so that no other attempt can overwrite it."""
-    return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}.mp4"
+def output_key(parts: Parts, attempt_id: str, output_id: str, ending: str = FILE) -> str:
+    """Return where an attempt puts a file of an output.
+
+    The key is the attempt's own, so that no other attempt can overwrite it.
+    """
+    return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
 
 def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:
     """Look at each object newly reported ready, and return those that are as reported."""
-    files = {report.output_id: report.file for report in outputs if report.status == "ready"}
-    verified: dict[str, tuple[str, StoredObject]] = {}
-    for output_id in _unfinished(parts, attempt_id, files):
-        key, file = output_key(parts, attempt_id, output_id), files[output_id]
-        stored = parts.storage.head(key)
-        if file is not None and stored is not None and _is_as_reported(stored, file):
-            verified[output_id] = (key, stored)
-    return verified
+    reported = {report.output_id: report for report in outputs if report.status == "ready"}
+    looked = {
+        output.id: _look(parts, attempt_id, output, reported[output.id])
+        for output in _unfinished(parts, attempt_id, reported)
+    }
+    return {output_id: seen for output_id, seen in looked.items() if seen}
+
+
+def _look(parts: Parts, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
+    """Return the files of an output that are as reported, or None unless it is whole.
+
+    A poster that is not as reported is left out: it never costs the output.
+    """
+
+    def seen(ending: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
+        return _seen(parts, output_key(parts, attempt_id, output.id, ending), reported)
+
+    if (file := seen(FILE, report.file)) is None:
+        return None
+    playlist = seen(PLAYLIST, report.playlist) if output.preset == Preset.HLS else None
+    if output.preset == Preset.HLS and playlist is None:
+        return None
+    return reports.Seen(file=file, playlist=playlist, poster=seen(POSTER, report.poster))
+
+
+def _seen(parts: Parts, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
+    """Return the file under `key` if it is as reported."""
+    stored = parts.storage.head(key) if reported else None
+    if reported is None or stored is None or not _is_as_reported(stored, reported):
+        return None
+    return StoredFile(
+        key=key,
+        etag=stored.etag,
+        size_bytes=stored.size_bytes,
+        sha256=reported.sha256,
+        crc32=reported.crc32,
+    )
 
 
 def _verified_so_far(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:
@@ -174,16 +220,16 @@ def _verified_so_far(parts: Parts, attempt_id: str, outputs: Sequence[OutputRepo
         return {}
 
 
-def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[str]:
+def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[Output]:
     if not among:
         return ()
     with parts.views.session() as session:
-        mine = select(Output.id).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        mine = select(Output).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
         mine = mine.where(col(Attempt.id) == attempt_id, col(Output.state).not_in(FINAL))
-        return [output_id for output_id in session.exec(mine).all() if output_id in among]
+        return [output for output in session.exec(mine).all() if output.id in among]
 
 
-def _is_as_reported(stored: StoredObject, file: OutputFile) -> bool:
+def _is_as_reported(stored: StoredObject, file: OutputFile | ExtraFile) -> bool:
     if stored.size_bytes != file.size_bytes:
         return False
     return not _MD5.fullmatch(stored.etag) or stored.etag == file.md5

@@ -6,12 +6,13 @@ Long because it is one list of small shapes, read side by side with the contract
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from control.plan import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
+from runner.contract import Preset
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
@@ -142,13 +143,30 @@ class SourceRef(Request):
 
 
 class NewJob(Request):
-    """What to make: `variations` of each source. The same seed makes the same effects again."""
+    """What to make of each source: `variations`, or a `preset`. The same seed makes the same effects."""
 
     sources: Annotated[list[SourceRef], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)]
-    variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)]
+    variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     output_url: Url | None = None  # with exactly one output: it is PUT there too
     webhook_url: Url | None = None  # is told the end, signed
+    preset: Literal["web-optimized", "hls", "copy", "default"] | None = None  # `default` is `copy`
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.variations is None) == (self.preset is None):
+            raise ValueError("give either variations or a preset")
+        return self
+
+    @property
+    def recipe(self) -> Preset | None:
+        """The preset that is made, if it is one."""
+        return Preset("copy" if self.preset == "default" else self.preset) if self.preset else None
+
+    @property
+    def outputs_count(self) -> int:
+        """The number of outputs of all sources."""
+        return (self.variations or 1) * len(self.sources)
 
 
 class NewBatch(NewJob):
@@ -176,20 +194,38 @@ class Problem(BaseModel):
     message: str
 
 
+class FileView(BaseModel):
+    """One of the files that an output consists of. `name` is its path in the ZIP."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
 class OutputView(BaseModel):
-    """One result."""
+    """One result. `size_bytes` and `sha256` of an `hls` output are those of its media file."""
 
     output_id: str
     name: str
-    variation: int
+    variation: int  # 0 with a preset
+    preset: str | None
     status: str
     percent: float
     size_bytes: int | None
     duration_s: float | None
     sha256: str | None
     effects: dict[str, Any]
+    files: list[FileView] | None  # of a ready `hls` output, which is a folder of two
+    poster: bool  # whether there is one at `/api/outputs/{output_id}/poster`
     error: Problem | None
     delivery_error: str | None = None  # why `output_url` did not take it
+
+
+class DownloadLink(BaseModel):
+    """Where a browser gets the ZIP without a header, until then."""
+
+    url: str
+    expires_at: datetime
 
 
 class SourceView(BaseModel):

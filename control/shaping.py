@@ -9,6 +9,7 @@ from datetime import datetime
 from control import domain, shapes
 from control.costs import machine_seconds, machine_usd
 from control.domain import OutputState
+from control.files import files_of
 from control.tables import Attempt, Batch, Job, Output, Source, Webhook
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
@@ -97,15 +98,25 @@ def output_view(output: Output) -> shapes.OutputView:
         output_id=output.id,
         name=output.name,
         variation=output.variation,
+        preset=output.preset,
         status=output.state,
         percent=output.percent,
         size_bytes=output.size_bytes,
         duration_s=output.duration_s,
         sha256=output.sha256,
         effects=output.effects,
+        files=_files(output) if output.playlist else None,
+        poster=output.poster is not None,
         error=problem(output.error_code, output.error_message),
         delivery_error=output.delivery_error,
     )
+
+
+def _files(output: Output) -> list[shapes.FileView]:
+    return [
+        shapes.FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
+        for name, file in files_of(output).items()
+    ]
 
 
 def spent(attempt: Attempt, now: datetime) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from runner import contract
+from runner import contract, jail
 from runner.contract import Claim, Exit, Finish, JobSpec, Reason, Usage
 from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
@@ -41,6 +41,7 @@ class Settings:
     token: str
     machine_id: str
     run_timeout_s: float
+    is_jail_off: bool
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -60,6 +61,7 @@ class Settings:
             token=env[contract.ENV_ATTEMPT_TOKEN],
             machine_id=env[contract.ENV_MACHINE_ID],
             run_timeout_s=run_timeout_s,
+            is_jail_off=env.get(contract.ENV_JAIL) == "off",
         )
 
 
@@ -70,6 +72,10 @@ def main() -> Exit:
     except ValueError as error:
         record("misconfigured", detail=str(error))
         return Exit.MISCONFIGURED
+    os.umask(0o022)  # FFmpeg reads the source as another user
+    if settings.is_jail_off:
+        jail.turn_off()
+        record("jail_off")
     stop = Stop()
     stop_on_signals(stop)
     end_after(settings.run_timeout_s)
@@ -97,8 +103,13 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
     beats = HeartbeatThread(client, progress, stop, next_beat_s=spec.next_beat_s)
     beats.start()
     try:
+        program = find_ffmpeg()
+        jail.check(program)
         with TemporaryDirectory(prefix="runner-") as folder:
-            Job(spec, find_ffmpeg(), Path(folder), progress, stop).work()
+            Job(spec, program, Path(folder), progress, stop).work()
+    except jail.JailUnavailable as trouble:
+        stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
+        record("jail_unavailable", detail=str(trouble))
     except Exception:  # noqa: BLE001 - whatever it is, control has to hear of it
         stop.because(Reason.RUNNER_CRASHED)
         stop.detail = _trimmed(traceback.format_exc())

@@ -21,6 +21,8 @@ ENV_ATTEMPT_TOKEN = "ATTEMPT_TOKEN"  # noqa: S105 - the variable's name, not its
 ENV_RUN_TIMEOUT_S = "RUN_TIMEOUT_S"  # hard wall-clock limit of the whole process
 ENV_MACHINE_ID = "FLY_MACHINE_ID"  # set by Fly itself
 
+ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or nothing, does not
+
 CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
 
 # --- reasons and exit codes -----------------------------------------------------------------------
@@ -33,6 +35,7 @@ class Reason(StrEnum):
     RUNNER_CRASHED = "runner_crashed"  # something unexpected; the detail holds a trimmed trace
     STORAGE_UNAVAILABLE = "storage_unavailable"  # the bucket did not answer, or lost an output
     RUN_DEADLINE = "run_deadline"  # the wall deadline came first
+    JAIL_UNAVAILABLE = "jail_unavailable"  # the machine cannot confine FFmpeg, so it opens no video
     CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
     # found by control
     LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine

@@ -28,8 +28,8 @@ def ask_to_stop_after(stop: Stop, run_timeout_s: float) -> threading.Timer:
 def end_after(seconds: float) -> threading.Timer:
     """End this process and every FFmpeg after so long, whatever the other threads do.
 
-    Behind the thread stands SIGALRM with its default action, which needs no running Python at all; each
-    FFmpeg has its own limit of CPU time from the kernel for that case.
+    Behind the thread stands SIGALRM with its default action, which needs no running Python at all; the
+    kernel ends each jailed FFmpeg with this process.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_S)

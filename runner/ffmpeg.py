@@ -1,4 +1,4 @@
-"""Run FFmpeg: one process at a time per call, in a process group of its own, with nothing of ours in reach.
+"""Run FFmpeg: one process at a time per call, in a jail and a process group of its own.
 
 Must never hand it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+from runner import jail
 from runner.stop import Stopped
+
+VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: before it a file of 50 KB runs code
 
 STDERR_BYTES_MAX = 8192
 SAID_CHARS_MAX = 300
@@ -28,7 +29,14 @@ _groups: set[int] = set()
 
 
 class FfmpegFailed(Exception):
-    """FFmpeg ended with an error or was killed. The message says what it said, without private paths."""
+    """FFmpeg ended with an error or was killed. The message says what it said, without private paths.
+
+    `tail` is all that was kept of its words, for a look at them: it may hold paths.
+    """
+
+    def __init__(self, message: str, tail: str = "") -> None:
+        super().__init__(message)
+        self.tail = tail
 
 
 class FfmpegTimedOut(FfmpegFailed):
@@ -36,7 +44,7 @@ class FfmpegTimedOut(FfmpegFailed):
 
 
 def find_ffmpeg() -> str:
-    """Return the path of the pinned static FFmpeg. Raises RuntimeError when the package holds none.
+    """Return the path of the pinned FFmpeg. Raises RuntimeError when there is none, or an unsafe one.
 
     Finds the file without importing the package: its import costs more than that of this whole program.
     """
@@ -44,23 +52,39 @@ def find_ffmpeg() -> str:
     folders = (spec and spec.submodule_search_locations) or []
     for folder in folders:
         for program in sorted(Path(folder, "binaries").glob("ffmpeg-*")):
+            if _version(program.name) < VERSION_MIN:
+                raise RuntimeError(f"{program.name} is too old to be fed with strangers' files")
             return str(program)
     raise RuntimeError("the imageio-ffmpeg package holds no FFmpeg for this platform")
 
 
-def run(
-    command: Sequence[str], *, timeout_s: float, stop: threading.Event, on_progress: Callable[[float], None]
-) -> str:
-    """Run FFmpeg to its end and return the tail of what it wrote to stderr.
+def _version(name: str) -> tuple[int, ...]:
+    """Return the version in the name of the package's binary: `ffmpeg-linux-x86_64-v9.0.2`."""
+    return tuple(int(number) for number in re.findall(r"\d+", name.rpartition("-v")[2]))
 
-    `on_progress` gets the output's time so far in seconds, from a thread of its own, whenever FFmpeg tells
-    (`-progress pipe:1`). Raises FfmpegFailed, FfmpegTimedOut, or Stopped when `stop` was set; the whole
-    process group is dead by then.
+
+def run(
+    command: Sequence[str],
+    *,
+    reads: Sequence[Path],
+    writes: Sequence[Path],
+    timeout_s: float,
+    stop: threading.Event,
+    on_progress: Callable[[float], None],
+    on_frames: Callable[[int], None] = lambda _: None,
+) -> str:
+    """Run FFmpeg in its jail to its end and return the tail of what it wrote to stderr.
+
+    It sees the files or folders in `reads`, may write into the folders in `writes`; nothing else is there.
+    `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames of its first
+    video stream, from a thread of its own, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed,
+    FfmpegTimedOut, Stopped when `stop` was set, or JailUnavailable; the whole process group is dead by then.
     """
     if stop.is_set():
         raise Stopped
-    process = subprocess.Popen(
-        command,
+    limits = jail.Limits.of_this_machine(wall_s=timeout_s)
+    process = subprocess.Popen(  # by the thread that waits for it: with that thread the kernel kills FFmpeg
+        jail.confined(command, reads=reads, writes=writes, limits=limits),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,7 +93,8 @@ def run(
     )
     _groups.add(process.pid)
     try:
-        return _attend(process, timeout_s=timeout_s, stop=stop, on_progress=on_progress)
+        readers = {b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames}
+        return _attend(process, timeout_s=timeout_s, stop=stop, readers=readers)
     finally:
         process.wait()
         _groups.discard(process.pid)
@@ -86,28 +111,30 @@ def _attend(
     *,
     timeout_s: float,
     stop: threading.Event,
-    on_progress: Callable[[float], None],
+    readers: Mapping[bytes, Callable[[int], object]],
 ) -> str:
     assert process.stdout
     assert process.stderr
     tail = _Tail(process.stderr)
-    readers = [
-        threading.Thread(target=_read_progress, args=(process.stdout, on_progress), daemon=True),
+    threads = [
+        threading.Thread(target=_read_progress, args=(process.stdout, readers), daemon=True),
         threading.Thread(target=tail.read, daemon=True),
     ]
-    for reader in readers:
-        reader.start()
+    for thread in threads:
+        thread.start()
     try:
-        _limit_cpu(process.pid, timeout_s)
-        code = _wait(process, readers[0], timeout_s=timeout_s, stop=stop)
+        code = _wait(process, threads[0], timeout_s=timeout_s, stop=stop)
     finally:
         _kill_group(process.pid)  # also what it left behind, or the pipes would stay open
-        for reader in readers:
-            reader.join()
+        for thread in threads:
+            thread.join()
         process.stdout.close()
         process.stderr.close()
+    if code == jail.FAILED and not jail.is_off():
+        raise jail.JailUnavailable(tail.said())
     if code != 0:
-        raise FfmpegFailed(f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code))
+        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
+        raise FfmpegFailed(message, tail.text())
     return tail.text()
 
 
@@ -137,11 +164,11 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _read_progress(pipe: IO[bytes], on_progress: Callable[[float], None]) -> None:
+def _read_progress(pipe: IO[bytes], readers: Mapping[bytes, Callable[[int], object]]) -> None:
     for line in pipe:
         key, _, value = line.strip().partition(b"=")
-        if key == b"out_time_us" and value.isdigit():
-            on_progress(int(value) / 1_000_000)
+        if key in readers and value.isdigit():
+            readers[key](int(value))
 
 
 class _Tail:
@@ -175,13 +202,3 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
         return
-
-
-def _limit_cpu(pid: int, timeout_s: float) -> None:
-    """Let the kernel end the process should this one die without a word."""
-    if sys.platform == "linux":
-        seconds = int(timeout_s * (os.cpu_count() or 1)) + 10
-        try:
-            resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
-        except ProcessLookupError:
-            return

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from math import cos, sin
 
 from runner.contract import Effects
+from runner.intake import GLOBAL_OPTIONS, INPUT_OPTIONS
 
 FRAME_RATE = "30000/1001"
-PIXELS_MAX = 8192 * 4320  # a small file may claim a huge frame and take the memory with it
-INPUT_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"
 
 # About 2.4 times cheaper than preset medium at the same VMAF and size, measured on ad-like 1080p footage:
 # partitions, references and sub-pel search go, the full look-ahead, mbtree and trellis stay.
@@ -43,14 +42,10 @@ def expected(effects: Effects, probe: Probe) -> Probe:
 
 
 def reading(source: str) -> list[str]:
-    """Return the arguments that open an untrusted file: MP4 family only, no other file, no network.
-
-    The forced format is what refuses playlists and scripts that name other files, whatever they are called.
-    """
+    """Return the arguments that open an untrusted file."""
     return [
-        *["-hide_banner", "-nostdin", "-nostats", "-progress", "pipe:1", "-filter_threads", "1"],
-        *["-protocol_whitelist", "file", "-format_whitelist", INPUT_FORMATS, "-f", "mov"],
-        *["-max_pixels", str(PIXELS_MAX), "-threads", "1", "-i", f"file:{source}"],
+        *["-hide_banner", *GLOBAL_OPTIONS, "-nostats", "-progress", "pipe:1", "-filter_threads", "1"],
+        *[*INPUT_OPTIONS, "-threads", "1", "-i", f"file:{source}"],
     ]
 
 

@@ -18,6 +18,7 @@ from threading import BoundedSemaphore
 from runner import ffmpeg, transfer
 from runner.contract import JobSpec, OutputError, OutputFault, OutputFile, OutputSpec, Reason, SourceSpec
 from runner.graph import Probe, expected, variation_args
+from runner.jail import JailUnavailable
 from runner.log import record
 from runner.probe import OutputFailure, check_output, probe
 from runner.progress import Progress
@@ -107,6 +108,8 @@ class Job:
         with self.progress.timed("render_s"):
             ffmpeg.run(
                 [self.program, *args],
+                reads=[source],
+                writes=[path.parent],
                 on_progress=tell,
                 timeout_s=RENDER_S_BASE + RENDER_S_PER_SECOND * wanted.duration_s,
                 stop=self.stop,
@@ -126,6 +129,8 @@ class Job:
             self._fail(outputs, OutputFault.RENDER_TIMEOUT, str(failure))
         except ffmpeg.FfmpegFailed as failure:
             self._fail(outputs, OutputFault.RENDER_FAILED, str(failure))
+        except JailUnavailable as trouble:
+            self.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
         except transfer.StorageUnavailable as trouble:
             self.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
         except BaseException:

@@ -7,6 +7,7 @@ the duration from reading all packets.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -14,6 +15,7 @@ from threading import Event
 from runner import ffmpeg
 from runner.contract import OutputFault
 from runner.graph import Probe, reading
+from runner.intake import excess, excess_told
 
 PROBE_TIMEOUT_S = 120.0
 DURATION_TOLERANCE = 0.02  # 0.0..1.0 of the duration
@@ -29,13 +31,20 @@ class OutputFailure(Exception):
 
 
 def probe(program: str, path: Path, *, stop: Event) -> Probe:
-    """Return what the source is. Raises OutputFailure(SOURCE_UNPLAYABLE), or Stopped."""
+    """Return what the source is. Raises OutputFailure(SOURCE_UNPLAYABLE or SOURCE_TOO_LARGE), or Stopped."""
+    frames = [0]
     try:
-        found, _ = _look(program, path, loglevel="error", stop=stop)
+        found, _ = _look(program, path, loglevel="error", on_frames=frames.append, stop=stop)
+    except ffmpeg.FfmpegTimedOut as failure:
+        raise _too_large(f"more packets than we read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
+        if told := excess_told(failure.tail):
+            raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
+    if known := excess(duration_s=found.duration_s, frames=max(frames)):
+        raise _too_large(known)
     return found
 
 
@@ -69,14 +78,24 @@ def _container_duration_s(said: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
-def _look(program: str, path: Path, *, loglevel: str, stop: Event) -> tuple[Probe, str]:
+def _look(
+    program: str,
+    path: Path,
+    *,
+    loglevel: str,
+    stop: Event,
+    on_frames: Callable[[int], None] = lambda _: None,
+) -> tuple[Probe, str]:
     """Decode one frame and read every packet in a single process; return the facts and FFmpeg's words."""
     times_s = [0.0]
     with TemporaryDirectory(dir=path.parent) as folder:
         frame, streams = Path(folder, "frame.y4m"), Path(folder, "streams")
         said = ffmpeg.run(
-            [program, "-loglevel", loglevel, *reading(str(path)), *_one_frame(frame), *_packets(streams)],
+            [program, "-loglevel", loglevel, *reading(str(path)), *_packets(streams), *_one_frame(frame)],
+            reads=[path],
+            writes=[Path(folder)],
             on_progress=times_s.append,
+            on_frames=on_frames,
             timeout_s=PROBE_TIMEOUT_S,
             stop=stop,
         )
@@ -90,7 +109,10 @@ def _one_frame(path: Path) -> list[str]:
 
 
 def _packets(path: Path) -> list[str]:
-    """Return the arguments that read all packets undecoded; the file gets `n,type,hash` per stream."""
+    """Return the arguments that read all packets undecoded; the file gets `n,type,hash` per stream.
+
+    They come first: FFmpeg counts the frames of the first video stream that it writes.
+    """
     streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"]
     return [*streams, "-f", "streamhash", "-hash", "crc32", f"file:{path}"]
 
@@ -106,6 +128,10 @@ def _dimensions(path: Path) -> tuple[int, int]:
 
 def _unplayable(message: str) -> OutputFailure:
     return OutputFailure(OutputFault.SOURCE_UNPLAYABLE, message)
+
+
+def _too_large(what: str) -> OutputFailure:
+    return OutputFailure(OutputFault.SOURCE_TOO_LARGE, f"This video has {what}, which is more than we take.")
 
 
 def _invalid(difference: str) -> OutputFailure:

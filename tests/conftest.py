@@ -27,6 +27,13 @@ def need(program: str, *, first: Sequence[Path] = ()) -> str:
     pytest.skip(f"{program} is not installed")
 
 
+def unpacker(name: str) -> tuple[str, list[str]]:
+    """Return the path of `unzip` or `7z` and its options to test a ZIP; 7-Zip's own name is `7zz`."""
+    if name == "unzip":
+        return need(name), ["-tqq"]
+    return need("7zz" if shutil.which("7zz") else "7z"), ["t", "-bd"]
+
+
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
     """Return the path of the pinned FFmpeg."""

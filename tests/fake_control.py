@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from runner import jail
 from runner.contract import Claim, Effects, Finish, Heartbeat, JobSpec, OutputSpec, SourceSpec
 
 ATTEMPT_ID = "attempt-1"
@@ -85,6 +86,7 @@ class FakeControl:
             "ATTEMPT_TOKEN": TOKEN,
             "RUN_TIMEOUT_S": "120",
             "FLY_MACHINE_ID": "machine-1",
+            **({"RUNNER_JAIL": "off"} if jail.is_off() else {}),  # where this machine can make none
         }
 
     def _signed(self, key: str) -> str:
@@ -186,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.control.gets += 1
+        with self.control.lock:
+            self.control.calls.append("GET")
         key = self._key()
         if key is None or self._fails("GET"):
             return None

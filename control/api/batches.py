@@ -112,7 +112,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
 def require_one_job(body: NewJob) -> None:
     """Raise ControlError invalid for more outputs than one job may have."""
-    if body.variations * len(body.sources) > OUTPUTS_PER_JOB_MAX:
+    if body.outputs_count > OUTPUTS_PER_JOB_MAX:
         raise ControlError(
             Code.INVALID,
             f"A job makes at most {OUTPUTS_PER_JOB_MAX} outputs. Submit a batch instead.",
@@ -130,7 +130,7 @@ def _form_schema() -> dict[str, Any]:
 
 
 def _require_plannable(body: NewBatch) -> None:
-    outputs = body.variations * len(body.sources)
+    outputs = body.outputs_count
     if outputs > OUTPUTS_PER_BATCH_MAX:
         raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
     needed = jobs_count(outputs)
@@ -167,7 +167,8 @@ def planned_batch(parts: Parts, body: NewJob, sources: Sequence[Source]) -> Plan
     """Return the plan of what is asked for. Raises ControlError invalid for URLs that cannot be."""
     planned = plan(
         [PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag) for row in sources],
-        variations=body.variations,
+        variations=body.variations or 0,
+        preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
     )

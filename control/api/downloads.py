@@ -1,124 +1,156 @@
-"""Getting results: the ZIP of a job or batch, and single outputs."""
+"""Getting results: the ZIP of a job or batch, and links to it that need no header."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Literal
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import RedirectResponse, StreamingResponse
-from sqlmodel import col, select
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Depends, Header
+from fastapi.responses import Response
 
+from control import ranges
 from control.api.guard import Credentials, Guard, Ticket
-from control.archive import Archive, Slice
-from control.domain import OutputState
+from control.api.piped import Piped
+from control.archive import Slice
+from control.auth import TICKET_LIFE, Link
 from control.errors import Code, ControlError, documented
+from control.fetch import fetch
 from control.names import content_disposition
 from control.parts import Parts
-from control.results import archive, require_kept
-from control.tables import Batch, Job, Output
+from control.ranges import Span
+from control.results import Download, download
+from control.shapes import DownloadLink
+from control.tables import Batch, Job
 from control.views import found
 
-CHUNK_BYTES = 256 * 1024
-URL_LIFE_S = 3600
+THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
 
-_ZIP_ERRORS = documented(
-    Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.EXPIRED, Code.INVALID, Code.UNAVAILABLE
-)
+RangeHeader = Annotated[str | None, Header(alias="Range", max_length=1000)]
+IfRangeHeader = Annotated[str | None, Header(alias="If-Range", max_length=200)]
+
+_LINK_ERRORS = (Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.EXPIRED, Code.INVALID)
+_ZIP: dict[str, Any] = {"content": {"application/zip": {}}}
+_ZIP_ROUTE: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {**_ZIP, "description": "The whole ZIP."}, **documented(*_LINK_ERRORS, Code.CHANGED)},
+}
+_PART_OF_ZIP: dict[int | str, Any] = {
+    206: {**_ZIP, "description": "The range that was asked for."},
+    **documented(Code.RANGE_NOT_SATISFIABLE),
+}
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
-    """Return the download routes of jobs, batches and outputs."""
+    """Return the routes of ZIPs and their links."""
     router = APIRouter(prefix="/api", tags=["downloads"])
-    zip_route = {
-        "dependencies": [Depends(guard)],
-        "response_class": StreamingResponse,
-        "responses": {200: {"content": {"application/zip": {}}}, **_ZIP_ERRORS},
-    }
-
-    @router.get("/jobs/{job_id}/download", **zip_route)  # type: ignore[arg-type]
-    def download_job(job_id: str) -> StreamingResponse:
-        """Stream a ZIP of what the job has ready."""
-        with parts.views.session() as session:
-            job: Job = found(session, Job, job_id)
-            batch = session.get_one(Batch, job.batch_id)
-            return _streamed(parts, job.id, *archive(session, batch, [job]))
-
-    @router.get("/batches/{batch_id}/download", **zip_route)  # type: ignore[arg-type]
-    def download_batch(batch_id: str) -> StreamingResponse:
-        """Stream a ZIP of what the batch has ready."""
-        with parts.views.session() as session:
-            batch: Batch = found(session, Batch, batch_id)
-            jobs = session.exec(select(Job).where(col(Job.batch_id) == batch.id)).all()
-            return _streamed(parts, batch.id, *archive(session, batch, jobs))
-
-    @router.get(
-        "/outputs/{output_id}",
-        status_code=307,
-        response_class=RedirectResponse,
-        responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.EXPIRED, Code.INVALID),
-    )
-    def download_output(
-        output_id: str,
-        credentials: Credentials,
-        ticket: Ticket = None,
-        disposition: Literal["attachment", "inline"] = "attachment",
-    ) -> RedirectResponse:
-        """Redirect to a signed URL of one output; `?ticket=` of its batch works instead of a token."""
-        output = _find_output(parts, output_id)
-        guard.or_ticket(credentials, ticket, output.batch_id if output else "")
-        if output is not None:
-            with parts.views.session() as session:
-                require_kept(session.get_one(Batch, output.batch_id))
-        if output is None or output.state != OutputState.READY or output.key is None:
-            raise ControlError(Code.NOT_FOUND, "There is no such output, or it is not ready yet.")
-        name = PurePosixPath(output.name).name
-        url = parts.storage.sign_download(
-            output.key,
-            expires_s=URL_LIFE_S,
-            disposition=content_disposition(name, inline=disposition == "inline"),
-            content_type="video/mp4",
-        )
-        return RedirectResponse(url, status_code=307)
-
+    threads = CapacityLimiter(THREADS_MAX)
+    _add(router, _Zips(parts, guard, threads, Job, "jobs"))
+    _add(router, _Zips(parts, guard, threads, Batch, "batches"))
     return router
 
 
-def _find_output(parts: Parts, output_id: str) -> Output | None:
-    """Return the output, unless a user has deleted it."""
-    with parts.views.session() as session:
-        output = session.get(Output, output_id)
-        batch = session.get(Batch, output.batch_id) if output else None
-        return output if batch and batch.deleted_at is None else None
+def _add(router: APIRouter, zips: _Zips) -> None:
+    address = f"/{zips.noun}/{{id}}/download"
+
+    @router.head(address, **_ZIP_ROUTE)
+    def size(id: str, credentials: Credentials, ticket: Ticket = None) -> Response:  # noqa: A002
+        """Tell the length of the ZIP, and its ETag once it is frozen."""
+        zip_ = zips.allowed(id, credentials, ticket)
+        return Response(headers=_headers(id, zip_, None), media_type="application/zip")
+
+    @router.get(address, **{**_ZIP_ROUTE, "responses": {**_ZIP_ROUTE["responses"], **_PART_OF_ZIP}})
+    def stream(
+        id: str,  # noqa: A002
+        credentials: Credentials,
+        ticket: Ticket = None,
+        range_: RangeHeader = None,
+        if_range: IfRangeHeader = None,
+    ) -> Response:
+        """Stream a ZIP of what is ready. After the end it is frozen: it has an ETag, and can be resumed."""
+        zip_ = zips.allowed(id, credentials, ticket)
+        span = _span(zip_, range_, if_range)
+        return Piped(
+            _content(zips.parts, zip_, span or Span(0, zip_.archive.size_bytes)),
+            threads=zips.threads,
+            status_code=206 if span else 200,
+            headers=_headers(id, zip_, span),
+            media_type="application/zip",
+        )
+
+    @router.post(f"{address}-link", dependencies=[Depends(zips.guard)], responses=documented(*_LINK_ERRORS))
+    def link(id: str) -> DownloadLink:  # noqa: A002
+        """Return a URL of the ZIP that needs no header. Once a retry has changed the ZIP it answers 412."""
+        return zips.link(id)
 
 
-def _streamed(parts: Parts, name: str, zip_: Archive, outputs: Mapping[str, Output]) -> StreamingResponse:
-    return StreamingResponse(
-        _content(parts, zip_, outputs),
-        media_type="application/zip",
-        headers={
-            "Content-Length": str(zip_.size_bytes),
-            "Content-Disposition": content_disposition(f"{name}.zip"),
-        },
-    )
+@dataclass(frozen=True)
+class _Zips:
+    """The ZIPs of jobs, or of batches."""
+
+    parts: Parts
+    guard: Guard
+    threads: CapacityLimiter
+    table: type[Job | Batch]
+    noun: Literal["jobs", "batches"]
+
+    def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> Download:
+        """Return a ZIP to whom has a client's token, or a ticket for just this archive."""
+        link = self.guard.or_link(credentials, ticket, id_)
+        zip_ = self._found(id_)
+        if link and link.expires_at <= self.parts.clock():
+            raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
+        if link and link.tag and link.tag != zip_.tag:
+            raise ControlError(Code.CHANGED, "A retry has changed this archive. Ask for a new link.")
+        return zip_
+
+    def link(self, id_: str) -> DownloadLink:
+        """Return a link that lives as long as the frozen archive, or for an hour while it still grows."""
+        zip_ = self._found(id_)
+        expires_at = zip_.expires_at if zip_.tag else None
+        link = Link(zip_.tag or "", (expires_at or self.parts.clock() + TICKET_LIFE).replace(microsecond=0))
+        ticket = self.parts.signer.link(id_, link, generation=self.parts.views.token_generation())
+        address = f"{self.parts.settings.public_url.rstrip('/')}/api/{self.noun}/{id_}/download"
+        return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
+
+    def _found(self, id_: str) -> Download:
+        with self.parts.views.session() as session:
+            return download(session, found(session, self.table, id_), now=self.parts.clock())
 
 
-def _content(parts: Parts, zip_: Archive, outputs: Mapping[str, Output]) -> Iterator[bytes]:
-    for segment in zip_.segments():
+def _span(zip_: Download, range_: str | None, if_range: str | None) -> Span | None:
+    """Return the range to send, or None for the whole: always so while the archive still grows."""
+    size_bytes = zip_.archive.size_bytes
+    if zip_.tag is None:
+        return None
+    try:
+        return ranges.wanted(size_bytes, etag=f'"{zip_.tag}"', range_=range_, if_range=if_range)
+    except ranges.Unsatisfiable:
+        raise ControlError(
+            Code.RANGE_NOT_SATISFIABLE,
+            f"The archive has {size_bytes} bytes; the range begins after them.",
+            headers={"Content-Range": f"bytes */{size_bytes}"},
+        ) from None
+
+
+def _headers(id_: str, zip_: Download, span: Span | None) -> dict[str, str]:
+    size_bytes = zip_.archive.size_bytes
+    headers = {
+        "Content-Length": str(span.stop - span.start if span else size_bytes),
+        "Content-Disposition": content_disposition(f"{id_}.zip"),
+        "Cache-Control": "private, no-transform",  # a proxy that packed it again would break its ranges
+    }
+    if zip_.tag:
+        headers |= {"ETag": f'"{zip_.tag}"', "Accept-Ranges": "bytes"}
+    if span:
+        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size_bytes}"
+    return headers
+
+
+def _content(parts: Parts, zip_: Download, span: Span) -> Generator[bytes]:
+    for segment in zip_.archive.segments(span.start, span.stop):
         if isinstance(segment, Slice):
-            assert isinstance(segment.member.source, str), "bytes are cut by the archive itself"
-            yield from _fetch(parts, outputs[segment.member.source], segment.start, segment.stop)
+            yield from fetch(parts, zip_.files[segment.member.name], segment.start, segment.stop)
         else:
             yield segment
-
-
-def _fetch(parts: Parts, output: Output, start: int, stop: int) -> Iterator[bytes]:
-    """Yield these bytes of an output as the bucket has them; one that changed or vanished ends the stream."""
-    assert output.key is not None, "a ready output has one"
-    url = parts.storage.sign_get(output.key, expires_s=URL_LIFE_S)
-    headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{output.etag}"'}
-    with parts.bucket_http.stream("GET", url, headers=headers) as answer:
-        if answer.status_code not in (200, 206):
-            raise ControlError(Code.UNAVAILABLE, f"The bucket answered {answer.status_code}.")
-        yield from answer.iter_raw(CHUNK_BYTES)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from control.auth import Link
 from control.errors import Code, ControlError
 from control.parts import Parts
 
@@ -35,6 +36,14 @@ class Guard:
         now = self._parts.clock()
         if ticket is None or not self._parts.signer.is_ticket(ticket, batch_id, now=now):
             self(credentials)
+
+    def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
+        """Let a download ticket of this job or batch pass too, and return it: the caller checks the rest."""
+        generation = self._parts.views.token_generation()
+        link = self._parts.signer.read_link(ticket, id_, generation=generation) if ticket else None
+        if link is None:
+            self(credentials)
+        return link
 
     def _is_good(self, token: str) -> bool:
         generation = self._parts.views.token_generation()

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, or_
-from sqlmodel import col, select
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from control import domain, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.settings import Settings
 from control.store import webhooks
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Job, Machine, Output
@@ -21,6 +23,7 @@ from infra.ports import Refusal
 from runner.contract import Reason
 
 GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
+MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
 
@@ -31,35 +34,48 @@ def start(store: Store, apps: Sequence[str]) -> None:
     tick picks up.
     """
     with store.transaction() as tx:
-        room = tx.settings.max_machines - possibly_alive(tx)
-        due = (
-            select(Job)
-            .where(col(Job.status) == JobStatus.QUEUED, col(Job.not_before) <= tx.now)
-            .order_by(col(Job.not_before), col(Job.position))
-        )
-        waiting = tx.session.exec(due.limit(max(len(apps), 1))).all()
+        room = tx.settings.max_machines - possibly_alive(tx.session, tx.now)
+        waiting = tx.session.exec(waiting_longest(tx.now).limit(max(len(apps), 1))).all()
         for job, app in zip(waiting[: max(0, room)], apps, strict=False):
             _start(tx, job, app)
         if room <= 0:
             for job in waiting:
-                wait(tx, job, "machine_cap", f"All {tx.settings.max_machines} machines are in use.")
+                wait(tx, job, MACHINE_CAP, f"All {tx.settings.max_machines} machines are in use.")
 
 
-def possibly_alive(tx: Transaction) -> int:
+def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
+    """Tell whether `start` has something to do: a job to start, or one to tell why it waits."""
+    query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
+    first = session.execute(query.limit(1)).first()
+    return first is not None and (first[0] != MACHINE_CAP or first[1] < settings.max_machines)
+
+
+def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
+    """Return the query of the queued jobs whose turn it is, in their order."""
+    due = select(Job).where(col(Job.status) == JobStatus.QUEUED, col(Job.not_before) <= now)
+    return due.order_by(col(Job.not_before), col(Job.position))
+
+
+def possibly_alive(session: Session, now: datetime) -> int:
     """Return how many machines live or may live: what MAX_MACHINES counts.
 
     Those that the ledger does not know to be gone, live attempts without one, and attempts of which a
     create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
     machine of theirs came and went.
     """
+    alive: int = session.exec(select(_count_possibly_alive(now))).one()
+    return alive
+
+
+def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
-        col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > tx.now - timedelta(seconds=GHOST_S)
+        col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)
     )
     unseen = select(func.count()).select_from(Attempt).where(may_have, ~has_machine)
-    return tx.session.exec(known).one() + tx.session.exec(unseen).one()
+    return known.scalar_subquery() + unseen.scalar_subquery()
 
 
 def _start(tx: Transaction, job: Job, app: str) -> None:

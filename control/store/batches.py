@@ -115,6 +115,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         id=new_id("bat"),
         seed=planned.seed,
         variations=planned.variations,
+        preset=planned.preset,
         status=JobStatus.QUEUED,
         created_at=tx.now,
     )
@@ -146,7 +147,8 @@ def _add_job(tx: Transaction, batch: Batch, planned: PlannedBatch, position: int
             position=before + index,
             variation=output.variation,
             name=output.name,
-            effects=output.effects.model_dump(),
+            effects=output.effects.model_dump() if output.effects else {},
+            preset=output.preset,
             state=OutputState.QUEUED,
         )
         for index, output in enumerate(planned.jobs[position])

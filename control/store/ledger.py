@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
 from control.costs import machine_usd
 from control.store.attempts import adopt
@@ -12,13 +12,25 @@ from control.tables import Attempt, Machine
 from infra import ports
 
 MISSES_MAX = 3  # GETs in a row that say 404 before a machine counts as gone
+NEW = timedelta(seconds=15)  # reads may not find a machine of this age yet (flyctl waits it out as well)
 
 
-def observe(store: Store, seen: Iterable[ports.Machine]) -> None:
+def is_news(row: Machine | None, seen: ports.Machine) -> bool:
+    """Tell whether the ledger lacks something of what the cloud shows of a machine."""
+    if row is None or row.gone_at is not None:
+        return row is None
+    has_started = row.started_at is None and seen.started_at is not None
+    has_exited = row.exited_at is None and seen.exit is not None
+    return row.state != seen.state or row.misses > 0 or has_started or has_exited
+
+
+def observe(store: Store, seen: Collection[ports.Machine]) -> None:
     """Take in what the cloud shows: new machines, their states and exits, and those that are gone.
 
     A machine of a launching attempt is adopted. One that is gone is settled, once.
     """
+    if not seen:
+        return
     with store.transaction() as tx:
         for machine in seen:
             row = tx.session.get(Machine, (machine.app, machine.id)) or _added(tx, machine)
@@ -27,10 +39,13 @@ def observe(store: Store, seen: Iterable[ports.Machine]) -> None:
 
 
 def miss(store: Store, app: str, machine_id: str) -> bool:
-    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone. Return whether it is."""
+    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone. Return whether it is.
+
+    Those of a new one do not count. Its age is by Fly's clock: a skew makes this grace shorter or longer.
+    """
     with store.transaction() as tx:
         row = tx.session.get_one(Machine, (app, machine_id))
-        row.misses += 1
+        row.misses += tx.now >= row.created_at + NEW
         if row.misses >= MISSES_MAX and row.gone_at is None:
             _settle(tx, row, until=row.exited_at or tx.now)
         return row.gone_at is not None

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
+from control.files import StoredFile
 from control.store.attempts import FINAL, end_within, follow
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Output
-from infra.ports import StoredObject
 from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
 
-Verified = Mapping[str, tuple[str, StoredObject]]  # output id -> the key and object that control saw
-
 _SUPERSEDED = "This attempt has ended, or belongs to another machine."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What control saw in the bucket of an output reported ready."""
+
+    file: StoredFile
+    playlist: StoredFile | None = None
+    poster: StoredFile | None = None
+
+
+Verified = Mapping[str, Seen]  # by the output's id
 
 
 def claim(store: Store, attempt_id: str, machine_id: str) -> None:
@@ -28,7 +39,9 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         attempt = tx.attempt(attempt_id)
         if attempt.claimed_by is not None:
             granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
-            if not granted:
+            if granted:  # whoever asks lives, and cannot beat before it has heard the answer
+                attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
+            else:
                 tx.refuse(attempt, Fact.CLAIMED)
         else:
             granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id)
@@ -121,7 +134,7 @@ def _take_one(
     tx: Transaction, attempt: Attempt, output: Output, report: OutputReport, verified: Verified
 ) -> None:
     if report.status == "ready" and report.file and output.id in verified:
-        _mark_ready(tx, output, report.file, *verified[output.id])
+        _mark_ready(tx, output, report.file, verified[output.id])
         output.delivery_error = report.delivery_error
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id)
     elif report.status == "failed" and report.error:
@@ -133,8 +146,10 @@ def _take_one(
         output.percent = max(output.percent, report.percent)
 
 
-def _mark_ready(tx: Transaction, output: Output, file: OutputFile, key: str, stored: StoredObject) -> None:
+def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -> None:
     output.state, output.percent, output.ready_at = OutputState.READY, 100.0, tx.now
-    output.key, output.etag = key, stored.etag
+    output.key, output.etag = seen.file.key, seen.file.etag
     output.size_bytes, output.sha256, output.crc32 = file.size_bytes, file.sha256, file.crc32
+    output.playlist = asdict(seen.playlist) if seen.playlist else None
+    output.poster = asdict(seen.poster) if seen.poster else None
     output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.stack import Patient, Stack, running, signed_in
 from tests.runner.clips import make_clip
+from tests.runner.jails import needs_a_jail
 
 FULL = os.environ.get("CHAOS_FULL") == "1"
 
@@ -18,6 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chaos" in str(item.path) and not Path("/proc/self/cwd").exists():
             item.add_marker(pytest.mark.skip(reason="needs /proc to find what a killed parent left"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runners_that_work() -> None:
+    """A control that is no `serve --local` never lets runners go without a jail."""
+    needs_a_jail()
 
 
 @pytest.fixture(scope="session")

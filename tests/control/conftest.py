@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -15,19 +16,24 @@ from sqlmodel import Session, select
 from control.auth import Signer
 from control.cloud import TRUSTED_OBSERVATIONS, Cloud
 from control.database import open_database
+from control.files import StoredFile
 from control.ids import new_id
 from control.parts import Parts
 from control.plan import PlannedSource, plan
 from control.settings import Settings, load_settings
-from control.store import Store, batches
+from control.store import Store, batches, reports
 from control.tables import Attempt, Batch, Job, Output, Source
 from control.views import Views
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
+from infra.s3local import LocalS3
 from infra.tigris import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
 from tests.postgres import Postgres, running_postgres
 
 ON_BOTH_DATABASES = ("test_store", "test_passes")
+
+if TYPE_CHECKING:
+    from tests.control.maker import Maker
 
 SETTINGS = {
     "auth_password": "a password long enough",
@@ -252,6 +258,16 @@ def made(size_bytes: int = 500) -> OutputFile:
     )
 
 
+def seen(*outputs: Output) -> reports.Verified:
+    """What control would see in the bucket of outputs made as `made` says."""
+    return {
+        o.id: reports.Seen(
+            file=StoredFile(key=f"key/{o.id}.mp4", etag="d" * 32, size_bytes=500, sha256="5" * 64, crc32=7)
+        )
+        for o in outputs
+    }
+
+
 def ready(output_id: str) -> OutputReport:
     return OutputReport(output_id=output_id, status="ready", percent=100, file=made())
 
@@ -259,3 +275,19 @@ def ready(output_id: str) -> OutputReport:
 def finished(*outputs: OutputReport, outcome: str = "ok", reason=None, seq: int = 9) -> Finish:
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
     return Finish(seq=seq, outcome=outcome, reason=reason, outputs=list(outputs), usage=usage)
+
+
+@pytest.fixture(scope="session")
+def maker(tmp_path_factory: pytest.TempPathFactory, s3: LocalS3) -> Iterator[Maker]:
+    """One served control for all tests that only need outputs to be there."""
+    from tests.control.maker import making
+
+    with making(tmp_path_factory.mktemp("maker"), s3) as running:
+        yield running
+
+
+@pytest.fixture
+def stranger(maker: Maker) -> Iterator[httpx.Client]:
+    """Someone who is not signed in."""
+    with httpx.Client(base_url=maker.http.base_url) as http:
+        yield http

@@ -13,11 +13,11 @@ import pytest
 
 from control.errors import Code, ControlError
 from control.expire import expire
-from control.files import named_by
 from control.forget import forget
 from control.holdings import holdings, require_space
 from control.ids import new_id
 from control.launch import launch
+from control.objects import named_by
 from control.parts import Parts
 from control.plan import PlannedSource, plan
 from control.results import archive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -16,14 +17,14 @@ from control.log import failure
 from control.observe import observe
 from control.reap import reap
 from control.runner_api import output_key
-from control.store import attempts, changes, reports
+from control.store import attempts, changes, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
 from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
 from control.watch import watch
-from infra.ports import MachineExit, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport
-from tests.control.conftest import FakeMachines, Rows, finished, ready
+from tests.control.conftest import FakeMachines, Rows, finished, ready, seen
 
 ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 
@@ -78,6 +79,15 @@ def test_the_machine_gets_its_own_token_and_no_other_secret(world):
     told = str(machines.specs[0])
     for secret in ("secret for tests", "a password long enough", "aws_secret"):
         assert secret not in told
+
+
+def test_what_every_machine_is_to_be_told_never_takes_the_place_of_its_own(world):
+    parts, rows, machines = world
+    told = {"RUNNER_JAIL": "off", "ATTEMPT_ID": "another"}
+    job_id = rows.submit()
+    launch(dataclasses.replace(parts, machine_env=told))
+    env = machines.specs[0].env
+    assert (env["RUNNER_JAIL"], env["ATTEMPT_ID"]) == ("off", f"{job_id}-1")
 
 
 def test_an_unanswered_create_is_asked_again_with_the_same_machine(world):
@@ -156,11 +166,11 @@ def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(
         rows.clock.forward(10)
     assert machines.destroyed == ["m1"] * 3
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx) == 1
+        assert attempts.possibly_alive(tx.session, tx.now) == 1
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx) == 0
+        assert attempts.possibly_alive(tx.session, tx.now) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -200,9 +210,24 @@ def test_a_machine_that_ends_without_a_finish_is_noticed_at_once(world, oom, rea
     assert rows.job(job_id).status == "queued"
 
 
+def test_a_new_machine_that_no_read_finds_yet_is_not_gone(world):
+    parts, rows, machines = world
+    claimed(parts, rows)
+    machines.machines.clear()
+    for _ in range(5):
+        tick(parts)
+    assert [row.gone_at for row in rows.all(MachineRow)] == [None]
+    rows.clock.forward(ledger.NEW.total_seconds())
+    for _ in range(ledger.MISSES_MAX):
+        assert [row.gone_at for row in rows.all(MachineRow)] == [None]
+        tick(parts)
+    assert [row.gone_at for row in rows.all(MachineRow)] == [rows.clock()]
+
+
 def test_absence_from_a_list_is_no_evidence_and_only_repeated_absence_from_gets_is(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
+    rows.clock.forward(ledger.NEW.total_seconds())
     shown = dict(machines.machines)
     machines.machines.clear()
     for _ in range(2):
@@ -413,9 +438,8 @@ def test_a_cancel_keeps_what_is_ready_and_a_second_one_changes_nothing(world):
     parts, rows, _ = world
     job_id, attempt_id = claimed(parts, rows)
     first = rows.outputs(job_id)[0]
-    stored = {first.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
     beat = Heartbeat(seq=1, outputs=[ready(first.id)])
-    reports.heartbeat(parts.store, attempt_id, beat, stored, next_beat_s=15)
+    reports.heartbeat(parts.store, attempt_id, beat, seen(first), next_beat_s=15)
     changes.cancel(parts.store, [job_id])
     ended_at = rows.job(job_id).ended_at
     rows.clock.forward(10)
@@ -520,7 +544,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
         rows.clock.forward(at_s)
         forget(parts)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx) == held
+            assert attempts.possibly_alive(tx.session, tx.now) == held
     assert rows.all(Job) == []
 
 
@@ -537,7 +561,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     for at_s, held in ((0, 1), (attempts.GHOST_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx) == held
+            assert attempts.possibly_alive(tx.session, tx.now) == held
 
 
 def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_asked_for(world, monkeypatch):

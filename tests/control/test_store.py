@@ -12,9 +12,9 @@ from control.ids import new_id
 from control.plan import plan
 from control.store import Store, attempts, batches, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
-from infra.ports import Machine, StoredObject
+from infra.ports import Machine
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
-from tests.control.conftest import Rows, finished, ready
+from tests.control.conftest import Rows, finished, ready, seen
 
 APPS = ["runners"] * 10
 
@@ -26,10 +26,6 @@ def running(rows: Rows, *, variations: int = 2) -> tuple[str, str]:
     attempt_id = f"{job_id}-1"
     reports.claim(rows.store, attempt_id, "m1")
     return job_id, attempt_id
-
-
-def seen(*outputs: Output) -> reports.Verified:
-    return {o.id: (f"key/{o.id}", StoredObject(size_bytes=500, etag="d" * 32)) for o in outputs}
 
 
 def failed(output: Output) -> OutputReport:
@@ -189,6 +185,13 @@ def test_progress_never_falls_within_an_attempt(rows):
         report = OutputReport(output_id=output.id, status="running", percent=percent)
         reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=seq, outputs=[report]), {}, next_beat_s=15)
     assert rows.outputs(job_id)[0].percent == 60
+
+
+def test_a_claim_that_is_asked_again_keeps_the_lease(rows):
+    _, attempt_id = running(rows)
+    rows.clock.forward(30)
+    reports.claim(rows.store, attempt_id, rows.attempt(attempt_id).claimed_by)
+    assert (rows.attempt(attempt_id).lease_until - rows.clock()).total_seconds() == 60
 
 
 def test_a_beat_that_comes_late_or_twice_reports_nothing_but_keeps_the_lease(rows):

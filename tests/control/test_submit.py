@@ -13,7 +13,7 @@ from control.shapes import NewBatch, NewJob
 class NewerJob(NewJob):
     """A job as a later deploy may know it."""
 
-    preset: str | None = None
+    wish: str | None = None
 
 
 BODY = {"sources": [{"source_id": "src_1"}], "variations": 3}
@@ -21,7 +21,7 @@ BODY = {"sources": [{"source_id": "src_1"}], "variations": 3}
 
 def test_a_deploy_that_adds_a_field_knows_the_requests_of_before():
     assert digest("job", NewJob(**BODY)) == digest("job", NewerJob(**BODY))
-    assert digest("job", NewJob(**BODY)) != digest("job", NewerJob(**BODY, preset="copy"))
+    assert digest("job", NewJob(**BODY)) != digest("job", NewerJob(**BODY, wish="soon"))
     assert digest("job", NewJob(**BODY)) != digest("batch", NewBatch(**BODY))
 
 

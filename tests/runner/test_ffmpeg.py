@@ -1,25 +1,49 @@
-"""Running a process: floods, deadlines, kills. A shell plays FFmpeg, so that it misbehaves on demand."""
+"""Running a process: floods, deadlines, kills. A shell plays FFmpeg, so that it misbehaves on demand.
+
+Without a jail, in which a shell cannot start a process; `test_jail` looks at how one ends.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner import ffmpeg as runner_ffmpeg
+from runner import jail
 from runner.ffmpeg import FfmpegFailed, FfmpegTimedOut, run
 from runner.stop import Stop, Stopped
 
 
-def shell(script: str, *, timeout_s: float = 20, stop: threading.Event | None = None) -> str:
+@pytest.fixture(autouse=True)
+def _without_a_jail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jail, "is_off", lambda: True)
+
+
+def ignore(_: float) -> None:
+    pass
+
+
+def shell(
+    script: str,
+    *,
+    timeout_s: float = 20,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[float], None] = ignore,
+    on_frames: Callable[[int], None] = ignore,
+) -> str:
     return run(
         ["/bin/sh", "-c", script],
+        reads=[],
+        writes=[],
         timeout_s=timeout_s,
         stop=stop or Stop(),
-        on_progress=lambda _: None,
+        on_progress=on_progress,
+        on_frames=on_frames,
     )
 
 
@@ -49,11 +73,12 @@ def test_a_flood_on_both_pipes_neither_blocks_nor_fills_the_memory() -> None:
     assert said.endswith("the end\n")
 
 
-def test_progress_is_told_in_seconds() -> None:
+def test_progress_is_told_in_seconds_and_frames() -> None:
     times_s: list[float] = []
-    command = ["/bin/sh", "-c", "echo out_time_us=1500000; echo out_time_us=N/A; echo progress=end"]
-    run(command, timeout_s=20, stop=Stop(), on_progress=times_s.append)
-    assert times_s == [1.5]
+    frames: list[int] = []
+    script = "echo frame=45; echo out_time_us=1500000; echo out_time_us=N/A; echo progress=end"
+    shell(script, on_progress=times_s.append, on_frames=frames.append)
+    assert (times_s, frames) == ([1.5], [45])
 
 
 def test_the_deadline_kills_the_whole_group(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from runner.contract import Exit, Reason
 from tests.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
 from tests.runner.clips import PLAIN, describe, make_clip
+from tests.runner.jails import without_namespaces
 
 TWO = [
     PLAIN.model_copy(update={"rotation_rad": 0.01, "zoom": 1.05, "speed": 1.03, "noise": 4, "mirror": True}),
@@ -56,11 +57,13 @@ def control(clip: bytes) -> Iterator[FakeControl]:
 
 
 @contextmanager
-def running(control: FakeControl, tmp_path: Path, **env: str | None) -> Iterator[subprocess.Popen[str]]:
+def running(
+    control: FakeControl, tmp_path: Path, *before: str, **env: str | None
+) -> Iterator[subprocess.Popen[str]]:
     """Yield the runner's process, with nothing in its environment but what a machine has."""
     wanted = {**control.env(), "TMPDIR": str(tmp_path), **env}
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner"],
+        [*before, sys.executable, "-m", "runner"],
         env={name: value for name, value in wanted.items() if value is not None},
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
@@ -84,8 +87,8 @@ def ended(process: subprocess.Popen[str], tmp_path: Path) -> tuple[int, str]:
     return process.returncode, log
 
 
-def run(control: FakeControl, tmp_path: Path, **env: str | None) -> tuple[int, str]:
-    with running(control, tmp_path, **env) as process:
+def run(control: FakeControl, tmp_path: Path, *before: str, **env: str | None) -> tuple[int, str]:
+    with running(control, tmp_path, *before, **env) as process:
         return ended(process, tmp_path)
 
 
@@ -96,17 +99,17 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ffmpeg_children(pid: int) -> list[int]:
-    """Return the FFmpeg processes of a runner, as /proc shows them."""
-    found = []
+def ffmpegs_of(pid: int) -> list[int]:
+    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are its grandchildren."""
+    parents, names = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
         except OSError:
             continue
-        if name.startswith("ffmpeg") and int(rest.split()[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
+        parents[int(stat.parent.name)], names[int(stat.parent.name)] = int(rest.split()[1]), name
+    ours = {pid} | {child for child, parent in parents.items() if parent == pid}
+    return [child for child, name in names.items() if name.startswith("ffmpeg") and parents[child] in ours]
 
 
 def test_two_sources_become_two_different_variations_each(
@@ -169,7 +172,7 @@ def test_killing_ffmpeg_fails_only_that_output(
     control.sources = {"s1": long_clip}
     with running(control, tmp_path) as process:
         until(lambda: any(report.percent > 0 for beat in control.beats for report in beat.outputs))
-        os.kill(ffmpeg_children(process.pid)[0], signal.SIGKILL)
+        os.kill(ffmpegs_of(process.pid)[0], signal.SIGKILL)
         code, _ = ended(process, tmp_path)
     assert code == Exit.OK
     assert sorted(control.statuses().values()) == ["ready", "render_failed"]
@@ -200,8 +203,8 @@ def test_sigterm_is_reported_and_ffmpeg_dies_with_it(
 ) -> None:
     control.sources = {"s1": long_clip}
     with running(control, tmp_path) as process:
-        until(lambda: len(ffmpeg_children(process.pid)) > 0 and len(control.beats) > 1)
-        children = ffmpeg_children(process.pid)
+        until(lambda: len(ffmpegs_of(process.pid)) > 0 and len(control.beats) > 1)
+        children = ffmpegs_of(process.pid)
         process.terminate()
         assert ended(process, tmp_path)[0] == Exit.OK
     assert control.finish
@@ -271,6 +274,26 @@ def test_what_nobody_foresaw_is_reported_with_a_trace(control: FakeControl, tmp_
     assert (control.finish.outcome, control.finish.reason) == ("error", Reason.RUNNER_CRASHED)
     assert "ZeroDivisionError" in control.finish.detail
     assert SIGNATURE not in control.finish.detail
+
+
+def test_a_machine_that_cannot_make_a_jail_opens_no_video(control: FakeControl, tmp_path: Path) -> None:
+    assert run(control, tmp_path, *without_namespaces())[0] == Exit.OK
+    assert control.finish
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.JAIL_UNAVAILABLE)
+    assert "unshare: Operation not permitted" in control.finish.detail
+    assert control.calls.count("GET") == 0
+    assert control.objects == {}
+
+
+@pytest.mark.parametrize(("word", "reason"), [("off", None), ("", Reason.JAIL_UNAVAILABLE)])
+def test_only_the_word_off_lets_a_machine_go_without_a_jail(
+    control: FakeControl, tmp_path: Path, word: str, reason: Reason | None
+) -> None:
+    code, log = run(control, tmp_path, *without_namespaces(), RUNNER_JAIL=word)
+    assert code == Exit.OK
+    assert control.finish
+    assert control.finish.reason == reason
+    assert ("jail_off" in log) == (reason is None)
 
 
 def test_a_superseded_runner_stops_working(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:

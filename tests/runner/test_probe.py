@@ -83,11 +83,6 @@ def test_a_truncated_clip_without_its_index_is_unplayable(ffmpeg: str, clip: Pat
     assert fault(ffmpeg, path).code is OutputFault.SOURCE_UNPLAYABLE
 
 
-def test_a_frame_beyond_8k_is_refused(ffmpeg: str, tmp_path: Path) -> None:
-    huge = make_clip(ffmpeg, tmp_path / "huge.mp4", size="9600x4400", rate=1, video="color", sound=False)
-    assert fault(ffmpeg, huge).code is OutputFault.SOURCE_UNPLAYABLE
-
-
 WANTED = Probe(width=160, height=120, duration_s=1, has_audio=True)
 
 

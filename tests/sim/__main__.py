@@ -8,7 +8,7 @@ import time
 
 from tests.sim.campaign import campaign, summary
 from tests.sim.database import Database
-from tests.sim.mutants import HARMLESS_ALONE, hunt, noticed_by
+from tests.sim.mutants import FOCUS, hunt
 from tests.sim.oracle import Violation
 from tests.sim.world import World
 
@@ -43,7 +43,7 @@ def main() -> int:
     if asked.seed is not None:
         return replay(asked.seed)
     if asked.mutants:
-        return hunt(Database(), (*noticed_by(), *HARMLESS_ALONE), range(1, 60))
+        return hunt(Database(), FOCUS, range(1, 60))
     return campaign(asked.minutes * 60, first=asked.first)
 
 

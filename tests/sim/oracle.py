@@ -39,7 +39,17 @@ EXCUSES = frozenset(
         Mishap.ZOMBIE_MUTE,
     }
 )  # fmt: skip
+# with these Fly shows, or does, less than it was asked to, or later
+HINDRANCES = frozenset(
+    {
+        Site.REFUSED, Site.UNAVAILABLE, Site.READ_LOST, Site.END_LOST_DONE, Site.END_LOST_UNDONE, Site.UNSEEN,
+        Site.EMPTY_LIST, Site.PARTIAL_LIST, Site.LATE_DESTROY, Site.HOST_CUT_OFF, Site.HOST_DOWN,
+        Mishap.CRASH, Mishap.CRASH_IN_CREATE, Mishap.AWAY, Mishap.SLOW_CALL, Mishap.CREATE_LATE,
+        Mishap.TOKEN_REFUSED,
+    }
+)  # fmt: skip
 CANCEL_BOUND_S = 60.0  # in a world where nothing but users and the bucket disturbs
+TWIN_BOUND_S = 90.0  # in a world without hindrances; a list may lag
 USERS = frozenset({Mishap.CANCEL, Mishap.RETRY, Mishap.DELETE, Mishap.SUBMIT_AGAIN, Mishap.RENDER_FAILED})
 DEADLINE_SLACK_S = 6.0
 
@@ -70,6 +80,13 @@ class Oracle:
         self.gone: dict[str, str] = {}
         self.attempts_of: dict[str, set[str]] = defaultdict(set)
         self.batches = set[str]()
+        self.ended_events = Counter[str]()
+        self.owned_since: dict[str, float] = {}
+        faults = {*world.swarm.rates, *world.swarm.fly.rates, *(one.site for one in world.swarm.fly.windows)}
+        self._is_hindered = (
+            bool(faults & HINDRANCES) or world.fail_at is not None or world.crash_at is not None
+        )
+        self._may_have_twins = bool(faults & {Site.TWIN, Site.LIST_LAG})
 
     def fail(self, text: str) -> None:
         """Raise that an invariant does not hold."""
@@ -127,6 +144,7 @@ class Oracle:
         """Check all that may have changed since the last time."""
         self._check_cap()
         self._check_cancels()
+        self._check_twins()
         version = self.version()
         if version == self._version and self.world.bucket.changes == self._bucket_seen:
             return
@@ -183,6 +201,7 @@ class Oracle:
             is_undisturbed
             and reason == ("lease_expired",)
             and runner
+            and runner.total  # it has heard the answer to its claim
             and runner.alive
             and not runner.is_muted
         ):
@@ -192,6 +211,7 @@ class Oracle:
         if old is not None:
             self.fail(f"I4: attempt {id_} was claimed by {old} and now by {new}")
         self.owners[id_] = str(new)
+        self.owned_since[id_] = self.world.t
 
     def _on_output(self, *_: Any) -> None:
         return
@@ -234,6 +254,10 @@ class Oracle:
         self._event_id = int(id_)
         if name == "retried":
             self.retried[job_id] += 1
+        if name in ("job_completed", "job_failed", "job_cancelled"):
+            self.ended_events[job_id] += 1
+            if self.ended_events[job_id] > 1 + self.retried[job_id]:
+                self.fail(f"I2: {job_id} has told once more that it ended")
 
     def _check_job(self, job_id: str) -> None:
         row = self.sql.execute("SELECT status, partial FROM job WHERE id = ?", (job_id,)).fetchone()
@@ -308,6 +332,21 @@ class Oracle:
             since = self.cancelled_at.get(machine.config["metadata"]["job"])
             if machine.state != "destroyed" and since is not None and self.world.t > since + CANCEL_BOUND_S:
                 self.fail(f"I9: {machine.id} lives {self.world.t - since:.0f} s after its job was cancelled")
+
+    def _check_twins(self) -> None:
+        """I4: of machines that do not own their attempt, and of a second one where none can come to be."""
+        if self._is_hindered:
+            return
+        for machine in self.world.fly.truth():
+            attempt_id = machine.config["metadata"]["attempt"]
+            since = self.owned_since.get(attempt_id, self.world.t)
+            is_idle = machine.state != "destroyed" and machine.id != self.owners.get(attempt_id)
+            if is_idle and self.world.t > since + TWIN_BOUND_S:
+                self.fail(f"I4: {machine.id} still lives, and another has long been given {attempt_id}")
+        if not self._may_have_twins:
+            names = Counter(machine.name for machine in self.world.fly.truth())
+            if doubled := [name for name, count in names.items() if count > 1]:
+                self.fail(f"I4: machines were made twice: {doubled}")
 
     def is_at_rest(self) -> bool:
         """Return whether nothing is left to do for anybody."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 CREATE_LATE_S = (1, 60)
+PUT_LATE_S = (5, 60)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class SimMachines(FlyMachines):
 
     def _send(self, method: str, path: str, **content: Any) -> Any:
         world = self._world
+        is_create = method == "POST" and "name" in content["json"]
+        dies = partial(
+            world.crash_point, f"after fly {method}", Mishap.CRASH_IN_CREATE if is_create else Mishap.CRASH
+        )
         world.io(f"fly {method}")
         world.pump()
         try:
@@ -78,6 +85,7 @@ class SimMachines(FlyMachines):
         except FlyError as error:
             status, body = error.status, error.body
         except Cut as cut:
+            dies()
             if "refused" in str(cut):
                 raise Refused(Refusal.UNREACHABLE, str(cut), method=method, path=path) from None
             raise Unanswered(str(cut), method=method, path=path) from None
@@ -86,7 +94,7 @@ class SimMachines(FlyMachines):
             world.oracle.check()
         name = content.get("json", {}).get("name", "")
         world.say(f"fly {method} {path[5:]} {name[-8:]}: {status} {_shown(body)}")
-        world.crash_point(f"after fly {method}")
+        dies()
         return Answer(method, path, status, body)
 
     def _ask(self, method: str, path: str, content: dict[str, Any]) -> Any:
@@ -153,8 +161,12 @@ class SimBucket:
         if self._world.is_during(Mishap.BUCKET_AWAY):
             raise Unanswered("the bucket does not answer")
 
-    def put(self, url: str, headers: dict[str, str], item: Stored) -> int:
-        """Return the status of a PUT to a signed URL."""
+    def put(self, url: str, headers: dict[str, str], item: Stored, then: Callable[[int], None]) -> None:
+        """Do a PUT to a signed URL and tell its status, maybe late; who began it may be dead by then."""
+        late_s = self._world.dice.uniform(*PUT_LATE_S) if self._world.strikes(Mishap.PUT_LATE) else 0.0
+        self._world.after(late_s, lambda: then(self._put(url, headers, item)))
+
+    def _put(self, url: str, headers: dict[str, str], item: Stored) -> int:
         if self._world.is_during(Mishap.BUCKET_AWAY):
             return 503
         if headers.get("If-None-Match") == "*" and url in self.objects:

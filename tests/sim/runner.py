@@ -158,14 +158,15 @@ class SimRunner:
         self.later(render_s, self.rendered, spec)
 
     def half_way(self, output_id: str) -> None:
-        """Tell of some progress."""
+        """Tell of some progress, in a beat of its own."""
         if self.stop_reason is None:
             percent = self.world.dice.uniform(1, 90)
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
+            self.beat_now()
             self.later(0.5, self.further, output_id, percent + 5)
 
     def further(self, output_id: str, percent: float) -> None:
-        """Tell of more progress, in a beat of its own."""
+        """Tell of more progress."""
         if self.stop_reason is None and self.reports[output_id].status == "running":
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
             self.beat_now()
@@ -190,9 +191,14 @@ class SimRunner:
 
     def upload(self, spec: OutputSpec, item: Stored, tries: int, *, away_s: float) -> None:
         """PUT the output until it is there or the bucket is away for too long."""
-        if self.stop_reason is not None:
+        if self.stop_reason is None:
+            then = partial(self.uploaded, spec, item, tries, away_s)
+            self.world.bucket.put(spec.put_url, spec.put_headers, item, then)
+
+    def uploaded(self, spec: OutputSpec, item: Stored, tries: int, away_s: float, status: int) -> None:
+        """Take in the answer to a PUT."""
+        if not self.alive or self.stop_reason is not None:
             return
-        status = self.world.bucket.put(spec.put_url, spec.put_headers, item)
         if status == 200 and self.world.strikes(Mishap.PUT_ANSWER_LOST):
             status = 503
         if status in (200, 412):

@@ -15,11 +15,10 @@ from control import forget, launch, observe, reap, watch
 OF_ROWS = (
     (watch, "_live", list),
     (reap, "_unwanted", list),
-    (observe, "_apps", lambda found: found),
-    (observe, "_pace", lambda found: found),
+    (observe, "_apps_in_use", lambda found: found),
 )
 OF_ROWS_AND_CLOCK = (
-    (launch, "_any_waiting", "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1", False),
+    (launch, "_has_to_start", "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1", False),
     (launch, "_launching", "SELECT 1 FROM attempt WHERE state = 'launching' LIMIT 1", ()),
     (forget, "_ready_to_go", "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1", None),
 )

@@ -17,12 +17,14 @@ class Mishap(StrEnum):
     MESSAGE_LATE = "message_late"  # after its sender gave up, too
     MESSAGE_TWICE = "message_twice"  # and the second may be much later
     CRASH = "crash"  # of control: before or after a commit or a call outside
+    CRASH_IN_CREATE = "crash_in_create"  # the request is sent, and nobody reads the answer
     AWAY = "away"  # control is down for longer
     SLOW_CALL = "slow_call"  # time passes inside control, and others act meanwhile
     CREATE_LATE = "create_late"  # cut off, and done up to a minute later
     TOKEN_REFUSED = "token_refused"  # Fly answers 401 for a while
     BUCKET_AWAY = "bucket_away"  # for a while
     PUT_ANSWER_LOST = "put_answer_lost"  # stored, and the runner does not know
+    PUT_LATE = "put_late"  # under way for long: stored though its machine may be judged, or dead, by then
     RENDER_FAILED = "render_failed"  # an output fails for good
     RENDER_HANGS = "render_hangs"  # until somebody stops it
     PUT_VANISHES = "put_vanishes"  # answered as stored, and it is not, or not whole
@@ -65,15 +67,17 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.MESSAGE_LATE: 0.08,
     Mishap.MESSAGE_TWICE: 0.08,
     Mishap.CRASH: 0.006,
+    Mishap.CRASH_IN_CREATE: 0.1,
     Mishap.AWAY: 0.5,
     Mishap.SLOW_CALL: 0.05,
     Mishap.CREATE_LATE: 0.15,
     Mishap.TOKEN_REFUSED: 0.5,
     Mishap.BUCKET_AWAY: 0.5,
     Mishap.PUT_ANSWER_LOST: 0.2,
+    Mishap.PUT_LATE: 0.1,
     Mishap.RENDER_FAILED: 0.08,
-    Mishap.RENDER_HANGS: 0.06,
-    Mishap.PUT_VANISHES: 0.1,
+    Mishap.RENDER_HANGS: 0.12,
+    Mishap.PUT_VANISHES: 0.2,
     Mishap.RUNNER_CUT_OFF: 0.15,
     Mishap.ZOMBIE_MUTE: 0.5,
     Mishap.SUBMIT_AGAIN: 0.5,
@@ -97,7 +101,9 @@ class Swarm:
     submits_s: float = 120.0  # submits come until then
     faults_s: float = 600.0  # faults and users end then
     dead_at_s: float | None = None  # control dies then, for ever
-    tick_s_max: float = 3.0  # how far quiet passes may lie apart
+    tick_s: float = 1.0  # how far passes lie apart while they find something to do
+    tick_s_max: float = 3.0  # and how far quiet ones may
+    rest_s: float = 3 * 3600.0  # by so long after the last fault everything has come to rest
 
     @classmethod
     def of(cls, seed: int) -> Swarm:
@@ -107,6 +113,8 @@ class Swarm:
         on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
         if share == 0.0:
             on = dict.fromkeys(dice.sample(list(OFTEN), 2), 1.5)
+        if Site.TWIN in on:  # comes only of a second create, after one whose machine is not seen
+            on = {Site.CREATE_LOST_DONE: 1.5, Site.LIST_LAG: 1.5, **on}
         rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
         heartbeat_s = dice.choice((5, 15))
         return cls(
@@ -127,7 +135,8 @@ class Swarm:
             submits_s=dice.choice((20.0, 100.0)),
             faults_s=dice.choice((150.0, 300.0, 600.0)),
             dead_at_s=dice.uniform(20, 300) if dice.random() < 0.04 else None,
-            tick_s_max=dice.choice((2.0, 5.0, 10.0)),
+            tick_s=dice.choice((1.0, 1.0, 3.0)),
+            tick_s_max=dice.choice((3.0, 5.0, 10.0)),
         )
 
 

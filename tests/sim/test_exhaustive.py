@@ -123,7 +123,7 @@ def once(*sites: Site, until_s: float = 8.0) -> Faults:
     return replace(SMALL.fly, windows=[Window(site=site, from_s=0, until_s=until_s) for site in sites])
 
 
-SAMPLES = 8  # points of each script that a short run tries
+SAMPLES = 12  # points of each script that a short run tries
 SEEDS = {"cancel": 4}  # the cancel comes while its job runs
 SCRIPTS = {
     "happy": SMALL,

@@ -46,7 +46,6 @@ from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
 
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
-REST_S = 3 * 3600.0  # by then after the last fault everything has come to rest
 TAKE = {"claim": take_claim, "heartbeat": take_heartbeat, "finish": take_finish}
 
 
@@ -134,7 +133,7 @@ class World:
         self.bucket = SimBucket(self)
         self.parts: Parts | None = None
         self.generation = 0  # of control's process
-        self.in_pass, self._depth = False, 0
+        self._depth = self._ticks = 0
         self._woken = False
         self.is_over = self.is_calm = False
         self.log: list[str] | None = None
@@ -238,12 +237,12 @@ class World:
         if self._depth < 2 and self.parts is not None and self.strikes(Mishap.SLOW_CALL):
             self.pause(self.dice.choice((0.5, 2, 8)))
 
-    def crash_point(self, what: str) -> None:
+    def crash_point(self, what: str, mishap: Mishap = Mishap.CRASH) -> None:
         """Pass a place where control may die."""
         if self.parts is None:
             return
         self.report.crash_points += 1
-        if self.report.crash_points == self.crash_at or self.strikes(Mishap.CRASH):
+        if self.report.crash_points == self.crash_at or self.strikes(mishap):
             self.say(f"! crash {self.report.crash_points}: {what}")
             raise Crash
 
@@ -284,7 +283,7 @@ class World:
     def end_control(self, down_s: float) -> None:
         """Have control be gone for so long."""
         if self.parts is not None:
-            self.parts, self.in_pass = None, False
+            self.parts = None
             self.generation += 1
             self.say("control is gone")
         self.after(down_s, self.start_control)
@@ -295,14 +294,16 @@ class World:
             self._tick_after(0.05)
 
     def _tick_after(self, seconds: float) -> None:
-        generation = self.generation
-        self.after(seconds, lambda: self._tick(generation), is_tick=True)
+        """Have the passes run then, and not at the time that was set before."""
+        self._ticks += 1
+        generation, number = self.generation, self._ticks
+        self.after(seconds, lambda: self._tick(generation, number), is_tick=True)
 
-    def _tick(self, generation: int) -> None:
+    def _tick(self, generation: int, number: int) -> None:
         """Run the passes once, as the ticker does: one that fails never stops the next."""
-        if generation != self.generation or self.parts is None or self.in_pass:
+        if (generation, number) != (self.generation, self._ticks) or self.parts is None:
             return
-        self.in_pass, self._woken = True, False
+        self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
         for run in PASSES:
             try:
@@ -312,12 +313,12 @@ class World:
             except OperationalError as error:
                 if not isinstance(error.orig, Injected):
                     raise
-        self.in_pass = False
         if generation != self.generation:
             return
         is_quiet = self.calls_outside == calls and self.oracle.version() == before
-        self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else 1.0
-        self._tick_after(self._pace_s)
+        self._pace_s = min(self._pace_s * 2, self.swarm.tick_s_max) if is_quiet else self.swarm.tick_s
+        if not self._woken:
+            self._tick_after(self._pace_s)
         if self.is_calm and is_quiet and not self._woken:
             self.is_over = self.oracle.is_at_rest()
 
@@ -403,7 +404,7 @@ class World:
         with _seeded_ids(self.seed), kept_reads(self.oracle.version, self._ask):
             self._begin()
             while not self.is_over and (at := self._next_at()) is not None:
-                if at > self.swarm.faults_s + REST_S:
+                if at > self.swarm.faults_s + self.swarm.rest_s:
                     break
                 try:
                     self._step()

@@ -1,0 +1,90 @@
+"""Single outputs: redirects to signed URLs, so that their bytes do not pass through control."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import RedirectResponse
+
+from control.api.guard import Credentials, Guard, Ticket
+from control.domain import OutputState
+from control.errors import Code, ControlError, documented
+from control.files import StoredFile, files_of, poster_of
+from control.names import content_disposition
+from control.parts import Parts
+from control.results import require_kept
+from control.tables import Batch, Output
+
+URL_LIFE_S = 3600
+
+FileName = Annotated[str | None, Query(max_length=255)]
+
+_ROUTE: dict[str, Any] = {
+    "status_code": 307,
+    "response_class": RedirectResponse,
+    "responses": documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.EXPIRED, Code.INVALID),
+}
+
+
+def routes(parts: Parts, guard: Guard) -> APIRouter:
+    """Return the routes under `/api/outputs`."""
+    router = APIRouter(prefix="/api/outputs", tags=["downloads"])
+
+    @router.get("/{output_id}", **_ROUTE)
+    def download_output(
+        output_id: str,
+        credentials: Credentials,
+        ticket: Ticket = None,
+        disposition: Literal["attachment", "inline"] = "attachment",
+        file: FileName = None,
+    ) -> RedirectResponse:
+        """Redirect to a signed URL of one output; `?ticket=` of its batch works instead of a token.
+
+        Of an `hls` output `?file=` chooses one of its two files by name; without, it is the media file,
+        which plays by itself.
+        """
+        files = files_of(_ready(parts, guard, output_id, credentials, ticket))
+        by_name = {PurePosixPath(path).name: found for path, found in files.items()}
+        name = list(by_name)[-1] if file is None else file
+        if name not in by_name:
+            raise ControlError(Code.NOT_FOUND, f"This output's files are {' and '.join(by_name)}.")
+        return _redirect(parts, by_name[name], name, inline=disposition == "inline")
+
+    @router.get("/{output_id}/poster", **_ROUTE)
+    def show_poster(output_id: str, credentials: Credentials, ticket: Ticket = None) -> RedirectResponse:
+        """Redirect to a signed URL of the output's poster, a JPEG of its middle frame."""
+        output = _ready(parts, guard, output_id, credentials, ticket)
+        poster = poster_of(output)
+        if poster is None:
+            raise ControlError(Code.NOT_FOUND, "There is no picture of this output.")
+        return _redirect(parts, poster, f"{PurePosixPath(output.name).stem}.jpg", inline=True)
+
+    return router
+
+
+def _ready(
+    parts: Parts, guard: Guard, output_id: str, credentials: Credentials, ticket: str | None
+) -> Output:
+    """Return a ready output to whom may see it. Raises ControlError unauthorized, not_found, expired."""
+    with parts.views.session() as session:
+        output = session.get(Output, output_id)
+        batch = session.get(Batch, output.batch_id) if output else None
+    guard.or_ticket(credentials, ticket, batch.id if batch else "")
+    if output is None or batch is None or batch.deleted_at is not None:
+        raise ControlError(Code.NOT_FOUND, "There is no such output.")
+    require_kept(batch, now=parts.clock())
+    if output.state != OutputState.READY:
+        raise ControlError(Code.NOT_FOUND, "This output is not ready. Look at its job for why.")
+    return output
+
+
+def _redirect(parts: Parts, file: StoredFile, name: str, *, inline: bool) -> RedirectResponse:
+    url = parts.storage.sign_download(
+        file.key,
+        expires_s=URL_LIFE_S,
+        disposition=content_disposition(name, inline=inline),
+        content_type=file.content_type,
+    )
+    return RedirectResponse(url, status_code=307)

@@ -1,0 +1,48 @@
+"""Which bytes of a representation a request asks for: Range and If-Range of RFC 9110. PURE."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ONE_RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+
+
+class Unsatisfiable(ValueError):
+    """The range begins after the end: 416."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The bytes `start <= i < stop`."""
+
+    start: int
+    stop: int
+
+
+def wanted(size_bytes: int, *, etag: str, range_: str | None, if_range: str | None) -> Span | None:
+    """Return the one range to answer with 206, or None for a 200 with all.
+
+    All is right, says the RFC, for a header that cannot be read, for several ranges, and when If-Range names
+    another ETag than `etag` (quoted) or a date. Raises Unsatisfiable.
+    """
+    if range_ is None or (if_range is not None and if_range.strip() != etag):
+        return None
+    found = _ONE_RANGE.fullmatch(range_.strip())
+    if found is None or found.groups() == ("", ""):
+        return None
+    first, last = found.groups()
+    if not first:
+        return _last(int(last), size_bytes)
+    start, stop = int(first), int(last) + 1 if last else size_bytes
+    if stop <= start and last:
+        return None
+    if start >= size_bytes:
+        raise Unsatisfiable
+    return Span(start, min(stop, size_bytes))
+
+
+def _last(count: int, size_bytes: int) -> Span:
+    if count == 0 or size_bytes == 0:
+        raise Unsatisfiable
+    return Span(max(0, size_bytes - count), size_bytes)

@@ -1,0 +1,84 @@
+"""Saving a ZIP under a file's name, so that a download that was broken off goes on where it ended.
+
+Speaks to control only as a client of its public API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from control.client import CHUNK_BYTES, Client
+
+TRIES_MAX = 5
+_TAG = re.compile("[0-9A-Za-z_-]{1,64}")  # of an ETag that may be part of a file's name
+
+OnProgress = Callable[[int, int], object]  # called with the bytes that are there, and all of them
+
+
+def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *_: None) -> None:
+    """Write the ZIP of a job or batch to `out`, which appears whole or not at all.
+
+    What came before a cut stays beside it in a file that names the archive's ETag, so that nothing is ever
+    put together from two archives. Raises ApiError, and httpx.TransportError when it was cut off too often.
+    """
+    try:
+        _go_on(client, id_, out, on_progress).replace(out)
+    finally:
+        _partial(out, "").unlink(missing_ok=True)
+
+
+@retry(
+    retry=retry_if_exception_type(httpx.TransportError),
+    stop=stop_after_attempt(TRIES_MAX),
+    wait=wait_random_exponential(max=10),
+    reraise=True,
+)
+def _go_on(client: Client, id_: str, out: Path, on_progress: OnProgress) -> Path:
+    """Get what is missing, and return the file that now holds all."""
+    part, start, tag = _left(out)
+    with client.zip(id_, start=start, tag=tag) as answer:
+        if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+            for stale in _partials(out):
+                stale.unlink()
+            part, start = _partial(out, answer.headers.get("etag", "").strip('"')), 0
+        size_bytes = start + int(answer.headers["content-length"])
+        with part.open("r+b" if start else "wb") as file:
+            file.truncate(start)
+            file.seek(start)
+            for chunk in answer.iter_raw(CHUNK_BYTES):
+                file.write(chunk)
+                on_progress(file.tell(), size_bytes)
+    if part.stat().st_size != size_bytes:
+        raise httpx.ReadError("the connection ended too early")
+    return part
+
+
+def _left(out: Path) -> tuple[Path, int, str]:
+    """Return the file that an earlier try has left, the byte to go on from, and its archive's ETag.
+
+    The last byte is asked for again: a range that begins at the very end would be refused.
+    """
+    for part in _partials(out):
+        return part, max(0, part.stat().st_size - 1), part.name.removesuffix(".part").rpartition(".")[2]
+    return out, 0, ""
+
+
+def _partial(out: Path, tag: str) -> Path:
+    """Return where the archive of this ETag is collected; without one it cannot be gone on with."""
+    return out.with_name(f"{out.name}.{tag}.part" if _TAG.fullmatch(tag) else f"{out.name}.part")
+
+
+def _partials(out: Path) -> list[Path]:
+    begin = f"{out.name}."
+    return [
+        path
+        for path in out.parent.iterdir()
+        if path.name.startswith(begin)
+        and path.name.endswith(".part")
+        and _TAG.fullmatch(path.name[len(begin) : -len(".part")])
+    ]

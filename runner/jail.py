@@ -1,0 +1,158 @@
+"""The walls around FFmpeg, which decodes what strangers upload.
+
+A confined command runs as nobody, without environment, network, capabilities or any file but those it is
+given, can start no other process, and dies with the runner. `jail_exec` makes it so, one small process for
+each command; docs/decisions/0009-jail.md tells why it is done this way.
+Must never fall back to an open run by itself: `turn_off` is for a machine that was told so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from runner.seccomp import filter_for
+
+CHECK_TIMEOUT_S = 30.0
+FAILED = 125  # as in `jail_exec`, which is not imported: the runner's start is billed
+
+# A bound for what went wrong, not a budget: threads' stacks and heaps are mapped far beyond what they touch,
+# and before memory itself is gone the kernel ends FFmpeg.
+MEMORY_SLACK_BYTES = 4 << 30
+FILE_BYTES_MAX = 8 << 30  # four hours at the highest rate that we render are 5 GB
+OPEN_FILES_MAX = 256
+THREADS_MAX = 2048  # of all FFmpegs together: the kernel counts them for the user
+
+
+class JailUnavailable(Exception):
+    """This machine cannot confine FFmpeg. The message says which step failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one command may use up; the kernel holds it to that."""
+
+    cpu_s: int
+    memory_bytes: int
+    file_bytes: int = FILE_BYTES_MAX
+    threads: int = THREADS_MAX
+
+    @classmethod
+    def of_this_machine(cls, *, wall_s: float) -> Limits:
+        """Return limits that no sound command meets which ends within `wall_s`."""
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        cpu_s = int(wall_s * (os.cpu_count() or 1)) + 10
+        return cls(cpu_s=cpu_s, memory_bytes=memory_bytes + MEMORY_SLACK_BYTES)
+
+    def arguments(self) -> list[str]:
+        """Return the options of `jail_exec`, by the names of `setrlimit`."""
+        limits = {
+            "CPU": self.cpu_s,
+            "AS": self.memory_bytes,
+            "FSIZE": self.file_bytes,
+            "NPROC": self.threads,
+            "NOFILE": OPEN_FILES_MAX,
+            "CORE": 0,
+        }
+        return [word for name, value in limits.items() for word in ("--limit", f"{name}={value}")]
+
+
+class _Switch:
+    is_off = False
+
+
+def turn_off() -> None:
+    """Run what follows without a jail: the machine's environment says so (RUNNER_JAIL)."""
+    _Switch.is_off = True
+
+
+def is_off() -> bool:
+    """Return whether commands run unconfined."""
+    return _Switch.is_off
+
+
+def confined(
+    command: Sequence[str], *, reads: Sequence[Path], writes: Sequence[Path], limits: Limits
+) -> list[str]:
+    """Return the command that runs `command` in a jail, or `command` itself when the jail is off.
+
+    Inside, the absolute paths in `reads` (files or folders) and `writes` (folders) have the names they have
+    outside; nothing else is there but the program and its libraries. Folders in `writes` change their owner.
+    The process must be a child of this one, with `env={}`; its end is that of the command, or the code
+    FAILED with a line about it on stderr: then `command` was not run.
+    Raises JailUnavailable where no jail can be made at all.
+    """
+    if is_off():
+        return list(command)
+    options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments()]
+    for path in (*_needs(command[0]), *reads):
+        options += ["--read", str(path)]
+    for path in writes:
+        options += ["--write", str(path)]
+    return [*_LAUNCHER, *options, "--", *command]
+
+
+def check(program: str) -> None:
+    """Return when a jail can be made here. Raises JailUnavailable with words for the log."""
+    limits = Limits.of_this_machine(wall_s=CHECK_TIMEOUT_S)
+    if is_off():
+        return
+    command = confined([program, "-version"], reads=[], writes=[], limits=limits)
+    try:
+        done = subprocess.run(
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CHECK_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise JailUnavailable("making a jail does not end") from None
+    if done.returncode != 0:
+        raise JailUnavailable(done.stderr.decode(errors="replace").strip()[-300:] or "no jail can be made")
+
+
+_LAUNCHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("jail_exec.py"))]
+
+
+@cache
+def _seccomp() -> str:
+    if sys.platform != "linux":
+        raise JailUnavailable("a jail needs Linux")
+    machine = os.uname().machine
+    try:
+        return filter_for(machine).hex()
+    except KeyError:
+        raise JailUnavailable(f"the system calls of {machine} are not known") from None
+
+
+@cache
+def _needs(program: str) -> tuple[str, ...]:
+    """Return the program and the libraries that it loads, by the paths that its loader uses (man ld.so)."""
+    trace = {"LD_TRACE_LOADED_OBJECTS": "1"}
+    told = subprocess.run([program], env=trace, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False)
+    libraries = re.findall(rb"(?:=> |^\s)(/\S+) \(0x", told.stdout, re.MULTILINE)
+    return (program, *(os.fsdecode(path) for path in libraries))
+
+
+def main() -> int:
+    """Tell whether this machine can confine FFmpeg: exit code 0, or 1 and why not. Control asks it so."""
+    from runner.ffmpeg import find_ffmpeg
+
+    try:
+        check(find_ffmpeg())
+    except JailUnavailable as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

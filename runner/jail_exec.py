@@ -1,0 +1,181 @@
+"""Become FFmpeg in a jail. `runner.jail` starts this file alone, as `python -I -S`: each FFmpeg pays for it.
+
+Must never run the command unless every wall of the jail stands: any error ends this process with FAILED and a
+line that begins with `jail: `. Must import next to nothing, since nothing can be imported once inside.
+
+One process stays outside and waits (the first process of a new process namespace must be someone's child);
+if it dies, or the runner, the kernel kills FFmpeg. Options are pairs before `--`, the command comes after:
+`--parent PID`, `--seccomp HEX`, `--limit NAME=N`, `--read PATH`, `--write PATH`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+
+FAILED = 125  # no exit code of FFmpeg
+NOBODY = 65534
+
+_NEW_MOUNTS, _NEW_UTS, _NEW_IPC = 0x20000, 0x4000000, 0x8000000
+_NEW_USERS, _NEW_PROCESSES, _NEW_NET = 0x10000000, 0x20000000, 0x40000000
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_EXEC = 1, 2, 4, 8  # MS_*, and ST_* of statvfs
+_KEPT_FLAGS = _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_EXEC
+_REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+_DETACH = 2
+_SET_PARENT_DEATH_SIGNAL, _DROP_BOUNDING, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 1, 24, 22, 38  # prctl
+_CLEAR_AMBIENT = (47, 4)
+_SECCOMP_FILTER = 2
+_SIGKILL = 9  # the signal module takes as long to import as all the rest
+_ROOT = "/proc"  # an empty file system is put there: a folder that each Linux has and nobody keeps videos in
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(arguments: list[str]) -> None:
+    split = arguments.index("--")
+    pairs = list(zip(arguments[:split:2], arguments[1:split:2], strict=True))
+    options: dict[str, list[str]] = {}
+    for name, value in pairs:
+        options.setdefault(name.removeprefix("--"), []).append(value)
+    _die_with_parent()
+    if os.getppid() != int(options["parent"][0]):
+        raise RuntimeError("the runner is gone")
+    if os.geteuid() != 0:
+        _become_nobody_of_a_new_world()
+    _call("unshare", _NEW_PROCESSES)
+    here, there = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(here)
+        _end_as(child)
+    os.close(there)
+    _jail(options)
+    _die_with_parent()  # anew: the kernel forgets it when a process gives up its user
+    os.set_blocking(here, False)
+    if _is_cut(here):
+        raise RuntimeError("the runner is gone")
+    _filter_calls(bytes.fromhex(options["seccomp"][0]))
+    command = arguments[split + 1 :]
+    os.execve(command[0], command, {})  # noqa: S606
+
+
+def _become_nobody_of_a_new_world() -> None:
+    """As an ordinary user: get the right to make the other namespaces by a user namespace of our own."""
+    user, group = os.geteuid(), os.getegid()
+    _call("unshare", _NEW_USERS)
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
+    _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
+
+
+def _end_as(child: int) -> None:
+    """Wait for the child and end the way it ended."""
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.kill(os.getpid(), os.WTERMSIG(status))
+        os._exit(128 + os.WTERMSIG(status))  # of one of the few that Python ignores
+    os._exit(os.WEXITSTATUS(status))
+
+
+def _jail(options: dict[str, list[str]]) -> None:
+    _write("/proc/self/oom_score_adj", "1000")  # should memory run out, FFmpeg goes and the runner tells
+    _call("unshare", _NEW_MOUNTS | _NEW_NET | _NEW_IPC | _NEW_UTS)
+    readable, writable = options.get("read", []), options.get("write", [])
+    if os.geteuid() == 0:
+        for path in writable:
+            os.chown(path, NOBODY, NOBODY)
+    _see_only(readable, writable)
+    for limit in options.get("limit", []):
+        name, _, value = limit.partition("=")
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
+    _drop_privileges()
+
+
+def _see_only(readable: list[str], writable: list[str]) -> None:
+    """Replace the root by one that holds nothing but these paths."""
+    _call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
+    _call(
+        "mount", b"jail", _ROOT.encode(), b"tmpfs", _NO_SETUID | _NO_DEVICES | _NO_EXEC, b"size=1m,mode=755"
+    )
+    for path in readable:
+        _show(path, _READ_ONLY | _NO_SETUID | _NO_DEVICES)
+    for path in writable:
+        _show(path, _NO_SETUID | _NO_DEVICES | _NO_EXEC)
+    sealed = _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_EXEC
+    _call("mount", None, _ROOT.encode(), None, sealed, None)
+    os.chdir(_ROOT)
+    _call("pivot_root", b".", b".")
+    _call("umount2", b".", _DETACH)
+    os.chdir("/")
+
+
+def _show(path: str, flags: int) -> None:
+    target = _ROOT + path
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib takes as long to import as all the rest
+        os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    _call("mount", os.fsencode(path), os.fsencode(target), None, _BIND, None)
+    flags |= os.statvfs(target).f_flag & _KEPT_FLAGS  # an ordinary user must not take any away
+    _call("mount", None, os.fsencode(target), None, _REMOUNT | _BIND | flags, None)
+
+
+def _drop_privileges() -> None:
+    capability = 0
+    while _libc.prctl(_DROP_BOUNDING, capability, 0, 0, 0) == 0:
+        capability += 1
+    if ctypes.get_errno() != 22:  # EINVAL: there are no more
+        raise OSError(ctypes.get_errno(), "the bounding set stays")
+    _call("prctl", *_CLEAR_AMBIENT, 0, 0, 0)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    _call("capset", header, (ctypes.c_uint32 * 6)())
+    _call("prctl", _SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    os.umask(0o077)
+
+
+def _filter_calls(program: bytes) -> None:
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+    _call("prctl", _SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(Program(len(program) // 8, program)), 0, 0)
+
+
+def _die_with_parent() -> None:
+    _call("prctl", _SET_PARENT_DEATH_SIGNAL, _SIGKILL, 0, 0, 0)
+
+
+def _is_cut(pipe: int) -> bool:
+    """Return whether the other end of the pipe, which the waiting parent holds, is closed."""
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:  # noqa: PTH123
+        file.write(text)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """Call libc. Raises OSError that names the call and its first argument of text."""
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        where = next((a.decode(errors="replace") for a in arguments if isinstance(a, bytes)), "")
+        raise OSError(number, f"{name} {where}: {os.strerror(number)}".replace(" :", ":"))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the command must not run
+        os.write(2, f"jail: {error}\n".encode())
+        os._exit(FAILED)

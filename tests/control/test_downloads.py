@@ -1,0 +1,367 @@
+"""ZIPs through real HTTP from a real bucket: frozen, resumed, linked to, and cut rather than wrong."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from sqlmodel import select
+
+from control.tables import Attempt, Batch, Output
+from infra.s3local import LocalS3
+from infra.tigris import TigrisStorage
+from runner.contract import OutputError, OutputFault, OutputReport
+from tests.chaos.proxy import Fault, Proxy
+from tests.conftest import need
+from tests.control.conftest import SETTINGS
+from tests.control.maker import Maker, code, making, manifest_of, put, stored
+from tests.e2e.user import outputs, sign_in
+
+CONTENTS = (b"first" * 30_000, b"second" * 50_000)
+
+
+@pytest.fixture(scope="module")
+def batch(maker: Maker) -> dict[str, Any]:
+    return maker.make(*CONTENTS)
+
+
+@pytest.fixture(scope="module")
+def whole(maker: Maker, batch: dict[str, Any]) -> httpx.Response:
+    return get(maker, batch)
+
+
+def address(shown: dict[str, Any], more: str = "download") -> str:
+    if "job_id" in shown:
+        return f"/api/jobs/{shown['job_id']}/{more}"
+    return f"/api/batches/{shown['batch_id']}/{more}"
+
+
+def get(maker: Maker, shown: dict[str, Any], **headers: str) -> httpx.Response:
+    return maker.http.get(address(shown), headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def link(maker: Maker, shown: dict[str, Any]) -> str:
+    """Return a download link's path and query: the tests' control does not answer at its PUBLIC_URL."""
+    answer = maker.http.post(address(shown, "download-link"))
+    assert answer.status_code == 200, answer.text
+    url = urlsplit(answer.json()["url"])
+    assert f"{url.scheme}://{url.netloc}" == "http://control.test"
+    return f"{url.path}?{url.query}"
+
+
+def members(answer: httpx.Response) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def change(maker: Maker, batch_id: str, **facts: Any) -> None:
+    with maker.store.transaction() as tx:
+        row = tx.session.get_one(Batch, batch_id)
+        for name, value in facts.items():
+            setattr(row, name, value)
+
+
+def failed(output_id: str) -> OutputReport:
+    error = OutputError(code=OutputFault.RENDER_FAILED, message="no")
+    return OutputReport(output_id=output_id, status="failed", error=error)
+
+
+def half_made(maker: Maker) -> dict[str, Any]:
+    """Return a batch of which one of two outputs has failed."""
+    batch = maker.submit(variations=2)
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    first, second = spec.outputs
+    assert maker.finish(spec, [stored(first, b"one"), failed(second.output_id)]).status_code == 200
+    return maker.show(batch["batch_id"])
+
+
+# --- the frozen archive -------------------------------------------------------------------------------
+
+
+def test_any_range_of_a_frozen_zip_is_that_part_of_the_whole(maker: Maker, batch, whole) -> None:
+    assert list(members(whole).values())[:2] == list(CONTENTS)
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    dice, size = random.Random(5), len(whole.content)
+    spans = [(0, 1), (size - 1, size), (0, size)]
+    spans += [tuple(sorted(dice.sample(range(size + 1), 2))) for _ in range(20)]
+    for start, stop in spans:
+        answer = get(maker, batch, Range=f"bytes={start}-{stop - 1}", If_Range=whole.headers["etag"])
+        assert answer.status_code == 206
+        assert answer.content == whole.content[start:stop]
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+        assert answer.headers["etag"] == whole.headers["etag"]
+    assert get(maker, batch, Range="bytes=-500").content == whole.content[-500:]
+    assert get(maker, batch, Range="bytes=500-").content == whole.content[500:]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=0-1,5-9"},
+        {"Range": "nonsense"},
+        {"Range": "bytes=5-", "If_Range": '"another"'},
+        {"Range": "bytes=999999999-", "If_Range": '"another"'},
+        {"If_Range": '"another"'},
+    ],
+    ids=str,
+)
+def test_several_ranges_nonsense_and_another_archive_s_range_get_the_whole(
+    maker: Maker, batch, whole, headers: dict[str, str]
+) -> None:
+    answer = get(maker, batch, **headers)
+    assert answer.status_code == 200
+    assert answer.content == whole.content
+
+
+def test_a_range_after_the_end_is_416_with_the_length(maker: Maker, batch, whole) -> None:
+    answer = get(maker, batch, Range=f"bytes={len(whole.content)}-")
+    assert code(answer) == (416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{len(whole.content)}"
+
+
+def test_head_tells_what_get_would_send(maker: Maker, batch, whole) -> None:
+    names = ("content-length", "etag", "accept-ranges", "content-disposition", "content-type")
+    answer = maker.http.head(address(batch), headers={"Range": "bytes=0-5"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert [answer.headers[name] for name in names] == [whole.headers[name] for name in names]
+
+
+def test_a_job_s_zip_is_frozen_under_an_etag_of_its_own(maker: Maker, batch, whole) -> None:
+    job = maker.show(batch["jobs"][0]["job_id"])
+    answer = get(maker, job)
+    assert list(members(answer)) == list(members(whole))
+    assert get(maker, job, Range="bytes=9-99").content == answer.content[9:100]
+
+
+def test_what_changes_after_the_end_does_not_reach_the_archive(maker: Maker, batch, whole) -> None:
+    maker.http.post(address(batch, "cancel"))
+    with maker.store.transaction() as tx:
+        for row in tx.session.exec(select(Output)).all():
+            row.delivery_error = "told later"
+        for attempt in tx.session.exec(select(Attempt)).all():
+            attempt.cost_usd, attempt.region = 9.9, "late"
+    again = get(maker, batch)
+    assert again.content == whole.content
+    assert again.headers["etag"] == whole.headers["etag"]
+
+
+def test_a_retry_that_adds_outputs_changes_the_archive_and_its_etag(maker: Maker) -> None:
+    batch = half_made(maker)
+    before = get(maker, batch)
+    assert maker.http.post(address(batch, "retry")).status_code == 202
+    live = get(maker, batch)
+    assert "etag" not in live.headers
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    assert maker.finish(spec, [stored(spec.outputs[0], b"two")]).status_code == 200
+    after = get(maker, batch, Range="bytes=10-", If_Range=before.headers["etag"])
+    assert after.status_code == 200, "what was begun before the retry starts over"
+    assert after.headers["etag"] != before.headers["etag"]
+    assert sorted(members(after).values())[-2:] == [b"two", members(after)["manifest.json"]]
+
+
+def test_curl_resumes_a_partial_file(maker: Maker, batch, whole, tmp_path: Path) -> None:
+    path = tmp_path / "batch.zip"
+    path.write_bytes(whole.content[:100_000])
+    url = f"{maker.http.base_url}{link(maker, batch)}"
+    command = [need("curl"), "-sS", "--fail", "-C", "-", "-w", "%{size_download}", "-o", path, url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert path.read_bytes() == whole.content
+    assert int(done.stdout) == len(whole.content) - 100_000
+
+
+# --- live, nothing, gone ------------------------------------------------------------------------------
+
+
+def test_a_live_zip_has_a_length_and_neither_etag_nor_ranges(maker: Maker) -> None:
+    batch = maker.submit(variations=2)
+    job = batch["jobs"][0]
+    spec = maker.claim(job["job_id"])
+    for more in ("download", "download-link"):
+        verb = maker.http.get if more == "download" else maker.http.post
+        assert code(verb(address(batch, more))) == (409, "not_ready")
+        assert code(verb(address(job, more))) == (409, "not_ready")
+    beat = {"seq": 1, "outputs": [stored(spec.outputs[0], b"one").model_dump(mode="json")]}
+    headers = {"Authorization": f"Bearer {maker.signer.attempt_token(spec.attempt_id)}"}
+    beaten = maker.http.post(f"/runner/attempts/{spec.attempt_id}/heartbeat", json=beat, headers=headers)
+    assert beaten.status_code == 200
+    answer = get(maker, batch, Range="bytes=5-9")
+    assert answer.status_code == 200
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert not {"etag", "accept-ranges", "content-range"} & set(answer.headers)
+    assert [entry["status"] for entry in manifest_of(members(answer))["outputs"]] == ["ready", "queued"]
+    early = link(maker, batch)
+    assert maker.finish(spec, [stored(spec.outputs[1], b"two")]).status_code == 200
+    with httpx.Client(base_url=maker.http.base_url) as stranger:
+        late = stranger.get(early)
+    assert "etag" in late.headers
+    assert set(members(late).values()) >= {b"one", b"two"}
+
+
+@pytest.mark.parametrize("facts", [{"status": "expired"}, {"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}])
+def test_what_has_expired_is_410_wherever_it_is_asked_for(maker: Maker, facts: dict[str, Any]) -> None:
+    batch = maker.make(b"x")
+    job, ticket = maker.show(batch["jobs"][0]["job_id"]), link(maker, batch)
+    change(maker, batch["batch_id"], **facts)
+    output = f"/api/outputs/{outputs(batch)[0]['output_id']}"
+    for path in (address(batch), address(job), ticket, output, f"{output}/poster"):
+        assert code(maker.http.get(path)) == (410, "expired"), path
+    for shown in (batch, job):
+        assert code(maker.http.post(address(shown, "download-link"))) == (410, "expired")
+        assert maker.http.head(address(shown)).status_code == 410
+
+
+def test_what_is_not_there_is_404(maker: Maker, stranger: httpx.Client) -> None:
+    for noun, id_ in (("jobs", "job_none"), ("batches", "bat_none")):
+        url = f"/api/{noun}/{id_}/download"
+        assert code(maker.http.get(url)) == (404, "not_found")
+        assert code(maker.http.post(f"{url}-link")) == (404, "not_found")
+        assert code(stranger.get(url)) == (401, "unauthorized")
+        assert code(stranger.post(f"{url}-link")) == (401, "unauthorized")
+    batch = maker.make(b"x")
+    ticket = link(maker, batch)
+    assert maker.http.delete(f"/api/batches/{batch['batch_id']}").status_code == 204
+    assert code(stranger.get(ticket)) == (404, "not_found")
+
+
+# --- links --------------------------------------------------------------------------------------------
+
+
+def test_a_link_needs_no_header_and_serves_head_and_ranges_too(
+    maker: Maker, batch, whole, stranger: httpx.Client
+) -> None:
+    for shown in (batch, maker.show(batch["jobs"][0]["job_id"])):
+        url, content = link(maker, shown), get(maker, shown).content
+        assert stranger.get(url).content == content
+        assert stranger.get(url, headers={"Range": "bytes=7-70"}).content == content[7:71]
+        assert int(stranger.head(url).headers["content-length"]) == len(content)
+
+
+def test_a_link_lives_as_long_as_its_archive(maker: Maker, batch) -> None:
+    expires_at = maker.http.post(address(batch, "download-link")).json()["expires_at"]
+    assert expires_at == maker.show(batch["batch_id"])["expires_at"].split(".")[0].rstrip("Z") + "Z"
+
+
+def test_a_link_opens_its_one_archive_and_nothing_else(maker: Maker, batch, stranger: httpx.Client) -> None:
+    ticket = link(maker, batch).split("?ticket=")[1]
+    other = maker.make(b"other")
+    job = maker.show(batch["jobs"][0]["job_id"])
+    output = f"/api/outputs/{outputs(batch)[0]['output_id']}"
+    for path in (address(other), address(job), f"/api/batches/{batch['batch_id']}", output, "/api/batches"):
+        assert code(stranger.get(f"{path}?ticket={ticket}")) == (401, "unauthorized"), path
+    for path in (address(batch, "cancel"), address(batch, "download-link")):
+        assert code(stranger.post(f"{path}?ticket={ticket}")) == (401, "unauthorized"), path
+    assert stranger.get(f"{address(batch)}?ticket={batch['ticket']}").status_code == 401, "of outputs only"
+
+
+def test_a_forged_link_is_refused(maker: Maker, batch, stranger: httpx.Client) -> None:
+    ticket = link(maker, batch).split("?ticket=")[1]
+    forged = [
+        *("", "nonsense", "é.٣.ü", "0" * 32 + ticket[32:], "." + ticket.partition(".")[2]),
+        ticket[:-1] + ("0" if ticket[-1] != "0" else "1"),
+        ticket.replace(".1", ".9", 1),
+    ]
+    for text in forged:
+        answer = stranger.get(address(batch), params={"ticket": text})
+        assert code(answer) == (401, "unauthorized"), text
+
+
+def test_a_link_to_what_a_retry_has_changed_is_412(maker: Maker, stranger: httpx.Client) -> None:
+    batch = half_made(maker)
+    url = link(maker, batch)
+    assert stranger.get(url).status_code == 200
+    maker.http.post(address(batch, "retry"))
+    assert code(stranger.get(url)) == (412, "changed"), "while it lives again"
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    maker.finish(spec, [stored(spec.outputs[0], b"two")])
+    assert code(stranger.get(url, headers={"Range": "bytes=5-"})) == (412, "changed")
+    assert stranger.get(link(maker, batch)).status_code == 200
+
+
+def test_a_link_that_has_expired_before_its_archive_is_401(maker: Maker, stranger: httpx.Client) -> None:
+    batch = maker.make(b"x")
+    change(maker, batch["batch_id"], expires_at=datetime.now(UTC) + timedelta(seconds=1))
+    url = link(maker, batch)
+    change(maker, batch["batch_id"], expires_at=datetime.now(UTC) + timedelta(hours=9))
+    answer = stranger.get(url)
+    while answer.status_code == 200:
+        answer = stranger.get(url)
+    assert code(answer) == (401, "unauthorized")
+    assert "new one" in answer.json()["error"]["message"]
+
+
+def test_revoking_all_tokens_ends_links_too(maker: Maker, batch, stranger: httpx.Client) -> None:
+    url = link(maker, batch)
+    assert stranger.get(url).status_code == 200
+    assert maker.http.post("/api/auth/revoke").status_code == 204
+    assert stranger.get(url).status_code == 401
+    sign_in(maker.http, SETTINGS["auth_password"])
+
+
+def cut_off(maker: Maker, shown: dict[str, Any]) -> bytes:
+    """Return what arrives of a ZIP before its connection is cut."""
+    seen = b""
+    with maker.http.stream("GET", address(shown)) as answer, suppress(httpx.RemoteProtocolError):
+        for chunk in answer.iter_raw():
+            seen += chunk
+        pytest.fail("it was not cut")
+    return seen
+
+
+# --- the bucket fails -----------------------------------------------------------------------------------
+
+
+def test_a_member_that_vanished_or_changed_cuts_the_stream_instead_of_sending_other_bytes(
+    maker: Maker, storage: TigrisStorage
+) -> None:
+    batch = maker.make(*CONTENTS)
+    good = get(maker, batch).content
+    with maker.store.transaction() as tx:
+        key = tx.session.get_one(Output, outputs(batch)[1]["output_id"]).key
+    for replacement in (None, b"X" * len(CONTENTS[1])):
+        storage.delete(key)
+        if replacement:
+            url, headers = storage.sign_put(key, expires_s=60)
+            put(url, headers, replacement)
+        seen = cut_off(maker, batch)
+        assert good.startswith(seen)
+        assert len(CONTENTS[0]) < len(seen) < len(good) - len(CONTENTS[1])
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory, s3: LocalS3) -> Iterator[tuple[Maker, Proxy]]:
+    """A control that reaches the bucket through a proxy that can spoil answers."""
+    proxy = Proxy(urlsplit(s3.endpoint).port or 0)
+    with making(tmp_path_factory.mktemp("proxied"), s3, aws_endpoint_url_s3=proxy.url) as maker:
+        yield maker, proxy
+    proxy.close()
+
+
+def test_a_bucket_connection_that_drops_is_taken_up_where_it_ended(proxied: tuple[Maker, Proxy]) -> None:
+    maker, proxy = proxied
+    batch = maker.make(*CONTENTS)
+    good = get(maker, batch).content
+    faults = [Fault.TRUNCATED, Fault.ERROR, Fault.CUT_AFTER, Fault.THROTTLED]
+    proxy.spoil("bad network", r"GET .*\.mp4", faults)
+    assert get(maker, batch).content == good
+    assert not proxy.left()
+
+
+def test_a_bucket_that_stays_away_ends_the_download(proxied: tuple[Maker, Proxy]) -> None:
+    maker, proxy = proxied
+    batch = maker.make(*CONTENTS)
+    proxy.spoil("away", r"GET .*\.mp4", [Fault.CUT_BEFORE] * 5)
+    assert len(cut_off(maker, batch)) < 100, "a header, and no byte of a member"
+    assert not proxy.left()
+    assert len(members(get(maker, batch))) == 3

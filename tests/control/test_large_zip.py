@@ -1,0 +1,64 @@
+"""A ZIP broken off at three random places is byte-equal in the end: 5.5 GiB with SOAK_FULL=1, else small."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from control.client import Client
+from control.saving import save
+from infra.tigris import TigrisStorage
+from tests.control.maker import Maker, completed, lay
+from tests.control.test_archive import unpacks
+
+IS_FULL = os.environ.get("SOAK_FULL") == "1"
+OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024
+MEMBERS = 11  # one object in the bucket, each time another member
+TILE = os.urandom(256 * 1024)
+
+
+class Broken(Exception):
+    """The user's machine went to sleep."""
+
+
+def digest_of(client: Client, batch_id: str) -> tuple[str, int]:
+    """Return the SHA-256 and size of a ZIP that is read in one go."""
+    digest, size = hashlib.sha256(), 0
+    with client.zip(batch_id) as answer:
+        for chunk in answer.iter_raw():
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def test_a_zip_resumed_at_three_random_places_is_byte_equal(
+    maker: Maker, storage: TigrisStorage, tmp_path: Path
+) -> None:
+    tile = lay(storage, "large/tile.mp4", TILE * (OBJECT_BYTES // len(TILE)))
+    batch_id = completed(maker.store, [tile] * MEMBERS)
+    out, seed = tmp_path / "large.zip", random.randrange(10**6)
+    token = maker.http.headers["Authorization"].removeprefix("Bearer ")
+    with Client.signed_in(str(maker.http.base_url), token=token) as client:
+        wanted, size = digest_of(client, batch_id)
+        assert size > MEMBERS * OBJECT_BYTES
+
+        def breaking_at(place: int):
+            def on_progress(done: int, _: int) -> None:
+                if done >= place:
+                    raise Broken
+
+            return on_progress
+
+        for place in sorted(random.Random(seed).sample(range(1, size), 3)):
+            with pytest.raises(Broken):
+                save(client, batch_id, out, breaking_at(place))
+        save(client, batch_id, out)
+    with out.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == wanted, f"seed {seed}"
+    for program in ("unzip", "7z") if IS_FULL else ():
+        unpacks(out, program)
+    out.unlink()

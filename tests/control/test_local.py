@@ -1,0 +1,28 @@
+"""What the embedded stack tells its machines about the jail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from runner.contract import ENV_JAIL
+from tests.runner.jails import needs_a_jail, without_namespaces
+
+ASK = [sys.executable, "-c", "from control.local import _machine_env; print(_machine_env())"]
+
+
+def ask(*before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*before, *ASK], capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_where_a_jail_can_be_made_nobody_goes_without_one():
+    needs_a_jail()
+    told = ask()
+    assert (told.stdout, told.stderr) == ("{}\n", "")
+
+
+def test_where_none_can_be_made_machines_are_told_to_go_without_and_people_hear_of_it():
+    told = ask(*without_namespaces())
+    assert told.stdout == f"{{'{ENV_JAIL}': 'off'}}\n"
+    assert "unconfined" in told.stderr
+    assert "unshare: Operation not permitted" in told.stderr
