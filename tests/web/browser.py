@@ -31,9 +31,9 @@ _DROP = """async ([files]) => {
 }"""
 _NOTE = """addEventListener("securitypolicyviolation", (event) =>
     console.error("CSP", event.violatedDirective, event.blockedURI, event.sample));
-let shifted = 0;
+window.shifted = 0;
 new PerformanceObserver((list) => {
-    for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) shifted += value;
+    for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) window.shifted += value;
 }).observe({ type: "layout-shift", buffered: true });"""
 
 
@@ -121,7 +121,7 @@ class Person:
 
     def shifted(self) -> float:
         """Return how much of the page has moved by itself since it was loaded, as Chromium scores it."""
-        score: float = self.page.evaluate("shifted")
+        score: float = self.page.evaluate("window.shifted")
         return score
 
     @contextmanager

@@ -35,7 +35,10 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
     shown = api.show(batch_id)
     assert [source["name"] for source in shown["sources"]] == ["first ad.mp4", "second ad.mp4"]
     assert person.page.locator(".tile.ready").count() == len(outputs(shown)) == 4
-    for poster in person.page.locator(".tile img").all():
+    posters = person.page.locator(".tile img")
+    expect(posters).to_have_count(4)
+    for poster in posters.all():
+        poster.scroll_into_view_if_needed()
         expect(poster).to_have_js_property("complete", True)
         assert poster.evaluate("(img) => img.naturalWidth") > 0
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text("performance-1x in iad")

@@ -36,8 +36,8 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
       live.poke();
       return undefined;
     });
-  const button = (icon: IconName, name: string, onClick: () => void, kind = "") => (
-    <button type="button" class={kind} disabled={isBusy.value} onClick={onClick}>
+  const button = (icon: IconName, name: string, onClick: () => void, kind = "", isPossible = true) => (
+    <button type="button" class={kind} disabled={isBusy.value || !isPossible} onClick={onClick}>
       <Icon name={icon} />
       {name}
     </button>
@@ -45,13 +45,13 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
   return (
     <div class="actions-area">
       <div class="actions">
-        {batch.progress.ready > 0 &&
-          !isExpired &&
+        {!isExpired &&
           button(
             "download",
             isLiveNow ? "Download so far" : "Download all",
             doing(() => download(batch)),
             "primary",
+            batch.progress.ready > 0,
           )}
         {isLiveNow && button("stop", "Cancel", change("cancel"))}
         {!isLiveNow &&
