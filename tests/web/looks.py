@@ -71,7 +71,7 @@ def _walk(
         person.sign_in()
         person.sees("Drop your videos")
         picture("empty")
-        person.slowly(60_000)
+        person.slowly(20_000)
         person.choose(*videos)
         person.page.wait_for_timeout(1500)
         picture("uploading")
