@@ -6,8 +6,8 @@ MINUTES ?= 60
 OUT ?= demo-out
 BIN := .venv/bin
 STAMP := .venv/.installed
-
-MINUTES ?= 60
+PAGE := control/web/dist/index.html
+PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
 .PHONY: help setup demo serve test check bench soak lock format clean
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ MINUTES ?= 60
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(STAMP) ## install everything into .venv
+setup: $(STAMP) $(if $(SKIP_FRONTEND),,$(PAGE)) ## install everything into .venv; SKIP_FRONTEND=1 leaves the page out
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=..."; exit 1; }
@@ -24,6 +24,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+$(PAGE): $(PAGE_SOURCES) | $(STAMP)
+	@$(BIN)/python control/web/build.py
 
 demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VARIATIONS=3 OUT=demo-out
 	@$(BIN)/refresher demo $(VIDEO) -n $(VARIATIONS) -o $(OUT)
@@ -47,6 +50,7 @@ check: setup ## format, lint, types, import rules, tests: what CI runs
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python control/web/build.py check
 	@$(BIN)/python -m pytest -q
 
 bench: setup ## every benchmark, one line each
@@ -54,6 +58,7 @@ bench: setup ## every benchmark, one line each
 
 format: setup ## format and sort imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	@$(BIN)/python control/web/build.py format
 
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate -q
@@ -65,4 +70,4 @@ lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
 	@$(COMPILE) --extra build -c requirements.lock -o requirements.build.lock
 
 clean: ## remove what setup, demo and serve made
-	@rm -rf .venv .refresher demo-out *.egg-info
+	@rm -rf .venv .refresher demo-out *.egg-info control/web/dist control/web/node_modules

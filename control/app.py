@@ -35,6 +35,7 @@ from control.api import (
 )
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
+from control.api.page import routes as page_routes
 from control.auth import Signer
 from control.cloud import Cloud
 from control.cors import allow_origins
@@ -172,6 +173,7 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
     for noun in nouns:
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
+    app.include_router(page_routes(parts))
     app.include_router(runner_api.routes(parts))
 
 

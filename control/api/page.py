@@ -1,0 +1,110 @@
+"""The page: the files that `control/web` was built into, with the headers that keep it to itself.
+
+Held in memory, plain and gzipped: they are few and small, and a name from a request never meets the disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request, Response
+
+from control.errors import Code, ControlError
+from control.parts import Parts
+
+BUILT = Path(__file__).parents[1] / "web" / "dist"
+FOR_EVER = "public, max-age=31536000, immutable"  # an asset's name holds a hash of its content
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of the page as it is sent."""
+
+    plain: bytes
+    gzipped: bytes
+    media_type: str
+    etag: str
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of the page's files; none needs a token."""
+    router = APIRouter(include_in_schema=False)
+    assets = {path.name: _load(path) for path in (BUILT / "assets").glob("*")}
+    index = _load(BUILT / "index.html") if assets else None
+
+    @cache
+    def policy() -> str:
+        return _content_security_policy(_bucket_origin(parts))
+
+    @router.api_route("/", methods=["GET", "HEAD"])
+    def page(request: Request) -> Response:
+        if index is None:
+            raise ControlError(
+                Code.NOT_FOUND, "The page is not built here: run `make setup` and start again."
+            )
+        return _answer(request, index, {"Cache-Control": "no-cache", "Content-Security-Policy": policy()})
+
+    @router.api_route("/assets/{name}", methods=["GET", "HEAD"])
+    def asset(request: Request, name: str) -> Response:
+        if name not in assets:
+            raise ControlError(Code.NOT_FOUND, "There is no such file; reload the page.")
+        return _answer(request, assets[name], {"Cache-Control": FOR_EVER})
+
+    return router
+
+
+def _load(path: Path) -> _File:
+    plain = path.read_bytes()
+    media_type, _ = mimetypes.guess_type(path.name)
+    etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
+    return _File(plain, gzip.compress(plain, mtime=0), media_type or "application/octet-stream", etag)
+
+
+def _answer(request: Request, file: _File, headers: dict[str, str]) -> Response:
+    headers |= {
+        "ETag": file.etag,
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(file.plain, headers=headers, media_type=file.media_type)
+    return Response(file.gzipped, headers=headers | {"Content-Encoding": "gzip"}, media_type=file.media_type)
+
+
+def _bucket_origin(parts: Parts) -> str:
+    """Return the origin of the bucket as browsers see it, which is where signed URLs lead."""
+    signed = urlsplit(
+        parts.storage.sign_download("-", expires_s=1, disposition="inline", content_type="video/mp4")
+    )
+    return f"{signed.scheme}://{signed.netloc}"
+
+
+def _content_security_policy(bucket: str) -> str:
+    """Return what the page may load: its own files, and videos and posters of the bucket.
+
+    `data:` and `blob:` are the first frames and the files of the user's own disk.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            f"img-src 'self' data: {bucket}",
+            f"media-src 'self' blob: {bucket}",
+            f"connect-src 'self' {bucket}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+        )
+    )

@@ -1,0 +1,205 @@
+// The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
+import { computed, effect, signal, untracked } from "@preact/signals";
+import * as api from "./api";
+import { ApiError, inWords } from "./api";
+import { go, linkTo } from "./route";
+import * as session from "./session";
+import type { Batch, Order, Preset, Quote } from "./shapes";
+import { Item, type Kept } from "./upload/item";
+
+export const VARIATIONS = { least: 1, usual: 10, most: 100 };
+
+const KEY = "refresher.draft";
+const KEPT_MS = 20 * 3600 * 1000; // an unused source lives for 24 h
+const QUOTE_AFTER_MS = 250; // while someone types
+
+export const items = signal<Item[]>([]);
+export const variations = signal(VARIATIONS.usual);
+export const preset = signal<Preset | null>(null);
+export const maxMachines = signal<number | null>(null); // null: as the quote has it
+
+export const pending = computed(() => items.value.filter((item) => item.isPending.value));
+export const ready = computed(() => items.value.filter((item) => item.phase.value === "ready"));
+/** What someone has to do something about. */
+export const stuck = computed(() =>
+  items.value.filter((item) => ["paused", "fileless", "failed", "refused"].includes(item.phase.value)),
+);
+export const outputsCount = computed(
+  () =>
+    items.value.filter((item) => item.phase.value !== "refused").length *
+    (preset.value ? 1 : variations.value),
+);
+export const sentBytes = computed(() => items.value.reduce((sum, item) => sum + item.sent.value, 0));
+export const totalBytes = computed(() => items.value.reduce((sum, item) => sum + item.size, 0));
+
+const order = computed<Order | null>(() => {
+  const sources = ready.value.flatMap((item) => item.ref ?? []);
+  if (!sources.length) return null;
+  return { sources, ...(preset.value ? { preset: preset.value } : { variations: variations.value }) };
+});
+
+// --- videos -----------------------------------------------------------------------------------------
+
+/** Take files: those that a reload has lost go on where they were, and one that is there is not taken twice. */
+export function add(files: Iterable<File>): void {
+  for (const file of files) {
+    const known = items.value.find((item) => item.isOf(file));
+    if (known?.phase.value === "fileless") void known.take(file);
+    if (!known) items.value = [...items.value, Item.ofFile(file)];
+  }
+}
+
+/** Take addresses, one per line, and return the lines that are none. */
+export function addUrls(text: string): string[] {
+  const lines = text.split(/\s+/).filter(Boolean);
+  const bad = lines.filter((line) => !webAddress(line));
+  for (const url of lines.flatMap((line) => webAddress(line) ?? []))
+    if (!items.value.some((item) => item.url === url.href))
+      items.value = [...items.value, new Item(nameIn(url), 0, 0, url.href)];
+  return bad;
+}
+
+export function remove(item: Item): void {
+  item.drop();
+  items.value = items.value.filter((other) => other !== item);
+}
+
+function webAddress(text: string): URL | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  return url && /^https?:$/.test(url.protocol) ? url : null;
+}
+
+function nameIn(url: URL): string {
+  const last = url.pathname.split("/").pop() ?? "";
+  try {
+    return decodeURIComponent(last) || url.hostname;
+  } catch {
+    return last;
+  }
+}
+
+// --- price ------------------------------------------------------------------------------------------
+
+export const quote = signal<Quote | null>(null);
+export const quoteProblem = signal<string | null>(null);
+
+effect(() => {
+  const body = order.value;
+  if (!body || !session.token.value) {
+    quote.value = null;
+    quoteProblem.value = null;
+    return;
+  }
+  let isStale = false;
+  const timer = setTimeout(async () => {
+    try {
+      const fresh = await api.post<Quote>("quote", body);
+      if (!isStale) [quote.value, quoteProblem.value] = [fresh, null];
+    } catch (error) {
+      if (!isStale) [quote.value, quoteProblem.value] = [null, inWords(error)];
+    }
+  }, QUOTE_AFTER_MS);
+  return () => {
+    isStale = true;
+    clearTimeout(timer);
+  };
+});
+
+// --- the one button ---------------------------------------------------------------------------------
+
+/** Pressed while videos are still on their way: it starts by itself. */
+export const isArmed = signal(false);
+export const isSubmitting = signal(false);
+export const submitProblem = signal<string | null>(null);
+
+effect(() => {
+  if (!isArmed.value || pending.value.length) return;
+  isArmed.value = false;
+  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video below.";
+  else untracked(() => void submit());
+});
+
+/** The key of the last try, so that a lost answer never makes a second batch. */
+let tried: { body: string; key: string } | null = null;
+
+async function submit(): Promise<void> {
+  if (!order.value || isSubmitting.peek()) return;
+  isSubmitting.value = true;
+  submitProblem.value = null;
+  const machines = maxMachines.value;
+  try {
+    const batch = await place({ ...order.value, ...(machines ? { max_machines: machines } : {}) });
+    clear();
+    go(linkTo(batch.batch_id));
+  } catch (error) {
+    const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
+    submitProblem.value = isGone
+      ? `${inWords(error)} Remove the videos here and drop them again.`
+      : inWords(error);
+  } finally {
+    isSubmitting.value = false;
+  }
+}
+
+/** Submit an order. The same order again, after a lost answer, is the same batch. */
+export async function place(wanted: Order): Promise<Batch> {
+  const body = JSON.stringify(wanted);
+  if (tried?.body !== body) tried = { body, key: randomKey() };
+  const batch = await api.post<Batch>("batches", wanted, { "Idempotency-Key": tried.key });
+  tried = null;
+  return batch;
+}
+
+function randomKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+}
+
+function clear(): void {
+  items.value = [];
+  variations.value = VARIATIONS.usual;
+  preset.value = null;
+  maxMachines.value = null;
+}
+
+// --- over a reload ----------------------------------------------------------------------------------
+
+interface KeptDraft {
+  at: number;
+  items: Kept[];
+  variations: number;
+  preset: Preset | null;
+}
+
+restore();
+effect(keep);
+addEventListener("beforeunload", (event) => {
+  if (pending.peek().length) event.preventDefault(); // the browser asks
+});
+
+function keep(): void {
+  const kept: KeptDraft = {
+    at: Date.now(),
+    items: items.value.filter((item) => item.phase.value !== "refused").map((item) => item.kept()),
+    variations: variations.value,
+    preset: preset.value,
+  };
+  try {
+    localStorage.setItem(KEY, JSON.stringify(kept));
+  } catch {
+    localStorage.removeItem(KEY); // no room: then a reload starts anew
+  }
+}
+
+function restore(): void {
+  try {
+    const kept: KeptDraft | null = JSON.parse(localStorage.getItem(KEY) ?? "null");
+    if (!kept || kept.at < Date.now() - KEPT_MS) return;
+    items.value = kept.items.map((one) => new Item(one.name, one.size, one.modified, one.url, one));
+    variations.value = kept.variations;
+    preset.value = kept.preset;
+  } catch {
+    // of another version: a new start
+  }
+}

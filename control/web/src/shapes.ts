@@ -1,0 +1,156 @@
+// The JSON of the API (contract, section 4): what the page reads of it.
+
+export type Status = "queued" | "launching" | "running" | "completed" | "failed" | "cancelled" | "expired";
+export type OutputStatus = "queued" | "running" | "ready" | "failed" | "cancelled";
+export type Preset = "web-optimized" | "hls" | "copy";
+
+export interface Problem {
+  code: string;
+  message: string;
+}
+
+export interface Output {
+  output_id: string;
+  name: string;
+  variation: number;
+  status: OutputStatus;
+  percent: number;
+  size_bytes: number | null;
+  duration_s: number | null;
+  effects: Record<string, number | boolean>;
+  preset?: Preset | null;
+  poster?: boolean;
+  error: Problem | null;
+}
+
+export interface Source {
+  source_id: string;
+  name: string;
+  status: OutputStatus;
+  percent: number;
+  outputs: Output[];
+}
+
+export interface Attempt {
+  attempt_id: string;
+  number: number;
+  state: string;
+  reason: string | null;
+  machine_id: string | null;
+  region: string | null;
+  size: string;
+  started_at: string | null;
+  ended_at: string | null;
+  machine_seconds: number;
+  cost_usd: number;
+}
+
+export interface Progress {
+  percent: number;
+  ready: number;
+  failed: number;
+  total: number;
+  eta_s: number | null;
+}
+
+export interface BatchSummary {
+  batch_id: string;
+  status: Status;
+  partial: boolean;
+  progress: Progress;
+  waiting: Problem | null;
+  cost_usd: number;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
+  expires_at: string | null;
+  error: Problem | null;
+}
+
+export interface Batch extends BatchSummary {
+  ticket: string;
+  sources: Source[];
+  attempts: Attempt[];
+}
+
+export interface Page<Item> {
+  items: Item[];
+  next_cursor: string | null;
+}
+
+/** Where to PUT a part; once it is stored, its ETag instead. */
+export interface Part {
+  number: number;
+  url?: string;
+  etag?: string;
+}
+
+export interface Upload {
+  upload_id: string;
+  part_size_bytes: number;
+  parts: Part[];
+  source_id?: string; // once it is completed
+}
+
+export interface UploadedSource {
+  source_id: string;
+  name: string;
+  size_bytes: number;
+  duration_s: number;
+  width: number;
+  height: number;
+}
+
+export type SourceRef = { source_id: string } | { url: string; name: string };
+
+export interface Order {
+  sources: SourceRef[];
+  variations?: number;
+  preset?: Preset;
+  max_machines?: number;
+}
+
+export interface QuotePoint {
+  machines: number;
+  makespan_s: number;
+  cost_usd: number;
+}
+
+export interface Quote extends QuotePoint {
+  curve: QuotePoint[];
+  estimated?: boolean;
+}
+
+export interface Machine {
+  machine_id: string;
+  name: string;
+  region: string;
+  state: string;
+  created_at: string;
+  job_id: string | null;
+  orphan: boolean;
+}
+
+export interface Storage {
+  used_bytes: number;
+  cap_bytes: number;
+  percent: number;
+}
+
+export const LIVE: readonly Status[] = ["queued", "launching", "running"];
+
+export const isLive = (batch: BatchSummary): boolean => LIVE.includes(batch.status);
+
+export const outputsOf = (batch: Batch): Output[] => batch.sources.flatMap((source) => source.outputs);
+
+export interface Budget {
+  cap_usd: number;
+  spent_usd: number;
+  reserved_usd: number;
+  left_usd: number;
+}
+
+export interface Costs {
+  days: { date: string; machine_seconds: number; usd: number }[];
+  budget: { day: Budget | null; month: Budget | null };
+}

@@ -1,0 +1,157 @@
+// One video of the batch that is being made: a file on its way to the bucket, or a URL.
+import { computed, signal } from "@preact/signals";
+import * as api from "../api";
+import { ApiError, inWords } from "../api";
+import type { SourceRef } from "../shapes";
+import { type Look, look, objection } from "./look";
+import { send } from "./parts";
+import { Pool } from "./pool";
+
+export type Phase =
+  | "looking" // into the file, before a byte is sent
+  | "sending"
+  | "paused" // by the user
+  | "checking" // control looks into what has arrived
+  | "ready"
+  | "fileless" // a reload has lost the file; what was sent is kept
+  | "failed" // may be tried again
+  | "refused"; // will never do
+
+/** What is kept over a reload. */
+export interface Kept {
+  name: string;
+  size: number;
+  modified: number;
+  uploadId: string | null;
+  sourceId: string | null;
+  url: string | null;
+  look: Look | null;
+}
+
+const lookers = new Pool(2); // each holds a decoder
+const STOPPED = new DOMException("stopped", "AbortError");
+
+let made = 0;
+
+const nextKey = (): number => {
+  made += 1;
+  return made;
+};
+
+export class Item {
+  readonly key = nextKey();
+  readonly phase = signal<Phase>("looking");
+  readonly problem = signal<string | null>(null);
+  readonly look = signal<Look | null>(null);
+  readonly sent = signal(0); // bytes
+  readonly isPending = computed(() => ["looking", "sending", "checking"].includes(this.phase.value));
+  /** Both are kept over a reload as soon as they are known. */
+  readonly uploadId = signal<string | null>(null);
+  readonly sourceId = signal<string | null>(null);
+  private file: File | null = null;
+  private stop: AbortController | null = null;
+
+  constructor(
+    readonly name: string,
+    readonly size: number,
+    readonly modified: number,
+    readonly url: string | null = null,
+    kept?: Kept,
+  ) {
+    this.uploadId.value = kept?.uploadId ?? null;
+    this.sourceId.value = kept?.sourceId ?? null;
+    this.look.value = kept?.look ?? null;
+    if (url || this.sourceId.value) this.phase.value = "ready";
+    else if (kept) this.phase.value = "fileless";
+    if (this.sourceId.value) this.sent.value = size;
+  }
+
+  static ofFile(file: File): Item {
+    const item = new Item(file.name, file.size, file.lastModified);
+    void item.take(file);
+    return item;
+  }
+
+  kept(): Kept {
+    const { name, size, modified, url } = this;
+    const [uploadId, sourceId] = [this.uploadId.value, this.sourceId.value];
+    return { name, size, modified, url, uploadId, sourceId, look: this.look.value };
+  }
+
+  /** How the batch names it, or null while it is not there. */
+  get ref(): SourceRef | null {
+    if (this.url) return { url: this.url, name: this.name };
+    return this.sourceId.value ? { source_id: this.sourceId.value } : null;
+  }
+
+  isOf(file: File): boolean {
+    return (
+      !this.url && file.name === this.name && file.size === this.size && file.lastModified === this.modified
+    );
+  }
+
+  /** Look into the file and send it; picked again after a reload, send what is missing. */
+  async take(file: File): Promise<void> {
+    this.file = file;
+    this.phase.value = "looking";
+    const no = await objection(file);
+    if (no) return this.refuse(no);
+    const looking = lookers.run(async () => {
+      this.look.value ??= await look(file);
+    });
+    await Promise.all([looking, this.start()]);
+  }
+
+  async start(): Promise<void> {
+    const { file } = this;
+    if (!file) return;
+    const stop = new AbortController();
+    this.stop = stop;
+    this.problem.value = null;
+    this.phase.value = "sending";
+    try {
+      this.sourceId.value = await send({
+        file,
+        uploadId: this.uploadId.value,
+        onBegun: (id) => {
+          this.uploadId.value = id;
+        },
+        onSent: (bytes) => {
+          if (stop.signal.aborted) return;
+          this.sent.value = bytes;
+          this.phase.value = bytes === this.size ? "checking" : "sending";
+        },
+        stop: stop.signal,
+      });
+      this.phase.value = "ready";
+    } catch (error) {
+      if (this.stop === stop && !stop.signal.aborted) this.fail(error);
+    }
+  }
+
+  pause(): void {
+    this.phase.value = "paused";
+    this.stop?.abort(STOPPED);
+  }
+
+  /** Stop, and remove what was sent. */
+  drop(): void {
+    this.stop?.abort(STOPPED);
+    const id = this.uploadId.value;
+    if (id && !this.sourceId.value) api.remove(`uploads/${id}`).catch(() => {});
+  }
+
+  private fail(error: unknown): void {
+    const isFinal = error instanceof ApiError && [413, 415, 422].includes(error.status);
+    if (isFinal) this.refuse(inWords(error));
+    else {
+      this.problem.value = inWords(error);
+      this.phase.value = "failed";
+    }
+  }
+
+  private refuse(why: string): void {
+    this.problem.value = why;
+    this.phase.value = "refused";
+  }
+}

@@ -1,0 +1,147 @@
+"""Real Chromium, and a person in front of it who uses the page by what they can see."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Playwright, expect
+
+from tests.conftest import need
+
+AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
+WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
+NETWORK_ERROR = "Failed to load resource"  # Chromium's own line for any answer of 400 and above
+
+# Files as a drop from a folder brings them.
+_DROP = """async ([files]) => {
+    const transfer = new DataTransfer();
+    for (const { name, content } of files) {
+        const bytes = Uint8Array.from(atob(content), (char) => char.charCodeAt(0));
+        transfer.items.add(new File([bytes], name, { type: "video/mp4", lastModified: 1 }));
+    }
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+}"""
+_NOTE = """addEventListener("securitypolicyviolation", (event) =>
+    console.error("CSP", event.violatedDirective, event.blockedURI, event.sample));
+window.shifted = 0;
+new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) window.shifted += value;
+}).observe({ type: "layout-shift", buffered: true });"""
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Return Debian's Chromium; skips without it."""
+    options = ["--disable-background-networking", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    return playwright.chromium.launch(executable_path=need("chromium"), args=options)
+
+
+class Person:
+    """Someone at one tab. What the page logs as an error is in `complaints`."""
+
+    def __init__(self, context: BrowserContext, url: str, password: str) -> None:
+        self.context, self.url, self.password = context, url, password
+        self.complaints: list[str] = []
+        context.add_init_script(_NOTE)
+        context.set_default_timeout(WAIT_MS)
+        self.page = context.new_page()
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def open(self, where: str = "") -> None:
+        self.page.goto(f"{self.url}/{where}")
+
+    def sign_in(self, password: str | None = None) -> None:
+        self.page.get_by_label("Password").fill(self.password if password is None else password)
+        self.page.get_by_role("button", name="Sign in").click()
+
+    def enter(self, where: str = "") -> None:
+        """Open the page and sign in."""
+        self.open(where)
+        self.sign_in()
+        expect(self.page.get_by_role("navigation", name="Main")).to_be_visible()
+
+    def choose(self, *files: Path) -> None:
+        """Pick files with the file dialog."""
+        self.page.get_by_label("Videos", exact=True).and_(self.page.locator("input")).set_input_files(
+            list(files)
+        )
+
+    def drop(self, *files: Path) -> None:
+        """Drop files on the page."""
+        contents = [{"name": f.name, "content": base64.b64encode(f.read_bytes()).decode()} for f in files]
+        self.page.evaluate(_DROP, [contents])
+
+    def sees(self, text: str | re.Pattern[str]) -> Locator:
+        """Wait until a text is on the page, and return it."""
+        found = self.page.get_by_text(text).first
+        expect(found).to_be_visible(timeout=3 * WAIT_MS)
+        return found
+
+    def press(self, name: str | re.Pattern[str]) -> None:
+        self.page.get_by_role("button", name=name).first.click()
+
+    def video(self, name: str) -> Locator:
+        """Return the line of a video of the new batch."""
+        return self.page.locator(".video").filter(has_text=name)
+
+    def make(self, variations: int) -> str:
+        """Order so many variations of what is there, and return the batch's id."""
+        self.page.get_by_label("How many variations").fill(str(variations))
+        self.press(re.compile(r"Make \d+ video"))
+        self.page.wait_for_url(re.compile("#/batches/bat_"))
+        return self.page.url.rpartition("/")[2]
+
+    def wait_for_end(self) -> str:
+        """Wait until the batch on the screen has ended, and return how."""
+        ended = self.page.locator(".batch-head .pill").filter(
+            has_text=re.compile("Done|Failed|Cancelled|Partly done|Expired")
+        )
+        expect(ended).to_be_visible(timeout=3 * WAIT_MS)
+        return ended.inner_text()
+
+    def barriers(self) -> list[str]:
+        """Return what axe finds that keeps people out."""
+        self.page.evaluate(_axe())
+        rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+        found: dict[str, Any] = self.page.evaluate("(rules) => axe.run(document, rules)", rules)
+        return [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found["violations"]]
+
+    def shifted(self) -> float:
+        """Return how much of the page has moved by itself since it was loaded, as Chromium scores it."""
+        score: float = self.page.evaluate("window.shifted")
+        return score
+
+    @contextmanager
+    def offline(self) -> Iterator[None]:
+        """Without a network while the block runs."""
+        self.context.set_offline(True)
+        yield
+        self.context.set_offline(False)
+
+    def slowly(self, bytes_per_s: int) -> None:
+        """Have what is sent from now on take its time; 0 is no limit."""
+        conditions = {
+            "offline": False,
+            "latency": 0,
+            "downloadThroughput": -1,
+            "uploadThroughput": bytes_per_s or -1,
+        }
+        self.context.new_cdp_session(self.page).send("Network.emulateNetworkConditions", conditions)
+
+
+@cache
+def _axe() -> str:
+    return AXE.read_text()

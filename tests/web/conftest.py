@@ -1,0 +1,74 @@
+"""One embedded stack and one browser for the suite; each test is a person with a fresh profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from control.api.page import BUILT
+from control.local import LocalStack, local_stack
+from tests.e2e.user import User, sign_in
+from tests.runner.clips import make_clip
+from tests.web.browser import NETWORK_ERROR, Person, launch
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not BUILT.exists():
+        pytest.skip("the page is not built here (SKIP_FRONTEND)")
+    with sync_playwright() as playwright:
+        running = launch(playwright)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with local_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture
+def api(stack: LocalStack) -> Iterator[User]:
+    """The same API as the page speaks, to compare with."""
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
+        sign_in(client, stack.password)
+        yield User(client)
+
+
+@pytest.fixture
+def newcomer(browser: Browser, stack: LocalStack) -> Iterator[Person]:
+    """Someone who has not signed in. Whatever they do, the page must not complain."""
+    with browser.new_context(accept_downloads=True) as context:
+        person = Person(context, stack.url, stack.password)
+        yield person
+        assert [line for line in person.complaints if NETWORK_ERROR not in line] == []
+
+
+@pytest.fixture
+def person(newcomer: Person) -> Person:
+    """Someone who has."""
+    newcomer.enter()
+    return newcomer
+
+
+Clip = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Make a clip of this name."""
+    folder = tmp_path_factory.mktemp("web clips")
+
+    def made(name: str, *, padding_bytes: int = 0, **look: object) -> Path:
+        path = make_clip(ffmpeg, folder / "clip.mp4", **{"size": "160x90", "seconds": 2, **look})
+        padding = (padding_bytes + 8).to_bytes(4) + b"free" + bytes(padding_bytes) if padding_bytes else b""
+        named = folder / name
+        named.write_bytes(path.read_bytes() + padding)
+        return named
+
+    return made

@@ -1,0 +1,104 @@
+"""Pictures of every screen, for eyes to look at: `python -m tests.web.looks FOLDER [VIDEO...]`.
+
+In light, dark and phone width. The README's picture is `light-readme.png` of a run without VIDEOs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+from playwright.sync_api import Browser, sync_playwright
+
+from control.local import local_stack
+from tests.web.browser import Person, launch
+
+DESK, PHONE = {"width": 1180, "height": 800}, {"width": 390, "height": 844}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": DESK, "color_scheme": "light"},
+    "dark": {"viewport": DESK, "color_scheme": "dark"},
+    "phone": {"viewport": PHONE, "color_scheme": "light", "device_scale_factor": 2},
+}
+CLIPS = {
+    "spring-sale.mp4": "s=640x360:d=5:seed=4:n=4:c0=0x3b2fd6:c1=0xff8a5c:c2=0x12a594:c3=0xffd27a",
+    "story-vertical.mp4": "s=360x640:d=4:seed=9:n=3:c0=0x0e7490:c1=0xf472b6:c2=0xfde68a",
+}
+
+
+def main(folder: Path, videos: list[Path]) -> None:
+    """Write the pictures of each look to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        videos = videos or [_clip(Path(scratch) / name, picture) for name, picture in CLIPS.items()]
+        browser = launch(playwright)
+        with local_stack(Path(scratch) / "stack") as stack:
+            for name, look in LOOKS.items():
+                _walk(browser, folder / name, look, videos, stack.url, stack.password)
+
+
+def _clip(path: Path, picture: str) -> Path:
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"gradients=r=30:{picture}",
+        str(path),
+    ]
+    subprocess.run(command, check=True)
+    return path
+
+
+def _walk(
+    browser: Browser, name: Path, look: dict[str, Any], videos: list[Path], url: str, password: str
+) -> None:
+    with browser.new_context(**look) as context:
+        person = Person(context, url, password)
+
+        def picture(screen: str, *, whole: bool = True) -> None:
+            person.page.screenshot(path=f"{name}-{screen}.png", full_page=whole, animations="disabled")
+
+        person.open()
+        person.sees("Password")
+        picture("signin")
+        person.sign_in()
+        person.sees("Drop your videos")
+        picture("empty")
+        person.slowly(20_000)
+        person.choose(*videos)
+        person.page.wait_for_timeout(1500)
+        picture("uploading")
+        person.slowly(0)
+        for video in videos:
+            person.video(video.name).get_by_text("Ready").wait_for()
+        person.page.wait_for_timeout(1000)
+        picture("new")
+        person.make(6)
+        person.sees(re.compile(r"^[1-9]\d* of \d+ ready"))
+        picture("running")
+        person.wait_for_end()
+        person.page.wait_for_timeout(1000)
+        picture("done")
+        picture("readme", whole=False)
+        person.press("Play Variation 1")
+        person.page.wait_for_timeout(1500)
+        picture("player", whole=False)
+        person.page.keyboard.press("Escape")
+        person.press("Delete")
+        picture("delete", whole=False)
+        person.page.keyboard.press("Escape")
+        for screen in ("Batches", "Usage"):
+            person.page.get_by_role("link", name=screen).click()
+            person.page.wait_for_timeout(1000)
+            picture(screen.lower())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

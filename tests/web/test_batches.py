@@ -1,0 +1,125 @@
+"""Looking after batches: cancel, retry, delete, the list of all, and what is used."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.processes import until
+from tests.e2e.user import User
+from tests.web.browser import NETWORK_ERROR, Person
+from tests.web.conftest import Clip
+
+
+@pytest.fixture
+def slow(api: User, clip: Clip) -> str:
+    """The id of a source that takes a while."""
+    return api.upload(clip("slow.mp4", size="640x480", seconds=6, sound=False))
+
+
+@pytest.fixture
+def quick(api: User, clip: Clip) -> str:
+    """The id of a source that is made in no time."""
+    return api.upload(clip("quick.mp4"))
+
+
+def show(person: Person, batch_id: str) -> None:
+    person.open(f"#/batches/{batch_id}")
+    expect(person.page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def test_a_cancelled_batch_keeps_what_is_ready_and_is_whole_after_a_retry(
+    person: Person, api: User, slow: str
+) -> None:
+    batch_id = api.submit(slow, variations=5)["batch_id"]
+    show(person, batch_id)
+    person.sees(re.compile(r"[1-4] of 5 ready"))
+    person.press("Cancel")
+    assert person.wait_for_end() == "Cancelled"
+    assert person.barriers() == []
+    person.press(re.compile(r"Retry \d missing"))
+    person.sees("5 of 5 ready")
+    assert person.wait_for_end() == "Done"
+    expect(person.page.get_by_role("region", name="Machines")).to_contain_text("try 2")
+
+
+def test_same_again_makes_other_variations_of_the_same_videos(person: Person, api: User, quick: str) -> None:
+    batch_id = api.submit(quick, variations=2)["batch_id"]
+    api.wait(batch_id)
+    show(person, batch_id)
+    person.press("Same again")
+    person.page.wait_for_url(lambda url: "#/batches/bat_" in url and batch_id not in url)
+    assert person.wait_for_end() == "Done"
+    other = api.show(person.page.url.rpartition("/")[2])
+    assert other["progress"]["total"] == 2
+    assert other["seed"] != api.show(batch_id)["seed"]
+
+
+def test_a_batch_is_deleted_only_after_a_yes(person: Person, api: User, quick: str) -> None:
+    batch_id = api.submit(quick, variations=1)["batch_id"]
+    api.wait(batch_id)
+    show(person, batch_id)
+    person.press("Delete")
+    person.sees("Delete this batch?")
+    assert person.barriers() == []
+    person.press("Keep it")
+    expect(person.page.get_by_role("dialog")).to_have_count(0)
+    assert api.show(batch_id)
+    person.press("Delete")
+    person.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    person.page.wait_for_url(re.compile("#/batches$"))
+    assert api.http.get(f"/api/batches/{batch_id}").status_code == 404
+
+
+def test_the_link_of_a_batch_is_copied_and_opens_it(person: Person, api: User, quick: str) -> None:
+    batch_id = api.submit(quick, variations=1)["batch_id"]
+    person.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    show(person, batch_id)
+    person.press("Copy link")
+    person.sees("The link is copied")
+    link = person.page.evaluate("navigator.clipboard.readText()")
+    person.page.goto("about:blank")
+    person.page.goto(link)
+    expect(person.page.get_by_role("heading", level=1)).to_have_text("quick.mp4")
+    api.wait(batch_id)
+
+
+def test_a_batch_on_the_screen_says_when_the_network_is_away_and_goes_on_after(
+    person: Person, api: User, slow: str
+) -> None:
+    batch_id = api.submit(slow, variations=4)["batch_id"]
+    show(person, batch_id)
+    with person.offline():
+        person.sees("No connection. Last updated")
+    person.sees("4 of 4 ready")
+    expect(person.page.get_by_text("No connection")).to_have_count(0)
+
+
+def test_all_batches_are_listed_and_filtered(person: Person, api: User, quick: str) -> None:
+    done = api.submit(quick, variations=1)["batch_id"]
+    api.wait(done)
+    cancelled = api.submit(quick, variations=3)["batch_id"]
+    api.http.post(f"/api/batches/{cancelled}/cancel").raise_for_status()
+    person.page.get_by_role("link", name="Batches").click()
+    expect(person.page.locator(f"a[href$='{done}']")).to_contain_text("1 of 1 ready")
+    expect(person.page.locator(f"a[href$='{cancelled}']")).to_contain_text("Cancelled")
+    assert person.barriers() == []
+    person.page.get_by_label("Show").select_option("cancelled")
+    expect(person.page.locator(f"a[href$='{done}']")).to_have_count(0)
+    person.page.locator(f"a[href$='{cancelled}']").click()
+    expect(person.page.get_by_role("heading", level=1)).to_have_text("quick.mp4")
+
+
+def test_usage_shows_storage_costs_and_machines(person: Person, api: User, slow: str) -> None:
+    batch_id = api.submit(slow, variations=3)["batch_id"]
+    until(lambda: api.show(batch_id)["progress"]["ready"])
+    person.page.get_by_role("link", name="Usage").click()
+    region = person.page.get_by_role
+    expect(region("region", name="Storage")).to_contain_text(re.compile(r"[1-9][\d.]* [kM]B.*of [\d.]+ GB"))
+    expect(region("region", name="Machines now")).to_contain_text("in iad")
+    expect(region("region", name="Cost of the last")).to_contain_text("$")
+    assert person.barriers() == []
+    assert not [line for line in person.complaints if NETWORK_ERROR in line]
+    api.http.post(f"/api/batches/{batch_id}/cancel").raise_for_status()
