@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from control import results
 from control.errors import Code, ControlError
 from control.expire import expire
+from control.files import StoredFile
 from control.forget import forget
 from control.holdings import holdings, require_space
 from control.ids import new_id
@@ -20,13 +22,12 @@ from control.launch import launch
 from control.objects import named_by
 from control.parts import Parts
 from control.plan import PlannedSource, plan
-from control.results import archive
 from control.runner_api import output_key
 from control.store import batches, changes, keeping, ledger, reports
 from control.store import uploads as uploads_store
 from control.sweep import sweep
 from control.tables import Batch, Event, Job, Meta, Output, Source, Upload
-from infra.ports import StoredObject, Unanswered
+from infra.ports import Unanswered
 from infra.tigris import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
 from tests.control.conftest import Clock, Rows, finished, made
@@ -107,7 +108,8 @@ class Keep:
             key = output_key(self.parts, attempt_id, output.id)
             self.put(key)
             done.append(OutputReport(output_id=output.id, status="ready", percent=100, file=made(SIZE)))
-            verified[output.id] = (key, StoredObject(size_bytes=SIZE, etag="d" * 32))
+            file = StoredFile(key=key, etag="d" * 32, size_bytes=SIZE, sha256="5" * 64, crc32=7)
+            verified[output.id] = reports.Seen(file=file)
         failed = [OutputReport(output_id=o.id, status="failed", error=FAULT) for o in todo[:failing]]
         reports.finish(self.parts.store, attempt_id, finished(*done, *failed), verified)
         gone = [replace(m, state="destroyed") for m in self.parts.machines.machines.values()]
@@ -142,8 +144,7 @@ def refused(call: Callable[[], object]) -> Code:
 
 def download(keep: Keep, job_id: str) -> object:
     with keep.parts.views.session() as session:
-        batch = keep.rows.batch_of(job_id)
-        return archive(session, batch, [session.get_one(Job, job_id)])
+        return results.download(session, session.get_one(Job, job_id), now=keep.parts.clock())
 
 
 # --- results ------------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ from sqlmodel import Session
 from control.notify import notify
 from control.store import attempts, changes, reports, webhooks
 from control.tables import Batch, Job, Webhook
-from infra.ports import StoredObject
-from tests.control.conftest import finished, ready
+from tests.control.conftest import finished, ready, seen
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()
 
@@ -104,8 +103,7 @@ def end(rows, job_id: str) -> str:
     attempts.start(rows.store, ["runners"])
     attempt_id = f"{job_id}-{rows.job(job_id).attempts_used}"
     reports.claim(rows.store, attempt_id, "m1")
-    seen = {output.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
-    reports.finish(rows.store, attempt_id, finished(ready(output.id)), seen)
+    reports.finish(rows.store, attempt_id, finished(ready(output.id)), seen(output))
     return job_id
 
 
