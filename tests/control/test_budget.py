@@ -19,9 +19,9 @@ from control.store import Store, attempts, batches, changes, ledger, reports
 from control.store.speeds import speeds
 from control.tables import Attempt, Job
 from control.tables import Machine as MachineRow
-from infra.ports import MachineExit, StoredObject
+from infra.ports import MachineExit
 from runner.contract import Finish, Reason, Timings, Usage
-from tests.control.conftest import FakeMachines, Rows, ready
+from tests.control.conftest import FakeMachines, Rows, ready, seen
 
 LIMIT_S = 3600 + 600
 PER_S = 1.2731e-05  # performance-1x in iad
@@ -61,10 +61,9 @@ def finish(parts, rows: Rows, attempt_id: str) -> None:
     attempt = rows.attempt(attempt_id)
     reports.claim(parts.store, attempt_id, attempt.machine_id)
     todo = [output for output in rows.outputs(attempt.job_id) if output.state == "queued"]
-    seen = {o.id: (f"key/{o.id}", StoredObject(size_bytes=500, etag="d" * 32)) for o in todo}
     usage = Usage(wall_s=5, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="ok", outputs=[ready(o.id) for o in todo], usage=usage)
-    reports.finish(parts.store, attempt_id, message, seen)
+    reports.finish(parts.store, attempt_id, message, seen(*todo))
 
 
 # --- reserve ------------------------------------------------------------------------------------------
@@ -193,10 +192,9 @@ def test_a_job_whose_own_money_is_used_up_fails_and_what_is_ready_stays(parts, r
     attempt_id = f"{job_id}-1"
     reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
     one = rows.outputs(job_id)[0]
-    seen = {one.id: ("key", StoredObject(size_bytes=500, etag="d" * 32))}
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[ready(one.id)], usage=usage)
-    reports.finish(parts.store, attempt_id, message, seen)
+    reports.finish(parts.store, attempt_id, message, seen(one))
     end_machine(parts, rows, machines, attempt_id, ran_s=150)
     rows.clock.forward(60)
     launch(parts)

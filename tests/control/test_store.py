@@ -94,27 +94,6 @@ def test_a_submit_with_a_deleted_source_leaves_nothing_behind(rows, planned):
     assert rows.all(Job) == rows.all(Output) == []
 
 
-def sized(rows: Rows, planned, **facts) -> None:
-    with rows.store.transaction() as tx:
-        source = tx.session.get_one(Source, planned.jobs[0][0].source_id)
-        for name, value in facts.items():
-            setattr(source, name, value)
-
-
-def test_a_job_gets_the_smallest_machine_that_its_sources_fit(rows, planned):
-    sized(rows, planned, width=3840, height=2160)
-    submit_again(rows, planned)
-    assert [job.size for job in rows.all(Job)] == ["performance-2x"]
-
-
-def test_a_job_that_fits_no_machine_is_refused_with_the_numbers(rows, planned):
-    sized(rows, planned, size_bytes=2 << 30, width=12_000, height=8000)
-    with pytest.raises(ControlError, match=r"ad.mp4' needs a machine with 2\d\.\d GiB") as refused:
-        submit_again(rows, planned)
-    assert refused.value.code is Code.INVALID
-    assert rows.all(Job) == []
-
-
 def test_a_full_queue_refuses_and_says_when_to_come_back(engine, settings, clock, rows):
     small = Store(engine, settings.model_copy(update={"queue_outputs_max": 3}), clock)
     rows.submit(variations=2)

@@ -127,7 +127,6 @@ def test_a_resumed_upload_tells_what_is_stored_and_signs_the_rest(bucket, clock)
     assert again.expires_at == upload.expires_at + timedelta(hours=1)
     assert [part.number for part in again.parts if part.url] == [1, 3]
     assert (again.parts[1].etag, again.parts[1].size_bytes, again.parts[1].url) == (second, PART_BYTES, None)
-    assert again.parts[0].url != upload.parts[0].url
     put(again.parts[0].url, content[:PART_BYTES])
 
 

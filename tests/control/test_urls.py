@@ -14,9 +14,8 @@ from control.store import batches, changes, urls
 from control.store.attempts import start
 from control.store.reports import claim, finish
 from control.tables import Batch, Job, Output, Source
-from infra.ports import StoredObject
 from runner.contract import OutputError, OutputFault, OutputReport
-from tests.control.conftest import Rows, finished, ready
+from tests.control.conftest import Rows, finished, ready, seen
 
 URL = "https://example.com/ad.mp4?key=secret"
 OUTPUT_URL = "https://example.com/put?key=secret"
@@ -40,12 +39,12 @@ def end(rows: Rows, job_id: str, *, well: bool) -> None:
     start(rows.store, ["runners"])
     attempt_id = f"{job_id}-{rows.job(job_id).attempts_used}"
     claim(rows.store, attempt_id, "m1")
-    queued = [output.id for output in rows.outputs(job_id) if output.state == "queued"]
+    made = [output for output in rows.outputs(job_id) if output.state == "queued"]
+    queued = [output.id for output in made]
     error = OutputError(code=OutputFault.SOURCE_UNREACHABLE, message="It answered 503.")
     failed = [OutputReport(output_id=id_, status="failed", error=error) for id_ in queued]
-    stored = {id_: (f"key of {id_}", StoredObject(size_bytes=500, etag="d" * 32)) for id_ in queued}
     message = finished(*(map(ready, queued) if well else failed))
-    finish(rows.store, attempt_id, message, stored)
+    finish(rows.store, attempt_id, message, seen(*made))
 
 
 def known_urls(rows: Rows) -> set[str]:

@@ -400,7 +400,8 @@ def test_every_route_but_the_open_ones_needs_a_client_s_token(
             body = {"sources": [{"source_id": source}], "variations": 1} if method == "POST" else None
             answer = http.request(method, url, headers=headers, params=params, json=body)
             assert answer.status_code == 401, (method, path, what, answer.text)
-            refused(answer, 401)
+            if method != "HEAD":
+                refused(answer, 401)
 
 
 def test_a_runner_s_token_works_for_its_own_attempt_and_machine_only(
