@@ -1,0 +1,38 @@
+"""From a request to a plan: which machines it may have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from control.api.planning import planned_batch
+from control.errors import Code, ControlError
+from control.plan import PlannedSource
+from control.shapes import NewJob
+from control.work import Footage
+
+JOB = NewJob(sources=[{"source_id": "src_1"}], variations=1, seed=1)
+
+
+def source(*, size_bytes: int = 1 << 20, duration_s: float = 10, width: int, height: int) -> PlannedSource:
+    footage = Footage(size_bytes=size_bytes, duration_s=duration_s, pixels=width * height)
+    return PlannedSource(source_id="src_1", name="ad.mp4", fingerprint="f", footage=footage)
+
+
+def test_a_small_job_gets_the_cheapest_machine(parts):
+    planned = planned_batch(parts, JOB, [source(width=1280, height=720)])
+    assert planned.spread.size == "performance-1x"
+
+
+def test_a_job_gets_a_machine_whose_memory_its_sources_fit(parts):
+    planned = planned_batch(parts, JOB, [source(width=3840, height=2160)])
+    assert planned.spread.size in ("performance-2x", "performance-4x", "performance-8x")
+
+
+def test_what_fits_no_allowed_machine_is_refused_with_the_numbers(parts):
+    small = parts.settings.model_copy(update={"runner_sizes": ("performance-1x",)})
+    huge = source(size_bytes=2 << 30, width=8000, height=4000)
+    with pytest.raises(ControlError, match=r"ad.mp4' needs a machine with \d+\.\d GiB") as refused:
+        planned_batch(replace(parts, settings=small), JOB, [huge])
+    assert refused.value.code is Code.INVALID
