@@ -284,7 +284,7 @@ def test_bucket_rules_are_set_by_one_command_that_may_be_repeated(tmp_path: Path
         ({"MAX_MACHINES": "many"}, "MAX_MACHINES"),
         ({"PUBLIC_URL": "nowhere"}, "PUBLIC_URL"),
         ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL"),
-        ({"BUDGET_USD_PER_DAY": "5"}, "BUDGET_USD_PER_DAY"),
+        ({"BUDGET_USD_PER_DAY": "-5"}, "BUDGET_USD_PER_DAY"),
     ],
     ids=str,
 )
