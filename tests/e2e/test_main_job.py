@@ -187,7 +187,8 @@ def test_lists_show_only_the_wanted_status(user: User, run: Run) -> None:
         completed = ok(user.http.get(f"/api/{kind}", params={"status": "completed", "limit": 100}), 200)
         assert {item["status"] for item in completed["items"]} == {"completed"}
         assert run.end["batch_id"] in {item["batch_id"] for item in completed["items"]}
-        assert ok(user.http.get(f"/api/{kind}?status=cancelled"), 200) == {"items": [], "next_cursor": None}
+        cancelled = ok(user.http.get(f"/api/{kind}", params={"status": "cancelled", "limit": 100}), 200)
+        assert {item["status"] for item in cancelled["items"]} <= {"cancelled"}
 
 
 def test_submitting_answers_with_the_location_of_what_was_made(user: User, source: str) -> None:
