@@ -42,7 +42,8 @@ BEGIN INSERT INTO trace (what, id, a, b) VALUES ('cost', new.id, old.cost_usd, n
 CREATE TRIGGER t_ledger AFTER DELETE ON machine BEGIN
   INSERT INTO trace (what, id) VALUES ('unledgered', old.id); END;
 CREATE TRIGGER t_event AFTER INSERT ON event BEGIN
-  INSERT INTO trace (what, id, a, b) VALUES ('event', new.id, new.job_id, new.name); END;
+  INSERT INTO trace (what, id, a, b, c, d)
+  VALUES ('event', new.id, new.job_id, new.name, new.attempt_id, new.accepted); END;
 INSERT INTO source (id, name, key, size_bytes, etag, duration_s, width, height, created_at)
   VALUES ('src_1', 'ad.mp4', 'sources/1', 1000, 'e', 2.0, 320, 180, '2026-11-21 00:00:00.000000');
 """

@@ -81,6 +81,7 @@ class Oracle:
         self.attempts_of: dict[str, set[str]] = defaultdict(set)
         self.batches = set[str]()
         self.ended_events = Counter[str]()
+        self.finishes = Counter[str]()
         self.owned_since: dict[str, float] = {}
         faults = {*world.swarm.rates, *world.swarm.fly.rates, *(one.site for one in world.swarm.fly.windows)}
         self._is_hindered = (
@@ -248,12 +249,16 @@ class Oracle:
     def _on_unledgered(self, id_: str, *_: Any) -> None:
         self.fail(f"I5: machine {id_} was taken out of the ledger")
 
-    def _on_event(self, id_: str, job_id: str, name: str, *_: Any) -> None:
+    def _on_event(self, id_: str, job_id: str, name: str, attempt_id: str, accepted: int) -> None:
         if int(id_) <= self._event_id:
             self.fail(f"I8: event {id_} came after {self._event_id}")
         self._event_id = int(id_)
         if name == "retried":
             self.retried[job_id] += 1
+        if name.startswith("finished_") and accepted:
+            self.finishes[attempt_id] += 1
+            if self.finishes[attempt_id] > 1:
+                self.fail(f"I2: {attempt_id} has been finished once more")
         if name in ("job_completed", "job_failed", "job_cancelled"):
             self.ended_events[job_id] += 1
             if self.ended_events[job_id] > 1 + self.retried[job_id]:

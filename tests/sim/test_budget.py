@@ -13,7 +13,6 @@ from control.spread import Load, Spread
 from control.store import attempts, batches, budget
 from control.work import Piece
 from tests.sim import users
-from tests.sim import world as worlds
 from tests.sim.budget import overrun
 from tests.sim.database import Database
 from tests.sim.swarm import Mishap, Swarm
@@ -38,7 +37,7 @@ def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(users, "planned", planned)
     monkeypatch.setattr(batches, "require_money", lambda *_: None)
-    monkeypatch.setattr(worlds, "REST_S", 120.0)
+
 
 
 def _load(outputs: list[int]) -> Load:
@@ -56,6 +55,7 @@ def life(database: Database, seed: int) -> tuple[World, str | None]:
         rates={Mishap.CRASH: 0.01, **plain.rates},
         settings={**plain.settings, "budget_usd_per_day": DAY_USD[seed % len(DAY_USD)]},
         faults_s=min(plain.faults_s, 200.0),
+        rest_s=120.0,
     )
     world = World(seed, database, swarm=swarm)
     found = list[str]()
