@@ -39,7 +39,6 @@ def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "require_money", lambda *_: None)
 
 
-
 def _load(outputs: list[int]) -> Load:
     piece = Piece(
         source=0, outputs=outputs, work_s=EACH_S, longest_s=1, fetch_s=1, likely_bytes=1000, bytes_max=4000

@@ -124,6 +124,10 @@ class Person:
         score: float = self.page.evaluate("window.shifted")
         return score
 
+    def has_moved_the_page(self) -> None:
+        """Forget what moved so far: the person did that, though Chromium does not take a script for one."""
+        self.page.evaluate("window.shifted = 0")
+
     @contextmanager
     def offline(self) -> Iterator[None]:
         """Without a network while the block runs."""

@@ -151,6 +151,6 @@ export interface Budget {
 }
 
 export interface Costs {
-  days: { date: string; machine_seconds: number; usd: number }[];
+  days: { date: string; machine_seconds: number; cost_usd: number }[];
   budget: { day: Budget | null; month: Budget | null };
 }

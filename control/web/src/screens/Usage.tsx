@@ -116,8 +116,8 @@ function CostsCard() {
 }
 
 function CostChart({ costs: { days, budget } }: { costs: Costs }) {
-  const total = days.reduce((sum, { usd }) => sum + usd, 0);
-  const most = Math.max(...days.map(({ usd }) => usd), 0.0001);
+  const total = days.reduce((sum, { cost_usd }) => sum + cost_usd, 0);
+  const most = Math.max(...days.map(({ cost_usd }) => cost_usd), 0.0001);
   return (
     <>
       <p class="figure">{money(total)}</p>
@@ -130,12 +130,12 @@ function CostChart({ costs: { days, budget } }: { costs: Costs }) {
           </tr>
         </thead>
         <tbody>
-          {days.map(({ date, usd, machine_seconds }) => (
-            <tr key={date} title={`${day(date)}: ${money(usd)}, ${span(machine_seconds)} of machines`}>
+          {days.map(({ date, cost_usd, machine_seconds }) => (
+            <tr key={date} title={`${day(date)}: ${money(cost_usd)}, ${span(machine_seconds)} of machines`}>
               <th scope="row">{day(date)}</th>
               <td>
-                <div class="chart-bar" style={{ height: `${(100 * usd) / most}%` }} />
-                <span class="visually-hidden">{money(usd)}</span>
+                <div class="chart-bar" style={{ height: `${(100 * cost_usd) / most}%` }} />
+                <span class="visually-hidden">{money(cost_usd)}</span>
               </td>
             </tr>
           ))}
