@@ -31,7 +31,7 @@ from infra.tigris import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
 from tests.postgres import Postgres, running_postgres
 
-ON_BOTH_DATABASES = ("test_store", "test_passes")
+ON_BOTH_DATABASES = ("test_store",)
 
 if TYPE_CHECKING:
     from tests.control.maker import Maker
