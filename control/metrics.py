@@ -27,7 +27,7 @@ from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared
 from control.tables import Attempt, Job, Machine, Output, Webhook
 from infra.ports import Refusal
 
-FRESH_S = 5.0
+FRESH_S = 10.0
 # https://fly.io/docs/machines/machine-states/ (2026-08), but `destroyed`: that is gone
 MACHINE_STATES = (
     *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
