@@ -35,6 +35,7 @@ from control.api import (
 )
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
+from control.api.metrics import routes as metrics_routes
 from control.api.page import routes as page_routes
 from control.auth import Signer
 from control.cloud import Cloud
@@ -46,6 +47,7 @@ from control.forget import forget
 from control.launch import launch
 from control.live import Live
 from control.log import failure
+from control.metrics import Metrics
 from control.notify import notify
 from control.observe import observe
 from control.parts import Parts
@@ -142,11 +144,14 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             each.stop(wait_s=0)
         live.stop()
 
+    metrics = Metrics(parts, live)
+    app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
     allow_origins(app, settings)
     _add_routes(app, parts)
     app.include_router(events.routes(Guard(parts), timeline, live))
+    app.include_router(metrics_routes(Guard(parts), metrics))
     _add_error_answers(app)
     return app
 

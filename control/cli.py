@@ -59,7 +59,8 @@ def demo(
 
     from control import demo as steps
     from control.client import Client
-    from control.local import local_stack, log_to
+    from control.local import local_stack
+    from control.log import send_to
 
     console = Console()
     with ExitStack() as stack:
@@ -69,7 +70,7 @@ def demo(
             steps.make_clip(videos[0])
         require_files(videos)
         _require_folder(out)
-        log_to(folder / "control.log")
+        send_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
             running = stack.enter_context(local_stack(folder))
         client = stack.enter_context(Client.signed_in(running.url, password=running.password))
@@ -95,9 +96,10 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run control until it is told to stop."""
-    from control.local import local_stack, log_to
+    from control.local import local_stack
+    from control.log import send_to
 
-    log_to(None)
+    send_to(None)
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
@@ -111,14 +113,12 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.log import record
+    from control.metrics_port import metrics_port
     from control.serving import serve as serve_app
-    from control.settings import load_settings, unsupported
+    from control.settings import load_settings
     from infra.loopback import listen, url_of
 
     settings = load_settings()
-    if names := unsupported(os.environ):
-        record("settings_not_supported_yet", names=names)
     control = create_app(settings)
     listener = listen(host, settings.port if port is None else port)
     facts = {"url": url_of(listener)}
@@ -129,7 +129,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         control.state.drain()
         _end_in(DRAIN_S)
 
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), metrics_port(settings.metrics_port, control.state.metrics):
         serve_app(control, listener, on_ready=lambda: _ready(as_json, **facts), on_stop=drain)
 
 

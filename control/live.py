@@ -44,6 +44,11 @@ class Live:
         self._position = 0  # up to which all news is out
         self._is_stopping = False
 
+    @property
+    def open_streams(self) -> int:
+        """How many are open."""
+        return len(self._streams)
+
     def stream(self, opening: Opening, *, after: int) -> EventStream:
         """Return the answer that streams what follows the event `after`."""
         return EventStream(self, self._timeline, opening, after)

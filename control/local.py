@@ -5,7 +5,6 @@ Everything is reached over the same HTTP as in production. Must never be used fo
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 
 from control.app import create_app, storage_of
 from control.costs import cpus, sizes
+from control.metrics_port import metrics_port
 from control.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from infra.flylocal import LocalFlyHandle, local_fly
@@ -53,6 +53,7 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         settings = _settings(data_dir, url_of(listener), password, s3, fly)
         storage_of(settings).set_rules(settings.origins)
         app = create_app(settings, machine_env=_machine_env())
+        stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         yield LocalStack(url=url, password=password, fly=fly)
 
@@ -78,7 +79,8 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
     Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
     `STORAGE_CAP_BYTES`, `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX`,
     `QUEUE_OUTPUTS_MAX` and the budgets, which are kept as if Fly's prices were paid here; and what a page or
-    a receiver that is being worked on needs: `ALLOWED_ORIGINS`, `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`.
+    a receiver that is being worked on needs: `ALLOWED_ORIGINS`, `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`,
+    `METRICS_PORT`.
     """
     local: dict[str, Any] = {
         "auth_password": SecretStr(password),
@@ -113,12 +115,3 @@ def _like_this_machine() -> str:
     cores = os.cpu_count() or 1
     large_enough = [size for size in sizes() if size.startswith("performance-") and cpus(size) >= cores]
     return min(large_enough or ["performance-8x"], key=cpus)
-
-
-def log_to(path: Path | None) -> None:
-    """Send log lines to a file, or to stderr."""
-    handler = logging.FileHandler(path) if path else logging.StreamHandler()
-    logger = logging.getLogger("control")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logger.propagate = False

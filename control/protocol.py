@@ -49,5 +49,6 @@ HTTP_LIMITS: dict[str, Any] = {
     "timeout_keep_alive": 5,
     "limit_concurrency": 1000,  # connections, or requests under way: beyond it 503
     "proxy_headers": False,  # whoever is near could name any address
+    "log_config": None,  # its lines go the way of all others (`control.log`)
 }
 """How every server of control is configured."""

@@ -22,12 +22,14 @@ def provision(
 ) -> None:
     """Print the steps of `what`, and run them with `apply`. Raises StepFailed, ApiError.
 
-    Secrets are taken from the environment; a password and a token secret that are missing are made up.
+    Secrets are taken from the environment. Missing ones are made up: a token secret, and by `up` a password,
+    which it prints; `rotate` leaves the password as it is unless a new one is given.
     """
     console = Console()
     values = {name: environment[name] for name in GIVEN if environment.get(name)}
-    if what in ("up", "rotate"):
+    if what == "up":
         values.setdefault("AUTH_PASSWORD", secrets.token_urlsafe(18))
+    if what in ("up", "rotate"):
         values.setdefault("TOKEN_SECRET", secrets.token_urlsafe(32))
     steps = {
         "up": lambda: up(deployment),

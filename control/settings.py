@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,8 +14,6 @@ from control.costs import sizes
 
 PASSWORD_CHARS_MIN = 15
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
-
-NOT_YET = ("METRICS_PORT",)
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -71,6 +68,8 @@ class Settings(Listening):
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()
     webhook_secret: SecretStr | None = None
+
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
     fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
 
@@ -154,7 +153,7 @@ class Settings(Listening):
             raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
-    @field_validator("budget_usd_per_day", "budget_usd_per_month", mode="before")
+    @field_validator("budget_usd_per_day", "budget_usd_per_month", "metrics_port", mode="before")
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -187,11 +186,6 @@ def load_settings(**overrides: Any) -> Settings:
 def load_port() -> int:
     """Return the port that the environment names. Raises SettingsError."""
     return _load(Listening).port
-
-
-def unsupported(environment: Mapping[str, str]) -> list[str]:
-    """Return the variables of the contract that are set, and that this version does not heed."""
-    return [name for name in NOT_YET if environment.get(name)]
 
 
 def _is_webhook_secret(text: str) -> bool:

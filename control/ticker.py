@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from control import log
+from control import counters, log
 
 
 @dataclass
@@ -33,6 +33,8 @@ class Ticker:
     def start(self, passes: Sequence[Every]) -> None:
         """Begin to run the passes in their order, each at once."""
         self._passes = passes
+        for each in passes:  # one that never succeeds is to be noticed too
+            counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
         self._thread.start()
 
     def poke(self) -> None:
@@ -64,4 +66,6 @@ class Ticker:
             each.run()
         except Exception as error:  # noqa: BLE001 - the next turn tries again
             log.failure("pass_failed", error, name=each.name)
+        else:
+            counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
         each.due_at = time.monotonic() + each.seconds

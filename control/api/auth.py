@@ -6,6 +6,7 @@ import time
 
 from fastapi import APIRouter, Depends, Request
 
+from control import counters
 from control.api.guard import Guard
 from control.auth import Password
 from control.errors import Code, ControlError, documented
@@ -27,12 +28,14 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         try:
             limit.admit(address)
         except TooManyTries as refused:
+            counters.LOGINS_REFUSED.labels("too_many_tries").inc()
             raise ControlError(
                 Code.TOO_MANY_TRIES,
                 f"Too many wrong passwords. Try again in {refused.retry_after_s} s.",
                 headers={"Retry-After": str(refused.retry_after_s)},
             ) from None
         if not password.matches(body.password):
+            counters.LOGINS_REFUSED.labels("wrong_password").inc()
             raise ControlError(Code.UNAUTHORIZED, "The password is wrong.")
         limit.succeeded(address)
         generation = parts.views.token_generation()

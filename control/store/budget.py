@@ -88,7 +88,7 @@ def shared_purses(
         return []
     reserved_usd = _reserved_usd(session, unseen, now)
     return [
-        Purse(name=name, cap_usd=cap_usd, spent_usd=_spent_usd(session, since), reserved_usd=reserved_usd)
+        Purse(name=name, cap_usd=cap_usd, spent_usd=spent_usd(session, since), reserved_usd=reserved_usd)
         for name, cap_usd, since in caps
         if cap_usd is not None
     ]
@@ -120,7 +120,8 @@ def _count_waiting(tx: Transaction, batch_id: str | None) -> int:
     return min(tx.session.exec(queued).one(), tx.settings.max_machines)
 
 
-def _spent_usd(session: Session, since: datetime) -> float:
+def spent_usd(session: Session, since: datetime) -> float:
+    """Return what the machines that were seen to be gone since then have cost."""
     gone = select(func.sum(Machine.cost_usd)).where(col(Machine.gone_at) >= since)
     return session.exec(gone).one() or 0.0
 

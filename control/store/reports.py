@@ -44,7 +44,8 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
             else:
                 tx.refuse(attempt, Fact.CLAIMED)
         else:
-            granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id)
+            launch_s = (tx.now - (attempt.boot_from or tx.now)).total_seconds()
+            granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id, launch_s=launch_s)
             if granted:
                 _begin(tx, attempt, machine_id)
     if not granted:
@@ -105,6 +106,8 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
             attempt.finish_digest = digest
             _take(tx, attempt, message.outputs, verified)
             _finish(tx, attempt, message)
+            worked = message.usage.timings.model_dump()
+            tx.note("work_reported", attempt_id=attempt.id, wall_s=message.usage.wall_s, **worked)
     if not accepted:
         raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
 
@@ -138,7 +141,8 @@ def _take_one(
     if report.status == "ready" and report.file and output.id in verified:
         _mark_ready(tx, output, report.file, verified[output.id])
         output.delivery_error = report.delivery_error
-        tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id)
+        size_bytes = report.file.size_bytes
+        tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id, size_bytes=size_bytes)
     elif report.status == "failed" and report.error:
         output.state = OutputState.FAILED
         output.error_code, output.error_message = report.error.code, report.error.message

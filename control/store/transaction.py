@@ -126,6 +126,10 @@ class Transaction:
         """Append an event of a whole batch, and log it."""
         self._write(name, facts, batch.id)
 
+    def note(self, name: str, **facts: object) -> None:
+        """Log after the commit what is no event of a job."""
+        self.log_lines.append((name, facts))
+
     def set_job(self, job: Job, status: JobStatus, attempt: Attempt | None = None) -> None:
         """Give the job this status, with the events that its stream is made of."""
         if job.status != status:

@@ -54,6 +54,7 @@ def failed(store: Store, tried: Webhook, why: str, *, is_final: bool) -> None:
         webhook.due_at = tx.now + pause(webhook.tries)
         if is_final or webhook.due_at > webhook.give_up_at:
             webhook.state, webhook.url, webhook.due_at = "dead", None, None
+            tx.note("webhook_given_up", batch_id=webhook.batch_id, tries=webhook.tries)
 
 
 def pause(tries: int) -> timedelta:

@@ -6,7 +6,7 @@ import pytest
 
 from control.database import open_database
 from control.local import _settings
-from control.settings import Settings, SettingsError, load_settings, unsupported
+from control.settings import Settings, SettingsError, load_settings
 from infra.flylocal import LocalFlyHandle
 from infra.s3local import LocalS3
 from tests.control.conftest import SETTINGS
@@ -36,6 +36,7 @@ from tests.control.conftest import SETTINGS
         ({"database_url": "sqlite:///"}, "DATABASE_URL"),
         ({"port": 70_000}, "PORT"),
         ({"port": "http"}, "PORT"),
+        ({"metrics_port": "0"}, "METRICS_PORT"),
         ({"budget_usd_per_day": "0"}, "BUDGET_USD_PER_DAY"),
         ({"budget_usd_per_day": "nan"}, "BUDGET_USD_PER_DAY"),
         ({"budget_usd_per_month": "much"}, "BUDGET_USD_PER_MONTH"),
@@ -65,9 +66,9 @@ def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
     assert settings.runner_callback_url == "http://control.test"
 
 
-def test_settings_that_are_not_heeded_yet_are_named():
-    environment = {"METRICS_PORT": "9091", "BUDGET": "", "PATH": "/bin"}
-    assert unsupported(environment) == ["METRICS_PORT"]
+def test_an_empty_metrics_port_is_none():
+    assert load_settings(**SETTINGS, metrics_port="").metrics_port is None
+    assert load_settings(**SETTINGS, metrics_port="9091").metrics_port == 9091
 
 
 def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):

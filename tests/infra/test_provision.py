@@ -129,6 +129,14 @@ def test_without_flyctl_the_words_say_where_it_is_to_be_had(monkeypatch, tmp_pat
         applied(down(D))
 
 
+def test_rotating_leaves_a_password_alone_that_is_not_given(fly, monkeypatch):
+    monkeypatch.delenv("AUTH_PASSWORD", raising=False)
+    done = CliRunner().invoke(app, ["provision", "rotate", "--name", "ads", "--apply"])
+    assert done.exit_code == 0
+    imported = next(note["stdin"] for note in fly() if note["argv"][0] == "secrets")
+    assert [line.partition("=")[0] for line in imported.splitlines()] == ["TOKEN_SECRET", "FLY_API_TOKEN"]
+
+
 def test_rolling_back_starts_the_earlier_image(fly):
     applied(roll_back(D, image="images.test/ads-control@sha256:0"))
     assert fly()[1]["argv"][-2:] == ["--image", "images.test/ads-control@sha256:0"]

@@ -1,0 +1,25 @@
+"""The scrape by clients, who need a token as everywhere; `control.metrics_port` is the one without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from control.api.guard import Guard
+from control.errors import Code, documented
+from control.metrics import Metrics
+
+
+def routes(guard: Guard, metrics: Metrics) -> APIRouter:
+    """Return the route `/metrics`."""
+    router = APIRouter(dependencies=[Depends(guard)], tags=["health"])
+    text: dict[int | str, Any] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @router.get("/metrics", response_class=Response, responses={**text, **documented(Code.UNAUTHORIZED)})
+    def scrape() -> Response:
+        """Return all metrics in Prometheus' text format, a few seconds old at most."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return router

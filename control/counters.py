@@ -1,0 +1,86 @@
+"""What this process counts. `control.log` tells it of each line, so what is counted is committed and logged.
+
+A restart begins at nought, which Prometheus expects of counters. Labels come from closed lists alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from control.domain import Fact, OutputState
+from runner.contract import Reason, Timings
+
+ENDS = frozenset(Fact) - {Fact.MACHINE_CREATED, Fact.CLAIMED, Fact.HEARTBEAT}  # of an attempt
+PHASES = [name.removesuffix("_s") for name in Timings.model_fields]
+LAUNCH_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 180)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+REGISTRY = CollectorRegistry()
+
+ATTEMPTS_ENDED = Counter(
+    "refresher_attempts_ended",
+    "Attempts that ended, by reason; ok is a good end.",
+    ["reason"],
+    registry=REGISTRY,
+)
+OUTPUTS_ENDED = Counter(
+    "refresher_outputs_ended", "Outputs that became ready, failed or cancelled.", ["state"], registry=REGISTRY
+)
+OUTPUT_BYTES = Counter(
+    "refresher_output_bytes", "Bytes of outputs that runners rendered and uploaded.", registry=REGISTRY
+)
+WORK_SECONDS = Counter(
+    "refresher_work_seconds",
+    "Seconds that runners reported, summed over workers.",
+    ["phase"],
+    registry=REGISTRY,
+)
+LAUNCH_SECONDS = Histogram(
+    "refresher_launch_seconds",
+    "From the first create of an attempt's machine to its claim.",
+    buckets=LAUNCH_BUCKETS_S,
+    registry=REGISTRY,
+)
+LOGINS_REFUSED = Counter(
+    "refresher_logins_refused", "Sign-ins that were refused.", ["why"], registry=REGISTRY
+)
+WEBHOOKS_GIVEN_UP = Counter("refresher_webhooks_given_up", "Webhooks that nobody took in.", registry=REGISTRY)
+PASS_SUCCESS = Gauge(
+    "refresher_pass_last_success_timestamp_seconds",
+    "When a pass last ended without an error; before that, when control started.",
+    ["name"],
+    registry=REGISTRY,
+)
+
+# A series that begins only with its first event hides that event from `increase`.
+for _reason in ("ok", *Reason):
+    ATTEMPTS_ENDED.labels(_reason)
+for _state in (OutputState.READY, OutputState.FAILED, OutputState.CANCELLED):
+    OUTPUTS_ENDED.labels(_state)
+for _phase in PHASES:
+    WORK_SECONDS.labels(_phase)
+for _why in ("wrong_password", "too_many_tries"):
+    LOGINS_REFUSED.labels(_why)
+
+
+def tell(event: str, facts: Mapping[str, Any]) -> None:
+    """Count what a log line tells of; a move that was refused counts for nothing."""
+    if facts.get("accepted") is False:
+        return
+    if event in ENDS:
+        ATTEMPTS_ENDED.labels(facts["reason"] or "ok").inc()
+    elif event == Fact.CLAIMED:
+        LAUNCH_SECONDS.observe(facts["launch_s"])
+    elif event == "output_ready":
+        OUTPUTS_ENDED.labels(OutputState.READY).inc()
+        OUTPUT_BYTES.inc(facts["size_bytes"])
+    elif event in ("output_failed", "output_cancelled"):
+        OUTPUTS_ENDED.labels(event.removeprefix("output_")).inc()
+    elif event == "webhook_given_up":
+        WEBHOOKS_GIVEN_UP.inc()
+    elif event == "work_reported":
+        for phase in PHASES:
+            WORK_SECONDS.labels(phase).inc(max(0.0, facts[f"{phase}_s"]))

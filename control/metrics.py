@@ -1,0 +1,161 @@
+"""What Prometheus scrapes: gauges read from the rows when it asks, beside what this process has counted.
+
+Reads little and at most every FRESH_S, so that no scraper can hurt. No label comes from a user or from a row
+without a closed list; times of machines that live are worth what `GET /api/costs` shows for today.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from math import inf
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy import func
+from sqlmodel import Session, and_, col, select
+
+from control import counters
+from control.domain import ENDED, JobStatus, OutputState
+from control.holdings import holdings
+from control.live import Live
+from control.parts import Parts
+from control.store.attempts import MACHINE_CAP, is_unseen
+from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_purses, spent_usd
+from control.tables import Attempt, Job, Machine, Output, Webhook
+from infra.ports import Refusal
+
+FRESH_S = 10.0
+# https://fly.io/docs/machines/machine-states/ (2026-08), but `destroyed`: that is gone
+MACHINE_STATES = (
+    *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
+    *("replacing", "replaced", "failed", "destroying"),
+)
+WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP)
+WEBHOOK_STATES = ("waiting", "due", "delivered", "dead")
+OTHER = "other"  # a word that is new to us
+
+
+class Metrics:
+    """The text of a scrape. May be asked from any thread."""
+
+    def __init__(self, parts: Parts, live: Live) -> None:
+        self._parts, self._live = parts, live
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._registry.register(counters.REGISTRY)
+        ProcessCollector(registry=self._registry)
+        self._lock = threading.Lock()
+        self._text, self._fresh_until = b"", -inf  # on the monotonic clock
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format, FRESH_S old at most."""
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._text = generate_latest(self._registry)
+                self._fresh_until = time.monotonic() + FRESH_S
+            return self._text
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is read now. Called by the registry."""
+        now, cloud = self._parts.clock(), self._parts.cloud
+        with self._parts.views.session() as session:
+            yield from _work(session, now)
+            yield from _machines(session, self._parts, now)
+            yield from _money(session, self._parts, now)
+            yield from _storage(session, self._parts.settings.storage_cap_bytes)
+        yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
+        yield _gauge("fly_token_refused", "1 while Fly refuses our token.", cloud.refused is not None)
+        looks = CounterMetricFamily(
+            "refresher_fly_observations", "Looks at Fly in which no machine of ours was missing."
+        )
+        looks.add_metric([], cloud.trusted)
+        yield looks
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"refresher_{name}", text, value=float(value))
+
+
+def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"refresher_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _tally(known: Iterable[str], found: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Return the counts of all that is known, zeros included, and of the rest together."""
+    counts: dict[str, float] = dict.fromkeys(map(str, known), 0)
+    for key, count in found:
+        key = key if key in counts else OTHER
+        counts[key] = counts.get(key, 0) + count
+    return counts
+
+
+def _work(session: Session, now: datetime) -> Iterator[Metric]:
+    jobs = select(Job.status, func.count()).group_by(Job.status)
+    yield _by("jobs", "Jobs that are kept, by status.", "status", _tally(JobStatus, session.exec(jobs)))
+    lives = col(Job.status).not_in(ENDED)
+    waiting = select(Job.waiting_code, func.count()).where(lives, col(Job.waiting_code).is_not(None))
+    codes = _tally(WAITING_CODES, session.exec(waiting.group_by(Job.waiting_code)))  # type: ignore[arg-type]
+    yield _by("jobs_waiting", "Jobs that say why they do not start, by code.", "code", codes)
+    unstarted = col(Job.status).in_((JobStatus.QUEUED, JobStatus.LAUNCHING))
+    since = session.exec(select(func.min(Job.not_before)).where(unstarted)).one()
+    age_s = max(0.0, (now - since).total_seconds()) if since else 0.0
+    yield _gauge("queue_age_seconds", "For how long the first in the queue could have started.", age_s)
+    outputs = select(Output.state, func.count()).join(Job, col(Job.id) == col(Output.job_id)).where(lives)
+    states = _tally(OutputState, session.exec(outputs.group_by(Output.state)))
+    yield _by("outputs", "Outputs of jobs that have not ended, by state.", "state", states)
+    webhooks = select(Webhook.state, func.count()).group_by(Webhook.state)
+    told = _tally(WEBHOOK_STATES, session.exec(webhooks))
+    yield _by("webhooks", "Webhooks that are kept, by state.", "state", told)
+
+
+def _machines(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
+    made_for = and_(col(Attempt.id) == col(Machine.attempt_id))
+    alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
+    rows = session.exec(alive).all()
+    states = _tally(MACHINE_STATES, ((machine.state, 1) for machine, _ in rows))
+    yield _by("machines", "Machines not known to be gone, by Fly's state.", "state", states)
+    yield _gauge("machines_cap", "MAX_MACHINES.", parts.settings.max_machines)
+    ages_s = [(now - machine.created_at).total_seconds() for machine, _ in rows]
+    yield _gauge("machine_age_seconds", "Age of the oldest machine.", max(ages_s, default=0.0))
+    limit_s = limit_s_of(parts.settings)
+    yield _gauge("machine_age_limit_seconds", "When a machine ends by itself at the latest.", limit_s)
+    leaks_s = [leaked_seconds(machine, attempt, machine.exited_at or now) for machine, attempt in rows]
+    yield _gauge(
+        "machines_leaked", "Machines without a live attempt, past their grace.", sum(s > 0 for s in leaks_s)
+    )
+    gone = select(func.sum(Machine.leaked_seconds)).where(col(Machine.gone_at) >= _midnight(now))
+    leaked_s = sum(leaks_s) + (session.exec(gone).one() or 0.0)
+    yield _gauge("leaked_machine_seconds", "Machine-seconds leaked today (UTC).", leaked_s)
+
+
+def _money(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
+    alive = session.exec(select(Machine).where(col(Machine.gone_at).is_(None))).all()
+    accrued = sum(accrued_usd(machine, now) for machine in alive)
+    day = _midnight(now)
+    since = {"day": day, "month": day.replace(day=1)}
+    spent = {period: spent_usd(session, start) + accrued for period, start in since.items()}
+    yield _by("spend_usd", "Cost of machines this day and month (UTC), so far.", "period", spent)
+    unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
+    purses = shared_purses(session, parts.settings, now, unseen)
+    caps = {purse.name: purse.cap_usd for purse in purses}
+    yield _by("budget_usd", "The hard cap, where one is set.", "period", caps)
+    left = {purse.name: max(0.0, purse.left_usd) for purse in purses}
+    yield _by("budget_left_usd", "What may still be set aside, where there is a cap.", "period", left)
+
+
+def _storage(session: Session, cap_bytes: int) -> Iterator[Metric]:
+    held = holdings(session)
+    yield _gauge("storage_used_bytes", "Bytes of sources and results in the bucket.", held.used)
+    kept = held.live + held.coming
+    yield _gauge("storage_live_bytes", "Those of work that goes on, and of open uploads.", kept)
+    yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", cap_bytes)
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)

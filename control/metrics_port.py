@@ -1,0 +1,94 @@
+"""METRICS_PORT: `/metrics` without a token, for a scraper on the private network.
+
+It listens everywhere, as the private network's address is not known before, and talks to nobody whose own
+address is a public one. Must never be made a service of Fly's proxy.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from control.log import failure
+from control.metrics import Metrics
+
+PATIENCE_S = 10.0  # with a scraper that stalls
+
+
+@contextmanager
+def metrics_port(port: int | None, metrics: Metrics) -> Iterator[None]:
+    """Serve the metrics until the block ends, or nothing without a port. Raises OSError when it is taken."""
+    if port is None:
+        yield
+        return
+    try:
+        server = _Server(port, metrics)
+    except OSError as error:
+        raise OSError(f"METRICS_PORT: {port} cannot be listened on: {error.strerror}") from None
+    with server:
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int, metrics: Metrics) -> None:
+        self.metrics = metrics
+        has_both = socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if has_both else socket.AF_INET
+        super().__init__(("", port), _Handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base's
+        return is_private(client_address[0])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the other side has gone, or sent no HTTP."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = PATIENCE_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer a scrape."""
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(404)
+            return
+        try:
+            text = self.server.metrics.text()
+        except Exception as error:  # noqa: BLE001 - the scraper is told, whatever it is
+            failure("not_scraped", error)
+            self.send_error(500)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Log no scrape."""
+
+
+def is_private(address: str) -> bool:
+    """Tell whether an address is no public one: of this machine, a local or a private network."""
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return not parsed.is_global
