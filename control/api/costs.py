@@ -32,9 +32,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
 
     @router.get("/costs", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
-    def show_costs(
-        from_: Annotated[Day | None, Query(alias="from")] = None, to: Day | None = None
-    ) -> Costs:
+    def show_costs(from_: Annotated[Day | None, Query(alias="from")] = None, to: Day | None = None) -> Costs:
         """Tell for each day (UTC) from `from` to `to`, both included, what machines cost; default: 30 days.
 
         A machine counts on the day on which it was seen to be gone; those that live count today, so far.

@@ -15,7 +15,7 @@ HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
 
 
 class ClosedHeaders:
-    """ASGI middleware: adds the headers that a route has not set itself; HTTPS_ONLY to who is behind https."""
+    """ASGI middleware: adds the headers that a route has not set itself, behind https HTTPS_ONLY too."""
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
