@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from control.errors import Code
@@ -89,6 +90,25 @@ def test_made_up_calls_of_a_runner_are_answered_as_the_document_says(served, kno
 def test_the_codes_of_errors_are_published_as_a_closed_list(served):
     document = served.http.get("/openapi.json").json()
     assert document["components"]["schemas"]["Code"]["enum"] == [code.value for code in Code]
+
+
+def test_work_that_is_taken_is_answered_as_the_document_says(served):
+    """Made-up requests name no source that is there, so these do."""
+    document = served.http.get("/openapi.json").json()
+    wish = {"sources": [{"source_id": served.source()}], "variations": 2}
+    upload = {"name": "a.mp4", "size_bytes": 9, "content_type": "video/mp4"}
+    asked = {
+        "quote": (wish, "200"),
+        "batches": (wish, "202"),
+        "jobs": (wish, "202"),
+        "uploads": (upload, "201"),
+    }
+    for noun, (body, status) in asked.items():
+        answer = served.http.post(f"/api/{noun}", json=body)
+        described = document["paths"][f"/api/{noun}"]["post"]["responses"]
+        schema = described[status]["content"]["application/json"]["schema"]
+        assert str(answer.status_code) == status
+        jsonschema_rs.validate({**schema, "components": document["components"]}, answer.json())
 
 
 def schemathesis(served: Maker, folder: Path, config: Sequence[str], token: str, *which: str) -> None:
