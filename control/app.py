@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from control import errors, runner_api
 from control.abandon import abandon
@@ -35,6 +36,7 @@ from control.api import (
 )
 from control.api.body_limit import BodyLimit
 from control.api.guard import Guard
+from control.api.headers import CLOSED, ClosedHeaders
 from control.api.metrics import routes as metrics_routes
 from control.api.page import routes as page_routes
 from control.auth import Signer
@@ -64,6 +66,7 @@ from infra.hosts import DIRECT
 from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
+METHODS = ("DELETE", "GET", "HEAD", "POST")  # that any of our routes takes
 TICK_S = 1.0
 TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
@@ -136,6 +139,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         lifespan=running,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # such a redirect leads wherever the Host header says
         responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
     )
 
@@ -149,6 +153,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
     app.add_middleware(BodyLimit)
     allow_origins(app, settings)
+    app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, parts)
     app.include_router(events.routes(Guard(parts), timeline, live))
     app.include_router(metrics_routes(Guard(parts), metrics))
@@ -201,7 +206,7 @@ def _add_error_answers(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    def routing(_: Request, error: HTTPException) -> JSONResponse:
+    def routing(request: Request, error: HTTPException) -> JSONResponse:
         known = {
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
@@ -210,15 +215,27 @@ def _add_error_answers(app: FastAPI) -> None:
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")
         code, message = known.get(error.status_code, unreadable)
-        return _answer(code, message, dict(error.headers or {}))
+        headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else None
+        return _answer(code, message, headers)
 
     @app.exception_handler(Exception)
     def internal(_: Request, error: Exception) -> JSONResponse:
         failure("internal_error", error)
-        return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
+        message = "Something went wrong on our side; it has been logged."
+        return _answer(Code.INTERNAL, message, CLOSED)  # no middleware sees this answer
 
 
-def _answer(code: Code, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods that the request's address takes. The framework names those of one route only."""
+
+    def is_taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
+
+    return [method for method in METHODS if is_taken(method)]
+
+
+def _answer(code: Code, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse(errors.body(code, message), errors.STATUS[code], headers)
 
 

@@ -48,6 +48,7 @@ HTTP_LIMITS: dict[str, Any] = {
     "ws": "none",
     "timeout_keep_alive": 5,
     "limit_concurrency": 1000,  # connections, or requests under way: beyond it 503
+    "server_header": False,
     "proxy_headers": False,  # whoever is near could name any address
     "log_config": None,  # its lines go the way of all others (`control.log`)
 }

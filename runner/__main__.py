@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner import contract, jail
-from runner.contract import Claim, Exit, Finish, JobSpec, Reason, Usage
+from runner.contract import Exit, Finish, JobSpec, Reason, Usage
 from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
 from runner.ffmpeg import find_ffmpeg
@@ -79,10 +79,13 @@ def main() -> Exit:
     stop_on_signals(stop)
     end_after(settings.run_timeout_s)
     client = ControlClient(
-        base_url=settings.control_url, attempt_id=settings.attempt_id, token=settings.token
+        base_url=settings.control_url,
+        attempt_id=settings.attempt_id,
+        token=settings.token,
+        machine_id=settings.machine_id,
     )
     try:
-        spec = client.claim(Claim(machine_id=settings.machine_id), stop=stop)
+        spec = client.claim(stop=stop)
     except Superseded:
         record("superseded")
         return Exit.OK

@@ -214,6 +214,7 @@ class Heartbeat(Message):
     seq: Annotated[int, Field(ge=1)]
     outputs: list[OutputReport]
     timings: Timings = Field(default_factory=Timings)
+    machine_id: str = ""  # as in the claim; a runner of before this field says nothing
 
 
 class HeartbeatAnswer(Message):
@@ -242,6 +243,7 @@ class Finish(Message):
     detail: str = ""
     outputs: list[OutputReport]
     usage: Usage
+    machine_id: str = ""  # as in the claim; a runner of before this field says nothing
 
 
 def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"]) -> str:

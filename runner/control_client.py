@@ -40,23 +40,24 @@ class Superseded(Refusal):
 
 
 class ControlClient:
-    """Speaks for one attempt. Safe to use from several threads."""
+    """Speaks for one attempt and names its machine in each call. Safe to use from several threads."""
 
-    def __init__(self, *, base_url: str, attempt_id: str, token: str) -> None:
-        self._base_url, self._attempt_id = base_url.rstrip("/"), attempt_id
+    def __init__(self, *, base_url: str, attempt_id: str, token: str, machine_id: str) -> None:
+        self._base_url, self._attempt_id, self._machine_id = base_url.rstrip("/"), attempt_id, machine_id
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._http = urllib3.PoolManager(retries=False)
 
-    def claim(self, claim: Claim, *, stop: Event) -> JobSpec:
+    def claim(self, *, stop: Event) -> JobSpec:
         """Return the job, asking until CLAIM_TIMEOUT_S is over.
 
         Raises Again when control did not answer in time, Superseded, Refusal, or Stopped.
         """
-        until = time.monotonic() + CLAIM_TIMEOUT_S
+        claim, until = Claim(machine_id=self._machine_id), time.monotonic() + CLAIM_TIMEOUT_S
         return retrying(lambda: self._post("claim", claim, JobSpec), stop=stop, until=until)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         """Return the answer to one try: the next beat is the retry. Raises Again, Superseded, Refusal."""
+        beat = beat.model_copy(update={"machine_id": self._machine_id})
         return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 
     def finish(self, finish: Finish, *, until: float) -> None:
@@ -64,7 +65,8 @@ class ControlClient:
 
         Raises Again when control did not answer in time, Superseded, or Refusal.
         """
-        retrying(lambda: self._send("finish", finish), stop=Event(), until=until)
+        last = finish.model_copy(update={"machine_id": self._machine_id})
+        retrying(lambda: self._send("finish", last), stop=Event(), until=until)
 
     def _post(
         self, call: Call, body: Message, shape: type[Shape], *, timeout_s: float = CALL_TIMEOUT_S

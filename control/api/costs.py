@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BeforeValidator
 
 from control.api.guard import Guard
 from control.errors import Code, ControlError, documented
@@ -16,14 +18,21 @@ from control.shapes import Costs
 DAYS_DEFAULT, DAYS_MAX = 30, 366
 
 
+def _in_full(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # a number would be taken for a time
+        raise ValueError("must be a day like 2026-11-21")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_in_full)]
+
+
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the route `/api/costs`."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
 
     @router.get("/costs", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
-    def show_costs(
-        from_: Annotated[date | None, Query(alias="from")] = None, to: date | None = None
-    ) -> Costs:
+    def show_costs(from_: Annotated[Day | None, Query(alias="from")] = None, to: Day | None = None) -> Costs:
         """Tell for each day (UTC) from `from` to `to`, both included, what machines cost; default: 30 days.
 
         A machine counts on the day on which it was seen to be gone; those that live count today, so far.

@@ -17,6 +17,15 @@ ID_MAX = 2**63 - 1
 Position = Annotated[int | None, Query(alias="last_event_id", ge=0, le=ID_MAX)]
 Resumed = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=ID_MAX)]
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["state", "output", "progress", "end"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": (
@@ -24,7 +33,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
             f"JSON: {StateEvent.__name__}, {OutputView.__name__} as it is now, {StateEvent.__name__}, "
             f"{ProgressEvent.__name__}. After `end` nothing follows and the stream closes."
         ),
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
     },
     204: {"description": "It has ended, and `Last-Event-ID` has seen the end: there is nothing to wait for."},
     **documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID, Code.STREAMS_FULL, Code.UNAVAILABLE),

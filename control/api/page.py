@@ -70,8 +70,6 @@ def _answer(request: Request, file: _File, headers: dict[str, str]) -> Response:
     headers |= {
         "ETag": file.etag,
         "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
     if request.headers.get("if-none-match") == file.etag:

@@ -15,6 +15,7 @@ from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Output
 from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
 
+_UNNAMED = ""  # what a runner of before these messages named their machine says
 _SUPERSEDED = "This attempt has ended, or belongs to another machine."
 
 
@@ -77,8 +78,9 @@ def heartbeat(
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        runs = attempt.state == AttemptState.RUNNING
-        is_cancelled = attempt.state == AttemptState.CANCELLED
+        is_owner = beat.machine_id in (_UNNAMED, attempt.claimed_by)
+        runs = is_owner and attempt.state == AttemptState.RUNNING
+        is_cancelled = is_owner and attempt.state == AttemptState.CANCELLED
         if not runs and not is_cancelled:
             tx.refuse(attempt, Fact.HEARTBEAT)
         elif runs:
@@ -96,10 +98,11 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
 
     Raises ControlError: not_found, superseded.
     """
-    digest = hashlib.sha256(message.model_dump_json().encode()).hexdigest()
+    digest = hashlib.sha256(message.model_dump_json(exclude={"machine_id"}).encode()).hexdigest()
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        accepted = attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest
+        is_owner = message.machine_id in (_UNNAMED, attempt.claimed_by)
+        accepted = is_owner and (attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest)
         if not accepted:
             tx.refuse(attempt, Fact.FINISHED_OK)
         elif attempt.finish_digest != digest:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from control.api import page
+from control.api.headers import ClosedHeaders
 from control.errors import STATUS, ControlError, body
 from control.parts import Parts
 from infra.loopback import serving
@@ -33,6 +34,7 @@ def client(parts: Parts) -> Iterator[httpx.Client]:
 @contextmanager
 def served(parts: Parts) -> Iterator[httpx.Client]:
     app = FastAPI()
+    app.add_middleware(ClosedHeaders, is_https=False)
     app.include_router(page.routes(parts))
 
     @app.exception_handler(ControlError)

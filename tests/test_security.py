@@ -1,0 +1,25 @@
+"""SECURITY.md names a test for each wall: every one of them is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "SECURITY.md").read_text()
+
+
+def test_every_test_that_is_named_exists():
+    files = re.findall(r"`(tests/[\w/]+\.py)`", TEXT)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)`", TEXT)
+    assert [name for name in names if f"def {name}(" not in code] == []
+    assert len(files) + len(names) > 20
+
+
+def test_every_wall_has_one():
+    rows = TEXT.partition("## The walls")[2].partition("\n\n`")[0].splitlines()
+    walls = [row for row in rows if row.startswith("| ") and not row.startswith("| Wall")]
+    assert [wall for wall in walls if "`test" not in wall.rsplit("|", 2)[1]] == []
+    assert len(walls) > 10
