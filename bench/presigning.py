@@ -24,7 +24,9 @@ def run() -> Iterator[str]:
 
     theirs = _per_second(botos)
     ours = _per_second(lambda key: storage.sign_put(key, expires_s=3600))
-    yield line("presigning", ours, "URLs per CPU second", against=f"boto3: {theirs:.0f}, {ours / theirs:.0f}x")
+    yield line(
+        "presigning", ours, "URLs per CPU second", against=f"boto3: {theirs:.0f}, {ours / theirs:.0f}x"
+    )
 
 
 def _per_second(sign: Callable[[str], object]) -> float:

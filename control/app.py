@@ -169,12 +169,12 @@ def storage_of(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
+    app.include_router(runner_api.routes(parts))  # asked most often, so looked at first
     nouns = (auth, uploads, forms, batches, quote, changes, downloads, outputs, machines, costs, storage)
     for noun in nouns:
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(page_routes(parts))
-    app.include_router(runner_api.routes(parts))
 
 
 def _add_error_answers(app: FastAPI) -> None:
