@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from bench import batch, download, jail, main_job, planner, render, startup, streams, uploads
+from bench import (
+    batch,
+    download,
+    jail,
+    load,
+    main_job,
+    planner,
+    presigning,
+    render,
+    startup,
+    streams,
+    uploads,
+)
 
-BENCHES = (startup, jail, planner, streams, uploads, download, render, main_job, batch)
+BENCHES = (startup, jail, planner, presigning, load, streams, uploads, download, render, main_job, batch)
 
 for bench in BENCHES:
     for line in bench.run():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-import httpx
+import urllib3
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -62,7 +62,6 @@ from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
-from infra.hosts import DIRECT
 from infra.ports import OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
@@ -71,7 +70,7 @@ TICK_S = 1.0
 TELL_S = 5.0  # webhooks, beside the ends that wake them at once
 FLY_TIMEOUT_S = 10.0  # the passes wait for one another
 BUCKET_TIMEOUT_S = 30.0
-MANY = httpx.Limits(max_connections=None)  # a download holds one for as long as its client takes
+KEPT_CONNECTIONS = 10  # to the bucket; a download holds one for as long as its client takes, however many
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # With their seconds, on a thread of their own: nobody waits for them.
@@ -113,7 +112,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         storage=storage_of(settings),
         machines=machines,
         cloud=Cloud(started_at=_now()),
-        bucket_http=httpx.Client(timeout=BUCKET_TIMEOUT_S, limits=MANY, mounts=DIRECT),
+        bucket_http=urllib3.PoolManager(retries=False, timeout=BUCKET_TIMEOUT_S, maxsize=KEPT_CONNECTIONS),
         wake=wake,
         machine_env=machine_env or {},
     )
@@ -129,7 +128,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         for each in (ticker, slow_ticker):
             each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
-        parts.bucket_http.close()
+        parts.bucket_http.clear()
         turn.leave()
         close_database(engine)
 
@@ -179,12 +178,12 @@ def storage_of(settings: Settings) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
+    app.include_router(runner_api.routes(parts))  # asked most often, so looked at first
     nouns = (auth, uploads, forms, batches, quote, changes, downloads, outputs, machines, costs, storage)
     for noun in nouns:
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(page_routes(parts))
-    app.include_router(runner_api.routes(parts))
 
 
 def _add_error_answers(app: FastAPI) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 
-import httpx
+import urllib3
 
 from control.files import StoredFile
 from control.parts import Parts
@@ -33,7 +33,7 @@ def fetch(parts: Parts, file: StoredFile, start: int, stop: int) -> Generator[by
             for chunk in _answer(parts, file, start, stop):
                 start, failures = start + len(chunk), 0
                 yield chunk
-        except (httpx.TransportError, Unanswered) as error:
+        except (urllib3.exceptions.HTTPError, Unanswered) as error:
             failures += 1
             if failures == TRIES_MAX:
                 raise _unanswered(file, f"the bucket stays away ({type(error).__name__})") from None
@@ -43,13 +43,14 @@ def fetch(parts: Parts, file: StoredFile, start: int, stop: int) -> Generator[by
 def _answer(parts: Parts, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
     url = parts.storage.sign_get(file.key, expires_s=URL_LIFE_S)
     headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{file.etag}"'}
-    with parts.bucket_http.stream("GET", url, headers=headers) as answer:
+    with parts.bucket_http.request("GET", url, headers=headers, preload_content=False) as answer:
         _require_range(file, answer, stop - start)
-        yield from answer.iter_raw(CHUNK_BYTES)
+        yield from answer.stream(CHUNK_BYTES, decode_content=False)
+        answer.release_conn()
 
 
-def _require_range(file: StoredFile, answer: httpx.Response, length: int) -> None:
-    status = answer.status_code
+def _require_range(file: StoredFile, answer: urllib3.BaseHTTPResponse, length: int) -> None:
+    status = answer.status
     if status in _BUSY:
         raise _unanswered(file, "the bucket is busy or unwell", status)
     if status != 206 or answer.headers.get("content-length") != str(length):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import httpx
+import urllib3
 
 from control.auth import Signer
 from control.cloud import Cloud
@@ -27,6 +27,6 @@ class Parts:
     storage: Storage
     machines: Machines
     cloud: Cloud
-    bucket_http: httpx.Client  # for streaming objects by signed URL
+    bucket_http: urllib3.PoolManager  # for streaming objects by signed URL
     wake: Callable[[], None]  # makes the ticker run its passes now
     machine_env: Mapping[str, str] = field(default_factory=dict)  # for each machine, beside its own

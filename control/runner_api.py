@@ -16,7 +16,7 @@ from control.files import MEDIA_NAME, StoredFile
 from control.log import failure
 from control.objects import outputs_prefix
 from control.parts import Parts
-from control.store import reports
+from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
@@ -37,7 +37,6 @@ from runner.contract import (
     SourceSpec,
 )
 
-BEATS_PER_S_MAX = 20.0  # what control sits on is the smallest machine
 URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
 
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
@@ -50,7 +49,7 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 def routes(parts: Parts) -> APIRouter:
     """Return the routes under `/runner/attempts`."""
 
-    def authorize(attempt_id: str, credentials: _Credentials) -> None:
+    async def authorize(attempt_id: str, credentials: _Credentials) -> None:
         if credentials is None or not parts.signer.is_attempt_token(credentials.credentials, attempt_id):
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
@@ -85,7 +84,8 @@ def take_claim(parts: Parts, attempt_id: str, claim: Claim) -> JobSpec:
 
 def take_heartbeat(parts: Parts, attempt_id: str, beat: Heartbeat) -> HeartbeatAnswer:
     """Take in a beat, and say when the next is due. Raises ControlError, OutsideError."""
-    verified, pace_s = _verified_so_far(parts, attempt_id, beat.outputs), next_beat_s(parts)
+    pace_s = leases.next_beat_s(parts.settings, len(parts.store.leases))
+    verified = _verified_so_far(parts, attempt_id, beat.outputs)
     proceed = reports.heartbeat(parts.store, attempt_id, beat, verified, next_beat_s=pace_s)
     return HeartbeatAnswer(proceed=proceed, next_beat_s=pace_s)
 
@@ -94,11 +94,6 @@ def take_finish(parts: Parts, attempt_id: str, finish: Finish) -> None:
     """Take in the last report. Raises ControlError, OutsideError."""
     reports.finish(parts.store, attempt_id, finish, _verified(parts, attempt_id, finish.outputs))
     parts.wake()
-
-
-def next_beat_s(parts: Parts) -> float:
-    """Return how long a runner may be silent: so long that all together beat BEATS_PER_S_MAX at most."""
-    return max(parts.settings.heartbeat_s, parts.views.live_attempts() / BEATS_PER_S_MAX)
 
 
 def job_spec(parts: Parts, attempt_id: str) -> JobSpec:

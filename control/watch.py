@@ -6,6 +6,7 @@ Works on rows alone, so deadlines hold while the cloud does not answer. Judges n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlmodel import and_, col, select
@@ -14,7 +15,7 @@ from control import domain
 from control.domain import AttemptState, Fact
 from control.parts import Parts
 from control.settings import Settings
-from control.store import attempts
+from control.store import attempts, leases
 from control.tables import Attempt, Machine
 from runner.contract import Reason
 
@@ -25,32 +26,41 @@ def watch(parts: Parts) -> None:
     """Judge every live attempt."""
     if not parts.cloud.is_known:
         return
-    for attempt, machine in _live(parts):
-        now, since = parts.clock(), parts.cloud.started_at
-        if judgement := judge(attempt, machine, now, since=since, settings=parts.settings):
+    live = _live(parts)
+    parts.store.leases.keep_only({attempt.id for attempt, _ in live})
+    amnesty = 2 * leases.length(parts.settings, leases.next_beat_s(parts.settings, len(live)))
+    for attempt, machine in live:
+        until = Until(lease=parts.store.leases.until(attempt), amnesty=parts.cloud.started_at + amnesty)
+        if judgement := judge(attempt, machine, parts.clock(), until, parts.settings):
             fact, reason, detail = judgement
-            seen = attempt.lease_until if fact is Fact.LEASE_EXPIRED else None
+            seen = until.lease if fact is Fact.LEASE_EXPIRED else None
             attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=seen)
 
 
+@dataclass(frozen=True)
+class Until:
+    """How long an attempt may be silent."""
+
+    lease: datetime | None
+    amnesty: datetime  # runners could not reach control before its start, nor does it know who beat before
+
+
 def judge(
-    attempt: Attempt, machine: Machine | None, now: datetime, *, since: datetime, settings: Settings
+    attempt: Attempt, machine: Machine | None, now: datetime, until: Until, settings: Settings
 ) -> Judgement | None:
     """Return the fact that ends a live attempt, with its reason and detail, or None while all is well.
 
-    `since` is when this process started: runners could not reach it before, so no lease and no boot counts
-    as run out until twice the lease after it.
+    No lease and no boot counts as run out before the amnesty is over.
     """
-    amnesty_until = since + timedelta(seconds=2 * settings.lease_s)
     is_running = attempt.state == AttemptState.RUNNING
     if is_running and _is_past(attempt.run_until, now):
         return Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
     if machine is not None and (machine.exited_at or machine.gone_at):
         return _ended(machine)
-    if is_running and _is_past(attempt.lease_until, now, amnesty_until):
+    if is_running and _is_past(until.lease, now, until.amnesty):
         return Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
     boot_until = attempt.boot_from and attempt.boot_from + timedelta(seconds=settings.boot_timeout_s)
-    if not is_running and _is_past(boot_until, now, amnesty_until):
+    if not is_running and _is_past(boot_until, now, until.amnesty):
         return Fact.BOOT_DEADLINE, Reason.BOOT_DEADLINE, ""
     return None
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from boto3.session import Session
 from botocore.config import Config
@@ -29,10 +28,7 @@ from infra.ports import (
     StoredPart,
     Unanswered,
 )
-
-# Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
-# https://www.tigrisdata.com/docs/api/s3/ (2026-11)
-_VIRTUAL_HOSTS = ("storage.dev", "tigris.dev")
+from infra.presign import Presigner, is_virtual_host
 
 _BAD_PARTS = {
     "InvalidPart": "a part is missing or is not the one that was stored: send it again, then complete",
@@ -61,10 +57,9 @@ def connect(
     checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
     (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
     """
-    host = urlsplit(endpoint).hostname or ""
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": "virtual" if host.endswith(_VIRTUAL_HOSTS) else "path"},
+        s3={"addressing_style": "virtual" if is_virtual_host(endpoint) else "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         connect_timeout=min(5, timeout_s),
@@ -95,24 +90,30 @@ class TigrisStorage:
         bucket: str,
         public_endpoint: str | None = None,
     ) -> None:
-        self._endpoint, self._public_endpoint = endpoint, public_endpoint or endpoint
-        self._connect = partial(
-            connect, region=region, access_key_id=access_key_id, secret_access_key=secret_access_key
-        )
         self._bucket = bucket
+        self._connect = partial(
+            connect,
+            endpoint=endpoint,
+            region=region,
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+        )
+        sign = partial(
+            Presigner,
+            region=region,
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            bucket=bucket,
+        )
+        self._ours, self._theirs = sign(endpoint=endpoint), sign(endpoint=public_endpoint or endpoint)
 
     @cached_property
     def _client(self) -> Any:
-        return self._connect(endpoint=self._endpoint)
+        return self._connect()
 
     @cached_property
     def _looking_client(self) -> Any:
-        return self._connect(endpoint=self._endpoint, attempts=1, timeout_s=LOOK_TIMEOUT_S)
-
-    @cached_property
-    def _public_client(self) -> Any:
-        is_same = self._public_endpoint == self._endpoint
-        return self._client if is_same else self._connect(endpoint=self._public_endpoint)
+        return self._connect(attempts=1, timeout_s=LOOK_TIMEOUT_S)
 
     def check(self) -> None:
         """Return when the bucket answers to our key; raise otherwise."""
@@ -129,8 +130,8 @@ class TigrisStorage:
 
     def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
         """Return a URL, as browsers reach the bucket, that PUTs one part."""
-        part = {"UploadId": multipart_id, "PartNumber": number}
-        return self._sign(self._public_client, "upload_part", key, expires_s, **part)
+        part = {"uploadId": multipart_id, "partNumber": str(number)}
+        return self._theirs.url("PUT", key, now=_now(), expires_s=expires_s, query=part)
 
     def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
         """Store one part, read from the start of `content`, which must seek: it may be sent again."""
@@ -195,17 +196,18 @@ class TigrisStorage:
 
         The signature covers `If-None-Match: *`: a second PUT answers 412 and changes nothing.
         """
-        url = self._sign(self._client, "put_object", key, expires_s, IfNoneMatch="*")
+        once = {"if-none-match": "*"}
+        url = self._ours.url("PUT", key, now=_now(), expires_s=expires_s, headers=once)
         return url, {"If-None-Match": "*"}
 
     def sign_get(self, key: str, *, expires_s: int) -> str:
         """Return a URL, as our own programs reach the bucket, that reads the object."""
-        return self._sign(self._client, "get_object", key, expires_s)
+        return self._ours.url("GET", key, now=_now(), expires_s=expires_s)
 
     def sign_download(self, key: str, *, expires_s: int, disposition: str, content_type: str) -> str:
         """Return a URL, as browsers reach the bucket, that answers with these headers."""
-        answer = {"ResponseContentDisposition": disposition, "ResponseContentType": content_type}
-        return self._sign(self._public_client, "get_object", key, expires_s, **answer)
+        answer = {"response-content-disposition": disposition, "response-content-type": content_type}
+        return self._theirs.url("GET", key, now=_now(), expires_s=expires_s, query=answer)
 
     def head(self, key: str) -> StoredObject | None:
         """Return the object's size and ETag, or None when there is none. One short try."""
@@ -286,10 +288,6 @@ class TigrisStorage:
                 Bucket=self._bucket, LifecycleConfiguration={"Rules": [abandoned]}
             )
 
-    def _sign(self, client: Any, operation: str, key: str, expires_s: int, **params: object) -> str:
-        params |= {"Bucket": self._bucket, "Key": key}
-        return str(client.generate_presigned_url(operation, Params=params, ExpiresIn=expires_s))
-
     @contextmanager
     def _gone_is_success(self) -> Iterator[None]:
         try:
@@ -310,6 +308,10 @@ class TigrisStorage:
         except BotoCoreError as error:
             message = f"the bucket did not answer ({type(error).__name__})"
             raise Unanswered(message, method=method, path=path) from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:

@@ -5,6 +5,7 @@ The one async place of downloads; what makes the chunks is sync as all else.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Mapping
 
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -18,9 +19,9 @@ from infra.ports import OutsideError
 class Piped(StreamingResponse):
     """Sends what a blocking generator yields. Its headers must hold the body's Content-Length.
 
-    At most one chunk waits for the client, and a thread is only taken to make the next one: of `threads`, so
-    that a slow bucket never keeps runners' beats waiting. When the bucket fails the connection is cut before
-    its end, which is all that HTTP can still say by then.
+    One chunk waits for the client while the next is made, and a thread is only taken to make one: of
+    `threads`, so that a slow bucket never keeps runners' beats waiting. When the bucket fails the connection
+    is cut before its end, which is all that HTTP can still say by then.
     """
 
     def __init__(
@@ -39,13 +40,19 @@ class Piped(StreamingResponse):
         """Send head and body. Called by the framework."""
         head = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **head})
+        ahead = asyncio.create_task(self._next())
         try:
-            while chunk := await to_thread.run_sync(next, self._chunks, b"", limiter=self._threads):
+            while chunk := await asyncio.shield(ahead):  # a thread cannot be called back
+                ahead = asyncio.create_task(self._next())
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except OutsideError as error:
             failure("download_cut", error)
             return  # the server cuts what has no end
         finally:
             with CancelScope(shield=True):  # what was sent is counted also of a client that went away
+                await asyncio.gather(ahead, return_exceptions=True)
                 await to_thread.run_sync(self._chunks.close, limiter=self._threads)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _next(self) -> bytes:
+        return await to_thread.run_sync(next, self._chunks, b"", limiter=self._threads)

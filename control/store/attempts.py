@@ -224,7 +224,7 @@ def end(
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        if attempt.state in domain.LIVE and (lease_seen is None or attempt.lease_until == lease_seen):
+        if attempt.state in domain.LIVE and (lease_seen is None or store.leases.until(attempt) == lease_seen):
             end_within(tx, attempt, fact, reason, detail)
 
 

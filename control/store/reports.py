@@ -10,6 +10,7 @@ from datetime import timedelta
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.files import StoredFile
+from control.store import leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Output
@@ -41,7 +42,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         if attempt.claimed_by is not None:
             granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
             if granted:  # whoever asks lives, and cannot beat before it has heard the answer
-                attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
+                attempt.lease_until = tx.now + leases.length(store.settings, store.settings.heartbeat_s)
             else:
                 tx.refuse(attempt, Fact.CLAIMED)
         else:
@@ -60,12 +61,8 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     run_s = tx.settings.run_timeout_s
     run_s = run_s if attempt.wall_s is None else min(run_s, attempt.wall_s)
     attempt.run_until = tx.now + timedelta(seconds=run_s)
-    attempt.lease_until = tx.now + _lease(tx, tx.settings.heartbeat_s)
+    attempt.lease_until = tx.now + leases.length(tx.settings, tx.settings.heartbeat_s)
     follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
-
-
-def _lease(tx: Transaction, next_beat_s: float) -> timedelta:
-    return timedelta(seconds=max(tx.settings.lease_s, 4 * next_beat_s))
 
 
 def heartbeat(
@@ -73,9 +70,13 @@ def heartbeat(
 ) -> bool:
     """Extend the lease and take in what the beat reports; one that came late or twice reports nothing.
 
+    One without news commits nothing, and waits for nobody who does.
     Of the outputs reported ready only those in `verified` become so. Returns whether the runner is to go on:
     not when a user has cancelled. Raises ControlError: not_found, superseded.
     """
+    if not beat.outputs and store.state_of(attempt_id) is AttemptState.RUNNING:
+        store.leases.extend(attempt_id, store.clock() + leases.length(store.settings, next_beat_s))
+        return True
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         is_owner = beat.machine_id in (_UNNAMED, attempt.claimed_by)
@@ -84,7 +85,7 @@ def heartbeat(
         if not runs and not is_cancelled:
             tx.refuse(attempt, Fact.HEARTBEAT)
         elif runs:
-            attempt.lease_until = tx.now + _lease(tx, next_beat_s)
+            store.leases.extend(attempt_id, tx.now + leases.length(store.settings, next_beat_s))
             if beat.seq > attempt.seq:
                 attempt.seq = beat.seq
                 _take(tx, attempt, beat.outputs, verified)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, bindparam
 from sqlmodel import Session, col, select
 
 from control import domain
@@ -19,8 +19,11 @@ from control.errors import Code, ControlError
 from control.ids import new_id
 from control.log import record
 from control.settings import Settings
+from control.store.leases import Leases
 from control.tables import Attempt, Batch, Event, Job, Meta, Output
 from infra.ports import Clock
+
+_STATE = select(col(Attempt.state)).where(col(Attempt.id) == bindparam("id"))
 
 
 class Store:
@@ -39,12 +42,13 @@ class Store:
         fence: Callable[[Session], object] = lambda _: None,
         on_commit: Callable[[], object] = lambda: None,
     ) -> None:
-        self._engine = for_writing(engine)
+        self._engine, self._readers = for_writing(engine), engine
         self._on_commit = on_commit
         self._one_writer = threading.Lock()
         self._fence = fence  # asked first in every transaction
         self.settings = settings
         self.clock = clock
+        self.leases = Leases()
         self.owner_id = self._owner_id()
 
     @contextmanager
@@ -61,6 +65,12 @@ class Store:
         self._on_commit()
         for name, facts in tx.log_lines:
             record(name, **facts)
+
+    def state_of(self, attempt_id: str) -> AttemptState | None:
+        """Return an attempt's state as it is committed, waiting for no writer; None when there is none."""
+        with self._readers.connect() as connection:
+            state = connection.execute(_STATE, {"id": attempt_id}).scalar()
+        return AttemptState(state) if state else None
 
     def _owner_id(self) -> str:
         """Return the id that marks this control's machines and objects as its own; made on first use."""

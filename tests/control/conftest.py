@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import urllib3
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
@@ -170,7 +171,7 @@ def machines(clock: Clock) -> FakeMachines:
 @pytest.fixture
 def parts(engine, settings: Settings, clock: Clock, store: Store, machines: FakeMachines):
     signer = Signer(settings.token_secret.get_secret_value())
-    with httpx.Client() as http:
+    with urllib3.PoolManager(retries=False) as http:
         yield Parts(
             settings=settings,
             clock=clock,

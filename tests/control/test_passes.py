@@ -9,6 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from control.domain import Fact
 from control.errors import Code, ControlError
 from control.forget import forget
 from control.ids import machine_name
@@ -17,13 +18,13 @@ from control.log import failure
 from control.observe import observe
 from control.reap import reap
 from control.runner_api import output_key
-from control.store import attempts, changes, ledger, reports
+from control.store import attempts, changes, leases, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
 from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
 from control.watch import watch
 from infra.ports import MachineExit, Refusal, Refused, Unanswered
-from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport
+from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import FakeMachines, Rows, finished, ready, seen
 
 ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
@@ -273,6 +274,31 @@ def test_leases_that_ran_out_while_control_was_down_get_an_amnesty(world):
     rows.clock.forward(121)
     tick(parts)
     assert rows.attempt(attempt_id).reason == "lease_expired"
+
+
+def test_the_amnesty_is_as_long_as_two_leases_of_so_many_runners(world, monkeypatch):
+    monkeypatch.setattr(leases, "BEATS_PER_S_MAX", 0.02)  # one runner alone is told to beat every 50 s
+    parts, rows, _ = world
+    _, attempt_id = claimed(parts, rows)
+    rows.clock.forward(600)
+    parts.cloud.started_at = rows.clock()
+    rows.clock.forward(399)
+    tick(parts)
+    assert rows.attempt(attempt_id).state == "running"
+    rows.clock.forward(2)
+    tick(parts)
+    assert rows.attempt(attempt_id).reason == "lease_expired"
+
+
+def test_who_has_ended_is_no_longer_counted_among_those_who_beat(world):
+    parts, rows, _ = world
+    ids = [claimed(parts, rows)[1] for _ in range(2)]
+    for attempt_id in ids:
+        reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
+    assert len(parts.store.leases) == 2
+    attempts.end(parts.store, ids[0], Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    tick(parts)
+    assert len(parts.store.leases) == 1
 
 
 def test_out_of_memory_is_tried_once_more_on_the_next_size(world):

@@ -51,7 +51,7 @@ def test_what_is_sent_has_a_head_its_chunks_and_an_end() -> None:
     assert [message["more_body"] for message in sent[1:]] == [True] * 3 + [False]
 
 
-def test_a_client_that_does_not_read_has_one_chunk_made_for_it_and_its_end_closes_the_source() -> None:
+def test_a_client_that_does_not_read_has_two_chunks_made_for_it_and_its_end_closes_the_source() -> None:
     chunks = Chunks(1000)
 
     async def send(message: Any) -> None:
@@ -63,7 +63,7 @@ def test_a_client_that_does_not_read_has_one_chunk_made_for_it_and_its_end_close
             await piped(chunks()).stream_response(send)
 
     anyio.run(stalled)
-    assert (chunks.made, chunks.is_closed) == (1, True)
+    assert (chunks.made, chunks.is_closed) == (2, True)
 
 
 def test_a_bucket_that_fails_leaves_the_answer_without_its_end() -> None:

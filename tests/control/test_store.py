@@ -191,18 +191,38 @@ def test_a_claim_that_is_asked_again_keeps_the_lease(rows):
     _, attempt_id = running(rows)
     rows.clock.forward(30)
     reports.claim(rows.store, attempt_id, rows.attempt(attempt_id).claimed_by)
-    assert (rows.attempt(attempt_id).lease_until - rows.clock()).total_seconds() == 60
+    assert lease_s(rows, attempt_id) == 60
 
 
 def test_a_beat_that_comes_late_or_twice_reports_nothing_but_keeps_the_lease(rows):
     job_id, attempt_id = running(rows)
     output = rows.outputs(job_id)[0]
-    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=5, outputs=[]), {}, next_beat_s=15)
+    begun = OutputReport(output_id=output.id, status="running", percent=10)
+    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=5, outputs=[begun]), {}, next_beat_s=15)
     rows.clock.forward(30)
     late = Heartbeat(seq=5, outputs=[failed(output)])
     reports.heartbeat(rows.store, attempt_id, late, {}, next_beat_s=15)
-    assert rows.outputs(job_id)[0].state == "queued"
-    assert (rows.attempt(attempt_id).lease_until - rows.clock()).total_seconds() == 60
+    assert rows.outputs(job_id)[0].state == "running"
+    assert lease_s(rows, attempt_id) == 60
+
+
+def test_a_beat_without_news_keeps_the_lease_and_commits_nothing(rows, monkeypatch):
+    _, attempt_id = running(rows)
+    monkeypatch.setattr(rows.store, "transaction", None)
+    for seq in range(1, 5):
+        rows.clock.forward(50)
+        assert reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=seq, outputs=[]), {}, next_beat_s=15)
+        assert lease_s(rows, attempt_id) == 60
+
+
+def test_the_fewer_beats_are_asked_for_the_longer_is_a_lease(rows):
+    _, attempt_id = running(rows)
+    reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=50)
+    assert lease_s(rows, attempt_id) == 200
+
+
+def lease_s(rows: Rows, attempt_id: str) -> float:
+    return (rows.store.leases.until(rows.attempt(attempt_id)) - rows.clock()).total_seconds()
 
 
 def test_a_ready_output_is_never_changed_again(rows):
@@ -333,7 +353,7 @@ def test_a_stale_attempt_changes_nothing(rows):
 
 def test_a_lease_that_was_extended_meanwhile_is_not_expired(rows):
     _, attempt_id = running(rows)
-    looked = rows.attempt(attempt_id).lease_until
+    looked = rows.store.leases.until(rows.attempt(attempt_id))
     rows.clock.forward(61)
     reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
     end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")

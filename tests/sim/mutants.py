@@ -206,11 +206,11 @@ MUTANTS: dict[str, Mutant] = {
         "    stored = stored or StoredObject(size_bytes=size, etag=reported.md5)\n    if False:",
     ),
     "lease never extended": edited(
-        reports, "heartbeat", "attempt.lease_until = tx.now + _lease(tx, next_beat_s)", "pass"
+        reports, "heartbeat",
+        "store.leases.extend(attempt_id, store.clock() + leases.length(store.settings, next_beat_s))", "pass",
     ),
     "no amnesty": edited(
-        watch, "judge", "amnesty_until = since + timedelta(seconds=2 * settings.lease_s)",
-        "amnesty_until = None",
+        watch, "judge", "_is_past(until.lease, now, until.amnesty)", "_is_past(until.lease, now)",
     ),
     "retry renders all again": edited(
         changes, "_missing", "if output.state != OutputState.READY", ""
@@ -255,7 +255,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "seen and not adopted": edited(ledger, "_added", "if attempt is not None:", "if False:"),
     "no boot deadline": edited(
-        watch, "judge", "if not is_running and _is_past(boot_until, now, amnesty_until):", "if False:"
+        watch, "judge", "if not is_running and _is_past(boot_until, now, until.amnesty):", "if False:"
     ),
     "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": edited(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.flyfaults import Site
 from runner.contract import CLAIM_TIMEOUT_S
+from tests.sim.budget import overrun
 from tests.sim.swarm import Mishap
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ class Oracle:
             self._check_job(job_id)
         self._check_submits()
         self._check_ready()
+        if money := overrun(self.world):
+            self.fail(money)
 
     def _on_job(self, id_: str, old: str | None, new: str | None, *_: Any) -> None:
         if new is None:  # its row was removed

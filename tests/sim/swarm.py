@@ -85,6 +85,7 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.RETRY: 0.6,
     Mishap.DELETE: 0.4,
 }
+AMPLE_USD = 0.5
 COUNTED_ONLY = frozenset({Site.RATE_LIMITED, Site.REGION_FULL})
 
 
@@ -128,6 +129,8 @@ class Swarm:
                 "run_timeout_s": dice.choice((200, 600)),
                 "runner_apps": dice.choice(("runners", "runners,runners-2")),
                 "runner_regions": dice.choice(("iad", "iad,ord")),
+                # enough for all to end: worlds on too little are in test_budget.py
+                "budget_usd_per_day": Random(f"{seed} money").choice((None, None, AMPLE_USD)),
             },
             batches=dice.randint(1, 3),
             jobs_max=dice.randint(1, 3),

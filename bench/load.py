@@ -1,0 +1,285 @@
+"""What runners and readers cost control, over real HTTP: CPU per call, many live attempts, and doing nothing.
+
+`python -m bench.load 60 1000` is the whole of it: 1,000 attempts and 100 readers for a minute.
+Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from sqlmodel import select
+
+from bench.line import line
+from bench.streams import _close, _open, _resident_kb
+from control.auth import Signer
+from control.database import open_database
+from control.ids import new_id
+from control.live import STREAMS_MAX
+from control.plan import PlannedSource, plan
+from control.settings import Settings, load_settings
+from control.store import Store, attempts, batches
+from control.store.leases import BEATS_PER_S_MAX
+from control.tables import Attempt
+from infra.s3local import LocalS3, local_s3
+from runner.contract import (
+    Claim,
+    Finish,
+    Heartbeat,
+    JobSpec,
+    Message,
+    OutputError,
+    OutputFault,
+    OutputReport,
+    Timings,
+    Usage,
+    attempt_path,
+)
+from tests.chaos.stack import Part
+from tests.control.maker import add_source, settings_of, stored
+from tests.e2e.user import sign_in
+
+CALLS = 200  # of each kind, one after another: their CPU is control's own over them
+OUTPUTS = 10
+BURST_PER_S = 200.0
+THREADS = 32
+FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="it is a bench")
+
+
+@dataclass(frozen=True)
+class Load:
+    """One control under load, and the attempts that are there for it."""
+
+    url: str
+    pid: int
+    signer: Signer
+    waiting: list[str]  # attempts that nobody has claimed
+
+    def post(self, attempt_id: str, call: str, message: Message) -> bytes:
+        """Do one call of a runner, on a connection of its own: between two beats any other is closed."""
+        where = urlsplit(self.url)
+        connection = HTTPConnection(where.hostname or "", where.port, timeout=30)
+        try:
+            connection.request(
+                "POST",
+                attempt_path(attempt_id, call),  # type: ignore[arg-type]
+                message.model_dump_json(),
+                {
+                    "Authorization": f"Bearer {self.signer.attempt_token(attempt_id)}",
+                    "Content-Type": "application/json",
+                },
+            )
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.status == 200, (answer.status, content)
+            return content
+        finally:
+            connection.close()
+
+
+def run(seconds: float = 6.0, live: int = 300) -> Iterator[str]:
+    """Measure idle, call by call, `live` attempts at their own pace, and a burst."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        local_s3(Path(name, "s3")) as s3,
+        _control(Path(name), s3, 2 * (live + CALLS)) as (control, settings),
+    ):
+        yield from _idle(control.pid, settings, seconds)
+        load = Load(
+            url=control.facts["url"],
+            pid=control.pid,
+            signer=Signer(settings.token_secret.get_secret_value()),
+            waiting=_attempts(settings, live + CALLS),
+        )
+        with httpx.Client(base_url=load.url) as http:
+            sign_in(http, settings.auth_password.get_secret_value())
+            yield from _calls(load, http)
+            yield from _living(load, http, live, seconds)
+
+
+@contextmanager
+def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Part, Settings]]:
+    """Yield a control with a Fly and a bucket that answer, and nothing to do."""
+    fly = Part(folder, "fly-local", "--port", 0)
+    try:
+        fly.start()
+        values = {
+            **settings_of(folder, s3),
+            "fly_api_url": fly.facts["url"],
+            "fly_api_token": fly.facts["token"],
+            "runner_apps": fly.facts["app"],
+            "max_machines": str(max_machines),
+        }
+        env = {name.upper(): value for name, value in values.items()}
+        control = Part(folder, "serve", "--host", "127.0.0.1", "--port", 0, env=env)
+        try:
+            control.start()
+            yield control, load_settings(**values)
+        finally:
+            control.kill()
+    finally:
+        fly.kill()
+
+
+def _attempts(settings: Settings, count: int) -> list[str]:
+    """Start so many attempts of ten outputs each, tomorrow: control asks for no machine of theirs today."""
+    engine = open_database(settings.database_url)
+    store = Store(engine, settings, lambda: datetime.now(UTC) + timedelta(days=1))
+    source = PlannedSource(source_id=add_source(store), name="ad.mp4", fingerprint="e")
+    for _ in range(count):
+        planned = plan([source], variations=OUTPUTS, seed=1, new_id=lambda: new_id("out"))
+        batches.submit(store, planned)
+    attempts.start(store, [settings.runner_apps[0]] * count)
+    with store.transaction() as tx:
+        ids = list(tx.session.exec(select(Attempt.id)))
+    engine.dispose()
+    assert len(ids) == count
+    return ids
+
+
+def _idle(pid: int, settings: Settings, seconds: float) -> Iterator[str]:
+    time.sleep(8)  # what a start does, and its first looks at the cloud
+    database = settings.database_url.removeprefix("sqlite:///")
+    before, changed = _cpu_s(pid), _commits(database)
+    time.sleep(seconds)
+    busy, commits = (_cpu_s(pid) - before) / seconds * 100, _commits(database) - changed
+    yield line("control with nothing to do, CPU", busy, "% of a core", against=f"aim 1, over {seconds:.0f} s")
+    yield line(
+        "control with nothing to do, bytes written", commits, "bytes", against="aim 0: its database's files"
+    )
+
+
+def _calls(load: Load, http: httpx.Client) -> Iterator[str]:
+    """Do each call of a runner's life, one after another."""
+    mine = [load.waiting.pop() for _ in range(CALLS)]
+    claims: dict[str, bytes] = {}
+
+    def claim(attempt_id: str) -> None:
+        claims[attempt_id] = load.post(attempt_id, "claim", Claim(machine_id=f"m-{attempt_id}"))
+
+    yield _each("claim of 10 outputs", load, claim, mine)
+    quiet = Heartbeat(seq=1, outputs=[])
+    yield _each("heartbeat without news", load, lambda id_: load.post(id_, "heartbeat", quiet), mine)
+    specs = {id_: JobSpec.model_validate_json(content) for id_, content in claims.items()}
+
+    def tell(id_: str) -> None:
+        told = [OutputReport(output_id=specs[id_].outputs[0].output_id, status="running", percent=50)]
+        load.post(id_, "heartbeat", Heartbeat(seq=2, outputs=told))
+
+    yield _each("heartbeat with progress", load, tell, mine)
+
+    def poll(id_: str) -> None:
+        http.get(f"/api/jobs/{_job(id_)}").raise_for_status()
+
+    yield _each("poll of a job", load, poll, mine)
+    made = {id_: stored(specs[id_].outputs[0], b"an output") for id_ in mine}
+    usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
+
+    def finish(id_: str) -> None:
+        failed = [
+            OutputReport.model_validate(
+                {
+                    "output_id": o.output_id,
+                    "status": "failed",
+                    "error": {"code": "render_failed", "message": ""},
+                }
+            )
+            for o in specs[id_].outputs[1:]
+        ]
+        load.post(id_, "finish", Finish(seq=3, outcome="ok", outputs=[made[id_], *failed], usage=usage))
+
+    yield _each("finish, one of 10 outputs to look at", load, finish, mine)
+
+
+def _each(name: str, load: Load, call: Callable[[str], object], attempt_ids: Sequence[str]) -> str:
+    before, took = _cpu_s(load.pid), []
+    for attempt_id in attempt_ids:
+        start = time.perf_counter()
+        call(attempt_id)
+        took.append(time.perf_counter() - start)
+    each_ms = (_cpu_s(load.pid) - before) / len(attempt_ids) * 1000
+    return line(f"{name}, CPU", each_ms, "ms", against=f"answered in {statistics.median(took) * 1000:.1f} ms")
+
+
+def _living(load: Load, http: httpx.Client, live: int, seconds: float) -> Iterator[str]:
+    """Have attempts beat, and readers read, at control's own pace and then ten times as often."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda id_: load.post(id_, "claim", Claim(machine_id=f"m-{id_}")), load.waiting))
+    authorization = http.headers["Authorization"]
+    readers = [
+        stream
+        for id_ in load.waiting[:STREAMS_MAX]
+        for stream in _open(load.url, f"/api/jobs/{_job(id_)}/events", authorization, 1)
+    ]
+    for name, per_s in (("as told", BEATS_PER_S_MAX), ("burst", BURST_PER_S)):
+        yield from _beating(load, name, per_s, seconds, live, len(readers))
+    yield line(
+        "control's memory under load",
+        _resident_kb(load.pid) / 1024,
+        "MiB",
+        against=f"{live} attempts, {len(readers)} readers; aim 200",
+    )
+    _close(readers)
+
+
+def _beating(load: Load, name: str, per_s: float, seconds: float, live: int, readers: int) -> Iterator[str]:
+    """Send beats at a fixed rate; each counts from when it was due, so that nothing waits unseen."""
+    count, took, errors = int(per_s * seconds), list[float](), list[str]()
+    lock, start, before = threading.Lock(), time.perf_counter(), _cpu_s(load.pid)
+    base = int(time.time() * 1000)
+
+    def beat(number: int) -> None:
+        due = start + number / per_s
+        time.sleep(max(0.0, due - time.perf_counter()))
+        try:
+            load.post(load.waiting[number % live], "heartbeat", Heartbeat(seq=base + number, outputs=[]))
+        except (OSError, AssertionError) as error:
+            errors.append(str(error))
+        with lock:
+            took.append(time.perf_counter() - due)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(beat, range(count)))
+    spent_s = time.perf_counter() - start
+    took.sort()
+    p50, p99 = took[len(took) // 2] * 1000, took[int(len(took) * 0.99)] * 1000
+    against = (
+        f"{live} attempts, {readers} readers, {count / spent_s:.0f}/s, p50 {p50:.1f} ms, {len(errors)} errors"
+    )
+    yield line(f"heartbeats {name}, p99", p99, "ms", against=against)
+    each_ms = (_cpu_s(load.pid) - before) / count * 1000
+    yield line(f"heartbeats {name}, CPU each", each_ms, "ms", against="aim 1.5")
+
+
+def _cpu_s(pid: int) -> float:
+    """Return what a process has spent so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _commits(database: str) -> int:
+    """Return a number that grows with every byte that is written to a database and its log."""
+    return sum(Path(database + end).stat().st_size for end in ("", "-wal"))
+
+
+def _job(attempt_id: str) -> str:
+    return attempt_id.rpartition("-")[0]
+
+
+if __name__ == "__main__":
+    for each in run(*(float(word) for word in sys.argv[1:2]), *(int(word) for word in sys.argv[2:3])):
+        print(each, flush=True)
