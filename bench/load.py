@@ -1,7 +1,8 @@
 """What runners and readers cost control, over real HTTP: CPU per call, many live attempts, and doing nothing.
 
 `python -m bench.load 60 1000` is the whole of it: 1,000 attempts and 100 readers for a minute.
-Long because one control is seeded once and then measured in every way. Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
+Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
+Long because one control is made once and then measured in every way.
 """
 
 from __future__ import annotations
