@@ -270,7 +270,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _written(pid: int) -> int:
-    """Return how many bytes a process has sent to files so far (Linux); a log that is reused does not grow."""
+    """Return how many bytes a process has sent to files (Linux): a log that is reused does not grow."""
     counts = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(dict(each.split(": ") for each in counts)["write_bytes"])
 
