@@ -4,12 +4,13 @@ VIDEO ?=
 VARIATIONS ?= 3
 MINUTES ?= 60
 OUT ?= demo-out
+IMAGE_BASE ?= python:3.13-slim
 BIN := .venv/bin
 STAMP := .venv/.installed
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
-.PHONY: help setup demo serve test check bench soak lock format clean
+.PHONY: help setup demo serve test images check bench soak lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +45,9 @@ soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
+
+images: setup ## build both images with buildah and try them: IMAGE_BASE=python:3.13-slim
+	@IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest -q -s tests/images
 
 check: setup ## format, lint, types, import rules, tests: what CI runs
 	@$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from control import demo
 from control.client import Client
-from infra.provision.run import run
+from infra.provision.run import names_of_secrets, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
 
 GIVEN = ("AUTH_PASSWORD", "TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "WEBHOOK_SECRET")
@@ -22,14 +22,17 @@ def provision(
 ) -> None:
     """Print the steps of `what`, and run them with `apply`. Raises StepFailed, ApiError.
 
-    Secrets are taken from the environment. Missing ones are made up: a token secret, and by `up` a password,
-    which it prints; `rotate` leaves the password as it is unless a new one is given.
+    Secrets are taken from the environment. Those that are missing there and at Fly are made up: a token
+    secret and a password, which is printed. What Fly has stays, but for the token secret of `rotate`.
     """
     console = Console()
     values = {name: environment[name] for name in GIVEN if environment.get(name)}
     if what == "up":
-        values.setdefault("AUTH_PASSWORD", secrets.token_urlsafe(18))
-    if what in ("up", "rotate"):
+        kept = names_of_secrets(deployment.control) if apply else set()
+        for name, size in (("AUTH_PASSWORD", 18), ("TOKEN_SECRET", 32)):
+            if name not in kept:
+                values.setdefault(name, secrets.token_urlsafe(size))
+    elif what == "rotate":
         values.setdefault("TOKEN_SECRET", secrets.token_urlsafe(32))
     steps = {
         "up": lambda: up(deployment),
@@ -41,7 +44,7 @@ def provision(
     run(steps, values, apply=apply, say=lambda text: console.print(text, markup=False, highlight=False))
     if not apply:
         console.print("\nNothing was run. Run it with --apply.")
-    elif what == "up":
+    elif "AUTH_PASSWORD" in values and what == "up":
         console.print(f"\n# The main job, on {deployment.url}")
         smoke(deployment.url, values["AUTH_PASSWORD"], console)
         console.print(

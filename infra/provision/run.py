@@ -26,6 +26,16 @@ def run(steps: Sequence[Step], values: MutableMapping[str, str], *, apply: bool,
                 values[step.keeps] = kept
 
 
+def names_of_secrets(app: str) -> set[str]:
+    """Return the names of the secrets that an app has; none where there is no such app yet."""
+    asked = ["fly", "secrets", "list", "--app", app, "--json"]
+    try:
+        ended = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return set()  # the first step says so
+    return set(re.findall(r'"[Nn]ame": *"(\w+)"', ended.stdout)) if ended.returncode == 0 else set()
+
+
 def printable(step: Step, values: MutableMapping[str, str]) -> str:
     """Return the command as a person would type it; secrets come from a file that only names them."""
     command = shlex.join(_filled(step, values))

@@ -23,6 +23,10 @@ import json, os, sys
 with open(os.environ["FLY_NOTES"], "a") as notes:
     notes.write(json.dumps({"argv": sys.argv[1:], "stdin": sys.stdin.read()}) + "\\n")
 words = " ".join(sys.argv[1:])
+if words.startswith("secrets list"):
+    if not os.environ.get("FLY_TAKEN"):
+        sys.exit("Error: app not found")
+    print('[{"Name": "AUTH_PASSWORD", "Digest": "x"}, {"name": "TOKEN_SECRET"}]')
 if words.startswith("tokens create"):
     print("FLY_TOKEN")
 if words.startswith("storage create"):
@@ -106,6 +110,16 @@ def test_what_is_there_already_is_left_as_it_is(fly, monkeypatch):
     monkeypatch.setenv("FLY_TAKEN", "1")
     applied(up(D))
     assert len(fly()) == len(up(D))
+
+
+def test_up_again_leaves_the_password_and_the_token_secret_as_they_are(fly, monkeypatch):
+    monkeypatch.setenv("FLY_TAKEN", "1")
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(app, ["provision", "up", "--name", "ads", "--apply"])
+    assert result.exit_code == 0, result.output
+    (imported,) = [note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"]]
+    assert imported.splitlines() == [f"FLY_API_TOKEN={FLY_TOKEN}"]
 
 
 def test_a_step_that_fails_ends_the_run_and_is_named(fly, monkeypatch):
