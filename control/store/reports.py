@@ -74,7 +74,8 @@ def heartbeat(
     Of the outputs reported ready only those in `verified` become so. Returns whether the runner is to go on:
     not when a user has cancelled. Raises ControlError: not_found, superseded.
     """
-    if not beat.outputs and store.state_of(attempt_id) is AttemptState.RUNNING:
+    owner = None if beat.outputs else store.runs_on(attempt_id)
+    if owner is not None and beat.machine_id in (_UNNAMED, owner):
         store.leases.extend(attempt_id, store.clock() + leases.length(store.settings, next_beat_s))
         return True
     with store.transaction() as tx:

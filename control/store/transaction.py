@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, bindparam
+from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from control import domain
@@ -23,7 +23,7 @@ from control.store.leases import Leases
 from control.tables import Attempt, Batch, Event, Job, Meta, Output
 from infra.ports import Clock
 
-_STATE = select(col(Attempt.state)).where(col(Attempt.id) == bindparam("id"))
+_RUNS_ON = text("SELECT claimed_by FROM attempt WHERE id = :id AND state = 'running'")
 
 
 class Store:
@@ -66,11 +66,11 @@ class Store:
         for name, facts in tx.log_lines:
             record(name, **facts)
 
-    def state_of(self, attempt_id: str) -> AttemptState | None:
-        """Return an attempt's state as it is committed, waiting for no writer; None when there is none."""
+    def runs_on(self, attempt_id: str) -> str | None:
+        """Return the machine on which an attempt runs, as it is committed, waiting for no writer."""
         with self._readers.connect() as connection:
-            state = connection.execute(_STATE, {"id": attempt_id}).scalar()
-        return AttemptState(state) if state else None
+            machine_id: str | None = connection.execute(_RUNS_ON, {"id": attempt_id}).scalar()
+        return machine_id
 
     def _owner_id(self) -> str:
         """Return the id that marks this control's machines and objects as its own; made on first use."""

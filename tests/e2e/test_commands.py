@@ -347,16 +347,6 @@ def test_a_port_that_is_none_is_named_in_one_line(tmp_path: Path, port: str) -> 
     assert "PORT" in line
 
 
-def test_settings_that_are_not_heeded_are_warned_of_in_one_line(tmp_path: Path) -> None:
-    command = Command(tmp_path, "serve", "--port", 0, env={**_nowhere(tmp_path), "METRICS_PORT": "9091"})
-    assert command.process.stdout
-    assert command.process.stdout.readline().startswith("url: ")
-    code, _, err = command.end(signal.SIGTERM)
-    assert code == 0
-    (line,) = [line for line in err.splitlines() if "settings_not_supported_yet" in line]
-    assert json.loads(line)["names"] == ["METRICS_PORT"]
-
-
 @pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local", "bucket-rules"])
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     code, out, err = Command(tmp_path, name, "--help").end()
