@@ -23,7 +23,9 @@ from control.store.leases import Leases
 from control.tables import Attempt, Batch, Event, Job, Meta, Output
 from infra.ports import Clock
 
-_RUNS_ON = text("SELECT claimed_by FROM attempt WHERE id = :id AND state = 'running'")
+_RUNS_ON = select(col(Attempt.claimed_by)).where(
+    col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
+)
 
 
 class Store:
