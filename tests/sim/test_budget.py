@@ -102,4 +102,4 @@ def test_the_judge_notices_who_does_not_keep_the_money(
 ):
     monkeypatch.setattr(where, name, mutant)
     monkeypatch.setitem(life.__globals__, "DAY_USD", DAY_USD[:2])
-    assert any(life(database, seed)[1] for seed in range(1, 13))
+    assert any(life(database, seed)[1] for seed in range(1, 61))
