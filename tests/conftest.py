@@ -14,6 +14,11 @@ from infra.s3local import LocalS3, local_s3
 from infra.tigris import TigrisStorage
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the simulator first: it patches the core, which later tests serve from threads of this process."""
+    items.sort(key=lambda item: "sim" not in item.path.parts)
+
+
 def need(program: str, *, first: Sequence[Path] = ()) -> str:
     """Return the path of a system program, from the folders `first` or from PATH.
 
