@@ -1,4 +1,7 @@
-"""The `refresher` command. Thin: each command reads its options and calls one thing."""
+"""The `refresher` command. Thin: each command reads its options and calls one thing.
+
+Long because it is one list of commands, each with the words of its help.
+"""
 
 from __future__ import annotations
 

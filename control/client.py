@@ -1,4 +1,7 @@
-"""A client of control's public API, for the CLI and the demo. Must never know more than the contract."""
+"""A client of control's public API, for the CLI and the demo. Must never know more than the contract.
+
+Long because it has a method for each call, and an upload that goes on where it was cut off.
+"""
 
 from __future__ import annotations
 

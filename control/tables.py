@@ -1,5 +1,6 @@
 """The rows. No behaviour: moves are in `store`, shapes for clients in `views`.
 
+Long because it is one list of tables.
 Instants are aware UTC. Only `store` writes, and only `store` assigns a state.
 """
 

@@ -2,6 +2,7 @@
 
 Adapters (`fly`, `tigris`) implement these; tests may use fakes that pass the same conformance suites.
 Must never import anything but the standard library: everything above stands on this file.
+Long because each method of a port says here, once, what every adapter promises.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
 fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
+Long because the whole wire is in one file, read side by side with the contract.
 """
 
 from __future__ import annotations
