@@ -111,6 +111,7 @@ def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
     keys = newcomer.page.keyboard
     newcomer.page.on("filechooser", lambda chooser: chooser.set_files(clip("keys.mp4")))
     newcomer.open()
+    expect(newcomer.page.get_by_label("Password")).to_be_focused()
     keys.type(newcomer.password)
     keys.press("Enter")
     newcomer.sees("Drop your videos")
