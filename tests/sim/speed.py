@@ -1,13 +1,15 @@
 """Keeps what the passes read until a row changes: most ticks of a world find everything as it was.
 
 Every answer was computed by the real reader on the rows as they are now. Those that also depend on the clock
-are kept only while there is no row of their kind at all.
+are kept only while there is no row of their kind at all. The core is patched for the thread that asks: a
+control that runs in another thread reads its own rows, and leaves nothing behind for a world to find.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 from control import forget, launch, observe, reap, watch
@@ -29,14 +31,22 @@ def kept_reads(version: Callable[[], int], ask: Callable[[str], Any]) -> Iterato
     """Keep reads while `version` stays the same; `ask` answers SQL on another connection."""
     patched = [(module, name, getattr(module, name)) for module, name, *_ in (*OF_ROWS, *OF_ROWS_AND_CLOCK)]
     for module, name, copied in OF_ROWS:
-        setattr(module, name, _kept(getattr(module, name), version, copied))
+        real = getattr(module, name)
+        setattr(module, name, here_only(_kept(real, version, copied), real))
     for module, name, sql, nothing in OF_ROWS_AND_CLOCK:
-        setattr(module, name, _unless_none(getattr(module, name), version, ask, sql, nothing))
+        real = getattr(module, name)
+        setattr(module, name, here_only(_unless_none(real, version, ask, sql, nothing), real))
     try:
         yield
     finally:
         for module, name, real in patched:
             setattr(module, name, real)
+
+
+def here_only(patched: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls `patched` in this thread and `real` in all others."""
+    owner = get_ident()
+    return lambda *given: (patched if get_ident() == owner else real)(*given)
 
 
 def _kept(real: Callable[[Any], Any], version: Callable[[], int], copied: Callable[[Any], Any]) -> Any:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from datetime import datetime
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from control import ids, watch
+from control.auth import Signer
+from control.views import Views
 from tests.sim.campaign import live, regressions, summary
 from tests.sim.database import Database
 from tests.sim.world import Report
@@ -45,3 +52,26 @@ def test_the_same_seed_gives_the_same_life_in_any_process():
     ]
     assert len(lives[0].stdout) > 1000
     assert lives[0].stdout == lives[1].stdout
+
+
+def test_a_control_in_another_thread_changes_nothing_in_a_world(database: Database):
+    alone, _ = live(database, 5)
+    is_over, reads = threading.Event(), 0
+
+    def be_busy() -> None:
+        nonlocal reads
+        other = Database()
+        parts: Any = SimpleNamespace(views=Views(other.engine, Signer("secret for tests"), datetime.now))
+        while not is_over.is_set():
+            assert not watch._live(parts)
+            ids.new_id("job")
+            reads += 1
+
+    thread = threading.Thread(target=be_busy)
+    thread.start()
+    disturbed, failure = live(database, 5)
+    is_over.set()
+    thread.join()
+    assert failure is None
+    assert reads > 100
+    assert vars(disturbed) == vars(alone)

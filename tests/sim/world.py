@@ -41,7 +41,7 @@ from tests.sim.database import Database
 from tests.sim.oracle import Oracle, Violation
 from tests.sim.outside import SimBucket, SimMachines
 from tests.sim.runner import SimRunner
-from tests.sim.speed import kept_reads
+from tests.sim.speed import here_only, kept_reads
 from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
 
@@ -464,7 +464,7 @@ def _seeded_ids(seed: int) -> Iterator[None]:
     dice = Random(f"{seed} ids")
 
     class Seeded:
-        token_hex = staticmethod(lambda count: dice.randbytes(count).hex())
+        token_hex = staticmethod(here_only(lambda count: dice.randbytes(count).hex(), ids.secrets.token_hex))
 
     real, ids.secrets = ids.secrets, Seeded  # type: ignore[assignment,misc]
     try:
