@@ -5,8 +5,10 @@ VARIATIONS ?= 3
 MINUTES ?= 60
 OUT ?= demo-out
 IMAGE_BASE ?= python:3.13-slim
+WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
+TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
@@ -35,8 +37,8 @@ demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VA
 serve: setup ## keep the embedded stack running; prints its URL and password
 	@$(BIN)/refresher serve --local
 
-test: setup ## run the whole test suite
-	@$(BIN)/python -m pytest -q
+test: setup ## run the whole test suite, on WORKERS=2 beside each other
+	@$(TESTS)
 
 soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
@@ -55,7 +57,7 @@ check: setup ## format, lint, types, import rules, tests: what CI runs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python control/web/build.py check
-	@$(BIN)/python -m pytest -q
+	@$(TESTS)
 
 bench: setup ## every benchmark, one line each
 	@$(BIN)/python -m bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -69,7 +70,9 @@ def life(database: Database, seed: int) -> tuple[World, str | None]:
     return world, found[0] if found else None
 
 
-def test_no_budget_is_overrun_whatever_crashes(database: Database, capsys: pytest.CaptureFixture[str]):
+def test_no_budget_is_overrun_whatever_crashes(
+    database: Database, record_property: Callable[[str, object], None]
+):
     machines = crashes = waited = 0
     failures = []
     for seed in range(1, WORLDS + 1):
@@ -79,8 +82,8 @@ def test_no_budget_is_overrun_whatever_crashes(database: Database, capsys: pytes
         crashes += world.hits[Mishap.CRASH]
         waiting = "SELECT count(*) FROM event WHERE name = 'waiting' AND facts LIKE '%budget%'"
         waited += database.judge.execute(waiting).fetchone()[0]
-    with capsys.disabled():
-        print(f"\nbudgets: {WORLDS} worlds, {machines} machines, {crashes} crashes, {waited} waits for money")
+    lived = f"{WORLDS} worlds, {machines} machines, {crashes} crashes, {waited} waits for money"
+    record_property("budgets", lived)
     assert not failures, "\n".join(failures)
     assert machines > WORLDS
     assert crashes

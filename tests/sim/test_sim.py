@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from itertools import count
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ def test_a_world_that_once_failed_holds(database: Database, seed: int):
     assert failure is None, failure
 
 
-def test_no_world_breaks_an_invariant(database: Database, capsys: pytest.CaptureFixture[str]):
+def test_no_world_breaks_an_invariant(database: Database, record_property: Callable[[str, object], None]):
     total, failures, began = Report(), [], time.monotonic()
     for seed in count(FIRST):
         if time.monotonic() - began > SECONDS:
@@ -39,8 +40,7 @@ def test_no_world_breaks_an_invariant(database: Database, capsys: pytest.Capture
         report, failure = live(database, seed)
         total.add(report)
         failures += [failure] if failure else []
-    with capsys.disabled():
-        print(f"\nsimulator: {summary(total, time.monotonic() - began)}")
+    record_property("simulator", summary(total, time.monotonic() - began))
     assert not failures, "\n".join(failures)
 
 
