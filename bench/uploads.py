@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -24,13 +25,7 @@ URLS = 1000
 def run() -> Iterator[str]:
     """Send the same bytes in parts, several at once, and as one PUT; then sign URLs of parts."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, local_s3(Path(folder)) as s3:
-        storage = TigrisStorage(
-            endpoint=s3.endpoint,
-            region=s3.region,
-            access_key_id=s3.access_key_id,
-            secret_access_key=s3.secret_access_key,
-            bucket=s3.bucket,
-        )
+        storage = TigrisStorage(**asdict(s3))
         one_s, parts_s = _one_stream(storage), _parts(storage)
         mb = PARTS * PART_BYTES / 1e6
         against = f"one stream of the same {mb:.0f} MB: {mb / one_s:.0f} MB/s"

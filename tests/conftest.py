@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -63,10 +64,4 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
 
 @pytest.fixture(scope="session")
 def storage(s3: LocalS3) -> TigrisStorage:
-    return TigrisStorage(
-        endpoint=s3.endpoint,
-        region=s3.region,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        bucket=s3.bucket,
-    )
+    return TigrisStorage(**asdict(s3))

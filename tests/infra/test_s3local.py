@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,13 +24,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def storage_of(s3: LocalS3) -> TigrisStorage:
-    return TigrisStorage(
-        endpoint=s3.endpoint,
-        region=s3.region,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        bucket=s3.bucket,
-    )
+    return TigrisStorage(**asdict(s3))
 
 
 def servers_on(data_dir: Path) -> list[int]:

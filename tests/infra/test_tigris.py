@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -265,14 +266,7 @@ def test_a_download_answers_with_the_headers_that_were_signed(
 
 
 def test_browsers_get_the_public_address_and_programs_ours(s3: LocalS3, storage: TigrisStorage) -> None:
-    public = TigrisStorage(
-        endpoint=s3.endpoint,
-        region=s3.region,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        bucket=s3.bucket,
-        public_endpoint="https://t3.storage.dev",
-    )
+    public = TigrisStorage(**asdict(s3), public_endpoint="https://t3.storage.dev")
     ours = s3.endpoint + "/refresher/k?"
     theirs = "https://refresher.t3.storage.dev/k?"
     assert public.sign_get("k", expires_s=60).startswith(ours)
@@ -363,13 +357,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    storage = TigrisStorage(
-        endpoint=s3.endpoint,
-        region=s3.region,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        bucket=s3.bucket,
-    )
+    storage = TigrisStorage(**asdict(s3))
     storage.check()
     storage.delete("k")
 
