@@ -24,7 +24,7 @@ from tests.e2e.user import User, address, ok, sign_in
 
 REFRESHER = str(Path(sys.executable).parent / "refresher")
 PASSWORD = "correct horse battery"
-START_S = 30.0
+START_S = 90.0
 
 
 class Part:

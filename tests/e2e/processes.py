@@ -44,8 +44,8 @@ def runners(pid: int) -> list[Process]:
     return [process for process in descendants(pid) if process.command.endswith("-m runner")]
 
 
-def until(what: Callable[[], T], *, wait_s: float = 30.0) -> T:
-    """Return the first truthy answer of `what`."""
+def until(what: Callable[[], T], *, wait_s: float = 120.0) -> T:
+    """Return the first truthy answer of `what`. Patient: a busy machine is no failure."""
     deadline = time.monotonic() + wait_s
     while not (answer := what()):
         assert time.monotonic() < deadline, f"nothing within {wait_s} s"

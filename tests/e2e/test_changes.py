@@ -15,8 +15,6 @@ from control.local import LocalStack
 from tests.e2e.processes import processes, runners, until
 from tests.e2e.user import User, address, ok, outputs
 
-GONE_S = 15.0  # within which the machines of what was cancelled are gone
-
 
 @pytest.fixture
 def _idle(stack: LocalStack) -> None:
@@ -47,8 +45,8 @@ def test_a_cancelled_job_keeps_what_is_ready_and_a_retry_makes_only_the_rest(use
     cancelled = change(user, "cancel", job_id)
     assert cancelled["status"] == "cancelled"
     assert cancelled["attempts"][-1]["state"] == "cancelled"
-    until(lambda: not {p.pid for p in before} & {p.pid for p in processes()}, wait_s=GONE_S)
-    until(lambda: not machines_of(user, job_id), wait_s=GONE_S)
+    until(lambda: not {p.pid for p in before} & {p.pid for p in processes()})
+    until(lambda: not machines_of(user, job_id))
     ready = {o["output_id"]: o["sha256"] for o in outputs(cancelled) if o["status"] == "ready"}
     assert {o["status"] for o in outputs(cancelled)} == {"ready", "cancelled"}
     made = makers(user, job_id)
@@ -109,7 +107,7 @@ def test_deleting_what_runs_ends_its_machine(user: User, slow: Path) -> None:
     (runner,) = until(lambda: runners(os.getpid()))
     assert user.http.delete(address(job_id)).status_code == 204
     assert refused(user.http.get(address(job_id))) == (404, "not_found")
-    until(lambda: runner.pid not in {p.pid for p in processes()}, wait_s=GONE_S)
+    until(lambda: runner.pid not in {p.pid for p in processes()})
 
 
 def test_one_job_of_a_larger_batch_cannot_be_deleted_alone(user: User, source: str, vertical: Path) -> None:

@@ -165,8 +165,8 @@ def test_the_machine_has_destroyed_itself_and_no_runner_is_left(stack: LocalStac
     def state() -> str:
         return str(ok(httpx.get(f"{machines}/{machine_id}", headers=headers), 200)["state"])
 
-    until(lambda: state() == "destroyed", wait_s=10)
-    until(lambda: not runners(os.getpid()), wait_s=10)
+    until(lambda: state() == "destroyed")
+    until(lambda: not runners(os.getpid()))
     assert not [process for process in descendants(os.getpid()) if "ffmpeg" in process.command]
 
 

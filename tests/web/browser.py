@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 from tests.conftest import need
 
 AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 expect.set_options(timeout=WAIT_MS)
 NETWORK_ERROR = "Failed to load resource"  # Chromium's own line for any answer of 400 and above
 
@@ -87,7 +87,7 @@ class Person:
     def sees(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until a text is on the page, and return it."""
         found = self.page.get_by_text(text).first
-        expect(found).to_be_visible(timeout=3 * WAIT_MS)
+        expect(found).to_be_visible(timeout=2 * WAIT_MS)
         return found
 
     def press(self, name: str | re.Pattern[str]) -> None:
@@ -109,7 +109,7 @@ class Person:
         ended = self.page.locator(".batch-head .pill").filter(
             has_text=re.compile("Done|Failed|Cancelled|Partly done|Expired")
         )
-        expect(ended).to_be_visible(timeout=3 * WAIT_MS)
+        expect(ended).to_be_visible(timeout=2 * WAIT_MS)
         return ended.inner_text()
 
     def barriers(self) -> list[str]:
