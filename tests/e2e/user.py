@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 LIVE = ("queued", "launching", "running")
-WAIT_S = 90.0
+WAIT_S = 180.0
 POLL_S = 0.05
 
 
