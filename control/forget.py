@@ -1,6 +1,7 @@
 """One pass: remove the files and then the rows of batches that a user has deleted.
 
-Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer.
+Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer,
+nor a PUT be under way of one that was ended in the middle.
 A crash in between leaves the rest to the next pass.
 """
 
@@ -10,11 +11,14 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
+from control.domain import AttemptState
 from control.objects import delete_of_job
 from control.parts import Parts
 from control.store import changes
 from control.store.attempts import GHOST_S
 from control.tables import Attempt, Batch, Job, Machine
+
+LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
 
 
 def forget(parts: Parts) -> None:
@@ -30,7 +34,9 @@ def forget(parts: Parts) -> None:
 
 
 def _ready_to_go(session: Session, now: datetime) -> str | None:
-    lives = and_(col(Machine.id).is_not(None), col(Machine.gone_at).is_(None))
+    ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
+    late = and_(ended_badly, col(Machine.gone_at) > now - timedelta(seconds=LATE_PUT_S))
+    lives = and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
     alive = (
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
