@@ -243,6 +243,15 @@ def _first_problem(error: RequestValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"The body is not JSON: {first['ctx']['error']}."
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header"))
+    if first["type"] == "model_attributes_type":
+        return "The body must be a JSON object, sent with Content-Type: application/json."
+    field = ".".join(str(part) for part in first["loc"] if not _is_of_the_model(part))
     problem = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        problem = "has a character that is not allowed"
     return f"{field}: {problem}" if field else problem
+
+
+def _is_of_the_model(part: str | int) -> bool:
+    """Tell whether a part of an error's place is a word of the framework's, not of the request."""
+    return part in ("body", "query", "header", "SourceFacts", "SourceRef") or "[" in str(part)

@@ -5,7 +5,7 @@ Nothing here is needed after a restart: then the barrier is up again until two t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 TRUSTED_OBSERVATIONS = 2
@@ -18,6 +18,7 @@ class Cloud:
     started_at: datetime  # of this process: leases that ran out before get an amnesty
     trusted: int = 0  # observations of which nothing was missing
     refused: str | None = None  # Fly's words when it refuses our token
+    silent: set[str] = field(default_factory=set)  # apps that did not answer when last looked at
     observed_at: datetime | None = None  # the last look, answered or not
 
     @property

@@ -71,6 +71,11 @@ class ControlError(Exception):
         self.code, self.message, self.headers = code, message, headers
 
 
+def source_gone(source_id: str) -> ControlError:
+    """Return the refusal of a source whose time is over."""
+    return ControlError(Code.SOURCE_GONE, f"Source {source_id} has been deleted. Upload the video again.")
+
+
 class ErrorDetail(BaseModel):
     """What went wrong."""
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from sqlmodel import col, select
 
-from control.errors import Code, ControlError
+from control.errors import Code, ControlError, source_gone
 from control.ids import new_id
 from control.parts import Parts
 from control.shapes import NAME_CHARS_MAX, SourceRef
@@ -20,7 +20,7 @@ from infra import outbound
 def named(parts: Parts, refs: Sequence[SourceRef]) -> list[Source]:
     """Return the sources in their order; those of URLs are new and not stored yet.
 
-    Raises ControlError: invalid (named twice, or a URL that must not be called), not_found.
+    Raises ControlError: invalid (named twice, or a URL that must not be called), not_found, source_gone.
     """
     keys = [ref.source_id or ref.url for ref in refs]
     if len(set(keys)) < len(keys):
@@ -43,6 +43,8 @@ def _uploaded(parts: Parts, ids: Sequence[str]) -> dict[str, Source]:
     for source_id in ids:
         if source_id not in rows:
             raise ControlError(Code.NOT_FOUND, f"There is no source {source_id[:64]!r}. Upload it first.")
+        if rows[source_id].deleted_at is not None:
+            raise source_gone(source_id)
         if not rows[source_id].key:
             raise ControlError(
                 Code.INVALID, f"Source {source_id} was never stored. Name its URL again, or upload the video."

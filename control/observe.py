@@ -37,7 +37,7 @@ def observe(parts: Parts) -> None:
 def _pace(parts: Parts, in_use: Collection[str]) -> timedelta:
     if not parts.cloud.is_known:
         return EVERY_UNKNOWN
-    return EVERY_ACTIVE if in_use else EVERY_IDLE
+    return EVERY_ACTIVE if in_use or parts.cloud.silent else EVERY_IDLE
 
 
 def _apps_in_use(parts: Parts) -> Collection[str]:
@@ -53,6 +53,7 @@ def _observe(parts: Parts, app: str) -> bool:
     try:
         seen = {machine.id: machine for machine in parts.machines.list(app, {"owner": parts.store.owner_id})}
         parts.cloud.refused = None
+        parts.cloud.silent.discard(app)
         known = _known(parts, app, seen)
         news = [machine for machine in seen.values() if ledger.is_news(known.get(machine.id), machine)]
         ledger.observe(parts.store, news)
@@ -60,6 +61,7 @@ def _observe(parts: Parts, app: str) -> bool:
     except OutsideError as error:
         is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED
         parts.cloud.refused = error.message if is_refused else parts.cloud.refused
+        parts.cloud.silent.add(app)
         failure("cloud_unseen", error, app=app)
         return False
 

@@ -11,6 +11,7 @@ from control.auth import Signer
 from control.cloud import Cloud
 from control.settings import Settings
 from control.store import Store
+from control.store.keys import Answering
 from control.views import Views
 from infra.ports import Clock, Machines, Storage
 
@@ -29,4 +30,5 @@ class Parts:
     cloud: Cloud
     bucket_http: urllib3.PoolManager  # for streaming objects by signed URL
     wake: Callable[[], None]  # makes the ticker run its passes now
+    answering: Answering = field(default_factory=Answering)
     machine_env: Mapping[str, str] = field(default_factory=dict)  # for each machine, beside its own

@@ -1,11 +1,17 @@
-"""Which bytes of a representation a request asks for: Range and If-Range of RFC 9110. PURE."""
+"""Which bytes of a representation a request asks for: Range and conditions of RFC 9110. PURE."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_ONE_RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+_ONE_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECASE)
+
+
+def names(etags: str | None, etag: str) -> bool:
+    """Tell whether an If-Match or If-None-Match names an ETag (quoted), or all there are."""
+    words = {word.strip().removeprefix("W/") for word in (etags or "").split(",")}
+    return bool(words & {etag, "*"})
 
 
 class Unsatisfiable(ValueError):

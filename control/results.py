@@ -50,7 +50,9 @@ def download(session: Session, subject: Job | Batch, *, now: datetime) -> Downlo
             files |= files_of(output)
             ready_at.append(output.ready_at)
     if not files:
-        raise ControlError(Code.NOT_READY, "Nothing is ready yet. Look at the job's progress and try later.")
+        later = "Nothing is ready yet. Look at the job's progress and try later."
+        why = "Nothing was made, so there is nothing to download. Retry it." if subject.ended_at else later
+        raise ControlError(Code.NOT_READY, why)
     manifest = _manifest(batch, attempts, entries)
     archive = Archive(
         [*(_member(name, file) for name, file in files.items()), literal(names.RESERVED, manifest)],

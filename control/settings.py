@@ -17,6 +17,8 @@ _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
+HOURS_MAX = 87_600  # ten years
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
 
 class SettingsError(Exception):
@@ -57,13 +59,13 @@ class Settings(Listening):
     runner_sizes: CommaList = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
 
     max_machines: Annotated[int, Field(ge=1)] = 50
-    retention_hours: Annotated[float, Field(gt=0)] = 24
+    retention_hours: Annotated[float, Field(gt=0, le=HOURS_MAX)] = 24
     storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
-    heartbeat_s: Annotated[float, Field(gt=0)] = 15
-    lease_s: Annotated[float, Field(gt=0)] = 60
-    boot_timeout_s: Annotated[float, Field(gt=0)] = 180
-    run_timeout_s: Annotated[float, Field(gt=0)] = 3600
+    heartbeat_s: Seconds = 15
+    lease_s: Seconds = 60
+    boot_timeout_s: Seconds = 180
+    run_timeout_s: Seconds = 3600
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()
@@ -126,7 +128,14 @@ class Settings(Listening):
         return value
 
     @field_validator(
-        "token_secret", "fly_api_token", "bucket_name", "aws_endpoint_url_s3", "runner_image", "public_url"
+        "token_secret",
+        "fly_api_token",
+        "bucket_name",
+        "aws_endpoint_url_s3",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "runner_image",
+        "public_url",
     )
     @classmethod
     def _not_empty(cls, value: Any) -> Any:

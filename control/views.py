@@ -79,10 +79,10 @@ class Views:
                 **self._details(session, batch, jobs, attempts),
             )
 
-    def job_ids(self, id_: str) -> Sequence[str]:
-        """Return the jobs that a job's or batch's id stands for. Raises ControlError not_found."""
+    def job_ids(self, kind: type[Job] | type[Batch], id_: str) -> Sequence[str]:
+        """Return the jobs that the id of a job or batch stands for. Raises ControlError not_found."""
         with self.session() as session:
-            if id_.startswith("job_"):
+            if kind is Job:
                 return [found(session, Job, id_).id]
             batch = found(session, Batch, id_)
             return [job.id for job in _jobs(session, [batch])]
@@ -244,7 +244,7 @@ def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str 
     query = query.where(own_batch.not_in(deleted))
     if status is not None:
         query = query.where(col(table.status) == status)  # type: ignore[attr-defined]
-    if cursor is not None:
+    if cursor:
         query = query.where(tuple_(created_at, row_id) < tuple_(*_position(cursor)))
     return query
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BeforeValidator
 
 from control.api.guard import Guard
 from control.api.planning import planned_batch, planned_source, require_one_job, require_plannable
@@ -23,11 +24,14 @@ from control.shapes import (
     Page,
 )
 from control.store import batches as store
+from control.store import keys
 
 Kind = Literal["job", "batch"]
 
-Limit = Annotated[int, Query(ge=1, le=100)]
-Cursor = Annotated[str | None, Query(max_length=200)]
+LISTED = 20
+Status = Annotated[JobStatus | None, BeforeValidator(lambda text: text or None), Query()]
+Limit = Annotated[int, BeforeValidator(lambda text: text or LISTED), Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=200)]  # the first page without one, or with an empty one
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 _SUBMIT_ERRORS = documented(
@@ -72,15 +76,13 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         return parts.views.batch(batch_id)
 
     @router.get("/jobs", responses=_LIST_ERRORS)
-    def list_jobs(
-        status: JobStatus | None = None, limit: Limit = 20, cursor: Cursor = None
-    ) -> Page[JobSummary]:
+    def list_jobs(status: Status = None, limit: Limit = LISTED, cursor: Cursor = None) -> Page[JobSummary]:
         """List jobs, newest first."""
         return parts.views.jobs(status=status, limit=limit, cursor=cursor)
 
     @router.get("/batches", responses=_LIST_ERRORS)
     def list_batches(
-        status: JobStatus | None = None, limit: Limit = 20, cursor: Cursor = None
+        status: Status = None, limit: Limit = LISTED, cursor: Cursor = None
     ) -> Page[BatchSummary]:
         """List batches, newest first."""
         return parts.views.batches(status=status, limit=limit, cursor=cursor)
@@ -109,16 +111,20 @@ def _form_schema() -> dict[str, Any]:
 
 
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
-    sources = named(parts, body.sources)
-    batch_id = store.submit(
-        parts.store,
-        planned_batch(parts, body, [planned_source(source) for source in sources]),
-        key=key,
-        request_sha256=digest(kind, body),
-        output_url=body.output_url,
-        webhook=(kind, body.webhook_url) if body.webhook_url else None,
-        arrived=[source for source in sources if source.url],
-    )
+    request_sha256 = digest(kind, body)
+    with parts.answering.only_once(key):
+        if first := keys.first_answer(parts.store, key, request_sha256):
+            return first
+        sources = named(parts, body.sources)
+        batch_id = store.submit(
+            parts.store,
+            planned_batch(parts, body, [planned_source(source) for source in sources]),
+            key=key,
+            request_sha256=request_sha256,
+            output_url=body.output_url,
+            webhook=(kind, body.webhook_url) if body.webhook_url else None,
+            arrived=[source for source in sources if source.url],
+        )
     parts.wake()
     return batch_id
 

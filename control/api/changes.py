@@ -9,6 +9,7 @@ from control.errors import Code, ControlError, documented
 from control.parts import Parts
 from control.shapes import BatchView, JobView
 from control.store import changes
+from control.tables import Batch, Job
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)
@@ -28,13 +29,13 @@ def _add_cancel(router: APIRouter, parts: Parts) -> None:
     @router.post("/jobs/{job_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
     def cancel_job(job_id: str) -> JobView:
         """Cancel a job: its machine is stopped, ready outputs stay. Again on an ended one nothing happens."""
-        _cancel(parts, job_id)
+        _cancel(parts, Job, job_id)
         return parts.views.job(job_id)
 
     @router.post("/batches/{batch_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
     def cancel_batch(batch_id: str) -> BatchView:
         """Cancel all that lives of a batch: its machines are stopped, ready outputs stay."""
-        _cancel(parts, batch_id)
+        _cancel(parts, Batch, batch_id)
         return parts.views.batch(batch_id)
 
 
@@ -42,13 +43,13 @@ def _add_retry(router: APIRouter, parts: Parts) -> None:
     @router.post("/jobs/{job_id}/retry", status_code=202, responses=_RETRY_ERRORS)
     def retry_job(job_id: str) -> JobView:
         """Start again what is not ready of an ended job."""
-        _retry(parts, job_id)
+        _retry(parts, Job, job_id)
         return parts.views.job(job_id)
 
     @router.post("/batches/{batch_id}/retry", status_code=202, responses=_RETRY_ERRORS)
     def retry_batch(batch_id: str) -> BatchView:
         """Start again what is not ready of an ended batch."""
-        _retry(parts, batch_id)
+        _retry(parts, Batch, batch_id)
         return parts.views.batch(batch_id)
 
 
@@ -57,7 +58,7 @@ def _add_delete(router: APIRouter, parts: Parts) -> None:
     def delete_job(job_id: str) -> None:
         """Delete a job that was submitted by itself: cancel it if it lives, remove its files and rows."""
         batch_id = parts.views.job(job_id).batch_id
-        if len(parts.views.job_ids(batch_id)) > 1:
+        if len(parts.views.job_ids(Batch, batch_id)) > 1:
             raise ControlError(Code.CONFLICT, f"This job is part of the batch {batch_id}. Delete that.")
         _delete(parts, batch_id)
 
@@ -67,13 +68,13 @@ def _add_delete(router: APIRouter, parts: Parts) -> None:
         _delete(parts, parts.views.batch(batch_id).batch_id)
 
 
-def _cancel(parts: Parts, id_: str) -> None:
-    changes.cancel(parts.store, parts.views.job_ids(id_))
+def _cancel(parts: Parts, kind: type[Job] | type[Batch], id_: str) -> None:
+    changes.cancel(parts.store, parts.views.job_ids(kind, id_))
     parts.wake()
 
 
-def _retry(parts: Parts, id_: str) -> None:
-    changes.retry(parts.store, parts.views.job_ids(id_))
+def _retry(parts: Parts, kind: type[Job] | type[Batch], id_: str) -> None:
+    changes.retry(parts.store, parts.views.job_ids(kind, id_))
     parts.wake()
 
 

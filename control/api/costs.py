@@ -21,6 +21,8 @@ DAYS_DEFAULT, DAYS_MAX = 30, 366
 def _in_full(text: str) -> str:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # a number would be taken for a time
         raise ValueError("must be a day like 2026-11-21")
+    if not "1970" < text < "9999":  # each day has others before and after it
+        raise ValueError("must lie between 1970 and 9998")
     return text
 
 

@@ -30,12 +30,18 @@ THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
 
 RangeHeader = Annotated[str | None, Header(alias="Range", max_length=1000)]
 IfRangeHeader = Annotated[str | None, Header(alias="If-Range", max_length=200)]
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=1000)]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=1000)]
 
 _LINK_ERRORS = (Code.UNAUTHORIZED, Code.NOT_FOUND, Code.NOT_READY, Code.EXPIRED, Code.INVALID)
 _ZIP: dict[str, Any] = {"content": {"application/zip": {}}}
 _ZIP_ROUTE: dict[str, Any] = {
     "response_class": Response,
-    "responses": {200: {**_ZIP, "description": "The whole ZIP."}, **documented(*_LINK_ERRORS, Code.CHANGED)},
+    "responses": {
+        200: {**_ZIP, "description": "The whole ZIP."},
+        304: {"description": "It is the one that If-None-Match names."},
+        **documented(*_LINK_ERRORS, Code.CHANGED),
+    },
 }
 _PART_OF_ZIP: dict[int | str, Any] = {
     206: {**_ZIP, "description": "The range that was asked for."},
@@ -68,9 +74,15 @@ def _add(router: APIRouter, zips: _Zips) -> None:
         ticket: Ticket = None,
         range_: RangeHeader = None,
         if_range: IfRangeHeader = None,
+        if_match: IfMatch = None,
+        if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Stream a ZIP of what is ready. After the end it is frozen: it has an ETag, and can be resumed."""
         zip_ = zips.allowed(id, credentials, ticket)
+        if zip_.tag and if_match is not None and not ranges.names(if_match, f'"{zip_.tag}"'):
+            raise ControlError(Code.CHANGED, "The archive is not the one that If-Match names.")
+        if zip_.tag and ranges.names(if_none_match, f'"{zip_.tag}"'):
+            return Response(status_code=304, headers={"ETag": f'"{zip_.tag}"'})
         span = _span(zip_, range_, if_range)
         return Piped(
             _counted(zips.parts, _content(zips.parts, zip_, span or Span(0, zip_.archive.size_bytes))),

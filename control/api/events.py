@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -38,6 +38,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     204: {"description": "It has ended, and `Last-Event-ID` has seen the end: there is nothing to wait for."},
     **documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID, Code.STREAMS_FULL, Code.UNAVAILABLE),
 }
+_PREFIX = {"job": "job_", "batch": "bat_"}
 
 
 def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
@@ -45,12 +46,16 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["jobs and batches"])
 
     def opened(
-        id_: str, credentials: Credentials, ticket: str | None, header: int | None, query: int | None
+        noun: Literal["job", "batch"],
+        id_: str,
+        credentials: Credentials,
+        ticket: str | None,
+        header: int | None,
+        query: int | None,
     ) -> Response:
-        opening = timeline.open(id_)
+        opening = timeline.open(id_) if id_.startswith(_PREFIX[noun]) else None
         guard.or_ticket(credentials, ticket, opening.subject.batch_id if opening else "")
         if opening is None:
-            noun = "job" if id_.startswith("job_") else "batch"
             raise ControlError(Code.NOT_FOUND, f"There is no such {noun}.")
         after = header if header is not None else query or 0
         if opening.end_id is not None and after >= opening.end_id:
@@ -66,7 +71,7 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
         position: Position = None,
     ) -> Response:
         """Stream what happens to a job until it ends; `?ticket=` of its batch works instead of a token."""
-        return opened(job_id, credentials, ticket, last_event_id, position)
+        return opened("job", job_id, credentials, ticket, last_event_id, position)
 
     @router.get("/batches/{batch_id}/events", response_class=Response, responses=_ANSWERS)
     def batch_events(
@@ -77,6 +82,6 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
         position: Position = None,
     ) -> Response:
         """Stream what happens to a batch until it ends; its `?ticket=` works instead of a token."""
-        return opened(batch_id, credentials, ticket, last_event_id, position)
+        return opened("batch", batch_id, credentials, ticket, last_event_id, position)
 
     return router

@@ -58,7 +58,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     async def submit_form(request: Request, response: Response, idempotency_key: Key = None) -> JobView:
         content_type = request.headers["content-type"]
         work = partial(_submit, parts, content_type, _chunks_of(request), idempotency_key)
-        job = await to_thread.run_sync(work, limiter=at_once)
+        with parts.answering.only_once(idempotency_key):
+            job = await to_thread.run_sync(work, limiter=at_once)
         response.headers["Location"] = f"/api/jobs/{job.job_id}"
         return job
 

@@ -25,7 +25,7 @@ def routes(parts: Parts) -> APIRouter:
         {
             "database": parts.views.active_jobs,
             "storage": parts.storage.check,
-            "machines": lambda: _require_no_refusal(parts),
+            "machines": lambda: _require_an_answer(parts),
         }
     )
 
@@ -73,6 +73,8 @@ def _state(name: str, check: Callable[[], object]) -> str:
     return "ok"
 
 
-def _require_no_refusal(parts: Parts) -> None:
+def _require_an_answer(parts: Parts) -> None:
     if parts.cloud.refused is not None:
         raise RuntimeError(f"Fly refuses our token: {parts.cloud.refused}")
+    if parts.cloud.silent:
+        raise RuntimeError("Fly did not answer the last time that it was asked")

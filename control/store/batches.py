@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from sqlalchemy import func
 from sqlmodel import col, select
 
 from control.domain import JobStatus, OutputState
-from control.errors import Code, ControlError
+from control.errors import Code, ControlError, source_gone
 from control.holdings import require_space
 from control.ids import new_id
 from control.plan import PlannedBatch, PlannedOutput
-from control.store import webhooks
+from control.store import keys, webhooks
 from control.store.budget import require_money
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, IdempotencyKey, Job, Output, Source, Upload
+from control.tables import Batch, Job, Output, Source, Upload
 from runner.contract import OutputFault
-
-IDEMPOTENCY_LIFE = timedelta(hours=24)
 
 
 def submit(
@@ -41,7 +38,7 @@ def submit(
     budget_exceeded.
     """
     with store.transaction() as tx:
-        if key is not None and (first := _first_use(tx, key, request_sha256)):
+        if key is not None and (first := keys.first_use(tx, key, request_sha256)):
             return first
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
@@ -57,9 +54,7 @@ def submit(
             _add_job(tx, batch, planned, position, places)
         _fail_refused(tx, batch, arrived)
         if key is not None:
-            tx.session.add(
-                IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch.id, created_at=tx.now)
-            )
+            keys.note(tx, key, request_sha256, batch.id)
         return batch.id
 
 
@@ -85,33 +80,21 @@ def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> N
         tx.event("output_failed", tx.session.get_one(Job, output.job_id), output_id=output.id)
 
 
-def _first_use(tx: Transaction, key: str, request_sha256: str) -> str | None:
-    first = tx.session.get(IdempotencyKey, key)
-    if first is not None and first.created_at <= tx.now - IDEMPOTENCY_LIFE:
-        tx.session.delete(first)
-        tx.session.flush()
-        return None
-    if first is not None and first.request_sha256 != request_sha256:
-        raise ControlError(Code.CONFLICT, "This Idempotency-Key was used for another request.")
-    return first.batch_id if first else None
-
-
 def _require_sources(tx: Transaction, planned: PlannedBatch) -> None:
     wanted = {output.source_id for job in planned.jobs for output in job}
     alive = select(Source.id).where(col(Source.id).in_(wanted), col(Source.deleted_at).is_(None))
     if gone := wanted - set(tx.session.exec(alive).all()):
-        raise ControlError(Code.SOURCE_GONE, f"Source {min(gone)} has been deleted. Upload the video again.")
+        raise source_gone(min(gone))
 
 
 def _require_room(tx: Transaction, planned: PlannedBatch) -> None:
     queued = select(func.count()).select_from(Output).where(col(Output.state) == OutputState.QUEUED)
-    waiting = tx.session.exec(queued).one()
-    if waiting + planned.outputs_count > tx.settings.queue_outputs_max:
-        raise ControlError(
-            Code.QUEUE_FULL,
-            f"{waiting} outputs are waiting already. Try again when some are done.",
-            headers={"Retry-After": "60"},
-        )
+    waiting, most = tx.session.exec(queued).one(), tx.settings.queue_outputs_max
+    if waiting + planned.outputs_count > most:
+        later = f"{waiting} outputs are waiting already. Try again when some are done."
+        never = f"At most {most} outputs may wait here, and this makes more. Submit several batches."
+        why = never if planned.outputs_count > most else later
+        raise ControlError(Code.QUEUE_FULL, why, headers={"Retry-After": "60"})
 
 
 def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:

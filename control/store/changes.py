@@ -64,13 +64,13 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
     """
     with store.transaction() as tx:
         jobs = _jobs(tx, job_ids)
-        _require_ended(jobs)
+        batch = tx.session.get_one(Batch, jobs[0].batch_id)
+        _require_ended(tx, batch, jobs)
         missing = {job.id: _missing(tx, job) for job in jobs}
         if not any(missing.values()):
             why = "Every output is ready, or its video was refused; there is nothing to retry."
             raise ControlError(Code.CONFLICT, why)
         _require_sources(tx, [output for outputs in missing.values() for output in outputs])
-        batch = tx.session.get_one(Batch, jobs[0].batch_id)
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
         batch.partial = False
         webhooks.take_back(tx, batch)
@@ -79,8 +79,9 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
                 _start_again(tx, job, missing[job.id])
 
 
-def _require_ended(jobs: Sequence[Job]) -> None:
-    if any(job.status == JobStatus.EXPIRED for job in jobs):
+def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
+    is_over = batch.expires_at is not None and batch.expires_at <= tx.now  # though `expire` has not come by
+    if is_over or batch.status == JobStatus.EXPIRED:
         raise ControlError(Code.EXPIRED, "This has expired. Upload the videos and submit them again.")
     if any(job.status not in domain.ENDED for job in jobs):
         raise ControlError(Code.CONFLICT, "This has not ended yet. Cancel it first, or wait.")

@@ -131,6 +131,14 @@ def test_a_range_after_the_end_is_416_with_the_length(maker: Maker, batch, whole
     assert answer.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
+def test_who_has_the_archive_is_told_so_and_who_wants_another_is_refused(maker: Maker, batch, whole) -> None:
+    tag = whole.headers["etag"]
+    fresh = get(maker, batch, If_None_Match=tag)
+    assert (fresh.status_code, fresh.content, fresh.headers["etag"]) == (304, b"", tag)
+    assert get(maker, batch, If_None_Match='"another"', If_Match=tag).content == whole.content
+    assert code(get(maker, batch, If_Match='"another"')) == (412, "changed")
+
+
 def test_head_tells_what_get_would_send(maker: Maker, batch, whole) -> None:
     names = ("content-length", "etag", "accept-ranges", "content-disposition", "content-type")
     answer = maker.http.head(address(batch), headers={"Range": "bytes=0-5"})
@@ -214,6 +222,8 @@ def test_what_has_expired_is_410_wherever_it_is_asked_for(maker: Maker, facts: d
     batch = maker.make(b"x")
     job, ticket = maker.show(batch["jobs"][0]["job_id"]), link(maker, batch)
     change(maker, batch["batch_id"], **facts)
+    for shown in (batch, job):
+        assert code(maker.http.post(address(shown, "retry"))) == (410, "expired")
     output = f"/api/outputs/{outputs(batch)[0]['output_id']}"
     for path in (address(batch), address(job), ticket, output, f"{output}/poster"):
         assert code(maker.http.get(path)) == (410, "expired"), path

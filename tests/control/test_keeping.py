@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from control import results
+from control.api.batches import _submit as submitted
 from control.errors import Code, ControlError
 from control.expire import expire
 from control.files import StoredFile
@@ -19,10 +20,12 @@ from control.forget import forget
 from control.holdings import holdings, require_space
 from control.ids import new_id
 from control.launch import launch
+from control.naming import named
 from control.objects import named_by
 from control.parts import Parts
 from control.plan import PlannedSource, plan
 from control.runner_api import output_key
+from control.shapes import NewJob, SourceRef
 from control.store import batches, changes, keeping, ledger, reports
 from control.store import uploads as uploads_store
 from control.sweep import sweep
@@ -265,6 +268,31 @@ def test_while_something_may_be_retried_its_source_stays(keep: Keep) -> None:
     assert sources_left(keep) == 1, "of the partial batch, which has expired"
     keep.run(job_id)
     assert sources_left(keep) == 1
+
+
+def test_a_source_whose_time_is_over_is_gone_for_who_names_it(keep: Keep) -> None:
+    ref = SourceRef(source_id=keep.source().source_id)
+    order = NewJob(sources=[ref], variations=1)
+    first = submitted(keep.parts, "job", order, "a key")
+    changes.delete(keep.parts.store, first)
+    keep.clock.forward(25 * H)
+    for _ in range(2):  # the second finds its file deleted
+        expire(keep.parts)
+        with pytest.raises(ControlError) as refused:
+            named(keep.parts, [ref])
+        assert refused.value.code is Code.SOURCE_GONE
+
+
+def test_a_repeat_gets_the_first_answer_though_its_video_is_gone(keep: Keep) -> None:
+    order = NewJob(sources=[SourceRef(source_id=keep.source().source_id)], variations=1)
+    first = submitted(keep.parts, "job", order, "a key")
+    with keep.parts.store.transaction() as tx:
+        tx.session.get_one(Source, order.sources[0].source_id).deleted_at = tx.now
+    assert submitted(keep.parts, "job", order, "a key") == first
+    keep.clock.forward(24 * H)
+    with pytest.raises(ControlError) as refused:
+        submitted(keep.parts, "job", order, "a key")
+    assert refused.value.code is Code.SOURCE_GONE
 
 
 def test_a_source_whose_only_batch_is_deleted_counts_as_unused(keep: Keep) -> None:

@@ -23,6 +23,7 @@ from control.errors import Code, ControlError
 from control.live import Live
 from control.parts import Parts
 from control.store import Store, changes
+from control.tables import Batch
 from control.timeline import Timeline
 from infra.loopback import serving
 from tests.control.conftest import Rows
@@ -106,7 +107,7 @@ def address(rows: Rows, job_id: str) -> str:
 
 def cancel(world: World, job_id: str) -> None:
     batch_id = world.rows.job(job_id).batch_id
-    changes.cancel(world.parts.store, world.parts.views.job_ids(batch_id))
+    changes.cancel(world.parts.store, world.parts.views.job_ids(Batch, batch_id))
 
 
 def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callable[[], World]) -> None:

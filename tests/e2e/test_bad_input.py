@@ -343,6 +343,31 @@ def test_unknown_routes_are_404_and_wrong_methods_405_in_the_error_shape(
         assert answer.headers["allow"]
 
 
+def test_the_id_of_a_batch_names_no_job_and_changes_nothing(
+    user: User, refused: Refused, source: str
+) -> None:
+    job = user.submit(source, variations=1, kind="jobs")
+    for noun, id_ in (("batches", job["job_id"]), ("jobs", job["batch_id"])):
+        for action in ("cancel", "retry"):
+            refused(user.http.post(f"/api/{noun}/{id_}/{action}"), 404)
+        refused(user.http.get(f"/api/{noun}/{id_}/events"), 404)
+    assert user.wait(job["job_id"])["status"] == "completed"
+
+
+def test_refusals_say_what_to_do_in_words(user: User, refused: Refused, source: str) -> None:
+    plain = user.http.post("/api/jobs", content=b'{"variations": 1}', headers={"Content-Type": "text/plain"})
+    assert "application/json" in refused(plain, 422)["message"]
+    odd = {"sources": [{"source_id": source, "foo": 1}], "variations": 1}
+    assert refused(user.http.post("/api/quote", json=odd), 422)["message"].startswith("sources.0.foo: ")
+    for day in ("9999-12-31", "0001-01-01"):
+        refused(user.http.get("/api/costs", params={"to": day}), 422)
+
+
+def test_a_list_takes_empty_words_for_none(user: User) -> None:
+    for kind in ("jobs", "batches"):
+        assert ok(user.http.get(f"/api/{kind}?status=&limit=&cursor="), 200)["items"] is not None
+
+
 def test_unknown_ids_are_404(user: User, refused: Refused) -> None:
     for id_ in ("job_" + "0" * 32, "x", "%00", "%F0%9F%8E%89", "'", "a" * 3000):
         for path in ("jobs/{}", "batches/{}", "jobs/{}/download", "batches/{}/download", "outputs/{}"):

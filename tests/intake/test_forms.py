@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -127,6 +129,29 @@ def test_the_same_key_and_form_give_the_first_job_and_another_form_is_refused(
         assert ok(other, 409)["error"]["code"] == "conflict"
     assert bucket.sources() == stored
     user.wait(first["job_id"])
+
+
+def test_while_a_form_is_under_way_its_key_is_refused(user: Patient, clip: bytes) -> None:
+    headers = {"Idempotency-Key": f"slow-{time.time_ns()}"}
+    is_refused = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield clip[:1000]
+        assert is_refused.wait(60)
+        yield clip[1000:]
+
+    with ThreadPoolExecutor(1) as first:
+        slow = first.submit(post, user, ("files", "ad.mp4", slowly()), field("variations", 1), **headers)
+        until(lambda: again(user, headers).status_code == 409)
+        assert again(user, headers).headers["retry-after"] == "1"
+        is_refused.set()
+        user.wait(ok(slow.result(), 202)["job_id"])
+
+
+def again(user: Patient, headers: dict[str, str]) -> httpx.Response:
+    """Ask for something else with the key; without the key's first request under way this is a 404."""
+    body = {"sources": [{"source_id": "src_none"}], "variations": 1}
+    return user.http.post("/api/jobs", json=body, headers=headers)
 
 
 def test_names_are_shown_as_they_were_sent_and_are_no_paths(user: Patient, clip: bytes) -> None:

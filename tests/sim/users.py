@@ -9,6 +9,7 @@ from control.ids import new_id
 from control.parts import Parts
 from control.plan import PlannedBatch, PlannedOutput
 from control.store import batches, changes
+from control.tables import Batch
 from runner.contract import Effects
 from tests.sim.swarm import Mishap
 
@@ -88,7 +89,7 @@ class Users:
         chance = self.world.dice.random()
 
         def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(batch_id))
+            jobs = list(parts.views.job_ids(Batch, batch_id))
             wanted = jobs if chance < 0.6 else jobs[:1]
             self.world.say(f"cancel {[job[-6:] for job in wanted]}")
             changes.cancel(parts.store, wanted)
@@ -106,7 +107,7 @@ class Users:
         """Retry a batch."""
 
         def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(batch_id))
+            jobs = list(parts.views.job_ids(Batch, batch_id))
             self.world.oracle.retry_asked(jobs)
             changes.retry(parts.store, jobs)
             parts.wake()
@@ -121,7 +122,7 @@ class Users:
         """Delete a batch."""
 
         def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(batch_id))
+            jobs = list(parts.views.job_ids(Batch, batch_id))
             self.world.oracle.delete_asked(batch_id)
             changes.delete(parts.store, batch_id)
             parts.wake()
