@@ -44,11 +44,11 @@ def notify(parts: Parts) -> None:
 
 def _deliver(parts: Parts, webhook: Webhook) -> None:
     try:
-        body = message(parts, webhook)
+        body = webhook.body or webhooks.first_told(parts.store, webhook, message(parts, webhook))
     except ControlError:
         return  # deleted meanwhile: the row goes with it
     try:
-        status = _post(parts, webhook, body)
+        status = _post(parts, webhook, body.encode())
     except outbound.Forbidden as refused:
         _fail(parts, webhook, str(refused), is_final=True)
     except urllib3.exceptions.HTTPError as error:
@@ -80,7 +80,7 @@ def _fail(parts: Parts, webhook: Webhook, why: str, *, is_final: bool) -> None:
     record("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries + 1, error=why)
 
 
-def message(parts: Parts, webhook: Webhook) -> bytes:
+def message(parts: Parts, webhook: Webhook) -> str:
     """Return the body: the type, and what was posted as lists show it. Raises ControlError not_found."""
     shown = parts.views.batch(webhook.batch_id)
     if webhook.subject == "job":
@@ -88,7 +88,7 @@ def message(parts: Parts, webhook: Webhook) -> bytes:
     else:
         data = shown.model_dump(mode="json", exclude=_LEFT_OUT)
     content = {"type": f"{webhook.subject}.{data['status']}", "timestamp": data["ended_at"], "data": data}
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def signed(secret: str, message_id: str, now: datetime, body: bytes) -> dict[str, str]:

@@ -183,6 +183,7 @@ class Webhook(SQLModel, table=True):
     subject: str  # what was posted: job, batch
     message_id: str  # the same on every try
     url: str | None  # forgotten at the end
+    body: str | None = None  # as it was first sent, and is sent until it is delivered
     state: str  # waiting (for the batch's end), due, delivered, dead
     tries: int = 0
     due_at: datetime | None = Field(default=None, index=True)
@@ -256,9 +257,9 @@ class Event(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """An Idempotency-Key and what its first request made."""
+    """An Idempotency-Key and what its first request made, which may be deleted by now."""
 
     key: str = Field(primary_key=True)
     request_sha256: str
-    batch_id: str = Field(foreign_key="batch.id")
-    created_at: datetime
+    batch_id: str
+    created_at: datetime = Field(index=True)

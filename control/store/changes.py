@@ -12,7 +12,7 @@ from control.errors import Code, ControlError
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Event, IdempotencyKey, Job, Output, Source, Webhook
+from control.tables import Attempt, Batch, Event, Job, Output, Source, Webhook
 from runner.contract import Reason
 
 
@@ -134,7 +134,7 @@ def remove_rows(store: Store, batch_id: str) -> None:
         mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
         its_own = session.exec(unstored).all()  # URLs and refused files belong to one batch
-        for table in (Event, IdempotencyKey, Output, Webhook):
+        for table in (Event, Output, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
         session.flush()

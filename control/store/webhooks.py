@@ -32,7 +32,17 @@ def take_back(tx: Transaction, batch: Batch) -> None:
     webhook = tx.session.get(Webhook, batch.id)
     if webhook is not None and webhook.state == "due":
         webhook.state, webhook.due_at, webhook.tries, webhook.error = "waiting", None, 0, None
-        webhook.message_id = new_id("msg")
+        webhook.message_id, webhook.body = new_id("msg"), None
+
+
+def first_told(store: Store, tried: Webhook, body: str) -> str:
+    """Note what is about to be told, and return it: from now on each try tells the same."""
+    with store.transaction() as tx:
+        webhook = _still(tx, tried)
+        if webhook is None:
+            return body
+        webhook.body = webhook.body or body
+        return webhook.body
 
 
 def delivered(store: Store, tried: Webhook) -> None:
@@ -41,6 +51,7 @@ def delivered(store: Store, tried: Webhook) -> None:
         webhook = _still(tx, tried)
         if webhook is not None:
             webhook.state, webhook.error, webhook.url, webhook.due_at = "delivered", None, None, None
+            webhook.body = None
             webhook.tries += 1
 
 
@@ -53,7 +64,7 @@ def failed(store: Store, tried: Webhook, why: str, *, is_final: bool) -> None:
         webhook.tries, webhook.error = webhook.tries + 1, why
         webhook.due_at = tx.now + pause(webhook.tries)
         if is_final or webhook.due_at > webhook.give_up_at:
-            webhook.state, webhook.url, webhook.due_at = "dead", None, None
+            webhook.state, webhook.url, webhook.due_at, webhook.body = "dead", None, None, None
             tx.note("webhook_given_up", batch_id=webhook.batch_id, tries=webhook.tries)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def test_a_batch_cancelled_before_it_started_has_nothing_and_is_whole_after_a_re
 
 
 def test_a_deleted_job_is_gone_everywhere_and_its_files_with_it(user: User, source: str) -> None:
-    end = user.wait(user.submit(source, variations=2, kind="jobs")["job_id"])
+    order = {"sources": [{"source_id": source}], "variations": 2}
+    key = {"Idempotency-Key": f"deleted-{time.time_ns()}"}
+    end = user.wait(ok(user.http.post("/api/jobs", json=order, headers=key), 202)["job_id"])
     job_id, batch_id = end["job_id"], end["batch_id"]
     output_ids = [output["output_id"] for output in outputs(end)]
     urls = [signed_url(user, output_id) for output_id in output_ids]
@@ -99,6 +102,8 @@ def test_a_deleted_job_is_gone_everywhere_and_its_files_with_it(user: User, sour
     listed = ok(user.http.get("/api/jobs", params={"limit": 100}), 200)["items"]
     assert job_id not in {job["job_id"] for job in listed}
     until(lambda: {httpx.get(url).status_code for url in urls} == {404})
+    again = user.http.post("/api/jobs", json=order, headers=key)
+    assert refused(again) == (404, "not_found"), "its key makes no other job"
 
 
 @pytest.mark.usefixtures("_idle")
