@@ -48,13 +48,19 @@ def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) 
     return upload
 
 
+_UNJOINED = (
+    "The bucket cannot join these parts. PUT all of them first, and name the ETags that it answered;"
+    " GET /api/uploads/{id} lists what is stored."
+)
+
+
 def join(parts: Parts, upload: Upload, done: Sequence[Part]) -> StoredObject:
     """Join the parts to one object; again is success. Raises ControlError, OutsideError."""
     try:
         parts.storage.complete_multipart(upload.key, upload.multipart_id, done)
     except Refused as refused:
         if refused.refusal is Refusal.INVALID:
-            raise ControlError(Code.INVALID, refused.message) from None
+            raise ControlError(Code.INVALID, _UNJOINED) from None
         raise
     stored = parts.storage.head(upload.key)
     if stored is None:

@@ -311,10 +311,14 @@ class Summary(BaseModel):
     error: Problem | None
 
 
-class JobSummary(Summary):
-    """A job in a list."""
+class Named(BaseModel):
+    """What a job's JSON begins with."""
 
     job_id: str
+
+
+class JobSummary(Summary, Named):
+    """A job in a list."""
 
 
 class JobInBatch(BaseModel):
@@ -349,11 +353,11 @@ class Details(BaseModel):
     attempts: list[AttemptView]
 
 
-class JobView(JobSummary, Details):
+class JobView(Details, JobSummary):
     """A job."""
 
 
-class BatchView(BatchSummary, Details):
+class BatchView(Details, BatchSummary):
     """A batch."""
 
 
