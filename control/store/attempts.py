@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control import domain, ids
+from control import domain, fit, ids
 from control.costs import machine_seconds, machine_usd
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.money import Short
@@ -189,16 +189,12 @@ def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) 
 def postpone(
     store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta
 ) -> None:
-    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up.
-
-    For want of capacity the next region comes first on the next try.
-    """
+    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up."""
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.state != AttemptState.LAUNCHING:
             return
         attempt.launch_after = tx.now + retry_after
-        attempt.region_shift += refusal is Refusal.CAPACITY
         wait(tx, tx.job(attempt), refusal, message)
 
 
@@ -270,7 +266,7 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True
-    larger = domain.next_size(job.size, tx.settings.runner_sizes)
+    larger = fit.next_size(job.size, tx.settings.runner_sizes)
     out_of_memory = mine.where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
     if larger is None or tx.session.exec(out_of_memory).one() > 1:
         return False

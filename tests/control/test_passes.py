@@ -323,8 +323,26 @@ def test_for_want_of_capacity_the_next_region_comes_first(world):
     rows.submit()
     for _ in range(2):
         launch(parts)
-        rows.clock.forward(10)
-    assert [spec.regions for spec in machines.specs] == [("iad", "ord"), ("ord", "iad")]
+        rows.clock.forward(1)
+    rows.submit()
+    launch(parts)  # what one was told, the next knows
+    rows.clock.forward(60)
+    rows.submit()
+    launch(parts)
+    orders = [spec.regions for spec in machines.specs]
+    assert orders == [("iad", "ord"), ("ord", "iad"), ("ord", "iad"), ("iad", "ord")]
+
+
+def test_when_every_region_is_full_they_are_asked_again_after_a_while(world):
+    parts, rows, machines = world
+    parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
+    machines.answers = [Refused(Refusal.CAPACITY, "full")] * 3
+    rows.submit()
+    for seconds in (1, 1, 8, 1):  # the second refusal leaves none to try
+        launch(parts)
+        rows.clock.forward(seconds)
+    launch(parts)
+    assert [spec.regions[0] for spec in machines.specs] == ["iad", "ord", "iad"]
 
 
 def test_a_machine_is_paid_for_once_from_its_start_to_its_exit(world):
