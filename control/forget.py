@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
+from control.domain import GHOST_S
 from control.objects import delete_of_job
 from control.parts import Parts
 from control.store import changes
-from control.store.attempts import GHOST_S
 from control.tables import Attempt, Batch, Job, Machine
 
 

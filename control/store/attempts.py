@@ -14,7 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control import domain, fit, ids
 from control.costs import machine_seconds, machine_usd
-from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.domain import GHOST_S, AttemptState, Fact, JobStatus, OutputState
 from control.money import Short
 from control.settings import Settings
 from control.store import budget, webhooks
@@ -24,7 +24,6 @@ from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
 from runner.contract import Reason
 
-GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
@@ -246,7 +245,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
-    """Close the attempt; until the ledger settles its machine, its cost is an upper bound."""
+    """Close the attempt; until the ledger settles its machine, or none can turn up, its cost is a bound."""
     attempt.ended_at, attempt.reason, attempt.detail = tx.now, reason, detail
     machine = tx.session.get(Machine, (attempt.app, attempt.machine_id)) if attempt.machine_id else None
     if machine is not None and machine.gone_at is not None:
