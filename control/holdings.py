@@ -33,7 +33,7 @@ def holdings(session: Session) -> Holdings:
     sums = {"live": 0, "finished": 0, "going": 0}
     for found in (_results(), _sources()):
         for kind, size_bytes in session.exec(found):
-            sums[kind] += size_bytes
+            sums[kind] += int(size_bytes)  # PostgreSQL sums to a decimal
     opened = select(func.sum(Upload.size_bytes)).where(col(Upload.state) == "open")
     return Holdings(**sums, coming=session.exec(opened).one() or 0)
 
