@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from control import counters, log
 
 
+GAP_S = 0.25  # between two rounds: a burst of pokes is one
+
+
 @dataclass
 class Every:
     """A pass and how often it runs; `promptly` ones also run whenever somebody pokes the ticker."""
@@ -61,6 +64,7 @@ class Ticker:
             due = [each for each in self._passes if now >= each.due_at or (poked and each.promptly)]
             if due:
                 self._round(due)
+                time.sleep(GAP_S)
             wait_s = min(each.due_at for each in self._passes) - time.monotonic()
             self._poked.wait(max(0.0, wait_s))
 

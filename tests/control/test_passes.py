@@ -317,6 +317,16 @@ def test_out_of_memory_is_tried_once_more_on_the_next_size(world):
     assert rows.job(job_id).error_code == "out_of_memory"
 
 
+def test_a_runner_that_lacked_memory_has_its_job_go_on_on_the_next_size(world):
+    parts, rows, machines = world
+    _, attempt_id = claimed(parts, rows)
+    told = finished(outcome="error", reason=Reason.OUT_OF_MEMORY)
+    reports.finish(parts.store, attempt_id, told, {})
+    rows.clock.forward(60)
+    launch(parts)
+    assert [spec.size for spec in machines.specs] == ["performance-1x", "performance-2x"]
+
+
 def test_for_want_of_capacity_the_next_region_comes_first(world):
     parts, rows, machines = world
     parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
