@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from control import counters, log
 
-
 GAP_S = 0.25  # between two rounds: a burst of pokes is one
 
 

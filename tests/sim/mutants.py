@@ -238,10 +238,10 @@ MUTANTS: dict[str, Mutant] = {
         attempts, "end_within", "is_cancelled=job.cancelled_at is not None", "is_cancelled=False"
     ),
     "twins are spared": edited(
-        reap, "_owns", "attempt.claimed_by in (None, machine.id)", "True"
+        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_ended)"
     ),
     "ended attempts keep machines": edited(
-        reap, "_owns", "if attempt.state not in domain.LIVE:", "if False:"
+        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_another)"
     ),
     "destroyed once and forgotten": edited(
         reap, "_destroy_at", "return machine.destroy_asked_at + ASK_AGAIN_AFTER",
