@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from control import domain
 from control.domain import JobStatus
-from control.observe import EVERY_IDLE
+from control.observe import is_due
 from control.parts import Parts
 from control.tables import Attempt, Batch, Job, Machine
 
@@ -27,10 +27,7 @@ _LEFT = select(
 
 def is_at_rest(parts: Parts) -> bool:
     """Tell whether no pass has anything to do, and no look at the cloud is due."""
-    cloud = parts.cloud
-    if not cloud.is_known or cloud.observed_at is None:
-        return False
-    return parts.clock() < cloud.observed_at + EVERY_IDLE and not _is_anything_left(parts)
+    return not is_due(parts) and not _is_anything_left(parts)
 
 
 def _is_anything_left(parts: Parts) -> bool:

@@ -269,7 +269,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
     "rests with work left": lambda stack: put(stack, rest, "_is_anything_left", lambda _: False),
-    "looks are never due": lambda stack: put(stack, rest, "EVERY_IDLE", timedelta(days=9)),
+    "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE", timedelta(days=9)),
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.
