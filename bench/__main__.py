@@ -6,6 +6,7 @@ from bench import (
     batch,
     download,
     jail,
+    keeping,
     load,
     main_job,
     planner,
@@ -16,7 +17,20 @@ from bench import (
     uploads,
 )
 
-BENCHES = (startup, jail, planner, presigning, load, streams, uploads, download, render, main_job, batch)
+BENCHES = (
+    startup,
+    jail,
+    planner,
+    presigning,
+    keeping,
+    load,
+    streams,
+    uploads,
+    download,
+    render,
+    main_job,
+    batch,
+)
 
 for bench in BENCHES:
     for line in bench.run():

@@ -54,6 +54,7 @@ from control.notify import notify
 from control.observe import observe
 from control.parts import Parts
 from control.reap import reap
+from control.rest import is_at_rest
 from control.settings import Settings
 from control.store import Store
 from control.sweep import sweep
@@ -92,7 +93,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     views = Views(engine, signer, _now)
     timeline = Timeline(views.session, _now)
     live = Live(timeline)
-    ticker, slow_ticker, courier = Ticker("ticker"), Ticker("slow ticker"), Ticker("courier")
+    ticker = Ticker("ticker", is_at_rest=lambda: is_at_rest(parts))
+    slow_ticker, courier = Ticker("slow ticker"), Ticker("courier")
 
     def wake() -> None:
         ticker.poke()

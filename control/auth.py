@@ -43,13 +43,13 @@ class Signer:
         """Tell whether `token` is a living client token of this generation."""
         return self._is_stamp(token, f"bearer|{generation}|{self._era}", now)
 
-    def ticket(self, batch_id: str, *, now: datetime) -> str:
+    def ticket(self, batch_id: str, *, generation: int, now: datetime) -> str:
         """Return a read ticket of one batch, fit for a URL: its events and outputs, and nothing else."""
-        return self._stamp(f"ticket|{batch_id}", now + TICKET_LIFE)
+        return self._stamp(f"ticket|{generation}|{batch_id}", now + TICKET_LIFE)
 
-    def is_ticket(self, ticket: str, batch_id: str, *, now: datetime) -> bool:
-        """Tell whether `ticket` is a living ticket of this batch."""
-        return self._is_stamp(ticket, f"ticket|{batch_id}", now)
+    def is_ticket(self, ticket: str, batch_id: str, *, generation: int, now: datetime) -> bool:
+        """Tell whether `ticket` is a living ticket of this batch and generation."""
+        return self._is_stamp(ticket, f"ticket|{generation}|{batch_id}", now)
 
     def link(self, id_: str, link: Link, *, generation: int) -> str:
         """Return a ticket for the archive of one job or batch, fit for a URL; a newer generation ends it."""

@@ -5,10 +5,12 @@ Nothing here is needed after a restart: then the barrier is up again until two t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 TRUSTED_OBSERVATIONS = 2
+FULL_FOR = timedelta(seconds=60)  # so long a region that was full is asked last
 
 
 @dataclass
@@ -20,8 +22,21 @@ class Cloud:
     refused: str | None = None  # Fly's words when it refuses our token
     silent: set[str] = field(default_factory=set)  # apps that did not answer when last looked at
     observed_at: datetime | None = None  # the last look, answered or not
+    full_until: dict[str, datetime] = field(default_factory=dict)  # by region
 
     @property
     def is_known(self) -> bool:
         """True once the barrier is down: what lives is known well enough to launch, judge and destroy."""
         return self.trusted >= TRUSTED_OBSERVATIONS
+
+    def note_full(self, region: str, now: datetime) -> None:
+        """Note that a create was refused for want of room, of which this was the first region."""
+        self.full_until[region] = now + FULL_FOR
+
+    def has_room(self, regions: Sequence[str], now: datetime) -> bool:
+        """Tell whether one of the regions is not known to be full."""
+        return any(self.full_until.get(region, now) <= now for region in regions)
+
+    def in_order(self, regions: Sequence[str], now: datetime) -> tuple[str, ...]:
+        """Return the regions as they are listed, but those that are known to be full at the end."""
+        return tuple(sorted(regions, key=lambda region: max(now, self.full_until.get(region, now))))

@@ -5,7 +5,7 @@ PURE: standard library and the wire's reasons only. Must never read a clock, a r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,6 +25,7 @@ class AttemptState(StrEnum):
     CANCELLED = "cancelled"
 
 
+GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 LIVE = frozenset({AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING})
 
 
@@ -152,12 +153,6 @@ def ended_as(outputs: Collection[OutputState], *, is_cancelled: bool) -> Verdict
     if ready == 0:
         return Verdict(JobStatus.FAILED, partial=False)
     return Verdict(JobStatus.COMPLETED, partial=True)
-
-
-def next_size(size: str, sizes: Sequence[str]) -> str | None:
-    """Return the size after `size` in the allowed order, or None: out of memory is tried once, larger."""
-    later = sizes[sizes.index(size) + 1 :] if size in sizes else ()
-    return later[0] if later else None
 
 
 def retry_delay(attempts_used: int) -> timedelta:

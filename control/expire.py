@@ -12,7 +12,7 @@ from control.log import record
 from control.objects import PAGE, delete_of_job
 from control.parts import Parts
 from control.store import keeping
-from control.tables import Batch, Job, Output, Source
+from control.tables import Batch, Job, Source
 
 JOBS_PER_PASS_MAX = 50
 
@@ -29,11 +29,14 @@ def expire(parts: Parts) -> None:
 
 
 def _delete_results(parts: Parts) -> None:
-    kept = select(Output.id).where(col(Output.job_id) == col(Job.id), col(Output.key).is_not(None))
     expired = (
         select(Job.id)
-        .join(Batch, col(Batch.id) == col(Job.batch_id))
-        .where(col(Batch.status) == JobStatus.EXPIRED, col(Batch.deleted_at).is_(None), kept.exists())
+        .join(Batch)
+        .where(
+            col(Job.stored_bytes) > 0,
+            col(Batch.status) == JobStatus.EXPIRED,
+            col(Batch.deleted_at).is_(None),
+        )
     )
     with parts.views.session() as session:
         jobs = session.exec(expired.limit(JOBS_PER_PASS_MAX)).all()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import urllib3
 
@@ -14,7 +15,9 @@ from control.files import StoredFile
 from control.parts import Parts
 from infra.ports import Refusal, Refused, Unanswered
 
-CHUNK_BYTES = 512 * 1024  # half as much costs a third more CPU, in switches between threads
+CHUNK_BYTES_MAX = 2 * 1024**2  # each costs switches between threads: a fourth of it, half as much CPU again
+CHUNK_BYTES_MIN = 64 * 1024
+CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, while they are not too many for that
 TRIES_MAX = 5  # in a row that brought nothing
 PAUSE_S = 0.1  # before the second try; twice as long before each further one
 URL_LIFE_S = 300  # it is used at once; what is under way goes on after it
@@ -22,7 +25,29 @@ URL_LIFE_S = 300  # it is used at once; what is under way goes on after it
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 
-def fetch(parts: Parts, file: StoredFile, start: int, stop: int) -> Generator[bytes]:
+class Share:
+    """How much a download may hold: less the more of them there are, since clients may be slow."""
+
+    def __init__(self) -> None:
+        self._open = set[object]()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Count one more download while the block lasts."""
+        one = object()
+        self._open.add(one)
+        try:
+            yield
+        finally:
+            self._open.discard(one)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How long the next chunk of each may be."""
+        return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, CHUNKS_BYTES // max(1, len(self._open))))
+
+
+def fetch(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -> Generator[bytes]:
     """Yield the bytes `start <= i < stop` of a file; where a connection drops, the next one goes on.
 
     Raises Refused when the object has changed or vanished, Unanswered when the bucket stays away.
@@ -30,7 +55,7 @@ def fetch(parts: Parts, file: StoredFile, start: int, stop: int) -> Generator[by
     failures = 0
     while start < stop:
         try:
-            for chunk in _answer(parts, file, start, stop):
+            for chunk in _answer(parts, share, file, start, stop):
                 start, failures = start + len(chunk), 0
                 yield chunk
         except (urllib3.exceptions.HTTPError, Unanswered) as error:
@@ -40,12 +65,13 @@ def fetch(parts: Parts, file: StoredFile, start: int, stop: int) -> Generator[by
             time.sleep(PAUSE_S * 2 ** (failures - 1))
 
 
-def _answer(parts: Parts, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
+def _answer(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
     url = parts.storage.sign_get(file.key, expires_s=URL_LIFE_S)
     headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{file.etag}"'}
     with parts.bucket_http.request("GET", url, headers=headers, preload_content=False) as answer:
         _require_range(file, answer, stop - start)
-        yield from answer.stream(CHUNK_BYTES, decode_content=False)
+        while chunk := answer.read(share.chunk_bytes, decode_content=False):
+            yield chunk
         answer.release_conn()
 
 

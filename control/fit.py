@@ -32,6 +32,12 @@ def fitting_sizes(needed: float, sizes: Sequence[str]) -> tuple[str, ...]:
     return tuple(size for size in sizes if memory_bytes(size) >= needed)
 
 
+def next_size(size: str, sizes: Sequence[str]) -> str | None:
+    """Return the smallest of the allowed sizes with more memory, or None."""
+    larger = [each for each in sizes if memory_bytes(each) > memory_bytes(size)]
+    return min(larger, key=memory_bytes, default=None)
+
+
 def _working_bytes(source: Footage) -> float:
     pixels = source.pixels or PIXELS_ASSUMED
     output_bytes = OUTPUT_BYTES_PER_S * source.duration_s

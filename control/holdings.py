@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func
+from sqlalchemy import ColumnElement, case, func
 from sqlmodel import Session, col, select
 
 from control.domain import JobStatus
 from control.errors import Code, ControlError
-from control.tables import Batch, Output, Source, Upload
+from control.tables import Batch, Job, Output, Source, Upload
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Holdings:
 def holdings(session: Session) -> Holdings:
     """Return what is held now."""
     sums = {"live": 0, "finished": 0, "going": 0}
-    for found in (_outputs(), _sources()):
+    for found in (_results(), _sources()):
         for kind, size_bytes in session.exec(found):
-            sums[kind] += size_bytes
+            sums[kind] += int(size_bytes)  # PostgreSQL sums to a decimal
     opened = select(func.sum(Upload.size_bytes)).where(col(Upload.state) == "open")
     return Holdings(**sums, coming=session.exec(opened).one() or 0)
 
@@ -49,30 +49,27 @@ def require_space(session: Session, cap_bytes: int, *, more_bytes: int = 1) -> N
         )
 
 
-def uses() -> ColumnElement[bool]:
-    """Return the condition that an output uses a source, and a batch that nobody has deleted holds it."""
-    return and_(
-        col(Output.source_id) == col(Source.id),
-        col(Output.batch_id) == col(Batch.id),
-        col(Batch.deleted_at).is_(None),
-    )
+def is_used() -> ColumnElement[bool]:
+    """Return the condition on a source: an output uses it, of a batch that nobody has deleted."""
+    mine = select(Output.id).join(Batch).where(col(Output.source_id) == col(Source.id))
+    return mine.where(col(Batch.deleted_at).is_(None)).correlate(Source).exists()
 
 
-def _outputs() -> Any:
+def sources_of(*batches: ColumnElement[bool]) -> Any:
+    """Return the query of the sources of those batches: asked once, and not for each source."""
+    ids = select(Batch.id).where(col(Batch.deleted_at).is_(None), *batches)
+    return select(Output.source_id).where(col(Output.batch_id).in_(ids))
+
+
+def _results() -> Any:
     is_going = (col(Batch.status) == JobStatus.EXPIRED) | col(Batch.deleted_at).is_not(None)
     kind = case((is_going, "going"), (col(Batch.ended_at).is_(None), "live"), else_="finished")
-    sizes = [
-        col(Output.size_bytes),
-        col(Output.playlist)["size_bytes"].as_integer(),
-        col(Output.poster)["size_bytes"].as_integer(),
-    ]
-    size = sum((func.coalesce(each, 0) for each in sizes[1:]), func.coalesce(sizes[0], 0))
-    stored = select(kind, func.sum(size)).join(Batch, col(Batch.id) == col(Output.batch_id))
-    return stored.where(col(Output.key).is_not(None)).group_by(kind)
+    stored = select(kind, func.sum(Job.stored_bytes)).join(Batch)
+    return stored.where(col(Job.stored_bytes) > 0).group_by(kind)
 
 
 def _sources() -> Any:
-    used = select(Output.id).where(uses()).correlate(Source)
-    is_live = used.where(col(Batch.ended_at).is_(None)).exists() | ~used.exists()
+    in_use = col(Source.id).in_(sources_of(col(Batch.ended_at).is_(None)))
+    is_live = in_use | ~is_used()
     kind = case((col(Source.deleted_at).is_not(None), "going"), (is_live, "live"), else_="finished")
     return select(kind, func.sum(Source.size_bytes)).where(col(Source.key) != "").group_by(kind)

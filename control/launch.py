@@ -23,7 +23,7 @@ LAUNCHES_PER_PASS_MAX = 3  # Fly's burst of creates per app (facts/fly.md, secti
 
 RETRY_AFTER = {
     Refusal.RATE_LIMITED: timedelta(seconds=1),
-    Refusal.CAPACITY: timedelta(seconds=10),
+    Refusal.CAPACITY: timedelta(seconds=10),  # once every region has said that it is full
     Refusal.UNAUTHORIZED: timedelta(seconds=30),
     Refusal.UNREACHABLE: timedelta(seconds=5),
 }
@@ -34,6 +34,7 @@ WAITING_TEXT = {
     Refusal.UNREACHABLE: "Fly cannot be reached right now; it is asked again.",
 }
 UNANSWERED_RETRY_AFTER = timedelta(seconds=5)
+ELSEWHERE_AFTER = timedelta(seconds=1)
 
 
 def launch(parts: Parts) -> None:
@@ -77,14 +78,15 @@ def _create(parts: Parts, attempt: Attempt, job: Job) -> bool:
     """Ask for an attempt's machine, write what came of it, and return whether Fly answered."""
     if not attempts.ask(parts.store, attempt.id):
         return True
+    spec = machine_spec(parts, attempt, job)
     try:
-        machine = parts.machines.create(machine_spec(parts, attempt, job))
+        machine = parts.machines.create(spec)
     except Unanswered:
         attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)
         return False
     except Refused as refused:
         attempts.record_answered(parts.store, attempt, is_done=False)
-        _refused(parts, attempt, refused)
+        _refused(parts, attempt, spec, refused)
         return refused.refusal is not Refusal.UNREACHABLE
     parts.cloud.refused = None
     ledger.observe(parts.store, [machine])
@@ -92,25 +94,36 @@ def _create(parts: Parts, attempt: Attempt, job: Job) -> bool:
     return True
 
 
-def _refused(parts: Parts, attempt: Attempt, refused: Refused) -> None:
+def _refused(parts: Parts, attempt: Attempt, spec: MachineSpec, refused: Refused) -> None:
     if refused.refusal is Refusal.INVALID:
         reason = contract.Reason.LAUNCH_REFUSED
         attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, reason, refused.message)
         return
     if refused.refusal is Refusal.UNAUTHORIZED:
         parts.cloud.refused = refused.message
+    if refused.refusal is Refusal.CAPACITY:
+        parts.cloud.note_full(spec.regions[0], parts.clock())
     attempts.postpone(
         parts.store,
         attempt.id,
         refused.refusal,
         message=WAITING_TEXT[refused.refusal],
-        retry_after=RETRY_AFTER[refused.refusal],
+        retry_after=_retry_after(parts, refused.refusal),
     )
+
+
+def _retry_after(parts: Parts, refusal: Refusal) -> timedelta:
+    """Return when to ask again: soon while another region is not known to be full."""
+    is_full = refusal is Refusal.CAPACITY
+    if is_full and parts.cloud.has_room(parts.settings.runner_regions, parts.clock()):
+        return ELSEWHERE_AFTER
+    return RETRY_AFTER[refusal]
 
 
 def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
     """Return the machine of an attempt: the same on every call, so that a repeated create adopts the first.
 
+    Only the order of the regions follows what Fly says of them: a machine that exists stays where it is.
     Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
     """
     settings = parts.settings
@@ -119,7 +132,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
         app=attempt.app,
         name=machine_name(attempt.id),
         image=attempt.image,
-        regions=_rotated(settings.runner_regions, attempt.region_shift),
+        regions=parts.cloud.in_order(settings.runner_regions, parts.clock()),
         size=attempt.size,
         env={
             **parts.machine_env,
@@ -137,9 +150,3 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
             "deadline_s": wall_s,
         },
     )
-
-
-def _rotated(regions: Sequence[str], shift: int) -> Sequence[str]:
-    """Return the regions in their order, those that said last that they are full at the end."""
-    first = shift % len(regions)
-    return (*regions[first:], *regions[:first])

@@ -25,13 +25,19 @@ EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
 
 def observe(parts: Parts) -> None:
     """If it is time, look at every app that may hold a machine of ours: one that is away hides no other."""
-    now, cloud, in_use = parts.clock(), parts.cloud, _apps_in_use(parts)
-    if cloud.observed_at is not None and now < cloud.observed_at + _pace(parts, in_use):
+    cloud, in_use = parts.cloud, _apps_in_use(parts)
+    if not is_due(parts, in_use):
         return
-    cloud.observed_at = now
+    cloud.observed_at = parts.clock()
     answers = [_observe(parts, app) for app in sorted({*parts.settings.runner_apps, *in_use})]
     if all(answers):
         cloud.trusted += 1
+
+
+def is_due(parts: Parts, in_use: Collection[str] = ()) -> bool:
+    """Tell whether it is time for a look at the cloud while these apps hold something of ours."""
+    looked_at = parts.cloud.observed_at
+    return looked_at is None or parts.clock() >= looked_at + _pace(parts, in_use)
 
 
 def _pace(parts: Parts, in_use: Collection[str]) -> timedelta:

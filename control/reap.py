@@ -5,10 +5,10 @@ Only machines of our own owner id are in the ledger; those of others are never t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlmodel import and_, col, select
+from sqlmodel import and_, col, or_, select
 
 from control import domain
 from control.domain import AttemptState
@@ -36,15 +36,18 @@ def reap(parts: Parts) -> None:
             failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
 
 
-def _unwanted(parts: Parts) -> Iterator[tuple[Machine, Attempt | None]]:
-    """Yield the machines not known to be gone that no live attempt owns, each with its ended attempt."""
+def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
+    """Return the machines not known to be gone that no live attempt owns, each with its attempt if any.
+
+    Its owner is the one that claimed; until then, any that may be the one.
+    """
     made_for = and_(col(Attempt.id) == col(Machine.attempt_id))
     alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
+    has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(domain.LIVE)
+    has_another = col(Attempt.claimed_by) != col(Machine.id)
     with parts.views.session() as session:
-        rows = session.exec(alive).all()
-    for machine, attempt in rows:
-        if attempt is None or not _owns(attempt, machine):
-            yield machine, attempt
+        rows = session.exec(alive.where(or_(has_none, has_ended, has_another))).all()
+        return [(machine, attempt) for machine, attempt in rows]
 
 
 def held(parts: Parts) -> list[tuple[ports.Machine, Attempt | None]]:
@@ -62,13 +65,6 @@ def destroy_orphans(parts: Parts, *, dry_run: bool) -> list[ports.Machine]:
         if not dry_run:
             parts.machines.destroy(machine.app, machine.id)
     return orphans
-
-
-def _owns(attempt: Attempt, machine: Machine) -> bool:
-    """Tell whether a live attempt needs the machine: it claimed, or nobody has yet and it may be the one."""
-    if attempt.state not in domain.LIVE:
-        return False
-    return attempt.claimed_by in (None, machine.id)
 
 
 def _end(parts: Parts, machine: Machine, attempt: Attempt | None, now: datetime) -> None:

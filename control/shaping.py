@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from control import domain, shapes
 from control.costs import machine_seconds, machine_usd
@@ -120,11 +120,20 @@ def _files(output: Output) -> list[shapes.FileView]:
 
 
 def spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
-    """Return the machine seconds and USD of an attempt, so far or for good."""
+    """Return the machine seconds and USD of an attempt, so far or for good.
+
+    One that has ended without a machine cost nothing, once none of its creates can bring one any more.
+    """
+    if attempt.ended_at is not None and attempt.machine_id is None and not _may_have_machine(attempt, now):
+        return 0.0, 0.0
     if attempt.ended_at is not None:
         return attempt.machine_seconds, attempt.cost_usd
     seconds = machine_seconds(attempt.boot_from, now)
     return seconds, machine_usd(size=attempt.size, region=attempt.region, seconds=seconds)
+
+
+def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
+    return attempt.asked_at is not None and attempt.asked_at > now - timedelta(seconds=domain.GHOST_S)
 
 
 def attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:

@@ -81,7 +81,7 @@ class Batch(SQLModel, table=True):
     cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
     expires_at: datetime | None = None
-    deleted_at: datetime | None = None  # hidden at once; files and rows follow
+    deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows follow
 
 
 class Job(SQLModel, table=True):
@@ -100,6 +100,7 @@ class Job(SQLModel, table=True):
     estimate_s: float = 0.0  # of a machine that makes all its outputs
     estimate_usd: float = 0.0
     egress_bytes_max: float = 0.0  # all its outputs cannot be larger
+    stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # what of it is in the bucket
     not_before: datetime  # a retry waits until then
     waiting_code: str | None = None
     waiting_message: str | None = None
@@ -130,7 +131,6 @@ class Attempt(SQLModel, table=True):
     claimed_by: str | None = None  # as the first claim named it: from then on the one owner
     created_at: datetime
     launch_after: datetime  # not before then is the machine asked for (again)
-    region_shift: int = 0  # so many regions of the list have said that they are full
     boot_from: datetime | None = None  # the first create that may have succeeded
     asked_at: datetime | None = None  # the last create whose answer is not known
     started_at: datetime | None = None  # the first claim

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from control import counters, log
 
+GAP_S = 0.25  # between two rounds: a burst of pokes is one
+
 
 @dataclass
 class Every:
@@ -22,9 +24,13 @@ class Every:
 
 
 class Ticker:
-    """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be."""
+    """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be.
 
-    def __init__(self, name: str) -> None:
+    While `is_at_rest` says so, the passes are not run.
+    """
+
+    def __init__(self, name: str, *, is_at_rest: Callable[[], bool] = lambda: False) -> None:
+        self._is_at_rest = is_at_rest
         self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
@@ -53,13 +59,29 @@ class Ticker:
         while not self._stopping:
             poked = self._poked.is_set()
             self._poked.clear()
-            for each in self._passes:
-                if self._stopping:
-                    return
-                if time.monotonic() >= each.due_at or (poked and each.promptly):
-                    self._run(each)
+            now = time.monotonic()
+            due = [each for each in self._passes if now >= each.due_at or (poked and each.promptly)]
+            if due:
+                self._round(due)
+                time.sleep(GAP_S)
             wait_s = min(each.due_at for each in self._passes) - time.monotonic()
             self._poked.wait(max(0.0, wait_s))
+
+    def _round(self, due: Sequence[Every]) -> None:
+        rests = self._rests()
+        for each in due:
+            if self._stopping:
+                return
+            if not rests:
+                self._run(each)
+            each.due_at = time.monotonic() + each.seconds
+
+    def _rests(self) -> bool:
+        try:
+            return self._is_at_rest()
+        except Exception as error:  # noqa: BLE001 - the passes tell what is wrong
+            log.failure("pass_failed", error, name="is_at_rest")
+            return False
 
     def _run(self, each: Every) -> None:
         try:
@@ -68,4 +90,3 @@ class Ticker:
             log.failure("pass_failed", error, name=each.name)
         else:
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
-        each.due_at = time.monotonic() + each.seconds

@@ -37,8 +37,7 @@ class Views:
     def token_generation(self) -> int:
         """Return the generation that a bearer token must be of."""
         with self.session() as session:
-            meta = session.get(Meta, "token_generation")
-            return int(meta.value) if meta else 0
+            return _token_generation(session)
 
     def active_jobs(self) -> int:
         """Return the number of jobs that have not ended."""
@@ -161,10 +160,10 @@ class Views:
     def _details(
         self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
     ) -> dict[str, Any]:
-        now = self._clock()
+        now, generation = self._clock(), _token_generation(session)
         return {
             "webhook": shaping.webhook(session.get(Webhook, batch.id)),
-            "ticket": self._signer.ticket(batch.id, now=now),
+            "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
             "sources": _sources(session, outputs_of(session, jobs)),
             "attempts": [shaping.attempt(attempt, now) for attempt in attempts],
         }
@@ -177,6 +176,11 @@ def found(session: Session, table: type[Any], row_id: str) -> Any:
     if row is None or getattr(batch, "deleted_at", None) is not None:
         raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
     return row
+
+
+def _token_generation(session: Session) -> int:
+    meta = session.get(Meta, "token_generation")
+    return int(meta.value) if meta else 0
 
 
 # --- rows -------------------------------------------------------------------------------------------

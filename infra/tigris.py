@@ -50,9 +50,11 @@ def connect(
     secret_access_key: str,
     attempts: int = 3,
     timeout_s: float = 60,
+    session: Session | None = None,
 ) -> Any:
     """Return a boto3 S3 client, safe to share between threads.
 
+    Clients of one `session` share what it has read of S3, 12 MB; only one thread may make them.
     Proxies that the environment names are used, but never to reach this machine itself. `when_required`
     checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
     (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
@@ -67,7 +69,7 @@ def connect(
         proxies={} if is_loopback(endpoint) else None,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
-    return Session().client(
+    return (session or Session()).client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -108,12 +110,18 @@ class TigrisStorage:
         self._ours, self._theirs = sign(endpoint=endpoint), sign(endpoint=public_endpoint or endpoint)
 
     @cached_property
-    def _client(self) -> Any:
-        return self._connect()
+    def _clients(self) -> tuple[Any, Any]:
+        session = Session()
+        looking = self._connect(attempts=1, timeout_s=LOOK_TIMEOUT_S, session=session)
+        return self._connect(session=session), looking
 
-    @cached_property
+    @property
+    def _client(self) -> Any:
+        return self._clients[0]
+
+    @property
     def _looking_client(self) -> Any:
-        return self._connect(attempts=1, timeout_s=LOOK_TIMEOUT_S)
+        return self._clients[1]
 
     def check(self) -> None:
         """Return when the bucket answers to our key; raise otherwise."""

@@ -46,12 +46,12 @@ class Reason(StrEnum):
     RUN_DEADLINE = "run_deadline"  # the wall deadline came first
     JAIL_UNAVAILABLE = "jail_unavailable"  # the machine cannot confine FFmpeg, so it opens no video
     CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
+    OUT_OF_MEMORY = "out_of_memory"  # the kernel killed an FFmpeg for it; or the machine's exit event says so
     # found by control
     LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine
     BOOT_DEADLINE = "boot_deadline"  # created, but no claim came
     LEASE_EXPIRED = "lease_expired"  # heartbeats stopped
     MACHINE_ENDED = "machine_ended"  # the cloud shows it ended, without a finish
-    OUT_OF_MEMORY = "out_of_memory"  # the machine's exit event says so
     BUDGET_EXCEEDED = "budget_exceeded"  # of a job: too little of its own money is left for another attempt
 
 

@@ -39,6 +39,10 @@ class FfmpegFailed(Exception):
         self.tail = tail
 
 
+class OutOfMemory(FfmpegFailed):
+    """The kernel killed FFmpeg for want of memory (`jail_exec` has it go first)."""
+
+
 class FfmpegTimedOut(FfmpegFailed):
     """FFmpeg did not end in time and was killed."""
 
@@ -77,8 +81,9 @@ def run(
 
     It sees the files or folders in `reads`, may write into the folders in `writes`; nothing else is there.
     `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames of its first
-    video stream, from a thread of its own, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed,
-    FfmpegTimedOut, Stopped when `stop` was set, or JailUnavailable; the whole process group is dead by then.
+    video stream, from a thread of its own, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed
+    (OutOfMemory, FfmpegTimedOut), Stopped when `stop` was set, or JailUnavailable; the whole process group
+    is dead by then.
     """
     if stop.is_set():
         raise Stopped
@@ -116,6 +121,7 @@ def _attend(
     assert process.stdout
     assert process.stderr
     tail = _Tail(process.stderr)
+    kills = _kills_for_memory()
     threads = [
         threading.Thread(target=_read_progress, args=(process.stdout, readers), daemon=True),
         threading.Thread(target=tail.read, daemon=True),
@@ -134,7 +140,8 @@ def _attend(
         raise jail.JailUnavailable(tail.said())
     if code != 0:
         message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
-        raise FfmpegFailed(message, tail.text())
+        is_short = code == -signal.SIGKILL and _kills_for_memory() > kills
+        raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
     return tail.text()
 
 
@@ -189,6 +196,15 @@ class _Tail:
         text = re.sub(r"(file:)?/[^\s'\"]*/", "", self.text())
         lines = [line.strip() for line in re.sub(r" @ 0x[0-9a-f]+", "", text).splitlines()]
         return " | ".join(line for line in lines[-3:] if line)[-SAID_CHARS_MAX:]
+
+
+def _kills_for_memory() -> int:
+    """Return how many processes of this machine the kernel has killed for want of memory (0 if not Linux)."""
+    try:
+        counts = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return int(dict(line.split() for line in counts.splitlines()).get("oom_kill", 0))
 
 
 def _ending(code: int) -> str:

@@ -139,11 +139,17 @@ def guarding(studio: Studio) -> Iterator[None]:
 
 @contextmanager
 def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
-    """Turn what goes wrong in the block for these outputs into their failure."""
+    """Turn what goes wrong in the block for these outputs into their failure.
+
+    What lacked memory has not failed: it is left to a larger machine.
+    """
     try:
         yield
     except OutputFailure as failure:
         _fail(studio, outputs, failure.code, failure.message)
+    except ffmpeg.OutOfMemory as trouble:
+        studio.stop.at_the_end(Reason.OUT_OF_MEMORY, str(trouble))
+        record("out_of_memory", outputs=[output.output_id for output in outputs])
     except ffmpeg.FfmpegTimedOut as failure:
         _fail(studio, outputs, OutputFault.RENDER_TIMEOUT, str(failure))
     except ffmpeg.FfmpegFailed as failure:

@@ -29,6 +29,11 @@ class Stop(threading.Event):
             self.reason, self.detail = reason, detail
         self.set()
 
+    def at_the_end(self, reason: Reason, detail: str) -> None:
+        """Give the reason why something is left undone, without ending what can still be done."""
+        if self.reason is None:
+            self.reason, self.detail = reason, detail
+
 
 def stop_on_signals(stop: Stop) -> None:
     """Let SIGTERM and SIGINT set `stop`. Call it before any thread starts.

@@ -16,7 +16,7 @@ from control.api.piped import Piped
 from control.archive import Slice
 from control.auth import TICKET_LIFE, Link
 from control.errors import Code, ControlError, documented
-from control.fetch import fetch
+from control.fetch import Share, fetch
 from control.names import content_disposition
 from control.parts import Parts
 from control.ranges import Span
@@ -52,9 +52,9 @@ _PART_OF_ZIP: dict[int | str, Any] = {
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes of ZIPs and their links."""
     router = APIRouter(prefix="/api", tags=["downloads"])
-    threads = CapacityLimiter(THREADS_MAX)
-    _add(router, _Zips(parts, guard, threads, Job, "jobs"))
-    _add(router, _Zips(parts, guard, threads, Batch, "batches"))
+    threads, share = CapacityLimiter(THREADS_MAX), Share()
+    _add(router, _Zips(parts, guard, threads, share, Job, "jobs"))
+    _add(router, _Zips(parts, guard, threads, share, Batch, "batches"))
     return router
 
 
@@ -85,7 +85,7 @@ def _add(router: APIRouter, zips: _Zips) -> None:
             return Response(status_code=304, headers={"ETag": f'"{zip_.tag}"'})
         span = _span(zip_, range_, if_range)
         return Piped(
-            _counted(zips.parts, _content(zips.parts, zip_, span or Span(0, zip_.archive.size_bytes))),
+            _counted(zips, _content(zips, zip_, span or Span(0, zip_.archive.size_bytes))),
             threads=zips.threads,
             status_code=206 if span else 200,
             headers=_headers(id, zip_, span),
@@ -105,6 +105,7 @@ class _Zips:
     parts: Parts
     guard: Guard
     threads: CapacityLimiter
+    share: Share
     table: type[Job | Batch]
     noun: Literal["jobs", "batches"]
 
@@ -161,21 +162,23 @@ def _headers(id_: str, zip_: Download, span: Span | None) -> dict[str, str]:
     return headers
 
 
-def _counted(parts: Parts, content: Generator[bytes]) -> Generator[bytes]:
+def _counted(zips: _Zips, content: Generator[bytes]) -> Generator[bytes]:
     """Yield the content; what was sent by its end, or when the client went away, is counted."""
     sent = 0
     try:
-        for chunk in content:
-            sent += len(chunk)
-            yield chunk
+        with zips.share.taken():
+            for chunk in content:
+                sent += len(chunk)
+                yield chunk
     finally:
         content.close()
-        count_download(parts.store, sent)
+        count_download(zips.parts.store, sent)
 
 
-def _content(parts: Parts, zip_: Download, span: Span) -> Generator[bytes]:
+def _content(zips: _Zips, zip_: Download, span: Span) -> Generator[bytes]:
     for segment in zip_.archive.segments(span.start, span.stop):
         if isinstance(segment, Slice):
-            yield from fetch(parts, zip_.files[segment.member.name], segment.start, segment.stop)
+            file = zip_.files[segment.member.name]
+            yield from fetch(zips.parts, zips.share, file, segment.start, segment.stop)
         else:
             yield segment

@@ -33,8 +33,9 @@ class Guard:
 
     def or_ticket(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
         """Let a read ticket of the batch pass too."""
-        now = self._parts.clock()
-        if ticket is None or not self._parts.signer.is_ticket(ticket, batch_id, now=now):
+        now, generation = self._parts.clock(), self._parts.views.token_generation()
+        signer = self._parts.signer
+        if ticket is None or not signer.is_ticket(ticket, batch_id, generation=generation, now=now):
             self(credentials)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:

@@ -5,7 +5,6 @@ The one async place of downloads; what makes the chunks is sync as all else.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Mapping
 
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -19,9 +18,9 @@ from infra.ports import OutsideError
 class Piped(StreamingResponse):
     """Sends what a blocking generator yields. Its headers must hold the body's Content-Length.
 
-    One chunk waits for the client while the next is made, and a thread is only taken to make one: of
-    `threads`, so that a slow bucket never keeps runners' beats waiting. When the bucket fails the connection
-    is cut before its end, which is all that HTTP can still say by then.
+    The server sends one chunk while the next is made, and a thread is only taken to make one: of `threads`,
+    so that a slow bucket never keeps runners' beats waiting. When the bucket fails the connection is cut
+    before its end, which is all that HTTP can still say by then.
     """
 
     def __init__(
@@ -40,17 +39,14 @@ class Piped(StreamingResponse):
         """Send head and body. Called by the framework."""
         head = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **head})
-        ahead = asyncio.create_task(self._next())
         try:
-            while chunk := await asyncio.shield(ahead):  # a thread cannot be called back
-                ahead = asyncio.create_task(self._next())
+            while chunk := await self._next():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except OutsideError as error:
             failure("download_cut", error)
             return  # the server cuts what has no end
         finally:
             with CancelScope(shield=True):  # what was sent is counted also of a client that went away
-                await asyncio.gather(ahead, return_exceptions=True)
                 await to_thread.run_sync(self._chunks.close, limiter=self._threads)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control import domain, ids
+from control import domain, fit, ids
 from control.costs import machine_seconds, machine_usd
-from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.domain import GHOST_S, AttemptState, Fact, JobStatus, OutputState
 from control.money import Short
 from control.settings import Settings
 from control.store import budget, webhooks
@@ -24,7 +24,6 @@ from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
 from runner.contract import Reason
 
-GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
@@ -189,16 +188,12 @@ def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) 
 def postpone(
     store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta
 ) -> None:
-    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up.
-
-    For want of capacity the next region comes first on the next try.
-    """
+    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up."""
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.state != AttemptState.LAUNCHING:
             return
         attempt.launch_after = tx.now + retry_after
-        attempt.region_shift += refusal is Refusal.CAPACITY
         wait(tx, tx.job(attempt), refusal, message)
 
 
@@ -250,7 +245,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
-    """Close the attempt; until the ledger settles its machine, its cost is an upper bound."""
+    """Close the attempt; until the ledger settles its machine, or none can turn up, its cost is a bound."""
     attempt.ended_at, attempt.reason, attempt.detail = tx.now, reason, detail
     machine = tx.session.get(Machine, (attempt.app, attempt.machine_id)) if attempt.machine_id else None
     if machine is not None and machine.gone_at is not None:
@@ -270,7 +265,7 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True
-    larger = domain.next_size(job.size, tx.settings.runner_sizes)
+    larger = fit.next_size(job.size, tx.settings.runner_sizes)
     out_of_memory = mine.where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
     if larger is None or tx.session.exec(out_of_memory).one() > 1:
         return False

@@ -15,7 +15,7 @@ from sqlmodel import col, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import JobStatus, OutputState
-from control.holdings import holdings, uses
+from control.holdings import holdings, is_used, sources_of
 from control.store.transaction import Store, Transaction
 from control.tables import Batch, Job, Meta, Output, Source
 
@@ -47,9 +47,7 @@ def evict(store: Store) -> bool:
         held = holdings(tx.session)
         if held.live + held.finished <= tx.settings.storage_cap_bytes:
             return False
-        has_files = select(Output.id).where(
-            col(Output.batch_id) == col(Batch.id), col(Output.key).is_not(None)
-        )
+        has_files = select(Job.id).where(col(Job.batch_id) == col(Batch.id), col(Job.stored_bytes) > 0)
         oldest = _finished().where(has_files.exists()).order_by(col(Batch.ended_at), col(Batch.id))
         batch = tx.session.exec(oldest.limit(1)).first()
         if batch is not None:
@@ -75,6 +73,7 @@ def _expire(tx: Transaction, batch: Batch) -> None:
 def files_gone(store: Store, job_id: str) -> None:
     """Note that no file of an expired job is left. Its rows stay."""
     with store.transaction() as tx:
+        tx.session.get_one(Job, job_id).stored_bytes = 0
         for output in tx.outputs(job_id):
             output.key = output.playlist = output.poster = None
 
@@ -85,34 +84,34 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that comes first keeps its sources; one that comes later is told that they are gone.
     """
     with store.transaction() as tx:
-        needed = select(Batch.id).where(uses(), _needs_its_sources(tx)).correlate(Source)
-        used = select(Batch.id).where(uses()).correlate(Source)
         is_old = col(Source.created_at) <= tx.now - UNUSED_LIFE
         due = select(Source).where(
             col(Source.deleted_at).is_(None),
             col(Source.key) != "",
-            ~needed.exists(),
-            used.exists() | is_old,
+            col(Source.id).not_in(sources_of(_needs_its_sources(tx))),
+            is_used() | is_old,
         )
         for source in tx.session.exec(due.limit(SOURCES_AT_ONCE_MAX)).all():
             source.deleted_at = tx.now
 
 
 def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
-    """Return the condition on a batch: it lives, ended whole a moment ago, or may still be retried."""
+    """Return the condition on a batch: it lives, ended whole a moment ago, or may still be retried.
+
+    A kept batch tells by itself whether it is whole; the outputs of an expired one have to be asked.
+    """
     any_output = aliased(Output)
     lacking = (
         select(any_output.id)
         .where(any_output.batch_id == Batch.id, any_output.state != OutputState.READY)
         .correlate(Batch)
     )
-    may_be_retried = (col(Batch.status) != JobStatus.EXPIRED) & (col(Batch.expires_at) > tx.now)
+    is_expired = col(Batch.status) == JobStatus.EXPIRED
+    is_whole = (col(Batch.status) == JobStatus.COMPLETED) & col(Batch.partial).is_(False)
+    was_whole = is_whole | (is_expired & ~lacking.exists())
+    may_be_retried = ~is_expired & ~is_whole & (col(Batch.expires_at) > tx.now)
     ended_just_now = col(Batch.ended_at) > tx.now - SPARE
-    return (
-        col(Batch.ended_at).is_(None)
-        | (lacking.exists() & may_be_retried)
-        | (~lacking.exists() & ended_just_now)
-    )
+    return col(Batch.ended_at).is_(None) | may_be_retried | (ended_just_now & was_whole)
 
 
 def source_gone(store: Store, source_ids: Sequence[str]) -> None:

@@ -28,6 +28,11 @@ class Seen:
     playlist: StoredFile | None = None
     poster: StoredFile | None = None
 
+    @property
+    def stored_bytes(self) -> int:
+        """What all of them take."""
+        return sum(file.size_bytes for file in (self.file, self.playlist, self.poster) if file)
+
 
 Verified = Mapping[str, Seen]  # by the output's id
 
@@ -145,6 +150,7 @@ def _take_one(
 ) -> None:
     if report.status == "ready" and report.file and output.id in verified:
         _mark_ready(tx, output, report.file, verified[output.id])
+        tx.job(attempt).stored_bytes += verified[output.id].stored_bytes
         output.delivery_error = report.delivery_error
         size_bytes = report.file.size_bytes
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id, size_bytes=size_bytes)

@@ -46,21 +46,22 @@ def test_a_token_with_one_other_character_is_refused(position):
 @given(st.text(max_size=200))
 def test_no_made_up_text_is_any_token(text):
     assert not SIGNER.is_bearer(text, generation=0, now=NOW)
-    assert not SIGNER.is_ticket(text, "bat_1", now=NOW)
+    assert not SIGNER.is_ticket(text, "bat_1", generation=0, now=NOW)
     assert not SIGNER.is_attempt_token(text, "job_1-1")
 
 
-def test_a_ticket_opens_its_own_batch_for_an_hour():
-    ticket = SIGNER.ticket("bat_1", now=NOW)
-    assert SIGNER.is_ticket(ticket, "bat_1", now=NOW)
-    assert not SIGNER.is_ticket(ticket, "bat_2", now=NOW)
-    assert not SIGNER.is_ticket(ticket, "bat_1", now=NOW + timedelta(hours=1))
+def test_a_ticket_opens_its_own_batch_for_an_hour_or_until_all_is_revoked():
+    ticket = SIGNER.ticket("bat_1", generation=0, now=NOW)
+    assert SIGNER.is_ticket(ticket, "bat_1", generation=0, now=NOW)
+    assert not SIGNER.is_ticket(ticket, "bat_2", generation=0, now=NOW)
+    assert not SIGNER.is_ticket(ticket, "bat_1", generation=0, now=NOW + timedelta(hours=1))
+    assert not SIGNER.is_ticket(ticket, "bat_1", generation=1, now=NOW)
 
 
 def test_no_kind_of_token_passes_as_another():
-    ticket, attempt = SIGNER.ticket("0", now=NOW), SIGNER.attempt_token("0")
+    ticket, attempt = SIGNER.ticket("0", generation=0, now=NOW), SIGNER.attempt_token("0")
     assert not SIGNER.is_bearer(ticket, generation=0, now=NOW)
-    assert not SIGNER.is_ticket(bearer(), "0", now=NOW)
+    assert not SIGNER.is_ticket(bearer(), "0", generation=0, now=NOW)
     assert not SIGNER.is_attempt_token(ticket, "0")
     assert not SIGNER.is_bearer(attempt, generation=0, now=NOW)
 

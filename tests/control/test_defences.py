@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -88,6 +88,62 @@ def test_a_second_request_that_stalls_on_the_same_connection_is_closed_too(setti
             assert answer.startswith(b"HTTP/1.1 200")
             connection.sendall(b"GET /api/hea")
             assert connection.recv(1) == b""
+
+
+GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"
+POST = b"POST /api/auth HTTP/1.1\r\nHost: control\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def answers_to(url: str, begin: bytes, endless: bytes) -> bytes:
+    """Return what comes back until the connection ends, while more and more is sent."""
+    with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(begin)
+        with suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(endless)
+        heard = b""
+        with suppress(ConnectionError):
+            while more := connection.recv(65536):
+                heard += more
+        return heard
+
+
+@pytest.mark.parametrize(
+    ("begin", "endless"),
+    [
+        (GET + b"X-Long: ", b"x" * 65536),
+        (GET, b"X-Many: x\r\n" * 6000),
+        (b"GET /api/health?", b"x" * 65536),
+        (POST + b"2\r\n{}\r\n0\r\n", b"X-Late: x\r\n" * 6000),
+    ],
+    ids=["one header", "many headers", "address", "what follows a body"],
+)
+def test_a_head_without_end_is_cut_off_and_others_are_served(url, begin, endless):
+    assert b"HTTP/1.1 200" not in answers_to(url, begin, endless)
+    assert httpx.get(f"{url}/api/health").status_code == 200
+
+
+def test_a_few_requests_may_wait_behind_another_and_a_flood_of_them_is_cut_off(url):
+    few = answers_to(url, (GET + b"\r\n") * 2 + GET + b"Connection: close\r\n\r\n", b"")
+    assert few.count(b"HTTP/1.1 200") == 3
+    assert answers_to(url, (GET + b"\r\n") * 3000, b"").count(b"HTTP/1.1 200") < 3000
+    assert httpx.get(f"{url}/api/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Content-Length: 2\r\nContent-Length: 3",
+        b"Transfer-Encoding: xchunked",
+        b"Content-Length : 2",
+        b"X: a\r\n b",
+    ],
+)
+def test_a_body_of_two_lengths_or_an_odd_header_is_a_bad_request(url, head):
+    request = b"POST /api/auth HTTP/1.1\r\nHost: control\r\n" + head + b"\r\n\r\n{}"
+    assert answers_to(url, request, b"").startswith(b"HTTP/1.1 400")
 
 
 def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):

@@ -80,12 +80,6 @@ def test_a_cancelled_job_never_starts_again(outputs, reason):
     assert verdict.status is (JobStatus.COMPLETED if all_ready else JobStatus.CANCELLED)
 
 
-def test_out_of_memory_moves_to_the_next_size_while_there_is_one():
-    assert domain.next_size("a", ("a", "b")) == "b"
-    assert domain.next_size("b", ("a", "b")) is None
-    assert domain.next_size("gone", ("a", "b")) is None
-
-
 @pytest.mark.parametrize(
     ("jobs", "status"),
     [

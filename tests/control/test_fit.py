@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from control.costs import memory_bytes
-from control.fit import fitting_sizes, needed_bytes
+from control.fit import fitting_sizes, needed_bytes, next_size
 from control.work import Footage
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
@@ -41,3 +41,14 @@ def test_a_source_nobody_has_looked_into_counts_as_full_hd() -> None:
 
 def test_memory_is_what_the_price_list_says() -> None:
     assert memory_bytes("performance-2x") == 4 << 30
+
+
+def test_the_next_size_has_more_memory_in_whatever_order_they_are_allowed() -> None:
+    assert (
+        next_size("performance-1x", ("performance-8x", "performance-1x", "performance-4x"))
+        == "performance-4x"
+    )
+    assert next_size("performance-8x", SIZES) is None
+    assert next_size("performance-2x", ("performance-1x", "performance-4x")) == "performance-4x", (
+        "no longer allowed"
+    )

@@ -189,6 +189,23 @@ def test_a_retry_moves_the_expiry_to_after_the_new_end(keep: Keep) -> None:
     assert len(keep.stored()) == 2
 
 
+def test_what_an_output_holds_is_the_size_of_all_its_files(keep: Keep) -> None:
+    sizes = {"file": SIZE, "playlist": 7, "poster": 8}
+    files = {
+        name: StoredFile(key=name, etag="", size_bytes=size_bytes, sha256="", crc32=0)
+        for name, size_bytes in sizes.items()
+    }
+    assert reports.Seen(**files).stored_bytes == SIZE + 15
+    job_id = keep.made(keep.source(), variations=2)
+    with keep.parts.views.session() as session:
+        assert holdings(session).used == 3 * SIZE
+    keep.clock.forward(24 * H)
+    expire(keep.parts)
+    with keep.parts.views.session() as session:
+        assert holdings(session).used == 0
+    assert keep.rows.job(job_id).stored_bytes == 0
+
+
 def test_playlists_and_posters_go_with_their_output_and_so_does_what_nobody_reported(keep: Keep) -> None:
     job_id = keep.made(keep.source())
     stray = output_key(keep.parts, f"{job_id}-1", "never-reported")
@@ -200,8 +217,6 @@ def test_playlists_and_posters_go_with_their_output_and_so_does_what_nobody_repo
         row.poster = {"key": extra["poster"], "size_bytes": 8}
     for key in (stray, *extra.values()):
         keep.put(key)
-    with keep.parts.views.session() as session:
-        assert holdings(session).used == 3 * SIZE + 15
     keep.clock.forward(24 * H)
     expire(keep.parts)
     assert keep.stored() == set()

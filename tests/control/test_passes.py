@@ -17,6 +17,7 @@ from control.launch import launch
 from control.log import failure
 from control.observe import observe
 from control.reap import reap
+from control.rest import is_at_rest
 from control.runner_api import output_key
 from control.store import attempts, changes, leases, ledger, reports
 from control.tables import Attempt, Event, Job, Output, Source
@@ -316,6 +317,16 @@ def test_out_of_memory_is_tried_once_more_on_the_next_size(world):
     assert rows.job(job_id).error_code == "out_of_memory"
 
 
+def test_a_runner_that_lacked_memory_has_its_job_go_on_on_the_next_size(world):
+    parts, rows, machines = world
+    _, attempt_id = claimed(parts, rows)
+    told = finished(outcome="error", reason=Reason.OUT_OF_MEMORY)
+    reports.finish(parts.store, attempt_id, told, {})
+    rows.clock.forward(60)
+    launch(parts)
+    assert [spec.size for spec in machines.specs] == ["performance-1x", "performance-2x"]
+
+
 def test_for_want_of_capacity_the_next_region_comes_first(world):
     parts, rows, machines = world
     parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
@@ -323,8 +334,26 @@ def test_for_want_of_capacity_the_next_region_comes_first(world):
     rows.submit()
     for _ in range(2):
         launch(parts)
-        rows.clock.forward(10)
-    assert [spec.regions for spec in machines.specs] == [("iad", "ord"), ("ord", "iad")]
+        rows.clock.forward(1)
+    rows.submit()
+    launch(parts)  # what one was told, the next knows
+    rows.clock.forward(60)
+    rows.submit()
+    launch(parts)
+    orders = [spec.regions for spec in machines.specs]
+    assert orders == [("iad", "ord"), ("ord", "iad"), ("ord", "iad"), ("iad", "ord")]
+
+
+def test_when_every_region_is_full_they_are_asked_again_after_a_while(world):
+    parts, rows, machines = world
+    parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
+    machines.answers = [Refused(Refusal.CAPACITY, "full")] * 3
+    rows.submit()
+    for seconds in (1, 1, 8, 1):  # the second refusal leaves none to try
+        launch(parts)
+        rows.clock.forward(seconds)
+    launch(parts)
+    assert [spec.regions[0] for spec in machines.specs] == ["iad", "ord", "iad"]
 
 
 def test_a_machine_is_paid_for_once_from_its_start_to_its_exit(world):
@@ -593,6 +622,19 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
             assert attempts.possibly_alive(tx.session, tx.now) == held
 
 
+def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(world):
+    parts, rows, machines = world
+    machines.answers = [Unanswered("cut")]
+    job_id = rows.submit()
+    launch(parts)
+    rows.clock.forward(60)
+    changes.cancel(parts.store, [job_id])
+    assert parts.views.job(job_id).cost_usd > 0, "a bound"
+    rows.clock.forward(attempts.GHOST_S)
+    shown = parts.views.job(job_id)
+    assert (shown.cost_usd, shown.attempts[0].machine_seconds) == (0, 0)
+
+
 def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_asked_for(world, monkeypatch):
     parts, rows, machines = world
     first, second = rows.submit(), rows.submit()
@@ -686,3 +728,79 @@ def test_work_that_starts_right_after_an_idle_look_is_looked_at_soon(world, monk
     rows.clock.forward(1)
     observe(parts)
     assert len(looks) == 2
+
+
+# --- rest -------------------------------------------------------------------------------------------
+
+
+def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
+    parts, rows, machines = world
+    parts = replace(parts, storage=storage)
+    tick(parts)
+    assert is_at_rest(parts)
+    job_id = rows.submit()
+    assert not is_at_rest(parts), "a job waits"
+    machines.answers = [Unanswered("cut")]
+    launch(parts)
+    assert not is_at_rest(parts), "an attempt lives, and no machine is known"
+    rows.clock.forward(5)
+    launch(parts)
+    changes.cancel(parts.store, [job_id])
+    assert not is_at_rest(parts), "a machine lives, and no attempt"
+    machines.change(machine_name(f"{job_id}-1"), state="destroyed")
+    tick(parts)
+    assert is_at_rest(parts)
+    changes.delete(parts.store, rows.batch_of(job_id).id)
+    assert not is_at_rest(parts), "a batch is to be removed"
+    rows.clock.forward(attempts.GHOST_S)
+    tick(parts)
+    forget(parts)
+    assert is_at_rest(parts)
+
+
+def test_control_does_not_rest_while_the_cloud_is_unknown_or_a_look_at_it_is_due(world):
+    parts, rows, _ = world
+    tick(parts)
+    rows.clock.forward(59)
+    assert is_at_rest(parts)
+    rows.clock.forward(1)
+    assert not is_at_rest(parts)
+    tick(parts)
+    parts.cloud.trusted = 1
+    rows.clock.forward(1)
+    assert not is_at_rest(parts), "it looks each second"
+
+
+def test_a_ticker_at_rest_runs_no_pass_until_there_is_something_to_do():
+    from threading import Event
+
+    asked, ran, rests = Event(), Event(), [True]
+
+    def is_at_rest() -> bool:
+        asked.set()
+        return rests[0]
+
+    ticker = Ticker("ticker", is_at_rest=is_at_rest)
+    ticker.start([Every(3600, ran.set, promptly=True)])
+    assert asked.wait(5)
+    rests[0] = False
+    assert not ran.is_set()
+    ticker.poke()
+    assert ran.wait(5)
+    assert ticker.stop(wait_s=10)
+
+
+def test_when_rest_cannot_be_asked_for_the_passes_run(caplog):
+    caplog.set_level("INFO", logger="control")
+    from threading import Event
+
+    ran = Event()
+
+    def broken() -> bool:
+        raise RuntimeError("the database is away")
+
+    ticker = Ticker("ticker", is_at_rest=broken)
+    ticker.start([Every(3600, ran.set)])
+    assert ran.wait(5)
+    assert ticker.stop(wait_s=10)
+    assert "the database is away" in caplog.text

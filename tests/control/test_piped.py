@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 from anyio import CapacityLimiter
 
 from control.api.piped import Piped
+from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, Share
 from infra.ports import Unanswered
 
 
@@ -51,7 +53,7 @@ def test_what_is_sent_has_a_head_its_chunks_and_an_end() -> None:
     assert [message["more_body"] for message in sent[1:]] == [True] * 3 + [False]
 
 
-def test_a_client_that_does_not_read_has_two_chunks_made_for_it_and_its_end_closes_the_source() -> None:
+def test_a_client_that_does_not_read_has_one_chunk_made_for_it_and_its_end_closes_the_source() -> None:
     chunks = Chunks(1000)
 
     async def send(message: Any) -> None:
@@ -63,7 +65,7 @@ def test_a_client_that_does_not_read_has_two_chunks_made_for_it_and_its_end_clos
             await piped(chunks()).stream_response(send)
 
     anyio.run(stalled)
-    assert (chunks.made, chunks.is_closed) == (2, True)
+    assert (chunks.made, chunks.is_closed) == (1, True)
 
 
 def test_a_bucket_that_fails_leaves_the_answer_without_its_end() -> None:
@@ -76,6 +78,19 @@ def test_a_bucket_that_fails_leaves_the_answer_without_its_end() -> None:
     anyio.run(piped(chunks()).stream_response, send)
     assert [message["more_body"] for message in sent[1:]] == [True, True]
     assert chunks.is_closed
+
+
+def test_the_more_downloads_there_are_the_less_each_of_them_holds() -> None:
+    share = Share()
+    assert share.chunk_bytes == CHUNK_BYTES_MAX
+    with ExitStack() as stack:
+        for count in range(1, 20):
+            stack.enter_context(share.taken())
+            assert share.chunk_bytes * count <= CHUNKS_BYTES
+        for _ in range(1000):
+            stack.enter_context(share.taken())
+        assert share.chunk_bytes == CHUNK_BYTES_MIN
+    assert share.chunk_bytes == CHUNK_BYTES_MAX
 
 
 def test_an_error_of_our_own_is_not_hidden() -> None:

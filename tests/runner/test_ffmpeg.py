@@ -15,7 +15,7 @@ import pytest
 
 from runner import ffmpeg as runner_ffmpeg
 from runner import jail
-from runner.ffmpeg import FfmpegFailed, FfmpegTimedOut, run
+from runner.ffmpeg import FfmpegFailed, FfmpegTimedOut, OutOfMemory, run
 from runner.stop import Stop, Stopped
 
 
@@ -112,6 +112,16 @@ def test_nothing_is_started_after_a_stop(tmp_path: Path) -> None:
 
 def test_a_kill_from_outside_is_named() -> None:
     with pytest.raises(FfmpegFailed, match=signal.SIGKILL.name):
+        shell("kill -KILL $$")
+
+
+def test_a_kill_for_want_of_memory_is_told_apart_by_the_kernels_own_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert runner_ffmpeg._kills_for_memory() >= 0
+    counts = iter((4, 5))
+    monkeypatch.setattr(runner_ffmpeg, "_kills_for_memory", lambda: next(counts))
+    with pytest.raises(OutOfMemory):
         shell("kill -KILL $$")
 
 

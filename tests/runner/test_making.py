@@ -8,10 +8,16 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from runner.contract import Effects, Exit, OutputFile
+from runner.__main__ import ending
+from runner.contract import Effects, Exit, JobSpec, OutputFile, OutputSpec, Reason
+from runner.ffmpeg import FfmpegFailed, OutOfMemory
+from runner.making import failing
+from runner.progress import Progress
+from runner.stop import Stop
 from tests.fake_control import FakeControl, fake_control
 from tests.runner.clips import PLAIN, make_clip
 from tests.runner.test_job import ffmpegs_of, run, running, until
@@ -128,3 +134,17 @@ def test_a_group_that_is_killed_is_made_one_by_one(long_clip: bytes, tmp_path: P
         assert control.statuses() == dict.fromkeys(["o0", "o1", "o2"], "ready")
         alone = [file for file in files(control).values() if not any("pass=" in a for a in file.ffmpeg_args)]
         assert len(alone) == (3 if part == "pass=1" else 2)
+
+
+def test_what_lacked_memory_is_left_to_a_larger_machine_and_its_siblings_are_not() -> None:
+    outputs = [OutputSpec(output_id=f"o{n}", source_id="s1", put_url="", put_headers={}) for n in range(2)]
+    floor = SimpleNamespace(stop=Stop(), progress=Progress())
+    with failing(floor, outputs[:1]):
+        raise OutOfMemory("FFmpeg was killed by SIGKILL")
+    assert not floor.stop.is_set()
+    with failing(floor, outputs[1:]):
+        raise FfmpegFailed("FFmpeg ended with code 3")
+    spec = JobSpec(attempt_id="a", sources=[], outputs=outputs, run_timeout_s=60, next_beat_s=15)
+    finish = ending(spec, floor.progress, floor.stop, seq=1)
+    assert (finish.outcome, finish.reason) == ("error", Reason.OUT_OF_MEMORY)
+    assert [(report.output_id, report.status) for report in finish.outputs] == [("o1", "failed")]

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import func
 
-from control import domain, forget, launch, observe, reap, runner_api, watch
+from control import domain, forget, launch, observe, reap, rest, runner_api, watch
 from control.domain import AttemptState, Fact
 from control.store import attempts, batches, changes, ledger, reports
 from control.store import transaction as transactions
@@ -238,10 +238,10 @@ MUTANTS: dict[str, Mutant] = {
         attempts, "end_within", "is_cancelled=job.cancelled_at is not None", "is_cancelled=False"
     ),
     "twins are spared": edited(
-        reap, "_owns", "attempt.claimed_by in (None, machine.id)", "True"
+        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_ended)"
     ),
     "ended attempts keep machines": edited(
-        reap, "_owns", "if attempt.state not in domain.LIVE:", "if False:"
+        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_another)"
     ),
     "destroyed once and forgotten": edited(
         reap, "_destroy_at", "return machine.destroy_asked_at + ASK_AGAIN_AFTER",
@@ -268,6 +268,8 @@ MUTANTS: dict[str, Mutant] = {
         "or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
+    "rests with work left": lambda stack: put(stack, rest, "_is_anything_left", lambda _: False),
+    "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE", timedelta(days=9)),
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.
@@ -311,6 +313,7 @@ FOCUS: dict[str, dict[Mishap | Site, float]] = {
     "finish is not idempotent + ends are not final": {M.MESSAGE_TWICE: 0.5, M.ANSWER_LOST: 0.5},
     "overwriting PUTs + shared output key": {M.PUT_LATE: 0.5, S.KILLED: 0.5},
     "old beats count + progress goes back": {M.MESSAGE_LATE: 0.4, M.MESSAGE_TWICE: 0.5},
+    "rests with work left + looks are never due": {},
     "no barrier + random machine names": {M.CRASH_IN_CREATE: 0.5, S.READ_LOST: 0.8},
 }  # fmt: skip
 SMALL = {
@@ -329,6 +332,8 @@ DEFENDED: dict[str, str] = {
     "all is news": "what is gone stays as it is",
     "progress goes back": "a beat that came late or twice reports nothing",
     "old beats count": "progress is the larger of two, and what is final stays",
+    "rests with work left": "at the next look at the cloud, within a minute, every pass runs",
+    "looks are never due": "whatever is left to do ends the rest",
     "no barrier": "the same create is asked again by name, and adopts; no verdict trusts a single list",
 }
 

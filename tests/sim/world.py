@@ -26,6 +26,7 @@ from control.auth import Signer
 from control.cloud import Cloud
 from control.errors import STATUS, ControlError
 from control.parts import Parts
+from control.rest import is_at_rest
 from control.runner_api import take_claim, take_finish, take_heartbeat
 from control.settings import Settings, load_settings
 from control.store import Store
@@ -305,7 +306,7 @@ class World:
             return
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
-        for run in PASSES:
+        for run in () if is_at_rest(self.parts) else PASSES:
             try:
                 run(self.parts)
             except OutsideError as error:
