@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control.costs import sizes
+from runner.contract import RUN_TIMEOUT_S
 
 PASSWORD_CHARS_MIN = 15
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
@@ -63,7 +64,7 @@ class Settings(Listening):
     heartbeat_s: Annotated[float, Field(gt=0)] = 15
     lease_s: Annotated[float, Field(gt=0)] = 60
     boot_timeout_s: Annotated[float, Field(gt=0)] = 180
-    run_timeout_s: Annotated[float, Field(gt=0)] = 3600
+    run_timeout_s: Annotated[float, Field(gt=0)] = RUN_TIMEOUT_S
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()
