@@ -25,7 +25,7 @@ class SettingsError(Exception):
 
 
 class Listening(BaseSettings):
-    """Where control listens: all that `serve --local` takes from the environment before its stack runs."""
+    """Where control listens: what `serve --local` has to know before its stack runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 

@@ -216,8 +216,9 @@ def test_serve_local_keeps_jobs_password_and_results_over_a_restart(tmp_path: Pa
 
 def test_a_job_outlives_a_restart_of_serve_local(tmp_path: Path, slow: Path) -> None:
     arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
-    env = {"LEASE_S": "3"}
+    env = {"LEASE_S": "3", "AUTH_PASSWORD": PASSWORD}
     with serving(tmp_path, *arguments, env=env) as first, _signed_in(first) as user:
+        assert first["password"] == PASSWORD
         job = user.submit(user.upload(slow), variations=2, kind="jobs")
         until(lambda: user.show(job["job_id"])["status"] == "running")
     with serving(tmp_path, *arguments, env=env) as second, _signed_in(second) as user:
@@ -339,12 +340,16 @@ def test_fly_local_restarts_with_the_same_token_on_the_same_port(tmp_path: Path)
         assert second == first
 
 
-@pytest.mark.parametrize("port", ["http", "70000"])
-def test_a_port_that_is_none_is_named_in_one_line(tmp_path: Path, port: str) -> None:
-    code, out, err = Command(tmp_path, "serve", "--local", env={"PORT": port}).end()
+@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "70000"), ("HEARTBEAT_S", "soon")])
+def test_serve_local_names_a_setting_that_is_nonsense_in_one_line(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    command = Command(tmp_path, "serve", "--local", env={"PORT": "0", name: value})
+    code, out, err = command.end()
     assert (code, out) == (1, "")
     (line,) = err.strip().splitlines()
-    assert "PORT" in line
+    assert name in line
+    command.assert_nothing_left()
 
 
 @pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local", "bucket-rules"])
