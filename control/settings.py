@@ -101,7 +101,7 @@ class Settings(Listening):
         words = value.split(",") if isinstance(value, str) else value
         named = tuple(word.strip().rstrip("/") for word in words if word.strip())
         for each in named:
-            if "*" in each or not _is_http_url(each) or origin(each) != each:
+            if "*" in each or not is_http_url(each) or origin(each) != each:
                 raise ValueError("must be exact origins like https://app.example.com")
         return named
 
@@ -141,7 +141,7 @@ class Settings(Listening):
     )
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value and not _is_http_url(value):
+        if value and not is_http_url(value):
             raise ValueError("must be a URL like https://host or http://host:port")
         return value
 
@@ -204,7 +204,8 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
 
 
-def _is_http_url(text: str) -> bool:
+def is_http_url(text: str) -> bool:
+    """Tell whether this is an http or https URL with a host."""
     try:
         url = urlsplit(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0

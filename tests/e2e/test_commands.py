@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vert
     assert [name[:14] for name in results] == ["tall one_var01", "tall one_var02"]
     assert (tmp_path / "out" / "manifest.json").exists()
     assert all(name in out for name in results)
-    for word in ("size", "duration", "effects", "Cost", "$0.0"):
+    for word in ("file", "size", "duration", "effects", " cost", "Cost: $0.0"):
         assert word in out
     command.assert_nothing_left()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
@@ -135,11 +136,18 @@ def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, ver
     bad = tmp_path / "tmp" / "text.mp4"
     bad.parent.mkdir()
     bad.write_text("not a video")
-    command = Command(tmp_path, "demo", bad, vertical, "-n", 1, "-o", "out")
+    command = Command(tmp_path, "demo", bad, vertical, "-n", 1, "-o", "out", "--json")
     code, out, err = command.end()
     assert code == 1, out + err
-    assert "text.mp4: This is a text file" in out
-    assert len(list((tmp_path / "out" / "tall one").iterdir())) == 1
+    assert "text.mp4: This is a text file" in err
+    (result,) = (tmp_path / "out" / "tall one").iterdir()
+    data = json.loads(out)
+    (refused,), (made,) = data["refused"], data["outputs"]
+    assert refused["name"] == "text.mp4"
+    assert refused["message"].startswith("This is a text file")
+    assert (made["name"], made["size_bytes"]) == (f"tall one/{result.name}", result.stat().st_size)
+    assert (data["status"], data["partial"], data["out"]) == ("completed", False, "out")
+    assert data["cost_usd"] == made["cost_usd"] > 0
 
 
 def test_a_proxy_of_the_environment_does_not_stand_between_the_parts(tmp_path: Path, vertical: Path) -> None:
@@ -357,6 +365,11 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     code, out, err = Command(tmp_path, name, "--help").end()
     assert (code, err) == (0, "")
     assert "Usage" in out
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    told = Command(tmp_path, "--version").end()
+    assert told == (0, f"refresher {version('video-refresher')}\n", "")
 
 
 # --- helpers ----------------------------------------------------------------------------------------
