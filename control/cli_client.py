@@ -32,7 +32,7 @@ Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 
 @app.command()
 def submit(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
     variations: Annotated[
         int | None, typer.Option("-n", min=1, max=100, help="Variations of each (3).")
     ] = None,
@@ -79,7 +79,7 @@ def submit(
 
 @app.command()
 def quote(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
     variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
     max_machines: MaxMachines = None,
     as_json: Json = False,

@@ -50,6 +50,7 @@ def upload(
             try:
                 source = client.upload(video, partial(progress.advance, task))
             except ApiError as refusal:
+                progress.update(task, visible=False)  # a full bar would say that all is well
                 refused.append({"name": _printable(video.name), "message": str(refusal)})
                 console.print(Text(f"{_printable(video.name)}: {refusal}"), style="red")
             else:
