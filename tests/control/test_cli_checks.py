@@ -36,6 +36,7 @@ def refusal(*arguments: str, **env: str) -> str:
         (("submit", "ad.mp4", "-o", "ad.mp4/out"), "'ad.mp4' is a file; name a folder"),
         (("submit", "ad.mp4", "--max-cost-usd", "0"), "must be an amount above 0"),
         (("submit", "ad.mp4", "--max-cost-usd", "nan"), "must be an amount above 0"),
+        (("quote", "ad.mp4"), "ad.mp4: This is a text file"),
         (("download", ID, "-o", "folder"), "'folder' is a folder; name a file"),
         (("download", ID, "-o", "missing/all.zip"), "There is no folder 'missing'"),
     ],
