@@ -13,13 +13,14 @@ import tempfile
 import threading
 from contextlib import ExitStack, suppress
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from control.cli_checks import require_files, require_folder
 from control.cli_client import app as client_app
-from control.cli_client import require_files
 
 app = typer.Typer(
     name="refresher",
@@ -38,8 +39,18 @@ DRAIN_S = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"refresher {version('video-refresher')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _refresher() -> None:
+def _refresher(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     for signum in _ENDING:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as a shell starts what Ctrl-C is not for
             signal.signal(signum, _interrupt)
@@ -56,6 +67,7 @@ def demo(
     videos: Annotated[list[Path] | None, typer.Argument(help="MP4 or MOV files.")] = None,
     variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
     out: Annotated[Path, typer.Option("-o", help="Where the results go.")] = Path("demo-out"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table's data as JSON.")] = False,
 ) -> None:
     """Run the main job for real on this machine, and leave nothing running."""
     from rich.console import Console
@@ -64,29 +76,33 @@ def demo(
     from control.client import Client
     from control.local import local_stack
     from control.log import send_to
+    from control.outcome import is_whole, table
 
-    console = Console()
+    require_folder(out)
+    console = Console(stderr=as_json)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refresher-")))
         if not videos:
             videos = [folder / "clip.mp4"]
             steps.make_clip(videos[0])
         require_files(videos)
-        _require_folder(out)
         send_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
             running = stack.enter_context(local_stack(folder))
         client = stack.enter_context(Client.signed_in(running.url, password=running.password))
-        sources = steps.upload(client, videos, console)
+        sources, refused = steps.upload(client, videos, console)
         if not sources:
             raise typer.Exit(1)
         batch = client.submit(sources, variations=variations)
         batch = steps.watch(client, batch["batch_id"], console)
         if batch["progress"]["ready"]:
             steps.download(client, batch["batch_id"], out, console)
-        console.print(steps.results_table(batch, out))
-        console.print(steps.cost_line(batch))
-    if batch["status"] != "completed" or batch["partial"] or len(sources) < len(videos):
+        result = steps.result_of(client, batch, refused=refused, out=str(out))
+    if as_json:
+        print(json.dumps(result))
+    else:
+        console.print(table(result, is_free=True))
+    if not is_whole(result):
         raise typer.Exit(1)
 
 
@@ -252,11 +268,6 @@ def _wait() -> None:
     """Return when the server is told to stop: its good end."""
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
-
-
-def _require_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"{str(out)!r} is a file; name a folder for the results.")
 
 
 def main() -> None:

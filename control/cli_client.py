@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from control.cli_checks import job_or_batch, require_files, require_folder, require_place, some_usd
 
 if TYPE_CHECKING:
     from control.client import Client
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
+MaxCost = Annotated[float | None, typer.Option(help="At most so many USD.", callback=some_usd)]
 Preset = Literal["web-optimized", "hls", "copy", "default"]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.")]
 MaxMachines = Annotated[int | None, typer.Option(min=1, help="At most so many machines at once.")]
-MaxCost = Annotated[float | None, typer.Option(help="At most so many USD.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
 
 
 @app.command()
 def submit(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
     variations: Annotated[
         int | None, typer.Option("-n", min=1, max=100, help="Variations of each (3).")
     ] = None,
@@ -51,9 +53,13 @@ def submit(
     from control import demo as steps
 
     require_files(videos)
+    if out:
+        require_folder(out)
     console = Console(stderr=True)
     with _connected() as client:
-        sources = steps.upload(client, videos, console)
+        sources, refused = steps.upload(client, videos, console)
+        if not sources:
+            raise typer.Exit(1)
         batch = client.submit(
             sources,
             variations=None if preset else variations or 3,
@@ -66,13 +72,14 @@ def submit(
         if out and batch["progress"]["ready"]:
             steps.download(client, batch["batch_id"], out, console)
     _print(batch, as_json)
-    if (wait or out) and (batch["status"] != "completed" or batch["partial"]):
+    is_less = (wait or out) and (batch["status"] != "completed" or batch["partial"])
+    if is_less or refused:
         raise typer.Exit(1)
 
 
 @app.command()
 def quote(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
     variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
     max_machines: MaxMachines = None,
     as_json: Json = False,
@@ -90,13 +97,16 @@ def quote(
         print(json.dumps(found))
         return
     for point in found["curve"]:
-        mark = "*" if point["machines"] == found["machines"] else " "
-        print(f"{mark} {_takes(point)}")
-    print(f"{_takes(found)}, {found['size']}")
+        is_chosen = point["machines"] == found["machines"]
+        line = (
+            f"{_count(point['machines'], 'machine')}  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
+        )
+        print(f"* {line}  {found['size']}" if is_chosen else f"  {line}")
 
 
-def _takes(point: dict[str, Any]) -> str:
-    return f"{point['machines']:>4} machines  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
+def _count(number: int, noun: str) -> str:
+    """Return such as `   2 machines`, as wide for one."""
+    return f"{number:>4} {noun}{' ' if number == 1 else 's'}"
 
 
 @app.command()
@@ -122,7 +132,7 @@ def costs(
 
 
 def _paid(row: dict[str, Any]) -> str:
-    return f"${row['cost_usd']:.6f}  {row['machines']:>4} machines  {row['outputs']:>5} outputs"
+    return f"${row['cost_usd']:.6f}  {_count(row['machines'], 'machine')}  {_count(row['outputs'], 'output')}"
 
 
 @app.command()
@@ -177,6 +187,7 @@ def download(
 
     from control.saving import save
 
+    require_place(out)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with _connected() as client, Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=None, visible=False)
@@ -204,22 +215,18 @@ def reap(
         _print(client.reap(dry_run=dry_run), as_json)
 
 
-def require_files(paths: Sequence[Path]) -> None:
-    """Raise BadParameter for a path that is no file."""
-    for path in paths:
-        if not path.is_file():
-            raise typer.BadParameter(f"There is no file {str(path)!r}.")
-
-
 @contextmanager
 def _connected() -> Iterator[Client]:
     from control.client import Client
+    from control.settings import is_http_url
     from control.unfinished import default
 
     url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
     password = os.environ.get("REFRESHER_PASSWORD", "")
     if not url or not (token or password):
         raise typer.BadParameter("Set REFRESHER_URL, and REFRESHER_PASSWORD or REFRESHER_TOKEN.")
+    if not is_http_url(url):
+        raise typer.BadParameter("REFRESHER_URL must be a URL like https://host or http://host:port.")
     with Client.signed_in(url, password=password, token=token, unfinished=default()) as client:
         yield client
 

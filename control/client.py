@@ -242,7 +242,10 @@ def _check(answer: httpx.Response) -> None:
 
 def _facts(path: Path) -> dict[str, Any]:
     size_bytes = path.stat().st_size
-    movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
+    try:
+        movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
+    except mp4.NotPlayable as refusal:
+        raise mp4.NotPlayable(f"{path.name}: {refusal}") from None
     return {"name": path.name, "size_bytes": size_bytes, **asdict(movie)}
 
 

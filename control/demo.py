@@ -1,4 +1,4 @@
-"""The main job as a person sees it: upload, submit, watch, download, unpack, and a table of what came out.
+"""The steps of the main job as a person sees them: upload, watch, download, unpack.
 
 Speaks to control only as a client of its public API.
 """
@@ -16,12 +16,11 @@ from typing import Any
 
 from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from control.client import ApiError, Client
+from control.outcome import outcome
 
 POLL_S = 0.5
 LIVE = ("queued", "launching", "running")
@@ -36,12 +35,14 @@ def make_clip(path: Path) -> None:
     subprocess.run([get_ffmpeg_exe(), "-v", "error", "-y", *inputs, *codecs, "-shortest", path], check=True)
 
 
-def upload(client: Client, videos: Sequence[Path], console: Console) -> list[str]:
-    """Upload the videos with a bar for each, and return the ids of the sources they became.
+def upload(
+    client: Client, videos: Sequence[Path], console: Console
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Upload the videos with a bar for each, and return the ids of the sources they became, and the refusals.
 
-    A file that control refuses is named with the reason, and the others go on.
+    A file that control refuses is named with the reason, here and as `name` and `message`; the others go on.
     """
-    sources = []
+    sources, refused = [], []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress:
         for video in videos:
@@ -49,10 +50,14 @@ def upload(client: Client, videos: Sequence[Path], console: Console) -> list[str
             try:
                 source = client.upload(video, partial(progress.advance, task))
             except ApiError as refusal:
-                console.print(Text(f"{video.name}: {refusal}"), style="red")
+                progress.update(task, visible=False)  # a full bar would say that all is well
+                refused.append({"name": _printable(video.name), "message": str(refusal)})
+                console.print(Text(f"{_printable(video.name)}: {refusal}"), style="red")
             else:
                 sources.append(source["source_id"])
-    return sources
+    if not sources:
+        console.print("Nothing is submitted: none of the files was taken.", style="red")
+    return sources, refused
 
 
 def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
@@ -98,43 +103,17 @@ def download(client: Client, batch_id: str, out: Path, console: Console) -> None
             archive.extractall(out)
 
 
-def results_table(batch: dict[str, Any], out: Path) -> Table:
-    """Return a table of the batch's outputs."""
-    table = Table(title=f"{batch['status']}, in {out}")
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("duration", justify="right", no_wrap=True)
-    table.add_column("effects", overflow="fold")
-    for source in batch["sources"]:
-        for output in source["outputs"]:
-            table.add_row(Text(output["name"]), *_figures(output))
-    return table
-
-
-def _figures(output: dict[str, Any]) -> tuple[str | Text, ...]:
-    if output["status"] != "ready":
-        problem = output["error"] or {"code": output["status"], "message": ""}
-        return "-", "-", Text(f"{problem['code']}: {problem['message']}")
-    text = output["preset"] or _effects(output["effects"])
-    return decimal(output["size_bytes"]), f"{output['duration_s']:.2f} s", text
-
-
-def _effects(effects: dict[str, Any]) -> str:
-    return (
-        f"turn {effects['rotation_rad']:+.4f}  zoom {effects['zoom']:.3f}  speed {effects['speed']:.3f}  "
-        f"noise {effects['noise']}  light {effects['brightness']:+.3f}  "
-        f"contrast {effects['contrast']:.3f}  colour {effects['saturation']:.3f}"
-        + ("  mirrored" if effects["mirror"] else "")
-    )
-
-
-def cost_line(batch: dict[str, Any]) -> str:
-    """Return a sentence on what the batch cost at Fly's prices."""
-    seconds = sum(attempt["machine_seconds"] for attempt in batch["attempts"])
-    size = batch["attempts"][-1]["size"]
-    usd = batch["cost_usd"]
-    return f"Cost at Fly's prices: ${usd:.6f} ({seconds:.1f} s of one {size}). Here it was free."
+def result_of(
+    client: Client, batch: dict[str, Any], *, refused: Sequence[dict[str, str]] = (), out: str | None = None
+) -> dict[str, Any]:
+    """Return the `outcome` of a batch that has ended."""
+    jobs = [client.show(job["job_id"]) for job in batch["jobs"]]
+    return outcome(batch, jobs, refused=refused, out=out)
 
 
 def _label(name: str) -> str:
-    return Text("".join(c if c.isprintable() else "?" for c in name[:40])).markup
+    return Text(_printable(name[:40])).markup
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name)

@@ -29,7 +29,11 @@ from infra.s3local import LocalS3, local_s3
 from runner.contract import ENV_JAIL
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
-LOCAL_MACHINES_MAX = 2
+LOCAL_DEFAULTS: dict[str, Any] = {
+    "max_machines": 2,  # each runner here uses all cores
+    "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
+    "lease_s": 15.0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +53,12 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         s3 = stack.enter_context(local_s3(data_dir / "s3"))
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
-        password = kept_secret(data_dir / "password", 18)
-        settings = _settings(data_dir, url_of(listener), password, s3, fly)
+        settings = _settings(data_dir, url_of(listener), s3, fly)
         storage_of(settings).set_rules(settings.origins)
         app = create_app(settings, machine_env=_machine_env())
         stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
-        yield LocalStack(url=url, password=password, fly=fly)
+        yield LocalStack(url=url, password=settings.auth_password.get_secret_value(), fly=fly)
 
 
 def _machine_env() -> dict[str, str]:
@@ -73,17 +76,13 @@ def _machine_env() -> dict[str, str]:
     return {ENV_JAIL: "off"}
 
 
-def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:
-    """Return settings of which none comes from this process's environment but limits.
+def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:
+    """Return this process's settings, but for what says where the embedded parts are and signs tokens.
 
-    Those are `MAX_MACHINES`, which is 2 otherwise since each runner here uses all cores, `RETENTION_HOURS`,
-    `STORAGE_CAP_BYTES`, `MAX_SOURCE_BYTES`, `BOOT_TIMEOUT_S`, `RUN_TIMEOUT_S`, `ATTEMPTS_MAX`,
-    `QUEUE_OUTPUTS_MAX` and the budgets, which are kept as if Fly's prices were paid here; and what a page or
-    a receiver that is being worked on needs: `ALLOWED_ORIGINS`, `OUTBOUND_ALLOW`, `WEBHOOK_SECRET`,
-    `METRICS_PORT`.
+    Where the environment is silent the password is made up and kept, and a few defaults differ, as
+    docs/settings.md tells. Budgets are kept as if Fly's prices were paid here. Raises SettingsError.
     """
-    local: dict[str, Any] = {
-        "auth_password": SecretStr(password),
+    embedded: dict[str, Any] = {
         "token_secret": SecretStr(kept_secret(data_dir / "token-secret", 32)),
         "token_secret_previous": None,
         "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
@@ -99,15 +98,13 @@ def _settings(data_dir: Path, url: str, password: str, s3: LocalS3, fly: LocalFl
         "fly_api_token": SecretStr(fly.token),
         "runner_apps": (fly.app,),
         "runner_image": LOCAL_IMAGE,
-        "runner_regions": ("iad",),
-        "runner_sizes": (_like_this_machine(),),
         "fly_app_name": None,
-        "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
-        "lease_s": 15.0,
     }
-    if "MAX_MACHINES" not in os.environ:
-        local["max_machines"] = LOCAL_MACHINES_MAX
-    return load_settings(**local)
+    named = {name.lower() for name in os.environ}
+    defaults = {**LOCAL_DEFAULTS, "runner_sizes": (_like_this_machine(),)}
+    if "auth_password" not in named:
+        defaults["auth_password"] = SecretStr(kept_secret(data_dir / "password", 18))
+    return load_settings(**embedded, **{name: defaults[name] for name in defaults.keys() - named})
 
 
 def _like_this_machine() -> str:

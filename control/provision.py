@@ -11,6 +11,7 @@ from rich.console import Console
 
 from control import demo
 from control.client import Client
+from control.outcome import table
 from infra.provision.run import names_of_secrets, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
 
@@ -58,8 +59,8 @@ def smoke(url: str, password: str, console: Console) -> None:
         clip = Path(folder, "clip.mp4")
         demo.make_clip(clip)
         with Client.signed_in(url, password=password) as client:
-            sources = demo.upload(client, [clip], console)
+            sources, _ = demo.upload(client, [clip], console)
             batch = client.submit(sources, variations=1, seed=None)
             batch = demo.watch(client, batch["batch_id"], console)
-            console.print(demo.results_table(batch, Path(folder)))
+            console.print(table(demo.result_of(client, batch)))
             client.delete(batch["batch_id"])

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control.costs import sizes
+from runner.contract import RUN_TIMEOUT_S
 
 PASSWORD_CHARS_MIN = 15
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
@@ -26,7 +27,7 @@ class SettingsError(Exception):
 
 
 class Listening(BaseSettings):
-    """Where control listens: all that `serve --local` takes from the environment before its stack runs."""
+    """Where control listens: what `serve --local` has to know before its stack runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
@@ -65,7 +66,7 @@ class Settings(Listening):
     heartbeat_s: Seconds = 15
     lease_s: Seconds = 60
     boot_timeout_s: Seconds = 180
-    run_timeout_s: Seconds = 3600
+    run_timeout_s: Seconds = RUN_TIMEOUT_S
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()
@@ -102,7 +103,7 @@ class Settings(Listening):
         words = value.split(",") if isinstance(value, str) else value
         named = tuple(word.strip().rstrip("/") for word in words if word.strip())
         for each in named:
-            if "*" in each or not _is_http_url(each) or origin(each) != each:
+            if "*" in each or not is_http_url(each) or origin(each) != each:
                 raise ValueError("must be exact origins like https://app.example.com")
         return named
 
@@ -149,7 +150,7 @@ class Settings(Listening):
     )
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value and not _is_http_url(value):
+        if value and not is_http_url(value):
             raise ValueError("must be a URL like https://host or http://host:port")
         return value
 
@@ -212,7 +213,8 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
 
 
-def _is_http_url(text: str) -> bool:
+def is_http_url(text: str) -> bool:
+    """Tell whether this is an http or https URL with a host."""
     try:
         url = urlsplit(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0

@@ -46,12 +46,12 @@ class Settings:
     def read(cls, env: Mapping[str, str]) -> Settings:
         """Return the settings. Raises ValueError that names what is missing or wrong."""
         names = [contract.ENV_CONTROL_URL, contract.ENV_ATTEMPT_ID, contract.ENV_ATTEMPT_TOKEN]
-        names += [contract.ENV_MACHINE_ID, contract.ENV_RUN_TIMEOUT_S]
+        names += [contract.ENV_MACHINE_ID]
         missing = [name for name in names if not env.get(name)]
         if missing:
             raise ValueError(f"missing in the environment: {', '.join(missing)}")
         try:
-            run_timeout_s = float(env[contract.ENV_RUN_TIMEOUT_S])
+            run_timeout_s = float(env.get(contract.ENV_RUN_TIMEOUT_S) or contract.RUN_TIMEOUT_S)
         except ValueError:
             raise ValueError(f"{contract.ENV_RUN_TIMEOUT_S} is not a number of seconds") from None
         return cls(

@@ -20,6 +20,7 @@ ENV_CONTROL_URL = "CONTROL_URL"  # where control answers, without a trailing sla
 ENV_ATTEMPT_ID = "ATTEMPT_ID"
 ENV_ATTEMPT_TOKEN = "ATTEMPT_TOKEN"  # noqa: S105 - the variable's name, not its value
 ENV_RUN_TIMEOUT_S = "RUN_TIMEOUT_S"  # hard wall-clock limit of the whole process
+RUN_TIMEOUT_S = 3600.0  # where none is named
 ENV_MACHINE_ID = "FLY_MACHINE_ID"  # set by Fly itself
 
 ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or nothing, does not

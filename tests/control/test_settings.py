@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from control.database import open_database
-from control.local import _settings
+from control.local import LOCAL_DEFAULTS, _settings
 from control.settings import Settings, SettingsError, load_settings
 from infra.flylocal import LocalFlyHandle
 from infra.s3local import LocalS3
 from tests.control.conftest import SETTINGS
+
+WEBHOOK_SECRET = "whsec_" + "QUJD" * 8
+
+PLACES = {
+    *("token_secret", "token_secret_previous", "database_url", "public_url", "callback_url", "fly_app_name"),
+    *("aws_endpoint_url_s3", "aws_region", "aws_access_key_id", "aws_secret_access_key", "bucket_name"),
+    *("s3_public_endpoint_url", "fly_api_url", "fly_api_token", "runner_apps", "runner_image"),
+}
+"""What the embedded stack itself says: where its parts are, and what signs tokens."""
+
+CHOSEN = {
+    "auth_password": ("a password of my own", "a password of my own"),
+    "allowed_origins": ("https://app.example", ("https://app.example",)),
+    "runner_regions": ("lhr,iad", ("lhr", "iad")),
+    "runner_sizes": ("performance-16x", ("performance-16x",)),
+    "max_machines": ("7", 7),
+    "retention_hours": ("0.5", 0.5),
+    "storage_cap_bytes": ("1000", 1000),
+    "max_source_bytes": ("1000", 1000),
+    "heartbeat_s": ("2", 2),
+    "lease_s": ("3", 3),
+    "boot_timeout_s": ("9", 9),
+    "run_timeout_s": ("9", 9),
+    "attempts_max": ("7", 7),
+    "queue_outputs_max": ("7", 7),
+    "outbound_allow": ("files.internal:80", ("files.internal:80",)),
+    "webhook_secret": (WEBHOOK_SECRET, WEBHOOK_SECRET),
+    "metrics_port": ("9091", 9091),
+    "budget_usd_per_day": ("0.5", 0.5),
+    "budget_usd_per_month": ("5", 5),
+    "port": ("9", 9),
+}
 
 
 @pytest.mark.parametrize(
@@ -82,25 +115,64 @@ def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
         open_database(f"sqlite:///{tmp_path / 'control.db'}")
 
 
-def test_the_local_stack_takes_limits_alone_from_the_environment(tmp_path, monkeypatch):
-    for key in ("TOKEN_SECRET_PREVIOUS", "RUNNER_REGIONS", "RUNNER_SIZES"):
-        monkeypatch.setenv(key, "from outside")
-    monkeypatch.setenv("BUDGET_USD_PER_DAY", "0.5")
-    monkeypatch.setenv("ATTEMPTS_MAX", "7")
-    monkeypatch.delenv("MAX_MACHINES", raising=False)
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    """Return the settings that the embedded stack has in an environment of just these variables."""
     s3 = LocalS3(
         endpoint="http://127.0.0.1:1", region="r", access_key_id="k", secret_access_key="s", bucket="b"
     )
     fly = LocalFlyHandle(url="http://127.0.0.1:2/v1", token="t", app="a")
 
-    def local() -> Settings:
-        return _settings(tmp_path, "http://127.0.0.1:3", "a password long enough", s3, fly)
+    def load(**env: str) -> Settings:
+        for name in Settings.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        return _settings(tmp_path, "http://127.0.0.1:3", s3, fly)
 
-    assert "from outside" not in repr(local().model_dump(mode="json"))
-    assert local().token_secret_previous is None
-    assert (local().attempts_max, local().max_machines, local().budget_usd_per_day) == (7, 2, 0.5)
-    monkeypatch.setenv("MAX_MACHINES", "5")
-    assert local().max_machines == 5
+    return load
+
+
+def test_the_embedded_stack_has_defaults_of_its_own(local):
+    settings = local()
+    assert {name: getattr(settings, name) for name in LOCAL_DEFAULTS} == LOCAL_DEFAULTS
+    assert len(settings.runner_sizes) == 1
+    assert settings.auth_password == local().auth_password, "a password that was made up is kept"
+
+
+def test_the_embedded_stack_knows_better_where_its_parts_are(local):
+    env = dict.fromkeys((name.upper() for name in PLACES), "from-outside")
+    assert "from-outside" not in str(local(**env).model_dump(mode="python"))
+    assert local(**env).token_secret_previous is None
+    assert local(TOKEN_SECRET="from-outside").token_secret.get_secret_value() != "from-outside"
+
+
+@pytest.mark.parametrize("name", sorted(CHOSEN))
+def test_the_embedded_stack_takes_everything_else_from_the_environment(local, name):
+    text, value = CHOSEN[name]
+    shown = getattr(local(**{name.upper(): text}), name)
+    assert (shown.get_secret_value() if isinstance(shown, SecretStr) else shown) == value
+    assert getattr(local(), name) != shown
+
+
+def test_no_setting_is_forgotten_here():
+    assert PLACES | CHOSEN.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTH_PASSWORD", "short"),
+        ("HEARTBEAT_S", "soon"),
+        ("LEASE_S", "2"),
+        ("RUNNER_SIZES", "huge"),
+        ("RUNNER_REGIONS", ","),
+        ("MAX_MACHINES", "0"),
+    ],
+)
+def test_nonsense_is_refused_by_the_embedded_stack_too(local, name, value):
+    with pytest.raises(SettingsError, match=name):
+        local(**{name: value})
 
 
 def test_secrets_do_not_show_when_settings_are_printed():

@@ -71,6 +71,33 @@ def test_what_was_submitted_can_be_cancelled_and_retried(cli: Cli, landscape: Pa
     until(lambda: cli.json("show", batch_id)["status"] == "completed")
 
 
+@pytest.mark.parametrize("more", [(), ("-o", "out")], ids=str)
+def test_a_batch_without_one_of_its_files_is_no_success(
+    cli: Cli, tmp_path: Path, landscape: Path, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "cut.mp4").write_text("not a video")
+    done = cli.run("submit", landscape, "cut.mp4", "-n", 1, *more, "--json")
+    assert done.returncode == 1
+    assert "cut.mp4: This is a text file" in done.stderr
+    batch = json.loads(done.stdout)
+    assert [source["name"] for source in batch["sources"]] == [landscape.name]
+    assert len(list((tmp_path / "out").rglob("*.mp4"))) == len(more) // 2
+
+
+def test_of_bad_files_alone_no_batch_is_made_and_words_say_so(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "cut.mp4").write_text("not a video")
+    done = cli.run("submit", "cut.mp4", "-n", 1, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cut.mp4: This is a text file" in done.stderr
+    assert "Nothing is submitted: none of the files was taken." in done.stderr
+
+
+def test_a_quote_says_each_number_of_machines_once_and_marks_the_best(cli: Cli, landscape: Path) -> None:
+    (line,) = cli.run("quote", landscape, "-n", 1).stdout.splitlines()
+    assert line.split()[:3] == ["*", "1", "machine"]
+    assert line.split()[-1].startswith("performance-")
+
+
 def test_machines_and_orphans_are_listed(cli: Cli) -> None:
     assert isinstance(cli.json("machines"), list)
     assert cli.json("reap", "--dry-run") == []
@@ -83,7 +110,7 @@ def test_machines_and_orphans_are_listed(cli: Cli) -> None:
         ({}, 2),
         ({"REFRESHER_URL": "http://127.0.0.1:9"}, 2),
         ({"REFRESHER_URL": "http://127.0.0.1:9", "REFRESHER_PASSWORD": "p"}, 1),
-        ({"REFRESHER_URL": "nonsense", "REFRESHER_TOKEN": "t"}, 1),
+        ({"REFRESHER_URL": "nonsense", "REFRESHER_TOKEN": "t"}, 2),
     ],
     ids=str,
 )

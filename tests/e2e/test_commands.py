@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vert
     assert [name[:14] for name in results] == ["tall one_var01", "tall one_var02"]
     assert (tmp_path / "out" / "manifest.json").exists()
     assert all(name in out for name in results)
-    for word in ("size", "duration", "effects", "Cost", "$0.0"):
+    for word in ("file", "size", "duration", "effects", " cost", "Cost: $0.0"):
         assert word in out
     command.assert_nothing_left()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
@@ -135,11 +136,18 @@ def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, ver
     bad = tmp_path / "tmp" / "text.mp4"
     bad.parent.mkdir()
     bad.write_text("not a video")
-    command = Command(tmp_path, "demo", bad, vertical, "-n", 1, "-o", "out")
+    command = Command(tmp_path, "demo", bad, vertical, "-n", 1, "-o", "out", "--json")
     code, out, err = command.end()
     assert code == 1, out + err
-    assert "text.mp4: This is a text file" in out
-    assert len(list((tmp_path / "out" / "tall one").iterdir())) == 1
+    assert "text.mp4: This is a text file" in err
+    (result,) = (tmp_path / "out" / "tall one").iterdir()
+    data = json.loads(out)
+    (refused,), (made,) = data["refused"], data["outputs"]
+    assert refused["name"] == "text.mp4"
+    assert refused["message"].startswith("This is a text file")
+    assert (made["name"], made["size_bytes"]) == (f"tall one/{result.name}", result.stat().st_size)
+    assert (data["status"], data["partial"], data["out"]) == ("completed", False, "out")
+    assert data["cost_usd"] == made["cost_usd"] > 0
 
 
 def test_a_proxy_of_the_environment_does_not_stand_between_the_parts(tmp_path: Path, vertical: Path) -> None:
@@ -216,8 +224,9 @@ def test_serve_local_keeps_jobs_password_and_results_over_a_restart(tmp_path: Pa
 
 def test_a_job_outlives_a_restart_of_serve_local(tmp_path: Path, slow: Path) -> None:
     arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
-    env = {"LEASE_S": "3"}
+    env = {"LEASE_S": "3", "AUTH_PASSWORD": PASSWORD}
     with serving(tmp_path, *arguments, env=env) as first, _signed_in(first) as user:
+        assert first["password"] == PASSWORD
         job = user.submit(user.upload(slow), variations=2, kind="jobs")
         until(lambda: user.show(job["job_id"])["status"] == "running")
     with serving(tmp_path, *arguments, env=env) as second, _signed_in(second) as user:
@@ -339,12 +348,16 @@ def test_fly_local_restarts_with_the_same_token_on_the_same_port(tmp_path: Path)
         assert second == first
 
 
-@pytest.mark.parametrize("port", ["http", "70000"])
-def test_a_port_that_is_none_is_named_in_one_line(tmp_path: Path, port: str) -> None:
-    code, out, err = Command(tmp_path, "serve", "--local", env={"PORT": port}).end()
+@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "70000"), ("HEARTBEAT_S", "soon")])
+def test_serve_local_names_a_setting_that_is_nonsense_in_one_line(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    command = Command(tmp_path, "serve", "--local", env={"PORT": "0", name: value})
+    code, out, err = command.end()
     assert (code, out) == (1, "")
     (line,) = err.strip().splitlines()
-    assert "PORT" in line
+    assert name in line
+    command.assert_nothing_left()
 
 
 @pytest.mark.parametrize("name", ["serve", "demo", "fly-local", "s3-local", "bucket-rules"])
@@ -352,6 +365,11 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     code, out, err = Command(tmp_path, name, "--help").end()
     assert (code, err) == (0, "")
     assert "Usage" in out
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    told = Command(tmp_path, "--version").end()
+    assert told == (0, f"refresher {version('video-refresher')}\n", "")
 
 
 # --- helpers ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.__main__ import Settings
 from runner.contract import Exit, Reason
 from tests.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
 from tests.runner.clips import PLAIN, describe, make_clip
@@ -309,9 +310,16 @@ def test_a_superseded_runner_stops_working(control: FakeControl, long_clip: byte
     assert control.objects == {}
 
 
-@pytest.mark.parametrize(
-    "name", ["CONTROL_URL", "ATTEMPT_ID", "ATTEMPT_TOKEN", "RUN_TIMEOUT_S", "FLY_MACHINE_ID"]
-)
+@pytest.mark.parametrize("time", [None, ""])
+def test_a_runner_that_is_told_no_time_has_the_contract_s_hour(
+    control: FakeControl, tmp_path: Path, time: str | None
+) -> None:
+    env = {name: value for name, value in control.env().items() if name != "RUN_TIMEOUT_S"}
+    assert Settings.read(env).run_timeout_s == 3600
+    assert run(control, tmp_path, RUN_TIMEOUT_S=time)[0] == Exit.OK
+
+
+@pytest.mark.parametrize("name", ["CONTROL_URL", "ATTEMPT_ID", "ATTEMPT_TOKEN", "FLY_MACHINE_ID"])
 def test_a_missing_variable_is_named(control: FakeControl, tmp_path: Path, name: str) -> None:
     code, log = run(control, tmp_path, **{name: None})
     assert code == Exit.MISCONFIGURED

@@ -1,0 +1,54 @@
+"""What the commands check of their options before anything is sent. Each raises BadParameter, in words."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+OTHER_IDS = {"out": "an output", "src": "a source", "upl": "an upload"}
+
+
+def job_or_batch(id_: str) -> str:
+    """Return the id of a job or batch."""
+    prefix = id_.partition("_")[0]
+    if prefix in ("job", "bat") and "-" not in id_:
+        return id_
+    kind = "an attempt" if prefix == "job" else OTHER_IDS.get(prefix)
+    what = f"{id_!r} is the id of {kind}" if kind else f"{id_!r} is no id"
+    raise typer.BadParameter(f"{what}; give that of a job (job_...) or of a batch (bat_...).")
+
+
+def some_usd(usd: float | None) -> float | None:
+    """Return an amount above 0, or None for no limit."""
+    if usd is not None and not 0 < usd < math.inf:
+        raise typer.BadParameter("must be an amount above 0; without the option there is no limit.")
+    return usd
+
+
+def require_files(paths: Sequence[Path]) -> None:
+    """Return if each path is a file."""
+    for path in paths:
+        if not path.is_file():
+            raise typer.BadParameter(f"There is no file {str(path)!r}.")
+
+
+def require_folder(out: Path) -> None:
+    """Return if the path is a folder that can be written to, or can become one."""
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise typer.BadParameter(f"{str(nearest)!r} is a file; name a folder for the results.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{str(nearest)!r} cannot be written to; name another folder.")
+
+
+def require_place(out: Path) -> None:
+    """Return if the path can become a file, in a folder that is there."""
+    if out.is_dir():
+        raise typer.BadParameter(f"{str(out)!r} is a folder; name a file for the ZIP.")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"There is no folder {str(out.parent)!r}.")
+    require_folder(out.parent)
