@@ -1,7 +1,8 @@
 """N variations by the runner and by the obvious way: CPU, wall, picture and size, both sides in one run.
 
 Excerpts of the clips, since a whole run has to end in a few minutes. The runner is the real one, with claim,
-downloads, checks and uploads, over HTTP on this machine; the obvious way has its source already.
+downloads, checks and uploads, over HTTP on this machine at WIRE_BITS_PER_S; the obvious way has its source
+already. `python -m bench.render CLIP [OUTPUTS]` compares one clip alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from bench import obvious
 from bench.vmaf import Picture, picture
+from bench.wire import Wire
 from control.variations import effects
 from runner.contract import Effects
 from runner.ffmpeg import find_ffmpeg
@@ -31,6 +33,7 @@ EXCERPT_S = 4
 SEED = 1
 MANY, FEW = 10, 4  # outputs of the clip that is timed, and of those only looked at
 TIMED = "landscape-1080p"
+WIRE_BITS_PER_S = 200e6
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Side:
     wall_s: float
     files: list[Path]
     pictures: list[Picture]
+    transfer_s: float = 0.0  # of the wall, while nothing could be rendered
 
     @property
     def size_bytes(self) -> int:
@@ -61,21 +65,26 @@ class Side:
 def run() -> Iterator[str]:
     """Compare every clip there is and print one line each."""
     for clip in sorted(CLIPS.glob("*.mp4")):
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            yield compare(clip, Path(folder), MANY if clip.stem == TIMED else FEW)
+        yield compare(clip, MANY if clip.stem == TIMED else FEW)
 
 
-def compare(clip: Path, folder: Path, count: int) -> str:
+def compare(clip: Path, count: int) -> str:
     """Return the line of one clip."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return _compare(clip, Path(folder), count)
+
+
+def _compare(clip: Path, folder: Path, count: int) -> str:
     source = _excerpt(clip, folder / "source.mp4")
     found = probe(find_ffmpeg(), source, stop=Stop())
     wanted = [effects(seed=SEED, fingerprint=clip.stem, variation=n + 1) for n in range(count)]
-    plain = _side(lambda: _obvious(source, found, wanted, folder), source, wanted[:FEW], found, obvious.chain)
-    ours = _side(lambda: _ours(source, wanted, folder), source, wanted[:FEW], found, _our_chain)
+    plain = _side(lambda: _obvious(source, found, wanted, folder), source, wanted, found, obvious.chain)
+    ours = _side(lambda: _ours(source, wanted, folder), source, wanted, found, _our_chain)
     return (
         f"{clip.stem}, {count} variations of {EXCERPT_S} s:"
         f" CPU {ours.cpu_s:.1f} s ({ours.cpu_s / plain.cpu_s:.2f}x),"
-        f" wall {ours.wall_s:.1f} s ({ours.wall_s / plain.wall_s:.2f}x),"
+        f" wall {ours.wall_s:.1f} s ({ours.wall_s / plain.wall_s:.2f}x,"
+        f" {ours.transfer_s / ours.wall_s:.1%} at most for transfers),"
         f" VMAF {ours.vmaf:.1f} ({ours.vmaf - plain.vmaf:+.2f}),"
         f" 5th percentile {ours.fifth:.1f} ({ours.fifth - plain.fifth:+.2f}),"
         f" size {ours.size_bytes / 1e6:.2f} MB ({ours.size_bytes / plain.size_bytes:.2f}x)"
@@ -84,36 +93,37 @@ def compare(clip: Path, folder: Path, count: int) -> str:
 
 
 def _side(
-    make: Callable[[], list[Path]],
+    make: Callable[[], tuple[list[Path], float]],
     source: Path,
     wanted: list[Effects],
     found: Probe,
     chain: Callable[[Effects, Probe], str],
 ) -> Side:
     before, start = _cpu_s(), time.perf_counter()
-    files = make()
+    files, transfer_s = make()
     cpu_s, wall_s = _cpu_s() - before, time.perf_counter() - start
-    seen = zip(wanted, files, strict=False)
+    seen = zip(wanted, files, strict=True)
     pictures = [picture(find_ffmpeg(), f, source=source, chain=chain(e, found)) for e, f in seen]
-    return Side(cpu_s, wall_s, files, pictures)
+    return Side(cpu_s, wall_s, files, pictures, transfer_s)
 
 
-def _obvious(source: Path, found: Probe, wanted: list[Effects], folder: Path) -> list[Path]:
+def _obvious(source: Path, found: Probe, wanted: list[Effects], folder: Path) -> tuple[list[Path], float]:
     files = [folder / f"plain{n}.mp4" for n in range(len(wanted))]
     for recipe, file in zip(wanted, files, strict=True):
         args = obvious.args(recipe, found, source=source, output=file)
         subprocess.run([find_ffmpeg(), *args], check=True)
-    return files
+    return files, 0.0
 
 
-def _ours(source: Path, wanted: list[Effects], folder: Path) -> list[Path]:
-    """Run the real runner as a process of its own."""
+def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path], float]:
+    """Run the real runner as a process of its own; also return the seconds of the transfers that it cannot
+    hide: of the source, and of what is uploaded last."""
     names = [f"o{n:02d}" for n in range(len(wanted))]
     with fake_control() as control:
         control.sources = {"s": source.read_bytes()}
         control.outputs = [(name, "s", recipe) for name, recipe in zip(names, wanted, strict=True)]
         control.with_posters = True
-        control.run_timeout_s = 3600
+        control.run_timeout_s, control.passing = 3600, Wire(WIRE_BITS_PER_S)
         env = {**control.env(), "RUN_TIMEOUT_S": "3600"}
         root = Path(__file__).parents[1]
         subprocess.run(
@@ -121,7 +131,9 @@ def _ours(source: Path, wanted: list[Effects], folder: Path) -> list[Path]:
         )
         for name in names:
             (folder / f"{name}.mp4").write_bytes(control.objects[f"output/{name}"])
-    return [folder / f"{name}.mp4" for name in names]
+        assert control.finish
+        transfer_s = control.finish.usage.timings.fetch_s + max(control.put_s)
+    return [folder / f"{name}.mp4" for name in names], transfer_s
 
 
 def _our_chain(recipe: Effects, found: Probe) -> str:
@@ -137,3 +149,7 @@ def _excerpt(clip: Path, path: Path) -> Path:
 def _cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    print(compare(CLIPS / f"{sys.argv[1]}.mp4", int(sys.argv[2]) if len(sys.argv) > 2 else FEW))

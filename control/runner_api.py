@@ -146,6 +146,7 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
+        label=f"var{output.variation:02}" if output.variation else "",
         effects=Effects(**output.effects) if output.effects else None,
         preset=Preset(output.preset) if output.preset else None,
         put_url=file.url,

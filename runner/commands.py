@@ -16,11 +16,12 @@ from runner.graph import Probe, also_reading, drawn, paced_sound, reading, stand
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
 
-# About half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions, references
-# and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive quantisation serves
-# grain.
-X264 = "partitions=i8x8,i4x4:ref=1:me=dia:subme=4:weightp=1:aq-mode=2:aq-strength=0.4"
+# Less than half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions,
+# references and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive
+# quantisation serves grain.
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4"
 CRF = ["-crf", "23"]
+GRAIN_FROM = 3  # of the effect `noise`: less leaves edges that a coarser search finds as well
 CAP_KBPS = 2500
 SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
 
@@ -45,7 +46,7 @@ def variation_args(
         *["-loglevel", "error", *reading(source)],
         *_picture(effects, probe),
         *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
-        *[*_x264(f"{X264}{analysis}"), *CRF],
+        *[*_x264(f"{X264}:{_search(effects)}{analysis}"), *CRF],
         *NAMELESS,
         *mp4(output),
     ]
@@ -60,8 +61,9 @@ def others_args(
     `first`, as it is.
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
-    coded = [*sound, *_x264(f"{X264}:pass=2:stats={stats}"), "-b:v", f"{kbps}k", *NAMELESS]
-    ends = [[*_picture(other.effects, probe), *coded, *mp4(other.path)] for other in others]
+    params = f"{X264}:{_search(others[0].effects)}:pass=2:stats={stats}"
+    coded = [*sound, *_x264(params, cap_kbps=max(kbps, CAP_KBPS)), "-b:v", f"{kbps}k"]
+    ends = [[*_picture(other.effects, probe), *coded, *NAMELESS, *mp4(other.path)] for other in others]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
@@ -69,9 +71,12 @@ def others_args(
 
 
 def kbps_of(stats: str, duration_s: float) -> int:
-    """Return the bit rate of the picture that an analysis tells of: for `others_args`."""
+    """Return the bit rate of the picture that an analysis tells of: for `others_args`.
+
+    It may be above CAP_KBPS: a full buffer at its start gives a short clip more.
+    """
     bits = sum(map(int, re.findall(r" (?:tex|mv|misc):(\d+)", stats)))
-    return max(1, min(CAP_KBPS, round(bits * SHARED_RATE / duration_s / 1000)))
+    return max(1, round(bits * SHARED_RATE / duration_s / 1000))
 
 
 def _picture(effects: Effects, probe: Probe) -> list[str]:
@@ -79,8 +84,13 @@ def _picture(effects: Effects, probe: Probe) -> list[str]:
     return ["-map", "0:V:0", "-vf", ",".join(filters)]
 
 
-def _x264(params: str) -> list[str]:
-    cap = ["-maxrate", f"{CAP_KBPS}k", "-bufsize", "4000k"]
+def _search(effects: Effects) -> str:
+    """Return how finely motion is searched for."""
+    return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
+
+
+def _x264(params: str, *, cap_kbps: int = CAP_KBPS) -> list[str]:
+    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"]
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
 
 

@@ -132,6 +132,7 @@ class OutputSpec(Message):
 
     output_id: str
     source_id: str
+    label: str = ""  # names it in `ffmpeg_args`: unlike the id it is the same each time; empty: the id
     effects: Effects | None = None
     preset: Preset | None = None
     put_url: str
@@ -169,7 +170,7 @@ class OutputFile(Message):
     md5: str  # what the bucket shows as the ETag of a single PUT
     crc32: int
     duration_s: float
-    ffmpeg_args: list[str]  # exactly as run, with `SOURCE` and `OUTPUT` for the two private paths
+    ffmpeg_args: list[str]  # as run; `SOURCE`, `OUTPUT`, `OUTPUT-label`, `STATS-label` for private paths
 
 
 class ExtraFile(Message):

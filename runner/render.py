@@ -56,6 +56,7 @@ class Rendered:
 class Shared:
     """What the first output of a group leaves for the others, in a folder of its own."""
 
+    output: OutputSpec
     file: Path  # a second name of the first output: it outlives its upload
     stats: Path
 
@@ -63,6 +64,11 @@ class Shared:
     def files(self) -> Sequence[Path]:
         """All of it; x264 writes what it knows of macroblocks beside its statistics."""
         return [self.file, self.stats, self.stats.with_name(f"{self.stats.name}.mbtree")]
+
+    @property
+    def names(self) -> Mapping[Path, str]:
+        """How the paths are called where arguments are told."""
+        return {self.file: _named("OUTPUT", self.output), self.stats: _named("STATS", self.output)}
 
     def free(self) -> None:
         """Remove it all."""
@@ -97,13 +103,13 @@ class Studio:
         """Make the first output of a group, with what the others need. Raises as `alone`."""
         assert output.effects, "a preset is made alone"
         path, stats = self._place(), self._place().with_name("stats")
-        shared = Shared(file=stats.with_name("first.mp4"), stats=stats)
+        shared = Shared(output=output, file=stats.with_name("first.mp4"), stats=stats)
         args = variation_args(
             output.effects, source.probe, source=str(source.path), output=str(path), stats=str(stats)
         )
         with self._room([output], source, first_bytes(source.probe)):
             self._run(args, [output], source, writes=[path.parent, stats.parent])
-            made = self._checked(output, source, path, args, {stats: "STATS"})
+            made = self._checked(output, source, path, args, shared.names)
         os.link(path, shared.file)
         return made, shared
 
@@ -121,8 +127,8 @@ class Studio:
             stats=str(shared.stats),
             kbps=kbps_of(shared.stats.read_text(), expected(outputs[0], source.probe).duration_s),
         )
-        places = {Path(other.path): f"SIBLING{n}" for n, other in enumerate(others, 1)}
-        names = {shared.file: "FIRST", shared.stats: "STATS", **places}
+        places = {Path(o.path): _named("OUTPUT", spec) for o, spec in zip(others, outputs, strict=True)}
+        names = {**shared.names, **places}
         made = []
         with self._room(outputs, source, others_bytes(source.probe, len(outputs))):
             writes = [path.parent for path in places]
@@ -186,6 +192,10 @@ def without_paths(args: Sequence[str], names: Mapping[Path, str]) -> list[str]:
     for path, name in names.items():
         said = [arg.replace(str(path), name) for arg in said]
     return said
+
+
+def _named(what: str, output: OutputSpec) -> str:
+    return f"{what}-{output.label or output.output_id}"
 
 
 def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,7 @@ from runner.contract import (
 ATTEMPT_ID = "attempt-1"
 TOKEN = "attempt-token-that-must-not-leak"
 SIGNATURE = "signature-that-must-not-leak"
+PASSING_BYTES = 1 << 16
 PUT_HEADERS = {"If-None-Match": "*", "Content-Type": "video/mp4"}
 
 
@@ -52,6 +53,7 @@ class FakeControl:
     cut_gets: int = 0  # so many GETs end half-way
     tells_length: bool = True  # of what a GET gives
     away_until: float = 0.0  # control, not the bucket, answers 503 until this instant
+    passing: Callable[[int], None] = lambda _: None  # called with so many of an object's bytes as they pass
     # what was seen
     objects: dict[str, bytes] = field(default_factory=dict)
     beats: list[Heartbeat] = field(default_factory=list)
@@ -59,6 +61,7 @@ class FakeControl:
     violations: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     gets: int = 0
+    put_s: list[float] = field(default_factory=list)  # how long each PUT took
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spec(self) -> JobSpec:
@@ -227,11 +230,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.control.tells_length:
             self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
-        self.wfile.write(data[start : start + (len(data) - start) // 2] if cut else data[start:])
+        rest = data[start : start + (len(data) - start) // 2] if cut else data[start:]
+        for at in range(0, len(rest), PASSING_BYTES):
+            self.control.passing(len(rest[at : at + PASSING_BYTES]))
+            self.wfile.write(rest[at : at + PASSING_BYTES])
         return None
 
     def do_PUT(self) -> None:
-        body, key = self._body(), self._key()
+        started = time.monotonic()
+        body, key = self._passed(), self._key()
+        self.control.put_s.append(time.monotonic() - started)
         if key is None or self._fails("PUT") or (key.startswith("poster/") and self._fails("poster")):
             return None
         with self.control.lock:
@@ -249,6 +257,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _passed(self) -> bytes:
+        """Return the body, read piece by piece as the network lets it pass."""
+        left, pieces = int(self.headers["Content-Length"]), []
+        while left:
+            pieces.append(self.rfile.read(min(left, PASSING_BYTES)))
+            self.control.passing(len(pieces[-1]))
+            left -= len(pieces[-1])
+        return b"".join(pieces)
 
     def _key(self) -> str | None:
         path, _, query = self.path.partition("?")

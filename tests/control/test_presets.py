@@ -71,6 +71,11 @@ def test_the_runner_is_told_the_preset_and_where_each_file_goes(maker: Maker) ->
         assert bucket().put(target.url, content=b"second").status_code == 403
 
 
+def test_the_runner_is_told_a_name_for_each_variation_that_is_the_same_each_time(maker: Maker) -> None:
+    spec = maker.claim(maker.submit(variations=3)["jobs"][0]["job_id"])
+    assert sorted(output.label for output in spec.outputs) == ["var01", "var02", "var03"]
+
+
 def test_other_outputs_have_a_poster_and_no_playlist(maker: Maker) -> None:
     for wish in ({"preset": "copy"}, {"variations": 1}):
         (output,) = maker.claim(maker.submit(**wish)["jobs"][0]["job_id"]).outputs

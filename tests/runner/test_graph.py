@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import graph
-from runner.commands import variation_args
+from runner.commands import Other, kbps_of, others_args, variation_args
 from runner.contract import Effects
 from runner.graph import Probe, drawn, standard, timed
 from tests.runner.clips import PLAIN, describe, make_clip
@@ -177,3 +177,24 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
     assert "90x160" in said
     assert "yuv420p(" in said
     assert "rotation" not in said
+
+
+def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
+    def cap(kbps: int) -> str:
+        args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats="s", kbps=kbps)
+        assert args[args.index("-b:v") + 1] == f"{kbps}k"
+        return args[args.index("-maxrate") + 1]
+
+    stats = "in:0 tex:2000000 mv:900000 misc:100000\nin:1 tex:3000000 mv:0 misc:0\n"
+    assert kbps_of(stats, 2.0) == 3060
+    assert (cap(3060), cap(900)) == ("3060k", "2500k")
+
+
+def test_motion_is_searched_for_finely_where_there_is_grain() -> None:
+    def search(noise: int) -> str:
+        recipe = PLAIN.model_copy(update={"noise": noise})
+        args = variation_args(recipe, SOURCE, source="in", output="out")
+        return args[args.index("-x264-params") + 1]
+
+    assert "subme=2" in search(2)
+    assert "subme=4" in search(3)

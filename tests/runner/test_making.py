@@ -71,12 +71,24 @@ def test_four_siblings_are_ready_and_all_differ(made: FakeControl) -> None:
 def test_what_was_really_run_is_told(made: FakeControl) -> None:
     told = files(made)
     first, other = told["o0"].ffmpeg_args, told["o2"].ffmpeg_args
-    assert any(":pass=1:stats=STATS" in arg for arg in first)
-    assert sum(":pass=2:stats=STATS" in arg for arg in other) == 3
+    assert any(":pass=1:stats=STATS-o0" in arg for arg in first)
+    assert sum(":pass=2:stats=STATS-o0" in arg for arg in other) == 3
     assert [arg for arg in other if arg.startswith("file:")] == [
-        *["file:SOURCE", "file:FIRST", "file:SIBLING1", "file:OUTPUT", "file:SIBLING3"]
+        *["file:SOURCE", "file:OUTPUT-o0", "file:OUTPUT-o1", "file:OUTPUT", "file:OUTPUT-o3"]
     ]
     assert not any("/" in arg and "runner-" in arg for arg in first + other)
+
+
+def test_what_was_told_makes_the_same_files_again_where_the_source_is_called_so(
+    made: FakeControl, clip: bytes, ffmpeg: str, tmp_path: Path
+) -> None:
+    told = files(made)
+    (tmp_path / "SOURCE").write_bytes(clip)
+    for name in ("o0", "o2"):
+        subprocess.run([ffmpeg, *told[name].ffmpeg_args], cwd=tmp_path, check=True, capture_output=True)
+        (tmp_path / "OUTPUT").rename(tmp_path / f"OUTPUT-{name}")
+    for name in told:
+        assert (tmp_path / f"OUTPUT-{name}").read_bytes() == made.objects[f"output/{name}"]
 
 
 def test_the_sound_of_siblings_is_the_very_same_and_stays_with_the_picture(

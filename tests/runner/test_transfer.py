@@ -207,8 +207,9 @@ def test_a_url_that_gives_no_video_costs_its_outputs_and_not_the_run(
 
 
 def test_a_url_that_fails_for_a_moment_is_asked_again_from_the_start(
-    bucket: FakeControl, place: str, tmp_path: Path
+    bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 60)
     bucket.failing["GET"], bucket.cut_gets = [503], 1
     fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
     assert (tmp_path / "source").read_bytes() == BYTES
