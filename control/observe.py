@@ -67,9 +67,15 @@ def _observe(parts: Parts, app: str) -> bool:
     except OutsideError as error:
         is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED
         parts.cloud.refused = error.message if is_refused else parts.cloud.refused
-        parts.cloud.silent.add(app)
+        if _is_silence(error):
+            parts.cloud.silent.add(app)
         failure("cloud_unseen", error, app=app)
         return False
+
+
+def _is_silence(error: OutsideError) -> bool:
+    """Tell whether nobody answered: an app that is not there is an answer."""
+    return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
 def _known(parts: Parts, app: str, seen: Collection[str]) -> dict[str, Machine]:

@@ -14,13 +14,15 @@ import pytest
 from infra.s3local import LocalS3, local_s3
 from infra.tigris import TigrisStorage
 
-LONGEST_FIRST = ("chaos", "e2e", "web", "sim", "runner", "intake", "infra", "control")
+ORDER = ("chaos", "e2e", "sim", "runner", "intake", "infra", "control", "web")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the folders whose files take longest first, so that workers beside each other end together."""
-    rank = {folder: n for n, folder in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))
+    """Run the longest first, so that workers beside each other end together, and the browser last.
+
+    Its driver keeps an event loop in the thread of the tests: no other can be run there afterwards.
+    """
+    items.sort(key=lambda item: ORDER.index(item.path.parent.name) if item.path.parent.name in ORDER else 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

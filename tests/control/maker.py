@@ -173,6 +173,7 @@ def settings_of(folder: Path, s3: LocalS3) -> dict[str, str]:
         "aws_access_key_id": s3.access_key_id,
         "aws_secret_access_key": s3.secret_access_key,
         "bucket_name": s3.bucket,
+        "max_machines": "10000",  # an attempt that no machine was seen of counts for minutes
     }
 
 

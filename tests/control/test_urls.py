@@ -72,7 +72,7 @@ def test_urls_stay_while_something_could_be_retried_and_go_when_that_is_over(row
     assert known_urls(rows) == set()
     with pytest.raises(ControlError) as refused:
         changes.retry(rows.store, [job_id])
-    assert refused.value.code is Code.SOURCE_GONE
+    assert refused.value.code is Code.EXPIRED
 
 
 def test_the_rows_of_urls_and_refused_files_go_with_their_batch(rows):

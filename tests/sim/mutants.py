@@ -153,9 +153,9 @@ def ack_before_commit(stack: ExitStack) -> None:
 def commits_in_two(stack: ExitStack) -> None:
     """The key of a submit is stored in a transaction of its own."""
     edit(
-        stack, batches, "submit", "        if key is not None:\n            tx.session.add(",
+        stack, batches, "submit", "        if key is not None:\n            keys.note(",
         "        pass\n    with store.transaction() as tx:\n"
-        "        if key is not None:\n            tx.session.add(",
+        "        if key is not None:\n            keys.note(",
     )  # fmt: skip
 
 
