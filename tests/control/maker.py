@@ -46,6 +46,8 @@ from runner.contract import (
 from tests.control.conftest import SETTINGS
 from tests.e2e.user import ok, sign_in
 
+ALL = 1000  # creates at once: what other tests left in the queue starts too
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -65,7 +67,7 @@ class Maker:
 
     def claim(self, job_id: str) -> JobSpec:
         """Start the job's next attempt and claim it."""
-        attempts.start(self.store, ["runners"] * 10)
+        attempts.start(self.store, ["runners"] * ALL)
         number = len(self.show(job_id)["attempts"])
         answer = self.call(f"{job_id}-{number}", "claim", Claim(machine_id=f"m-{job_id}-{number}"))
         return JobSpec.model_validate(ok(answer, 200))
@@ -207,7 +209,7 @@ def completed(store: Store, files: Sequence[StoredFile]) -> str:
         new_id=lambda: new_id("out"),
     )
     batch_id = batches.submit(store, planned)
-    attempts.start(store, ["none"])
+    attempts.start(store, ["none"] * ALL)
     with store.transaction() as tx:
         attempt = tx.session.exec(select(Attempt).join(Job).where(col(Job.batch_id) == batch_id)).one()
     reports.claim(store, attempt.id, "m1")
