@@ -1,8 +1,8 @@
 """The judge: invariants of design.md, section 6, from what is durable and from Fly's own truth.
 
 Shares nothing with the core: SQL on a connection of its own, the trace that triggers keep, the model's
-machines, the bucket's objects, and what users were told. Budgets (I7) and event streams (the second half of
-I8) are not built yet and not judged.
+machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`; what
+streams say (the second half of I8) in tests/control/test_live.py, and not here.
 """
 
 from __future__ import annotations
