@@ -7,6 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -32,13 +33,7 @@ def run() -> Iterator[str]:
     """Read both in turn, and print the ratio and what the download cost control in memory."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, local_s3(Path(name, "s3")) as s3:
         settings = settings_of(Path(name), s3)
-        storage = TigrisStorage(
-            endpoint=s3.endpoint,
-            region=s3.region,
-            access_key_id=s3.access_key_id,
-            secret_access_key=s3.secret_access_key,
-            bucket=s3.bucket,
-        )
+        storage = TigrisStorage(**asdict(s3))
         files = [lay(storage, f"{n}.mp4", os.urandom(OBJECT_BYTES)) for n in range(OBJECTS)] * TIMES_EACH
         engine = open_database(settings["database_url"])
         batch_id = completed(Store(engine, load_settings(**settings), lambda: datetime.now(UTC)), files)
