@@ -1,4 +1,7 @@
-"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own."""
+"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own.
+
+Long because the answers of all errors are wired here too.
+"""
 
 from __future__ import annotations
 
