@@ -1,6 +1,6 @@
 """What runners and readers cost control, over real HTTP: CPU per call, many live attempts, and doing nothing.
 
-`python -m bench.load 60 1000` is the whole of it: 1,000 attempts and 100 readers for a minute.
+1,000 attempts and 100 readers for a minute, about four minutes in all; `python -m bench.load 6 300` is a short look.
 Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
 Long because one control is made once and then measured in every way.
 """
@@ -92,7 +92,7 @@ class Load:
             connection.close()
 
 
-def run(seconds: float = 6.0, live: int = 300) -> Iterator[str]:
+def run(seconds: float = 60.0, live: int = 1000) -> Iterator[str]:
     """Measure idle, call by call, `live` attempts at their own pace, and a burst."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,

@@ -113,8 +113,9 @@ def _form_schema() -> dict[str, Any]:
 def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
     request_sha256 = digest(kind, body)
     with parts.answering.only_once(key):
-        if first := keys.first_answer(parts.store, key, request_sha256):
-            return first
+        with parts.views.session() as session:  # its videos may be gone by now
+            if first := keys.first_use(session, key, request_sha256, parts.clock()):
+                return first
         sources = named(parts, body.sources)
         batch_id = store.submit(
             parts.store,

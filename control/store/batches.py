@@ -38,7 +38,7 @@ def submit(
     budget_exceeded.
     """
     with store.transaction() as tx:
-        if key is not None and (first := keys.first_use(tx, key, request_sha256)):
+        if first := keys.first_use(tx.session, key, request_sha256, tx.now):
             return first
         _add_sources(tx, arrived)
         _require_sources(tx, planned)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlmodel import col, delete
+from sqlmodel import Session, col, delete
 
 from control.errors import Code, ControlError
-from control.store.transaction import Store, Transaction
+from control.store.transaction import Transaction
 from control.tables import IdempotencyKey
 
 LIFE = timedelta(hours=24)
@@ -39,28 +39,22 @@ class Answering:
                 self._keys.discard(key or "")
 
 
-def first_answer(store: Store, key: str | None, request_sha256: str) -> str | None:
+def first_use(session: Session, key: str | None, request_sha256: str, now: datetime) -> str | None:
     """Return the batch that a request made when it came first, or None if this is the first time.
 
     Raises ControlError conflict when the key came with another request.
     """
-    if key is None:
+    first = session.get(IdempotencyKey, key) if key is not None else None
+    if first is None or first.created_at <= now - LIFE:
         return None
-    with store.transaction() as tx:
-        return first_use(tx, key, request_sha256)
-
-
-def first_use(tx: Transaction, key: str, request_sha256: str) -> str | None:
-    """Do the same within a transaction."""
-    tx.session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) <= tx.now - LIFE))
-    first = tx.session.get(IdempotencyKey, key)
-    if first is not None and first.request_sha256 != request_sha256:
+    if first.request_sha256 != request_sha256:
         raise ControlError(Code.CONFLICT, "This Idempotency-Key was used for another request.")
-    return first.batch_id if first else None
+    return first.batch_id
 
 
 def note(tx: Transaction, key: str, request_sha256: str, batch_id: str) -> None:
-    """Note what the first request of a key made."""
+    """Note what the first request of a key made, and forget the keys whose time is over."""
+    tx.session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) <= tx.now - LIFE))
     tx.session.add(
         IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch_id, created_at=tx.now)
     )
