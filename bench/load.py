@@ -1,6 +1,6 @@
 """What runners and readers cost control, over real HTTP: CPU per call, many live attempts, and doing nothing.
 
-1,000 attempts and 100 readers for a minute, about four minutes in all; `python -m bench.load 6 300` is a short look.
+1,000 attempts and 100 readers for a minute, four minutes in all; a short look: `python -m bench.load 6 300`.
 Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
 Long because one control is made once and then measured in every way.
 """
