@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ CHECKPOINT_TIMEOUT_S = 1
 def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None) -> Engine:
     """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent.
 
+    Of the file and what SQLite puts beside it, only its owner may read anything: it holds users' URLs.
     `turn` is called before anything is migrated. Raises OSError when the database cannot be opened.
     """
     is_file = url.startswith("sqlite")
     engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=not is_file)
     if is_file:
-        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+        _keep_private(Path(make_url(url).database or ""))
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
     try:
@@ -52,6 +54,16 @@ def for_writing(engine: Engine) -> Engine:
     (https://sqlite.org/isolation.html), so a writer says that it is one from the start.
     """
     return engine.execution_options(begin="IMMEDIATE")
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file if it is absent; SQLite gives its journals the mode that the database has."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    for kept in (path.with_name(path.name + ending) for ending in ("", "-wal", "-shm", "-journal")):
+        if kept.is_file():  # an older version made them for all to read
+            with suppress(PermissionError):  # somebody else's, who lets us write: theirs to decide
+                kept.chmod(0o600)
 
 
 def _configure(connection: Any, _: Any) -> None:

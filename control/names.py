@@ -14,6 +14,11 @@ from pathvalidate import sanitize_filename
 
 STEM_BYTES_MAX = 100
 RESERVED = "manifest.json"  # the one file at the root of every ZIP
+# Windows opens a device for these, whatever the ending, in any case, with spaces before the dot. Digits as
+# superscripts count as digits. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"} | {
+    f"{port}{digit}" for port in ("COM", "LPT") for digit in range(10)
+}
 
 
 def stem(name: str) -> str:
@@ -23,8 +28,20 @@ def stem(name: str) -> str:
     """
     base = PurePosixPath(name.replace("\\", "/")).name
     text = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c)[0] != "C")
-    text = sanitize_filename(PurePosixPath(text).stem, platform="universal")
-    return text.encode()[:STEM_BYTES_MAX].decode(errors="ignore").strip(" .") or "video"
+    text = PurePosixPath(text).stem
+    while (safe := _made_safe(text)) != text:  # what is cut off may leave a name that is reserved
+        text = safe
+    return text or "video"
+
+
+def _made_safe(text: str) -> str:
+    text = sanitize_filename(text, platform="universal")
+    text = text.encode()[:STEM_BYTES_MAX].decode(errors="ignore").strip(" .")
+    return f"_{text}" if _is_device(text) else text
+
+
+def _is_device(text: str) -> bool:
+    return unicodedata.normalize("NFKC", text).partition(".")[0].strip().upper() in _DEVICES
 
 
 def folders(names: Sequence[str]) -> list[str]:

@@ -61,8 +61,9 @@ def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
-    """Return the query of the queued jobs whose turn it is, in their order."""
+    """Return the query of the queued jobs whose turn it is, in their order; none of a deleted batch."""
     due = select(Job).where(col(Job.status) == JobStatus.QUEUED, col(Job.not_before) <= now)
+    due = due.join(Batch).where(col(Batch.deleted_at).is_(None))
     return due.order_by(col(Job.not_before), col(Job.position))
 
 

@@ -20,21 +20,24 @@ def cancel(store: Store, job_ids: Sequence[str]) -> None:
     """End what lives of these jobs of one batch. Once this returns nothing new starts; what is ready stays.
 
     Their machines are stopped by the next pass. A job that has ended is left as it is.
+    Raises ControlError not_found for jobs of a deleted batch.
     """
     with store.transaction() as tx:
-        jobs = _jobs(tx, job_ids)
-        live = [job for job in jobs if job.status not in domain.ENDED]
-        for job in live:
-            job.cancelled_at = tx.now
-        tx.session.flush()
-        _note_on_batch(tx, jobs)
-        for job in live:
-            _cancel(tx, job)
+        _cancel(tx, *_jobs(tx, job_ids))
 
 
-def _note_on_batch(tx: Transaction, jobs: Sequence[Job]) -> None:
+def _cancel(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
+    live = [job for job in jobs if job.status not in domain.ENDED]
+    for job in live:
+        job.cancelled_at = tx.now
+    tx.session.flush()
+    _note_on_batch(tx, batch)
+    for job in live:
+        _cancel_one(tx, job)
+
+
+def _note_on_batch(tx: Transaction, batch: Batch) -> None:
     """Mark the batch as cancelled when every job of it that still lived is."""
-    batch = tx.session.get_one(Batch, jobs[0].batch_id)
     left = select(Job.id).where(
         col(Job.batch_id) == batch.id,
         col(Job.status).not_in(domain.ENDED),
@@ -44,7 +47,7 @@ def _note_on_batch(tx: Transaction, jobs: Sequence[Job]) -> None:
         batch.cancelled_at = tx.now
 
 
-def _cancel(tx: Transaction, job: Job) -> None:
+def _cancel_one(tx: Transaction, job: Job) -> None:
     mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(domain.LIVE))
     attempt = tx.session.exec(mine).first()
     if attempt is not None:
@@ -60,11 +63,11 @@ def _cancel(tx: Transaction, job: Job) -> None:
 def retry(store: Store, job_ids: Sequence[str]) -> None:
     """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
 
-    Raises ControlError: conflict (something lives, or nothing is missing), expired, source_gone.
+    Raises ControlError: not_found (deleted), conflict (something lives, or nothing is missing), expired,
+    source_gone.
     """
     with store.transaction() as tx:
-        jobs = _jobs(tx, job_ids)
-        batch = tx.session.get_one(Batch, jobs[0].batch_id)
+        batch, jobs = _jobs(tx, job_ids)
         _require_ended(tx, batch, jobs)
         missing = {job.id: _missing(tx, job) for job in jobs}
         if not any(missing.values()):
@@ -117,13 +120,15 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
 
 
 def delete(store: Store, batch_id: str) -> None:
-    """Hide a batch for good and cancel what lives of it; `forget` removes its files and rows."""
+    """Hide a batch for good and cancel what lives of it, in one step; `forget` removes its files and rows.
+
+    Nothing can start it again afterwards. Raises ControlError not_found if it is deleted already.
+    """
     with store.transaction() as tx:
-        jobs = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
-    cancel(store, jobs)
-    with store.transaction() as tx:
-        batch = tx.session.get_one(Batch, batch_id)
-        batch.deleted_at = batch.deleted_at or tx.now
+        of_batch = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
+        batch, jobs = _jobs(tx, of_batch)
+        _cancel(tx, batch, jobs)
+        batch.deleted_at = tx.now
 
 
 def remove_rows(store: Store, batch_id: str) -> None:
@@ -150,5 +155,13 @@ def remove_rows(store: Store, batch_id: str) -> None:
         session.delete(session.get_one(Batch, batch_id))
 
 
-def _jobs(tx: Transaction, job_ids: Sequence[str]) -> Sequence[Job]:
-    return tx.session.exec(select(Job).where(col(Job.id).in_(job_ids))).all()
+def _jobs(tx: Transaction, job_ids: Sequence[str]) -> tuple[Batch, Sequence[Job]]:
+    """Return these jobs of one batch, and the batch. Raises ControlError not_found once it is deleted.
+
+    Who asks has looked for them in an earlier transaction: a delete may have come in between.
+    """
+    jobs = tx.session.exec(select(Job).where(col(Job.id).in_(job_ids))).all()
+    batch = tx.session.get_one(Batch, jobs[0].batch_id) if jobs else None
+    if batch is None or batch.deleted_at is not None:
+        raise ControlError(Code.NOT_FOUND, "This has been deleted.")
+    return batch, jobs

@@ -54,6 +54,44 @@ def test_any_names_make_folders_that_the_archive_takes(names):
     assert Archive(members, modified_at=datetime(2026, 1, 1, tzinfo=UTC)).size_bytes > 0
 
 
+DEVICES = [
+    *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"),
+    *(f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"),
+]
+DRESSED = ["{}", "{} ", "{}. ", " {}", "{} . ", "{}\u00a0", "{}\u3000", "{}.tar", "{} .h", "{}\u200b", "{}:s"]
+DRESSED += ["{}::$DATA", "./{}", "a\\{}", "{}" + " " * STEM_BYTES_MAX + "y"]
+
+
+def opens_a_device(path: str) -> bool:
+    """Tell as Windows does: by the name before the first dot or colon, without spaces, in any case."""
+    name = path.replace(":", ".").partition(".")[0].rstrip(" \u00a0\u3000").upper()
+    return name.translate(str.maketrans("¹²³", "123")) in DEVICES
+
+
+@pytest.mark.parametrize("dressed", DRESSED)
+@pytest.mark.parametrize("lower", [False, True])
+def test_no_name_becomes_a_device_of_windows(dressed, lower):
+    for device in DEVICES:
+        name = dressed.format(device.lower() if lower else device) + ".mp4"
+        folder = stem(name)
+        assert not opens_a_device(folder), name
+        assert not opens_a_device(f"{folder}_var01_000000.mp4"), name
+        assert stem(f"{folder}.mp4") == folder, name  # nothing is left to be made safe
+        assert len(folder.encode()) <= STEM_BYTES_MAX
+
+
+def test_a_name_of_only_a_part_of_a_device_is_an_ordinary_one():
+    assert [stem(f"{name}.mp4") for name in ("CONTEST", "com10", "nul1", "a con")] == [
+        "CONTEST", "com10", "nul1", "a con",
+    ]  # fmt: skip
+
+
+@given(st.text(max_size=120))
+def test_a_safe_name_stays_as_it_is(name):
+    safe = stem(name)
+    assert stem(f"{safe}.mp4") == safe
+
+
 def test_an_ordinary_name_stays_as_it_is():
     assert stem("Sommer Ad 01 (final).mp4") == "Sommer Ad 01 (final)"
     assert stem("Übung.mov") == "Übung"

@@ -19,8 +19,8 @@ from control.observe import observe
 from control.reap import reap
 from control.rest import is_at_rest
 from control.runner_api import output_key
-from control.store import attempts, changes, leases, ledger, reports
-from control.tables import Attempt, Event, Job, Output, Source
+from control.store import Store, attempts, changes, leases, ledger, reports
+from control.tables import Attempt, Batch, Event, Job, Output, Source
 from control.tables import Machine as MachineRow
 from control.ticker import Every, Ticker
 from control.watch import watch
@@ -554,6 +554,53 @@ def test_a_deleted_batch_is_hidden_at_once_and_removed_when_its_machines_are_gon
     assert storage.head(key) is None
     assert rows.all(Job) == rows.all(Output) == rows.all(Event) == []
     assert len(rows.all(MachineRow)) == 1  # the ledger stays
+
+
+def refusal(change, parts, job_ids) -> Code | None:
+    try:
+        change(parts.store, job_ids)
+    except ControlError as error:
+        return error.code
+    return None
+
+
+def test_a_retry_that_comes_while_a_batch_is_deleted_starts_nothing(world):
+    parts, rows, machines = world
+    job_id = rows.submit()
+    refusals = []
+    parts.store._on_commit = lambda: refusals.append(refusal(changes.retry, again, [job_id]))
+    again = replace(parts, store=Store(rows.engine, parts.settings, rows.clock))
+    changes.delete(parts.store, rows.batch_of(job_id).id)
+    launch(again)
+    assert refusals == [Code.NOT_FOUND]  # one commit, and after it there is nothing to retry
+    assert rows.job(job_id).status == "cancelled"
+    assert machines.specs == []
+
+
+@pytest.mark.parametrize("change", [changes.retry, changes.cancel])
+def test_what_was_looked_up_before_a_delete_is_refused_after_it(world, storage, change):
+    parts, rows, _ = world
+    parts = replace(parts, storage=storage)
+    job_id = rows.submit()
+    batch_id = rows.batch_of(job_id).id
+    changes.delete(parts.store, batch_id)
+    assert refusal(change, parts, [job_id]) is Code.NOT_FOUND
+    assert refusal(changes.delete, parts, batch_id) is Code.NOT_FOUND
+    forget(parts)
+    assert rows.all(Job) == []
+    assert refusal(change, parts, [job_id]) is Code.NOT_FOUND
+    assert refusal(changes.delete, parts, batch_id) is Code.NOT_FOUND
+
+
+def test_a_job_that_waits_although_its_batch_is_deleted_is_not_started(world):
+    """Such rows were left by versions whose delete could be overtaken by a retry."""
+    parts, rows, machines = world
+    job_id = rows.submit()
+    with parts.store.transaction() as tx:
+        tx.session.get_one(Batch, rows.job(job_id).batch_id).deleted_at = tx.now
+    launch(parts)
+    assert machines.specs == []
+    assert rows.all(Attempt) == []
 
 
 def test_a_finished_machine_gets_a_moment_to_exit_by_itself(world):

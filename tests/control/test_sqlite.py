@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlmodel import Session
 
 from control import database
 from control.database import for_writing
+from control.settings import load_settings
 from control.store import Store
 from control.tables import Meta
+from tests.control.conftest import SETTINGS
 
 
 def test_writers_take_the_lock_at_the_start(engine):
@@ -43,3 +48,33 @@ def test_the_file_is_set_up_to_lose_nothing(engine):
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert settings == ["wal", 2, 1]
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_only_the_owner_may_read_the_database_and_its_journals(tmp_path, clock, is_old):
+    folder, umask = tmp_path / "data", os.umask(0o022)
+    url = f"sqlite:///{folder / 'control.db'}"
+    try:
+        engine = database.open_database(url)
+        if is_old:
+            for path in folder.iterdir():
+                path.chmod(0o644)
+            engine.dispose()
+            engine = database.open_database(url)
+        Store(engine, load_settings(**SETTINGS, database_url=url), clock).revoke_tokens()
+        assert modes(folder) == dict.fromkeys(("control.db", "control.db-wal", "control.db-shm"), 0o600)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        engine.dispose()
+    finally:
+        os.umask(umask)
+
+
+def test_a_folder_in_the_databases_place_is_left_as_it_is(tmp_path):
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(OSError, match="cannot be opened"):
+        database.open_database(f"sqlite:///{tmp_path}")
+    assert tmp_path.stat().st_mode == mode
