@@ -63,16 +63,14 @@ class Client:
     def upload(self, path: Path, on_bytes: OnBytes = lambda _: None) -> dict[str, Any]:
         """Upload a video in parallel parts straight to the bucket, and return the source it has become.
 
-        Goes on with what an earlier try of the same file has left, and asks for fresh URLs when a part cannot
-        be sent by its own.
+        Goes on with what an earlier try of the same file has left: of one that was completed, though its
+        answer was lost, the source is all that is known, as `source_id`. Asks for fresh URLs when a part
+        cannot be sent by its own.
         """
         upload, stored = self._begun(path), dict[int, str]()
         for tries_left in reversed(range(ROUNDS_MAX)):
             try:
-                self._send_parts(path, upload, stored, on_bytes)
-                parts = [{"number": number, "etag": stored[number]} for number in sorted(stored)]
-                address = f"/api/uploads/{upload['upload_id']}/complete"
-                source = self._call("POST", address, json={"parts": parts})
+                source = self._completed(path, upload, stored, on_bytes)
             except httpx.HTTPError:
                 if not tries_left:
                     raise
@@ -85,11 +83,22 @@ class Client:
                 return source
         raise AssertionError("the last round returns or raises")
 
+    def _completed(
+        self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
+    ) -> dict[str, Any]:
+        """Return the source that the upload is, or becomes by sending what is missing."""
+        if upload.get("source_id"):
+            on_bytes(0 if stored else path.stat().st_size)
+            return {"source_id": upload["source_id"]}
+        self._send_parts(path, upload, stored, on_bytes)
+        parts = [{"number": number, "etag": stored[number]} for number in sorted(stored)]
+        return self._call("POST", f"/api/uploads/{upload['upload_id']}/complete", json={"parts": parts})
+
     def _begun(self, path: Path) -> dict[str, Any]:
         """Return the upload of this file that was begun before, or a new one."""
         known = self._unfinished.get(str(self._http.base_url), path) if self._unfinished else None
         if known is not None:
-            with suppress(ApiError):  # it was given up meanwhile
+            with suppress(ApiError):  # it was given up meanwhile, or its source is gone
                 return self._call("GET", f"/api/uploads/{quote(known, safe='')}")
         body = {
             "name": path.name,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from control import intake, mp4
 from control.api.guard import Guard
-from control.errors import Code, ControlError, documented
+from control.errors import Code, ControlError, documented, source_gone
 from control.parts import Parts
 from control.shapes import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from control.store import uploads as store
@@ -51,7 +51,7 @@ def _add_start(router: APIRouter, parts: Parts) -> None:
 def _add_rest(router: APIRouter, parts: Parts) -> None:
     @router.get(
         "/{upload_id}",
-        responses=documented(Code.NOT_FOUND, Code.GONE),
+        responses=documented(Code.NOT_FOUND, Code.GONE, Code.SOURCE_GONE),
         response_model_exclude_none=True,
     )
     def show(upload_id: str) -> UploadStarted:
@@ -61,7 +61,7 @@ def _add_rest(router: APIRouter, parts: Parts) -> None:
         """
         return _resumed(parts, _found(parts, upload_id))
 
-    @router.post("/{upload_id}/complete", responses=documented(Code.NOT_FOUND, Code.GONE))
+    @router.post("/{upload_id}/complete", responses=documented(Code.NOT_FOUND, Code.GONE, Code.SOURCE_GONE))
     def complete(upload_id: str, body: UploadDone) -> SourceCreated:
         """Join the parts and look inside. The same call again gives the same answer."""
         upload = _found(parts, upload_id)
@@ -105,6 +105,8 @@ def _resumed(parts: Parts, upload: Upload) -> UploadStarted:
         _conclude(parts, upload, joined)
         upload = _found(parts, upload.id)
     _require_not_closed(upload)
+    if upload.state == "completed":
+        _source_of(parts, upload)
     upload = store.renew(parts.store, upload.id, intake.UPLOAD_LIFE)
     return _shown(parts, upload, stored)
 
@@ -175,10 +177,18 @@ def _require_not_closed(upload: Upload) -> None:
         raise ControlError(Code.GONE, f"This upload was given up. {_AGAIN}")
 
 
+def _source_of(parts: Parts, upload: Upload) -> Source:
+    """Return what a completed upload has become. Raises ControlError source_gone after its time."""
+    with parts.views.session() as session:
+        source = session.get(Source, upload.source_id)
+    if source is None or source.deleted_at is not None:
+        raise source_gone(upload.source_id or "")
+    return source
+
+
 def _source_created(parts: Parts, upload: Upload) -> SourceCreated:
     _require_not_closed(upload)
-    with parts.views.session() as session:
-        source = session.get_one(Source, upload.source_id)
+    source = _source_of(parts, upload)
     return SourceCreated(
         source_id=source.id,
         name=source.name,

@@ -137,8 +137,10 @@ def remove_rows(store: Store, batch_id: str) -> None:
         session = tx.session
         jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
         mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
+        others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != batch_id
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
-        its_own = session.exec(unstored).all()  # URLs and refused files belong to one batch
+        # URLs and refused files belong to one batch; an upload whose file is gone may have served several
+        its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
         for table in (Event, Output, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)

@@ -319,6 +319,18 @@ def test_a_source_whose_only_batch_is_deleted_counts_as_unused(keep: Keep) -> No
     assert sources_left(keep) == 0
 
 
+def test_a_deleted_batch_goes_although_another_one_names_its_source_whose_file_is_gone(keep: Keep) -> None:
+    source = keep.source()
+    deleted, kept = keep.made(source), keep.made(source)
+    keep.clock.forward(25 * H)
+    expire(keep.parts)
+    for job_id, sources in ((deleted, 1), (kept, 0)):
+        changes.delete(keep.parts.store, keep.rows.batch_of(job_id).id)
+        forget(keep.parts)
+        assert job_id not in {job.id for job in keep.rows.all(Job)}
+        assert len(keep.rows.all(Source)) == sources
+
+
 def test_a_submit_between_the_mark_and_the_deletion_is_told_that_the_source_is_gone(keep: Keep) -> None:
     source = keep.source()
     keep.clock.forward(24 * H)

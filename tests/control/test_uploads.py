@@ -156,6 +156,23 @@ def test_a_look_at_a_closed_upload_says_why_it_is_closed(bucket, clip):
     assert refused.value.code is Code.NOT_PLAYABLE
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_an_upload_whose_source_is_gone_says_so_and_is_begun_anew_by_the_client(
+    bucket, rows, clip, is_removed
+):
+    upload, done = bucket.opened(clip)
+    source_id = bucket.complete(upload.upload_id, done).source_id
+    with bucket.parts.store.transaction() as tx:
+        source = tx.session.get_one(Source, source_id)
+        source.deleted_at = tx.now
+        if is_removed:
+            tx.session.delete(source)
+    for call in (lambda: bucket.show(upload.upload_id), lambda: bucket.complete(upload.upload_id, done)):
+        with pytest.raises(ControlError) as refused:
+            call()
+        assert refused.value.code is Code.SOURCE_GONE
+
+
 # --- left for good ------------------------------------------------------------------------------------
 
 

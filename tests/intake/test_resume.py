@@ -108,6 +108,68 @@ def test_an_upload_that_was_given_up_meanwhile_is_begun_anew(
         assert client.upload(path)["size_bytes"] == len(clip)
 
 
+def test_an_upload_that_was_completed_but_never_answered_gives_its_source(
+    stack: Stack, user: Patient, bucket: Bucket, tmp_path: Path, clip: bytes, calls: list[str]
+) -> None:
+    path, unfinished = tmp_path / "ad.mp4", Unfinished(tmp_path / "uploads.json")
+    path.write_bytes(clip)
+    upload = user.open_upload(len(clip))
+    parts = user.put_parts(upload, clip)
+    source = ok(user.http.post(f"/api/uploads/{upload['upload_id']}/complete", json={"parts": parts}), 200)
+    before, moved = bucket.sources(), list[int]()
+    with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
+        unfinished.set(str(client._http.base_url), path, upload["upload_id"])
+        assert client.upload(path, moved.append)["source_id"] == source["source_id"]
+        assert (calls, sum(moved)) == ([], len(clip))
+        assert bucket.sources() == before
+        assert unfinished.get(str(client._http.base_url), path) is None
+
+
+class Refusing(httpx.MockTransport):
+    """A control that loses the answer to the first `complete`, or has lost the source since."""
+
+    def __init__(self, *, is_gone: bool) -> None:
+        self.is_gone, self.calls = is_gone, list[str]()
+        super().__init__(self.answer)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(f"{request.method} {request.url.path}")
+        upload = {"part_size_bytes": 10, "parts": [], "expires_at": "2026-01-01T00:00:00Z", "state": "open"}
+        if request.method == "GET" and self.is_gone:
+            return httpx.Response(410, json={"error": {"code": "source_gone", "message": "gone"}})
+        if request.method == "GET":
+            return httpx.Response(200, json={**upload, "upload_id": "upl_1", "source_id": "src_1"})
+        if request.url.path == "/api/uploads":
+            part = {"number": 1, "etag": "e", "size_bytes": 3}
+            return httpx.Response(201, json={**upload, "upload_id": "upl_2", "parts": [part]})
+        if "upl_1" in request.url.path:
+            return httpx.Response(422, json={"error": {"code": "invalid", "message": "no parts"}})
+        if len(self.calls) == 2 and not self.is_gone:
+            raise httpx.ReadError("cut", request=request)
+        return httpx.Response(200, json={"source_id": "src_2"})
+
+
+def test_a_completed_upload_whose_source_is_gone_is_sent_again(tmp_path: Path) -> None:
+    path, unfinished, control = tmp_path / "a.mp4", Unfinished(tmp_path / "u.json"), Refusing(is_gone=True)
+    path.write_bytes(b"abc")
+    http = httpx.Client(base_url="http://c", transport=control)
+    unfinished.set(str(http.base_url), path, "upl_1")
+    assert Client(http, unfinished).upload(path)["source_id"] == "src_2"
+    assert control.calls == [
+        "GET /api/uploads/upl_1",
+        "POST /api/uploads",
+        "POST /api/uploads/upl_2/complete",
+    ]
+
+
+def test_a_completion_whose_answer_was_lost_counts_no_byte_twice(tmp_path: Path) -> None:
+    path, control, moved = tmp_path / "a.mp4", Refusing(is_gone=False), list[int]()
+    path.write_bytes(b"abc")
+    source = Client(httpx.Client(base_url="http://c", transport=control)).upload(path, moved.append)
+    assert source["source_id"] == "src_1"
+    assert sum(moved) == 3
+
+
 def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
     file, memory = tmp_path / "ad.mp4", tmp_path / "uploads.json"
     file.write_bytes(b"one")
