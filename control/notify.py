@@ -11,35 +11,89 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from datetime import datetime
+from functools import partial
 
 import urllib3
 from sqlmodel import col, select
 
 from control.errors import ControlError
-from control.log import record
+from control.log import failure, record
 from control.parts import Parts
 from control.store import webhooks
-from control.tables import Webhook
+from control.tables import Batch, Webhook
 from infra import outbound
 
 AT_ONCE_MAX = 20
-PATIENCE_S = 60.0  # one that trickles its answer is left alone then, and tried again
+OF_A_HOST_MAX = 4
+PATIENCE_S = 20.0  # for a whole call, however the other side trickles
 GONE = 410  # the receiver wants no more of it
 _LEFT_OUT = {"ticket", "sources", "attempts", "webhook"}  # a batch may have 10,000 outputs
 
 
 def notify(parts: Parts) -> None:
-    """Deliver the webhooks whose turn it is, all at once, and note how that went."""
-    turn = select(Webhook).where(col(Webhook.state) == "due", col(Webhook.due_at) <= parts.clock())
+    """Deliver the webhooks whose turn it is, and note how that went: many at once, few of one host.
+
+    Returns when all of them were told, or those that were not have had their time. Never are there more than
+    AT_ONCE_MAX threads, over all passes.
+    """
+    threads = []
+    while webhook := _begun(parts):
+        # daemons: the end of control waits for no stranger
+        work = partial(_deliver_in_turn, parts, webhook)
+        threads.append(threading.Thread(target=work, name="webhook", daemon=True))
+        threads[-1].start()
+    until = time.monotonic() + 2 * PATIENCE_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def _begun(parts: Parts) -> Webhook | None:
+    """Return the webhook that is due for longest and whose host has a turn free; its try is counted."""
+    while batch_id := _next(parts):
+        webhook = None
+        try:
+            webhook = webhooks.begin(parts.store, batch_id)
+        finally:
+            if webhook is None:  # meanwhile it was told, deleted, given up, or started again
+                parts.telling.give_back(batch_id)
+        if webhook is not None:
+            return webhook
+    return None
+
+
+def _next(parts: Parts) -> str | None:
+    """Return the batch of the webhook that is next, whose turn is then taken."""
+    turn = select(Webhook.batch_id, Webhook.url).join(Batch, col(Batch.id) == col(Webhook.batch_id))
+    turn = turn.where(webhooks.is_turn(parts.clock()), col(Batch.deleted_at).is_(None))
+    limits = {"at_once_max": AT_ONCE_MAX, "per_host_max": OF_A_HOST_MAX}
     with parts.views.session() as session:
-        due = session.exec(turn.order_by(col(Webhook.due_at)).limit(AT_ONCE_MAX)).all()
-    # daemons: the end of control waits for no stranger
-    threads = [threading.Thread(target=_deliver, args=(parts, webhook), daemon=True) for webhook in due]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
+        for batch_id, url in session.exec(turn.order_by(col(Webhook.due_at))):
+            if parts.telling.take(batch_id, _host(parts, url or ""), **limits):
+                return batch_id
+    return None
+
+
+def _host(parts: Parts, url: str) -> str:
+    """Return whom a call would keep busy; those that are never called share one place."""
+    try:
+        return outbound.target(url, allow=parts.settings.outbound_allow).host
+    except outbound.Forbidden:
+        return ""
+
+
+def _deliver_in_turn(parts: Parts, webhook: Webhook | None) -> None:
+    """Deliver this webhook, and then those that found no turn free."""
+    try:
+        while webhook is not None:
+            try:
+                _deliver(parts, webhook)
+            finally:
+                parts.telling.give_back(webhook.batch_id)
+            webhook = _begun(parts)
+    except Exception as error:  # noqa: BLE001 - the row's next try is set already
+        failure("webhook_not_told", error)
 
 
 def _deliver(parts: Parts, webhook: Webhook) -> None:
@@ -56,7 +110,7 @@ def _deliver(parts: Parts, webhook: Webhook) -> None:
     else:
         if 200 <= status < 300:
             webhooks.delivered(parts.store, webhook)
-            record("webhook_delivered", batch_id=webhook.batch_id, tries=webhook.tries + 1)
+            record("webhook_delivered", batch_id=webhook.batch_id, tries=webhook.tries)
         else:
             _fail(parts, webhook, f"It answered {status}.", is_final=status == GONE)
 
@@ -69,15 +123,22 @@ def _post(parts: Parts, webhook: Webhook, body: bytes) -> int:
         parts.settings.webhook_secret.get_secret_value(), webhook.message_id, parts.clock(), body
     )
     allow = parts.settings.outbound_allow
-    with outbound.request(
-        "POST", webhook.url, allow=allow, headers=headers, body=lambda: [body], redirects_max=0
-    ) as answer:
+    called = outbound.request(
+        "POST",
+        webhook.url,
+        allow=allow,
+        headers=headers,
+        body=lambda: [body],
+        redirects_max=0,
+        within_s=PATIENCE_S,
+    )
+    with called as answer:
         return answer.status
 
 
 def _fail(parts: Parts, webhook: Webhook, why: str, *, is_final: bool) -> None:
     webhooks.failed(parts.store, webhook, why, is_final=is_final)
-    record("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries + 1, error=why)
+    record("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries, error=why)
 
 
 def message(parts: Parts, webhook: Webhook) -> str:

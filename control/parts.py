@@ -12,6 +12,7 @@ from control.cloud import Cloud
 from control.settings import Settings
 from control.store import Store
 from control.store.keys import Answering
+from control.turns import Turns
 from control.views import Views
 from infra.ports import Clock, Machines, Storage
 
@@ -31,4 +32,5 @@ class Parts:
     bucket_http: urllib3.PoolManager  # for streaming objects by signed URL
     wake: Callable[[], None]  # makes the ticker run its passes now
     answering: Answering = field(default_factory=Answering)
+    telling: Turns = field(default_factory=Turns)  # of webhooks
     machine_env: Mapping[str, str] = field(default_factory=dict)  # for each machine, beside its own

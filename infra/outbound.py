@@ -2,24 +2,29 @@
 
 A name is resolved once, every address it has is judged, and only those are connected to,
 so that no second answer of a DNS server (rebinding) and no other parser's view of the URL counts. Redirects
-are followed here, each judged like the first. Must never put a URL into an error: its query may be a key.
+are followed here, each judged like the first. A call has a deadline that no trickle of bytes moves.
+Must never put a URL into an error: its query may be a key.
 """
 
 from __future__ import annotations
 
 import re
 import socket
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import urllib3
 
 URL_CHARS_MAX = 8192
 REDIRECTS_MAX = 5
-TIMEOUT = urllib3.Timeout(connect=5, read=30)
+CONNECT_S_MAX = 5.0  # to one address
+SILENCE_S_MAX = 30.0
 
 _PORTS = {"http": 80, "https": 443}
 _PRIVATE_NAMES = ("internal", "flycast", "local", "localhost", "localdomain", "home.arpa")
@@ -150,6 +155,10 @@ def _bracketed(host: str) -> str:
 # --- the calls ----------------------------------------------------------------------------------------
 
 
+class Late(urllib3.exceptions.HTTPError):
+    """It was not all there in time, however much had come by then."""
+
+
 @contextmanager
 def request(
     method: str,
@@ -157,23 +166,80 @@ def request(
     *,
     allow: Collection[str],
     headers: Mapping[str, str],
+    within_s: float,
     body: Body | None = None,
     redirects_max: int = REDIRECTS_MAX,
 ) -> Iterator[urllib3.BaseHTTPResponse]:
     """Yield the answer that the URL gives in the end, its body unread.
 
+    All of it takes `within_s` at most: redirects, connections, TLS, sending, the answer's head, and what the
+    block reads of its body. Only the system's resolver may take what time it takes.
     `body` is called for each try. A redirect that would change the method is an answer, not followed.
-    Raises Forbidden, and urllib3's HTTPError when nobody answers.
+    Raises Forbidden, and urllib3's HTTPError when nobody answers: Late when not in time, at the end of the
+    block too, since what was read may be a part that looks whole.
     """
-    for _ in range(redirects_max + 1):
-        found = target(url, allow=allow)
-        with _one(method, found, allow, headers, body) as answer:
-            location = answer.headers.get("Location")
-            if not location or not _is_followed(method, answer.status):
-                yield answer
-                return
-            url = urljoin(f"{found.scheme}://{found.place}{found.path}", location)
-    raise Forbidden("The address redirects too often.")
+    with _Deadline(within_s) as deadline:
+        for _ in range(redirects_max + 1):
+            found = target(url, allow=allow)
+            with _one(method, found, allow, headers, body, deadline) as answer:
+                location = answer.headers.get("Location")
+                if not location or not _is_followed(method, answer.status):
+                    yield answer
+                    return
+                url = urljoin(f"{found.scheme}://{found.place}{found.path}", location)
+        raise Forbidden("The address redirects too often.")
+
+
+class _Deadline:
+    """Cuts the connections that it watches when its time is over, whatever moves on them.
+
+    A time-out of a socket is one for each read: who sends a byte now and then meets none.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self._until = time.monotonic() + within_s
+        self._lock = threading.Lock()
+        self._watched: list[socket.socket] = []
+        self._is_over = False
+        self._timer = threading.Timer(within_s, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for watched in self._watched:
+                watched.close()
+            self._watched.clear()
+        if self._is_over and (kind is None or issubclass(kind, urllib3.exceptions.HTTPError)):
+            raise Late("not in time") from None
+
+    def left_s(self) -> float:
+        """Return what is left. Raises Late when nothing is."""
+        left_s = self._until - time.monotonic()
+        if self._is_over or left_s <= 0:
+            raise Late("not in time")
+        return left_s
+
+    def watch(self, connection: socket.socket) -> None:
+        """Cut this connection too: by a copy, since TLS takes the original over."""
+        with self._lock:
+            self._watched.append(connection.dup())
+            if self._is_over:
+                self._shut()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self._is_over = True
+            self._shut()
+
+    def _shut(self) -> None:
+        for watched in self._watched:
+            with suppress(OSError):  # it has ended by itself
+                watched.shutdown(socket.SHUT_RDWR)
 
 
 def _is_followed(method: str, status: int) -> bool:
@@ -182,11 +248,16 @@ def _is_followed(method: str, status: int) -> bool:
 
 @contextmanager
 def _one(
-    method: str, found: Target, allow: Collection[str], headers: Mapping[str, str], body: Body | None
+    method: str,
+    found: Target,
+    allow: Collection[str],
+    headers: Mapping[str, str],
+    body: Body | None,
+    deadline: _Deadline,
 ) -> Iterator[urllib3.BaseHTTPResponse]:
     addresses = resolve(found, allow=allow)
     for tried, address in enumerate(addresses, 1):
-        with _pool(found, address) as pool:
+        with _pool(found, address, deadline) as pool:
             try:
                 answer = pool.urlopen(
                     method,
@@ -202,6 +273,7 @@ def _one(
                     raise
                 continue
             try:
+                deadline.left_s()  # the head of a connection that was cut may look whole
                 yield answer
             finally:
                 answer.close()
@@ -225,15 +297,30 @@ def resolve(found: Target, *, allow: Collection[str]) -> list[str]:
     return addresses
 
 
-def _pool(found: Target, address: str) -> urllib3.HTTPConnectionPool:
+def _pool(found: Target, address: str, deadline: _Deadline) -> urllib3.HTTPConnectionPool:
     """Return a pool for one connection to the address that was judged, which proves to be the named host."""
+    timeout = urllib3.Timeout(connect=min(CONNECT_S_MAX, deadline.left_s()), read=SILENCE_S_MAX)
+    pool: urllib3.HTTPConnectionPool
     if found.scheme == "http":
-        return urllib3.HTTPConnectionPool(address, found.port, timeout=TIMEOUT, retries=False)
-    return urllib3.HTTPSConnectionPool(
-        address,
-        found.port,
-        timeout=TIMEOUT,
-        retries=False,
-        server_hostname=found.host,  # the name that is asked for (SNI)
-        assert_hostname=found.host,  # and that the certificate must be of
-    )
+        pool = urllib3.HTTPConnectionPool(address, found.port, timeout=timeout, retries=False)
+    else:
+        pool = urllib3.HTTPSConnectionPool(
+            address,
+            found.port,
+            timeout=timeout,
+            retries=False,
+            server_hostname=found.host,  # the name that is asked for (SNI)
+            assert_hostname=found.host,  # and that the certificate must be of
+        )
+    pool.ConnectionCls = _watched(pool.ConnectionCls, deadline)
+    return pool
+
+
+def _watched(connection: Any, deadline: _Deadline) -> Any:
+    class Watched(connection):  # type: ignore[misc]
+        def _new_conn(self) -> socket.socket:
+            made: socket.socket = super()._new_conn()
+            deadline.watch(made)
+            return made
+
+    return Watched

@@ -6,7 +6,6 @@ Must never log or raise a URL: whoever reads it could use it. Must never send a 
 from __future__ import annotations
 
 import hashlib
-import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -75,7 +74,12 @@ def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collec
 
     def once() -> None:
         body = outbound.request(
-            "PUT", url, allow=allow, headers=headers, body=lambda: _chunks(path, stop=stop)
+            "PUT",
+            url,
+            allow=allow,
+            headers=headers,
+            body=lambda: _chunks(path, stop=stop),
+            within_s=FOREIGN_S_MAX,
         )
         with body as answer:
             _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
@@ -126,7 +130,10 @@ def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collec
     headers = {"Accept-Encoding": "identity"}
 
     def once() -> None:
-        with outbound.request("GET", source.get_url, allow=allow, headers=headers) as answer:
+        fetched = outbound.request(
+            "GET", source.get_url, allow=allow, headers=headers, within_s=FOREIGN_S_MAX
+        )
+        with fetched as answer:
             _judge_foreign(answer.status, accepted=(200,))
             told = answer.headers.get("Content-Length", "")
             if told.isdecimal() and int(told) > source.size_bytes:
@@ -141,15 +148,12 @@ def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collec
 
 
 def _save_foreign(answer: urllib3.BaseHTTPResponse, path: Path, *, bytes_max: int, stop: Event) -> None:
-    until = time.monotonic() + FOREIGN_S_MAX
     with path.open("wb") as file:
         while chunk := answer.read1(
             CHUNK_BYTES, decode_content=False
         ):  # what is there: it may come drop by drop
             if stop.is_set():
                 raise Stopped
-            if time.monotonic() > until:
-                raise _Unreachable(f"it did not arrive within {FOREIGN_S_MAX:.0f} s.")
             if file.tell() + len(chunk) > bytes_max:
                 raise _too_large(bytes_max)
             file.write(chunk)
@@ -169,11 +173,13 @@ def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
 
 def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
     """Call until it succeeds. Raises _Unreachable when a user's server failed for FOREIGN_OUTAGE_S_MAX."""
-    from infra.outbound import Forbidden
+    from infra.outbound import Forbidden, Late
 
     def once() -> None:
         try:
             call()
+        except Late:
+            raise _Unreachable(f"it was not done within {FOREIGN_S_MAX:.0f} s.") from None
         except urllib3.exceptions.HTTPError as error:
             raise Again(f"its server did not answer well ({type(error).__name__})") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int = 0) -> None:
         super().__init__((host, port), Handler)
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.pause_s = 0.0  # before each answer
         self.seen: list[tuple[str, str, str, bytes]] = []
 
     @property
@@ -32,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.command, self.path, self.headers["Host"], body))
+        time.sleep(self.server.pause_s)
         status, headers, content = self.server.answers.get(self.path, (404, {}, b""))
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():

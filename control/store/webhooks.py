@@ -1,16 +1,24 @@
-"""Writes of webhooks: asked for with the submit, due at the batch's end, told or given up."""
+"""Writes of webhooks: asked for with the submit, due at the batch's end, told or given up.
+
+A try is counted before it is made: one that never ends, or that control ends in, is a try like any other.
+"""
 
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement
+from sqlmodel import and_, col, select
 
 from control.ids import new_id
+from control.store.due import is_due
 from control.store.transaction import Store, Transaction
 from control.tables import Batch, Webhook
 
 TRIED_FOR = timedelta(hours=24)
 PAUSE_S_MAX = 4 * 3600.0
+JITTER = 0.2
 
 
 def ask(tx: Transaction, batch: Batch, subject: str, url: str) -> None:
@@ -35,6 +43,30 @@ def take_back(tx: Transaction, batch: Batch) -> None:
         webhook.message_id, webhook.body = new_id("msg"), None
 
 
+def is_turn(now: datetime) -> ColumnElement[bool]:
+    """Return the condition of the webhooks that are to be told now."""
+    longest = timedelta(seconds=PAUSE_S_MAX * (1 + JITTER))
+    return and_(col(Webhook.state) == "due", is_due(Webhook.due_at, now, longest=longest))
+
+
+def begin(store: Store, batch_id: str) -> Webhook | None:
+    """Count a try that is about to be made, and return its row; None if it is not its turn any more.
+
+    One whose day ended while a try was cut off is given up instead.
+    """
+    with store.transaction() as tx:
+        mine = select(Webhook).where(col(Webhook.batch_id) == batch_id, is_turn(tx.now))
+        webhook = tx.session.exec(mine).first()
+        if webhook is None or webhook.give_up_at is None:
+            return None
+        if tx.now >= webhook.give_up_at:
+            _give_up(tx, webhook)
+            return None
+        webhook.tries, webhook.error = webhook.tries + 1, "It has not answered yet."
+        webhook.due_at = min(tx.now + pause(webhook.tries), webhook.give_up_at)
+        return webhook
+
+
 def first_told(store: Store, tried: Webhook, body: str) -> str:
     """Note what is about to be told, and return it: from now on each try tells the same."""
     with store.transaction() as tx:
@@ -52,26 +84,28 @@ def delivered(store: Store, tried: Webhook) -> None:
         if webhook is not None:
             webhook.state, webhook.error, webhook.url, webhook.due_at = "delivered", None, None, None
             webhook.body = None
-            webhook.tries += 1
 
 
 def failed(store: Store, tried: Webhook, why: str, *, is_final: bool) -> None:
-    """Note a try in vain: the next one comes later each time, and none after 24 hours or a final no."""
+    """Note that a try was in vain: the next one comes later each time, and none after a day or a final no."""
     with store.transaction() as tx:
         webhook = _still(tx, tried)
         if webhook is None or webhook.give_up_at is None:
             return
-        webhook.tries, webhook.error = webhook.tries + 1, why
-        webhook.due_at = tx.now + pause(webhook.tries)
+        webhook.error, webhook.due_at = why, tx.now + pause(webhook.tries)
         if is_final or webhook.due_at > webhook.give_up_at:
-            webhook.state, webhook.url, webhook.due_at, webhook.body = "dead", None, None, None
-            tx.note("webhook_given_up", batch_id=webhook.batch_id, tries=webhook.tries)
+            _give_up(tx, webhook)
+
+
+def _give_up(tx: Transaction, webhook: Webhook) -> None:
+    webhook.state, webhook.url, webhook.due_at, webhook.body = "dead", None, None, None
+    tx.note("webhook_given_up", batch_id=webhook.batch_id, tries=webhook.tries)
 
 
 def pause(tries: int) -> timedelta:
     """Return how long to wait after so many tries: about 5 s, 20 s, 80 s, up to 4 h."""
     seconds = min(5.0 * 4 ** min(tries - 1, 10), PAUSE_S_MAX)
-    return timedelta(seconds=seconds * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
+    return timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - only spreads the load
 
 
 def _still(tx: Transaction, tried: Webhook) -> Webhook | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +18,7 @@ import standardwebhooks.webhooks
 from pydantic import SecretStr
 from sqlmodel import Session
 
+from control import notify as notifying
 from control.notify import notify
 from control.store import attempts, changes, reports, webhooks
 from control.tables import Attempt, Batch, Job, Webhook
@@ -30,6 +33,7 @@ class Receiver:
     def __init__(self) -> None:
         self.statuses: list[int] = []
         self.got: list[tuple[dict[str, str], bytes]] = []
+        self.on_call: Callable[[], object] = lambda: None
         self.place = ""
 
     @property
@@ -42,13 +46,14 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.got.append((dict(self.headers), body))
+            receiver.on_call()
             self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
             self.send_header("Location", receiver.url)
             self.end_headers()
@@ -56,8 +61,8 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    receiver.place = f"127.0.0.1:{server.server_port}"
+    server = HTTPServer((host, 0), Handler)
+    receiver.place = f"{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -241,3 +246,143 @@ def test_no_url_reaches_the_log(telling, rows, receiver, caplog):
     notify(telling)
     assert "webhook_failed" in caplog.text
     assert "SECRET-QUERY" not in caplog.text
+
+
+# --- receivers that keep control waiting ----------------------------------------------------------------
+
+
+class Trickler:
+    """A program that sends a byte of its answer's head now and then, and never ends."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server, self._is_over = server, threading.Event()
+        self.place = f"127.0.0.1:{server.getsockname()[1]}"
+        self.calls = self.open = self.most = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            self.calls, self.open = self.calls + 1, self.open + 1
+            self.most = max(self.most, self.open)
+            threading.Thread(target=self._trickle, args=(connection,), daemon=True).start()
+
+    def _trickle(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not self._is_over.wait(0.05):
+                    connection.sendall(b"a")
+            except OSError:
+                self.open -= 1
+
+    def end(self) -> None:
+        self._is_over.set()
+        self._server.close()
+
+
+@pytest.fixture
+def trickler(monkeypatch) -> Iterator[Trickler]:
+    monkeypatch.setattr(notifying, "PATIENCE_S", 0.4)
+    trickler = Trickler(socket.create_server(("127.0.0.1", 0), backlog=100))
+    yield trickler
+    trickler.end()
+
+
+def test_a_receiver_that_trickles_its_answer_is_cut_off_and_dead_in_the_end(telling, rows, trickler, clock):
+    parts = allowing(telling, trickler.place)
+    job_id = ended(rows, f"http://{trickler.place}/")
+    notify(parts)
+    notify(parts)  # too soon
+    tried = webhook(rows, job_id)
+    assert (trickler.calls, tried.state, tried.tries) == (1, "due", 1)
+    assert tried.error == "It did not answer (Late)."
+    for _ in range(2):
+        clock.now = webhook(rows, job_id).due_at
+        notify(parts)
+    assert (trickler.calls, webhook(rows, job_id).tries) == (3, 3)
+    clock.forward(24 * 3600)
+    notify(parts)
+    assert webhook(rows, job_id).state == "dead"
+
+
+def test_receivers_that_trickle_keep_no_other_from_its_turn(telling, rows, trickler, clock, monkeypatch):
+    monkeypatch.setattr(notifying, "AT_ONCE_MAX", 6)
+    monkeypatch.setattr(notifying, "OF_A_HOST_MAX", 2)
+    with receiving("127.0.0.2") as other:
+        parts = allowing(telling, trickler.place, other.place)
+        tricklers = [ended(rows, f"http://{trickler.place}/{n}") for n in range(8)]
+        clock.forward(1)
+        good = ended(rows, other.url)
+        notify(parts)
+        assert sum(thread.name == "webhook" for thread in threading.enumerate()) <= notifying.AT_ONCE_MAX
+        assert webhook(rows, good).state == "delivered"
+        assert trickler.most < 2 * notifying.OF_A_HOST_MAX  # it hears of the end of each a moment later
+    for _ in range(20):  # each of them has its turn, one after the other
+        notify(parts)
+        if all(webhook(rows, job_id).tries for job_id in tricklers):
+            break
+    assert Counter(webhook(rows, job_id).state for job_id in tricklers) == {"due": 8}
+    assert trickler.most < 2 * notifying.OF_A_HOST_MAX  # it hears of the end of each a moment later
+
+
+def test_a_try_is_counted_before_it_is_made_and_made_once(telling, rows, receiver, clock):
+    job_id, during = submitted(rows, receiver.url), []
+
+    def look() -> None:
+        clock.forward(3600)  # its next turn has come, while this one is under way
+        notify(telling)
+        during.append((webhook(rows, job_id).state, webhook(rows, job_id).tries))
+
+    receiver.on_call = look
+    end(rows, job_id)
+    notify(telling)
+    assert during == [("due", 1)]
+    assert (webhook(rows, job_id).state, webhook(rows, job_id).tries) == ("delivered", 1)
+    assert len(receiver.got) == 1
+
+
+def test_a_try_in_which_control_was_ended_is_not_repeated_for_ever(
+    telling, rows, receiver, clock, monkeypatch
+):
+    job_id = ended(rows, receiver.url)
+    monkeypatch.setattr(notifying, "_deliver", lambda *_: None)  # it never came to its end
+    tries = 0
+    while webhook(rows, job_id).state == "due":
+        clock.now = max(clock(), webhook(rows, job_id).due_at)
+        notify(telling)
+        tries += 1
+        assert tries < 30
+    assert webhook(rows, job_id).state == "dead"
+    assert 10 <= webhook(rows, job_id).tries <= 20
+
+
+def test_a_webhook_that_fails_here_does_not_stop_the_others(telling, rows, receiver, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="control")
+    jobs = [ended(rows, receiver.url) for _ in range(3)]
+    first, real = webhook(rows, jobs[0]).batch_id, notifying._deliver
+
+    def broken(parts, told) -> None:
+        if told.batch_id == first:
+            raise RuntimeError("the database is away")
+        real(parts, told)
+
+    monkeypatch.setattr(notifying, "_deliver", broken)
+    notify(telling)
+    assert [webhook(rows, job_id).state for job_id in jobs] == ["due", "delivered", "delivered"]
+    assert "the database is away" in caplog.text
+
+
+def test_a_try_that_a_clock_far_ahead_has_put_off_is_made_when_it_is_right_again(
+    telling, rows, receiver, clock
+):
+    receiver.statuses = [500]
+    job_id = ended(rows, receiver.url)
+    clock.forward(20 * 3600)
+    notify(telling)
+    clock.forward(-20 * 3600)
+    notify(telling)
+    assert webhook(rows, job_id).state == "delivered"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -179,8 +184,8 @@ def test_only_addresses_of_the_public_internet_are_public(address: str, public: 
 # --- connections --------------------------------------------------------------------------------------
 
 
-def got(url: str, *allow: str) -> bytes:
-    with request("GET", url, allow=allow, headers={}) as answer:
+def got(url: str, *allow: str, within_s: float = 60) -> bytes:
+    with request("GET", url, allow=allow, headers={}, within_s=within_s) as answer:
         assert answer.status == 200
         return answer.read()
 
@@ -258,6 +263,93 @@ def test_the_next_address_is_tried_when_the_first_does_not_answer(monkeypatch: p
         assert got(f"http://video.test:{server.server_port}/", f"video.test:{server.server_port}") == b"video"
 
 
+@contextmanager
+def trickling(answer: bytes) -> Iterator[str]:
+    """A server that gives the answer, and then a byte every 50 ms, for ever."""
+    is_over = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(answer)
+            while not is_over.wait(0.05):
+                connection.sendall(b"a")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=trickle, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        is_over.set()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 307 Over there\r\nLocation: /",
+        b"HTTP/1.1 200 OK\r\n\r\n",  # a body until the end of the connection: cut off, it would look whole
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_no_trickle_of_bytes_moves_the_deadline_of_a_call(answer: bytes) -> None:
+    with trickling(answer) as place, pytest.raises(outbound.Late):
+        got(f"http://{place}/", place, within_s=0.4)
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x16\x03\x03\x40\x00"], ids=["nothing", "a record"])
+def test_no_trickle_of_bytes_moves_the_deadline_of_tls(answer: bytes) -> None:
+    with trickling(answer) as place, pytest.raises(urllib3.exceptions.HTTPError) as failed:
+        got(f"https://{place}/", place, within_s=0.4)
+    assert answer == b"" or failed.type is outbound.Late
+
+
+def test_redirects_have_one_deadline_together() -> None:
+    with served() as server:
+        for hop in range(outbound.REDIRECTS_MAX):
+            server.answers[f"/{hop}"] = (302, {"Location": f"{hop + 1}"}, b"")
+        server.pause_s = 0.2
+        with pytest.raises(outbound.Late):
+            got(f"http://{server.place}/0", server.place, within_s=0.5)
+        assert len(server.seen) <= 3
+
+
+def test_a_body_that_nobody_takes_in_is_cut_off_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        endless = itertools.repeat(bytes(1 << 20))
+        put = request(
+            "PUT", f"http://{place}/", allow=[place], headers={}, body=lambda: endless, within_s=0.4
+        )
+        with pytest.raises(outbound.Late), put:
+            pass
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_after_a_call_nothing_of_it_is_left() -> None:
+    with served() as server:
+        server.answers["/"] = (200, {}, b"video")
+        got(f"http://{server.place}/", server.place)  # what is made once
+        threads, files = threading.active_count(), open_files()
+        for _ in range(20):
+            got(f"http://{server.place}/", server.place)
+        deadline = time.monotonic() + 5
+        while threading.active_count() > threads and time.monotonic() < deadline:
+            time.sleep(0.01)  # the server's own threads
+        assert threading.active_count() <= threads
+        assert open_files() <= files + 2
+
+
 def test_a_name_without_an_address_is_an_error_of_the_network() -> None:
     with pytest.raises(urllib3.exceptions.HTTPError):
         got("http://no-such-name.invalid/")
@@ -275,6 +367,7 @@ def test_a_put_keeps_its_method_and_body_over_a_redirect_and_follows_no_other() 
                 allow={server.place},
                 headers={"Content-Length": "5"},
                 body=lambda: iter([b"vid", b"eo"]),
+                within_s=60,
             ) as answer:
                 assert answer.status == status
         assert [seen[:2] + seen[3:] for seen in server.seen] == [

@@ -231,7 +231,7 @@ def test_a_url_that_drips_is_given_up(
     bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "FOREIGN_S_MAX", 0)
-    with pytest.raises(OutputFailure, match="did not arrive within"):
+    with pytest.raises(OutputFailure, match="was not done within"):
         fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
 
 

@@ -22,7 +22,10 @@ export interface Sending {
 /** Upload what is missing and return the id of the source that it makes. Throws ApiError, or `stop`'s reason. */
 export async function send(sending: Sending): Promise<string> {
   const upload = await begin(sending);
-  if (upload.source_id) return upload.source_id; // completed before the answer was lost
+  if (upload.source_id) {
+    sending.onSent(sending.file.size);
+    return upload.source_id; // completed before, and its answer was lost
+  }
   const transfer = new Transfer(upload, sending);
   const parts = await transfer.run();
   const source = await api.post<UploadedSource>(`uploads/${upload.upload_id}/complete`, { parts });
