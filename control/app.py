@@ -43,6 +43,7 @@ from control.api.headers import CLOSED, ClosedHeaders
 from control.api.metrics import routes as metrics_routes
 from control.api.page import routes as page_routes
 from control.auth import Signer
+from control.clock import SteadyClock
 from control.cloud import Cloud
 from control.cors import allow_origins
 from control.database import close_database, open_database
@@ -66,7 +67,7 @@ from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
 from infra.fly import FlyMachines
-from infra.ports import OutsideError, Refusal, Refused
+from infra.ports import Clock, OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
 
 METHODS = ("DELETE", "GET", "HEAD", "POST")  # that any of our routes takes
@@ -81,6 +82,10 @@ PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database
 SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None) -> FastAPI:
     """Return control, ready to be served; its passes run while it is served.
 
@@ -93,8 +98,9 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
         password=settings.auth_password.get_secret_value(),
     )
-    views = Views(engine, signer, _now)
-    timeline = Timeline(views.session, _now)
+    clock = SteadyClock(_now)
+    views = Views(engine, signer, clock)
+    timeline = Timeline(views.session, clock)
     live = Live(timeline)
     ticker = Ticker("ticker", is_at_rest=lambda: is_at_rest(parts))
     slow_ticker, courier = Ticker("slow ticker"), Ticker("courier")
@@ -110,13 +116,13 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     )
     parts = Parts(
         settings=settings,
-        clock=_now,
-        store=Store(engine, settings, _now, fence=Fence(engine).check, on_commit=live.poke),
+        clock=clock,
+        store=Store(engine, settings, clock, fence=Fence(engine).check, on_commit=live.poke),
         views=views,
         signer=signer,
-        storage=storage_of(settings),
+        storage=storage_of(settings, clock),
         machines=machines,
-        cloud=Cloud(started_at=_now()),
+        cloud=Cloud(started_at=time.monotonic()),
         bucket_http=urllib3.PoolManager(retries=False, timeout=BUCKET_TIMEOUT_S, maxsize=KEPT_CONNECTIONS),
         wake=wake,
         machine_env=machine_env or {},
@@ -165,12 +171,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     return app
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def storage_of(settings: Settings) -> TigrisStorage:
-    """Return the bucket that the settings name."""
+def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
+    """Return the bucket that the settings name; its URLs are signed at the instants of `clock`."""
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -178,6 +180,7 @@ def storage_of(settings: Settings) -> TigrisStorage:
         secret_access_key=settings.aws_secret_access_key.get_secret_value(),
         bucket=settings.bucket_name,
         public_endpoint=settings.s3_public_endpoint_url,
+        clock=clock,
     )
 
 

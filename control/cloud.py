@@ -7,36 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 TRUSTED_OBSERVATIONS = 2
-FULL_FOR = timedelta(seconds=60)  # so long a region that was full is asked last
+FULL_FOR_S = 60.0  # so long a region that was full is asked last
 
 
 @dataclass
 class Cloud:
-    """Written by the passes, which one thread runs; read by `ready`."""
+    """Written by the passes, which one thread runs; read by `ready`. Instants are of the monotonic clock."""
 
-    started_at: datetime  # of this process: leases that ran out before get an amnesty
+    started_at: float  # of this process: leases that ran out before get an amnesty
     trusted: int = 0  # observations of which nothing was missing
     refused: str | None = None  # Fly's words when it refuses our token
     silent: set[str] = field(default_factory=set)  # apps that did not answer when last looked at
-    observed_at: datetime | None = None  # the last look, answered or not
-    full_until: dict[str, datetime] = field(default_factory=dict)  # by region
+    observed_at: float | None = None  # the last look, answered or not
+    full_until: dict[str, float] = field(default_factory=dict)  # by region
 
     @property
     def is_known(self) -> bool:
         """True once the barrier is down: what lives is known well enough to launch, judge and destroy."""
         return self.trusted >= TRUSTED_OBSERVATIONS
 
-    def note_full(self, region: str, now: datetime) -> None:
+    def note_full(self, region: str, now: float) -> None:
         """Note that a create was refused for want of room, of which this was the first region."""
-        self.full_until[region] = now + FULL_FOR
+        self.full_until[region] = now + FULL_FOR_S
 
-    def has_room(self, regions: Sequence[str], now: datetime) -> bool:
+    def has_room(self, regions: Sequence[str], now: float) -> bool:
         """Tell whether one of the regions is not known to be full."""
         return any(self.full_until.get(region, now) <= now for region in regions)
 
-    def in_order(self, regions: Sequence[str], now: datetime) -> tuple[str, ...]:
+    def in_order(self, regions: Sequence[str], now: float) -> tuple[str, ...]:
         """Return the regions as they are listed, but those that are known to be full at the end."""
         return tuple(sorted(regions, key=lambda region: max(now, self.full_until.get(region, now))))

@@ -15,6 +15,7 @@ from control.domain import GHOST_S, AttemptState
 from control.objects import delete_of_job
 from control.parts import Parts
 from control.store import changes
+from control.store.due import is_within
 from control.tables import Attempt, Batch, Job, Machine
 
 LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
@@ -34,13 +35,13 @@ def forget(parts: Parts) -> None:
 
 def _ready_to_go(session: Session, now: datetime) -> str | None:
     ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
-    late = and_(ended_badly, col(Machine.gone_at) > now - timedelta(seconds=LATE_PUT_S))
+    late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
     lives = and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
     alive = (
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
         .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
-        .where(or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)))
+        .where(or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return session.exec(deleted.limit(1)).first()

@@ -15,6 +15,7 @@ from control.ids import machine_name
 from control.parts import Parts
 from control.store import attempts, ledger
 from control.store.budget import limit_s_of
+from control.store.due import is_due
 from control.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from runner import contract
@@ -35,6 +36,7 @@ WAITING_TEXT = {
 }
 UNANSWERED_RETRY_AFTER = timedelta(seconds=5)
 ELSEWHERE_AFTER = timedelta(seconds=1)
+PAUSE_MAX = max(*RETRY_AFTER.values(), UNANSWERED_RETRY_AFTER)
 
 
 def launch(parts: Parts) -> None:
@@ -67,7 +69,7 @@ def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:
             .join(Job)
             .where(
                 col(Attempt.state) == AttemptState.LAUNCHING,
-                col(Attempt.launch_after) <= parts.clock(),
+                is_due(Attempt.launch_after, parts.clock(), longest=PAUSE_MAX),
             )
             .order_by(col(Attempt.launch_after))
         )
@@ -102,7 +104,7 @@ def _refused(parts: Parts, attempt: Attempt, spec: MachineSpec, refused: Refused
     if refused.refusal is Refusal.UNAUTHORIZED:
         parts.cloud.refused = refused.message
     if refused.refusal is Refusal.CAPACITY:
-        parts.cloud.note_full(spec.regions[0], parts.clock())
+        parts.cloud.note_full(spec.regions[0], parts.store.monotonic())
     attempts.postpone(
         parts.store,
         attempt.id,
@@ -115,7 +117,7 @@ def _refused(parts: Parts, attempt: Attempt, spec: MachineSpec, refused: Refused
 def _retry_after(parts: Parts, refusal: Refusal) -> timedelta:
     """Return when to ask again: soon while another region is not known to be full."""
     is_full = refusal is Refusal.CAPACITY
-    if is_full and parts.cloud.has_room(parts.settings.runner_regions, parts.clock()):
+    if is_full and parts.cloud.has_room(parts.settings.runner_regions, parts.store.monotonic()):
         return ELSEWHERE_AFTER
     return RETRY_AFTER[refusal]
 
@@ -132,7 +134,7 @@ def machine_spec(parts: Parts, attempt: Attempt, job: Job) -> MachineSpec:
         app=attempt.app,
         name=machine_name(attempt.id),
         image=attempt.image,
-        regions=parts.cloud.in_order(settings.runner_regions, parts.clock()),
+        regions=parts.cloud.in_order(settings.runner_regions, parts.store.monotonic()),
         size=attempt.size,
         env={
             **parts.machine_env,

@@ -7,7 +7,6 @@ own; only trusted ones lower the barrier after a start.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
 
 from sqlmodel import col, or_, select, union
 
@@ -18,9 +17,9 @@ from control.store import ledger
 from control.tables import Attempt, Machine
 from infra.ports import OutsideError, Refusal, Refused
 
-EVERY_ACTIVE = timedelta(seconds=2)  # Fly allows one list a second; a slot is free when it is seen to be
-EVERY_IDLE = timedelta(seconds=60)
-EVERY_UNKNOWN = timedelta(seconds=1)  # while the barrier is up
+EVERY_ACTIVE_S = 2.0  # Fly allows one list a second; a slot is free when it is seen to be
+EVERY_IDLE_S = 60.0
+EVERY_UNKNOWN_S = 1.0  # while the barrier is up
 
 
 def observe(parts: Parts) -> None:
@@ -28,7 +27,7 @@ def observe(parts: Parts) -> None:
     cloud, in_use = parts.cloud, _apps_in_use(parts)
     if not is_due(parts, in_use):
         return
-    cloud.observed_at = parts.clock()
+    cloud.observed_at = parts.store.monotonic()
     answers = [_observe(parts, app) for app in sorted({*parts.settings.runner_apps, *in_use})]
     if all(answers):
         cloud.trusted += 1
@@ -37,13 +36,13 @@ def observe(parts: Parts) -> None:
 def is_due(parts: Parts, in_use: Collection[str] = ()) -> bool:
     """Tell whether it is time for a look at the cloud while these apps hold something of ours."""
     looked_at = parts.cloud.observed_at
-    return looked_at is None or parts.clock() >= looked_at + _pace(parts, in_use)
+    return looked_at is None or parts.store.monotonic() >= looked_at + _pace_s(parts, in_use)
 
 
-def _pace(parts: Parts, in_use: Collection[str]) -> timedelta:
+def _pace_s(parts: Parts, in_use: Collection[str]) -> float:
     if not parts.cloud.is_known:
-        return EVERY_UNKNOWN
-    return EVERY_ACTIVE if in_use or parts.cloud.silent else EVERY_IDLE
+        return EVERY_UNKNOWN_S
+    return EVERY_ACTIVE_S if in_use or parts.cloud.silent else EVERY_IDLE_S
 
 
 def _apps_in_use(parts: Parts) -> Collection[str]:

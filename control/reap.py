@@ -15,6 +15,7 @@ from control.domain import AttemptState
 from control.log import failure, record
 from control.parts import Parts
 from control.store import ledger
+from control.store.due import has_come
 from control.tables import Attempt, Machine
 from infra import ports
 from infra.ports import OutsideError
@@ -22,6 +23,7 @@ from infra.ports import OutsideError
 EXIT_GRACE = timedelta(seconds=10)  # a runner that has finished exits by itself
 STOP_GRACE = timedelta(seconds=5)  # a cancelled one may report until then
 ASK_AGAIN_AFTER = timedelta(seconds=10)  # a delete may be accepted and done much later
+GRACE_MAX = max(EXIT_GRACE, STOP_GRACE, ASK_AGAIN_AFTER)
 
 
 def reap(parts: Parts) -> None:
@@ -71,7 +73,7 @@ def _end(parts: Parts, machine: Machine, attempt: Attempt | None, now: datetime)
     if attempt is not None and attempt.state == AttemptState.CANCELLED and machine.stop_asked_at is None:
         ledger.ask_to_stop(parts.store, machine.app, machine.id)
         parts.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
-    elif _destroy_at(machine, attempt, now) <= now:
+    elif has_come(_destroy_at(machine, attempt, now), now, longest=GRACE_MAX):
         ledger.ask_to_destroy(parts.store, machine.app, machine.id)
         record("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
         parts.machines.destroy(machine.app, machine.id)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from math import inf
 from typing import Any
 
 import sqlalchemy
@@ -17,7 +18,6 @@ from sqlmodel import and_, col
 from control import domain
 from control.domain import AttemptState, Fact
 from control.parts import Parts
-from control.settings import Settings
 from control.store import attempts, leases
 from control.tables import Attempt, Machine
 from runner.contract import Reason
@@ -31,39 +31,49 @@ def watch(parts: Parts) -> None:
         return
     live = _live(parts)
     parts.store.leases.keep_only({attempt.id for attempt, _ in live})
-    amnesty = 2 * leases.length(parts.settings, leases.next_beat_s(parts.settings, len(live)))
+    lease = leases.length(parts.settings, leases.next_beat_s(parts.settings, len(live)))
     for attempt, machine in live:
-        until = Until(lease=parts.store.leases.until(attempt), amnesty=parts.cloud.started_at + amnesty)
-        if judgement := judge(attempt, machine, parts.clock(), until, parts.settings):
+        heard = parts.store.leases.until(attempt.id)
+        until = _until(parts, attempt, heard, lease)
+        if judgement := judge(attempt, machine, parts.store.monotonic(), until):
             fact, reason, detail = judgement
-            seen = until.lease if fact is Fact.LEASE_EXPIRED else None
-            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=seen)
+            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=heard)
 
 
 @dataclass(frozen=True)
 class Until:
-    """How long an attempt may be silent."""
+    """How long an attempt may go on, in seconds of the monotonic clock; None while nothing bounds it."""
 
-    lease: datetime | None
-    amnesty: datetime  # runners could not reach control before its start, nor does it know who beat before
+    boot: float | None
+    run: float | None
+    lease: float | None
+    amnesty: float  # runners could not reach control before its start, nor does it know who beat before
 
 
-def judge(
-    attempt: Attempt, machine: Machine | None, now: datetime, until: Until, settings: Settings
-) -> Judgement | None:
+def _until(parts: Parts, attempt: Attempt, heard: float | None, lease: timedelta) -> Until:
+    settings, of_row = parts.settings, parts.store.leases.of_row
+    boot, run = timedelta(seconds=settings.boot_timeout_s), timedelta(seconds=settings.run_timeout_s)
+    return Until(
+        boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
+        run=of_row(attempt.id, attempt.run_until, run),
+        lease=heard or of_row(attempt.id, attempt.lease_until, lease),
+        amnesty=parts.cloud.started_at + 2 * lease.total_seconds(),
+    )
+
+
+def judge(attempt: Attempt, machine: Machine | None, now: float, until: Until) -> Judgement | None:
     """Return the fact that ends a live attempt, with its reason and detail, or None while all is well.
 
     No lease and no boot counts as run out before the amnesty is over.
     """
     is_running = attempt.state == AttemptState.RUNNING
-    if is_running and _is_past(attempt.run_until, now):
+    if is_running and _is_past(until.run, now):
         return Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
     if machine is not None and (machine.exited_at or machine.gone_at):
         return _ended(machine)
     if is_running and _is_past(until.lease, now, until.amnesty):
         return Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
-    boot_until = attempt.boot_from and attempt.boot_from + timedelta(seconds=settings.boot_timeout_s)
-    if not is_running and _is_past(boot_until, now, until.amnesty):
+    if not is_running and _is_past(until.boot, now, until.amnesty):
         return Fact.BOOT_DEADLINE, Reason.BOOT_DEADLINE, ""
     return None
 
@@ -76,11 +86,11 @@ def _ended(machine: Machine) -> Judgement:
     return Fact.MACHINE_ENDED, reason, detail
 
 
-def _is_past(deadline: datetime | None, now: datetime, at_least: datetime | None = None) -> bool:
+def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool:
     """Tell whether a deadline is over, `at_least` standing for one that was earlier."""
     if deadline is None:
         return False
-    return max(deadline, at_least or deadline) < now
+    return max(deadline, at_least) < now
 
 
 # As much of the rows as is judged: whole ones of a thousand attempts take a third of this second.

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from infra.hosts import is_loopback
 from infra.ports import (
+    Clock,
     ListedObject,
     OpenMultipart,
     OutsideError,
@@ -79,6 +80,10 @@ def connect(
     )
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class TigrisStorage:
     """`infra.ports.Storage` on one bucket. Opens no connection before the first call."""
 
@@ -91,8 +96,9 @@ class TigrisStorage:
         secret_access_key: str,
         bucket: str,
         public_endpoint: str | None = None,
+        clock: Clock = _now,
     ) -> None:
-        self._bucket = bucket
+        self._bucket, self._clock = bucket, clock
         self._connect = partial(
             connect,
             endpoint=endpoint,
@@ -139,7 +145,7 @@ class TigrisStorage:
     def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
         """Return a URL, as browsers reach the bucket, that PUTs one part."""
         part = {"uploadId": multipart_id, "partNumber": str(number)}
-        return self._theirs.url("PUT", key, now=_now(), expires_s=expires_s, query=part)
+        return self._theirs.url("PUT", key, now=self._clock(), expires_s=expires_s, query=part)
 
     def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
         """Store one part, read from the start of `content`, which must seek: it may be sent again."""
@@ -205,17 +211,17 @@ class TigrisStorage:
         The signature covers `If-None-Match: *`: a second PUT answers 412 and changes nothing.
         """
         once = {"if-none-match": "*"}
-        url = self._ours.url("PUT", key, now=_now(), expires_s=expires_s, headers=once)
+        url = self._ours.url("PUT", key, now=self._clock(), expires_s=expires_s, headers=once)
         return url, {"If-None-Match": "*"}
 
     def sign_get(self, key: str, *, expires_s: int) -> str:
         """Return a URL, as our own programs reach the bucket, that reads the object."""
-        return self._ours.url("GET", key, now=_now(), expires_s=expires_s)
+        return self._ours.url("GET", key, now=self._clock(), expires_s=expires_s)
 
     def sign_download(self, key: str, *, expires_s: int, disposition: str, content_type: str) -> str:
         """Return a URL, as browsers reach the bucket, that answers with these headers."""
         answer = {"response-content-disposition": disposition, "response-content-type": content_type}
-        return self._theirs.url("GET", key, now=_now(), expires_s=expires_s, query=answer)
+        return self._theirs.url("GET", key, now=self._clock(), expires_s=expires_s, query=answer)
 
     def head(self, key: str) -> StoredObject | None:
         """Return the object's size and ETag, or None when there is none. One short try."""
@@ -316,10 +322,6 @@ class TigrisStorage:
         except BotoCoreError as error:
             message = f"the bucket did not answer ({type(error).__name__})"
             raise Unanswered(message, method=method, path=path) from None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:

@@ -19,6 +19,7 @@ from control.money import Short
 from control.settings import Settings
 from control.store import budget, webhooks
 from control.store.budget import Reserve
+from control.store.due import is_due, is_within
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
@@ -29,6 +30,7 @@ FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED}
 
 MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
 MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
+PAUSE_MAX = timedelta(seconds=60)  # of all that puts a job off
 WAITING_FOR_MONEY = {
     "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
     "month": "Too little is left of the month's budget of ${:g}. It goes on as machines settle.",
@@ -62,9 +64,13 @@ def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
     """Return the query of the queued jobs whose turn it is, in their order; none of a deleted batch."""
-    due = select(Job).where(col(Job.status) == JobStatus.QUEUED, col(Job.not_before) <= now)
-    due = due.join(Batch).where(col(Batch.deleted_at).is_(None))
-    return due.order_by(col(Job.not_before), col(Job.position))
+    has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
+    due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
+    due = due.where(col(Batch.deleted_at).is_(None))
+    is_dated_right = (
+        col(Job.not_before) <= now
+    )  # how long the others have waited nobody knows: they are first
+    return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
 
 
 def possibly_alive(session: Session, now: datetime) -> int:
@@ -89,7 +95,7 @@ def is_unseen(now: datetime) -> ColumnElement[bool]:
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
-        col(Attempt.state).in_(domain.LIVE), col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S)
+        col(Attempt.state).in_(domain.LIVE), is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))
     )
     return and_(may_have, ~has_machine)
 
@@ -212,15 +218,16 @@ def end(
     reason: Reason,
     detail: str,
     *,
-    lease_seen: datetime | None = None,
+    lease_seen: float | None = None,
 ) -> None:
     """End a live attempt for a fact that launch or watch brings; the move table may refuse.
 
-    With `lease_seen`, a lease extended since that look keeps the attempt alive.
+    A lease that was extended since it was `lease_seen` keeps the attempt from ending for its lease.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        if attempt.state in domain.LIVE and (lease_seen is None or store.leases.until(attempt) == lease_seen):
+        is_renewed = fact is Fact.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
+        if attempt.state in domain.LIVE and not is_renewed:
             end_within(tx, attempt, fact, reason, detail)
 
 

@@ -23,17 +23,17 @@ def cancel(store: Store, job_ids: Sequence[str]) -> None:
     Raises ControlError not_found for jobs of a deleted batch.
     """
     with store.transaction() as tx:
-        _cancel(tx, *_jobs(tx, job_ids))
+        _cancel_all(tx, *_jobs(tx, job_ids))
 
 
-def _cancel(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
+def _cancel_all(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
     live = [job for job in jobs if job.status not in domain.ENDED]
     for job in live:
         job.cancelled_at = tx.now
     tx.session.flush()
     _note_on_batch(tx, batch)
     for job in live:
-        _cancel_one(tx, job)
+        _cancel(tx, job)
 
 
 def _note_on_batch(tx: Transaction, batch: Batch) -> None:
@@ -47,7 +47,7 @@ def _note_on_batch(tx: Transaction, batch: Batch) -> None:
         batch.cancelled_at = tx.now
 
 
-def _cancel_one(tx: Transaction, job: Job) -> None:
+def _cancel(tx: Transaction, job: Job) -> None:
     mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(domain.LIVE))
     attempt = tx.session.exec(mine).first()
     if attempt is not None:
@@ -127,7 +127,7 @@ def delete(store: Store, batch_id: str) -> None:
     with store.transaction() as tx:
         of_batch = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
         batch, jobs = _jobs(tx, of_batch)
-        _cancel(tx, batch, jobs)
+        _cancel_all(tx, batch, jobs)
         batch.deleted_at = tx.now
 
 

@@ -21,6 +21,11 @@ def is_due(at: Any, now: datetime, *, longest: timedelta) -> ColumnElement[bool]
     return or_(col(at) <= now, col(at) > now + longest)
 
 
+def has_come(at: datetime, now: datetime, *, longest: timedelta) -> bool:
+    """Tell what `is_due` asks for, of an instant at hand."""
+    return at <= now or at > now + longest
+
+
 def is_within(at: Any, now: datetime, span: timedelta) -> ColumnElement[bool]:
     """Return the condition that the column's instant was less than `span` ago; none so far ahead counts."""
     return and_(col(at) > now - span, col(at) < now + span)

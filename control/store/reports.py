@@ -47,7 +47,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         if attempt.claimed_by is not None:
             granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
             if granted:  # whoever asks lives, and cannot beat before it has heard the answer
-                attempt.lease_until = tx.now + leases.length(store.settings, store.settings.heartbeat_s)
+                _lease(store, tx, attempt)
             else:
                 tx.refuse(attempt, Fact.CLAIMED)
         else:
@@ -55,6 +55,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
             granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id, launch_s=launch_s)
             if granted:
                 _begin(tx, attempt, machine_id)
+                _lease(store, tx, attempt)
     if not granted:
         raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
 
@@ -66,8 +67,14 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     run_s = tx.settings.run_timeout_s
     run_s = run_s if attempt.wall_s is None else min(run_s, attempt.wall_s)
     attempt.run_until = tx.now + timedelta(seconds=run_s)
-    attempt.lease_until = tx.now + leases.length(tx.settings, tx.settings.heartbeat_s)
     follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
+
+
+def _lease(store: Store, tx: Transaction, attempt: Attempt) -> None:
+    """Give the lease of a claim: in memory before the commit, since from then on watch judges it."""
+    lease = leases.length(tx.settings, tx.settings.heartbeat_s)
+    attempt.lease_until = tx.now + lease
+    store.leases.extend(attempt.id, lease)
 
 
 def heartbeat(
@@ -79,9 +86,10 @@ def heartbeat(
     Of the outputs reported ready only those in `verified` become so. Returns whether the runner is to go on:
     not when a user has cancelled. Raises ControlError: not_found, superseded.
     """
+    lease = leases.length(store.settings, next_beat_s)
     owner = None if beat.outputs else store.runs_on(attempt_id)
     if owner is not None and beat.machine_id in (_UNNAMED, owner):
-        store.leases.extend(attempt_id, store.clock() + leases.length(store.settings, next_beat_s))
+        store.leases.extend(attempt_id, lease)
         return True
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
@@ -91,7 +99,7 @@ def heartbeat(
         if not runs and not is_cancelled:
             tx.refuse(attempt, Fact.HEARTBEAT)
         elif runs:
-            store.leases.extend(attempt_id, tx.now + leases.length(store.settings, next_beat_s))
+            store.leases.extend(attempt_id, lease)
             if beat.seq > attempt.seq:
                 attempt.seq = beat.seq
                 _take(tx, attempt, beat.outputs, verified)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Store:
         settings: Settings,
         clock: Clock,
         *,
+        monotonic: Callable[[], float] = time.monotonic,
         fence: Callable[[Session], object] = lambda _: None,
         on_commit: Callable[[], object] = lambda: None,
     ) -> None:
@@ -49,8 +51,9 @@ class Store:
         self._one_writer = threading.Lock()
         self._fence = fence  # asked first in every transaction
         self.settings = settings
-        self.clock = clock
-        self.leases = Leases()
+        self.clock = clock  # of what is written
+        self.monotonic = monotonic  # of what this process paces and times, in seconds
+        self.leases = Leases(clock, monotonic)
         self.owner_id = self._owner_id()
 
     @contextmanager

@@ -56,11 +56,21 @@ class Clock:
     """The time as control sees it; tests move it."""
 
     now: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    passed_s: float = 1000.0
 
     def __call__(self) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.passed_s
+
     def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.passed_s += seconds
+        self.jump(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock."""
         self.now += timedelta(seconds=seconds)
 
 
@@ -160,7 +170,7 @@ def engine(settings: Settings):
 
 @pytest.fixture
 def store(engine: Engine, settings: Settings, clock: Clock) -> Store:
-    return Store(engine, settings, clock)
+    return Store(engine, settings, clock, monotonic=clock.monotonic)
 
 
 @pytest.fixture
@@ -186,7 +196,7 @@ def parts(engine, settings: Settings, clock: Clock, store: Store, machines: Fake
                 bucket="bucket",
             ),
             machines=machines,
-            cloud=Cloud(started_at=clock() - timedelta(hours=1), trusted=TRUSTED_OBSERVATIONS),
+            cloud=Cloud(started_at=clock.monotonic() - 3600, trusted=TRUSTED_OBSERVATIONS),
             bucket_http=http,
             wake=lambda: None,
         )

@@ -269,7 +269,7 @@ def test_leases_that_ran_out_while_control_was_down_get_an_amnesty(world):
     parts, rows, _ = world
     _, attempt_id = claimed(parts, rows)
     rows.clock.forward(600)
-    parts.cloud.started_at = rows.clock()
+    parts.cloud.started_at = rows.clock.monotonic()
     tick(parts)
     assert rows.attempt(attempt_id).state == "running"
     rows.clock.forward(121)
@@ -282,7 +282,7 @@ def test_the_amnesty_is_as_long_as_two_leases_of_so_many_runners(world, monkeypa
     parts, rows, _ = world
     _, attempt_id = claimed(parts, rows)
     rows.clock.forward(600)
-    parts.cloud.started_at = rows.clock()
+    parts.cloud.started_at = rows.clock.monotonic()
     rows.clock.forward(399)
     tick(parts)
     assert rows.attempt(attempt_id).state == "running"
@@ -297,7 +297,7 @@ def test_who_has_ended_is_no_longer_counted_among_those_who_beat(world):
     for attempt_id in ids:
         reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
     assert len(parts.store.leases) == 2
-    attempts.end(parts.store, ids[0], Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    attempts.end(parts.store, ids[0], Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, "")
     tick(parts)
     assert len(parts.store.leases) == 1
 

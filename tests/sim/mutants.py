@@ -207,7 +207,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "lease never extended": edited(
         reports, "heartbeat",
-        "store.leases.extend(attempt_id, store.clock() + leases.length(store.settings, next_beat_s))", "pass",
+        "lease = leases.length(store.settings, next_beat_s)", "lease = timedelta(0)",
     ),
     "no amnesty": edited(
         watch, "judge", "_is_past(until.lease, now, until.amnesty)", "_is_past(until.lease, now)",
@@ -255,7 +255,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "seen and not adopted": edited(ledger, "_added", "if attempt is not None:", "if False:"),
     "no boot deadline": edited(
-        watch, "judge", "if not is_running and _is_past(boot_until, now, until.amnesty):", "if False:"
+        watch, "judge", "if not is_running and _is_past(until.boot, now, until.amnesty):", "if False:"
     ),
     "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": edited(
@@ -265,11 +265,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "rows go before late machines": edited(
         forget, "_ready_to_go",
-        "or_(lives, col(Attempt.asked_at) > now - timedelta(seconds=GHOST_S))", "lives",
+        "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S)))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
     "rests with work left": lambda stack: put(stack, rest, "_is_anything_left", lambda _: False),
-    "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE", timedelta(days=9)),
+    "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE_S", 9 * 86_400.0),
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.

@@ -87,7 +87,7 @@ class SimStore(Store):
 
     def __init__(self, world: World, settings: Settings) -> None:
         self._world = world
-        super().__init__(world.database.engine, settings, world.now)
+        super().__init__(world.database.engine, settings, world.now, monotonic=world.seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -146,6 +146,10 @@ class World:
     def now(self) -> datetime:
         """Return the instant, as control sees it."""
         return BASE + timedelta(seconds=self.t)
+
+    def seconds(self) -> float:
+        """Return the time of control's monotonic clock."""
+        return self.t
 
     def after(self, seconds: float, do: Callable[[], object], *, is_tick: bool = False) -> None:
         """Do it then."""
@@ -268,7 +272,7 @@ class World:
             signer=signer,
             storage=self.bucket,
             machines=SimMachines(self),
-            cloud=Cloud(started_at=self.now()),
+            cloud=Cloud(started_at=self.seconds()),
             bucket_http=None,  # type: ignore[arg-type]
             wake=self._wake,
         )

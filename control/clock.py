@@ -1,0 +1,51 @@
+"""The time that control goes by: the wall clock without its jumps.
+
+A wall clock that jumps, if only for a moment, would expire results, lose machines or start a new day's
+budget. So time goes on as the monotonic clock does, and a step of the wall clock counts once it has lasted.
+At its start control believes what the machine's clock says.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from control.log import record
+from infra.ports import Clock
+
+APART_MAX = timedelta(seconds=2)  # a smaller step is taken as it comes: machines' clocks are set by such
+SETTLED_S = 60.0  # a step that has lasted for so long is the truth
+
+
+class SteadyClock:
+    """A clock for any thread. A step of `wall` is followed after SETTLED_S in which `wall` stood by it."""
+
+    def __init__(self, wall: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._lock = threading.Lock()
+        self._step: timedelta | None = None  # that the wall clock has made and that does not count yet
+        self._step_s = 0.0  # when it was first seen
+        self._follow(wall(), monotonic())
+
+    def __call__(self) -> datetime:
+        """Return the instant, with UTC as its zone."""
+        with self._lock:
+            now_s, wall = self._monotonic(), self._wall()
+            steady = self._base + timedelta(seconds=now_s - self._base_s)
+            apart = wall - steady
+            if abs(apart) > APART_MAX and not self._has_lasted(apart, now_s):
+                return steady
+            if abs(apart) > APART_MAX:
+                record("clock_set", seconds=round(apart.total_seconds(), 3))
+            self._follow(wall, now_s)
+            return wall
+
+    def _has_lasted(self, apart: timedelta, now_s: float) -> bool:
+        if self._step is None or abs(apart - self._step) > APART_MAX:
+            self._step, self._step_s = apart, now_s
+        return now_s - self._step_s >= SETTLED_S
+
+    def _follow(self, wall: datetime, now_s: float) -> None:
+        self._base, self._base_s, self._step = wall, now_s, None
