@@ -16,13 +16,14 @@ from control.files import MEDIA_NAME, StoredFile
 from control.log import failure
 from control.objects import outputs_prefix
 from control.parts import Parts
+from control.recipe import recipe_of
+from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
-    Effects,
     ExtraFile,
     Finish,
     Heartbeat,
@@ -36,8 +37,6 @@ from runner.contract import (
     PutTarget,
     SourceSpec,
 )
-
-URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
 
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
 
@@ -147,7 +146,7 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
         output_id=output.id,
         source_id=output.source_id,
         label=f"var{output.variation:02}" if output.variation else "",
-        effects=Effects(**output.effects) if output.effects else None,
+        effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
         put_url=file.url,
         put_headers=file.headers,

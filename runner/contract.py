@@ -88,16 +88,20 @@ class Message(BaseModel):
 
 
 class Effects(Message):
-    """The recipe of one variation. `noise` and `speed` are equal among up to four siblings."""
+    """The recipe of one variation. `noise` and `speed` are equal among up to four siblings.
 
-    rotation_rad: float
-    brightness: float
-    contrast: float
-    saturation: float
-    zoom: float
-    noise: int
-    speed: float
-    mirror: bool
+    Each field has its neutral value as its default: rows that were stored before a field was added, and
+    messages of a control that does not know it, ask for a video without that effect.
+    """
+
+    rotation_rad: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    zoom: float = 1.0
+    noise: int = 0
+    speed: float = 1.0
+    mirror: bool = False
 
 
 class Preset(StrEnum):
