@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
+from control.domain import AttemptState
 from control.errors import Code, ControlError, documented
 from control.files import MEDIA_NAME, StoredFile
 from control.log import failure
@@ -38,6 +39,7 @@ from runner.contract import (
     SourceSpec,
 )
 
+PREFIX = "/runner/attempts"
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
 
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -53,7 +55,7 @@ def routes(parts: Parts) -> APIRouter:
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
-        prefix="/runner/attempts/{attempt_id}",
+        prefix=f"{PREFIX}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
         tags=["runner"],
         responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.SUPERSEDED, Code.INVALID),
@@ -222,7 +224,8 @@ def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequen
         return ()
     with parts.views.session() as session:
         mine = select(Output).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
-        mine = mine.where(col(Attempt.id) == attempt_id, col(Output.state).not_in(FINAL))
+        runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
+        mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
         return [output for output in session.exec(mine).all() if output.id in among]
 
 

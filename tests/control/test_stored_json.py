@@ -1,6 +1,6 @@
 """JSON that rows hold outlives the code that wrote it: a deploy finds queued rows of the version before.
 
-`tests/contract_samples/rows/` keeps what each released version stored, for ever; add a file when a field comes.
+`tests/contract_samples/rows/` keeps what each released version stored, for ever: add a file with each field.
 """
 
 from __future__ import annotations
