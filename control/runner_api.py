@@ -123,6 +123,7 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
         run_timeout_s=min(parts.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=parts.settings.heartbeat_s,
         outbound_allow=list(parts.settings.outbound_allow),
+        send_bytes_max=attempt.send_bytes_max,
     )
 
 

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     RUN_DEADLINE = "run_deadline"  # the wall deadline came first
     JAIL_UNAVAILABLE = "jail_unavailable"  # the machine cannot confine FFmpeg, so it opens no video
     CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
+    SEND_LIMIT = "send_limit"  # what is left to send is more than the bytes that are set aside for it
     OUT_OF_MEMORY = "out_of_memory"  # the kernel killed an FFmpeg for it; or the machine's exit event says so
     # found by control
     LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine
@@ -194,6 +195,7 @@ class JobSpec(Message):
     outputs: list[OutputSpec]
     run_timeout_s: float  # from now: everything must be reported by then
     next_beat_s: float
+    send_bytes_max: int | None = None  # all uploads and deliveries together, tries included; None: no limit
     outbound_allow: list[str] = []  # `host:port` that users' URLs may reach although it is private
 
 
@@ -277,6 +279,7 @@ class Usage(Message):
     wall_s: Seconds
     cpu_s: Seconds
     timings: Timings
+    sent_bytes: Annotated[int, Field(ge=0, le=2**53)] | None = None  # a runner of before it says nothing
 
 
 class Finish(Message):

@@ -108,6 +108,8 @@ def heartbeat(
 def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:
     """Take in the last report and end the attempt. An identical repeat is accepted and changes nothing.
 
+    Of an attempt that has ended otherwise the owner's first finish still tells what was sent.
+
     Raises ControlError: not_found, superseded.
     """
     digest = hashlib.sha256(message.model_dump_json(exclude={"machine_id"}).encode()).hexdigest()
@@ -116,13 +118,25 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
         is_owner = message.machine_id in (_UNNAMED, attempt.claimed_by)
         accepted = is_owner and (attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest)
         if not accepted:
-            raise _superseded()
-        if attempt.finish_digest != digest:
+            if not is_owner or not _note_sent(attempt, message):
+                raise _superseded()
+        elif attempt.finish_digest != digest:
             attempt.finish_digest = digest
+            _note_sent(attempt, message)
             _take(tx, attempt, message.outputs, verified)
             _finish(tx, attempt, message)
             worked = message.usage.timings.model_dump()
             tx.note("work_reported", attempt_id=attempt.id, wall_s=message.usage.wall_s, **worked)
+    if not accepted:
+        raise _superseded()
+
+
+def _note_sent(attempt: Attempt, message: Finish) -> bool:
+    """Take in how many bytes the attempt has sent, once: also of one that was ended before it could tell."""
+    if attempt.sent_bytes is not None or message.usage.sent_bytes is None:
+        return False
+    attempt.sent_bytes = message.usage.sent_bytes
+    return True
 
 
 def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
