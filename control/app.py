@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from control import errors, runner_api
+from control import counters, errors, runner_api
 from control.abandon import abandon
 from control.active import Fence, Turn
 from control.api import (
@@ -200,7 +200,9 @@ def _add_error_answers(app: FastAPI) -> None:
         return _answer(error.code, error.message, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if request.url.path.startswith(runner_api.PREFIX):
+            counters.RUNNER_CALLS_REFUSED.labels("invalid").inc()
         return _answer(Code.INVALID, _first_problem(error))
 
     @app.exception_handler(OutsideError)

@@ -47,6 +47,12 @@ LAUNCH_SECONDS = Histogram(
 LOGINS_REFUSED = Counter(
     "refresher_logins_refused", "Sign-ins that were refused.", ["why"], registry=REGISTRY
 )
+RUNNER_CALLS_REFUSED = Counter(
+    "refresher_runner_calls_refused",
+    "Calls of runners that wrote nothing: late or of another machine, or outside of what may be said.",
+    ["why"],
+    registry=REGISTRY,
+)
 WEBHOOKS_GIVEN_UP = Counter("refresher_webhooks_given_up", "Webhooks that nobody took in.", registry=REGISTRY)
 PASS_SUCCESS = Gauge(
     "refresher_pass_last_success_timestamp_seconds",
@@ -62,6 +68,8 @@ for _state in (OutputState.READY, OutputState.FAILED, OutputState.CANCELLED):
     OUTPUTS_ENDED.labels(_state)
 for _phase in PHASES:
     WORK_SECONDS.labels(_phase)
+for _why in ("superseded", "invalid"):
+    RUNNER_CALLS_REFUSED.labels(_why)
 for _why in ("wrong_password", "too_many_tries"):
     LOGINS_REFUSED.labels(_why)
 

@@ -105,6 +105,7 @@ RETRYABLE: dict[Reason, bool] = {
     Reason.LEASE_EXPIRED: True,
     Reason.MACHINE_ENDED: True,
     Reason.OUT_OF_MEMORY: True,
+    Reason.SEND_LIMIT: True,  # cut connections may have used it up
     Reason.BUDGET_EXCEEDED: False,
 }
 
@@ -120,6 +121,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.LEASE_EXPIRED: "The machine stopped reporting.",
     Reason.MACHINE_ENDED: "The machine ended before its work was done.",
     Reason.OUT_OF_MEMORY: "The machine ran out of memory.",
+    Reason.SEND_LIMIT: "It takes more bytes than a machine was allowed to send for it.",
     Reason.BUDGET_EXCEEDED: "Too little is left of max_cost_usd for another machine.",
 }
 

@@ -7,7 +7,8 @@ names in it are plain, so that they need no quoting in a playlist.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from control.tables import Output
 
@@ -32,6 +33,11 @@ class StoredFile:
     sha256: str
     crc32: int
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> StoredFile:
+        """Return the file that a row holds as JSON; what a newer control wrote beside it is ignored."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
+
     @property
     def content_type(self) -> str:
         """The media type by which it is to be served."""
@@ -42,13 +48,13 @@ def files_of(output: Output) -> Mapping[str, StoredFile]:
     """Return the files of a ready output by their path in the ZIP; the one that plays comes last."""
     if output.playlist is None:
         return {output.name: _own_file(output)}
-    playlist = StoredFile(**output.playlist)
+    playlist = StoredFile.read(output.playlist)
     return {output.name + PLAYLIST_NAME: playlist, output.name + MEDIA_NAME: _own_file(output)}
 
 
 def poster_of(output: Output) -> StoredFile | None:
     """Return the poster of an output, if it has one."""
-    return StoredFile(**output.poster) if output.poster else None
+    return StoredFile.read(output.poster) if output.poster else None
 
 
 def _own_file(output: Output) -> StoredFile:

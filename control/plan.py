@@ -68,12 +68,14 @@ def plan(
     seed: int,
     new_id: Callable[[], str],
     means: Means = FEWEST,
+    sends: int = 1,
     deadline_s: float | None = None,
     max_cost_usd: float | None = None,
 ) -> PlannedBatch:
     """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
 
     By `choose`: with a deadline or a most that it may cost, still the best of all ways when none keeps both.
+    `sends` is to how many places each output goes: the bucket, and a user's URL.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
@@ -86,7 +88,7 @@ def plan(
         ]
     numbers = {source.source_id: number for number, source in enumerate(sources)}
     asked = [(numbers[output.source_id], output.effects) for output in outputs]
-    ways = spreads(pieces(asked, [source.footage for source in sources]), means)
+    ways = spreads(pieces(asked, [source.footage for source in sources], sends=sends), means)
     chosen = choose(ways, deadline_s=deadline_s, max_cost_usd=max_cost_usd)
     return PlannedBatch(
         seed=seed,

@@ -11,18 +11,20 @@ from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
+from control.domain import AttemptState
 from control.errors import Code, ControlError, documented
 from control.files import MEDIA_NAME, StoredFile
 from control.log import failure
 from control.objects import outputs_prefix
 from control.parts import Parts
+from control.recipe import recipe_of
+from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
-    Effects,
     ExtraFile,
     Finish,
     Heartbeat,
@@ -37,8 +39,7 @@ from runner.contract import (
     SourceSpec,
 )
 
-URL_MARGIN_S = 15 * 60  # signed URLs outlive the wall deadline by this
-
+PREFIX = "/runner/attempts"
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
 
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -54,7 +55,7 @@ def routes(parts: Parts) -> APIRouter:
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
-        prefix="/runner/attempts/{attempt_id}",
+        prefix=f"{PREFIX}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
         tags=["runner"],
         responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.SUPERSEDED, Code.INVALID),
@@ -122,6 +123,7 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
         run_timeout_s=min(parts.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=parts.settings.heartbeat_s,
         outbound_allow=list(parts.settings.outbound_allow),
+        send_bytes_max=attempt.send_bytes_max,
     )
 
 
@@ -147,7 +149,7 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
         output_id=output.id,
         source_id=output.source_id,
         label=f"var{output.variation:02}" if output.variation else "",
-        effects=Effects(**output.effects) if output.effects else None,
+        effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
         put_url=file.url,
         put_headers=file.headers,
@@ -223,7 +225,8 @@ def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequen
         return ()
     with parts.views.session() as session:
         mine = select(Output).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
-        mine = mine.where(col(Attempt.id) == attempt_id, col(Output.state).not_in(FINAL))
+        runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
+        mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
         return [output for output in session.exec(mine).all() if output.id in among]
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control.costs import sizes
+from infra.ports import SIGNED_S_MAX
 from runner.contract import RUN_TIMEOUT_S
 
 PASSWORD_CHARS_MIN = 15
@@ -19,6 +20,8 @@ _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
 HOURS_MAX = 87_600  # ten years
+URL_MARGIN_S = 15 * 60  # a runner's signed URLs outlive the wall deadline of its run by this
+RUN_S_MAX = SIGNED_S_MAX - URL_MARGIN_S
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
 
@@ -66,7 +69,7 @@ class Settings(Listening):
     heartbeat_s: Seconds = 15
     lease_s: Seconds = 60
     boot_timeout_s: Seconds = 180
-    run_timeout_s: Seconds = RUN_TIMEOUT_S
+    run_timeout_s: Annotated[Seconds, Field(le=RUN_S_MAX)] = RUN_TIMEOUT_S
     attempts_max: Annotated[int, Field(ge=1)] = 3
     queue_outputs_max: Annotated[int, Field(ge=1)] = 100_000
     outbound_allow: CommaList = ()

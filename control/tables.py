@@ -99,7 +99,7 @@ class Job(SQLModel, table=True):
     size: str  # guest preset of the next attempt
     estimate_s: float = 0.0  # of a machine that makes all its outputs
     estimate_usd: float = 0.0
-    egress_bytes_max: float = 0.0  # all its outputs cannot be larger
+    egress_bytes_max: float = 0.0  # what making all its outputs may send
     stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # what of it is in the bucket
     not_before: datetime  # a retry waits until then
     waiting_code: str | None = None
@@ -139,6 +139,8 @@ class Attempt(SQLModel, table=True):
     ended_at: datetime | None = None
     wall_s: float | None = None  # its machine ends by itself so long after its start
     reserve_usd: float = 0.0  # set aside before the create: no machine of it can cost more
+    send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # what of that is for bytes it sends
+    sent_bytes: int | None = Field(default=None, sa_type=BigInteger)  # as its finish told, late or not
     seq: int = 0  # of the newest message taken in
     finish_digest: str | None = None  # of the accepted finish, to know its repeat
     machine_seconds: float = 0.0
@@ -216,7 +218,7 @@ class Machine(SQLModel, table=True):
     machine_seconds: float = 0.0  # billed; this and all below are final once it is gone
     leaked_seconds: float = 0.0  # of them, without a live attempt and beyond the grace for an exit
     outputs: int = 0  # that it made ready
-    egress_bytes: int = Field(default=0, sa_type=BigInteger)  # of those
+    egress_bytes: int = Field(default=0, sa_type=BigInteger)  # that it sent, or at most can have
     cost_usd: float = 0.0
 
 

@@ -28,7 +28,8 @@ UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = 30.0, 1920 * 1080, 30e6  # a source t
 BITS_PER_PIXEL = 0.07
 VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the encoder's cap: runner/graph.py
 PRESET_BPS_MAX = 12e6  # presets have no cap of their own
-CAP_MARGIN = 1.25  # container, and a frame too many
+CAP_MARGIN = 1.25  # container, a frame too many, and what is sent again after a cut
+POSTER_BYTES = 300_000  # 640 pixels of noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Footage:
     size_bytes: float
     duration_s: float
     pixels: int
+    bytes_most: float = 0.0  # of a source that only the runner will see: the most that is taken
 
     @property
     def is_known(self) -> bool:
@@ -69,11 +71,16 @@ class Footage:
         return (video_bps + AUDIO_BPS) / 8 * self.duration_s
 
     def bytes_max(self, effects: Effects | None) -> float:
-        """Return how large one output of it can become: what is set aside for its egress."""
+        """Return how much making one output of it may send: what is set aside for its egress.
+
+        An output of a source that nobody has seen may be as large as the largest source that is taken.
+        """
+        if not self.is_known:
+            return POSTER_BYTES + CAP_MARGIN * max(self.bytes_most, self.size_bytes)
         if effects is None:
-            return max(2 * self.size_bytes, PRESET_BPS_MAX / 8 * self.duration_s)
+            return POSTER_BYTES + max(2 * self.size_bytes, PRESET_BPS_MAX / 8 * self.duration_s)
         bits = (VIDEO_BPS_MAX + AUDIO_BPS) * self.duration_s / effects.speed + VIDEO_BUFFER_BITS
-        return CAP_MARGIN * bits / 8
+        return POSTER_BYTES + CAP_MARGIN * bits / 8
 
 
 UNSEEN = Footage(size_bytes=0, duration_s=0, pixels=0)
@@ -92,10 +99,13 @@ class Piece:
     bytes_max: float
 
 
-def pieces(asked: Sequence[tuple[int, Effects | None]], footage: Sequence[Footage]) -> list[Piece]:
+def pieces(
+    asked: Sequence[tuple[int, Effects | None]], footage: Sequence[Footage], *, sends: int = 1
+) -> list[Piece]:
     """Return the pieces of these outputs, each a source and its effects, in order.
 
-    Up to SIBLINGS outputs in a row of one source with the same noise and speed are one piece.
+    Up to SIBLINGS outputs in a row of one source with the same noise and speed are one piece. Each output is
+    sent to so many places.
     """
     runs: list[list[int]] = []
     for index in range(len(asked)):
@@ -103,7 +113,7 @@ def pieces(asked: Sequence[tuple[int, Effects | None]], footage: Sequence[Footag
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [_piece(asked, run, footage[asked[run[0]][0]].guessed()) for run in runs]
+    return [_piece(asked, run, footage[asked[run[0]][0]], sends) for run in runs]
 
 
 def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | None]) -> bool:
@@ -112,7 +122,10 @@ def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | N
     return (one[1].noise, one[1].speed) == (other[1].noise, other[1].speed)
 
 
-def _piece(asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], footage: Footage) -> Piece:
+def _piece(
+    asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], seen: Footage, sends: int
+) -> Piece:
+    footage = seen.guessed()
     each = [footage.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
     return Piece(
         source=asked[run[0]][0],
@@ -120,8 +133,8 @@ def _piece(asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], foot
         work_s=sum(each),
         longest_s=each[0] + max(each[1:], default=0.0),
         fetch_s=footage.fetch_s,
-        likely_bytes=footage.likely_bytes() * len(run),
-        bytes_max=sum(footage.bytes_max(asked[index][1]) for index in run),
+        likely_bytes=sends * footage.likely_bytes() * len(run),
+        bytes_max=sends * sum(seen.bytes_max(asked[index][1]) for index in run),
     )
 
 

@@ -152,6 +152,10 @@ class Machines(Protocol):
 
 # --- storage --------------------------------------------------------------------------------------
 
+# The longest that a signed URL may live: a server refuses one that says more.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html (2026-11), X-Amz-Expires
+SIGNED_S_MAX = 7 * 86_400
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -195,7 +199,10 @@ class ListedObject:
 
 
 class Storage(Protocol):
-    """The bucket as control uses it. All but `sign_*` may raise `Refused` or `Unanswered`."""
+    """The bucket as control uses it. All but `sign_*` may raise `Refused` or `Unanswered`.
+
+    `expires_s` is at most SIGNED_S_MAX.
+    """
 
     def check(self) -> None:
         """Return when the bucket answers to our key; raise otherwise."""

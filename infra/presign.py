@@ -15,6 +15,8 @@ from datetime import datetime
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
+from infra.ports import SIGNED_S_MAX
+
 # Tigris documents virtual-host addressing for these; a server on an IP address can only do paths.
 # https://www.tigrisdata.com/docs/api/s3/ (2026-11)
 _VIRTUAL_HOSTS = ("storage.dev", "tigris.dev")
@@ -58,6 +60,7 @@ class Presigner:
 
         Names of headers are in lower case and follow `host` in the alphabet.
         """
+        assert expires_s <= SIGNED_S_MAX, f"no server takes a URL that is signed for {expires_s} s"
         path = f"{self._folder}/{quote(key)}"
         stamp = f"{now:%Y%m%dT%H%M%SZ}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner import contract, jail
+from runner.allowance import Allowance
 from runner.contract import Exit, Finish, JobSpec, Reason, Usage
 from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
@@ -100,7 +101,7 @@ def main() -> Exit:
 def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) -> Exit:
     """Do the work of a claimed attempt, report its end within `left_s` and return the exit code."""
     until = time.monotonic() + left_s
-    progress = Progress()
+    progress, allowance = Progress(), Allowance(spec.send_bytes_max)
     deadline = ask_to_stop_after(stop, left_s)
     beats = HeartbeatThread(client, progress, stop, next_beat_s=spec.next_beat_s)
     beats.start()
@@ -108,7 +109,7 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
         program = find_ffmpeg()
         jail.check(program)
         with workspace(held_bytes(spec)) as folder:
-            Job(spec, program, folder, progress, stop).work()
+            Job(spec, program, folder, progress, allowance, stop).work()
     except jail.JailUnavailable as trouble:
         stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
         record("jail_unavailable", detail=str(trouble))
@@ -118,10 +119,11 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
         record("crashed", detail=stop.detail)
     deadline.cancel()
     beats.end()
-    return report(client, ending(spec, progress, stop, seq=beats.seq + 1), until=until)
+    end = ending(spec, progress, stop, seq=beats.seq + 1, sent_bytes=allowance.sent_bytes)
+    return report(client, end, until=until)
 
 
-def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int) -> Finish:
+def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int, sent_bytes: int) -> Finish:
     """Return the last message. With every output ended the attempt is well, whatever was asked meanwhile."""
     reports = progress.ended()
     reason = None if len(reports) == len(spec.outputs) else stop.reason
@@ -131,7 +133,7 @@ def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int) -> Finish
         reason=reason,
         detail=stop.detail if reason else "",
         outputs=reports,
-        usage=Usage(wall_s=_wall_s(), cpu_s=_cpu_s(), timings=progress.timings()),
+        usage=Usage(wall_s=_wall_s(), cpu_s=_cpu_s(), timings=progress.timings(), sent_bytes=sent_bytes),
     )
 
 

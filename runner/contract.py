@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 VERSION = 1
 
@@ -47,6 +47,7 @@ class Reason(StrEnum):
     RUN_DEADLINE = "run_deadline"  # the wall deadline came first
     JAIL_UNAVAILABLE = "jail_unavailable"  # the machine cannot confine FFmpeg, so it opens no video
     CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
+    SEND_LIMIT = "send_limit"  # what is left to send is more than the bytes that are set aside for it
     OUT_OF_MEMORY = "out_of_memory"  # the kernel killed an FFmpeg for it; or the machine's exit event says so
     # found by control
     LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine
@@ -78,6 +79,44 @@ class OutputFault(StrEnum):
     OUTPUT_INVALID = "output_invalid"  # what FFmpeg wrote is not what was asked for
 
 
+# --- what a runner may say ------------------------------------------------------------------------
+# It opens strangers' files, so control believes nothing that has no bound. A number or an id outside of
+# these is refused, and the whole message with it; words are made plain and cut, since any program's are told.
+
+FILE_BYTES_MAX = 5 << 30  # a single PUT takes no more
+WORK_S_MAX = 1e7  # the longest run on the largest machine, summed over its workers
+OUTPUTS_MAX = 200  # of one job
+ARGS_CHARS_MAX = 16_000  # of one output; the longest of ours have some 2,500
+
+
+def _plain(text: object) -> object:
+    """Return a text with a replacement for each character that is no letter, sign, space or line feed."""
+    if not isinstance(text, str) or text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+def _told(text: object) -> object:
+    return _plain(text[:WORDS_CHARS_MAX] if isinstance(text, str) else text)
+
+
+def _few(args: list[str]) -> list[str]:
+    if sum(map(len, args)) > ARGS_CHARS_MAX:
+        raise ValueError(f"has more than {ARGS_CHARS_MAX} characters in all")
+    return args
+
+
+WORDS_CHARS_MAX = 2000
+Words = Annotated[str, BeforeValidator(_told)]
+Args = Annotated[list[Annotated[str, BeforeValidator(_plain)]], Field(max_length=500), AfterValidator(_few)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Field(ge=0, le=FILE_BYTES_MAX)]
+Crc32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Seconds = Annotated[float, Field(ge=0, le=WORK_S_MAX, allow_inf_nan=False)]
+
 # --- messages -------------------------------------------------------------------------------------
 
 
@@ -88,16 +127,20 @@ class Message(BaseModel):
 
 
 class Effects(Message):
-    """The recipe of one variation. `noise` and `speed` are equal among up to four siblings."""
+    """The recipe of one variation. `noise` and `speed` are equal among up to four siblings.
 
-    rotation_rad: float
-    brightness: float
-    contrast: float
-    saturation: float
-    zoom: float
-    noise: int
-    speed: float
-    mirror: bool
+    Each field has its neutral value as its default: rows that were stored before a field was added, and
+    messages of a control that does not know it, ask for a video without that effect.
+    """
+
+    rotation_rad: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    zoom: float = 1.0
+    noise: int = 0
+    speed: float = 1.0
+    mirror: bool = False
 
 
 class Preset(StrEnum):
@@ -152,72 +195,73 @@ class JobSpec(Message):
     outputs: list[OutputSpec]
     run_timeout_s: float  # from now: everything must be reported by then
     next_beat_s: float
+    send_bytes_max: int | None = None  # all uploads and deliveries together, tries included; None: no limit
     outbound_allow: list[str] = []  # `host:port` that users' URLs may reach although it is private
 
 
 class Claim(Message):
     """First call of a machine. The same machine may repeat it; another one is answered 409."""
 
-    version: int = VERSION
-    machine_id: str
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = VERSION
+    machine_id: Id
 
 
 class OutputFile(Message):
     """A finished file, already in the bucket."""
 
-    size_bytes: int
-    sha256: str
-    md5: str  # what the bucket shows as the ETag of a single PUT
-    crc32: int
-    duration_s: float
-    ffmpeg_args: list[str]  # as run; `SOURCE`, `OUTPUT`, `OUTPUT-label`, `STATS-label` for private paths
+    size_bytes: Bytes
+    sha256: Sha256
+    md5: Md5  # what the bucket shows as the ETag of a single PUT
+    crc32: Crc32
+    duration_s: Seconds
+    ffmpeg_args: Args  # as run; `SOURCE`, `OUTPUT`, `OUTPUT-label`, `STATS-label` for private paths
 
 
 class ExtraFile(Message):
     """A file beside the output's own, already in the bucket: a playlist or a poster."""
 
-    size_bytes: int
-    sha256: str
-    md5: str
-    crc32: int
+    size_bytes: Bytes
+    sha256: Sha256
+    md5: Md5
+    crc32: Crc32
 
 
 class OutputError(Message):
     """Why an output failed, in words for the user."""
 
     code: OutputFault
-    message: str
+    message: Words
 
 
 class OutputReport(Message):
     """Where one output stands. Repeating a report changes nothing."""
 
-    output_id: str
+    output_id: Id
     status: Literal["running", "ready", "failed"]
-    percent: Annotated[float, Field(ge=0, le=100)] = 0.0
+    percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     file: OutputFile | None = None  # with `ready`
     playlist: ExtraFile | None = None  # with `ready`, of preset `hls`
     poster: ExtraFile | None = None  # with `ready`, if one could be made
-    delivery_error: str | None = None  # with `ready`: why the PUT to `deliver_url` failed, in words
+    delivery_error: Words | None = None  # with `ready`: why the PUT to `deliver_url` failed, in words
     error: OutputError | None = None  # with `failed`
 
 
 class Timings(Message):
     """Seconds of work so far per phase, summed over parallel workers."""
 
-    fetch_s: float = 0.0
-    probe_s: float = 0.0
-    render_s: float = 0.0
-    upload_s: float = 0.0
+    fetch_s: Seconds = 0.0
+    probe_s: Seconds = 0.0
+    render_s: Seconds = 0.0
+    upload_s: Seconds = 0.0
 
 
 class Heartbeat(Message):
     """I live, and this has changed since the last beat that control answered."""
 
-    seq: Annotated[int, Field(ge=1)]
-    outputs: list[OutputReport]
+    seq: Seq
+    outputs: Annotated[list[OutputReport], Field(max_length=OUTPUTS_MAX)]
     timings: Timings = Field(default_factory=Timings)
-    machine_id: str = ""  # as in the claim; a runner of before this field says nothing
+    machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
 
 
 class HeartbeatAnswer(Message):
@@ -232,21 +276,22 @@ class HeartbeatAnswer(Message):
 class Usage(Message):
     """What the attempt consumed."""
 
-    wall_s: float
-    cpu_s: float
+    wall_s: Seconds
+    cpu_s: Seconds
     timings: Timings
+    sent_bytes: Annotated[int, Field(ge=0, le=2**53)] | None = None  # a runner of before it says nothing
 
 
 class Finish(Message):
     """Last call: the final report of every output that ended, whether or not a beat told of it before."""
 
-    seq: Annotated[int, Field(ge=1)]
+    seq: Seq
     outcome: Literal["ok", "error", "cancelled"]
     reason: Reason | None = None  # with `error` and `cancelled`
-    detail: str = ""
-    outputs: list[OutputReport]
+    detail: Words = ""
+    outputs: Annotated[list[OutputReport], Field(max_length=OUTPUTS_MAX)]
     usage: Usage
-    machine_id: str = ""  # as in the claim; a runner of before this field says nothing
+    machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
 
 
 def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"]) -> str:

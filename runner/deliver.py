@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from runner import ffmpeg, transfer
+from runner.allowance import SendLimit
 from runner.commands import poster_args
 from runner.contract import ExtraFile, OutputFile, PutTarget
 from runner.log import record
@@ -18,11 +19,23 @@ POSTER_TIMEOUT_S = 30.0
 
 
 def deliver(studio: Studio, made: Rendered) -> None:
-    """Upload the output's files, report it ready and free its memory. Raises StorageUnavailable, Stopped."""
+    """Upload the output's files, report it ready and free its memory, also when it is not uploaded.
+
+    Raises StorageUnavailable, SendLimit, Stopped.
+    """
+    size_bytes = made.path.stat().st_size
+    try:
+        _deliver(studio, made)
+    finally:
+        shutil.rmtree(made.path.parent)
+        studio.memory.hold(-size_bytes)
+
+
+def _deliver(studio: Studio, made: Rendered) -> None:
     output, facts = made.output, transfer.fingerprint(made.path)
     with studio.progress.timed("upload_s"):
         target = PutTarget(url=output.put_url, headers=output.put_headers)
-        transfer.upload(target, made.path, facts.size_bytes, stop=studio.stop)
+        _upload(studio, target, made.path, facts)
         playlist = _extra(studio, output.playlist, made.playlist)
         poster = _poster(studio, made)
         undelivered = _hand_over(studio, made, facts.size_bytes)
@@ -34,8 +47,10 @@ def deliver(studio: Studio, made: Rendered) -> None:
         delivery_error=undelivered,
     )
     record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
-    shutil.rmtree(made.path.parent)
-    studio.memory.hold(-facts.size_bytes)
+
+
+def _upload(studio: Studio, target: PutTarget, path: Path, facts: transfer.Fingerprint) -> None:
+    transfer.upload(target, path, facts.size_bytes, stop=studio.stop, allowance=studio.allowance)
 
 
 def _hand_over(studio: Studio, made: Rendered, size_bytes: int) -> str | None:
@@ -43,7 +58,12 @@ def _hand_over(studio: Studio, made: Rendered, size_bytes: int) -> str | None:
     if made.output.deliver_url is None:
         return None
     return transfer.deliver(
-        made.output.deliver_url, made.path, size_bytes, stop=studio.stop, allow=studio.outbound_allow
+        made.output.deliver_url,
+        made.path,
+        size_bytes,
+        stop=studio.stop,
+        allow=studio.outbound_allow,
+        allowance=studio.allowance,
     )
 
 
@@ -62,7 +82,7 @@ def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
             stop=studio.stop,
         )
         return _extra(studio, made.output.poster, path if path.exists() else None)
-    except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable) as failure:
+    except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable, SendLimit) as failure:
         record("poster_failed", output_id=made.output.output_id, message=str(failure))
         return None
 
@@ -71,7 +91,7 @@ def _extra(studio: Studio, target: PutTarget | None, path: Path | None) -> Extra
     if not target or not path:
         return None
     facts = transfer.fingerprint(path)
-    transfer.upload(target, path, facts.size_bytes, stop=studio.stop)
+    _upload(studio, target, path, facts)
     return ExtraFile(size_bytes=facts.size_bytes, sha256=facts.sha256, md5=facts.md5, crc32=facts.crc32)
 
 

@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 from threading import BoundedSemaphore
 
 from runner import transfer
+from runner.allowance import Allowance
 from runner.contract import JobSpec, SourceSpec
 from runner.log import record
 from runner.making import Floor, Making, failing, guarding
@@ -34,6 +35,7 @@ class Job:
     program: str
     folder: Path
     progress: Progress
+    allowance: Allowance
     stop: Stop
 
     def work(self) -> None:
@@ -70,6 +72,7 @@ class Job:
             memory=Budget(left_bytes, self.stop),
             outbound_allow=self.spec.outbound_allow,
             progress=self.progress,
+            allowance=self.allowance,
             stop=self.stop,
         )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 
 from runner import ffmpeg
+from runner.allowance import SendLimit
 from runner.contract import OutputError, OutputFault, OutputSpec, Reason
 from runner.deliver import deliver
 from runner.groups import Group, grouped
@@ -130,6 +131,9 @@ def guarding(studio: Studio) -> Iterator[None]:
         return
     except JailUnavailable as trouble:
         studio.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
+    except SendLimit as trouble:  # of what is smaller some may yet be sent
+        studio.stop.at_the_end(Reason.SEND_LIMIT, str(trouble))
+        record("send_limit", message=str(trouble))
     except StorageUnavailable as trouble:
         studio.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
     except BaseException:

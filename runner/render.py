@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from runner import ffmpeg
+from runner.allowance import Allowance
 from runner.check import check_output, check_playlist, expected
 from runner.commands import Other, kbps_of, others_args, preset_args, variation_args
 from runner.contract import OutputSpec, Preset
@@ -83,6 +84,7 @@ class Studio:
     folder: Path
     memory: Budget
     progress: Progress
+    allowance: Allowance
     stop: Stop
     outbound_allow: Sequence[str] = ()  # private places that users' URLs may name
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 import urllib3
 
+from runner.allowance import Allowance, SendLimit
 from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import Again, is_passing, retrying
@@ -55,15 +57,24 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
     _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
 
 
-def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
+def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
     """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
 
-    Raises StorageUnavailable, or Stopped.
+    Raises StorageUnavailable, SendLimit, or Stopped.
     """
-    _persist(lambda: _upload_once(target, path, size_bytes, stop=stop), what="the output", stop=stop)
+
+    def once() -> None:
+        headers = {**target.headers, "Content-Length": str(size_bytes)}
+        with closing(allowance.counted(_chunks(path, stop=stop), size_bytes)) as body:
+            answer = _http.request("PUT", target.url, headers=headers, body=body, redirect=False)
+        _judge(answer.status, accepted=(200, 201, 204, 412))
+
+    _persist(once, what="the output", stop=stop)
 
 
-def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str]) -> str | None:
+def deliver(
+    url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str], allowance: Allowance
+) -> str | None:
     """PUT the file to a user's URL. Return None, or in words why the user's server did not take it.
 
     Raises Stopped.
@@ -73,21 +84,24 @@ def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collec
     headers = {"Content-Length": str(size_bytes), "Content-Type": "video/mp4"}
 
     def once() -> None:
-        body = outbound.request(
-            "PUT",
-            url,
-            allow=allow,
-            headers=headers,
-            body=lambda: _chunks(path, stop=stop),
-            within_s=FOREIGN_S_MAX,
-        )
-        with body as answer:
-            _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
+        with ExitStack() as bodies:  # one for each redirect
+
+            def body() -> Iterator[bytes]:
+                counted = allowance.counted(_chunks(path, stop=stop), size_bytes)
+                return bodies.enter_context(closing(counted))
+
+            call = outbound.request(
+                "PUT", url, allow=allow, headers=headers, body=body, within_s=FOREIGN_S_MAX
+            )
+            with call as answer:
+                _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
 
     try:
         _persist_foreign(once, stop=stop)
     except _Unreachable as refused:
         return f"The result was not taken by output_url: {refused}"
+    except SendLimit as limit:
+        return f"The result was not taken by output_url with as many bytes as may be sent: {limit}."
     return None
 
 
@@ -199,13 +213,6 @@ def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_m
             file.write(chunk)
             if file.tell() > bytes_max:
                 raise StorageUnavailable("the stored source is larger than control says")
-
-
-def _upload_once(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
-    headers = {**target.headers, "Content-Length": str(size_bytes)}
-    body = _chunks(path, stop=stop)
-    answer = _http.request("PUT", target.url, headers=headers, body=body, redirect=False)
-    _judge(answer.status, accepted=(200, 201, 204, 412))
 
 
 def _judge(status: int, *, accepted: tuple[int, ...]) -> None:

@@ -43,6 +43,7 @@ class FakeControl:
     sources: dict[str, bytes] = field(default_factory=dict)
     outputs: list[tuple[str, str, Effects | Preset]] = field(default_factory=list)  # id, source id, recipe
     with_posters: bool = False
+    send_bytes_max: int | None = None
     run_timeout_s: float = 60.0
     next_beat_s: float = 0.2
     proceed: bool = True
@@ -77,6 +78,7 @@ class FakeControl:
             ],
             run_timeout_s=self.run_timeout_s,
             next_beat_s=self.next_beat_s,
+            send_bytes_max=self.send_bytes_max,
         )
 
     def statuses(self) -> dict[str, str]:

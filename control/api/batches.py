@@ -119,7 +119,7 @@ def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
         sources = named(parts, body.sources)
         batch_id = store.submit(
             parts.store,
-            planned_batch(parts, body, [planned_source(source) for source in sources]),
+            planned_batch(parts, body, [planned_source(parts, source) for source in sources]),
             key=key,
             request_sha256=request_sha256,
             output_url=body.output_url,

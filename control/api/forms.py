@@ -82,7 +82,7 @@ def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str |
         require_one_job(body)
         batch_id = store.submit(
             parts.store,
-            planned_batch(parts, body, [planned_source(source) for source in form.sources]),
+            planned_batch(parts, body, [planned_source(parts, source) for source in form.sources]),
             key=key,
             request_sha256=_digest(form, body),
             output_url=body.output_url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from control.errors import Code, ControlError
 from control.fit import fitting_sizes, needed_bytes
@@ -50,9 +51,12 @@ def require_one_job(body: NewJob) -> None:
         )
 
 
-def planned_source(row: Source) -> PlannedSource:
+def planned_source(parts: Parts, row: Source) -> PlannedSource:
     """Return a source as a plan sees it."""
-    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, footage=footage(row))
+    seen = footage(row)
+    if row.url is not None:
+        seen = replace(seen, bytes_most=parts.settings.max_source_bytes)
+    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, footage=seen)
 
 
 def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
@@ -69,6 +73,7 @@ def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) 
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
         means=_means(parts, most, _fitting_sizes(parts, sources)),
+        sends=1 if body.output_url is None else 2,
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
     )

@@ -37,7 +37,9 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 def _sources(parts: Parts, asked: list[SourceRef | SourceFacts]) -> list[PlannedSource]:
     named_rows = iter(named(parts, [source for source in asked if isinstance(source, SourceRef)]))
     return [
-        planned_source(next(named_rows)) if isinstance(source, SourceRef) else _described(source, number)
+        planned_source(parts, next(named_rows))
+        if isinstance(source, SourceRef)
+        else _described(source, number)
         for number, source in enumerate(asked)
     ]
 

@@ -140,6 +140,7 @@ def _start(tx: Transaction, job: Job, app: str, reserve: Reserve) -> None:
         launch_after=tx.now,
         wall_s=reserve.wall_s,
         reserve_usd=reserve.usd,
+        send_bytes_max=reserve.send_bytes_max,
     )
     tx.session.add(attempt)
     tx.event("attempt_started", job, attempt)

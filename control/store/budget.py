@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import func
+from sqlalchemy import and_, func
 from sqlmodel import Session, col, select
 
 from control import costs, money
@@ -30,9 +30,11 @@ EXIT_GRACE = timedelta(seconds=30)  # to exit, or to be stopped and destroyed
 
 @dataclass(frozen=True)
 class Reserve:
-    """What a machine may use: `wall_s` after its start it ends by itself, `usd` it cannot pass."""
+    """What a machine may use: `wall_s` after its start it ends by itself, and after `send_bytes_max` it sends
+    no more; `usd` is what both cost at most."""
 
     wall_s: float
+    send_bytes_max: int | None  # None of a job from before its bytes were estimated
     usd: float
 
 
@@ -43,7 +45,7 @@ def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
     """
     need, limit_s = _need(tx, job), limit_s_of(tx.settings)
     wall_s = money.wall_s(need, _purses(tx, job, unseen), limit_s=limit_s)
-    return Reserve(wall_s, need.reserve_usd(wall_s))
+    return Reserve(wall_s, int(need.bytes_max) or None, need.reserve_usd(wall_s))
 
 
 def limit_s_of(settings: Settings) -> float:
@@ -129,15 +131,37 @@ def spent_usd(session: Session, since: datetime) -> float:
 def _reserved_usd(
     session: Session, unseen: Sequence[Attempt], now: datetime, batch_id: str | None = None
 ) -> float:
-    alive = select(Machine).where(col(Machine.gone_at).is_(None))
+    mine = and_(col(Attempt.id) == col(Machine.attempt_id), col(Attempt.claimed_by) == col(Machine.id))
+    alive = select(Machine, Attempt.send_bytes_max).outerjoin(Attempt, mine)
+    alive = alive.where(col(Machine.gone_at).is_(None))
     if batch_id is not None:
         alive = alive.where(col(Machine.batch_id) == batch_id)
-    machines = sum(max(row.reserve_usd, accrued_usd(row, now)) for row in session.exec(alive).all())
+    machines = sum(_most_usd(row, send_bytes_max or 0, now) for row, send_bytes_max in session.exec(alive))
     return machines + sum(attempt.reserve_usd for attempt in unseen)
 
 
+def _most_usd(machine: Machine, send_bytes_max: int, now: datetime) -> float:
+    """Return what a machine that is not known to be gone costs at most, as far as it can be known now."""
+    egress_usd = costs.egress_usd(region=machine.region, size_bytes=send_bytes_max)
+    return max(machine.reserve_usd, accrued_usd(machine, now) + egress_usd)
+
+
+def sent_bytes(attempt: Attempt, stored_bytes: int) -> int:
+    """Return what an attempt counts as having sent, its outputs in the bucket being `stored_bytes`.
+
+    Without its word that is all that it might have sent, so that no death makes a cap soft; a runner that
+    does not count says nothing in its finish either, and sent its outputs. More than it might have sent is
+    not believed: it would empty a purse.
+    """
+    most_bytes = attempt.send_bytes_max or 0
+    told_bytes = attempt.sent_bytes
+    if told_bytes is None:
+        told_bytes = most_bytes if attempt.finish_digest is None else 0
+    return max(stored_bytes, min(told_bytes, most_bytes))
+
+
 def accrued_usd(machine: Machine, now: datetime) -> float:
-    """Return what a machine that is not known to be gone has cost by now, at most."""
+    """Return what the time of a machine that is not known to be gone has cost by now, at most."""
     if machine.size is None:
         return 0.0
     seconds = ((machine.exited_at or now) - (machine.started_at or machine.created_at)).total_seconds()

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from control.costs import egress_usd, machine_usd, requests_usd
 from control.domain import AttemptState, OutputState
 from control.store.attempts import adopt
-from control.store.budget import leaked_seconds, limit_s_of
+from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
 from control.store.speeds import learn
 from control.store.transaction import Store, Transaction
 from control.tables import Attempt, Downloads, Machine, Output
@@ -113,7 +113,7 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
         row.machine_seconds = max(0.0, (until - started_at).total_seconds())
         row.leaked_seconds = leaked_seconds(row, attempt, until)
     if attempt is not None and attempt.claimed_by == row.id:
-        _count_outputs(tx, row)
+        _count_outputs(tx, row, attempt)
         if attempt.state == AttemptState.SUCCEEDED and row.exited_at is not None:
             learn(tx, attempt, wall_s=row.machine_seconds)
     if row.size is not None:
@@ -125,12 +125,12 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
         attempt.machine_seconds, attempt.cost_usd = row.machine_seconds, row.cost_usd
 
 
-def _count_outputs(tx: Transaction, row: Machine) -> None:
+def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
     made = select(func.count(), func.sum(Output.size_bytes)).where(
         col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
     )
-    row.outputs, size_bytes = tx.session.exec(made).one()
-    row.egress_bytes = size_bytes or 0
+    row.outputs, stored_bytes = tx.session.exec(made).one()
+    row.egress_bytes = sent_bytes(attempt, stored_bytes or 0)
 
 
 def count_download(store: Store, size_bytes: int) -> None:

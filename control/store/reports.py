@@ -1,4 +1,8 @@
-"""What a runner's three calls write. Only the attempt's owner, while the attempt runs, changes anything."""
+"""What a runner's three calls write. Only the attempt's owner, while the attempt runs, changes anything.
+
+A call that is refused is counted and writes nothing, no event either: the token of an ended attempt could
+otherwise fill the database and the log.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+from control import counters, domain
 from control.domain import AttemptState, Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
 from control.files import StoredFile
@@ -17,7 +22,6 @@ from control.tables import Attempt, Output
 from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
 
 _UNNAMED = ""  # what a runner of before these messages named their machine says
-_SUPERSEDED = "This attempt has ended, or belongs to another machine."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +49,25 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.claimed_by is not None:
-            granted = attempt.claimed_by == machine_id and attempt.state == AttemptState.RUNNING
-            if granted:  # whoever asks lives, and cannot beat before it has heard the answer
-                _lease(store, tx, attempt)
-            else:
-                tx.refuse(attempt, Fact.CLAIMED)
+            if attempt.claimed_by != machine_id or attempt.state != AttemptState.RUNNING:
+                raise _superseded()
+            _lease(store, tx, attempt)  # whoever asks lives, and cannot beat before it has heard the answer
+        elif domain.move(AttemptState(attempt.state), Fact.CLAIMED) is None:
+            raise _superseded()
         else:
-            launch_s = (tx.now - (attempt.boot_from or tx.now)).total_seconds()
-            granted = tx.move(attempt, Fact.CLAIMED, machine_id=machine_id, launch_s=launch_s)
-            if granted:
-                _begin(tx, attempt, machine_id)
-                _lease(store, tx, attempt)
-    if not granted:
-        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+            _begin(tx, attempt, machine_id)
+            _lease(store, tx, attempt)
+
+
+def _superseded() -> ControlError:
+    """Count a call that comes too late or from another machine, and return what it is answered."""
+    counters.RUNNER_CALLS_REFUSED.labels("superseded").inc()
+    return ControlError(Code.SUPERSEDED, "This attempt has ended, or belongs to another machine.")
 
 
 def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
+    launch_s = (tx.now - (attempt.boot_from or tx.now)).total_seconds()
+    tx.move(attempt, Fact.CLAIMED, machine_id=machine_id, launch_s=launch_s)
     attempt.claimed_by = attempt.machine_id = machine_id
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
@@ -94,22 +101,21 @@ def heartbeat(
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         is_owner = beat.machine_id in (_UNNAMED, attempt.claimed_by)
-        runs = is_owner and attempt.state == AttemptState.RUNNING
-        is_cancelled = is_owner and attempt.state == AttemptState.CANCELLED
-        if not runs and not is_cancelled:
-            tx.refuse(attempt, Fact.HEARTBEAT)
-        elif runs:
-            store.leases.extend(attempt_id, lease)
-            if beat.seq > attempt.seq:
-                attempt.seq = beat.seq
-                _take(tx, attempt, beat.outputs, verified)
-    if not runs and not is_cancelled:
-        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
-    return runs
+        if is_owner and attempt.state == AttemptState.CANCELLED:
+            return False
+        if not is_owner or attempt.state != AttemptState.RUNNING:
+            raise _superseded()
+        store.leases.extend(attempt_id, lease)
+        if beat.seq > attempt.seq:
+            attempt.seq = beat.seq
+            _take(tx, attempt, beat.outputs, verified)
+    return True
 
 
 def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:
     """Take in the last report and end the attempt. An identical repeat is accepted and changes nothing.
+
+    Of an attempt that has ended otherwise the owner's first finish still tells what was sent.
 
     Raises ControlError: not_found, superseded.
     """
@@ -119,15 +125,25 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
         is_owner = message.machine_id in (_UNNAMED, attempt.claimed_by)
         accepted = is_owner and (attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest)
         if not accepted:
-            tx.refuse(attempt, Fact.FINISHED_OK)
+            if not is_owner or not _note_sent(attempt, message):
+                raise _superseded()
         elif attempt.finish_digest != digest:
             attempt.finish_digest = digest
+            _note_sent(attempt, message)
             _take(tx, attempt, message.outputs, verified)
             _finish(tx, attempt, message)
             worked = message.usage.timings.model_dump()
             tx.note("work_reported", attempt_id=attempt.id, wall_s=message.usage.wall_s, **worked)
     if not accepted:
-        raise ControlError(Code.SUPERSEDED, _SUPERSEDED)
+        raise _superseded()
+
+
+def _note_sent(attempt: Attempt, message: Finish) -> bool:
+    """Take in how many bytes the attempt has sent, once: also of one that was ended before it could tell."""
+    if attempt.sent_bytes is not None or message.usage.sent_bytes is None:
+        return False
+    attempt.sent_bytes = message.usage.sent_bytes
+    return True
 
 
 def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
@@ -160,7 +176,7 @@ def _take_one(
         _mark_ready(tx, output, report.file, verified[output.id])
         tx.job(attempt).stored_bytes += verified[output.id].stored_bytes
         output.delivery_error = report.delivery_error
-        size_bytes = report.file.size_bytes
+        size_bytes = verified[output.id].file.size_bytes
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id, size_bytes=size_bytes)
     elif report.status == "failed" and report.error:
         output.state = OutputState.FAILED
@@ -174,7 +190,7 @@ def _take_one(
 def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -> None:
     output.state, output.percent, output.ready_at = OutputState.READY, 100.0, tx.now
     output.key, output.etag = seen.file.key, seen.file.etag
-    output.size_bytes, output.sha256, output.crc32 = file.size_bytes, file.sha256, file.crc32
+    output.size_bytes, output.sha256, output.crc32 = seen.file.size_bytes, seen.file.sha256, seen.file.crc32
     output.playlist = asdict(seen.playlist) if seen.playlist else None
     output.poster = asdict(seen.poster) if seen.poster else None
     output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args

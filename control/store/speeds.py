@@ -9,9 +9,9 @@ from sqlmodel import Session, col, select
 
 from control import costs, work
 from control.domain import OutputState
+from control.recipe import recipe_of
 from control.store.transaction import Transaction
 from control.tables import Attempt, Output, Source, Speed
-from runner.contract import Effects
 
 
 def speeds(session: Session) -> dict[str, work.Speed]:
@@ -39,7 +39,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     if not all(each.is_known for each in sources.values()):
         return
     numbers = {source_id: number for number, source_id in enumerate(sources)}
-    asked = [(numbers[output.source_id], _effects(output)) for output in outputs]
+    asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]
     pieces = work.pieces(asked, list(sources.values()))
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
@@ -61,10 +61,6 @@ def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:
 def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
     wanted = {output.source_id for output in outputs}
     return tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
-
-
-def _effects(output: Output) -> Effects | None:
-    return Effects(**output.effects) if output.effects else None
 
 
 def _speed(row: Speed) -> work.Speed:

@@ -298,6 +298,107 @@ def test_downloads_are_counted_by_day_and_not_capped(parts, rows):
     assert (day.download_bytes, day.cost_usd) == (2 * 10**9, 0)
 
 
+# --- bytes --------------------------------------------------------------------------------------------
+
+
+def launched(parts, rows: Rows) -> tuple[str, int]:
+    """Return an attempt whose machine has claimed it, and how much it may send."""
+    [job_id] = submit(rows)
+    launch(parts)
+    attempt = rows.attempt(f"{job_id}-1")
+    reports.claim(parts.store, attempt.id, attempt.machine_id)
+    return attempt.id, attempt.send_bytes_max
+
+
+def told(sent_bytes: int) -> Finish:
+    usage = Usage(wall_s=1, cpu_s=1, timings=Timings(), sent_bytes=sent_bytes)
+    return Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[], usage=usage)
+
+
+def charged_bytes(parts, rows: Rows, machines: FakeMachines, attempt_id: str) -> int:
+    """Return what the ledger has of an attempt's bytes, its machine being gone after 30 s."""
+    end_machine(parts, rows, machines, attempt_id, ran_s=30)
+    [row] = rows.all(MachineRow)
+    others_usd = row.egress_bytes * 0.02 / 1e9 + row.outputs * 6e-6
+    assert row.cost_usd == pytest.approx(30 * PER_S + others_usd, rel=1e-4)
+    return row.egress_bytes
+
+
+def test_the_reserve_pays_for_as_many_bytes_as_the_runner_is_allowed_to_send(parts, rows, machines, storage):
+    attempt_id, most_bytes = launched(parts, rows)
+    assert job_spec(replace(parts, storage=storage), attempt_id).send_bytes_max == most_bytes > 0
+    attempt = rows.attempt(attempt_id)
+    time_usd = (attempt.wall_s + 10) * PER_S
+    assert attempt.reserve_usd == pytest.approx(time_usd + most_bytes * 0.02 / 1e9 + 2 * 6e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_what_a_runner_says_that_it_sent_is_charged(parts, rows, machines, share):
+    attempt_id, most_bytes = launched(parts, rows)
+    said = int(share * most_bytes)
+    reports.finish(parts.store, attempt_id, told(said), {})
+    assert charged_bytes(parts, rows, machines, attempt_id) == said
+
+
+def test_who_dies_unreported_is_charged_all_that_could_have_been_sent(parts, rows, machines):
+    attempt_id, most_bytes = launched(parts, rows)
+    assert charged_bytes(parts, rows, machines, attempt_id) == most_bytes
+
+
+def test_a_machine_that_never_claimed_has_sent_nothing(parts, rows, machines):
+    [job_id] = submit(rows)
+    launch(parts)
+    assert charged_bytes(parts, rows, machines, f"{job_id}-1") == 0
+
+
+def test_a_cancelled_attempt_still_tells_what_it_sent_once_and_is_superseded(parts, rows, machines):
+    attempt_id, _ = launched(parts, rows)
+    changes.cancel(parts.store, [rows.attempt(attempt_id).job_id])
+    for said in (700, 100_000):
+        with pytest.raises(ControlError) as refused:
+            reports.finish(parts.store, attempt_id, told(said), {})
+        assert refused.value.code is Code.SUPERSEDED
+    assert rows.attempt(attempt_id).state == "cancelled"
+    assert charged_bytes(parts, rows, machines, attempt_id) == 700
+
+
+def test_a_runner_that_does_not_count_is_charged_what_is_stored(parts, rows, machines):
+    attempt_id, _ = launched(parts, rows)
+    finish(parts, rows, attempt_id)
+    assert charged_bytes(parts, rows, machines, attempt_id) == 1000
+
+
+def test_a_lie_about_bytes_empties_no_purse(parts, rows, machines):
+    attempt_id, most_bytes = launched(parts, rows)
+    reports.finish(parts.store, attempt_id, told(2**53), {})
+    assert charged_bytes(parts, rows, machines, attempt_id) == most_bytes
+
+
+def test_stored_outputs_are_charged_whatever_the_runner_says(parts, rows, machines):
+    attempt_id, _ = launched(parts, rows)
+    one = rows.outputs(rows.attempt(attempt_id).job_id)[0]
+    message = told(0).model_copy(update={"outputs": [ready(one.id)]})
+    reports.finish(parts.store, attempt_id, message, seen(one))
+    assert charged_bytes(parts, rows, machines, attempt_id) == 500
+
+
+def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(parts, rows, machines):
+    parts = with_budget(parts, rows, budget_usd_per_day=1.0)
+    _, most_bytes = launched(parts, rows)
+    rows.clock.forward(2 * LIMIT_S)
+    day = date(2026, 11, 21)
+    reserved_usd = costs(parts, day, day).budget.day.reserved_usd
+    assert reserved_usd == pytest.approx(2 * LIMIT_S * PER_S + most_bytes * 0.02 / 1e9, rel=1e-4)
+
+
+def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(parts, rows, machines):
+    [job_id] = submit(rows)
+    with rows.store.transaction() as tx:
+        tx.session.get_one(Job, job_id).egress_bytes_max = 0.0
+    launch(parts)
+    assert rows.attempt(f"{job_id}-1").send_bytes_max is None
+
+
 # --- calibration --------------------------------------------------------------------------------------
 
 

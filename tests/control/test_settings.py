@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import SecretStr
 
 from control.database import open_database
+from control.launch import launch
 from control.local import LOCAL_DEFAULTS, _settings
-from control.settings import Settings, SettingsError, load_settings
+from control.runner_api import job_spec
+from control.settings import RUN_S_MAX, Settings, SettingsError, load_settings
+from control.store import reports
 from infra.flylocal import LocalFlyHandle
+from infra.ports import SIGNED_S_MAX
 from infra.s3local import LocalS3
 from tests.control.conftest import SETTINGS
 
@@ -59,6 +65,7 @@ CHOSEN = {
         ({"retention_hours": 1e9}, "RETENTION_HOURS"),
         ({"heartbeat_s": "inf", "lease_s": "inf"}, "HEARTBEAT_S"),
         ({"run_timeout_s": "nan"}, "RUN_TIMEOUT_S"),
+        ({"run_timeout_s": 7 * 86_400}, "RUN_TIMEOUT_S: Input should be less than or equal to 603900"),
         ({"aws_access_key_id": ""}, "AWS_ACCESS_KEY_ID"),
         ({"aws_secret_access_key": " "}, "AWS_SECRET_ACCESS_KEY"),
         ({"public_url": "control.example"}, "PUBLIC_URL"),
@@ -215,3 +222,13 @@ def test_private_targets_are_named_by_host_and_port(text: str, places: tuple[str
 def test_a_private_target_that_is_none_stops_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="OUTBOUND_ALLOW"):
         load_settings(**SETTINGS, outbound_allow=text)
+
+
+def test_the_urls_of_the_longest_run_can_be_signed(parts, rows, machines):
+    longest = parts.settings.model_copy(update={"run_timeout_s": RUN_S_MAX})
+    job_id = rows.submit()
+    launch(parts)
+    reports.claim(parts.store, f"{job_id}-1", "m1")
+    spec = job_spec(replace(parts, settings=longest), f"{job_id}-1")
+    assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.outputs[0].put_url
+    assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.sources[0].get_url

@@ -130,7 +130,7 @@ def test_the_same_machine_may_claim_again_and_another_may_not(rows):
         reports.claim(rows.store, attempt_id, "m2")
     assert refused.value.code is Code.SUPERSEDED
     assert rows.attempt(attempt_id).claimed_by == "m1"
-    assert [event.accepted for event in events(rows, "claimed")] == [True, False]
+    assert [event.accepted for event in events(rows, "claimed")] == [True]
 
 
 def test_of_twins_that_claim_at_once_exactly_one_wins(rows):
@@ -348,7 +348,7 @@ def test_a_stale_attempt_changes_nothing(rows):
             late()
         assert refused.value.code is Code.SUPERSEDED
     assert rows.outputs(job_id)[0].state == "queued"
-    assert [event.accepted for event in rows.all(Event)][-3:] == [False, False, False]
+    assert all(event.accepted for event in rows.all(Event)), "what is refused is not stored"
 
 
 def test_a_lease_that_was_extended_meanwhile_is_not_expired(rows):

@@ -54,6 +54,19 @@ def test_work_rises_with_duration_pixels_and_noise():
     assert work_s(CLIP, speed=1.03) < work_s(CLIP)
 
 
+def test_an_output_of_a_source_that_nobody_has_seen_may_be_as_large_as_the_largest_that_is_taken():
+    unseen = Footage(size_bytes=0, duration_s=0, pixels=0, bytes_most=2 * 1024**3)
+    for effects_ in (PLAIN, None):
+        [piece] = pieces([(0, effects_)], [unseen])
+        assert piece.bytes_max > 2 * 1024**3
+        assert piece.likely_bytes < 30e6
+
+
+def test_what_goes_to_two_places_is_sent_twice():
+    [once], [twice] = pieces([(0, None)], [CLIP]), pieces([(0, None)], [CLIP], sends=2)
+    assert (twice.bytes_max, twice.likely_bytes) == (2 * once.bytes_max, 2 * once.likely_bytes)
+
+
 def test_a_source_that_nobody_has_seen_is_taken_for_a_common_clip():
     assert pieces([(0, PLAIN)], [UNSEEN])[0].work_s > 10
     assert not UNSEEN.is_known

@@ -325,3 +325,35 @@ def test_a_missing_variable_is_named(control: FakeControl, tmp_path: Path, name:
     assert code == Exit.MISCONFIGURED
     assert name in log
     assert control.calls == []
+
+
+# --- what may be sent ---------------------------------------------------------------------------------
+
+
+def test_the_finish_tells_every_byte_that_was_sent_tries_included(control: FakeControl, tmp_path: Path):
+    control.with_posters = True
+    control.failing["PUT"] = [503]
+    passed: list[int] = []
+    control.passing = passed.append
+    assert run(control, tmp_path)[0] == Exit.OK
+    fetched = len(control.sources["s1"])
+    assert control.finish.usage.sent_bytes == sum(passed) - fetched
+    assert control.finish.usage.sent_bytes > sum(map(len, control.objects.values()))
+
+
+def test_an_output_that_does_not_fit_into_what_may_be_sent_costs_no_other(
+    control: FakeControl, silent_clip: bytes, tmp_path: Path
+):
+    control.sources["s2"] = silent_clip
+    control.outputs.append(("o3", "s2", TWO[0]))
+    assert run(control, tmp_path)[0] == Exit.OK
+    small = len(control.objects["output/o3"])
+    assert small < min(len(control.objects[key]) for key in ("output/o1", "output/o2"))
+    control.objects.clear()
+    control.beats.clear()
+    control.finish, control.send_bytes_max = None, small
+    assert run(control, tmp_path)[0] == Exit.OK
+    assert (control.finish.outcome, control.finish.reason) == ("error", Reason.SEND_LIMIT)
+    assert "more may be" in control.finish.detail
+    assert control.statuses() == {"o3": "ready"}
+    assert (set(control.objects), control.finish.usage.sent_bytes) == ({"output/o3"}, small)

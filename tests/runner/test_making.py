@@ -157,6 +157,6 @@ def test_what_lacked_memory_is_left_to_a_larger_machine_and_its_siblings_are_not
     with failing(floor, outputs[1:]):
         raise FfmpegFailed("FFmpeg ended with code 3")
     spec = JobSpec(attempt_id="a", sources=[], outputs=outputs, run_timeout_s=60, next_beat_s=15)
-    finish = ending(spec, floor.progress, floor.stop, seq=1)
+    finish = ending(spec, floor.progress, floor.stop, seq=1, sent_bytes=0)
     assert (finish.outcome, finish.reason) == ("error", Reason.OUT_OF_MEMORY)
     assert [(report.output_id, report.status) for report in finish.outputs] == [("o1", "failed")]

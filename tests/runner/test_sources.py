@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.allowance import Allowance
 from runner.contract import Effects, OutputSpec, Preset
 from runner.memory import Budget
 from runner.probe import probe
@@ -36,7 +37,12 @@ def rendered(
     """Render and check one output as the runner does."""
     stop = Stop()
     studio = Studio(
-        program=ffmpeg, folder=folder, memory=Budget(1 << 40, stop), progress=Progress(), stop=stop
+        program=ffmpeg,
+        folder=folder,
+        memory=Budget(1 << 40, stop),
+        progress=Progress(),
+        allowance=Allowance(None),
+        stop=stop,
     )
     output = OutputSpec(
         output_id="o", source_id="s", effects=effects, preset=preset, put_url="", put_headers={}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from runner import retry, transfer
+from runner.allowance import Allowance, SendLimit
 from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import Again, retrying
@@ -36,11 +41,12 @@ def fetched(bucket: FakeControl, tmp_path: Path, stop: Stop | None = None) -> by
     return path.read_bytes()
 
 
-def put(bucket: FakeControl, tmp_path: Path, content: bytes) -> None:
+def put(bucket: FakeControl, tmp_path: Path, content: bytes, allowance: Allowance | None = None) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
-    target = bucket.spec().outputs[0]
-    upload(PutTarget(url=target.put_url, headers=target.put_headers), path, len(content), stop=Stop())
+    spec, allowance = bucket.spec().outputs[0], allowance or Allowance(None)
+    target = PutTarget(url=spec.put_url, headers=spec.put_headers)
+    upload(target, path, len(content), stop=Stop(), allowance=allowance)
 
 
 def test_a_cut_download_goes_on_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:
@@ -189,7 +195,7 @@ def test_the_url_of_a_user_that_is_private_is_never_asked(
     with pytest.raises(OutputFailure, match="public internet") as caught:
         fetch(foreign(bucket), tmp_path / "source", stop=Stop())
     assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
-    why = transfer.deliver(bucket.url, tmp_path / "none", 0, stop=Stop(), allow=[])
+    why = transfer.deliver(bucket.url, tmp_path / "none", 0, stop=Stop(), allow=[], allowance=Allowance(None))
     assert why
     assert "public internet" in why
     assert bucket.gets == 0
@@ -239,7 +245,7 @@ def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: 
     bucket.failing["PUT"] = [503]
     (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")
-    assert transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place]) is None
+    assert handed_over(url, place, tmp_path, Allowance(None)) is None
     assert bucket.objects == {"theirs": BYTES}
 
 
@@ -249,6 +255,105 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(
     bucket.failing["PUT"] = [403, 403]
     (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url
-    why = transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place])
+    why = handed_over(url, place, tmp_path, Allowance(None))
     assert why == "The result was not taken by output_url: its server answered 403."
     assert bucket.failing["PUT"] == [403]
+
+
+def handed_over(url: str, place: str, tmp_path: Path, allowance: Allowance) -> str | None:
+    (tmp_path / "output").write_bytes(BYTES)
+    path = tmp_path / "output"
+    return transfer.deliver(url, path, len(BYTES), stop=Stop(), allow=[place], allowance=allowance)
+
+
+# --- what may be sent ---------------------------------------------------------------------------------
+
+
+def test_every_try_of_an_upload_counts_and_none_begins_that_does_not_fit(
+    bucket: FakeControl, tmp_path: Path
+) -> None:
+    allowance = Allowance(2 * len(BYTES) + 5)
+    bucket.failing["PUT"] = [503] * 9
+    with pytest.raises(SendLimit, match="only 5 more may be"):
+        put(bucket, tmp_path, BYTES, allowance)
+    assert bucket.failing["PUT"] == [503] * 7
+    assert allowance.sent_bytes == 2 * len(BYTES)
+
+
+def test_what_nobody_took_of_a_file_does_not_count(place: str, tmp_path: Path) -> None:
+    allowance = Allowance(None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    assert handed_over(f"http://{nobody}/x", nobody, tmp_path, allowance) is not None
+    assert allowance.sent_bytes == 0
+
+
+def test_a_user_s_server_that_takes_all_bytes_and_fails_gets_no_more_than_may_be_sent(
+    bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 60)
+    bucket.failing["PUT"] = [503] * 9
+    allowance = Allowance(3 * len(BYTES))
+    why = handed_over(bucket.spec().outputs[0].put_url, place, tmp_path, allowance)
+    assert why is not None
+    assert "as many bytes as may be sent" in why
+    assert bucket.failing["PUT"] == [503] * 6
+    assert allowance.sent_bytes == 3 * len(BYTES)
+
+
+def test_a_redirected_body_counts_for_each_place_that_took_it(
+    bucket: FakeControl, place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "output").write_bytes(BYTES)
+    allowance = Allowance(None)
+    with redirecting(bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")) as at:
+        refused = transfer.deliver(
+            f"http://{at}/",
+            tmp_path / "output",
+            len(BYTES),
+            stop=Stop(),
+            allow=[place, at],
+            allowance=allowance,
+        )
+    assert refused is None
+    assert bucket.objects == {"theirs": BYTES}
+    assert allowance.sent_bytes == 2 * len(BYTES)
+
+
+@contextmanager
+def redirecting(where: str) -> Iterator[str]:
+    """Yield the place of a server that reads a body and sends its sender elsewhere."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(307)
+            self.send_header("Location", where)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_files_that_are_sent_at_once_share_what_may_be_sent() -> None:
+    allowance = Allowance(100)
+    first = allowance.counted(iter([b"x" * 60]), 60)
+    with pytest.raises(SendLimit):
+        allowance.counted(iter([b"y" * 60]), 60)
+    next(first)
+    first.close()
+    first.close()
+    assert allowance.sent_bytes == 60
+    allowance.counted(iter([b"y" * 40]), 40).close()
+    assert allowance.sent_bytes == 60

@@ -1,7 +1,8 @@
 """I7 for the judge: nobody can overrun a budget, by Fly's own truth about machines and not by our ledger.
 
-A machine that has ended is worth what Fly bills for it; one that may still run is worth all that it can cost
-until its own deadline ends it, and so is a live attempt without a machine yet. Twins are Fly's mistake: they
+A machine that has ended is worth what Fly bills for it, for its time and for each byte that it sent; one that
+may still run is worth all that it can cost until its own deadline ends it and its allowance of bytes is used
+up, and so is a live attempt without a machine yet. Twins are Fly's mistake: they
 cannot be known beforehand, and each may go over by one reserve.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from control.costs import machine_usd
+from control.costs import egress_usd, machine_usd
 from infra.flymachine import Machine
 from runner.contract import ENV_RUN_TIMEOUT_S
 
@@ -40,7 +41,7 @@ def overrun(world: World) -> str | None:
 
 
 def _over(world: World, cap_usd: float, machines: Iterable[Machine], name: str) -> str | None:
-    most_usd = [_most_usd(machine) for machine in machines]
+    most_usd = [_most_usd(world, machine) for machine in machines]
     names = Counter(machine.name for machine in machines)
     twins = sum(count - 1 for count in names.values())
     waiting_usd = sum(_without_machine(world, machines, name))
@@ -61,14 +62,34 @@ def _without_machine(world: World, machines: Iterable[Machine], name: str) -> li
     return [usd for id_, usd, batch_id in rows if id_ not in made and (not is_batch or batch_id == name)]
 
 
-def _most_usd(machine: Machine) -> float:
-    """Return what a machine costs by Fly's own record, or can at most, in USD."""
-    config = machine.config
+def _most_usd(world: World, machine: Machine) -> float:
+    """Return what a machine costs by Fly's own record and the bytes of its runner, or can at most, in USD."""
+    config, runner = machine.config, world.runners.get(machine.id)
     seconds = _seconds(machine.events)
+    sent_bytes = runner.sent_bytes if runner else 0
     if seconds is None:
         has_ended = machine.state in ("destroyed", "failed")
         seconds = 0.0 if has_ended else float(config["env"][ENV_RUN_TIMEOUT_S]) + EXIT_S
-    return machine_usd(size=config["metadata"]["size"], region=machine.region, seconds=seconds)
+        sent_bytes = sent_bytes if has_ended else max(sent_bytes, _may_send(world, machine))
+    time_usd = machine_usd(size=config["metadata"]["size"], region=machine.region, seconds=seconds)
+    return time_usd + egress_usd(region=machine.region, size_bytes=sent_bytes)
+
+
+def _may_send(world: World, machine: Machine) -> int:
+    """Return how many bytes a machine may send that has not ended: as its runner was told, or will be.
+
+    One that stopped its work sends no more.
+    """
+    runner = world.runners.get(machine.id)
+    if runner is not None and (runner.stop_reason is not None or runner.over):
+        return runner.sent_bytes
+    if runner is not None and runner.total:
+        return runner.sent_bytes if runner.send_bytes_max is None else runner.send_bytes_max
+    attempt = (
+        "SELECT send_bytes_max FROM attempt WHERE id = ? AND state IN ('launching', 'booting', 'running')"
+    )
+    row = world.database.judge.execute(attempt, (machine.config["metadata"]["attempt"],)).fetchone()
+    return row[0] or 0 if row else 0
 
 
 def _seconds(events: list[dict[str, Any]]) -> float | None:

@@ -29,7 +29,7 @@ from tests.sim.swarm import Mishap
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-NOTHING = Usage(wall_s=0, cpu_s=0, timings=Timings())
+SCALE = 5000  # from what is drawn to bytes: 5 to 10 MB, so that money can be told by them
 
 
 class SimRunner:
@@ -49,6 +49,8 @@ class SimRunner:
         self.beat_s = 15.0
         self.outputs: list[OutputSpec] = []
         self.total = 0
+        self.send_bytes_max: int | None = None
+        self.sent_bytes = 0  # the truth, by which the judge counts
         self.reports: dict[str, OutputReport] = {}
         self.unheard: set[str] = set()
         self.finish: Finish | None = None
@@ -115,6 +117,7 @@ class SimRunner:
         left_s = min(spec.run_timeout_s, self.hard_until - self.world.t)
         self.until = self.world.t + left_s
         self.later(left_s - min(REPORT_S_MAX, left_s / 10), self.because, Reason.RUN_DEADLINE)
+        self.send_bytes_max = spec.send_bytes_max
         self.outputs, self.total, self.beat_s = list(spec.outputs), len(spec.outputs), spec.next_beat_s
         self.later(self.beat_s, self.beat)
         if self.world.strikes(Mishap.RUNNER_CUT_OFF):
@@ -182,7 +185,7 @@ class SimRunner:
             return
         content = f"{self.machine_id} {spec.output_id}".encode()
         item = Stored(
-            size_bytes=1000 + self.world.dice.randrange(1000),
+            size_bytes=SCALE * (1000 + self.world.dice.randrange(1000)),
             md5=md5(content).hexdigest(),
             sha256=sha256(content).hexdigest(),
             machine_id=self.machine_id,
@@ -190,8 +193,14 @@ class SimRunner:
         self.upload(spec, item, 1, away_s=0.0)
 
     def upload(self, spec: OutputSpec, item: Stored, tries: int, *, away_s: float) -> None:
-        """PUT the output until it is there or the bucket is away for too long."""
-        if self.stop_reason is None:
+        """PUT the output until it is there, the bucket is away for too long, or no more may be sent."""
+        if self.stop_reason is not None:
+            return
+        most = self.send_bytes_max
+        if most is not None and self.sent_bytes + item.size_bytes > most:
+            self.because(Reason.SEND_LIMIT)
+        else:
+            self.sent_bytes += item.size_bytes
             then = partial(self.uploaded, spec, item, tries, away_s)
             self.world.bucket.put(spec.put_url, spec.put_headers, item, then)
 
@@ -270,10 +279,9 @@ class SimRunner:
         if self.finish is None:
             ended = [report for report in self.reports.values() if report.status != "running"]
             reason = None if len(ended) == self.total else self.stop_reason
+            usage = Usage(wall_s=0, cpu_s=0, timings=Timings(), sent_bytes=self.sent_bytes)
             outcome = "ok" if reason is None else "cancelled" if reason is Reason.CANCELLED else "error"
-            self.finish = Finish(
-                seq=self.seq + 1, outcome=outcome, reason=reason, outputs=ended, usage=NOTHING
-            )
+            self.finish = Finish(seq=self.seq + 1, outcome=outcome, reason=reason, outputs=ended, usage=usage)
         self.post("finish", self.finish, CALL_TIMEOUT_S, self.reported)
 
     def reported(self, status: int | None, _: Any) -> None:

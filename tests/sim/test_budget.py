@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
+from control import runner_api
 from control.plan import PlannedBatch
-from control.spread import Load, Spread
-from control.store import attempts, batches, budget
-from control.work import Piece
+from control.runner_api import job_spec as _job_spec
+from control.store import attempts, batches, budget, ledger
 from tests.sim import users
 from tests.sim.budget import overrun
 from tests.sim.database import Database
@@ -23,6 +23,7 @@ WORLDS = int(os.environ.get("BUDGET_WORLDS", "15"))
 DAY_USD = (0.0015, 0.004, 0.012, 0.03)
 OWN_USD = (None, 0.001, 0.003)
 EACH_S = 20.0
+EACH_BYTES = 20_000_000  # two or three tries of an output
 
 
 @pytest.fixture(autouse=True)
@@ -31,20 +32,11 @@ def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, dice = users.planned, Random(5)
 
     def planned(jobs: list[int]) -> PlannedBatch:
-        batch = plain(jobs)
-        loads = [_load([output.position for output in job]) for job in batch.jobs]
-        spread = Spread(size="performance-1x", loads=loads, makespan_s=EACH_S)
-        return replace(batch, spread=spread, max_cost_usd=dice.choice(OWN_USD))
+        little = users.spread(jobs, each_s=EACH_S, each_bytes=EACH_BYTES, usd=0.0003)
+        return replace(plain(jobs), spread=little, max_cost_usd=dice.choice(OWN_USD))
 
     monkeypatch.setattr(users, "planned", planned)
     monkeypatch.setattr(batches, "require_money", lambda *_: None)
-
-
-def _load(outputs: list[int]) -> Load:
-    piece = Piece(
-        source=0, outputs=outputs, work_s=EACH_S, longest_s=1, fetch_s=1, likely_bytes=1000, bytes_max=4000
-    )
-    return Load(pieces=[piece], seconds=EACH_S, usd=0.0003)
 
 
 def life(database: Database, seed: int) -> tuple[World, str | None]:
@@ -97,8 +89,23 @@ def test_no_budget_is_overrun_whatever_crashes(
         (budget, "spent_usd", lambda *_: 0.0),
         (budget, "shared_purses", lambda *_: []),
         (attempts, "is_unseen", lambda _: attempts.col(attempts.Attempt.id) == ""),
+        (ledger, "sent_bytes", lambda _, stored_bytes: stored_bytes),
+        (ledger, "sent_bytes", lambda attempt, stored_bytes: max(stored_bytes, attempt.sent_bytes or 0)),
+        (
+            runner_api,
+            "job_spec",
+            lambda *asked: _job_spec(*asked).model_copy(update={"send_bytes_max": None}),
+        ),
     ],
-    ids=["reserves do not count", "what is spent does not count", "no caps", "launching does not count"],
+    ids=[
+        "reserves do not count",
+        "what is spent does not count",
+        "no caps",
+        "launching does not count",
+        "only what is stored counts as sent",
+        "who dies unreported has sent nothing",
+        "a runner knows no allowance",
+    ],
 )
 def test_the_judge_notices_who_does_not_keep_the_money(
     database: Database, monkeypatch: pytest.MonkeyPatch, where, name, mutant

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from control.ids import new_id
 from control.parts import Parts
 from control.plan import PlannedBatch, PlannedOutput
+from control.spread import Load, Spread
 from control.store import batches, changes
 from control.tables import Batch
+from control.work import Piece
 from runner.contract import Effects
 from tests.sim.swarm import Mishap
 
@@ -20,6 +22,7 @@ EFFECTS = Effects(
     rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
 )
 ASK_AGAIN_S = 5.0
+AMPLE_BYTES = 400_000_000  # worlds on few bytes are in test_budget.py
 
 
 class Users:
@@ -137,12 +140,32 @@ class Users:
 
 
 def planned(jobs: list[int]) -> PlannedBatch:
-    """Return a batch with so many outputs in each job."""
+    """Return a batch with so many outputs in each job, and bytes enough for many tries of each."""
     count = iter(range(1, 1000))
+    outputs = [[_output(next(count)) for _ in range(size)] for size in jobs]
     return PlannedBatch(
         seed=7,
         variations=max(jobs),
-        jobs=[[_output(next(count)) for _ in range(size)] for size in jobs],
+        jobs=outputs,
+        spread=spread([len(job) for job in outputs], each_s=0.0, each_bytes=AMPLE_BYTES, usd=0.0),
+    )
+
+
+def spread(jobs: list[int], *, each_s: float, each_bytes: int, usd: float) -> Spread:
+    """Return the estimates of jobs with so many outputs: each takes so long, and may send so much."""
+    loads = [Load(pieces=[_piece(outputs, each_s, each_bytes)], seconds=each_s, usd=usd) for outputs in jobs]
+    return Spread(size="performance-1x", loads=loads, makespan_s=each_s)
+
+
+def _piece(outputs: int, work_s: float, each_bytes: int) -> Piece:
+    return Piece(
+        source=0,
+        outputs=range(outputs),
+        work_s=work_s,
+        longest_s=1,
+        fetch_s=1,
+        likely_bytes=each_bytes * outputs,
+        bytes_max=each_bytes * outputs,
     )
 
 

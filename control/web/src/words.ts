@@ -87,6 +87,7 @@ const REASON: Record<string, string> = {
   lease_expired: "The machine stopped reporting.",
   machine_ended: "The machine ended before its work was done.",
   out_of_memory: "The machine ran out of memory.",
+  send_limit: "It takes more bytes than a machine was allowed to send for it.",
   budget_exceeded: "The budget was used up.",
 };
 

@@ -1,0 +1,65 @@
+"""How many bytes this run may send, and how many it has: money is set aside for no more.
+
+Must never let a byte of a file leave uncounted. What TLS and heads of requests add is not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+
+class SendLimit(Exception):
+    """A file is larger than what may still be sent. The message may be shown."""
+
+
+class Allowance:
+    """Shared by all threads of the run. `most_bytes` is None where control names no limit."""
+
+    def __init__(self, most_bytes: int | None) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._sent_bytes = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has been sent so far, files that are under way counted whole."""
+        with self._lock:
+            return self._sent_bytes
+
+    def counted(self, chunks: Iterator[bytes], size_bytes: int) -> Counted:
+        """Return the `chunks` of a file of this size, which counts as sent at once.
+
+        Close it after the try, which may have failed half-way. Raises SendLimit, before a byte is taken, when
+        the file does not fit into what is left.
+        """
+        with self._lock:
+            if self._most_bytes is not None and self._sent_bytes + size_bytes > self._most_bytes:
+                left_bytes = self._most_bytes - self._sent_bytes
+                raise SendLimit(f"{size_bytes} bytes are to be sent, and only {left_bytes} more may be")
+            self._sent_bytes += size_bytes
+        return Counted(chunks, size_bytes, self)
+
+    def give_back(self, unsent_bytes: int) -> None:
+        """Take back what was counted and not sent."""
+        with self._lock:
+            self._sent_bytes -= unsent_bytes
+
+
+class Counted(Iterator[bytes]):
+    """The body of one request."""
+
+    def __init__(self, chunks: Iterator[bytes], size_bytes: int, allowance: Allowance) -> None:
+        self._chunks, self._unsent_bytes, self._allowance = chunks, size_bytes, allowance
+
+    def __next__(self) -> bytes:
+        """Return the next bytes, which are sent from here on."""
+        chunk = next(self._chunks)
+        self._unsent_bytes -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Give back what nobody has taken. Again is nothing."""
+        self._allowance.give_back(self._unsent_bytes)
+        self._unsent_bytes = 0
+        self._chunks = iter(())
