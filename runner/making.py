@@ -6,12 +6,12 @@ in the plain way, before it is called failed.
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import ENOMEM, ENOSPC
 from threading import BoundedSemaphore
 
 from runner import ffmpeg
@@ -20,6 +20,7 @@ from runner.deliver import deliver
 from runner.groups import Group, grouped
 from runner.jail import JailUnavailable
 from runner.log import record
+from runner.plain_files import remove
 from runner.probe import OutputFailure
 from runner.render import Rendered, Shared, Source, Studio
 from runner.stop import Stopped
@@ -57,7 +58,7 @@ class Making:
         """Wait for the outputs and free the source. Raises what one of them raised unforeseen."""
         while self._tasks:
             self._tasks.popleft().result()  # a task adds those that follow it before it ends
-        shutil.rmtree(self.source.path.parent)
+        remove(self.source.path.parent)
 
     def _first(self, group: Group) -> None:
         """Make the first of a group and let the others follow; without it each is made alone."""
@@ -132,9 +133,17 @@ def guarding(studio: Studio) -> Iterator[None]:
         studio.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
     except StorageUnavailable as trouble:
         studio.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
-    except BaseException:
+    except BaseException as trouble:
+        if _lacks_room(trouble):
+            studio.stop.because(Reason.OUT_OF_MEMORY, "no room is left for this program's own files")
+            return
         studio.stop.because(Reason.RUNNER_CRASHED)
         raise
+
+
+def _lacks_room(trouble: BaseException) -> bool:
+    """Return whether a larger machine would have spared us this: files lie in memory (`workspace`)."""
+    return isinstance(trouble, MemoryError) or getattr(trouble, "errno", None) in (ENOSPC, ENOMEM)
 
 
 @contextmanager

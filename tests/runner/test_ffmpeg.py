@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ def ignore(_: float) -> None:
 def shell(
     script: str,
     *,
+    makes: Sequence[Path] = (),
     timeout_s: float = 20,
     stop: threading.Event | None = None,
     on_progress: Callable[[float], None] = ignore,
@@ -39,7 +40,7 @@ def shell(
     return run(
         ["/bin/sh", "-c", script],
         reads=[],
-        writes=[],
+        makes=makes,
         timeout_s=timeout_s,
         stop=stop or Stop(),
         on_progress=on_progress,
