@@ -20,11 +20,13 @@ from runner.deliver import deliver
 from runner.groups import Group, grouped
 from runner.jail import JailUnavailable
 from runner.log import record
-from runner.plain_files import remove
+from runner.plain_files import NotPlain, remove
 from runner.probe import OutputFailure
 from runner.render import Rendered, Shared, Source, Studio
 from runner.stop import Stopped
 from runner.transfer import StorageUnavailable
+
+FAILURES = (ffmpeg.FfmpegFailed, OutputFailure, NotPlain)  # of one output, which is made again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Making:
         """Make the first of a group and let the others follow; without it each is made alone."""
         try:
             made, shared = self.floor.studio.first(group.first, self.source)
-        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+        except FAILURES as failure:
             self.floor.groups.release()
             self._again([group.first], str(failure))
             for output in group.others:
@@ -82,7 +84,7 @@ class Making:
         why = "not what was asked for"
         try:
             made = self.floor.studio.others(group.others, self.source, shared)
-        except ffmpeg.FfmpegFailed as failure:
+        except FAILURES as failure:
             why = str(failure)
         finally:
             shared.free()
@@ -96,7 +98,7 @@ class Making:
         """Make one output in the plain way, and once more if that fails."""
         try:
             made = self.floor.studio.alone(output, self.source)
-        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+        except FAILURES as failure:
             self._again([output], str(failure))
         else:
             self._deliver(made)
@@ -114,7 +116,11 @@ class Making:
         self._tasks.append(self.floor.renderers.submit(self._guarded, work, *what))
 
     def _deliver(self, made: Rendered) -> None:
-        self._tasks.append(self.floor.uploaders.submit(self._guarded, deliver, self.floor.studio, made))
+        self._tasks.append(self.floor.uploaders.submit(self._guarded, self._delivered, made))
+
+    def _delivered(self, made: Rendered) -> None:
+        with failing(self.floor.studio, [made.output]):
+            deliver(self.floor.studio, made)
 
     def _guarded(self, work: Callable[..., None], *what: object) -> None:
         """Turn what ends the whole run into its reason."""
@@ -156,6 +162,8 @@ def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
         yield
     except OutputFailure as failure:
         _fail(studio, outputs, failure.code, failure.message)
+    except NotPlain as failure:
+        _fail(studio, outputs, OutputFault.OUTPUT_INVALID, f"{failure}.")
     except ffmpeg.OutOfMemory as trouble:
         studio.stop.at_the_end(Reason.OUT_OF_MEMORY, str(trouble))
         record("out_of_memory", outputs=[output.output_id for output in outputs])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,12 @@ HARMLESS = [
         "write over what is given to read",
         "start a process",
         "fill the memory",
+    ],
+    *["make a symbolic link", "give a file a second name", "make a pipe", "make a folder"],
+    *[
+        "make a socket that others see",
+        "take the rights from a file",
+        "let a file run with its owner's rights",
     ],
     *["start threads without end", "write without end", "have an environment", "signal a process outside"],
 ]
@@ -157,6 +164,26 @@ def test_a_program_that_a_signal_ends_ends_as_such() -> None:
 
 def test_an_exit_code_comes_through() -> None:
     assert python_in_jail("-c", "import sys; sys.exit(7)").returncode == 7
+
+
+def test_an_exit_code_that_means_a_failed_jail_does_not_come_from_inside() -> None:
+    assert python_in_jail("-c", f"import sys; sys.exit({jail.FAILED})").returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_a_link_is_never_followed_into_a_jail(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "link").symlink_to("/etc" if kind == "writes" else "/etc/passwd")
+    given = {kind: [tmp_path / "link"]}
+    done = python_in_jail("-c", "print('ran')", **given)  # type: ignore[arg-type]
+    assert (done.returncode, done.stdout) == (jail.FAILED, "")
+    assert re.match(r"jail: .*(neither a file nor a folder|Not a directory|symbolic links)", done.stderr)
+    assert Path("/etc").stat().st_uid == 0
+
+
+def test_a_pipe_given_to_read_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = python_in_jail("-c", "print('ran')", reads=[tmp_path / "pipe"])
+    assert (done.returncode, done.stdout) == (jail.FAILED, "")
 
 
 def test_a_jail_that_cannot_be_made_runs_nothing_and_is_no_failure_of_the_video(tmp_path: Path) -> None:
