@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 import urllib3
 
@@ -57,7 +58,7 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
     _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
 
 
-def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
+def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
     """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
 
     Raises StorageUnavailable, SendLimit, or Stopped.
@@ -65,7 +66,7 @@ def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event, allow
 
     def once() -> None:
         headers = {**target.headers, "Content-Length": str(size_bytes)}
-        with closing(allowance.counted(_chunks(path, stop=stop), size_bytes)) as body:
+        with closing(allowance.counted(_chunks(file, stop=stop), size_bytes)) as body:
             answer = _http.request("PUT", target.url, headers=headers, body=body, redirect=False)
         _judge(answer.status, accepted=(200, 201, 204, 412))
 
@@ -73,7 +74,7 @@ def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event, allow
 
 
 def deliver(
-    url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str], allowance: Allowance
+    url: str, file: BinaryIO, size_bytes: int, *, stop: Event, allow: Collection[str], allowance: Allowance
 ) -> str | None:
     """PUT the file to a user's URL. Return None, or in words why the user's server did not take it.
 
@@ -87,7 +88,7 @@ def deliver(
         with ExitStack() as bodies:  # one for each redirect
 
             def body() -> Iterator[bytes]:
-                counted = allowance.counted(_chunks(path, stop=stop), size_bytes)
+                counted = allowance.counted(_chunks(file, stop=stop), size_bytes)
                 return bodies.enter_context(closing(counted))
 
             call = outbound.request(
@@ -105,10 +106,10 @@ def deliver(
     return None
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def fingerprint(file: BinaryIO) -> Fingerprint:
     """Return the file's size and sums."""
     sha256, md5, crc32, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, 0
-    for chunk in _chunks(path):
+    for chunk in _chunks(file):
         sha256.update(chunk)
         md5.update(chunk)
         crc32 = zlib.crc32(chunk, crc32)
@@ -238,9 +239,10 @@ def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
         raise StorageUnavailable(f"{what}: {why}") from None
 
 
-def _chunks(path: Path, *, stop: Event | None = None) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            if stop and stop.is_set():
-                raise Stopped
-            yield chunk
+def _chunks(file: BinaryIO, *, stop: Event | None = None) -> Iterator[bytes]:
+    """Yield the open file from its start, each time: the same one, whatever its name stands for by now."""
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        if stop and stop.is_set():
+            raise Stopped
+        yield chunk

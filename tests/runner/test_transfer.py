@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def put(bucket: FakeControl, tmp_path: Path, content: bytes, allowance: Allowanc
     path.write_bytes(content)
     spec, allowance = bucket.spec().outputs[0], allowance or Allowance(None)
     target = PutTarget(url=spec.put_url, headers=spec.put_headers)
-    upload(target, path, len(content), stop=Stop(), allowance=allowance)
+    with path.open("rb") as file:
+        upload(target, file, len(content), stop=Stop(), allowance=allowance)
 
 
 def test_a_cut_download_goes_on_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:
@@ -162,9 +164,8 @@ def test_a_large_upload_arrives_whole_after_failures(bucket: FakeControl, tmp_pa
     assert bucket.objects == {"output/o1": BYTES}
 
 
-def test_the_fingerprint_of_known_bytes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"123456789")
-    facts = fingerprint(tmp_path / "file")
+def test_the_fingerprint_of_known_bytes() -> None:
+    facts = fingerprint(BytesIO(b"123456789"))
     assert (facts.size_bytes, facts.crc32) == (9, 0xCBF43926)
     assert facts.md5 == "25f9e794323b453885f5181f1b624d0b"
     assert facts.sha256.startswith("15e2b0d3c33891eb")
@@ -195,7 +196,7 @@ def test_the_url_of_a_user_that_is_private_is_never_asked(
     with pytest.raises(OutputFailure, match="public internet") as caught:
         fetch(foreign(bucket), tmp_path / "source", stop=Stop())
     assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
-    why = transfer.deliver(bucket.url, tmp_path / "none", 0, stop=Stop(), allow=[], allowance=Allowance(None))
+    why = transfer.deliver(bucket.url, BytesIO(), 0, stop=Stop(), allow=[], allowance=Allowance(None))
     assert why
     assert "public internet" in why
     assert bucket.gets == 0
@@ -241,29 +242,23 @@ def test_a_url_that_drips_is_given_up(
         fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
 
 
-def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: str, tmp_path: Path) -> None:
+def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: str) -> None:
     bucket.failing["PUT"] = [503]
-    (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")
-    assert handed_over(url, place, tmp_path, Allowance(None)) is None
+    assert handed_over(url, place, Allowance(None)) is None
     assert bucket.objects == {"theirs": BYTES}
 
 
-def test_a_delivery_that_is_refused_says_so_without_the_url(
-    bucket: FakeControl, place: str, tmp_path: Path
-) -> None:
+def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl, place: str) -> None:
     bucket.failing["PUT"] = [403, 403]
-    (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url
-    why = handed_over(url, place, tmp_path, Allowance(None))
+    why = handed_over(url, place, Allowance(None))
     assert why == "The result was not taken by output_url: its server answered 403."
     assert bucket.failing["PUT"] == [403]
 
 
-def handed_over(url: str, place: str, tmp_path: Path, allowance: Allowance) -> str | None:
-    (tmp_path / "output").write_bytes(BYTES)
-    path = tmp_path / "output"
-    return transfer.deliver(url, path, len(BYTES), stop=Stop(), allow=[place], allowance=allowance)
+def handed_over(url: str, place: str, allowance: Allowance) -> str | None:
+    return transfer.deliver(url, BytesIO(BYTES), len(BYTES), stop=Stop(), allow=[place], allowance=allowance)
 
 
 # --- what may be sent ---------------------------------------------------------------------------------
@@ -280,36 +275,33 @@ def test_every_try_of_an_upload_counts_and_none_begins_that_does_not_fit(
     assert allowance.sent_bytes == 2 * len(BYTES)
 
 
-def test_what_nobody_took_of_a_file_does_not_count(place: str, tmp_path: Path) -> None:
+def test_what_nobody_took_of_a_file_does_not_count(place: str) -> None:
     allowance = Allowance(None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"
-    assert handed_over(f"http://{nobody}/x", nobody, tmp_path, allowance) is not None
+    assert handed_over(f"http://{nobody}/x", nobody, allowance) is not None
     assert allowance.sent_bytes == 0
 
 
 def test_a_user_s_server_that_takes_all_bytes_and_fails_gets_no_more_than_may_be_sent(
-    bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: FakeControl, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 60)
     bucket.failing["PUT"] = [503] * 9
     allowance = Allowance(3 * len(BYTES))
-    why = handed_over(bucket.spec().outputs[0].put_url, place, tmp_path, allowance)
+    why = handed_over(bucket.spec().outputs[0].put_url, place, allowance)
     assert why is not None
     assert "as many bytes as may be sent" in why
     assert bucket.failing["PUT"] == [503] * 6
     assert allowance.sent_bytes == 3 * len(BYTES)
 
 
-def test_a_redirected_body_counts_for_each_place_that_took_it(
-    bucket: FakeControl, place: str, tmp_path: Path
-) -> None:
-    (tmp_path / "output").write_bytes(BYTES)
+def test_a_redirected_body_counts_for_each_place_that_took_it(bucket: FakeControl, place: str) -> None:
     allowance = Allowance(None)
     with redirecting(bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")) as at:
         refused = transfer.deliver(
             f"http://{at}/",
-            tmp_path / "output",
+            BytesIO(BYTES),
             len(BYTES),
             stop=Stop(),
             allow=[place, at],
