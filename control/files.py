@@ -22,7 +22,7 @@ CONTENT_TYPES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
     """A file in the bucket that control has looked at: the object's key and ETag, and what was reported."""
 

@@ -22,14 +22,17 @@ def cancel(store: Store, job_ids: Sequence[str]) -> None:
     Their machines are stopped by the next pass. A job that has ended is left as it is.
     """
     with store.transaction() as tx:
-        jobs = _jobs(tx, job_ids)
-        live = [job for job in jobs if job.status not in domain.ENDED]
-        for job in live:
-            job.cancelled_at = tx.now
-        tx.session.flush()
-        _note_on_batch(tx, jobs)
-        for job in live:
-            _cancel(tx, job)
+        _cancel_all(tx, _jobs(tx, job_ids))
+
+
+def _cancel_all(tx: Transaction, jobs: Sequence[Job]) -> None:
+    live = [job for job in jobs if job.status not in domain.ENDED]
+    for job in live:
+        job.cancelled_at = tx.now
+    tx.session.flush()
+    _note_on_batch(tx, jobs)
+    for job in live:
+        _cancel(tx, job)
 
 
 def _note_on_batch(tx: Transaction, jobs: Sequence[Job]) -> None:
@@ -73,6 +76,7 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
         _require_sources(tx, [output for outputs in missing.values() for output in outputs])
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
         batch.partial = False
+        batch.zip_bytes = batch.zip_tag = None
         webhooks.take_back(tx, batch)
         for job in jobs:
             if missing[job.id]:
@@ -109,6 +113,7 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
     job.attempts_max = len(tx.session.exec(with_machine).all()) + tx.settings.attempts_max
     job.not_before, job.partial = tx.now, False
     job.ended_at = job.cancelled_at = job.error_code = job.error_message = None
+    job.zip_bytes = job.zip_tag = None
     for output in outputs:
         output.state, output.percent, output.attempt_id = OutputState.QUEUED, 0.0, None
         output.error_code = output.error_message = None
@@ -119,10 +124,8 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
 def delete(store: Store, batch_id: str) -> None:
     """Hide a batch for good and cancel what lives of it; `forget` removes its files and rows."""
     with store.transaction() as tx:
-        jobs = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
-    cancel(store, jobs)
-    with store.transaction() as tx:
         batch = tx.session.get_one(Batch, batch_id)
+        _cancel_all(tx, tx.session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all())
         batch.deleted_at = batch.deleted_at or tx.now
 
 

@@ -7,7 +7,7 @@ the next pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
@@ -76,6 +76,16 @@ def files_gone(store: Store, job_id: str) -> None:
         tx.session.get_one(Job, job_id).stored_bytes = 0
         for output in tx.outputs(job_id):
             output.key = output.playlist = output.poster = None
+
+
+def freeze(
+    store: Store, table: type[Job | Batch], id_: str, ended_at: datetime, *, size_bytes: int, tag: str
+) -> None:
+    """Keep size and ETag of the archive of this end, unless a retry has begun since."""
+    with store.transaction() as tx:
+        row: Job | Batch | None = tx.session.get(table, id_)
+        if row is not None and row.ended_at == ended_at:
+            row.zip_bytes, row.zip_tag = size_bytes, tag
 
 
 def give_up_sources(store: Store) -> None:

@@ -147,7 +147,7 @@ def refused(call: Callable[[], object]) -> Code:
 
 def download(keep: Keep, job_id: str) -> object:
     with keep.parts.views.session() as session:
-        return results.download(session, session.get_one(Job, job_id), now=keep.parts.clock())
+        return results.laid_out(session, session.get_one(Job, job_id), now=keep.parts.clock())
 
 
 # --- results ------------------------------------------------------------------------------------------
