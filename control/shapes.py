@@ -207,13 +207,17 @@ class CurvePoint(BaseModel):
 
 
 class Quote(BaseModel):
-    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`)."""
+    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`).
+
+    `fits` is false when its results may not fit into the storage now: then a submit is a 507.
+    """
 
     machines: int
     size: str
     makespan_s: float
     cost_usd: float
     estimated: bool
+    fits: bool
     curve: list[CurvePoint]
 
 
