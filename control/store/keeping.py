@@ -6,7 +6,7 @@ the next pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,10 +15,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
+from control import domain
 from control.domain import JobStatus, OutputState
+from control.files import named_by
 from control.holdings import SPARE, has_files, holdings, is_used, sources_of
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, Job, Meta, Output, Source
+from control.tables import Attempt, Batch, Job, Meta, Output, Source
 
 UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
@@ -95,6 +97,24 @@ def files_gone(store: Store, job_id: str) -> None:
         job.stored_bytes = job.stray_bytes = 0
         for output in tx.outputs(job_id):
             output.key = output.playlist = output.poster = None
+
+
+def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
+    """Note what the bucket holds of a job besides its outputs, and return the keys that are of no use.
+
+    `found` are sizes by key, the last folder of a key being the attempt's id. What a live attempt has stored
+    it may yet report. What nobody may report any more is no longer counted: the caller deletes it.
+    """
+    with store.transaction() as tx:
+        named = {key for output in tx.outputs(job_id) for key in named_by(output)}
+        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(domain.LIVE))
+        live = set(tx.session.exec(mine).all())
+        strays = found.keys() - named
+        useless = {key for key in strays if key.split("/")[-2] not in live}
+        job = tx.session.get(Job, job_id)
+        if job is not None:
+            job.stray_bytes = sum(found[key] for key in strays - useless)
+        return sorted(useless)
 
 
 def freeze(

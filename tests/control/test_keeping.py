@@ -17,13 +17,12 @@ from control import results
 from control.api.batches import _submit as submitted
 from control.errors import Code, ControlError
 from control.expire import expire
-from control.files import StoredFile
+from control.files import StoredFile, named_by
 from control.forget import forget
 from control.holdings import Holdings, holdings, require_space
 from control.ids import new_id
 from control.launch import launch
 from control.naming import named
-from control.objects import named_by
 from control.parts import Parts
 from control.plan import PlannedBatch, PlannedSource, plan
 from control.runner_api import output_key
