@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx
 import pytest
 
 from control import results
+from control.api import quote
 from control.api.batches import _submit as submitted
 from control.errors import Code, ControlError
 from control.expire import expire
@@ -25,12 +27,13 @@ from control.launch import launch
 from control.naming import named
 from control.parts import Parts
 from control.plan import PlannedBatch, PlannedSource, plan
-from control.runner_api import output_key
-from control.shapes import NewJob, SourceRef
+from control.runner_api import URL_MARGIN_S, output_key
+from control.shapes import NewJob, NewQuote, SourceRef
 from control.store import batches, changes, keeping, ledger, reports
 from control.store import uploads as uploads_store
 from control.sweep import sweep
 from control.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from control.weigh import EVERY_S, weigh
 from infra.ports import Unanswered
 from infra.tigris import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
@@ -477,10 +480,25 @@ def test_sources_that_only_a_failed_batch_holds_make_room_when_it_is_short(keep:
 
 
 def test_a_source_that_goes_with_its_batch_makes_room_before_the_next_is_evicted(keep: Keep) -> None:
-    jobs = [keep.made(keep.source(), variations=3, failing=1) for _ in range(2)]
-    keep.clock.forward(2 * H)
+    jobs = []
+    for _ in range(2):
+        jobs.append(keep.made(keep.source(), variations=3, failing=1))
+        keep.clock.forward(2 * H)
     expire(keep.capped(3 * SIZE).parts)
     assert [keep.status(job_id)[1] for job_id in jobs] == ["expired", "completed"]
+
+
+def test_a_quote_says_whether_the_results_will_fit(keep: Keep) -> None:
+    asked = NewQuote(sources=[SourceRef(source_id=keep.source().source_id)], variations=3)
+    for cap_bytes, fits in ((10 * 1024**2, True), (1024**2, False)):
+        parts = keep.capped(cap_bytes).parts
+        (route,) = quote.routes(parts, lambda: None).routes
+        assert route.endpoint(asked).fits is fits
+        order = NewJob(sources=asked.sources, variations=3)
+        if fits:
+            changes.delete(parts.store, submitted(parts, "job", order, None))
+        else:
+            assert refused(partial(submitted, parts, "job", order, None)) is Code.STORAGE_FULL
 
 
 def at_once(count: int, call: Callable[[], object]) -> list[Code | None]:
@@ -497,6 +515,40 @@ def at_once(count: int, call: Callable[[], object]) -> list[Code | None]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(one, range(count)))
+
+
+# --- what a runner stores and does not report ------------------------------------------------------------
+
+
+def test_what_a_runner_stores_unreported_counts_while_it_runs_and_goes_at_its_end(keep: Keep) -> None:
+    job_id = keep.submit(keep.source())
+    keep.run(other := keep.submit(keep.source()))
+    launch(keep.parts)
+    attempt_id = f"{job_id}-1"
+    reports.claim(keep.parts.store, attempt_id, keep.rows.attempt(attempt_id).machine_id)
+    keep.put(output_key(keep.parts, attempt_id, "never-reported"), 40 * SIZE)
+    before = held(keep)
+    weigh(keep.parts)
+    assert held(keep).live - before.live == 40 * SIZE
+    assert refused(lambda: space(keep.capped(40 * SIZE), 1)) is Code.STORAGE_FULL
+    kept = keep.stored()
+    weigh(keep.parts)
+    assert keep.stored() == kept, "it may still be reported"
+    keep.run(job_id)
+    weigh(keep.parts)
+    assert held(keep).used == 6 * SIZE
+    assert len(keep.stored()) == 6
+    assert {output.state for id_ in (job_id, other) for output in keep.rows.outputs(id_)} == {"ready"}
+
+
+def test_what_comes_by_signed_urls_after_the_end_goes_when_they_have_ended(keep: Keep) -> None:
+    job_id = keep.made(keep.source())
+    keep.clock.forward(600)
+    keep.put(output_key(keep.parts, f"{job_id}-1", "late"))
+    urls_live = timedelta(seconds=keep.parts.settings.run_timeout_s + URL_MARGIN_S)
+    keep.clock.now = keep.rows.attempt(f"{job_id}-1").ended_at + urls_live + timedelta(seconds=EVERY_S)
+    weigh(keep.parts)
+    assert len(keep.stored()) == 3
 
 
 # --- the sweep ----------------------------------------------------------------------------------------
@@ -559,7 +611,7 @@ def test_nothing_that_is_needed_ever_goes_and_in_the_end_nothing_is_left(keep: K
     capped = keep.capped(12 * SIZE, grace_s=0)
     for _ in range(20):
         life(dice, capped, sources)
-        for run in dice.sample([expire, sweep, forget], k=2):
+        for run in dice.sample([expire, weigh, sweep, forget], k=2):
             with suppress(Died, Unanswered):
                 run(capped.parts)
         capped.clock.forward(dice.choice([60, H, 5 * H, 12 * H]))

@@ -13,7 +13,8 @@ import pytest
 from anyio import CapacityLimiter
 
 from control.api.piped import Piped
-from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, OPEN_MAX, Share
+from control.errors import Code, ControlError
+from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, OPEN_MAX, OPEN_OF_ONE_MAX, Share
 from infra.ports import Unanswered
 
 
@@ -96,6 +97,22 @@ def test_the_more_downloads_there_are_the_less_each_of_them_holds() -> None:
             stack.enter_context(share.taken(str(count)))
         assert share.chunk_bytes == CHUNK_BYTES_MIN
     assert share.chunk_bytes == CHUNK_BYTES_MAX
+
+
+def test_downloads_have_so_many_places_and_one_archive_only_some_of_them() -> None:
+    share = Share()
+    with ExitStack() as stack:
+        for _ in range(OPEN_OF_ONE_MAX):
+            stack.enter_context(share.taken("one"))
+        with pytest.raises(ControlError) as refused, share.taken("one"):
+            pass
+        assert refused.value.code is Code.UNAVAILABLE
+        for number in range(OPEN_MAX - OPEN_OF_ONE_MAX):
+            stack.enter_context(share.taken(str(number)))
+        with pytest.raises(ControlError), share.taken("another"):
+            pass
+    with share.taken("one"):
+        assert share.chunk_bytes == CHUNK_BYTES_MAX
 
 
 def test_an_error_of_our_own_is_not_hidden() -> None:
