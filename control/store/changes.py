@@ -9,7 +9,6 @@ from sqlmodel import col, select
 from control import domain
 from control.domain import Fact, JobStatus, OutputState
 from control.errors import Code, ControlError
-from control.holdings import require_space
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.transaction import Store, Transaction
@@ -64,8 +63,7 @@ def _cancel(tx: Transaction, job: Job) -> None:
 def retry(store: Store, job_ids: Sequence[str]) -> None:
     """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
 
-    Raises ControlError: conflict (something lives, or nothing is missing), expired, source_gone,
-    storage_full.
+    Raises ControlError: conflict (something lives, or nothing is missing), expired, source_gone.
     """
     with store.transaction() as tx:
         jobs = _jobs(tx, job_ids)
@@ -83,7 +81,6 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
         for job in jobs:
             if missing[job.id]:
                 _start_again(tx, job, missing[job.id])
-        require_space(tx.session, tx.settings, tx.now, more_bytes=0)  # what they may make counts by now
 
 
 def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:

@@ -461,13 +461,14 @@ def test_of_submits_at_once_only_as_many_are_taken_as_have_room(keep: Keep) -> N
     assert {answer for answer in answers if answer} == {Code.STORAGE_FULL}
 
 
-def test_a_retry_that_has_no_room_is_refused_and_changes_nothing(keep: Keep) -> None:
-    job_id = keep.made(keep.source(), failing=1)
+def test_a_retry_is_never_refused_and_what_it_may_make_takes_room_from_others(keep: Keep) -> None:
+    source = keep.source()
+    job_id = keep.made(source, failing=1)
     capped = keep.capped(2 * SIZE)
-    before = keep.rows.batch_of(job_id)
-    assert refused(lambda: changes.retry(capped.parts.store, [job_id])) is Code.STORAGE_FULL
-    assert keep.rows.batch_of(job_id) == before
-    changes.retry(keep.capped(3 * SIZE).parts.store, [job_id])
+    changes.retry(capped.parts.store, [job_id])
+    assert held(keep).fixed == 3 * SIZE
+    assert refused(lambda: keep.capped(3 * SIZE).submit(source, variations=1)) is Code.STORAGE_FULL
+    keep.capped(4 * SIZE).submit(source, variations=1)
 
 
 def test_sources_that_only_a_failed_batch_holds_make_room_when_it_is_short(keep: Keep) -> None:
