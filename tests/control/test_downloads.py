@@ -210,8 +210,9 @@ def laid_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_head_conditions_and_links_lay_nothing_out_once_the_archive_is_frozen(
-    maker: Maker, stranger: httpx.Client, laid_out: list[str]
+    maker: Maker, stranger: httpx.Client, laid_out: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(layouts, "FILES_MAX", 0)  # none stays in memory
     batch = maker.make(*CONTENTS)
     url, bound = link(maker, batch), batch["batch_id"]
     assert laid_out == [bound], "size and ETag are told for the first time"
@@ -222,11 +223,18 @@ def test_head_conditions_and_links_lay_nothing_out_once_the_archive_is_frozen(
     assert stranger.get(url, headers={"Range": f"bytes={size_bytes}-"}).status_code == 416
     for _ in range(3):
         assert stranger.head(link(maker, batch)).headers["etag"] == tag
-        assert stranger.get(url, headers={"Range": "bytes=0-0"}).status_code == 206
     assert laid_out == [bound]
+    monkeypatch.undo()
     with maker.store.transaction() as tx:
         row = tx.session.get_one(Batch, bound)
         assert (row.zip_bytes, f'"{row.zip_tag}"') == (size_bytes, tag)
+
+
+def test_ranges_of_one_archive_lay_it_out_once(maker: Maker, laid_out: list[str]) -> None:
+    batch = maker.make(*CONTENTS)
+    for start in range(5):
+        assert get(maker, batch, Range=f"bytes={start}-{start}").status_code == 206
+    assert laid_out == [batch["batch_id"]]
 
 
 def test_size_and_etag_of_a_layout_of_before_a_deploy_are_replaced_by_what_is_sent(maker: Maker) -> None:
