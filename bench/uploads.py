@@ -50,7 +50,7 @@ def _parts(storage: TigrisStorage) -> float:
     multipart_id = storage.start_multipart("bench/parts", content_type="video/mp4")
 
     def send(number: int) -> Part:
-        url = storage.sign_part("bench/parts", multipart_id, number, expires_s=600)
+        url = storage.sign_part("bench/parts", multipart_id, number, size_bytes=PART_BYTES, expires_s=600)
         answer = http.put(url, content=content).raise_for_status()
         return Part(number=number, etag=answer.headers["etag"])
 
@@ -61,8 +61,8 @@ def _parts(storage: TigrisStorage) -> float:
 
 
 def _signed_per_s(storage: TigrisStorage) -> float:
-    storage.sign_part("bench/parts", "id", 1, expires_s=600)
+    storage.sign_part("bench/parts", "id", 1, size_bytes=PART_BYTES, expires_s=600)
     start = time.perf_counter()
     for number in range(URLS):
-        storage.sign_part("bench/parts", "id", number, expires_s=600)
+        storage.sign_part("bench/parts", "id", number, size_bytes=PART_BYTES, expires_s=600)
     return URLS / (time.perf_counter() - start)

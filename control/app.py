@@ -66,6 +66,7 @@ from control.ticker import Every, Ticker
 from control.timeline import Timeline
 from control.views import Views
 from control.watch import watch
+from control.weigh import EVERY_S, weigh
 from infra.fly import FlyMachines
 from infra.ports import Clock, OutsideError, Refusal, Refused
 from infra.tigris import TigrisStorage
@@ -79,7 +80,7 @@ KEPT_CONNECTIONS = 10  # to the bucket; a download holds one for as long as its 
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # With their seconds, on a thread of their own: nobody waits for them.
-SLOW_PASSES = ((expire, 10.0), (sweep, 600.0), (abandon, 300.0))
+SLOW_PASSES = ((expire, 10.0), (weigh, EVERY_S), (sweep, 600.0), (abandon, 300.0))
 
 
 def _now() -> datetime:

@@ -24,7 +24,7 @@ MADE_ON_UNIX = 3 << 8
 PLAIN_FILE_0644 = 0o100644 << 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
     """One file of the archive. `source` is its bytes, or a name by which the caller fetches them."""
 
@@ -34,7 +34,7 @@ class Member:
     source: bytes | str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
     """The bytes `start <= i < stop` of a member, for the caller to fetch."""
 

@@ -102,6 +102,8 @@ def quote(
             f"{_count(point['machines'], 'machine')}  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
         )
         print(f"* {line}  {found['size']}" if is_chosen else f"  {line}")
+    if not found["fits"]:
+        print("The results may not fit into the storage now: a submit would be refused.")
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlmodel import col, select
 
 from control.domain import JobStatus
+from control.holdings import has_files
 from control.log import record
 from control.objects import PAGE, delete_of_job
 from control.parts import Parts
@@ -21,9 +22,9 @@ def expire(parts: Parts) -> None:
     """Expire what is due, evict what does not fit, and delete the files of both. Raises OutsideError."""
     while keeping.expire_due(parts.store):
         pass
-    while keeping.evict(parts.store):
-        pass
     keeping.give_up_sources(parts.store)
+    while keeping.evict(parts.store):
+        keeping.give_up_sources(parts.store)  # what they make room for counts before the next one is evicted
     _delete_results(parts)
     _delete_sources(parts)
 
@@ -33,7 +34,7 @@ def _delete_results(parts: Parts) -> None:
         select(Job.id)
         .join(Batch)
         .where(
-            col(Job.stored_bytes) > 0,
+            has_files(),
             col(Batch.status) == JobStatus.EXPIRED,
             col(Batch.deleted_at).is_(None),
         )

@@ -6,11 +6,13 @@ Must never hold more than one chunk, nor yield a byte of another object than the
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import urllib3
 
+from control.errors import Code, ControlError
 from control.files import StoredFile
 from control.parts import Parts
 from infra.ports import Refusal, Refused, Unanswered
@@ -18,6 +20,8 @@ from infra.ports import Refusal, Refused, Unanswered
 CHUNK_BYTES_MAX = 2 * 1024**2  # each costs switches between threads: a fourth of it, half as much CPU again
 CHUNK_BYTES_MIN = 64 * 1024
 CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, while they are not too many for that
+OPEN_MAX = 200
+OPEN_OF_ONE_MAX = 50  # of one archive; programs that fetch one file in pieces open up to 16
 TRIES_MAX = 5  # in a row that brought nothing
 PAUSE_S = 0.1  # before the second try; twice as long before each further one
 URL_LIFE_S = 300  # it is used at once; what is under way goes on after it
@@ -26,25 +30,34 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Share:
-    """How much a download may hold: less the more of them there are, since clients may be slow."""
+    """The places of downloads, and how much each holds: less the more there are, since clients may be slow.
+
+    A link can be in many hands, so one archive never gets all places. For one event loop.
+    """
 
     def __init__(self) -> None:
-        self._open = set[object]()
+        self._open = Counter[str]()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Count one more download while the block lasts."""
-        one = object()
-        self._open.add(one)
+    def taken(self, archive_id: str) -> Iterator[None]:
+        """Take one more place while the block lasts. Raises ControlError unavailable when none is free."""
+        if self._open.total() >= OPEN_MAX or self._open[archive_id] >= OPEN_OF_ONE_MAX:
+            raise ControlError(
+                Code.UNAVAILABLE,
+                "Too many downloads are under way. Try again when one has ended.",
+                headers={"Retry-After": "30"},
+            )
+        self._open[archive_id] += 1
         try:
             yield
         finally:
-            self._open.discard(one)
+            self._open[archive_id] -= 1
+            self._open += Counter()  # drops what is at nought
 
     @property
     def chunk_bytes(self) -> int:
         """How long the next chunk of each may be."""
-        return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, CHUNKS_BYTES // max(1, len(self._open))))
+        return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, CHUNKS_BYTES // max(1, self._open.total())))
 
 
 def fetch(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -> Generator[bytes]:

@@ -6,7 +6,7 @@ names in it are plain, so that they need no quoting in a playlist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,7 +23,7 @@ CONTENT_TYPES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
     """A file in the bucket that control has looked at: the object's key and ETag, and what was reported."""
 
@@ -55,6 +55,15 @@ def files_of(output: Output) -> Mapping[str, StoredFile]:
 def poster_of(output: Output) -> StoredFile | None:
     """Return the poster of an output, if it has one."""
     return StoredFile.read(output.poster) if output.poster else None
+
+
+def named_by(output: Output) -> Iterator[str]:
+    """Yield the key of each file that the output's row names."""
+    if output.key is not None:
+        yield output.key
+    for extra in (output.playlist, output.poster):
+        if extra:
+            yield extra["key"]
 
 
 def _own_file(output: Output) -> StoredFile:

@@ -22,6 +22,7 @@ from control.log import failure
 from control.parts import Parts
 from control.plan import SOURCES_PER_BATCH_MAX
 from control.shapes import NAME_CHARS_MAX
+from control.store.uploads import grow
 from control.tables import Source, Upload
 from infra.outbound import URL_CHARS_MAX
 from infra.ports import OutsideError, Part
@@ -159,6 +160,7 @@ class _File:
             )
             self._form._uploads.append(self._upload)
         size_bytes = self._buffer.tell()
+        grow(parts.store, self._upload.id, size_bytes)
         self._buffer.seek(0)
         self._buffer.truncate(size_bytes)
         number = len(self._done) + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func
@@ -10,7 +12,10 @@ from sqlmodel import Session, col, select
 
 from control.domain import JobStatus
 from control.errors import Code, ControlError
+from control.settings import Settings
 from control.tables import Batch, Job, Output, Source, Upload
+
+SPARE = timedelta(hours=1)  # that a source outlives the last batch that it has served
 
 
 @dataclass(frozen=True)
@@ -18,34 +23,51 @@ class Holdings:
     """Bytes by what may become of them."""
 
     live: int = 0  # of work that goes on, and of sources that nothing has used yet
-    finished: int = 0  # of what has ended: kept for its time, evicted when room is short
+    kept: int = 0  # of what ended less than EVICT_GRACE_S ago: nobody may have had the time to fetch it
+    finished: int = 0  # of what ended before: kept for its time, evicted when room is short
     going: int = 0  # expired or deleted, and not yet gone
-    coming: int = 0  # announced by uploads that are open
+    coming: int = 0  # announced by uploads that are open, and what live jobs may yet store at most
 
     @property
     def used(self) -> int:
         """What is stored."""
-        return self.live + self.finished + self.going
+        return self.live + self.kept + self.finished + self.going
+
+    @property
+    def fixed(self) -> int:
+        """What is promised a place, now or soon: nothing of it can be evicted."""
+        return self.live + self.kept + self.coming
 
 
-def holdings(session: Session) -> Holdings:
+def holdings(session: Session, settings: Settings, now: datetime) -> Holdings:
     """Return what is held now."""
-    sums = {"live": 0, "finished": 0, "going": 0}
-    for found in (_results(), _sources()):
+    sums = {"live": 0, "kept": 0, "finished": 0, "going": 0}
+    grace = timedelta(seconds=settings.evict_grace_s)
+    for found in (_results(now - grace), _sources(now - max(grace, SPARE))):
         for kind, size_bytes in session.exec(found):
             sums[kind] += int(size_bytes)  # PostgreSQL sums to a decimal
     opened = select(func.sum(Upload.size_bytes)).where(col(Upload.state) == "open")
-    return Holdings(**sums, coming=session.exec(opened).one() or 0)
+    coming = int(session.exec(opened).one() or 0) + math.ceil(session.exec(_to_be_made()).one() or 0)
+    return Holdings(**sums, coming=coming)
 
 
-def require_space(session: Session, cap_bytes: int, *, more_bytes: int = 1) -> None:
-    """Raise ControlError storage_full when so much more would not fit even with every old result evicted."""
-    held = holdings(session)
-    if held.live + held.coming + more_bytes > cap_bytes:
+def fits(session: Session, settings: Settings, now: datetime, more_bytes: float) -> bool:
+    """Tell whether so much more has room beside what cannot be evicted."""
+    return holdings(session, settings, now).fixed + more_bytes <= settings.storage_cap_bytes
+
+
+def require_space(session: Session, settings: Settings, now: datetime, *, more_bytes: float) -> None:
+    """Raise ControlError storage_full when so much more would not fit even with every old result evicted.
+
+    Only what is asked inside the transaction that then takes the room is kept to by callers at the same time.
+    """
+    cap_bytes, fixed_bytes = settings.storage_cap_bytes, holdings(session, settings, now).fixed
+    if fixed_bytes + more_bytes > cap_bytes:
         raise ControlError(
             Code.STORAGE_FULL,
-            f"The storage is full of work that goes on ({held.live + held.coming} of {cap_bytes} bytes). "
-            "Try again when some of it has ended, or delete what you do not need.",
+            f"The storage has no room for this: it may take {math.ceil(more_bytes)} bytes more, and of "
+            f"{cap_bytes} bytes {fixed_bytes} are taken by work that goes on, open uploads and results that "
+            "ended lately. Ask for less, delete what you do not need, or try again later.",
         )
 
 
@@ -61,15 +83,36 @@ def sources_of(*batches: ColumnElement[bool]) -> Any:
     return select(Output.source_id).where(col(Output.batch_id).in_(ids))
 
 
-def _results() -> Any:
+def _results(kept_since: datetime) -> Any:
     is_going = (col(Batch.status) == JobStatus.EXPIRED) | col(Batch.deleted_at).is_not(None)
-    kind = case((is_going, "going"), (col(Batch.ended_at).is_(None), "live"), else_="finished")
-    stored = select(kind, func.sum(Job.stored_bytes)).join(Batch)
-    return stored.where(col(Job.stored_bytes) > 0).group_by(kind)
+    kind = case(
+        (is_going, "going"),
+        (col(Batch.ended_at).is_(None), "live"),
+        (col(Batch.ended_at) > kept_since, "kept"),
+        else_="finished",
+    )
+    stored = select(kind, func.sum(col(Job.stored_bytes) + col(Job.stray_bytes))).join(Batch)
+    return stored.where(has_files()).group_by(kind)
 
 
-def _sources() -> Any:
+def has_files() -> ColumnElement[bool]:
+    """Return the condition on a job: something of it is in the bucket."""
+    return (col(Job.stored_bytes) > 0) | (col(Job.stray_bytes) > 0)
+
+
+def _to_be_made() -> Any:
+    """Return the query of what jobs that have not ended may yet store, by the planner's bound."""
+    left = col(Job.egress_bytes_max) - col(Job.stored_bytes)
+    return select(func.sum(case((left > 0, left), else_=0))).where(col(Job.ended_at).is_(None))
+
+
+def _sources(kept_since: datetime) -> Any:
     in_use = col(Source.id).in_(sources_of(col(Batch.ended_at).is_(None)))
-    is_live = in_use | ~is_used()
-    kind = case((col(Source.deleted_at).is_not(None), "going"), (is_live, "live"), else_="finished")
+    used_lately = col(Source.id).in_(sources_of(col(Batch.ended_at) > kept_since))
+    kind = case(
+        (col(Source.deleted_at).is_not(None), "going"),
+        (in_use | ~is_used(), "live"),
+        (used_lately, "kept"),
+        else_="finished",
+    )
     return select(kind, func.sum(Source.size_bytes)).where(col(Source.key) != "").group_by(kind)

@@ -26,10 +26,11 @@ _AGAIN = "Start a new upload."
 def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) -> Upload:
     """Open a multipart upload and return its row, which is stored. Raises ControlError, OutsideError.
 
-    A crash between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
+    Of many at once only as many are kept as have room; the others are closed again in the bucket. A crash
+    between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
     """
-    with parts.views.session() as session:
-        require_space(session, parts.settings.storage_cap_bytes, more_bytes=size_bytes)
+    with parts.views.session() as session:  # a full bucket is not asked at all
+        require_space(session, parts.settings, parts.clock(), more_bytes=size_bytes)
     upload_id, now = new_id("upl"), parts.clock()
     key = f"{parts.store.owner_id}/sources/{upload_id}.mp4"
     upload = Upload(
@@ -44,7 +45,11 @@ def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) 
         created_at=now,
         expires_at=now + UPLOAD_LIFE,
     )
-    store.add(parts.store, upload)
+    try:
+        store.add(parts.store, upload)
+    except ControlError:
+        parts.storage.abort_multipart(key, upload.multipart_id)
+        raise
     return upload
 
 

@@ -22,6 +22,7 @@ from control.domain import ENDED, JobStatus, OutputState
 from control.holdings import holdings
 from control.live import Live
 from control.parts import Parts
+from control.settings import Settings
 from control.store.attempts import MACHINE_CAP, is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_purses, spent_usd
 from control.tables import Attempt, Job, Machine, Output, Webhook
@@ -65,7 +66,7 @@ class Metrics:
             yield from _work(session, now)
             yield from _machines(session, self._parts, now)
             yield from _money(session, self._parts, now)
-            yield from _storage(session, self._parts.settings.storage_cap_bytes)
+            yield from _storage(session, self._parts.settings, now)
         yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
         yield _gauge("fly_token_refused", "1 while Fly refuses our token.", cloud.refused is not None)
         looks = CounterMetricFamily(
@@ -149,12 +150,11 @@ def _money(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
     yield _by("budget_left_usd", "What may still be set aside, where there is a cap.", "period", left)
 
 
-def _storage(session: Session, cap_bytes: int) -> Iterator[Metric]:
-    held = holdings(session)
+def _storage(session: Session, settings: Settings, now: datetime) -> Iterator[Metric]:
+    held = holdings(session, settings, now)
     yield _gauge("storage_used_bytes", "Bytes of sources and results in the bucket.", held.used)
-    kept = held.live + held.coming
-    yield _gauge("storage_live_bytes", "Those of work that goes on, and of open uploads.", kept)
-    yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", cap_bytes)
+    yield _gauge("storage_live_bytes", "What cannot be evicted, and what is on its way.", held.fixed)
+    yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", settings.storage_cap_bytes)
 
 
 def _midnight(now: datetime) -> datetime:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from runner.contract import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
+
 MOOV_BYTES_MAX = 64 * 1024 * 1024
 BOXES_MAX = 1_000  # in one container; a fragmented file has two at the top for each fragment
 TRACKS_MAX = 64
 HEAD_BYTES = 64 * 1024  # one read that mostly holds all small boxes at the start
-SIDE_MIN, SIDE_MAX = 16, 8192  # pixels
-DURATION_S_MAX = 24 * 3600.0
+SIDE_MIN = 16  # pixels
 
 REMUX = "Remux it first: ffmpeg -i in.mp4 -c copy -movflags +faststart out.mp4"
 AGAIN = "Upload it again from a complete copy."
@@ -270,19 +271,22 @@ def _movie(file: _File, top: _Top) -> Movie:
 def _check_video(video: _Track) -> None:
     if video.codec in ("encv", "drmi"):
         raise NotPlayable("The video is copy-protected. Upload one without protection.")
-    if not all(SIDE_MIN <= side <= SIDE_MAX for side in (video.width, video.height)):
-        size = f"{video.width} x {video.height}"
+    width, height = video.width, video.height
+    is_too_large = max(width, height) > SOURCE_SIDE_MAX or width * height > SOURCE_PIXELS_MAX
+    if is_too_large or min(width, height) < SIDE_MIN:
         raise NotPlayable(
-            f"The video is {size} pixels; each side must be {SIDE_MIN} to {SIDE_MAX}. Resize it first."
+            f"The video is {width} x {height} pixels; each side must be at least {SIDE_MIN}, and all at most "
+            f"{SOURCE_FRAME}, lying or upright. Resize it first."
         )
 
 
 def _check_duration(duration_s: float) -> None:
     if not duration_s:
         raise NotPlayable(f"The video has no length: nothing was recorded. {AGAIN}")
-    if duration_s > DURATION_S_MAX:
+    if duration_s > SOURCE_S_MAX:
+        most = f"{SOURCE_S_MAX / 3600:.0f} hours"
         raise NotPlayable(
-            f"The video claims to last {duration_s / 3600:,.0f} hours. Cut it to a day at most."
+            f"The video claims to last {duration_s / 3600:,.1f} hours. Cut it to {most} at most."
         )
 
 

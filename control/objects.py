@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from control.parts import Parts
-from control.tables import Output
+from infra.ports import ListedObject
 
 PAGE = 1000  # as many as the bucket lists and deletes in one call
 
@@ -15,19 +15,21 @@ def outputs_prefix(owner_id: str) -> str:
     return f"{owner_id}/outputs/"
 
 
-def delete_of_job(parts: Parts, job_id: str) -> None:
-    """Delete all that any attempt of the job has stored, reported or not. Raises OutsideError: call again."""
+def listed_of_job(parts: Parts, job_id: str) -> Iterator[ListedObject]:
+    """Yield all that any attempt of the job has stored, reported or not. Raises OutsideError."""
     prefix = f"{outputs_prefix(parts.store.owner_id)}{job_id}-"
     page = parts.storage.list_objects(prefix)
     while page:
-        parts.storage.delete_many([found.key for found in page])
-        page = parts.storage.list_objects(prefix) if len(page) == PAGE else ()
+        yield from page
+        page = parts.storage.list_objects(prefix, after=page[-1].key) if len(page) == PAGE else ()
 
 
-def named_by(output: Output) -> Iterator[str]:
-    """Yield the key of each file that the output's row names."""
-    if output.key is not None:
-        yield output.key
-    for extra in (output.playlist, output.poster):
-        if extra:
-            yield extra["key"]
+def delete_of_job(parts: Parts, job_id: str) -> None:
+    """Delete all that any attempt of the job has stored, reported or not. Raises OutsideError: call again."""
+    delete(parts, [found.key for found in listed_of_job(parts, job_id)])
+
+
+def delete(parts: Parts, keys: Sequence[str]) -> None:
+    """Delete any number of objects. Raises OutsideError when some may be left."""
+    for start in range(0, len(keys), PAGE):
+        parts.storage.delete_many(keys[start : start + PAGE])

@@ -59,6 +59,11 @@ class PlannedBatch:
         """The number of outputs over all jobs."""
         return sum(len(job) for job in self.jobs)
 
+    @property
+    def bytes_max(self) -> float:
+        """What all outputs may amount to: the room that they need."""
+        return sum(load.bytes_max for load in self.spread.loads) if self.spread else 0.0
+
 
 def plan(
     sources: Sequence[PlannedSource],

@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from control.stalls import CountedTransport, StallWatch
+
 HEAD_S_MAX = 10.0
 HEAD_BYTES_MAX = 64 * 1024  # of a head, and of what follows a body
 PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
@@ -20,7 +22,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        counted = CountedTransport(transport)
+        super().connection_made(counted)  # type: ignore[arg-type]  # it is one in all that is used
+        self._stalls = StallWatch(self.loop, counted)
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self._stalls.stop()
         self._stop_waiting()
         super().connection_lost(exc)
 

@@ -1,7 +1,8 @@
 """What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only.
 
 At the end of a job or batch its archive is frozen: nothing may go into it that changes later otherwise than
-by a user's retry, since a download that was broken off is resumed byte by byte.
+by a user's retry, since a download that was broken off is resumed byte by byte. To lay it out takes a second
+of CPU for 10,000 outputs, so its size and ETag are kept with the row, and most requests need no more.
 """
 
 from __future__ import annotations
@@ -26,19 +27,56 @@ ROWS_AT_ONCE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Download:
-    """The ZIP of a job or batch."""
+class Facts:
+    """What a request is told of a ZIP before its bytes."""
+
+    size_bytes: int
+    tag: str | None  # the ETag without quotes; None while the archive still grows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A job or batch whose ZIP was asked for, as its row tells it."""
+
+    table: type[Job | Batch]
+    id: str
+    ended_at: datetime | None  # the archive is frozen from then on; another end is another archive
+    expires_at: datetime | None  # None while its batch lives
+    facts: Facts | None  # None: not laid out since its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The ZIP of a job or batch, so that any of its bytes can be told or fetched."""
 
     archive: Archive
     files: Mapping[str, StoredFile]  # by the name of their member
-    tag: str | None  # the ETag without quotes; None while the archive still grows
-    expires_at: datetime | None  # None while its batch lives
+    facts: Facts
 
 
-def download(session: Session, subject: Job | Batch, *, now: datetime) -> Download:
-    """Return the ZIP of what a job or batch has ready. Raises ControlError expired, not_ready."""
-    batch = subject if isinstance(subject, Batch) else session.get_one(Batch, subject.batch_id)
+def asked(session: Session, subject: Job | Batch, *, now: datetime) -> Asked:
+    """Return what is known of a ZIP without laying it out. Raises ControlError expired, not_ready."""
+    batch = _batch(session, subject)
     require_kept(batch, now=now)
+    facts = None
+    if subject.ended_at and subject.zip_tag and subject.zip_bytes is not None:
+        facts = Facts(size_bytes=subject.zip_bytes, tag=subject.zip_tag)
+    elif not _is_any_ready(session, subject):
+        later = "Nothing is ready yet. Look at the job's progress and try later."
+        why = "Nothing was made, so there is nothing to download. Retry it." if subject.ended_at else later
+        raise ControlError(Code.NOT_READY, why)
+    return Asked(
+        table=type(subject),
+        id=subject.id,
+        ended_at=subject.ended_at,
+        expires_at=batch.expires_at,
+        facts=facts,
+    )
+
+
+def laid_out(session: Session, subject: Job | Batch, *, now: datetime) -> Layout:
+    """Return the ZIP of what a job or batch has ready. Raises ControlError expired, not_ready."""
+    asked(session, subject, now=now)
     jobs = _jobs(session, subject)
     attempts = _attempts(session, jobs)
     files: dict[str, StoredFile] = {}
@@ -49,23 +87,29 @@ def download(session: Session, subject: Job | Batch, *, now: datetime) -> Downlo
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)
             ready_at.append(output.ready_at)
-    if not files:
-        later = "Nothing is ready yet. Look at the job's progress and try later."
-        why = "Nothing was made, so there is nothing to download. Retry it." if subject.ended_at else later
-        raise ControlError(Code.NOT_READY, why)
-    manifest = _manifest(batch, attempts, entries)
+    manifest = _manifest(_batch(session, subject), attempts, entries)
     archive = Archive(
         [*(_member(name, file) for name, file in files.items()), literal(names.RESERVED, manifest)],
         modified_at=max(ready_at),
     )
     tag = hashlib.sha256(archive.directory + manifest).hexdigest()[:32] if subject.ended_at else None
-    return Download(archive=archive, files=files, tag=tag, expires_at=batch.expires_at)
+    return Layout(archive=archive, files=files, facts=Facts(size_bytes=archive.size_bytes, tag=tag))
 
 
 def require_kept(batch: Batch, *, now: datetime) -> None:
     """Raise ControlError expired when the files of a batch are gone, or about to go."""
     if batch.status == JobStatus.EXPIRED or (batch.expires_at is not None and batch.expires_at <= now):
         raise ControlError(Code.EXPIRED, "The results have expired. Upload the videos and submit them again.")
+
+
+def _batch(session: Session, subject: Job | Batch) -> Batch:
+    return subject if isinstance(subject, Batch) else session.get_one(Batch, subject.batch_id)
+
+
+def _is_any_ready(session: Session, subject: Job | Batch) -> bool:
+    own = Output.batch_id if isinstance(subject, Batch) else Output.job_id
+    ready = select(Output.id).where(col(own) == subject.id, col(Output.state) == OutputState.READY)
+    return session.exec(ready.limit(1)).first() is not None
 
 
 def _jobs(session: Session, subject: Job | Batch) -> Sequence[Job]:

@@ -21,6 +21,7 @@ from control.recipe import recipe_of
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL
+from control.store.speeds import footage
 from control.tables import Attempt, Batch, Job, Output, Source
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
@@ -40,6 +41,10 @@ from runner.contract import (
 )
 
 PREFIX = "/runner/attempts"
+
+# An output beyond both is not believed: the planner's bound is too near to what presets may make.
+OUTPUT_SLACK, OUTPUT_BYTES_ANYWAY = 4, 64 * 1024**2
+
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
 
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -171,10 +176,12 @@ def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) ->
     """Look at each object newly reported ready, and return those that are as reported."""
     reported = {report.output_id: report for report in outputs if report.status == "ready"}
     looked = {
-        output.id: _look(parts, attempt_id, output, reported[output.id])
-        for output in _unfinished(parts, attempt_id, reported)
+        output.id: (_look(parts, attempt_id, output, reported[output.id]), most_bytes)
+        for output, most_bytes in _unfinished(parts, attempt_id, reported)
     }
-    return {output_id: seen for output_id, seen in looked.items() if seen}
+    return {
+        id_: seen for id_, (seen, most_bytes) in looked.items() if seen and seen.stored_bytes <= most_bytes
+    }
 
 
 def _look(parts: Parts, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
@@ -220,14 +227,27 @@ def _verified_so_far(parts: Parts, attempt_id: str, outputs: Sequence[OutputRepo
         return {}
 
 
-def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[Output]:
+def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[tuple[Output, float]]:
+    """Return those of the outputs that are not made yet, each with the bytes that it may have."""
     if not among:
         return ()
     with parts.views.session() as session:
-        mine = select(Output).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        mine = select(Output, Source).join(Source).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
         runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
         mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
-        return [output for output in session.exec(mine).all() if output.id in among]
+        return [
+            (output, _most_bytes(output, source))
+            for output, source in session.exec(mine).all()
+            if output.id in among
+        ]
+
+
+def _most_bytes(output: Output, source: Source) -> float:
+    """Return how large no honest output can be; of a source that only its machine has seen, anything."""
+    seen = footage(source)
+    if not seen.is_known:
+        return math.inf
+    return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output)))
 
 
 def _is_as_reported(stored: StoredObject, file: OutputFile | ExtraFile) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from control.plan import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import Preset
+from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, Preset
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
@@ -185,9 +185,9 @@ class SourceFacts(Request):
 
     name: Name = "video.mp4"
     size_bytes: Annotated[int, Field(ge=1)]
-    duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    width: Annotated[int, Field(ge=1)]
-    height: Annotated[int, Field(ge=1)]
+    duration_s: Annotated[float, Field(gt=0, le=SOURCE_S_MAX, allow_inf_nan=False)]
+    width: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
+    height: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
 
 
 class NewQuote(NewBatch):
@@ -207,13 +207,17 @@ class CurvePoint(BaseModel):
 
 
 class Quote(BaseModel):
-    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`)."""
+    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`).
+
+    `fits` is false when its results may not fit into the storage now: then a submit is a 507.
+    """
 
     machines: int
     size: str
     makespan_s: float
     cost_usd: float
     estimated: bool
+    fits: bool
     curve: list[CurvePoint]
 
 

@@ -12,8 +12,9 @@ from datetime import timedelta
 from sqlmodel import Session, col, select
 
 from control import domain
+from control.files import named_by
 from control.log import record
-from control.objects import PAGE, named_by, outputs_prefix
+from control.objects import PAGE, outputs_prefix
 from control.parts import Parts
 from control.store import keeping
 from control.tables import Attempt, Meta, Output, Source, Upload

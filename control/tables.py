@@ -82,6 +82,8 @@ class Batch(SQLModel, table=True):
     ended_at: datetime | None = None
     expires_at: datetime | None = None
     deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows follow
+    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once laid out
+    zip_tag: str | None = None  # its ETag
 
 
 class Job(SQLModel, table=True):
@@ -101,6 +103,7 @@ class Job(SQLModel, table=True):
     estimate_usd: float = 0.0
     egress_bytes_max: float = 0.0  # what making all its outputs may send
     stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # what of it is in the bucket
+    stray_bytes: int = Field(default=0, sa_type=BigInteger)  # what is there besides, as last listed
     not_before: datetime  # a retry waits until then
     waiting_code: str | None = None
     waiting_message: str | None = None
@@ -110,6 +113,8 @@ class Job(SQLModel, table=True):
     started_at: datetime | None = None
     cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
+    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once laid out
+    zip_tag: str | None = None  # its ETag
 
 
 class Attempt(SQLModel, table=True):

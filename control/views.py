@@ -86,6 +86,13 @@ class Views:
             batch = found(session, Batch, id_)
             return [job.id for job in _jobs(session, [batch])]
 
+    def whereabouts(self, job_id: str) -> tuple[str, int]:
+        """Return a job's batch, and how many other jobs that has. Raises ControlError not_found."""
+        with self.session() as session:
+            batch_id = found(session, Job, job_id).batch_id
+            mine = select(func.count()).select_from(Job).where(col(Job.batch_id) == batch_id)
+            return batch_id, session.exec(mine).one() - 1
+
     # --- lists ------------------------------------------------------------------------------------
 
     def jobs(

@@ -212,8 +212,8 @@ class Storage(Protocol):
         """Open a multipart upload and return its id."""
         ...
 
-    def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
-        """Return a URL, as browsers reach the bucket, that PUTs one part."""
+    def sign_part(self, key: str, multipart_id: str, number: int, *, size_bytes: int, expires_s: int) -> str:
+        """Return a URL, as browsers reach the bucket, that PUTs one part of exactly this size."""
         ...
 
     def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:

@@ -58,13 +58,14 @@ class Presigner:
     ) -> str:
         """Return a URL that does this from `now` on for `expires_s`, sent with exactly these headers.
 
-        Names of headers are in lower case and follow `host` in the alphabet.
+        Names of headers are in lower case.
         """
         assert expires_s <= SIGNED_S_MAX, f"no server takes a URL that is signed for {expires_s} s"
         path = f"{self._folder}/{quote(key)}"
         stamp = f"{now:%Y%m%dT%H%M%SZ}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        signed_headers = ";".join(["host", *sorted(headers)])
+        told = sorted({**headers, "host": self._host}.items())
+        signed_headers = ";".join(name for name, _ in told)
         asked = {
             **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -74,7 +75,7 @@ class Presigner:
             "X-Amz-SignedHeaders": signed_headers,
         }
         pairs = [f"{name}={quote(value, safe='')}" for name, value in asked.items()]
-        head = [f"host:{self._host}", *(f"{name}:{headers[name]}" for name in sorted(headers)), ""]
+        head = [*(f"{name}:{value}" for name, value in told), ""]
         request = [method, path, "&".join(sorted(pairs)), *head, signed_headers, "UNSIGNED-PAYLOAD"]
         digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"

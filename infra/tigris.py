@@ -142,10 +142,13 @@ class TigrisStorage:
             )
         return str(opened["UploadId"])
 
-    def sign_part(self, key: str, multipart_id: str, number: int, *, expires_s: int) -> str:
-        """Return a URL, as browsers reach the bucket, that PUTs one part."""
+    def sign_part(self, key: str, multipart_id: str, number: int, *, size_bytes: int, expires_s: int) -> str:
+        """Return a URL, as browsers reach the bucket, that PUTs one part of exactly this size."""
         part = {"uploadId": multipart_id, "partNumber": str(number)}
-        return self._theirs.url("PUT", key, now=self._clock(), expires_s=expires_s, query=part)
+        length = {"content-length": str(size_bytes)}
+        return self._theirs.url(
+            "PUT", key, now=self._clock(), expires_s=expires_s, query=part, headers=length
+        )
 
     def put_part(self, key: str, multipart_id: str, number: int, content: BinaryIO) -> Part:
         """Store one part, read from the start of `content`, which must seek: it may be sent again."""

@@ -6,6 +6,8 @@ seconds. The jail bounds what a hostile file can reach; this bounds what it can 
 
 from __future__ import annotations
 
+from runner.contract import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
+
 # What people's cameras, phones and editors write into MP4 and MOV. Each further decoder is a further target:
 # CVE-2026-8461 was a 50 KB file for one (MagicYUV) that nobody asked for.
 DECODERS = ",".join(
@@ -18,9 +20,7 @@ DECODERS = ",".join(
 )
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2"  # one demuxer, by all its names
 
-PIXELS_MAX = 8192 * 4320  # a small file may claim a huge frame and take the memory with it
 STREAMS_MAX = 16
-DURATION_S_MAX = 4 * 3600.0
 FRAMES_MAX = 500_000  # four hours at nearly 35 frames a second; 8 MB can hold more
 ALLOCATION_BYTES_MAX = 512 << 20  # of one block: the largest frame, 16 bits deep in full colour, has 212 MB
 
@@ -28,21 +28,23 @@ ALLOCATION_BYTES_MAX = 512 << 20  # of one block: the largest frame, 16 bits dee
 # name other files, whatever they are called.
 INPUT_OPTIONS = [
     *["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-codec_whitelist", DECODERS],
-    *["-max_pixels", str(PIXELS_MAX), "-max_streams", str(STREAMS_MAX), "-f", "mov"],
+    *["-max_pixels", str(SOURCE_PIXELS_MAX), "-max_streams", str(STREAMS_MAX), "-f", "mov"],
 ]
 GLOBAL_OPTIONS = ["-nostdin", "-max_alloc", str(ALLOCATION_BYTES_MAX)]
 
 _LIMITS_IN_FFMPEGS_WORDS = {
     "exceeds max_streams": f"more than {STREAMS_MAX} streams",
-    "exceeds specified max pixel count": "larger frames than 8192x4320",
-    "Picture size": "larger frames than 8192x4320",  # av_image_check_size, of what passes any sense
+    "exceeds specified max pixel count": f"larger frames than {SOURCE_FRAME}",
+    "Picture size": f"larger frames than {SOURCE_FRAME}",  # av_image_check_size, of what passes any sense
 }
 
 
-def excess(*, duration_s: float, frames: int) -> str:
+def excess(*, width: int, height: int, duration_s: float, frames: int) -> str:
     """Return what a video has too much of, in words that follow "This video has"; empty if nothing."""
-    if duration_s > DURATION_S_MAX:
-        return f"more than {DURATION_S_MAX / 3600:.0f} hours"
+    if max(width, height) > SOURCE_SIDE_MAX:
+        return f"larger frames than {SOURCE_FRAME}"
+    if duration_s > SOURCE_S_MAX:
+        return f"more than {SOURCE_S_MAX / 3600:.0f} hours"
     if frames > FRAMES_MAX:
         return f"more than {FRAMES_MAX:,} frames"
     return ""

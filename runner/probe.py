@@ -59,7 +59,8 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     found = looked.probe
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
-    if known := excess(duration_s=found.duration_s, frames=looked.frames):
+    size = {"width": found.width, "height": found.height}
+    if known := excess(**size, duration_s=found.duration_s, frames=looked.frames):
         raise _too_large(known)
     return found
 

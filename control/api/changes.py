@@ -57,15 +57,16 @@ def _add_delete(router: APIRouter, parts: Parts) -> None:
     @router.delete("/jobs/{job_id}", status_code=204, responses=_DELETE_ERRORS)
     def delete_job(job_id: str) -> None:
         """Delete a job that was submitted by itself: cancel it if it lives, remove its files and rows."""
-        batch_id = parts.views.job(job_id).batch_id
-        if len(parts.views.job_ids(Batch, batch_id)) > 1:
+        batch_id, siblings = parts.views.whereabouts(job_id)
+        if siblings:
             raise ControlError(Code.CONFLICT, f"This job is part of the batch {batch_id}. Delete that.")
         _delete(parts, batch_id)
 
     @router.delete("/batches/{batch_id}", status_code=204, responses=_DELETE_ERRORS)
     def delete_batch(batch_id: str) -> None:
         """Delete a batch: cancel it if it lives, remove its files and rows."""
-        _delete(parts, parts.views.batch(batch_id).batch_id)
+        parts.views.job_ids(Batch, batch_id)  # 404 for what is not there
+        _delete(parts, batch_id)
 
 
 def _cancel(parts: Parts, kind: type[Job] | type[Batch], id_: str) -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Header
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from control import ranges
+from control import ranges, results
 from control.api.guard import Credentials, Guard, Ticket
 from control.api.piped import Piped
 from control.archive import Slice
 from control.auth import TICKET_LIFE, Link
 from control.errors import Code, ControlError, documented
 from control.fetch import Share, fetch
+from control.layouts import Layouts, made
 from control.names import content_disposition
 from control.parts import Parts
 from control.ranges import Span
-from control.results import Download, download
+from control.results import Asked, Facts, Layout
 from control.shapes import DownloadLink
 from control.store.ledger import count_download
 from control.tables import Batch, Job
@@ -40,7 +43,7 @@ _ZIP_ROUTE: dict[str, Any] = {
     "responses": {
         200: {**_ZIP, "description": "The whole ZIP."},
         304: {"description": "It is the one that If-None-Match names."},
-        **documented(*_LINK_ERRORS, Code.CHANGED),
+        **documented(*_LINK_ERRORS, Code.CHANGED, Code.UNAVAILABLE),
     },
 }
 _PART_OF_ZIP: dict[int | str, Any] = {
@@ -52,9 +55,10 @@ _PART_OF_ZIP: dict[int | str, Any] = {
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes of ZIPs and their links."""
     router = APIRouter(prefix="/api", tags=["downloads"])
+    layouts = Layouts(partial(made, parts))
     threads, share = CapacityLimiter(THREADS_MAX), Share()
-    _add(router, _Zips(parts, guard, threads, share, Job, "jobs"))
-    _add(router, _Zips(parts, guard, threads, share, Batch, "batches"))
+    _add(router, _Zips(parts, guard, layouts, threads, share, Job, "jobs"))
+    _add(router, _Zips(parts, guard, layouts, threads, share, Batch, "batches"))
     return router
 
 
@@ -62,13 +66,13 @@ def _add(router: APIRouter, zips: _Zips) -> None:
     address = f"/{zips.noun}/{{id}}/download"
 
     @router.head(address, **_ZIP_ROUTE)
-    def size(id: str, credentials: Credentials, ticket: Ticket = None) -> Response:  # noqa: A002
+    async def size(id: str, credentials: Credentials, ticket: Ticket = None) -> Response:  # noqa: A002
         """Tell the length of the ZIP, and its ETag once it is frozen."""
-        zip_ = zips.allowed(id, credentials, ticket)
-        return Response(headers=_headers(id, zip_, None), media_type="application/zip")
+        _, facts = await zips.allowed(id, credentials, ticket)
+        return Response(headers=_headers(id, facts, None), media_type="application/zip")
 
     @router.get(address, **{**_ZIP_ROUTE, "responses": {**_ZIP_ROUTE["responses"], **_PART_OF_ZIP}})
-    def stream(
+    async def stream(
         id: str,  # noqa: A002
         credentials: Credentials,
         ticket: Ticket = None,
@@ -78,24 +82,27 @@ def _add(router: APIRouter, zips: _Zips) -> None:
         if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Stream a ZIP of what is ready. After the end it is frozen: it has an ETag, and can be resumed."""
-        zip_ = zips.allowed(id, credentials, ticket)
-        if zip_.tag and if_match is not None and not ranges.names(if_match, f'"{zip_.tag}"'):
+        asked, facts = await zips.allowed(id, credentials, ticket)
+        if facts.tag and if_match is not None and not ranges.names(if_match, f'"{facts.tag}"'):
             raise ControlError(Code.CHANGED, "The archive is not the one that If-Match names.")
-        if zip_.tag and ranges.names(if_none_match, f'"{zip_.tag}"'):
-            return Response(status_code=304, headers={"ETag": f'"{zip_.tag}"'})
-        span = _span(zip_, range_, if_range)
+        if facts.tag and ranges.names(if_none_match, f'"{facts.tag}"'):
+            return Response(status_code=304, headers={"ETag": f'"{facts.tag}"'})
+        _span(facts, range_, if_range)  # before the layout is needed
+        layout = await zips.layouts.of(asked)
+        span = _span(layout.facts, range_, if_range)
         return Piped(
-            _counted(zips, _content(zips, zip_, span or Span(0, zip_.archive.size_bytes))),
+            _counted(zips, _content(zips, layout, span or Span(0, layout.facts.size_bytes))),
+            place=zips.share.taken(id),
             threads=zips.threads,
             status_code=206 if span else 200,
-            headers=_headers(id, zip_, span),
+            headers=_headers(id, layout.facts, span),
             media_type="application/zip",
         )
 
     @router.post(f"{address}-link", dependencies=[Depends(zips.guard)], responses=documented(*_LINK_ERRORS))
-    def link(id: str) -> DownloadLink:  # noqa: A002
+    async def link(id: str) -> DownloadLink:  # noqa: A002
         """Return a URL of the ZIP that needs no header. Once a retry has changed the ZIP it answers 412."""
-        return zips.link(id)
+        return await zips.link(id)
 
 
 @dataclass(frozen=True)
@@ -104,42 +111,51 @@ class _Zips:
 
     parts: Parts
     guard: Guard
+    layouts: Layouts
     threads: CapacityLimiter
     share: Share
     table: type[Job | Batch]
     noun: Literal["jobs", "batches"]
 
-    def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> Download:
-        """Return a ZIP to whom has a client's token, or a ticket for just this archive."""
-        link = self.guard.or_link(credentials, ticket, id_)
-        zip_ = self._found(id_)
+    async def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> tuple[Asked, Facts]:
+        """Tell of a ZIP to whom has a client's token, or a ticket for just this archive."""
+        link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
+        asked = await run_in_threadpool(self._asked, id_)
         if link and link.expires_at <= self.parts.clock():
             raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
-        if link and link.tag and link.tag != zip_.tag:
+        facts = await self._facts(asked)
+        if link and link.tag and link.tag != facts.tag:
             raise ControlError(Code.CHANGED, "A retry has changed this archive. Ask for a new link.")
-        return zip_
+        return asked, facts
 
-    def link(self, id_: str) -> DownloadLink:
+    async def link(self, id_: str) -> DownloadLink:
         """Return a link that lives as long as the frozen archive, or for an hour while it still grows."""
-        zip_ = self._found(id_)
-        expires_at = zip_.expires_at if zip_.tag else None
-        link = Link(zip_.tag or "", (expires_at or self.parts.clock() + TICKET_LIFE).replace(microsecond=0))
-        ticket = self.parts.signer.link(id_, link, generation=self.parts.views.token_generation())
-        address = f"{self.parts.settings.public_url.rstrip('/')}/api/{self.noun}/{id_}/download"
+        asked = await run_in_threadpool(self._asked, id_)
+        tag = (await self._facts(asked)).tag if asked.ended_at else None
+        return await run_in_threadpool(self._signed, asked, tag)
+
+    def _signed(self, asked: Asked, tag: str | None) -> DownloadLink:
+        expires_at = asked.expires_at if tag else None
+        link = Link(tag or "", (expires_at or self.parts.clock() + TICKET_LIFE).replace(microsecond=0))
+        ticket = self.parts.signer.link(asked.id, link, generation=self.parts.views.token_generation())
+        address = f"{self.parts.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
-    def _found(self, id_: str) -> Download:
+    def _asked(self, id_: str) -> Asked:
         with self.parts.views.session() as session:
-            return download(session, found(session, self.table, id_), now=self.parts.clock())
+            return results.asked(session, found(session, self.table, id_), now=self.parts.clock())
+
+    async def _facts(self, asked: Asked) -> Facts:
+        return asked.facts or (await self.layouts.of(asked)).facts
 
 
-def _span(zip_: Download, range_: str | None, if_range: str | None) -> Span | None:
+def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None:
     """Return the range to send, or None for the whole: always so while the archive still grows."""
-    size_bytes = zip_.archive.size_bytes
-    if zip_.tag is None:
+    size_bytes = facts.size_bytes
+    if facts.tag is None:
         return None
     try:
-        return ranges.wanted(size_bytes, etag=f'"{zip_.tag}"', range_=range_, if_range=if_range)
+        return ranges.wanted(size_bytes, etag=f'"{facts.tag}"', range_=range_, if_range=if_range)
     except ranges.Unsatisfiable:
         raise ControlError(
             Code.RANGE_NOT_SATISFIABLE,
@@ -148,15 +164,15 @@ def _span(zip_: Download, range_: str | None, if_range: str | None) -> Span | No
         ) from None
 
 
-def _headers(id_: str, zip_: Download, span: Span | None) -> dict[str, str]:
-    size_bytes = zip_.archive.size_bytes
+def _headers(id_: str, facts: Facts, span: Span | None) -> dict[str, str]:
+    size_bytes = facts.size_bytes
     headers = {
         "Content-Length": str(span.stop - span.start if span else size_bytes),
         "Content-Disposition": content_disposition(f"{id_}.zip"),
         "Cache-Control": "private, no-transform",  # a proxy that packed it again would break its ranges
     }
-    if zip_.tag:
-        headers |= {"ETag": f'"{zip_.tag}"', "Accept-Ranges": "bytes"}
+    if facts.tag:
+        headers |= {"ETag": f'"{facts.tag}"', "Accept-Ranges": "bytes"}
     if span:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size_bytes}"
     return headers
@@ -166,19 +182,18 @@ def _counted(zips: _Zips, content: Generator[bytes]) -> Generator[bytes]:
     """Yield the content; what was sent by its end, or when the client went away, is counted."""
     sent = 0
     try:
-        with zips.share.taken():
-            for chunk in content:
-                sent += len(chunk)
-                yield chunk
+        for chunk in content:
+            sent += len(chunk)
+            yield chunk
     finally:
         content.close()
         count_download(zips.parts.store, sent)
 
 
-def _content(zips: _Zips, zip_: Download, span: Span) -> Generator[bytes]:
-    for segment in zip_.archive.segments(span.start, span.stop):
+def _content(zips: _Zips, layout: Layout, span: Span) -> Generator[bytes]:
+    for segment in layout.archive.segments(span.start, span.stop):
         if isinstance(segment, Slice):
-            file = zip_.files[segment.member.name]
+            file = layout.files[segment.member.name]
             yield from fetch(zips.parts, zips.share, file, segment.start, segment.stop)
         else:
             yield segment

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from control.api.guard import Guard
 from control.api.planning import planned_batch, planned_source, require_plannable
 from control.errors import Code, documented
+from control.holdings import fits
 from control.naming import named
 from control.parts import Parts
 from control.plan import PlannedBatch, PlannedSource
@@ -29,7 +30,10 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         require_plannable(body)
         sources = _sources(parts, body.sources)
         any_seed = body.model_copy(update={"seed": body.seed or 0})  # the same quote each time
-        return _quoted(planned_batch(parts, any_seed, sources), sources)
+        planned = planned_batch(parts, any_seed, sources)
+        with parts.views.session() as session:
+            has_room = fits(session, parts.settings, parts.clock(), planned.bytes_max)
+        return _quoted(planned, sources, has_room=has_room)
 
     return router
 
@@ -53,13 +57,14 @@ def _described(source: SourceFacts, number: int) -> PlannedSource:
     )
 
 
-def _quoted(planned: PlannedBatch, sources: list[PlannedSource]) -> Quote:
+def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bool) -> Quote:
     assert planned.spread is not None, "a plan has one"
     chosen = _point(planned.spread)
     return Quote(
         **chosen.model_dump(),
         size=planned.spread.size,
         estimated=not all(source.footage.is_known for source in sources),
+        fits=has_room,
         curve=[_point(way) for way in planned.curve],
     )
 

@@ -19,7 +19,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     def storage() -> StorageView:
         """Show how much the bucket holds for us: sources and results."""
         with parts.views.session() as session:
-            used_bytes = holdings(session).used
+            used_bytes = holdings(session, parts.settings, parts.clock()).used
         cap_bytes = parts.settings.storage_cap_bytes
         return StorageView(
             used_bytes=used_bytes, cap_bytes=cap_bytes, percent=round(100 * used_bytes / cap_bytes, 1)

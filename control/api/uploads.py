@@ -126,22 +126,24 @@ def _part_sizes(upload: Upload) -> Mapping[int, int]:
 
 
 def _shown(parts: Parts, upload: Upload, stored: Mapping[int, StoredPart]) -> UploadStarted:
-    numbers = _part_sizes(upload) if upload.state == "open" else ()
+    sizes = _part_sizes(upload) if upload.state == "open" else {}
     return UploadStarted(
         upload_id=upload.id,
         part_size_bytes=upload.part_size_bytes,
-        parts=[_part(parts, upload, number, stored.get(number)) for number in numbers],
+        parts=[_part(parts, upload, number, size, stored.get(number)) for number, size in sizes.items()],
         expires_at=upload.expires_at,
         state=upload.state,
         source_id=upload.source_id,
     )
 
 
-def _part(parts: Parts, upload: Upload, number: int, stored: StoredPart | None) -> PartUrl:
+def _part(parts: Parts, upload: Upload, number: int, size_bytes: int, stored: StoredPart | None) -> PartUrl:
     if stored is not None:
         return PartUrl(number=number, etag=stored.etag, size_bytes=stored.size_bytes)
     expires_s = int((upload.expires_at - parts.clock()).total_seconds())
-    url = parts.storage.sign_part(upload.key, upload.multipart_id, number, expires_s=expires_s)
+    url = parts.storage.sign_part(
+        upload.key, upload.multipart_id, number, size_bytes=size_bytes, expires_s=expires_s
+    )
     return PartUrl(number=number, url=url)
 
 

@@ -43,7 +43,7 @@ def submit(
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
         _require_room(tx, planned)
-        require_space(tx.session, tx.settings.storage_cap_bytes)
+        require_space(tx.session, tx.settings, tx.now, more_bytes=planned.bytes_max)
         require_money(tx, planned)
         batch = _add_batch(tx, planned)
         batch.output_url = output_url

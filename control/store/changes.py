@@ -76,6 +76,7 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
         _require_sources(tx, [output for outputs in missing.values() for output in outputs])
         batch.ended_at = batch.expires_at = batch.cancelled_at = None
         batch.partial = False
+        batch.zip_bytes = batch.zip_tag = None
         webhooks.take_back(tx, batch)
         for job in jobs:
             if missing[job.id]:
@@ -112,6 +113,7 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
     job.attempts_max = len(tx.session.exec(with_machine).all()) + tx.settings.attempts_max
     job.not_before, job.partial = tx.now, False
     job.ended_at = job.cancelled_at = job.error_code = job.error_message = None
+    job.zip_bytes = job.zip_tag = None
     for output in outputs:
         output.state, output.percent, output.attempt_id = OutputState.QUEUED, 0.0, None
         output.error_code = output.error_message = None

@@ -6,20 +6,22 @@ the next pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
+from control import domain
 from control.domain import JobStatus, OutputState
-from control.holdings import holdings, is_used, sources_of
+from control.files import named_by
+from control.holdings import SPARE, has_files, holdings, is_used, sources_of
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, Job, Meta, Output, Source
+from control.tables import Attempt, Batch, Job, Meta, Output, Source
 
-SPARE = timedelta(hours=1)  # that a source outlives the last batch that it has served
 UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
 SOURCES_AT_ONCE_MAX = 500
@@ -41,18 +43,36 @@ def expire_due(store: Store) -> bool:
 def evict(store: Store) -> bool:
     """Expire the batch that ended first if more is stored than may be; return whether one was found.
 
-    What lives is never touched, and what goes already is not counted.
+    Neither what lives nor what ended less than EVICT_GRACE_S ago is touched; what goes already is not
+    counted. A batch that holds nothing but sources, since it failed, goes as well.
     """
     with store.transaction() as tx:
-        held = holdings(tx.session)
-        if held.live + held.finished <= tx.settings.storage_cap_bytes:
+        held = holdings(tx.session, tx.settings, tx.now)
+        if held.live + held.kept + held.finished <= tx.settings.storage_cap_bytes:
             return False
-        has_files = select(Job.id).where(col(Job.batch_id) == col(Batch.id), col(Job.stored_bytes) > 0)
-        oldest = _finished().where(has_files.exists()).order_by(col(Batch.ended_at), col(Batch.id))
-        batch = tx.session.exec(oldest.limit(1)).first()
+        grace = timedelta(seconds=tx.settings.evict_grace_s)
+        due = _finished().where(col(Batch.ended_at) <= tx.now - grace, _holds_something())
+        batch = tx.session.exec(due.order_by(col(Batch.ended_at), col(Batch.id)).limit(1)).first()
         if batch is not None:
             _expire(tx, batch)
         return batch is not None
+
+
+def _holds_something() -> ColumnElement[bool]:
+    """Return the condition on an ended batch: to expire it makes room."""
+    results = select(Job.id).where(col(Job.batch_id) == col(Batch.id), has_files()).correlate(Batch)
+    sources = (
+        select(Output.id)
+        .join(Source)
+        .where(
+            col(Output.batch_id) == col(Batch.id),
+            col(Source.key) != "",
+            col(Source.deleted_at).is_(None),
+            col(Source.id).not_in(sources_of(col(Batch.ended_at).is_(None))),
+        )
+        .correlate(Batch)
+    )
+    return results.exists() | sources.exists()
 
 
 def _finished() -> SelectOfScalar[Batch]:
@@ -73,9 +93,38 @@ def _expire(tx: Transaction, batch: Batch) -> None:
 def files_gone(store: Store, job_id: str) -> None:
     """Note that no file of an expired job is left. Its rows stay."""
     with store.transaction() as tx:
-        tx.session.get_one(Job, job_id).stored_bytes = 0
+        job = tx.session.get_one(Job, job_id)
+        job.stored_bytes = job.stray_bytes = 0
         for output in tx.outputs(job_id):
             output.key = output.playlist = output.poster = None
+
+
+def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
+    """Note what the bucket holds of a job besides its outputs, and return the keys that are of no use.
+
+    `found` are sizes by key, the last folder of a key being the attempt's id. What a live attempt has stored
+    it may yet report. What nobody may report any more is no longer counted: the caller deletes it.
+    """
+    with store.transaction() as tx:
+        named = {key for output in tx.outputs(job_id) for key in named_by(output)}
+        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(domain.LIVE))
+        live = set(tx.session.exec(mine).all())
+        strays = found.keys() - named
+        useless = {key for key in strays if key.split("/")[-2] not in live}
+        job = tx.session.get(Job, job_id)
+        if job is not None:
+            job.stray_bytes = sum(found[key] for key in strays - useless)
+        return sorted(useless)
+
+
+def freeze(
+    store: Store, table: type[Job | Batch], id_: str, ended_at: datetime, *, size_bytes: int, tag: str
+) -> None:
+    """Keep size and ETag of the archive of this end, unless a retry has begun since."""
+    with store.transaction() as tx:
+        row: Any = tx.session.get(table, id_)
+        if row is not None and row.ended_at == ended_at:
+            row.zip_bytes, row.zip_tag = size_bytes, tag
 
 
 def give_up_sources(store: Store) -> None:

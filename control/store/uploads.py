@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from control.holdings import require_space
 from control.store.transaction import Store
 from control.tables import Source, Upload
 
 
 def add(store: Store, upload: Upload) -> None:
-    """Keep an upload that the bucket has opened."""
+    """Keep an upload that the bucket has opened, with its place. Raises ControlError storage_full."""
     with store.transaction() as tx:
+        require_space(tx.session, tx.settings, tx.now, more_bytes=upload.size_bytes)
         tx.session.add(upload)
+
+
+def grow(store: Store, upload_id: str, more_bytes: int) -> None:
+    """Take the place of so much more for an upload of unknown size. Raises ControlError storage_full."""
+    with store.transaction() as tx:
+        require_space(tx.session, tx.settings, tx.now, more_bytes=more_bytes)
+        tx.session.get_one(Upload, upload_id).size_bytes += more_bytes
 
 
 def complete(store: Store, upload_id: str, source: Source) -> str:

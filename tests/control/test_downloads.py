@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import socket
 import subprocess
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import httpx
 import pytest
 from sqlmodel import select
 
+from control import fetch, layouts, results, runner_api
 from control.tables import Attempt, Batch, Output
+from control.views import Views
 from infra.s3local import LocalS3
 from infra.tigris import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
@@ -25,6 +28,7 @@ from tests.chaos.proxy import Fault, Proxy
 from tests.conftest import need
 from tests.control.conftest import SETTINGS
 from tests.control.maker import Maker, code, making, manifest_of, put, stored
+from tests.e2e.processes import until
 from tests.e2e.user import outputs, sign_in
 
 CONTENTS = (b"first" * 30_000, b"second" * 50_000)
@@ -187,6 +191,114 @@ def test_curl_resumes_a_partial_file(maker: Maker, batch, whole, tmp_path: Path)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert path.read_bytes() == whole.content
     assert int(done.stdout) == len(whole.content) - 100_000
+
+
+# --- what a link in many hands costs --------------------------------------------------------------------
+
+
+@pytest.fixture
+def laid_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of the archives that are laid out from now on."""
+    seen: list[str] = []
+
+    def noted(session: Any, subject: Any, **how: Any) -> Any:
+        seen.append(subject.id)
+        return results.laid_out(session, subject, **how)
+
+    monkeypatch.setattr(layouts, "laid_out", noted)
+    return seen
+
+
+def test_head_conditions_and_links_lay_nothing_out_once_the_archive_is_frozen(
+    maker: Maker, stranger: httpx.Client, laid_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "FILES_MAX", 0)  # none stays in memory
+    batch = maker.make(*CONTENTS)
+    url, bound = link(maker, batch), batch["batch_id"]
+    assert laid_out == [bound], "size and ETag are told for the first time"
+    head = stranger.head(url)
+    size_bytes, tag = int(head.headers["content-length"]), head.headers["etag"]
+    assert stranger.get(url, headers={"If-None-Match": tag}).status_code == 304
+    assert stranger.get(url, headers={"If-Match": '"another"'}).status_code == 412
+    assert stranger.get(url, headers={"Range": f"bytes={size_bytes}-"}).status_code == 416
+    for _ in range(3):
+        assert stranger.head(link(maker, batch)).headers["etag"] == tag
+    assert laid_out == [bound]
+    monkeypatch.undo()
+    with maker.store.transaction() as tx:
+        row = tx.session.get_one(Batch, bound)
+        assert (row.zip_bytes, f'"{row.zip_tag}"') == (size_bytes, tag)
+
+
+def test_ranges_of_one_archive_lay_it_out_once(maker: Maker, laid_out: list[str]) -> None:
+    batch = maker.make(*CONTENTS)
+    for start in range(5):
+        assert get(maker, batch, Range=f"bytes={start}-{start}").status_code == 206
+    assert laid_out == [batch["batch_id"]]
+
+
+def test_size_and_etag_of_a_layout_of_before_a_deploy_are_replaced_by_what_is_sent(maker: Maker) -> None:
+    batch = maker.make(*CONTENTS)
+    true = maker.http.head(address(batch)).headers
+    other = maker.make(*CONTENTS)
+    change(maker, other["batch_id"], zip_bytes=5, zip_tag="of another version")
+    answer = get(maker, other)
+    assert len(answer.content) == int(answer.headers["content-length"])
+    assert manifest_of(members(answer))["batch_id"] == other["batch_id"]
+    later = maker.http.head(address(other)).headers
+    assert later["etag"] == answer.headers["etag"]
+    assert later["content-length"] == answer.headers["content-length"] == true["content-length"]
+
+
+def test_a_delete_looks_at_no_output(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, alone = maker.make(b"x"), maker.submit(kind="jobs", variations=1)
+    for name in ("batch", "job"):
+        monkeypatch.setattr(Views, name, lambda *_: pytest.fail("it was built"))
+    assert maker.http.delete(f"/api/batches/{batch['batch_id']}").status_code == 204
+    assert maker.http.delete(f"/api/jobs/{alone['job_id']}").status_code == 204
+    assert maker.http.delete(f"/api/jobs/{alone['job_id']}").status_code == 404
+
+
+def test_an_output_larger_than_any_honest_one_is_not_believed(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_api, "OUTPUT_BYTES_ANYWAY", 0)
+    batch = maker.submit(variations=2)
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    contents = (bytes(7 * 1024**2), bytes(5 * 1024**2))  # of 2 s of video, at most 1.4 MB by the plan
+    reports = [stored(output, content) for output, content in zip(spec.outputs, contents, strict=True)]
+    assert maker.finish(spec, reports).status_code == 200
+    statuses = {output["output_id"]: output["status"] for output in outputs(maker.show(batch["batch_id"]))}
+    assert [statuses[output.output_id] for output in spec.outputs] == ["queued", "ready"]
+
+
+def test_a_retry_forgets_size_and_etag(maker: Maker) -> None:
+    batch = half_made(maker)
+    before = [maker.http.head(address(shown)).headers["etag"] for shown in (batch, batch["jobs"][0])]
+    maker.http.post(address(batch, "retry"))
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    maker.finish(spec, [stored(spec.outputs[0], b"two")])
+    after = [maker.http.head(address(shown)).headers["etag"] for shown in (batch, batch["jobs"][0])]
+    assert not set(before) & set(after)
+
+
+def test_more_downloads_of_one_archive_than_its_places_are_told_to_wait(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "OPEN_OF_ONE_MAX", 2)
+    batch, other = maker.make(bytes(16 * 1024**2)), maker.make(b"x")
+    port = urlsplit(str(maker.http.base_url)).port
+    with ExitStack() as stack:
+        for _ in range(2):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(f"GET {link(maker, batch)} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+            assert client.recv(12) == b"HTTP/1.1 200"
+        full = get(maker, batch)
+        assert code(full) == (503, "unavailable")
+        assert int(full.headers["retry-after"]) > 0
+        assert maker.http.head(address(batch)).status_code == 200
+        assert get(maker, other).status_code == 200, "others are not kept from theirs"
+    until(lambda: get(maker, batch, Range="bytes=0-9").status_code == 206)
 
 
 # --- live, nothing, gone ------------------------------------------------------------------------------

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx
 import pytest
 
 from control import results
+from control.api import quote
 from control.api.batches import _submit as submitted
 from control.errors import Code, ControlError
 from control.expire import expire
-from control.files import StoredFile
+from control.files import StoredFile, named_by
 from control.forget import forget
-from control.holdings import holdings, require_space
+from control.holdings import Holdings, holdings, require_space
 from control.ids import new_id
 from control.launch import launch
 from control.naming import named
-from control.objects import named_by
 from control.parts import Parts
-from control.plan import PlannedSource, plan
-from control.runner_api import output_key
-from control.shapes import NewJob, SourceRef
+from control.plan import PlannedBatch, PlannedSource, plan
+from control.runner_api import URL_MARGIN_S, output_key
+from control.shapes import NewJob, NewQuote, SourceRef
 from control.store import batches, changes, keeping, ledger, reports
 from control.store import uploads as uploads_store
 from control.sweep import sweep
 from control.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from control.weigh import EVERY_S, weigh
 from infra.ports import Unanswered
 from infra.tigris import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
@@ -94,10 +98,10 @@ class Keep:
         self.put(key)
         return planned
 
-    def submit(self, *sources: PlannedSource, variations: int = 2) -> str:
-        """Store a batch of one job and return the job's id."""
+    def submit(self, *sources: PlannedSource, variations: int = 2, bound: int = SIZE) -> str:
+        """Store a batch of one job, whose outputs have at most `bound` bytes each; return the job's id."""
         planned = plan(list(sources), variations=variations, seed=7, new_id=lambda: new_id("out"))
-        batch_id = batches.submit(self.parts.store, planned)
+        batch_id = batches.submit(self.parts.store, bounded(planned, bound))
         return next(job.id for job in self.rows.all(Job) if job.batch_id == batch_id)
 
     def run(self, job_id: str, *, failing: int = 0) -> None:
@@ -126,10 +130,30 @@ class Keep:
     def status(self, job_id: str) -> tuple[str, str]:
         return self.rows.job(job_id).status, self.rows.batch_of(job_id).status
 
-    def capped(self, cap_bytes: int) -> Keep:
-        settings = self.parts.settings.model_copy(update={"storage_cap_bytes": cap_bytes})
+    def capped(self, cap_bytes: int, *, grace_s: float = H) -> Keep:
+        changed = {"storage_cap_bytes": cap_bytes, "evict_grace_s": grace_s}
+        settings = self.parts.settings.model_copy(update=changed)
         self.parts.store.settings = settings
         return replace(self, parts=replace(self.parts, settings=settings))
+
+
+def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
+    """Return the plan with another bound of its outputs: a real one is far larger than objects of tests."""
+    loads = [
+        replace(load, pieces=[replace(p, bytes_max=each_bytes * len(p.outputs)) for p in load.pieces])
+        for load in planned.spread.loads
+    ]
+    return replace(planned, spread=replace(planned.spread, loads=loads))
+
+
+def space(keep: Keep, more_bytes: int) -> None:
+    with keep.parts.views.session() as session:
+        require_space(session, keep.parts.settings, keep.clock(), more_bytes=more_bytes)
+
+
+def held(keep: Keep) -> Holdings:
+    with keep.parts.views.session() as session:
+        return holdings(session, keep.parts.settings, keep.clock())
 
 
 @pytest.fixture
@@ -147,7 +171,7 @@ def refused(call: Callable[[], object]) -> Code:
 
 def download(keep: Keep, job_id: str) -> object:
     with keep.parts.views.session() as session:
-        return results.download(session, session.get_one(Job, job_id), now=keep.parts.clock())
+        return results.laid_out(session, session.get_one(Job, job_id), now=keep.parts.clock())
 
 
 # --- results ------------------------------------------------------------------------------------------
@@ -198,11 +222,11 @@ def test_what_an_output_holds_is_the_size_of_all_its_files(keep: Keep) -> None:
     assert reports.Seen(**files).stored_bytes == SIZE + 15
     job_id = keep.made(keep.source(), variations=2)
     with keep.parts.views.session() as session:
-        assert holdings(session).used == 3 * SIZE
+        assert holdings(session, keep.parts.settings, keep.clock()).used == 3 * SIZE
     keep.clock.forward(24 * H)
     expire(keep.parts)
     with keep.parts.views.session() as session:
-        assert holdings(session).used == 0
+        assert holdings(session, keep.parts.settings, keep.clock()).used == 0
     assert keep.rows.job(job_id).stored_bytes == 0
 
 
@@ -237,7 +261,7 @@ def test_a_crash_between_row_and_object_leaves_nothing_behind(keep: Keep, fate: 
     assert keep.stored() == set()
     assert {source.key for source in keep.rows.all(Source)} == {""}
     with keep.parts.views.session() as session:
-        assert holdings(session).used == 0
+        assert holdings(session, keep.parts.settings, keep.clock()).used == 0
 
 
 # --- sources ------------------------------------------------------------------------------------------
@@ -378,30 +402,166 @@ def test_above_the_cap_the_oldest_finished_results_go_first_and_only_as_many_as_
 def test_what_lives_is_never_evicted_and_a_full_bucket_takes_no_more(keep: Keep) -> None:
     source = keep.source()
     job_id = keep.submit(source)
-    capped = keep.capped(SIZE)
+    capped = keep.capped(3 * SIZE)
     expire(capped.parts)
     assert keep.status(job_id)[1] == "queued"
     assert len(keep.stored()) == 1
-    assert refused(lambda: capped.submit(source)) is Code.STORAGE_FULL
-    with keep.parts.views.session() as session:
-        assert refused(lambda: require_space(session, SIZE)) is Code.STORAGE_FULL
-        require_space(session, 2 * SIZE, more_bytes=SIZE)
-        assert refused(lambda: require_space(session, 2 * SIZE, more_bytes=SIZE + 1)) is Code.STORAGE_FULL
+    assert refused(lambda: capped.submit(source, variations=1)) is Code.STORAGE_FULL
+    assert refused(lambda: space(capped, 1)) is Code.STORAGE_FULL
+    roomy = keep.capped(4 * SIZE)
+    space(roomy, SIZE)
+    assert refused(lambda: space(roomy, SIZE + 1)) is Code.STORAGE_FULL
 
 
 def test_what_uploads_have_announced_takes_room_too(keep: Keep) -> None:
     uploads_store.add(keep.parts.store, upload(keep, "open"))
-    with keep.parts.views.session() as session:
-        assert holdings(session).coming == SIZE
-        assert refused(lambda: require_space(session, SIZE)) is Code.STORAGE_FULL
+    assert held(keep).coming == SIZE
+    assert refused(lambda: space(keep.capped(SIZE), 1)) is Code.STORAGE_FULL
 
 
 def test_what_can_be_evicted_makes_room_for_the_new(keep: Keep) -> None:
     keep.made(keep.source(), variations=4)
+    keep.clock.forward(H)
     capped = keep.capped(5 * SIZE)
-    with keep.parts.views.session() as session:
-        require_space(session, 5 * SIZE, more_bytes=5 * SIZE)
-    assert capped.submit(keep.source())
+    space(capped, 5 * SIZE)
+    assert capped.submit(keep.source(), variations=4)
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_numbers_and_nothing_of_it_is_stored(keep: Keep) -> None:
+    source = keep.source()
+    capped = keep.capped(8 * SIZE)
+    with pytest.raises(ControlError) as error:
+        capped.submit(source, variations=12)
+    assert error.value.code is Code.STORAGE_FULL
+    for number in (12 * SIZE, 8 * SIZE, SIZE):
+        assert f" {number} " in error.value.message
+    assert keep.rows.all(Batch) == []
+    keep.run(capped.submit(source, variations=7))
+    assert held(capped).kept == 8 * SIZE
+
+
+def test_what_ended_lately_is_never_evicted_and_has_its_grace_to_be_fetched(keep: Keep) -> None:
+    job_id = keep.made(keep.source(), variations=4)
+    capped = keep.capped(2 * SIZE)
+    keep.clock.forward(H - 1)
+    expire(capped.parts)
+    assert keep.status(job_id)[1] == "completed"
+    assert held(capped).kept == 5 * SIZE
+    assert refused(lambda: capped.submit(keep.source(), variations=1)) is Code.STORAGE_FULL
+    keep.clock.forward(1)
+    expire(capped.parts)
+    assert keep.status(job_id)[1] == "expired"
+    assert len(keep.stored()) == 1, "the new source"
+
+
+def test_what_live_jobs_may_yet_store_has_its_place_until_they_end(keep: Keep) -> None:
+    source = keep.source()
+    first = keep.submit(source, variations=2, bound=10 * SIZE)
+    assert (held(keep).live, held(keep).coming) == (SIZE, 20 * SIZE)
+    capped = keep.capped(22 * SIZE)
+    assert refused(lambda: capped.submit(source, variations=2)) is Code.STORAGE_FULL
+    keep.run(first)
+    assert held(keep).coming == 0, "it ended with less"
+    capped.submit(source, variations=2)
+
+
+def test_of_submits_at_once_only_as_many_are_taken_as_have_room(keep: Keep) -> None:
+    source = keep.source()
+    capped = keep.capped(SIZE + 3 * 2 * SIZE)
+    answers = at_once(12, lambda: capped.submit(source, variations=2))
+    assert sum(answer is None for answer in answers) == 3
+    assert {answer for answer in answers if answer} == {Code.STORAGE_FULL}
+
+
+def test_a_retry_is_never_refused_and_what_it_may_make_takes_room_from_others(keep: Keep) -> None:
+    source = keep.source()
+    job_id = keep.made(source, failing=1)
+    capped = keep.capped(2 * SIZE)
+    changes.retry(capped.parts.store, [job_id])
+    assert held(keep).fixed == 3 * SIZE
+    assert refused(lambda: keep.capped(3 * SIZE).submit(source, variations=1)) is Code.STORAGE_FULL
+    keep.capped(4 * SIZE).submit(source, variations=1)
+
+
+def test_sources_that_only_a_failed_batch_holds_make_room_when_it_is_short(keep: Keep) -> None:
+    job_id = keep.made(keep.source(), failing=2)
+    keep.clock.forward(H)
+    expire(keep.capped(SIZE).parts)
+    assert keep.status(job_id)[1] == "failed"
+    expire(keep.capped(SIZE - 1).parts)
+    assert (keep.status(job_id)[1], keep.stored()) == ("expired", set())
+
+
+def test_a_source_that_goes_with_its_batch_makes_room_before_the_next_is_evicted(keep: Keep) -> None:
+    jobs = []
+    for _ in range(2):
+        jobs.append(keep.made(keep.source(), variations=3, failing=1))
+        keep.clock.forward(2 * H)
+    expire(keep.capped(3 * SIZE).parts)
+    assert [keep.status(job_id)[1] for job_id in jobs] == ["expired", "completed"]
+
+
+def test_a_quote_says_whether_the_results_will_fit(keep: Keep) -> None:
+    asked = NewQuote(sources=[SourceRef(source_id=keep.source().source_id)], variations=3)
+    for cap_bytes, fits in ((10 * 1024**2, True), (1024**2, False)):
+        parts = keep.capped(cap_bytes).parts
+        (route,) = quote.routes(parts, lambda: None).routes
+        assert route.endpoint(asked).fits is fits
+        order = NewJob(sources=asked.sources, variations=3)
+        if fits:
+            changes.delete(parts.store, submitted(parts, "job", order, None))
+        else:
+            assert refused(partial(submitted, parts, "job", order, None)) is Code.STORAGE_FULL
+
+
+def at_once(count: int, call: Callable[[], object]) -> list[Code | None]:
+    """Make so many calls beside each other, and return the code of each refusal."""
+    together = threading.Barrier(count)
+
+    def one(_: int) -> Code | None:
+        together.wait()
+        try:
+            call()
+        except ControlError as error:
+            return error.code
+        return None
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+# --- what a runner stores and does not report ------------------------------------------------------------
+
+
+def test_what_a_runner_stores_unreported_counts_while_it_runs_and_goes_at_its_end(keep: Keep) -> None:
+    job_id = keep.submit(keep.source())
+    keep.run(other := keep.submit(keep.source()))
+    launch(keep.parts)
+    attempt_id = f"{job_id}-1"
+    reports.claim(keep.parts.store, attempt_id, keep.rows.attempt(attempt_id).machine_id)
+    keep.put(output_key(keep.parts, attempt_id, "never-reported"), 40 * SIZE)
+    before = held(keep)
+    weigh(keep.parts)
+    assert held(keep).live - before.live == 40 * SIZE
+    assert refused(lambda: space(keep.capped(40 * SIZE), 1)) is Code.STORAGE_FULL
+    kept = keep.stored()
+    weigh(keep.parts)
+    assert keep.stored() == kept, "it may still be reported"
+    keep.run(job_id)
+    weigh(keep.parts)
+    assert held(keep).used == 6 * SIZE
+    assert len(keep.stored()) == 6
+    assert {output.state for id_ in (job_id, other) for output in keep.rows.outputs(id_)} == {"ready"}
+
+
+def test_what_comes_by_signed_urls_after_the_end_goes_when_they_have_ended(keep: Keep) -> None:
+    job_id = keep.made(keep.source())
+    keep.clock.forward(600)
+    keep.put(output_key(keep.parts, f"{job_id}-1", "late"))
+    urls_live = timedelta(seconds=keep.parts.settings.run_timeout_s + URL_MARGIN_S)
+    keep.clock.now = keep.rows.attempt(f"{job_id}-1").ended_at + urls_live + timedelta(seconds=EVERY_S)
+    weigh(keep.parts)
+    assert len(keep.stored()) == 3
 
 
 # --- the sweep ----------------------------------------------------------------------------------------
@@ -461,10 +621,10 @@ def test_nothing_that_is_needed_ever_goes_and_in_the_end_nothing_is_left(keep: K
     dice = random.Random(seed)
     keep.bucket.fate = lambda: dice.choice(["", "", "before", "after", "half", "away"])
     sources: list[PlannedSource] = []
-    capped = keep.capped(12 * SIZE)
+    capped = keep.capped(12 * SIZE, grace_s=0)
     for _ in range(20):
         life(dice, capped, sources)
-        for run in dice.sample([expire, sweep, forget], k=2):
+        for run in dice.sample([expire, weigh, sweep, forget], k=2):
             with suppress(Died, Unanswered):
                 run(capped.parts)
         capped.clock.forward(dice.choice([60, H, 5 * H, 12 * H]))

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control.mp4 import MOOV_BYTES_MAX, Movie, NotPlayable, look_into
+from runner.contract import SOURCE_S_MAX
+from runner.intake import INPUT_OPTIONS, excess
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
@@ -270,6 +272,45 @@ def test_a_video_of_absurd_length(faststart: bytes) -> None:
 
 def test_a_timescale_of_zero_divides_nothing(faststart: bytes) -> None:
     assert look(patched(faststart, b"mvhd", 12, b"\0\0\0\0")).duration_s == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_video_that_a_machine_would_find_too_long_is_refused_before(faststart: bytes) -> None:
+    timescale = 1000
+    for seconds, is_taken in ((SOURCE_S_MAX, True), (SOURCE_S_MAX + 1, False)):
+        told = patched(faststart, b"mvhd", 12, struct.pack(">II", timescale, int(seconds * timescale)))
+        if is_taken:
+            assert look(told).duration_s == seconds
+        else:
+            assert "Cut it to 4 hours at most" in refusal(told)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "is_taken"),
+    [
+        *[(8192, 4320, True), (4320, 8192, True), (5948, 5948, True)],
+        *[
+            (8192, 4322, False),
+            (4322, 8192, False),
+            (8192, 8192, False),
+            (8194, 64, False),
+            (64, 8194, False),
+        ],
+    ],
+)
+def test_upload_and_machine_take_the_same_frames(
+    faststart: bytes, width: int, height: int, is_taken: bool
+) -> None:
+    entry = faststart.index(b"avc1", faststart.index(b"stsd")) - faststart.index(b"stsd")
+    told = patched(faststart, b"stsd", entry + 24, struct.pack(">HH", width, height))
+    by_machine = (
+        width * height <= int(INPUT_OPTIONS[INPUT_OPTIONS.index("-max_pixels") + 1])
+        and excess(width=width, height=height, duration_s=1, frames=1) == ""
+    )
+    assert by_machine is is_taken
+    if is_taken:
+        assert (look(told).width, look(told).height) == (width, height)
+    else:
+        assert "at most 8192x4320" in refusal(told)
 
 
 @pytest.mark.parametrize("side", [0, 1, 8193, 65535])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import anyio
@@ -13,7 +13,8 @@ import pytest
 from anyio import CapacityLimiter
 
 from control.api.piped import Piped
-from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, Share
+from control.errors import Code, ControlError
+from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, OPEN_MAX, OPEN_OF_ONE_MAX, Share
 from infra.ports import Unanswered
 
 
@@ -35,9 +36,14 @@ class Chunks:
             self.is_closed = True
 
 
-def piped(chunks: Generator[bytes], threads: int = 1) -> Piped:
+def piped(chunks: Generator[bytes], threads: CapacityLimiter | None = None) -> Piped:
     return Piped(
-        chunks, threads=CapacityLimiter(threads), status_code=200, headers={}, media_type="application/zip"
+        chunks,
+        place=nullcontext(),
+        threads=threads or CapacityLimiter(1),
+        status_code=200,
+        headers={},
+        media_type="application/zip",
     )
 
 
@@ -85,12 +91,28 @@ def test_the_more_downloads_there_are_the_less_each_of_them_holds() -> None:
     assert share.chunk_bytes == CHUNK_BYTES_MAX
     with ExitStack() as stack:
         for count in range(1, 20):
-            stack.enter_context(share.taken())
+            stack.enter_context(share.taken(str(count)))
             assert share.chunk_bytes * count <= CHUNKS_BYTES
-        for _ in range(1000):
-            stack.enter_context(share.taken())
+        for count in range(20, OPEN_MAX):
+            stack.enter_context(share.taken(str(count)))
         assert share.chunk_bytes == CHUNK_BYTES_MIN
     assert share.chunk_bytes == CHUNK_BYTES_MAX
+
+
+def test_downloads_have_so_many_places_and_one_archive_only_some_of_them() -> None:
+    share = Share()
+    with ExitStack() as stack:
+        for _ in range(OPEN_OF_ONE_MAX):
+            stack.enter_context(share.taken("one"))
+        with pytest.raises(ControlError) as refused, share.taken("one"):
+            pass
+        assert refused.value.code is Code.UNAVAILABLE
+        for number in range(OPEN_MAX - OPEN_OF_ONE_MAX):
+            stack.enter_context(share.taken(str(number)))
+        with pytest.raises(ControlError), share.taken("another"):
+            pass
+    with share.taken("one"):
+        assert share.chunk_bytes == CHUNK_BYTES_MAX
 
 
 def test_an_error_of_our_own_is_not_hidden() -> None:
@@ -115,9 +137,7 @@ def test_downloads_that_wait_for_the_bucket_take_no_thread_of_other_calls() -> N
         limiter = CapacityLimiter(4)
         async with anyio.create_task_group() as tasks:
             for _ in range(60):
-                download = Piped(
-                    waiting(), threads=limiter, status_code=200, headers={}, media_type="application/zip"
-                )
+                download = piped(waiting(), limiter)
                 tasks.start_soon(download.stream_response, send)
             with anyio.fail_after(20):
                 await anyio.to_thread.run_sync(bucket_answers.set)  # a beat, say: 40 such threads are shared

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 from control.abandon import abandon
 from control.api import uploads
 from control.errors import Code, ControlError
-from control.intake import PART_BYTES
+from control.form import Form
+from control.intake import PART_BYTES, open_upload
 from control.shapes import NewUpload, PartDone, UploadDone, UploadStarted
 from control.tables import Source, Upload
 from infra.ports import OpenMultipart, Unanswered
@@ -110,6 +113,66 @@ def test_a_refusal_whose_removal_was_not_answered_is_mended_by_its_repeat(bucket
     assert bucket.storage.head(row(rows).key) is None
 
 
+# --- room -----------------------------------------------------------------------------------------------
+
+
+def cap(bucket: Uploads, cap_bytes: int) -> None:
+    settings = bucket.parts.settings.model_copy(update={"storage_cap_bytes": cap_bytes})
+    bucket.parts.store.settings = settings
+    bucket.parts = replace(bucket.parts, settings=settings)
+
+
+def start_at_once(bucket: Uploads, count: int, size_bytes: int) -> list[Code | None]:
+    """Start so many uploads, none of which asks the bucket before all have looked whether there is room."""
+    looked = threading.Barrier(count)
+
+    def one(_: int) -> Code | None:
+        try:
+            open_upload(parts, name="a", content_type="video/mp4", size_bytes=size_bytes)
+        except ControlError as error:
+            return error.code
+        return None
+
+    class Late:
+        def __getattr__(self, name: str) -> Any:
+            if name == "start_multipart":
+                looked.wait(30)
+            return getattr(bucket.storage, name)
+
+    parts = replace(bucket.parts, storage=Late())
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_of_uploads_that_start_at_once_only_as_many_are_taken_as_have_room(bucket, rows):
+    cap(bucket, 250)
+    answers = start_at_once(bucket, 20, 100)
+    assert answers.count(None) == 2
+    assert set(answers) == {None, Code.STORAGE_FULL}
+    assert len(rows.all(Upload)) == len(bucket.multiparts()) == 2
+
+
+def test_a_form_is_refused_at_the_part_that_has_no_room_and_nothing_of_it_stays(bucket, rows, clip):
+    cap(bucket, 2 * PART_BYTES + 1)
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    sent = []
+
+    def chunks():
+        yield head + clip
+        for _ in range(8 * PART_BYTES // (1 << 20)):
+            sent.append(1 << 20)
+            yield bytes(1 << 20)
+
+    form = Form(bucket.parts)
+    with pytest.raises(ControlError) as refused:
+        form.read("multipart/form-data; boundary=b", chunks())
+    assert refused.value.code is Code.STORAGE_FULL
+    assert sum(sent) <= 3 * PART_BYTES, "it was refused while it came"
+    assert row(rows).size_bytes == 2 * PART_BYTES, "what is stored of it counts"
+    form.close()
+    assert (row(rows).state, bucket.multiparts()) == ("aborted", [])
+
+
 # --- resuming -----------------------------------------------------------------------------------------
 
 
@@ -121,7 +184,7 @@ def test_a_resumed_upload_tells_what_is_stored_and_signs_the_rest(bucket, clock)
     content = b"a" * PART_BYTES + b"b" * PART_BYTES + b"the end"
     upload = bucket.start(NewUpload(name="a.mp4", size_bytes=len(content), content_type="video/mp4"))
     second = put(upload.parts[1].url, content[PART_BYTES : 2 * PART_BYTES])
-    put(upload.parts[2].url, b"cut")  # a part of another size than it should have is missing
+    assert httpx.put(upload.parts[2].url, content=b"cut").status_code == 403, "not the size it should have"
     clock.forward(3600)
     again = bucket.show(upload.upload_id)
     assert again.expires_at == upload.expires_at + timedelta(hours=1)

@@ -16,7 +16,7 @@ from tests.e2e.test_changes import refused
 from tests.e2e.user import User, address, ok, outputs, sign_in
 
 RETENTION_S = 4.0
-CAP_BYTES = 4_000_000
+CAP_BYTES = 40_000_000
 ORIGIN = "https://app.example"
 
 

@@ -36,7 +36,7 @@ def upload_parts(storage: TigrisStorage, key: str, *bodies: bytes) -> tuple[str,
     upload = storage.start_multipart(key, content_type="video/mp4")
     parts = []
     for number, body in enumerate(bodies, 1):
-        url = storage.sign_part(key, upload, number, expires_s=60)
+        url = storage.sign_part(key, upload, number, size_bytes=len(body), expires_s=60)
         answer = httpx.put(url, content=body).raise_for_status()
         parts.append(Part(number=number, etag=answer.headers["etag"]))
     return upload, parts
@@ -99,8 +99,21 @@ def test_an_aborted_upload_is_gone_and_stays_gone(storage: TigrisStorage, key: s
     storage.abort_multipart(key, upload)
     with pytest.raises(Refused, match="start it again"):
         storage.complete_multipart(key, upload, parts)
-    late = httpx.put(storage.sign_part(key, upload, 1, expires_s=60), content=b"late")
+    late = httpx.put(storage.sign_part(key, upload, 1, size_bytes=4, expires_s=60), content=b"late")
     assert late.status_code == 404
+
+
+@pytest.mark.parametrize("size_bytes", [0, 3, 5, 1 << 20])
+def test_a_part_of_another_size_than_signed_for_is_refused(
+    storage: TigrisStorage, key: str, size_bytes: int
+) -> None:
+    upload = storage.start_multipart(key, content_type="video/mp4")
+    url = storage.sign_part(key, upload, 1, size_bytes=4, expires_s=60)
+    assert httpx.put(url, content=bytes(size_bytes)).status_code == 403
+    chunked = httpx.put(url, content=iter([bytes(4)]))  # says no length
+    assert chunked.status_code >= 400
+    assert storage.list_parts(key, upload) == []
+    assert httpx.put(url, content=bytes(4)).status_code == 200
 
 
 def test_stored_parts_are_listed_until_they_are_joined(storage: TigrisStorage, key: str) -> None:
@@ -181,7 +194,8 @@ def test_many_objects_go_in_one_call_and_those_that_are_gone_do_not_matter(stora
 def test_pages_of_exactly_the_named_origins_may_use_signed_urls(storage: TigrisStorage, key: str) -> None:
     for _ in range(2):
         storage.set_rules(["https://app.example", "http://localhost:5173"])
-    url = storage.sign_part(key, storage.start_multipart(key, content_type="video/mp4"), 1, expires_s=60)
+    multipart_id = storage.start_multipart(key, content_type="video/mp4")
+    url = storage.sign_part(key, multipart_id, 1, size_bytes=9, expires_s=60)
 
     def asked(origin: str, method: str = "PUT") -> httpx.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": method}
@@ -271,10 +285,10 @@ def test_browsers_get_the_public_address_and_programs_ours(s3: LocalS3, storage:
     theirs = "https://refresher.t3.storage.dev/k?"
     assert public.sign_get("k", expires_s=60).startswith(ours)
     assert public.sign_put("k", expires_s=60)[0].startswith(ours)
-    assert public.sign_part("k", "u", 1, expires_s=60).startswith(theirs)
+    assert public.sign_part("k", "u", 1, size_bytes=9, expires_s=60).startswith(theirs)
     signed = public.sign_download("k", expires_s=60, disposition="inline", content_type="video/mp4")
     assert signed.startswith(theirs)
-    assert storage.sign_part("k", "u", 1, expires_s=60).startswith(ours)
+    assert storage.sign_part("k", "u", 1, size_bytes=9, expires_s=60).startswith(ours)
 
 
 # --- objects --------------------------------------------------------------------------------------

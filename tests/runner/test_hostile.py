@@ -251,6 +251,11 @@ def test_a_picture_of_many_pixels_is_refused_before_it_takes_the_memory(ffmpeg: 
     assert "larger frames than 8192x4320" in too_large(ffmpeg, source)
 
 
+def test_a_side_that_no_upload_may_have_is_refused_of_a_url_too(ffmpeg: str, source: Path) -> None:
+    make_clip(ffmpeg, source, "-frames:v", "1", size="8208x64", rate=1, video="color", sound=False)
+    assert "larger frames than 8192x4320" in too_large(ffmpeg, source)
+
+
 def test_a_still_picture_that_unpacks_to_half_a_gigabyte_is_refused(ffmpeg: str, source: Path) -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -119,6 +119,7 @@ export interface QuotePoint {
 export interface Quote extends QuotePoint {
   curve: QuotePoint[];
   estimated?: boolean;
+  fits: boolean; // false: its results may not fit into the storage now
 }
 
 export interface Machine {

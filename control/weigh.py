@@ -1,0 +1,48 @@
+"""One pass: what a job has in the bucket besides its outputs is counted, and deleted once it is of no use.
+
+S3 signs no largest size of a PUT, so a runner that was taken over can store more than it says. What it stores
+counts against the cap while its attempt lives, and goes with the attempt.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, or_
+from sqlmodel import col, select
+
+from control import domain
+from control.log import record
+from control.objects import delete, listed_of_job
+from control.parts import Parts
+from control.runner_api import URL_MARGIN_S
+from control.store import keeping
+from control.tables import Attempt
+
+EVERY_S = 60.0
+LOOKS = 3  # after an attempt's end, and after that of its URLs; `sweep` is the net below
+
+
+def weigh(parts: Parts) -> None:
+    """Look at what the attempts that may store something have stored. Raises OutsideError."""
+    with parts.views.session() as session:
+        claimed = select(Attempt.job_id).where(col(Attempt.claimed_by).is_not(None), _may_have_stored(parts))
+        jobs = session.exec(claimed.distinct()).all()
+    for job_id in jobs:
+        found = {each.key: each.size_bytes for each in listed_of_job(parts, job_id)}
+        useless = keeping.weigh(parts.store, job_id, found)
+        delete(parts, useless)
+        if useless:
+            record("stray_objects_deleted", count=len(useless), job_id=job_id)
+
+
+def _may_have_stored(parts: Parts) -> ColumnElement[bool]:
+    urls_live = timedelta(seconds=parts.settings.run_timeout_s + URL_MARGIN_S)
+    return or_(
+        col(Attempt.state).in_(domain.LIVE), *(_ended(parts, ago) for ago in (timedelta(0), urls_live))
+    )
+
+
+def _ended(parts: Parts, ago: timedelta) -> ColumnElement[bool]:
+    until = parts.clock() - ago
+    return col(Attempt.ended_at).between(until - timedelta(seconds=LOOKS * EVERY_S), until)

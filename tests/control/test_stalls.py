@@ -1,0 +1,133 @@
+"""Clients that take nothing in are dropped whatever they were sent, and slow ones are not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from control import stalls
+from control.protocol import HTTP_LIMITS
+from infra.loopback import serving
+
+CHUNK = bytes(64 * 1024)
+LARGE = 64 * 1024**2  # more than the kernel takes for a client
+
+
+class Answers:
+    """An app whose answers are as large as their address says, and which knows what is under way."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        self.under_way += 1
+        try:
+            await self._answer(int(scope["path"].strip("/")), receive, send)
+        finally:
+            self.under_way -= 1
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        for done in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{done}.complete"})
+
+    async def _answer(self, left: int, receive: Any, send: Any) -> None:
+        gone = asyncio.create_task(self._gone(receive))
+        length = (b"content-length", str(left).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        while left and not gone.done():
+            chunk = CHUNK[:left]
+            left -= len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": bool(left)})
+        gone.cancel()
+
+    async def _gone(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture
+def port(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(stalls, "STALL_S", 0.5)
+    with serving(answers, **HTTP_LIMITS) as url:
+        yield urlsplit(url).port or 0
+
+
+@contextmanager
+def connected(port: int, size_bytes: int) -> Iterator[socket.socket]:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", port))
+        client.sendall(f"GET /{size_bytes} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+        yield client
+
+
+def dropped(client: socket.socket) -> bool:
+    """Tell whether the server has reset the connection, reading nothing meanwhile."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_clients_that_read_nothing_are_dropped_and_what_was_made_for_them_ends(
+    port: int, answers: Answers
+) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(port, LARGE)) for _ in range(30)]
+        assert all(map(dropped, clients))
+    until = time.monotonic() + 30
+    while answers.under_way and time.monotonic() < until:
+        time.sleep(0.05)
+    assert answers.under_way == 0
+
+
+def test_a_client_that_stops_in_the_middle_is_dropped(port: int) -> None:
+    with connected(port, LARGE) as client:
+        for _ in range(100):
+            client.recv(65536)
+        assert dropped(client)
+
+
+def test_an_answer_that_ended_but_is_not_taken_does_not_keep_its_connection(port: int) -> None:
+    """It fits into the server's own buffers, so that nothing waits to send; a close would wait for ever."""
+    with connected(port, 3 * 1024**2) as client:
+        assert dropped(client)
+
+
+def test_a_slow_client_gets_the_whole(port: int) -> None:
+    with connected(port, 4 * 1024**2) as client:
+        seen, begun = 0, time.monotonic()
+        while chunk := client.recv(16384):
+            seen += len(chunk)
+            if seen >= 4 * 1024**2:
+                break
+            time.sleep(0.008)
+        assert seen >= 4 * 1024**2
+        assert time.monotonic() - begun > 3 * stalls.STALL_S, "it took many looks"
+
+
+def test_a_connection_that_waits_for_its_next_request_is_not_stalled(port: int) -> None:
+    with connected(port, 10) as client:
+        client.recv(65536)
+        time.sleep(3 * stalls.STALL_S)
+        client.sendall(b"GET /10 HTTP/1.1\r\nHost: c\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
