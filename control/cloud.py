@@ -15,19 +15,24 @@ FULL_FOR = timedelta(seconds=60)  # so long a region that was full is asked last
 
 @dataclass
 class Cloud:
-    """Written by the passes, which one thread runs; read by `ready`."""
+    """Written by the passes, which one thread runs; read by `ready` and by who asks for machines."""
 
     started_at: datetime  # of this process: leases that ran out before get an amnesty
     trusted: int = 0  # observations of which nothing was missing
     refused: str | None = None  # Fly's words when it refuses our token
     silent: set[str] = field(default_factory=set)  # apps that did not answer when last looked at
     observed_at: datetime | None = None  # the last look, answered or not
+    listed_at: dict[str, datetime] = field(default_factory=dict)  # by app: the last list that the ledger has
     full_until: dict[str, datetime] = field(default_factory=dict)  # by region
 
     @property
     def is_known(self) -> bool:
         """True once the barrier is down: what lives is known well enough to launch, judge and destroy."""
         return self.trusted >= TRUSTED_OBSERVATIONS
+
+    def seen_at(self, apps: Sequence[str]) -> datetime | None:
+        """Return how old the ledger's view of these apps is at most, or None while one was never seen."""
+        return min(map(self.listed_at.__getitem__, apps)) if self.listed_at.keys() >= {*apps} else None
 
     def note_full(self, region: str, now: datetime) -> None:
         """Note that a create was refused for want of room, of which this was the first region."""

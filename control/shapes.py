@@ -469,9 +469,10 @@ class Costs(BaseModel):
 
 
 class MachineList(BaseModel):
-    """Machines."""
+    """Machines, as Fly last showed them; null before its first answer to this process."""
 
     items: list[MachineView]
+    observed_at: datetime | None
 
 
 Item = TypeVar("Item")
