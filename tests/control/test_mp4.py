@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.mp4 import MOOV_BYTES_MAX, Movie, NotPlayable, look_into
+from control.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
@@ -315,7 +315,7 @@ def test_a_hostile_file_is_refused_at_once(data: bytes) -> None:
 
 
 def test_an_index_beyond_the_cap_is_not_read() -> None:
-    size = MOOV_BYTES_MAX + 100
+    size = INDEX_BYTES_MAX + 100
     start = box(b"ftyp") + box(b"moov", size=size)
 
     def read(begin: int, stop: int) -> bytes:
