@@ -62,6 +62,7 @@ from control.rest import is_at_rest
 from control.settings import Settings
 from control.store import Store
 from control.sweep import sweep
+from control.threads import require_threads
 from control.ticker import Every, Ticker
 from control.timeline import Timeline
 from control.views import Views
@@ -166,8 +167,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, parts)
-    app.include_router(events.routes(Guard(parts), timeline, live))
-    app.include_router(metrics_routes(Guard(parts), metrics))
+    app.include_router(require_threads(events.routes(Guard(parts), timeline, live)))
+    app.include_router(require_threads(metrics_routes(Guard(parts), metrics)))
     _add_error_answers(app)
     return app
 
@@ -187,27 +188,32 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    app.include_router(runner_api.routes(parts))  # asked most often, so looked at first
     nouns = (auth, uploads, forms, batches, quote, changes, downloads, outputs, machines, costs, storage)
-    for noun in nouns:
-        app.include_router(noun.routes(parts, guard))
-    app.include_router(health.routes(parts))
-    app.include_router(page_routes(parts))
+    routers = (
+        runner_api.routes(parts),  # asked most often, so looked at first
+        *(noun.routes(parts, guard) for noun in nouns),
+        health.routes(parts),
+        page_routes(parts),
+    )
+    for router in routers:
+        app.include_router(require_threads(router))
 
 
 def _add_error_answers(app: FastAPI) -> None:
+    """Answer errors on the event loop: a pool that is used up must not hold back what a runner is told."""
+
     @app.exception_handler(ControlError)
-    def refused(_: Request, error: ControlError) -> JSONResponse:
+    async def refused(_: Request, error: ControlError) -> JSONResponse:
         return _answer(error.code, error.message, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         if request.url.path.startswith(runner_api.PREFIX):
             counters.RUNNER_CALLS_REFUSED.labels("invalid").inc()
         return _answer(Code.INVALID, _first_problem(error))
 
     @app.exception_handler(OutsideError)
-    def unavailable(_: Request, error: OutsideError) -> JSONResponse:
+    async def unavailable(_: Request, error: OutsideError) -> JSONResponse:
         failure("outside_error", error)
         if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
             return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
@@ -216,7 +222,7 @@ def _add_error_answers(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    def routing(request: Request, error: HTTPException) -> JSONResponse:
+    async def routing(request: Request, error: HTTPException) -> JSONResponse:
         known = {
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
@@ -229,7 +235,7 @@ def _add_error_answers(app: FastAPI) -> None:
         return _answer(code, message, headers)
 
     @app.exception_handler(Exception)
-    def internal(_: Request, error: Exception) -> JSONResponse:
+    async def internal(_: Request, error: Exception) -> JSONResponse:
         failure("internal_error", error)
         message = "Something went wrong on our side; it has been logged."
         return _answer(Code.INTERNAL, message, CLOSED)  # no middleware sees this answer

@@ -5,6 +5,8 @@ Long because it has a method for each call, and an upload that goes on where it 
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ from control.unfinished import Unfinished
 from infra.hosts import DIRECT
 
 PARALLEL_PARTS = 4
+BUSY_TRIES = 10  # of a call more: a 503 that says when to come again has done nothing
 ROUNDS_MAX = 5  # of asking for fresh URLs
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
@@ -229,6 +232,11 @@ class Client:
 
     def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         answer = self._http.request(method, path, **content)
+        for _ in range(BUSY_TRIES):
+            if answer.status_code != 503 or "Retry-After" not in answer.headers:
+                break
+            time.sleep(float(answer.headers["Retry-After"]) * random.uniform(0.5, 1.5))  # noqa: S311
+            answer = self._http.request(method, path, **content)
         _check(answer)
         body: dict[str, Any] = answer.json()
         return body

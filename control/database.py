@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from errno import ENOSPC
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryFile
 from typing import Any
 
 from alembic import command
@@ -13,7 +16,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
+CONNECTIONS_MAX = 80  # more than all threads that read rows (control/threads.py), fewer than PostgreSQL's 100
 CHECKPOINT_TIMEOUT_S = 1
+ROOM_BYTES = 1024**2
 
 
 def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None) -> Engine:
@@ -23,7 +28,7 @@ def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None
     `turn` is called before anything is migrated. Raises OSError when the database cannot be opened.
     """
     is_file = url.startswith("sqlite")
-    engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=not is_file)
+    engine = create_engine(url, pool_size=20, max_overflow=CONNECTIONS_MAX - 20, pool_pre_ping=not is_file)
     if is_file:
         _keep_private(Path(make_url(url).database or ""))
         event.listen(engine, "connect", _configure)
@@ -45,6 +50,20 @@ def close_database(engine: Engine) -> None:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     engine.dispose()
+
+
+def require_writable(url: str) -> None:
+    """Return if a SQLite file's folder has room for what the next commits write. Raises OSError.
+
+    A server's disk is not seen from here.
+    """
+    if not url.startswith("sqlite"):
+        return
+    folder = Path(make_url(url).database or "").parent
+    if disk_usage(folder).free < ROOM_BYTES:
+        raise OSError(ENOSPC, "No room for the next commits", str(folder))
+    with TemporaryFile(dir=folder) as file:  # read-only, or over its quota
+        file.write(b"room?")
 
 
 def for_writing(engine: Engine) -> Engine:

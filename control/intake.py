@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from threading import BoundedSemaphore
 
 from control import mp4
 from control.errors import Code, ControlError
@@ -19,6 +20,8 @@ from infra.ports import Part, Refusal, Refused, StoredObject
 
 PART_BYTES = 16 * 1024**2  # of every upload: equal bytes then have equal ETags, and so equal effects
 UPLOAD_LIFE = timedelta(hours=24)  # since its client last asked for URLs
+
+_LOOKS = BoundedSemaphore(2)  # each may hold two windows of 8 MiB and have a core for a second
 
 _AGAIN = "Start a new upload."
 
@@ -79,9 +82,10 @@ def look_into(parts: Parts, upload: Upload, stored: StoredObject) -> Source:
     Raises mp4.NotPlayable, ControlError gone, OutsideError.
     """
     try:
-        movie = mp4.look_into(
-            lambda start, stop: parts.storage.read(upload.key, start, stop), size_bytes=stored.size_bytes
-        )
+        with _LOOKS:
+            movie = mp4.look_into(
+                lambda start, stop: parts.storage.read(upload.key, start, stop), size_bytes=stored.size_bytes
+            )
     except Refused as refused:
         if refused.status != 404:
             raise

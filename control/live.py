@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from control.errors import Code, ControlError
 from control.log import failure
 from control.snapshots import Subject
+from control.threads import STREAMS
 from control.timeline import News, Opening, Timeline
 
 STREAMS_MAX = 100
@@ -109,7 +109,7 @@ class Live:
             asked = dict.fromkeys(self._streams)
             try:
                 subjects = {stream.subject for stream in asked}
-                news = await run_in_threadpool(self._timeline.news, subjects, self._position)
+                news = await STREAMS.run(self._timeline.news, subjects, self._position)
             except Exception as error:  # noqa: BLE001 - the next round tells it
                 failure("streams_not_told", error)
                 self._poked.set()
@@ -204,7 +204,7 @@ class EventStream(Response):
                 chunk, self._pending = self._pending, b""
                 return chunk, self._pending_ends
             if self._position < self.until:
-                page = await run_in_threadpool(self._timeline.page, self.subject, self._position, self.until)
+                page = await STREAMS.run(self._timeline.page, self.subject, self._position, self.until)
                 self._position = page.last_id
                 return page.content, page.is_end
             self._woken.clear()

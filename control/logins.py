@@ -1,8 +1,8 @@
 """How often a password may be tried: per address, and over all addresses. In memory, bounded.
 
-Wrong tries slow their own address down, doubling each time. The rate over all addresses bounds what a swarm
-of them can try; addresses that have signed in before have a rate of their own, so a swarm never locks the
-team out. Must never hold a password.
+Wrong tries slow their own network down, doubling each time. The rate over all networks bounds what a swarm
+of them can try. Who has signed in before has a table and a rate of its own, which only the right password
+opens, so a swarm never locks the team out. Must never hold a password.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from infra.ratelimit import Rate, TokenBuckets
 
 FREE_TRIES = 5  # then 1, 2, 4, ... s
 PAUSE_S_MAX = 900.0
-ADDRESSES_MAX = 10_000
+ADDRESSES_MAX = 10_000  # in each table
 TOGETHER = Rate(per_s=5, burst=20)
 
 
@@ -34,7 +34,9 @@ class TooManyTries(Exception):
 class _Tries:
     wrong: int = 0  # in a row, those under way included
     blocked_until_s: float = 0.0
-    is_known: bool = False  # has signed in since control started
+
+
+_Table = OrderedDict[str, _Tries]  # by network, the one that tried last at the end
 
 
 class LoginLimit:
@@ -46,40 +48,51 @@ class LoginLimit:
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
         self._lock = threading.Lock()
-        self._by_network: OrderedDict[str, _Tries] = OrderedDict()
+        self._known, self._others = _Table(), _Table()
         self._together = TokenBuckets()
 
     def admit(self, address: str) -> None:
-        """Count a try, as a wrong one for the time being. Raises TooManyTries."""
+        """Count a try, as a wrong one for the time being. Raises TooManyTries: then nothing is remembered."""
         with self._lock:
-            now_s, tries = self._now_s(), self._tries(address)
+            now_s, home = self._now_s(), home_of(address)
+            is_known = home in self._known
+            table, network = (self._known, home) if is_known else (self._others, network_of(address))
+            tries = table.get(network) or _Tries()
             if now_s < tries.blocked_until_s:
                 raise TooManyTries(tries.blocked_until_s - now_s)
-            if wait_s := self._together.take(tries.is_known, TOGETHER, now_s):
+            if wait_s := self._together.take(is_known, TOGETHER, now_s):
                 raise TooManyTries(wait_s)
             tries.wrong += 1
             if tries.wrong >= FREE_TRIES:
                 doublings = min(tries.wrong - FREE_TRIES, 20)
                 tries.blocked_until_s = now_s + min(2.0**doublings, PAUSE_S_MAX)
+            _keep(table, network, tries)
 
     def succeeded(self, address: str) -> None:
-        """Forget the wrong tries of an address that has given the right password."""
+        """Forget the wrong tries of who has given the right password, and know it from now on."""
         with self._lock:
-            tries = self._tries(address)
-            tries.wrong, tries.blocked_until_s, tries.is_known = 0, 0.0, True
+            self._others.pop(network_of(address), None)
+            _keep(self._known, home_of(address), _Tries())
 
-    def _tries(self, address: str) -> _Tries:
-        """Return the tries of the address's network, now the most recent of all."""
-        network = network_of(address)
-        tries = self._by_network.pop(network, None) or _Tries()
-        self._by_network[network] = tries
-        if len(self._by_network) > ADDRESSES_MAX:
-            self._by_network.popitem(last=False)
-        return tries
+
+def _keep(table: _Table, network: str, tries: _Tries) -> None:
+    table[network] = tries
+    table.move_to_end(network)
+    if len(table) > ADDRESSES_MAX:
+        table.popitem(last=False)
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the /64, which is what one customer has."""
+    """Return what counts as one guesser: of IPv6 the /48, the most that one customer is usually given."""
+    return _network(address, bits=48)
+
+
+def home_of(address: str) -> str:
+    """Return what counts as one who is known: of IPv6 the /64, so that no other in the /48 slows it down."""
+    return _network(address, bits=64)
+
+
+def _network(address: str, *, bits: int) -> str:
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -88,4 +101,5 @@ def network_of(address: str) -> str:
         return str(parsed)
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
-    return str(IPv6Address(int(parsed) >> 64 << 64))
+    host_bits = 128 - bits
+    return str(IPv6Address(int(parsed) >> host_bits << host_bits))

@@ -1,25 +1,24 @@
 """What an uploaded file is: an MP4 or MOV that can be played, or a sentence that says what to do instead.
 
-Reads only the boxes that tell (a few ranged reads), so it is cheap on a file of any size. Must never trust a
-number in the file: each loop has a bound, and each read a cap. Long, because a good part of it is the
-sentences for all that people send instead of an MP4.
+Reads only the boxes that tell (`boxes`), so it is cheap on a file of any size, of a fragmented one too: that
+is walked through at its start and at its end. Must never trust a number in the file. Long, because a good
+part of it is the sentences for all that people send instead of an MP4.
 
-Boxes: ISO/IEC 14496-12 (2022), 4.2 and 8; QuickTime File Format Specification (2012-08), "Movie Atoms".
+Boxes: ISO/IEC 14496-12 (2022), 8; QuickTime File Format Specification (2012-08), "Movie Atoms".
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from control.boxes import Box, CutShort, Damaged, File, Read, Scattered
 from runner.contract import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
 
-MOOV_BYTES_MAX = 64 * 1024 * 1024
-BOXES_MAX = 1_000  # in one container; a fragmented file has two at the top for each fragment
+INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof: more than a day has
+WALK_BOXES_MAX, WALK_READS_MAX = 1_000, 24  # at the top, from the start and then near the end
 TRACKS_MAX = 64
-HEAD_BYTES = 64 * 1024  # one read that mostly holds all small boxes at the start
 SIDE_MIN = 16  # pixels
 
 REMUX = "Remux it first: ffmpeg -i in.mp4 -c copy -movflags +faststart out.mp4"
@@ -73,7 +72,7 @@ _FIRST_BOXES = (
     b"moof",
 )
 
-Read = Callable[[int, int], bytes]
+_MOOF = b"moof\0\0\0\x10mfhd"  # behind its size: a fragment begins so, and hardly anything else
 
 
 class NotPlayable(Exception):
@@ -94,17 +93,16 @@ def look_into(read: Read, *, size_bytes: int) -> Movie:
 
     Raises NotPlayable, and whatever `read` raises.
     """
-    file = _File(read, size_bytes)
-    _check_kind(file.head)
     try:
-        top = _walk(file)
-        return _movie(file, top)
-    except (struct.error, IndexError, OverflowError):
-        raise _damaged() from None
-
-
-def _damaged() -> NotPlayable:
-    return NotPlayable(f"The file's index is damaged. {AGAIN}")
+        file = File(read, size_bytes)
+        _check_kind(file.head)
+        return _movie(file, _walk(file))
+    except CutShort:
+        raise NotPlayable(f"The file is cut short. {AGAIN}") from None
+    except Scattered:
+        raise NotPlayable(f"The file is in too many pieces to look through. {REMUX}") from None
+    except (Damaged, struct.error, IndexError, OverflowError):
+        raise NotPlayable(f"The file's index is damaged. {AGAIN}") from None
 
 
 # --- what kind of file ------------------------------------------------------------------------------
@@ -145,76 +143,65 @@ def _is_text(head: bytes) -> bool:
 # --- the boxes at the top -----------------------------------------------------------------------------
 
 
-class _File:
-    """The file by ranges; its head is read once and kept."""
-
-    def __init__(self, read: Read, size: int) -> None:
-        self._read, self.size = read, size
-        self.head = read(0, min(size, HEAD_BYTES)) if size else b""
-
-    def between(self, start: int, stop: int) -> bytes:
-        stop = min(stop, self.size)
-        if stop <= len(self.head):
-            return self.head[start:stop]
-        found = self._read(start, stop)
-        if len(found) < stop - start:
-            raise NotPlayable(f"The file is cut short. {AGAIN}")
-        return found
-
-
 @dataclass
 class _Top:
-    """Where the boxes at the top are that matter, as (start, stop) of their insides."""
+    """The boxes at the top that matter."""
 
-    moov: tuple[int, int] | None = None
-    moof: tuple[int, int] | None = None  # the last one
+    moov: Box | None = None
+    moof: Box | None = None  # the last one
     has_media: bool = False
 
 
-def _walk(file: _File) -> _Top:
-    top, at = _Top(), 0
-    for _ in range(BOXES_MAX):
-        raw = file.between(at, at + 16)
+def _walk(file: File) -> _Top:
+    """Return what lies at the top, and see that the end is there.
+
+    A recording of hours has thousands of fragments: what lies between its first ones and the last is skipped.
+    """
+    top = _Top()
+    at = _walk_on(file, 0, top)
+    if at < file.size_bytes and top.moof is not None:
+        at = _walk_on(file, _last_fragment(file, after=top.moof.stop), top)
+    if at < file.size_bytes:
+        raise Scattered
+    return top
+
+
+def _walk_on(file: File, at: int, top: _Top) -> int:
+    """Note the boxes from `at` on, and return where it has stopped: at the end, unless they are too many."""
+    reads_max = file.reads + WALK_READS_MAX
+    for _ in range(WALK_BOXES_MAX):
+        room = file.size_bytes - at
+        raw = file.between(at, at + 8)
         # Some cameras pad the end with what is no box.
         if not raw or (top.moov and top.has_media and not raw[4:8].isalnum()):
-            return top
-        if len(raw) < 8 or (raw[:4] == b"\0\0\0\x01" and len(raw) < 16):
+            return file.size_bytes
+        if room < 8 or (room < 16 and raw[:4] == b"\0\0\0\x01"):
             raise NotPlayable(f"The file is cut short: it ends within a header. {AGAIN}")
-        kind, header, size = _box_header(raw, file.size - at)
-        if at + size > file.size:
-            missing = at + size - file.size
-            raise NotPlayable(f"The file is cut short: {missing:,} bytes are missing at its end. {AGAIN}")
-        _note(top, kind, (at + header, at + size))
+        kind, header, size = file.header(at, room)
+        if size > room:
+            raise NotPlayable(f"The file is cut short: {size - room:,} bytes are missing at its end. {AGAIN}")
+        _note(top, Box(kind, at + header, at + size))
         at += size
-    raise NotPlayable(f"The file is in too many pieces to look through. {REMUX}")
+        if file.reads >= reads_max:
+            break
+    return at
 
 
-def _note(top: _Top, kind: bytes, inside: tuple[int, int]) -> None:
-    if kind == b"moov":
-        top.moov = top.moov or inside
-    elif kind == b"moof":
-        top.moof = inside
-    elif kind == b"mdat":
+def _last_fragment(file: File, *, after: int) -> int:
+    """Return where the last fragment of a file with too many of them begins. Raises NotPlayable."""
+    sign = file.last(_MOOF, after=after)
+    if sign is None:
+        raise NotPlayable(f"The length of this fragmented MP4 cannot be told. {REMUX}")
+    return sign - 4
+
+
+def _note(top: _Top, box: Box) -> None:
+    if box.kind == b"moov":
+        top.moov = top.moov or box
+    elif box.kind == b"moof":
+        top.moof = box
+    elif box.kind == b"mdat":
         top.has_media = True
-
-
-def _box_header(raw: bytes | memoryview, room: int) -> tuple[bytes, int, int]:
-    """Return a box's kind, header length and whole length; `room` is how much there is to the end."""
-    size, kind = struct.unpack_from(">I4s", raw)
-    header = 8
-    if size == 1:
-        (size,), header = struct.unpack_from(">Q", raw, 8), 16
-    elif size == 0:  # to the end
-        size = room
-    if size < header:
-        raise _damaged()
-    return kind, header, size
-
-
-def _load(file: _File, inside: tuple[int, int]) -> memoryview:
-    if inside[1] - inside[0] > MOOV_BYTES_MAX:
-        raise NotPlayable(f"The file's index is too large to be that of a real video. {REMUX}")
-    return memoryview(file.between(*inside))
 
 
 # --- the movie box ------------------------------------------------------------------------------------
@@ -231,41 +218,24 @@ class _Track:
     codec: str
 
 
-def _children(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    at = 0
-    for _ in range(BOXES_MAX):
-        if len(body) - at < 8:  # QuickTime ends some containers with four zeros
-            return
-        kind, header, size = _box_header(body[at : at + 16], len(body) - at)
-        if size > len(body) - at:
-            raise _damaged()
-        yield kind, body[at + header : at + size]
-        at += size
-    raise _damaged()
-
-
-def _find(body: memoryview, *path: bytes) -> memoryview | None:
-    for step in path:
-        found = next((inside for kind, inside in _children(body) if kind == step), None)
-        if found is None:
-            return None
-        body = found
-    return body
-
-
-def _movie(file: _File, top: _Top) -> Movie:
+def _movie(file: File, top: _Top) -> Movie:
     if top.moov is None:
         raise NotPlayable(f"The file has no index (moov): its recording or upload was not finished. {AGAIN}")
-    moov = _load(file, top.moov)
-    traks = (inside for kind, inside in _children(moov) if kind == b"trak")
-    tracks = [_track(trak) for trak in islice(traks, TRACKS_MAX)]
+    _check_index(top.moov)
+    traks = (box for box in file.children(top.moov) if box.kind == b"trak")
+    tracks = [_track(file, trak) for trak in islice(traks, TRACKS_MAX)]
     video = next((track for track in tracks if track.kind == b"vide"), None)
     if video is None:
         raise NotPlayable(f"There is no video in this file. {NOT_A_VIDEO}")
     _check_video(video)
-    duration_s = _duration_s(file, top, moov, tracks) or video.duration_s
+    duration_s = _duration_s(file, top.moov, top.moof, tracks) or video.duration_s
     _check_duration(duration_s)
     return Movie(duration_s=duration_s, width=video.width, height=video.height)
+
+
+def _check_index(index: Box) -> None:
+    if index.size_bytes > INDEX_BYTES_MAX:
+        raise NotPlayable(f"The file's index is too large to be that of a real video. {REMUX}")
 
 
 def _check_video(video: _Track) -> None:
@@ -290,38 +260,33 @@ def _check_duration(duration_s: float) -> None:
         )
 
 
-def _duration_s(file: _File, top: _Top, moov: memoryview, tracks: list[_Track]) -> float:
+def _duration_s(file: File, moov: Box, moof: Box | None, tracks: list[_Track]) -> float:
     """Return the movie's length; of a fragmented one what its header promises, else where it ends."""
-    mvhd = _find(moov, b"mvhd")
-    if mvhd is None:
-        raise _damaged()
-    timescale, duration = _time(mvhd)
-    mvex = _find(moov, b"mvex")
+    timescale, duration = _time(_required(file, moov, b"mvhd"))
+    mvex = file.find(moov, b"mvex")
     if mvex is not None:
-        mehd = _find(mvex, b"mehd")
+        mehd = file.find(mvex, b"mehd")
         if mehd is not None:
-            duration = struct.unpack_from(">Q" if mehd[0] else ">I", mehd, 4)[0]
-        elif top.moof:
-            return _last_fragment_end_s(_load(file, top.moof), mvex, tracks)
+            body = file.load(mehd)
+            duration = struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0]
+        elif moof is not None:
+            return _fragment_end_s(file, moof, mvex, tracks)
     return float(duration / timescale) if timescale else 0.0
 
 
-def _time(body: memoryview) -> tuple[int, int]:
+def _time(body: bytes) -> tuple[int, int]:
     """Return (timescale, duration) of an mvhd or mdhd; a duration of all ones means unknown: 0."""
     timescale, duration = struct.unpack_from(">IQ" if body[0] else ">II", body, 20 if body[0] else 12)
     unknown = (1 << (64 if body[0] else 32)) - 1
     return timescale, 0 if duration == unknown else duration
 
 
-def _track(trak: memoryview) -> _Track:
-    tkhd, mdhd = _find(trak, b"tkhd"), _find(trak, b"mdia", b"mdhd")
-    hdlr = _find(trak, b"mdia", b"hdlr")
-    if tkhd is None or mdhd is None or hdlr is None:
-        raise _damaged()
-    timescale, duration = _time(mdhd)
-    kind = bytes(hdlr[8:12])
+def _track(file: File, trak: Box) -> _Track:
+    tkhd = _required(file, trak, b"tkhd")
+    timescale, duration = _time(_required(file, trak, b"mdia", b"mdhd"))
+    kind = _required(file, trak, b"mdia", b"hdlr")[8:12]
     (track_id,) = struct.unpack_from(">I", tkhd, 20 if tkhd[0] else 12)
-    codec, width, height = _picture(trak, tkhd) if kind == b"vide" else ("", 0, 0)
+    codec, width, height = _picture(file, trak, tkhd) if kind == b"vide" else ("", 0, 0)
     return _Track(
         id=track_id,
         kind=kind,
@@ -333,46 +298,57 @@ def _track(trak: memoryview) -> _Track:
     )
 
 
-def _picture(trak: memoryview, tkhd: memoryview) -> tuple[str, int, int]:
+def _required(file: File, parent: Box, *path: bytes) -> bytes:
+    """Return what a box holds that must be there. Raises Damaged."""
+    box = file.find(parent, *path)
+    if box is None:
+        raise Damaged
+    return file.load(box)
+
+
+def _picture(file: File, trak: Box, tkhd: bytes) -> tuple[str, int, int]:
     """Return codec, width and height, as stored: the track header's size may be stretched."""
-    stsd = _find(trak, b"mdia", b"minf", b"stbl", b"stsd")
-    entry = next(_children(stsd[8:]), None) if stsd is not None else None
+    stsd = file.find(trak, b"mdia", b"minf", b"stbl", b"stsd")
+    entry = next(file.children(stsd, skip=8), None) if stsd is not None else None
     if entry is None:
-        raise _damaged()
-    width, height = struct.unpack_from(">HH", entry[1], 24)
+        raise Damaged
+    width, height = struct.unpack_from(">HH", file.load(entry), 24)
     matrix = struct.unpack_from(">9i", tkhd, 52 if tkhd[0] else 40)
     if not matrix[0] and not matrix[4] and matrix[1] and matrix[3]:  # turned by 90 or 270 degrees
         width, height = height, width
-    return entry[0].decode("latin-1"), width, height
+    return entry.kind.decode("latin-1"), width, height
 
 
 # --- fragments ----------------------------------------------------------------------------------------
 
 
-def _last_fragment_end_s(moof: memoryview, mvex: memoryview, tracks: list[_Track]) -> float:
-    """Return when the last fragment ends: the start it names plus its samples' durations."""
+def _fragment_end_s(file: File, moof: Box, mvex: Box, tracks: list[_Track]) -> float:
+    """Return when a fragment ends: the start it names plus its samples' durations."""
+    _check_index(moof)
     timescales = {track.id: track.timescale for track in tracks if track.timescale}
-    defaults = dict(struct.unpack_from(">I4xI", body, 4) for kind, body in _children(mvex) if kind == b"trex")
-    trafs = [traf for kind, traf in _children(moof) if kind == b"traf"]
-    ends = [_end_s(traf, timescales, defaults) for traf in trafs]
+    trexes = (file.load(box) for box in file.children(mvex) if box.kind == b"trex")
+    defaults = dict(struct.unpack_from(">I4xI", body, 4) for body in trexes)
+    trafs = [box for box in file.children(moof) if box.kind == b"traf"]
+    ends = [_end_s(file, traf, timescales, defaults) for traf in trafs]
     if not any(ends):
         raise NotPlayable(f"The length of this fragmented MP4 cannot be told. {REMUX}")
     return max(ends)
 
 
-def _end_s(traf: memoryview, timescales: dict[int, int], defaults: dict[int, int]) -> float:
+def _end_s(file: File, traf: Box, timescales: dict[int, int], defaults: dict[int, int]) -> float:
     """Return when this track's part of the fragment ends, or 0 when it does not tell."""
-    tfhd, tfdt = _find(traf, b"tfhd"), _find(traf, b"tfdt")
-    if tfhd is None or tfdt is None:
+    found = file.find(traf, b"tfhd"), file.find(traf, b"tfdt")
+    if found[0] is None or found[1] is None:
         return 0.0
+    tfhd, tfdt = file.load(found[0]), file.load(found[1])
     (track_id,) = struct.unpack_from(">I", tfhd, 4)
     (start,) = struct.unpack_from(">Q" if tfdt[0] else ">I", tfdt, 4)
     default = _default_duration(tfhd, defaults.get(track_id, 0))
-    runs = sum(_run_duration(body, default) for kind, body in _children(traf) if kind == b"trun")
+    runs = sum(_run_duration(file, box, default) for box in file.children(traf) if box.kind == b"trun")
     return float((start + runs) / timescales[track_id]) if track_id in timescales else 0.0
 
 
-def _default_duration(tfhd: memoryview, otherwise: int) -> int:
+def _default_duration(tfhd: bytes, otherwise: int) -> int:
     """Return the duration of a sample that names none (tfhd flag 0x8, after two optional fields)."""
     (flags,) = struct.unpack_from(">I", tfhd)
     if not flags & 0x8:
@@ -381,13 +357,12 @@ def _default_duration(tfhd: memoryview, otherwise: int) -> int:
     return int(struct.unpack_from(">I", tfhd, at)[0])
 
 
-def _run_duration(trun: memoryview, default: int) -> int:
-    flags, count = struct.unpack_from(">II", trun)
+def _run_duration(file: File, trun: Box, default: int) -> int:
+    flags, count = struct.unpack(">II", file.between(trun.start, trun.start + 8))
     if not flags & 0x100:  # no sample names its duration
         return int(count * default)
-    first = 8 + (4 if flags & 0x1 else 0) + (4 if flags & 0x4 else 0)
-    stride = 4 * (flags >> 8 & 0xF).bit_count()
-    samples = trun[first : first + count * stride]
-    if len(samples) < count * stride:
-        raise _damaged()
-    return sum(struct.unpack_from(">I", samples, at)[0] for at in range(0, len(samples), stride))
+    first = trun.start + 8 + (4 if flags & 0x1 else 0) + (4 if flags & 0x4 else 0)
+    stride = 4 * (flags >> 8 & 0xF).bit_count()  # a sample's duration comes first
+    if first + count * stride > trun.stop:
+        raise Damaged
+    return file.total(first, first + count * stride, stride=stride)

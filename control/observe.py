@@ -62,6 +62,7 @@ def _observe(parts: Parts, app: str) -> bool:
         known = _known(parts, app, seen)
         news = [machine for machine in seen.values() if ledger.is_news(known.get(machine.id), machine)]
         ledger.observe(parts.store, news)
+        parts.cloud.listed_at[app] = parts.clock()
         return _ask_after(parts, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
         is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED

@@ -25,6 +25,8 @@ STOP_GRACE = timedelta(seconds=5)  # a cancelled one may report until then
 ASK_AGAIN_AFTER = timedelta(seconds=10)  # a delete may be accepted and done much later
 GRACE_MAX = max(EXIT_GRACE, STOP_GRACE, ASK_AGAIN_AFTER)
 
+_MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
+
 
 def reap(parts: Parts) -> None:
     """Stop and destroy what is due; a machine that cannot be destroyed now hides no other."""
@@ -43,8 +45,7 @@ def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
 
     Its owner is the one that claimed; until then, any that may be the one.
     """
-    made_for = and_(col(Attempt.id) == col(Machine.attempt_id))
-    alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
+    alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(domain.LIVE)
     has_another = col(Attempt.claimed_by) != col(Machine.id)
     with parts.views.session() as session:
@@ -52,17 +53,23 @@ def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
         return [(machine, attempt) for machine, attempt in rows]
 
 
-def held(parts: Parts) -> list[tuple[ports.Machine, Attempt | None]]:
-    """Return what the cloud shows of ours right now, each with its attempt. Raises OutsideError."""
-    owner = {"owner": parts.store.owner_id}
-    seen = [m for app in parts.settings.runner_apps for m in parts.machines.list(app, owner) if not m.is_gone]
+def held(parts: Parts) -> list[tuple[Machine, Attempt | None]]:
+    """Return the machines of ours not known to be gone, each with its attempt, as the ledger has them."""
+    alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     with parts.views.session() as session:
-        return [(machine, session.get(Attempt, machine.metadata.get("attempt", ""))) for machine in seen]
+        rows = session.exec(alive.order_by(col(Machine.created_at), col(Machine.id))).all()
+        return [(machine, attempt) for machine, attempt in rows]
 
 
 def destroy_orphans(parts: Parts, *, dry_run: bool) -> list[ports.Machine]:
-    """Destroy the machines of ours that no attempt knows, and return them. Raises OutsideError."""
-    orphans = [machine for machine, attempt in held(parts) if attempt is None]
+    """Destroy the machines of ours that no attempt knows, and return them. Raises OutsideError.
+
+    Each app is listed once: what is destroyed is what Fly shows now, not what the ledger remembers.
+    """
+    owner = {"owner": parts.store.owner_id}
+    seen = [m for app in parts.settings.runner_apps for m in parts.machines.list(app, owner) if not m.is_gone]
+    with parts.views.session() as session:
+        orphans = [m for m in seen if session.get(Attempt, m.metadata.get("attempt", "")) is None]
     for machine in orphans:
         if not dry_run:
             parts.machines.destroy(machine.app, machine.id)

@@ -23,6 +23,7 @@ from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.store.speeds import footage
 from control.tables import Attempt, Batch, Job, Output, Source
+from control.threads import REPORTS, RUNNER, Busy
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
@@ -62,6 +63,7 @@ def routes(parts: Parts) -> APIRouter:
     router = APIRouter(
         prefix=f"{PREFIX}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
+        route_class=RUNNER.route,
         tags=["runner"],
         responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.SUPERSEDED, Code.INVALID),
     )
@@ -70,13 +72,19 @@ def routes(parts: Parts) -> APIRouter:
     def claim(attempt_id: str, body: Claim) -> JobSpec:
         return take_claim(parts, attempt_id, body)
 
+    # What waits for the bucket waits in threads of its own, so that a bucket that hangs delays no claim and
+    # no beat without news.
+
     @router.post("/heartbeat")
-    def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
-        return take_heartbeat(parts, attempt_id, body)
+    async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
+        verified = await _verified_in_time(parts, attempt_id, body) if _is_any_ready(body.outputs) else {}
+        return await RUNNER.run(take_heartbeat, parts, attempt_id, body, verified)
 
     @router.post("/finish", responses=documented(Code.UNAVAILABLE))
-    def finish(attempt_id: str, body: Finish) -> Message:
-        take_finish(parts, attempt_id, body)
+    async def finish(attempt_id: str, body: Finish) -> Message:
+        is_news = _is_any_ready(body.outputs)
+        verified = await REPORTS.run(seen_as_reported, parts, attempt_id, body) if is_news else {}
+        await RUNNER.run(take_finish, parts, attempt_id, body, verified)
         return Message()
 
     return router
@@ -88,17 +96,33 @@ def take_claim(parts: Parts, attempt_id: str, claim: Claim) -> JobSpec:
     return job_spec(parts, attempt_id)
 
 
-def take_heartbeat(parts: Parts, attempt_id: str, beat: Heartbeat) -> HeartbeatAnswer:
-    """Take in a beat, and say when the next is due. Raises ControlError, OutsideError."""
+async def _verified_in_time(parts: Parts, attempt_id: str, beat: Heartbeat) -> reports.Verified:
+    try:
+        return await REPORTS.run(seen_so_far, parts, attempt_id, beat)
+    except Busy as busy:
+        failure("outputs_unseen", busy, attempt_id=attempt_id)
+        return {}
+
+
+def _is_any_ready(outputs: Sequence[OutputReport]) -> bool:
+    return any(report.status == "ready" for report in outputs)
+
+
+def take_heartbeat(
+    parts: Parts, attempt_id: str, beat: Heartbeat, verified: reports.Verified
+) -> HeartbeatAnswer:
+    """Take in a beat of which the bucket has shown `verified`; say when the next is due. Asks nobody outside.
+
+    Raises ControlError.
+    """
     pace_s = leases.next_beat_s(parts.settings, len(parts.store.leases))
-    verified = _verified_so_far(parts, attempt_id, beat.outputs)
     proceed = reports.heartbeat(parts.store, attempt_id, beat, verified, next_beat_s=pace_s)
     return HeartbeatAnswer(proceed=proceed, next_beat_s=pace_s)
 
 
-def take_finish(parts: Parts, attempt_id: str, finish: Finish) -> None:
-    """Take in the last report. Raises ControlError, OutsideError."""
-    reports.finish(parts.store, attempt_id, finish, _verified(parts, attempt_id, finish.outputs))
+def take_finish(parts: Parts, attempt_id: str, finish: Finish, verified: reports.Verified) -> None:
+    """Take in the last report, of which the bucket has shown `verified`. Raises ControlError."""
+    reports.finish(parts.store, attempt_id, finish, verified)
     parts.wake()
 
 
@@ -172,9 +196,9 @@ def output_key(parts: Parts, attempt_id: str, output_id: str, ending: str = FILE
     return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
 
-def _verified(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:
-    """Look at each object newly reported ready, and return those that are as reported."""
-    reported = {report.output_id: report for report in outputs if report.status == "ready"}
+def seen_as_reported(parts: Parts, attempt_id: str, message: Finish | Heartbeat) -> reports.Verified:
+    """Look at each object newly reported ready; return those that are as reported. Raises OutsideError."""
+    reported = {report.output_id: report for report in message.outputs if report.status == "ready"}
     looked = {
         output.id: (_look(parts, attempt_id, output, reported[output.id]), most_bytes)
         for output, most_bytes in _unfinished(parts, attempt_id, reported)
@@ -215,13 +239,13 @@ def _seen(parts: Parts, key: str, reported: OutputFile | ExtraFile | None) -> St
     )
 
 
-def _verified_so_far(parts: Parts, attempt_id: str, outputs: Sequence[OutputReport]) -> reports.Verified:
-    """Return as `_verified`, or nothing while the bucket is away: a beat must extend the lease all the same.
+def seen_so_far(parts: Parts, attempt_id: str, beat: Heartbeat) -> reports.Verified:
+    """Return the same of a beat, or nothing while the bucket is away: it must extend the lease all the same.
 
     The runner counts the report as heard. Nothing is lost: its finish tells of every output again.
     """
     try:
-        return _verified(parts, attempt_id, outputs)
+        return seen_as_reported(parts, attempt_id, beat)
     except OutsideError as error:
         failure("outputs_unseen", error, attempt_id=attempt_id)
         return {}

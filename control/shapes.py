@@ -16,6 +16,8 @@ from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, Preset
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
+# What is reckoned with has an end, or a quote would be infinite, or no number at all.
+BYTES_MAX, SECONDS_MAX, PIXELS_MAX = 2**53 - 1, 1e9, 2**16
 
 # any text but NUL, which PostgreSQL does not store
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
@@ -177,14 +179,14 @@ class NewBatch(NewJob):
 
     max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None leaves it to us
     # the cheapest plan that is done by then, or the fastest if none is
-    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    deadline_s: Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)] | None = None
 
 
 class SourceFacts(Request):
     """A video that was not uploaded, as a quote needs to know it."""
 
     name: Name = "video.mp4"
-    size_bytes: Annotated[int, Field(ge=1)]
+    size_bytes: Annotated[int, Field(ge=1, le=BYTES_MAX)]
     duration_s: Annotated[float, Field(gt=0, le=SOURCE_S_MAX, allow_inf_nan=False)]
     width: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
     height: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
@@ -473,9 +475,10 @@ class Costs(BaseModel):
 
 
 class MachineList(BaseModel):
-    """Machines."""
+    """Machines, as Fly last showed them; null before its first answer to this process."""
 
     items: list[MachineView]
+    observed_at: datetime | None
 
 
 Item = TypeVar("Item")

@@ -15,7 +15,7 @@ from control import domain
 from control.log import record
 from control.objects import delete, listed_of_job
 from control.parts import Parts
-from control.runner_api import URL_MARGIN_S
+from control.settings import URL_MARGIN_S
 from control.store import keeping
 from control.tables import Attempt
 

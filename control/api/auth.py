@@ -13,11 +13,12 @@ from control.errors import Code, ControlError, documented
 from control.logins import LoginLimit, TooManyTries
 from control.parts import Parts
 from control.shapes import Login, Token
+from control.threads import SIGN_IN
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/auth`."""
-    router = APIRouter(prefix="/api/auth", tags=["auth"])
+    router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=SIGN_IN.route)
     password = Password(parts.settings.auth_password.get_secret_value())
     limit = LoginLimit(time.monotonic)
 

@@ -25,6 +25,7 @@ from control.shapes import (
 )
 from control.store import batches as store
 from control.store import keys
+from control.threads import API, PLANNING
 
 Kind = Literal["job", "batch"]
 
@@ -51,7 +52,9 @@ _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/jobs` and `/api/batches`, downloads aside."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"])
+    router = APIRouter(
+        prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"], route_class=API.route
+    )
 
     @router.post(
         "/jobs",
@@ -59,6 +62,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         responses=_SUBMIT_ERRORS | documented(Code.UNAVAILABLE),
         openapi_extra=_form_schema(),
     )
+    @PLANNING
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
         """Submit one job for one machine, or a form with its videos. The answer's Location is the job."""
         require_one_job(body)
@@ -68,6 +72,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         return parts.views.job(job_id)
 
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
+    @PLANNING
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
         """Submit a batch. The answer's Location is the batch."""
         require_plannable(body)

@@ -10,6 +10,7 @@ from control.parts import Parts
 from control.shapes import BatchView, JobView
 from control.store import changes
 from control.tables import Batch, Job
+from control.threads import API
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)
@@ -18,7 +19,9 @@ _DELETE_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Co
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes that change jobs and batches."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"])
+    router = APIRouter(
+        prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"], route_class=API.route
+    )
     _add_cancel(router, parts)
     _add_retry(router, parts)
     _add_delete(router, parts)

@@ -14,6 +14,7 @@ from control.errors import Code, ControlError, documented
 from control.ledger_view import costs
 from control.parts import Parts
 from control.shapes import Costs
+from control.threads import API
 
 DAYS_DEFAULT, DAYS_MAX = 30, 366
 
@@ -31,7 +32,7 @@ Day = Annotated[date, BeforeValidator(_in_full)]
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the route `/api/costs`."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"], route_class=API.route)
 
     @router.get("/costs", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
     def show_costs(from_: Annotated[Day | None, Query(alias="from")] = None, to: Day | None = None) -> Costs:

@@ -27,6 +27,7 @@ from control.results import Asked, Facts, Layout
 from control.shapes import DownloadLink
 from control.store.ledger import count_download
 from control.tables import Batch, Job
+from control.threads import API
 from control.views import found
 
 THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
@@ -54,7 +55,7 @@ _PART_OF_ZIP: dict[int | str, Any] = {
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes of ZIPs and their links."""
-    router = APIRouter(prefix="/api", tags=["downloads"])
+    router = APIRouter(prefix="/api", tags=["downloads"], route_class=API.route)
     layouts = Layouts(partial(made, parts))
     threads, share = CapacityLimiter(THREADS_MAX), Share()
     _add(router, _Zips(parts, guard, layouts, threads, share, Job, "jobs"))

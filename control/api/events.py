@@ -10,6 +10,7 @@ from control.api.guard import Credentials, Guard, Ticket
 from control.errors import Code, ControlError, documented
 from control.live import Live
 from control.shapes import OutputView, ProgressEvent, StateEvent
+from control.threads import API
 from control.timeline import Timeline
 
 ID_MAX = 2**63 - 1
@@ -43,7 +44,7 @@ _PREFIX = {"job": "job_", "batch": "bat_"}
 
 def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
     """Return the event streams of jobs and batches."""
-    router = APIRouter(prefix="/api", tags=["jobs and batches"])
+    router = APIRouter(prefix="/api", tags=["jobs and batches"], route_class=API.route)
 
     def opened(
         noun: Literal["job", "batch"],

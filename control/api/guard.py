@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from control.auth import Link
 from control.errors import Code, ControlError
 from control.parts import Parts
+from control.threads import API
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="client token")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -22,7 +23,11 @@ class Guard:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def __call__(self, credentials: Credentials) -> None:
+    async def __call__(self, credentials: Credentials) -> None:
+        """As `require`, for a route that takes nothing else."""
+        await API.run(self.require, credentials)
+
+    def require(self, credentials: HTTPAuthorizationCredentials | None) -> None:
         """Raise ControlError unauthorized unless the request carries a good token."""
         if credentials is None or not self._is_good(credentials.credentials):
             raise ControlError(
@@ -36,14 +41,14 @@ class Guard:
         now, generation = self._parts.clock(), self._parts.views.token_generation()
         signer = self._parts.signer
         if ticket is None or not signer.is_ticket(ticket, batch_id, generation=generation, now=now):
-            self(credentials)
+            self.require(credentials)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
         """Let a download ticket of this job or batch pass too, and return it: the caller checks the rest."""
         generation = self._parts.views.token_generation()
         link = self._parts.signer.read_link(ticket, id_, generation=generation) if ticket else None
         if link is None:
-            self(credentials)
+            self.require(credentials)
         return link
 
     def _is_good(self, token: str) -> bool:

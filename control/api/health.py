@@ -1,33 +1,43 @@
-"""Whether the process lives, and whether what it stands on answers."""
+"""Whether the process lives, and whether what it stands on answers. Anybody may ask, as often as he likes.
+
+So nobody waits long, and nobody's thread waits for an outside service: each part is looked at by a thread of
+its own, one look at a time however many ask.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from importlib.metadata import version
 from math import inf
 
 from fastapi import APIRouter, Response
 
+from control.database import require_writable
 from control.errors import ErrorBody
 from control.log import failure
 from control.parts import Parts
 from control.shapes import Health, Ready
+from control.threads import HEALTH
 
 LOOK_EVERY_S = 2.0
+ANSWER_S = 1.0  # so long an answer waits for a look that has begun; then the last one has to do
+FIRST_S = 6.0  # so long when there is no last one: the bucket's check has given up by then
+KEPT_S = 15.0  # so long the last one will do: a look that takes longer is itself what is wrong
+SILENT = "does not answer"
 
 
 def routes(parts: Parts) -> APIRouter:
     """Return `/api/health` and `/api/ready`, which need no token."""
-    router = APIRouter(prefix="/api", tags=["health"])
-    readiness = _Readiness(
-        {
-            "database": parts.views.active_jobs,
-            "storage": parts.storage.check,
-            "machines": lambda: _require_an_answer(parts),
-        }
-    )
+    router = APIRouter(prefix="/api", tags=["health"], route_class=HEALTH.route)
+    watched = {
+        "database": _Part("database", lambda: _require_database(parts)),
+        "storage": _Part("storage", parts.storage.check),
+        "machines": _Part("machines", lambda: _require_an_answer(parts)),
+    }
 
     @router.get("/health")
     def health() -> Health:
@@ -36,9 +46,9 @@ def routes(parts: Parts) -> APIRouter:
         return Health(status="ok", version=version("video-refresher"), active_jobs=active)
 
     @router.get("/ready", responses={503: {"model": Ready}, 500: {"model": ErrorBody}})
-    def ready(response: Response) -> Ready:
-        """Answer 200 when every part works, else 503 with the failing part named."""
-        states = readiness.look()
+    async def ready(response: Response) -> Ready:
+        """Answer 200 when every part works, else 503 with the failing part named; within a second or so."""
+        states = await _states(watched)
         is_ready = set(states.values()) == {"ok"}
         response.status_code = 200 if is_ready else 503
         return Ready(ready=is_ready, parts=states)
@@ -46,22 +56,57 @@ def routes(parts: Parts) -> APIRouter:
     return router
 
 
-class _Readiness:
-    """Looks at the parts, at most every LOOK_EVERY_S however many ask: nobody needs a token to."""
+async def _states(watched: Mapping[str, _Part]) -> dict[str, str]:
+    """Return the state of each part: `ok`, or what is wrong."""
+    is_first = not all(part.was_seen for part in watched.values())
+    looks = [look for part in watched.values() if (look := part.look())]
+    if looks:
+        await asyncio.wait(map(asyncio.wrap_future, looks), timeout=FIRST_S if is_first else ANSWER_S)
+    return {name: part.state for name, part in watched.items()}
 
-    def __init__(self, checks: Mapping[str, Callable[[], object]]) -> None:
-        self._checks = checks
-        self._lock = threading.Lock()
-        self._states: dict[str, str] = {}
-        self._fresh_until = -inf  # on the monotonic clock
 
-    def look(self) -> Mapping[str, str]:
-        """Return the state of each part: `ok`, or what is wrong."""
-        with self._lock:
-            if time.monotonic() >= self._fresh_until:
-                self._states = {name: _state(name, check) for name, check in self._checks.items()}
-                self._fresh_until = time.monotonic() + LOOK_EVERY_S
-            return self._states
+class _Wrong(Exception):
+    """Something is wrong that can be said to anybody."""
+
+
+class _Part:
+    """One of the things control stands on, as it was last seen. Its methods belong to the event loop."""
+
+    def __init__(self, name: str, check: Callable[[], object]) -> None:
+        self._name, self._check = name, check
+        self._look: Future[str] | None = None
+        self._began_s = -inf  # on the monotonic clock, as all here
+        self._seen, self._seen_s = "", -inf
+
+    def look(self) -> Future[str] | None:
+        """Begin a look if the last is not fresh; return the one that an answer should still wait for."""
+        now_s = time.monotonic()
+        is_under_way = self._look is not None and not self._look.done()
+        if not is_under_way and now_s >= self._began_s + LOOK_EVERY_S:
+            self._began_s, self._look, is_under_way = now_s, self._begun(), True
+        is_worth_a_wait = not self.was_seen or now_s < self._began_s + ANSWER_S
+        return self._look if is_under_way and is_worth_a_wait else None
+
+    @property
+    def was_seen(self) -> bool:
+        """Tell whether a look has ever ended."""
+        return bool(self._seen)
+
+    @property
+    def state(self) -> str:
+        """`ok`, or what is wrong."""
+        return self._seen if time.monotonic() < self._seen_s + KEPT_S else SILENT
+
+    def _begun(self) -> Future[str]:
+        look = Future[str]()
+
+        def run() -> None:
+            self._seen = _state(self._name, self._check)
+            self._seen_s = time.monotonic()
+            look.set_result(self._seen)
+
+        threading.Thread(target=run, name=f"look at {self._name}", daemon=True).start()
+        return look
 
 
 def _state(name: str, check: Callable[[], object]) -> str:
@@ -69,8 +114,16 @@ def _state(name: str, check: Callable[[], object]) -> str:
         check()
     except Exception as error:  # noqa: BLE001 - whatever it is, the part does not work
         failure("not_ready", error, part=name)
-        return "does not answer"
+        return str(error) if isinstance(error, _Wrong) else SILENT
     return "ok"
+
+
+def _require_database(parts: Parts) -> None:
+    parts.views.active_jobs()
+    try:
+        require_writable(parts.settings.database_url)
+    except OSError as error:
+        raise _Wrong("its disk cannot be written to") from error
 
 
 def _require_an_answer(parts: Parts) -> None:

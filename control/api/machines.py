@@ -9,8 +9,9 @@ from control.api.guard import Guard
 from control.errors import Code, documented
 from control.parts import Parts
 from control.shapes import MachineList, MachineView
-from control.tables import Attempt
-from infra.ports import Machine
+from control.tables import Attempt, Machine
+from control.threads import API, FLY
+from infra import ports
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
@@ -18,25 +19,37 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     router = APIRouter(
         prefix="/api/machines",
         dependencies=[Depends(guard)],
+        route_class=API.route,
         tags=["machines"],
-        responses=documented(Code.UNAUTHORIZED, Code.UNAVAILABLE),
+        responses=documented(Code.UNAUTHORIZED),
     )
 
     @router.get("")
     def machines() -> MachineList:
-        """Show every machine of ours that the cloud holds now, each with its job, or as an orphan."""
-        return MachineList(items=[_shown(machine, attempt) for machine, attempt in reap.held(parts)])
+        """Show every machine of ours that the cloud holds now, each with its job, or as an orphan.
 
-    @router.post("/reap", responses=documented(Code.INVALID))
+        Answered from what control's own looks at Fly have shown: every 2 s while anything runs, every minute
+        otherwise. `observed_at` is when Fly last answered for every app.
+        """
+        return MachineList(
+            items=[_shown(machine, attempt) for machine, attempt in reap.held(parts)],
+            observed_at=parts.cloud.seen_at(parts.settings.runner_apps),
+        )
+
+    @router.post("/reap", responses=documented(Code.INVALID, Code.UNAVAILABLE))
+    @FLY
     def reap_orphans(dry_run: bool = False) -> MachineList:
-        """Destroy the orphans and return them; with `dry_run` only return them."""
+        """Destroy the orphans and return them; with `dry_run` only return them. Fly is asked, once.
+
+        One call at a time: another is 503 until it has ended.
+        """
         orphans = reap.destroy_orphans(parts, dry_run=dry_run)
-        return MachineList(items=[_shown(machine, None) for machine in orphans])
+        return MachineList(items=[_shown(machine, None) for machine in orphans], observed_at=parts.clock())
 
     return router
 
 
-def _shown(machine: Machine, attempt: Attempt | None) -> MachineView:
+def _shown(machine: Machine | ports.Machine, attempt: Attempt | None) -> MachineView:
     return MachineView(
         machine_id=machine.id,
         name=machine.name,

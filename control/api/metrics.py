@@ -10,11 +10,12 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from control.api.guard import Guard
 from control.errors import Code, documented
 from control.metrics import Metrics
+from control.threads import METRICS
 
 
 def routes(guard: Guard, metrics: Metrics) -> APIRouter:
     """Return the route `/metrics`."""
-    router = APIRouter(dependencies=[Depends(guard)], tags=["health"])
+    router = APIRouter(dependencies=[Depends(guard)], tags=["health"], route_class=METRICS.route)
     text: dict[int | str, Any] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
     @router.get("/metrics", response_class=Response, responses={**text, **documented(Code.UNAUTHORIZED)})

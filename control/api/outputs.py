@@ -16,6 +16,7 @@ from control.names import content_disposition
 from control.parts import Parts
 from control.results import require_kept
 from control.tables import Batch, Output
+from control.threads import API
 
 URL_LIFE_S = 3600
 
@@ -30,7 +31,7 @@ _ROUTE: dict[str, Any] = {
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the routes under `/api/outputs`."""
-    router = APIRouter(prefix="/api/outputs", tags=["downloads"])
+    router = APIRouter(prefix="/api/outputs", tags=["downloads"], route_class=API.route)
 
     @router.get("/{output_id}", **_ROUTE)
     def download_output(

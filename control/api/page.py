@@ -43,7 +43,7 @@ def routes(parts: Parts) -> APIRouter:
         return _content_security_policy(_bucket_origin(parts))
 
     @router.api_route("/", methods=["GET", "HEAD"])
-    def page(request: Request) -> Response:
+    async def page(request: Request) -> Response:
         if index is None:
             raise ControlError(
                 Code.NOT_FOUND, "The page is not built here: run `make setup` and start again."
@@ -51,7 +51,7 @@ def routes(parts: Parts) -> APIRouter:
         return _answer(request, index, {"Cache-Control": "no-cache", "Content-Security-Policy": policy()})
 
     @router.api_route("/assets/{name}", methods=["GET", "HEAD"])
-    def asset(request: Request, name: str) -> Response:
+    async def asset(request: Request, name: str) -> Response:
         if name not in assets:
             raise ControlError(Code.NOT_FOUND, "There is no such file; reload the page.")
         return _answer(request, assets[name], {"Cache-Control": FOR_EVER})

@@ -13,12 +13,15 @@ from control.parts import Parts
 from control.plan import PlannedBatch, PlannedSource
 from control.shapes import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
 from control.spread import Spread
+from control.threads import PLANNING
 from control.work import Footage
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return the route `/api/quote`."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"])
+    router = APIRouter(
+        prefix="/api", dependencies=[Depends(guard)], tags=["costs"], route_class=PLANNING.route
+    )
 
     @router.post("/quote", responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID))
     def quote(body: NewQuote) -> Quote:

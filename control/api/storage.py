@@ -9,11 +9,12 @@ from control.errors import Code, documented
 from control.holdings import holdings
 from control.parts import Parts
 from control.shapes import StorageView
+from control.threads import API
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:
     """Return `/api/storage`."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["storage"])
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["storage"], route_class=API.route)
 
     @router.get("/storage", responses=documented(Code.UNAUTHORIZED))
     def storage() -> StorageView:

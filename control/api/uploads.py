@@ -13,6 +13,7 @@ from control.parts import Parts
 from control.shapes import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from control.store import uploads as store
 from control.tables import Source, Upload
+from control.threads import BUCKET
 from control.views import found
 from infra.ports import Part, StoredObject, StoredPart
 
@@ -26,6 +27,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         dependencies=[Depends(guard)],
         tags=["uploads"],
         responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.UNAVAILABLE),
+        route_class=BUCKET.route,
     )
     _add_start(router, parts)
     _add_rest(router, parts)

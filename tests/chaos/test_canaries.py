@@ -194,7 +194,7 @@ def work(user: Listener, password: str, clip: Path, theirs: Server, query: str) 
 def trouble(user: Listener) -> None:
     """Be a user of a control that Fly and the bucket refuse."""
     refused(user.http.post("/api/uploads", json=UPLOAD), 503)
-    refused(user.http.get("/api/machines"), 503)
+    refused(user.http.post("/api/machines/reap"), 503)
     assert user.http.get("/api/ready").status_code == 503
 
 

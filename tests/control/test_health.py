@@ -1,62 +1,129 @@
-"""Readiness: the parts are asked once for many who look at the same time."""
+"""Readiness: asked by anybody, looked at once for all, answered at once whatever hangs."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 from fastapi import Response
 
+from control import database
 from control.api import health
 from control.observe import observe
 from infra.ports import Unanswered
 
 
 class Bucket:
-    """Counts the looks; `answer` is raised if there is one."""
+    """Counts the looks; `answer` is raised if there is one, once `answers` is set."""
 
-    looks = 0
-    answer: Exception | None = None
+    def __init__(self) -> None:
+        self.looks = 0
+        self.answer: Exception | None = None
+        self.answers = threading.Event()
+        self.answers.set()
 
     def check(self) -> None:
         self.looks += 1
+        assert self.answers.wait(30)
         if self.answer:
             raise self.answer
 
 
 @pytest.fixture
 def bucket():
-    return Bucket()
+    bucket = Bucket()
+    yield bucket
+    bucket.answers.set()
 
 
-def ready_route(parts, bucket):
-    routes = health.routes(replace(parts, storage=bucket)).routes
-    return next(route.endpoint for route in routes if route.name == "ready")
+class Asked:
+    """The route, as a server would call it: on one event loop, many at a time."""
+
+    def __init__(self, parts, bucket) -> None:
+        routes = health.routes(replace(parts, storage=bucket)).routes
+        self._ready = next(route.endpoint for route in routes if route.name == "ready")
+        self.response = Response()
+
+    def __call__(self):
+        return self.together(1)[0]
+
+    def together(self, count: int):
+        async def all_of_them():
+            return await asyncio.gather(*(self._ready(self.response) for _ in range(count)))
+
+        return asyncio.run(all_of_them())
 
 
-def test_many_looks_in_a_moment_ask_the_bucket_once(parts, bucket, monkeypatch):
+@pytest.fixture
+def ready(parts, bucket):
+    return Asked(parts, bucket)
+
+
+@pytest.fixture
+def _no_pause(monkeypatch):
+    monkeypatch.setattr(health, "LOOK_EVERY_S", 0)
+
+
+def test_many_looks_in_a_moment_ask_the_bucket_once(ready, bucket, monkeypatch):
     monkeypatch.setattr(health, "LOOK_EVERY_S", 3600)
-    ready = ready_route(parts, bucket)
-    assert [ready(Response()).ready for _ in range(5)] == [True] * 5
+    assert [answer.ready for answer in ready.together(45)] == [True] * 45
+    assert ready().ready
     assert bucket.looks == 1
 
 
-def test_a_fly_that_does_not_answer_is_named_until_it_does(parts, bucket, machines, monkeypatch):
-    monkeypatch.setattr(health, "LOOK_EVERY_S", 0)
-    ready, response = ready_route(parts, bucket), Response()
+@pytest.mark.usefixtures("_no_pause")
+def test_a_fly_that_does_not_answer_is_named_until_it_does(parts, ready, machines):
     machines.is_away = Unanswered("away")
     observe(parts)
-    assert ready(response).parts == {"database": "ok", "storage": "ok", "machines": "does not answer"}
+    assert ready().parts == {"database": "ok", "storage": "ok", "machines": "does not answer"}
     machines.is_away = None
     parts.cloud.observed_at = None
     observe(parts)
-    assert ready(response).ready
+    assert ready().ready
 
 
-def test_a_part_that_fails_later_is_noticed_and_named(parts, bucket, monkeypatch):
-    monkeypatch.setattr(health, "LOOK_EVERY_S", 0)
-    ready, response = ready_route(parts, bucket), Response()
-    assert ready(response).ready
+@pytest.mark.usefixtures("_no_pause")
+def test_a_part_that_fails_later_is_noticed_and_named(ready, bucket):
+    assert ready().ready
     bucket.answer = Unanswered("away")
-    assert ready(response).parts == {"database": "ok", "storage": "does not answer", "machines": "ok"}
-    assert response.status_code == 503
+    assert ready().parts == {"database": "ok", "storage": "does not answer", "machines": "ok"}
+    assert ready.response.status_code == 503
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_while_the_bucket_hangs_the_last_look_is_told_and_none_is_begun_beside_it(ready, bucket, monkeypatch):
+    monkeypatch.setattr(health, "ANSWER_S", 0.05)
+    assert ready().ready
+    bucket.answers.clear()
+    assert all(answer.ready for answer in ready.together(45)), "it answered a moment ago"
+    assert bucket.looks == 2
+    began = threading.active_count()
+    ready.together(45)
+    assert (bucket.looks, threading.active_count()) == (2, began)
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_a_bucket_that_hangs_is_named_when_the_last_look_is_old_or_there_is_none(ready, bucket, monkeypatch):
+    monkeypatch.setattr(health, "ANSWER_S", 0.05)
+    monkeypatch.setattr(health, "FIRST_S", 0.05)
+    bucket.answers.clear()
+    assert ready().parts["storage"] == "does not answer"
+    bucket.answers.set()
+    while not ready().ready:
+        time.sleep(0.01)
+    bucket.answers.clear()
+    monkeypatch.setattr(health, "KEPT_S", 0.3)
+    while ready().ready:
+        time.sleep(0.01)
+    assert ready().parts["storage"] == "does not answer"
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_a_full_disk_is_told(ready, monkeypatch):
+    assert ready().ready
+    monkeypatch.setattr(database, "ROOM_BYTES", 2**62)  # as much as no disk has
+    assert ready().parts["database"] == "its disk cannot be written to"
+    assert ready.response.status_code == 503

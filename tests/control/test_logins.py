@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from control.logins import (
@@ -11,6 +13,7 @@ from control.logins import (
     TOGETHER,
     LoginLimit,
     TooManyTries,
+    home_of,
     network_of,
 )
 
@@ -109,18 +112,65 @@ def test_memory_is_bounded(limit, now):
     for n in range(ADDRESSES_MAX + 10):
         now.s += 1
         limit.admit(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    assert len(limit._by_network) == ADDRESSES_MAX
+    assert len(limit._others) == ADDRESSES_MAX
+
+
+def test_a_swarm_of_one_48_is_one_guesser(limit):
+    admitted = 0
+    for n in range(1000):
+        with suppress(TooManyTries):
+            limit.admit(f"2001:db8:a:{n:x}::1")
+            admitted += 1
+    assert admitted == FREE_TRIES
+
+
+def test_no_number_of_wrong_tries_makes_who_has_signed_in_unknown(limit, now):
+    limit.admit("203.0.113.7")
+    limit.succeeded("203.0.113.7")
+    for n in range(ADDRESSES_MAX + 10):  # each is looked at, as slowly as it takes
+        now.s += 1
+        limit.admit(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+    for n in range(2 * TOGETHER.burst):
+        with suppress(TooManyTries):
+            limit.admit(f"192.0.2.{n}")
+    wait_s(limit, "198.51.100.1")
+    limit.admit("203.0.113.7")
+
+
+def test_refused_tries_are_not_remembered(limit):
+    for n in range(1000):
+        with suppress(TooManyTries):
+            limit.admit(f"10.0.{n >> 8}.{n & 255}")
+    assert len(limit._others) == TOGETHER.burst
+    assert not limit._known
+
+
+def test_a_neighbour_in_the_same_48_does_not_lock_out_who_has_signed_in(limit):
+    limit.admit("2001:db8:a:1::7")
+    limit.succeeded("2001:db8:a:1::7")
+    for n in range(2, 100):
+        with suppress(TooManyTries):
+            limit.admit(f"2001:db8:a:{n:x}::1")
+    wait_s(limit, "2001:db8:a:fff::1")
+    limit.admit("2001:db8:a:1::8")
+
+
+def test_who_has_signed_in_is_slowed_down_by_its_own_wrong_tries(limit, now):
+    limit.admit("203.0.113.7")
+    limit.succeeded("203.0.113.7")
+    wrong_tries(limit, now, "203.0.113.7", FREE_TRIES)
+    assert wait_s(limit, "203.0.113.7") == 1
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "network", "home"),
     [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:db8:1:2::9", "2001:db8:1:2::"),
-        ("testclient", "testclient"),
+        ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::", "2001:db8:1:2::"),
+        ("2001:db8:1:2::9", "2001:db8:1::", "2001:db8:1:2::"),
+        ("testclient", "testclient", "testclient"),
     ],
 )
-def test_what_counts_as_one_address(address, network):
-    assert network_of(address) == network
+def test_what_counts_as_one_address(address, network, home):
+    assert (network_of(address), home_of(address)) == (network, home)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.mp4 import MOOV_BYTES_MAX, Movie, NotPlayable, look_into
+from control.boxes import READS_MAX
+from control.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 from runner.contract import SOURCE_S_MAX
 from runner.intake import INPUT_OPTIONS, excess
 
@@ -159,6 +161,134 @@ def test_only_a_little_of_a_large_file_is_read(plain: bytes) -> None:
     assert look_into(read, size_bytes=len(start) + hole + len(end)) == look(plain)
     assert sum(asked) < 100_000
     assert len(asked) < 6
+
+
+class Recording:
+    """A fragmented recording whose media is a hole; counts what is read of it."""
+
+    def __init__(self, *, fragments: int, media_bytes: int, samples: int = 60) -> None:
+        self.reads: list[int] = []
+        self._starts: list[int] = []
+        self._pieces: list[bytes] = []
+        self.size_bytes = 0
+        self._add(HEAD)
+        for number in range(fragments):
+            self._add(fragment(number, samples) + struct.pack(">I4s", 8 + media_bytes, b"mdat"), media_bytes)
+        self.duration_s = fragments * samples * 40 / 1000
+
+    def _add(self, piece: bytes, hole_bytes: int = 0) -> None:
+        self._starts.append(self.size_bytes)
+        self._pieces.append(piece)
+        self.size_bytes += len(piece) + hole_bytes
+
+    def read(self, start: int, stop: int) -> bytes:
+        self.reads.append(stop - start)
+        found = bytearray(min(stop, self.size_bytes) - start)
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._starts)):
+            at = self._starts[index] - start
+            if at >= len(found):
+                break
+            piece = self._pieces[index][max(0, -at) : len(found) - at]
+            found[max(0, at) : max(0, at) + len(piece)] = piece
+        return bytes(found)
+
+
+def full(kind: bytes, version: int, flags: int, body: bytes) -> bytes:
+    return box(kind, struct.pack(">I", version << 24 | flags) + body)
+
+
+def track() -> bytes:
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    tkhd = full(b"tkhd", 0, 3, struct.pack(">5I16x", 0, 0, 1, 0, 0) + matrix + bytes(8))
+    entry = box(b"avc1", bytes(24) + struct.pack(">HH", 320, 180) + bytes(50))
+    stsd = full(b"stsd", 0, 0, struct.pack(">I", 1) + entry)
+    mdhd = full(b"mdhd", 0, 0, struct.pack(">5I", 0, 0, 1000, 0, 0))
+    hdlr = full(b"hdlr", 0, 0, bytes(4) + b"vide" + bytes(13))
+    return box(b"trak", tkhd + box(b"mdia", mdhd + hdlr + box(b"minf", box(b"stbl", stsd))))
+
+
+def runs(*bodies: bytes, number: int = 0, samples: int = 0) -> bytes:
+    """Return a fragment's index, `number` fragments of so many samples after the start."""
+    tfhd = full(b"tfhd", 0, 0x20000, struct.pack(">I", 1))
+    tfdt = full(b"tfdt", 1, 0, struct.pack(">Q", number * samples * 40))
+    truns = b"".join(full(b"trun", 0, 0x301, body) for body in bodies)
+    mfhd = full(b"mfhd", 0, 0, struct.pack(">I", number + 1))
+    return box(b"moof", mfhd + box(b"traf", tfhd + tfdt + truns))
+
+
+def fragment(number: int, samples: int) -> bytes:
+    body = struct.pack(">II", samples, 0) + struct.pack(">II", 40, 9) * samples
+    return runs(body, number=number, samples=samples)
+
+
+MVHD = full(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 0) + bytes(80))
+MVEX = box(b"mvex", full(b"trex", 0, 0, struct.pack(">5I", 1, 1, 40, 0, 0)))
+HEAD = box(b"ftyp", b"isom\0\0\0\0isom") + box(b"moov", MVHD + track() + MVEX)
+
+
+@pytest.mark.parametrize(
+    ("fragments", "media_bytes", "samples"),
+    [(3_500, 600_000, 60), (80_000, 26_000, 1), (85, 25_000_000, 250), (34, 64_000_000, 750)],
+    ids=["a fragment every 2 s", "one for each frame", "25 MB each", "64 MB each"],
+)
+def test_a_fragmented_recording_of_2_gib_is_taken_with_its_true_length_by_few_reads(
+    fragments: int, media_bytes: int, samples: int
+) -> None:
+    recording = Recording(fragments=fragments, media_bytes=media_bytes, samples=samples)
+    assert recording.size_bytes > 1.9 * 2**30
+    found = look_into(recording.read, size_bytes=recording.size_bytes)
+    assert found.duration_s == pytest.approx(recording.duration_s, abs=0.001)
+    assert len(recording.reads) <= READS_MAX
+    assert max(recording.reads) <= 8 * 2**20
+
+
+def test_a_recording_of_many_fragments_that_is_cut_short_is_refused() -> None:
+    recording = Recording(fragments=3_500, media_bytes=600_000)
+    with pytest.raises(NotPlayable, match="100,000 bytes are missing at its end"):
+        look_into(recording.read, size_bytes=recording.size_bytes - 100_000)
+
+
+def test_media_that_looks_like_a_fragment_is_not_taken_for_the_last_one() -> None:
+    sign = b"moof\0\0\0\x10free"
+    data = HEAD + b"".join(fragment(n, 1) + box(b"mdat", sign * 20_000) for n in range(100))
+    assert look(data).duration_s == pytest.approx(4.0, abs=0.001)
+
+
+@pytest.mark.parametrize("fields", range(1, 5))
+def test_the_durations_of_a_long_run_are_added_up_whatever_stands_beside_them(fields: int) -> None:
+    count, flags = 3_000_000 // fields, (0x100, 0x300, 0x700, 0xF00)[fields - 1]
+    durations = [n % 7 for n in range(count)]
+    samples = b"".join(struct.pack(f">{fields}I", each, *[2**32 - 1] * (fields - 1)) for each in durations)
+    tfhd, tfdt = full(b"tfhd", 0, 0, struct.pack(">I", 1)), full(b"tfdt", 0, 0, struct.pack(">I", 500))
+    trun = full(b"trun", 0, flags, struct.pack(">I", count) + samples)
+    data = HEAD + box(b"moof", box(b"traf", tfhd + tfdt + trun)) + box(b"mdat", b"x")
+    assert look(data).duration_s == pytest.approx((500 + sum(durations)) / 1000)
+
+
+def test_many_small_boxes_are_read_together() -> None:
+    plain = box(b"moov", full(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 1000) + bytes(80)) + track())
+    data = HEAD[:20] + box(b"mdat", bytes(70_000)) + box(b"free") * 990 + plain
+    asked: list[int] = []
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(stop - start)
+        return data[start:stop]
+
+    assert look_into(read, size_bytes=len(data)).duration_s == 1.0
+    assert len(asked) <= 3
+
+
+def test_a_large_index_is_not_read_as_a_whole() -> None:
+    moov = full(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 1000) + bytes(80)) + track()
+    data = HEAD[:20] + box(b"moov", moov + box(b"free", bytes(60 * 2**20))) + box(b"mdat", b"x")
+    asked: list[int] = []
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(stop - start)
+        return data[start:stop]
+
+    assert look_into(read, size_bytes=len(data)).width == 320
+    assert sum(asked) < 200_000
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not here")
@@ -333,6 +463,34 @@ def test_a_fragmented_file_that_does_not_tell_its_length(make: Make) -> None:
 # --- hostile --------------------------------------------------------------------------------------
 
 
+def test_pieces_that_lie_far_apart_are_refused_after_so_many_reads() -> None:
+    asked: list[int] = []
+    piece = 2**20
+    boxes = struct.pack(">I4s", piece, b"free")
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(stop - start)
+        found = bytearray(stop - start)
+        for at in range(-start % piece, len(found), piece):
+            found[at : at + 8] = boxes if start + at else struct.pack(">I4s", piece, b"ftyp")
+        return bytes(found)
+
+    with pytest.raises(NotPlayable, match="too many pieces"):
+        look_into(read, size_bytes=1000 * piece)
+    assert len(asked) <= READS_MAX
+
+
+def test_a_run_of_64_mib_is_summed_up_in_a_moment() -> None:
+    count = 63 * 2**18
+    data = HEAD + runs(
+        struct.pack(">II", count // 2, 0) + bytes(4 * (count - 2)) + struct.pack(">II", 1000, 0)
+    )
+    data += box(b"mdat", b"x")
+    began = time.process_time()
+    assert look(data).duration_s == 1.0
+    assert time.process_time() - began < 3  # by Python for each sample it was 6.4 s
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -356,7 +514,7 @@ def test_a_hostile_file_is_refused_at_once(data: bytes) -> None:
 
 
 def test_an_index_beyond_the_cap_is_not_read() -> None:
-    size = MOOV_BYTES_MAX + 100
+    size = INDEX_BYTES_MAX + 100
     start = box(b"ftyp") + box(b"moov", size=size)
 
     def read(begin: int, stop: int) -> bytes:

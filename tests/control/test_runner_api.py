@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from control import runner_api
 from control.launch import launch
+from control.runner_api import seen_as_reported, seen_so_far, take_heartbeat
 from control.store import reports
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
 from tests.control.conftest import finished, ready
 
 
-@pytest.fixture
-def calls(parts):
-    return {route.name: route.endpoint for route in runner_api.routes(parts).routes}
-
-
 def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_asked_again(
-    parts, rows, machines, calls
+    parts, rows, machines
 ):
     job_id = rows.submit()
     launch(parts)
@@ -26,9 +21,10 @@ def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_as
     reports.claim(parts.store, attempt_id, "m1")
     made = [ready(output.id) for output in rows.outputs(job_id)]
     rows.clock.forward(30)
-    assert calls["heartbeat"](attempt_id, Heartbeat(seq=1, outputs=made)).proceed
+    beat = Heartbeat(seq=1, outputs=made)
+    assert take_heartbeat(parts, attempt_id, beat, seen_so_far(parts, attempt_id, beat)).proceed
     assert parts.store.leases.until(attempt_id) - rows.clock.monotonic() == 60
     assert {output.state for output in rows.outputs(job_id)} == {"running"}
     with pytest.raises(Unanswered):
-        calls["finish"](attempt_id, finished(*made))
+        seen_as_reported(parts, attempt_id, finished(*made))
     assert rows.attempt(attempt_id).state == "running"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from inspect import unwrap
 from typing import Any
 
 import httpx
@@ -30,7 +31,7 @@ class Uploads:
     def __init__(self, parts: Any, storage: TigrisStorage) -> None:
         self.storage, self.parts = storage, replace(parts, storage=self)
         router = uploads.routes(self.parts, lambda: None)
-        self.start, self.show, self.complete, self.abort = (route.endpoint for route in router.routes)
+        self.start, self.show, self.complete, self.abort = (unwrap(route.endpoint) for route in router.routes)
         self.before: dict[str, Callable[[], object]] = {}
 
     def __getattr__(self, name: str) -> Any:

@@ -27,7 +27,7 @@ from control.cloud import Cloud
 from control.errors import STATUS, ControlError
 from control.parts import Parts
 from control.rest import is_at_rest
-from control.runner_api import take_claim, take_finish, take_heartbeat
+from control.runner_api import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
@@ -47,7 +47,11 @@ from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
 
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
-TAKE = {"claim": take_claim, "heartbeat": take_heartbeat, "finish": take_finish}
+TAKE = {
+    "claim": take_claim,
+    "heartbeat": lambda parts, id_, beat: take_heartbeat(parts, id_, beat, seen_so_far(parts, id_, beat)),
+    "finish": lambda parts, id_, end: take_finish(parts, id_, end, seen_as_reported(parts, id_, end)),
+}
 
 
 class Crash(BaseException):

@@ -7,6 +7,8 @@ const BASE = (document.querySelector<HTMLMetaElement>('meta[name="refresher-api"
   "",
 );
 
+const BUSY_TRIES = 10; // a 503 that says when to come again has done nothing
+
 /** `status` 0: nothing answered. */
 export class ApiError extends Error {
   constructor(
@@ -34,13 +36,17 @@ export const post = <Body>(path: string, body?: unknown, headers?: Record<string
   call("POST", path, body, headers);
 export const remove = (path: string): Promise<void> => call("DELETE", path);
 
+/** Between half and one and a half times `seconds`, so that many do not come again together. */
+const pause = (seconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, seconds * 1000 * (0.5 + Math.random())));
+
 async function call<Body>(
   method: string,
   path: string,
   body?: unknown,
   headers: Record<string, string> = {},
 ): Promise<Body> {
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     const used = session.token.value;
     const answer = await send(
       method,
@@ -48,8 +54,10 @@ async function call<Body>(
       body,
       used ? { ...headers, Authorization: `Bearer ${used}` } : headers,
     );
-    if (answer.status !== 401) return read<Body>(answer);
-    await session.renewed(used);
+    const pauseS = answer.status === 503 ? Number(answer.headers.get("Retry-After")) : 0;
+    if (pauseS && tries < BUSY_TRIES) await pause(pauseS);
+    else if (answer.status !== 401) return read<Body>(answer);
+    else await session.renewed(used);
   }
 }
 

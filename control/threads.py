@@ -1,0 +1,130 @@
+"""Which threads a request's work runs in: each class of routes has its own, so that none can starve another.
+
+A route has its class from its router (`route_class=API.route`) or by itself (`@FLY` above its function);
+`require_threads` refuses a route without. What never blocks is `async` and needs no thread.
+The numbers: docs/decisions/0019-threads.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial, wraps
+from inspect import iscoroutinefunction
+from math import inf
+from typing import Any, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, WouldBlock, move_on_after, to_thread
+from anyio.lowlevel import RunVar
+from fastapi import APIRouter
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from control.errors import Code, ControlError
+
+RETRY_AFTER_S = 2
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+_counted_elsewhere = RunVar[CapacityLimiter]("threads that a class has counted already")
+
+
+class Busy(ControlError):
+    """Every thread of the class is taken. Nothing was done: the same call may come again."""
+
+    def __init__(self, name: str) -> None:
+        message = f"Control has as many calls for {name} under way as it takes. Try again in a few seconds."
+        super().__init__(Code.UNAVAILABLE, message, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+@dataclass(frozen=True, eq=False)
+class Threads:
+    """A class of routes: `total` calls at once in each event loop; one more waits for `patience_s` at most.
+
+    `name` completes the sentence "as many calls for ...".
+    """
+
+    name: str
+    total: int
+    patience_s: float = inf
+    _limiter: RunVar[CapacityLimiter] = field(init=False, default_factory=lambda: RunVar("threads"))
+
+    async def run(self, work: Callable[Given, Answer], *args: Given.args, **named: Given.kwargs) -> Answer:
+        """Return what `work` returns, done in a thread of this class. Raises Busy, and what `work` raises."""
+        limiter, place = _of_this_loop(self._limiter, self.total), object()
+        await self._take(limiter, place)
+        try:
+            free = _of_this_loop(_counted_elsewhere, inf)
+            return await to_thread.run_sync(partial(work, *args, **named), limiter=free)
+        finally:
+            limiter.release_on_behalf_of(place)
+
+    async def _take(self, limiter: CapacityLimiter, place: object) -> None:
+        try:
+            limiter.acquire_on_behalf_of_nowait(place)
+        except WouldBlock:
+            with move_on_after(self.patience_s) as patience:
+                await limiter.acquire_on_behalf_of(place)
+            if patience.cancelled_caught:
+                raise Busy(self.name) from None
+
+    def __call__(self, work: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
+        """Return the route's function as an async one that does its work in these threads."""
+
+        @wraps(work)
+        async def in_threads(*args: Given.args, **named: Given.kwargs) -> Answer:
+            return await self.run(work, *args, **named)
+
+        return in_threads
+
+    @cached_property
+    def route(self) -> type[APIRoute]:
+        """The route class of a router whose routes do their work in these threads."""
+        threads = self
+
+        class Route(APIRoute):
+            def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+                is_async = iscoroutinefunction(endpoint)
+                super().__init__(path, endpoint if is_async else threads(endpoint), **options)
+
+        return Route
+
+
+RUNNER = Threads("runners", 16)
+REPORTS = Threads("looks at reported outputs", 16, patience_s=1.0)  # a runner waits 4 s for a beat's answer
+HEALTH = Threads("health", 2)
+API = Threads("rows", 12)
+PLANNING = Threads("plans", 2)  # of the processor: more at once would only be slower together
+BUCKET = Threads("the bucket", 24, patience_s=0)
+FLY = Threads("Fly", 1, patience_s=0)
+SIGN_IN = Threads("sign-ins", 2)
+METRICS = Threads("metrics", 1)
+STREAMS = Threads("event streams", 4)
+
+
+def require_threads(router: APIRouter) -> APIRouter:
+    """Return the router if each of its routes has named its threads. Raises TypeError for one that has not.
+
+    What it has not named, the framework would put into a pool that all such routes share.
+    """
+    for route in [each for each in router.routes if isinstance(each, APIRoute)]:
+        for call in _calls(route.dependant):
+            if not (iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)):
+                raise TypeError(f"{route.path}: {call} has no threads of its own (control/threads.py)")
+    return router
+
+
+def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+    if dependant.call is not None:
+        yield dependant.call
+    for each in dependant.dependencies:
+        yield from _calls(each)
+
+
+def _of_this_loop(limiter: RunVar[CapacityLimiter], total: float) -> CapacityLimiter:
+    try:
+        return limiter.get()
+    except LookupError:
+        limiter.set(CapacityLimiter(total))
+        return limiter.get()

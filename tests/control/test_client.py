@@ -1,0 +1,31 @@
+"""What the client does by itself when control cannot answer just now."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from control.client import BUSY_TRIES, ApiError, Client
+
+
+def client(answers: list[httpx.Response]) -> Client:
+    http = httpx.Client(
+        base_url="http://control.test", transport=httpx.MockTransport(lambda _: answers.pop(0))
+    )
+    return Client(http)
+
+
+def busy(**headers: str) -> httpx.Response:
+    return httpx.Response(503, headers=headers, json={"error": {"code": "unavailable", "message": "Busy."}})
+
+
+def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_to():
+    answers = [*(busy(**{"Retry-After": "0"}) for _ in range(BUSY_TRIES)), httpx.Response(200, json={"a": 1})]
+    assert client(answers).show("job_1") == {"a": 1}
+
+
+def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
+    answers = [busy(), httpx.Response(200, json={})]
+    with pytest.raises(ApiError, match="Busy"):
+        client(answers).show("job_1")
+    assert len(answers) == 1

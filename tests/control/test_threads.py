@@ -1,0 +1,182 @@
+"""Each class of routes has threads of its own: what hangs or floods in one does not delay another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends
+
+from control import app as wiring
+from control import threads
+from control.api import health
+from control.database import CONNECTIONS_MAX
+from control.store import attempts
+from control.threads import BUCKET, REPORTS, Threads, require_threads
+from infra.loopback import serving
+from infra.ports import Unanswered
+from runner.contract import Heartbeat
+from tests.control.conftest import SETTINGS, ready
+
+UPLOAD = {"name": "a.mp4", "size_bytes": 1000, "content_type": "video/mp4"}
+QUIET = {"seq": 1, "outputs": []}
+TOO_LONG_S = 3.5  # a runner waits 4 s for the answer to a beat
+
+
+@dataclass
+class Frozen:
+    """A bucket that takes every call and answers none until it thaws; then it is away."""
+
+    thaws: threading.Event = field(default_factory=threading.Event)
+
+    def _call(self, *_: Any, **__: Any) -> Any:
+        self.thaws.wait(30)
+        raise Unanswered("away")
+
+    check = head = start_multipart = list_parts = list_objects = list_multiparts = _call
+    complete_multipart = abort_multipart = delete = delete_many = read = _call
+
+    def sign_get(self, key: str, **_: Any) -> str:
+        return f"http://bucket.test/{key}"
+
+    def sign_put(self, key: str, **_: Any) -> tuple[str, dict[str, str]]:
+        return f"http://bucket.test/{key}", {}
+
+    def sign_download(self, key: str, **_: Any) -> str:
+        return f"http://bucket.test/{key}"
+
+
+@dataclass
+class World:
+    """A served control whose bucket has frozen, and many who call it."""
+
+    http: httpx.Client
+    rows: Any
+    signer: Any
+    pool: ThreadPoolExecutor
+
+    def many(self, count: int, method: str, path: str, **content: Any) -> list[Future[httpx.Response]]:
+        """Begin so many calls, and return once they have arrived."""
+        calls = [self.pool.submit(self.http.request, method, path, **content) for _ in range(count)]
+        wait(calls, timeout=1)
+        return calls
+
+    def runner(self, attempt_id: str, call: str, body: dict[str, Any]) -> float:
+        """Call as a runner does, and return how long the answer took."""
+        began = time.monotonic()
+        answer = self.http.post(
+            f"/runner/attempts/{attempt_id}/{call}",
+            json=body,
+            headers={"Authorization": f"Bearer {self.signer.attempt_token(attempt_id)}"},
+        )
+        assert answer.status_code == 200, answer.text
+        return time.monotonic() - began
+
+    def attempt(self) -> str:
+        job_id = self.rows.submit()
+        attempts.start(self.rows.store, ["runners"])
+        return f"{job_id}-1"
+
+
+@contextmanager
+def serving_with(settings, rows, parts, monkeypatch, bucket) -> Iterator[World]:
+    monkeypatch.setattr(wiring, "storage_of", lambda _: bucket)
+    with (
+        serving(wiring.create_app(settings.model_copy(update={"fly_api_url": "http://127.0.0.1:9"}))) as url,
+        httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
+        ThreadPoolExecutor(200) as pool,
+    ):
+        token = http.post("/api/auth", json={"password": SETTINGS["auth_password"]}).json()["token"]
+        http.headers["Authorization"] = f"Bearer {token}"
+        try:
+            yield World(http, rows, parts.signer, pool)
+        finally:
+            bucket.thaws.set()
+
+
+@pytest.fixture
+def world(settings, rows, parts, monkeypatch) -> Iterator[World]:
+    with serving_with(settings, rows, parts, monkeypatch, Frozen()) as world:
+        yield world
+
+
+def test_uploads_that_wait_for_a_frozen_bucket_delay_no_claim_no_beat_and_no_health_check(world):
+    attempt_id = world.attempt()
+    waiting = world.many(45, "POST", "/api/uploads", json=UPLOAD)
+    assert world.runner(attempt_id, "claim", {"machine_id": "m1"}) < TOO_LONG_S
+    assert world.runner(attempt_id, "heartbeat", QUIET) < TOO_LONG_S
+    assert world.http.get("/api/health").status_code == 200
+    assert world.http.get("/api/batches").status_code == 200
+    assert sum(not call.done() for call in waiting) == BUCKET.total
+
+
+def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world):
+    waiting = world.many(BUCKET.total + 5, "POST", "/api/uploads", json=UPLOAD)
+    refused = [call.result() for call in waiting if call.done()]
+    assert len(refused) == 5
+    for answer in refused:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(world):
+    attempt_id = world.attempt()
+    world.runner(attempt_id, "claim", {"machine_id": "m1"})
+    made = [ready(output.id) for output in world.rows.outputs(attempt_id.partition("-")[0])]
+    news = Heartbeat(seq=1, outputs=made).model_dump(mode="json")
+    token = {"Authorization": f"Bearer {world.signer.attempt_token(attempt_id)}"}
+    beats = world.many(
+        REPORTS.total + 30, "POST", f"/runner/attempts/{attempt_id}/heartbeat", json=news, headers=token
+    )
+    assert world.runner(attempt_id, "heartbeat", QUIET) < TOO_LONG_S
+    done, _ = wait(beats, timeout=REPORTS.patience_s + 2)
+    assert len(done) == 30, "which found no thread, and extend the lease all the same"
+    assert all(beat.result().json()["continue"] for beat in done)
+    assert {output.state for output in world.rows.outputs(attempt_id.partition("-")[0])} == {"running"}
+
+
+def test_strangers_who_ask_whether_it_is_ready_delay_no_beat(world, monkeypatch):
+    monkeypatch.setattr(health, "FIRST_S", 2.0)
+    attempt_id = world.attempt()
+    world.runner(attempt_id, "claim", {"machine_id": "m1"})
+    asked = world.many(100, "GET", "/api/ready")
+    assert world.runner(attempt_id, "heartbeat", QUIET) < TOO_LONG_S
+    assert world.http.get("/api/health").status_code == 200
+    answers = [call.result(timeout=30) for call in asked]
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["parts"]["storage"] for answer in answers} == {"does not answer"}
+
+
+def test_a_route_without_threads_of_its_own_is_refused_at_the_start():
+    router = APIRouter()
+
+    @router.get("/forgotten")
+    def forgotten() -> None: ...
+
+    with pytest.raises(TypeError, match="/forgotten"):
+        require_threads(router)
+
+
+def test_a_dependency_without_threads_of_its_own_is_refused_at_the_start():
+    def forgotten() -> None: ...
+
+    router = APIRouter(dependencies=[Depends(forgotten)], route_class=BUCKET.route)
+
+    @router.get("/guarded")
+    def guarded() -> None: ...
+
+    with pytest.raises(TypeError, match="forgotten"):
+        require_threads(router)
+
+
+def test_all_threads_together_find_a_connection_to_the_database():
+    classes = [each for each in vars(threads).values() if isinstance(each, Threads)]
+    passes, forms = 4, 4
+    assert sum(each.total for each in classes) - REPORTS.total + passes + forms < CONNECTIONS_MAX
