@@ -38,6 +38,7 @@ from control.api import (
     uploads,
 )
 from control.api.body_limit import BodyLimit
+from control.api.crowd import Crowd
 from control.api.guard import Guard
 from control.api.headers import CLOSED, ClosedHeaders
 from control.api.metrics import routes as metrics_routes
@@ -144,7 +145,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # such a redirect leads wherever the Host header says
-        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
+        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL, Code.UNAVAILABLE),
     )
 
     def drain() -> None:
@@ -155,7 +156,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     metrics = Metrics(parts, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, signer=signer, is_client=Guard(parts).is_good)
+    app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, parts)
@@ -212,14 +214,16 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def routing(request: Request, error: HTTPException) -> JSONResponse:
         known = {
+            401: (Code.UNAUTHORIZED, "Sign in first: POST /api/auth with the password gives a token."),
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
             408: (Code.TOO_SLOW, "The body did not come in time. Send it again."),
             413: (Code.TOO_LARGE, "The body is too large. Videos go to POST /api/uploads."),
+            503: (Code.UNAVAILABLE, "Too many bodies are under way already. Try again in a moment."),
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")
         code, message = known.get(error.status_code, unreadable)
-        headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else None
+        headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else error.headers
         return _answer(code, message, headers)
 
     @app.exception_handler(Exception)
