@@ -26,8 +26,8 @@ LINGER_S = 2.0  # what is still sent after the last answer is taken in and forgo
 HEAD_BYTES_MAX = 16 * 1024  # of a head, and of what follows a body
 HEADERS_MAX = 100
 PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
-STALL_S = 30.0  # an unread answer is given up when its reader takes less than STALL_BYTES in so long
-STALL_BYTES = 32 * 1024
+STALL_S = 60.0  # an unread answer is given up when its reader takes less than STALL_BYTES in so long
+STALL_BYTES = 64 * 1024
 UNSENT_BYTES = 128 * 1024  # of an answer, in the kernel; the rest is in our memory, where we count it
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: forget what is unsent
