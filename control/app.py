@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 import urllib3
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -144,6 +144,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         lifespan=running,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # `_add_document`
         redirect_slashes=False,  # such a redirect leads wherever the Host header says
         responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL, Code.UNAVAILABLE),
     )
@@ -163,6 +164,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     _add_routes(app, parts)
     app.include_router(events.routes(Guard(parts), timeline, live))
     app.include_router(metrics_routes(Guard(parts), metrics))
+    _add_document(app)
     _add_error_answers(app)
     return app
 
@@ -191,6 +193,19 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         app.include_router(noun.routes(parts, guard))
     app.include_router(health.routes(parts))
     app.include_router(page_routes(parts))
+
+
+def _add_document(app: FastAPI) -> None:
+    """Serve the OpenAPI document from one string: the framework makes 100 kB anew for each who asks."""
+
+    @cache
+    def document() -> bytes:
+        return bytes(JSONResponse(app.openapi()).body)
+
+    async def openapi(_: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
 
 
 def _add_error_answers(app: FastAPI) -> None:
