@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 import urllib3
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -38,6 +38,7 @@ from control.api import (
     uploads,
 )
 from control.api.body_limit import BodyLimit
+from control.api.crowd import Crowd
 from control.api.guard import Guard
 from control.api.headers import CLOSED, ClosedHeaders
 from control.api.metrics import routes as metrics_routes
@@ -151,8 +152,9 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         lifespan=running,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # `_add_document`
         redirect_slashes=False,  # such a redirect leads wherever the Host header says
-        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL),
+        responses=errors.documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL, Code.UNAVAILABLE),
     )
 
     def drain() -> None:
@@ -163,12 +165,14 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     metrics = Metrics(parts, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, signer=signer, is_client=Guard(parts).is_good)
+    app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, parts)
     app.include_router(require_threads(events.routes(Guard(parts), timeline, live)))
     app.include_router(require_threads(metrics_routes(Guard(parts), metrics)))
+    _add_document(app)
     _add_error_answers(app)
     return app
 
@@ -199,6 +203,19 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         app.include_router(require_threads(router))
 
 
+def _add_document(app: FastAPI) -> None:
+    """Serve the OpenAPI document from one string: the framework makes 100 kB anew for each who asks."""
+
+    @cache
+    def document() -> bytes:
+        return bytes(JSONResponse(app.openapi()).body)
+
+    async def openapi(_: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
+
+
 def _add_error_answers(app: FastAPI) -> None:
     """Answer errors on the event loop: a pool that is used up must not hold back what a runner is told."""
 
@@ -224,14 +241,16 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> JSONResponse:
         known = {
+            401: (Code.UNAUTHORIZED, "Sign in first: POST /api/auth with the password gives a token."),
             404: (Code.NOT_FOUND, "There is no such address."),
             405: (Code.METHOD_NOT_ALLOWED, "This address does not take this method."),
             408: (Code.TOO_SLOW, "The body did not come in time. Send it again."),
             413: (Code.TOO_LARGE, "The body is too large. Videos go to POST /api/uploads."),
+            503: (Code.UNAVAILABLE, "Too many bodies are under way already. Try again in a moment."),
         }
         unreadable = (Code.INVALID, "The body cannot be read. Send JSON in UTF-8.")
         code, message = known.get(error.status_code, unreadable)
-        headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else None
+        headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else error.headers
         return _answer(code, message, headers)
 
     @app.exception_handler(Exception)

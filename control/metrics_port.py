@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -19,7 +20,8 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from control.log import failure
 from control.metrics import Metrics
 
-PATIENCE_S = 10.0  # with a scraper that stalls
+PATIENCE_S = 10.0  # with a scraper, from its connection to its end
+SCRAPES_MAX = 8  # at once; each has a thread
 
 
 @contextmanager
@@ -45,6 +47,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, metrics: Metrics) -> None:
         self.metrics = metrics
+        self._open: dict[Any, float] = {}  # connections, and when each must be over
         has_both = socket.has_dualstack_ipv6()
         self.address_family = socket.AF_INET6 if has_both else socket.AF_INET
         super().__init__(("", port), _Handler)
@@ -55,7 +58,22 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base's
-        return is_private(client_address[0])
+        return is_private(client_address[0]) and len(self._open) < SCRAPES_MAX
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open[request] = time.monotonic() + PATIENCE_S
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut off who takes too long; called twice a second. A byte now and then helps nobody."""
+        for request, until_s in self._open.copy().items():
+            if time.monotonic() > until_s:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: the other side has gone, or sent no HTTP."""

@@ -7,6 +7,7 @@ import time
 from fastapi import APIRouter, Depends, Request
 
 from control import counters
+from control.api.address import address_of
 from control.api.guard import Guard
 from control.auth import Password
 from control.errors import Code, ControlError, documented
@@ -25,7 +26,7 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     @router.post("", responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.TOO_MANY_TRIES))
     def sign_in(body: Login, request: Request) -> Token:
         """Exchange the password for a bearer token that lives for 24 hours."""
-        address = _address(request, is_behind_fly=bool(parts.settings.fly_app_name))
+        address = address_of(request.scope, is_behind_fly=bool(parts.settings.fly_app_name))
         try:
             limit.admit(address)
         except TooManyTries as refused:
@@ -54,9 +55,3 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         parts.store.revoke_tokens()
 
     return router
-
-
-def _address(request: Request, *, is_behind_fly: bool) -> str:
-    """Return who asks. Only Fly's proxy sets Fly-Client-IP itself; X-Forwarded-For anybody can forge."""
-    peer = request.client.host if request.client else ""
-    return request.headers.get("Fly-Client-IP", peer) if is_behind_fly else peer

@@ -1,19 +1,49 @@
-"""Caps on request bodies, in bytes and in time, kept while reading: before a route's guard is asked.
+"""Caps on request bodies, kept while reading: in bytes for one and for all together, and in time.
 
-A form of videos has no cap in bytes here: it is streamed, by a route that asks its guard first and counts.
+Who sends decides: a runner with its attempt's token, a client with a token, or anyone who signs in; from
+all others nothing is read. Asked is the moment a route wants the body, so the route's own guard, which comes
+after, stays the one that opens it. A form of videos has no cap in bytes here: it is streamed, by a route that
+asks its guard first, counts, and times it (`forms`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
+from math import inf
 
+from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_BYTES_MAX = 2 * 1024**2  # a finish of 200 outputs has about 300 kB
-BODY_S_MAX = 60.0
+from control.api.crowd import attempt_of
+from control.auth import Signer
+from control.protocol import has_body
+
 FORM_PATH = "/api/jobs"
+LOGIN_PATH = "/api/auth"
+GUARDS_AT_ONCE = 4  # threads that look at tokens; each takes less than a millisecond
+
+BODY_S_MAX = 60.0
+LOGIN_S_MAX = 10.0
+LOGINS_BYTES = 400 * 1024  # all logins under way together: 100 of the largest
+CLIENTS_BYTES = 8 * 1024**2
+RUNNERS_BYTES = 16 * 1024**2  # the finishes of 50 machines at once
+
+LOGIN_BYTES_MAX = 4 * 1024  # a password of 1024 ASCII characters, or of 330 of any others
+REPORT_BYTES_MAX = 2 * 1024**2  # a finish of 200 outputs has about 300 kB
+CLIENT_BYTES_MAX = 64 * 1024
+# Of routes that may need more:
+BYTES_MAX = (
+    # 100 sources, each of a URL of 8,192 characters and a name of 255, at most 12 bytes each as an escape
+    (re.compile(r"/api/(jobs|batches|quote)"), 1280 * 1024),
+    # 10,000 parts of 100 bytes, which is room for an ETag of 64 characters
+    (re.compile(r"/api/uploads/[^/]+/complete"), 1024**2),
+    # 10,000 ids of outputs
+    (re.compile(r"/api/(jobs|batches)/[^/]+/download-link"), 512 * 1024),
+)
 
 
 def is_form(scope: Scope) -> bool:
@@ -24,50 +54,157 @@ def is_form(scope: Scope) -> bool:
     return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
-class BodyLimit:
-    """ASGI middleware: reading too much of a body raises HTTPException 413, waiting too long for it 408."""
+class Audience:
+    """Senders of one kind: what all their bodies under way may hold together, and how long one may take.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    When there is no room, those awaited longest are given up for a new one: nobody can hold all of it.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request."""
-        if is_form(scope):
-            await _serve_form(self._app, scope, receive, send)
-            return
-        until_s, seen_bytes, is_whole = asyncio.get_running_loop().time() + BODY_S_MAX, 0, False
+    def __init__(self, free_bytes: int, body_s_max: float) -> None:
+        self._free_bytes, self.body_s_max = free_bytes, body_s_max
+        self._awaited: dict[Body, None] = {}  # the oldest first
 
-        async def counted() -> Message:
-            nonlocal seen_bytes, is_whole
-            if is_whole:  # what is waited for now is the client's going away
-                return await receive()
-            try:
-                async with asyncio.timeout_at(until_s):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408) from None
-            is_whole = not message.get("more_body", False)
-            seen_bytes += len(message.get("body", b""))
-            if seen_bytes > BODY_BYTES_MAX:
-                raise HTTPException(413)
-            return message
+    def take_in(self, body: Body) -> None:
+        """Keep room for a body. Raises HTTPException 503 when there is none."""
+        while body.held_bytes > self._free_bytes and self._awaited:
+            next(iter(self._awaited)).give_up()
+        if body.held_bytes > self._free_bytes:
+            raise HTTPException(503, headers={"Retry-After": "1"})
+        self._free_bytes -= body.held_bytes
+        self._awaited[body] = None
 
-        await self._app(scope, counted, send)
+    def has_arrived(self, body: Body) -> None:
+        """Note that nothing more of the body is awaited."""
+        self._awaited.pop(body, None)
+
+    def let_go(self, body: Body) -> None:
+        """Take the body's room back."""
+        self.has_arrived(body)
+        self._free_bytes += body.held_bytes
 
 
-async def _serve_form(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a form; an answer before its end closes the connection, or its sender would go on in vain."""
-    is_read = False
+class Body:
+    """One body, as its route reads it: of `held_bytes` at most, once it is admitted."""
 
-    async def noted() -> Message:
-        nonlocal is_read
-        message = await receive()
-        is_read = not message.get("more_body", False)
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._audience: Audience | None = None
+        self._until_s = inf
+        self._wait: asyncio.Timeout | None = None
+        self._seen_bytes = 0
+        self.held_bytes = 0
+        self.is_whole = False
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it may be read."""
+        return self._audience is not None
+
+    def admit(self, audience: Audience, size_bytes: int) -> None:
+        """Let it be read, as one of an audience. Raises HTTPException 503."""
+        self.held_bytes = size_bytes
+        audience.take_in(self)
+        self._audience = audience
+        self._until_s = asyncio.get_running_loop().time() + audience.body_s_max
+
+    async def next(self) -> Message:
+        """Return its next part. Raises HTTPException 408, 413."""
+        message = await self._in_time()
+        self._seen_bytes += len(message.get("body", b""))
+        if self._seen_bytes > self.held_bytes:
+            raise HTTPException(413)
+        if self._audience is not None and self.is_whole:
+            self._audience.has_arrived(self)
         return message
 
-    async def closing(message: Message) -> None:
-        if message["type"] == "http.response.start" and not is_read:
-            message["headers"] = [*message["headers"], (b"connection", b"close")]
-        await send(message)
+    async def streamed(self) -> Message:
+        """Return its next part, whatever its size and time."""
+        message = await self._receive()
+        self.is_whole = not message.get("more_body", False)
+        return message
 
-    await app(scope, noted, closing)
+    def give_up(self) -> None:
+        """Wait for it no longer, and give its room back."""
+        self.close()
+        self._until_s = 0.0
+        if self._wait is not None:
+            self._wait.reschedule(self._until_s)
+
+    def close(self) -> None:
+        """Give its room back."""
+        if self._audience is not None:
+            self._audience.let_go(self)
+            self.held_bytes = 0
+
+    async def _in_time(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._until_s) as self._wait:
+                return await self.streamed()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        finally:
+            self._wait = None
+
+
+class BodyLimit:
+    """ASGI middleware: a body that is not taken raises HTTPException where a route reads it.
+
+    401 without a token, 413 when it is too large, 408 when it is too slow, 503 when there is no room now.
+    """
+
+    def __init__(self, app: ASGIApp, *, signer: Signer, is_client: Callable[[str], bool]) -> None:
+        self._app, self._signer, self._is_client = app, signer, is_client
+        self._anyone = Audience(LOGINS_BYTES, LOGIN_S_MAX)
+        self._clients = Audience(CLIENTS_BYTES, BODY_S_MAX)
+        self._runners = Audience(RUNNERS_BYTES, BODY_S_MAX)
+        self._guards = CapacityLimiter(GUARDS_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request; an answer before the body's end says that the connection closes."""
+        if scope["type"] != "http" or not has_body(scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        body = Body(receive)
+
+        async def admitted() -> Message:
+            if body.is_whole:  # what is waited for now is the client's going away
+                return await receive()
+            if not body.is_admitted:
+                await self._admit(body, scope)
+            return await body.next()
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and not body.is_whole:
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        try:
+            await self._app(scope, body.streamed if is_form(scope) else admitted, closing)
+        finally:
+            body.close()
+
+    async def _admit(self, body: Body, scope: Scope) -> None:
+        audience, bytes_max = await self._judge(scope)
+        length = Headers(scope=scope).get("content-length")
+        size_bytes = bytes_max if length is None else int(length)
+        if size_bytes > bytes_max:
+            raise HTTPException(413)
+        body.admit(audience, size_bytes)
+
+    async def _judge(self, scope: Scope) -> tuple[Audience, int]:
+        """Return who sends, and how much that one may. Raises HTTPException 401."""
+        if scope["path"] == LOGIN_PATH:
+            return self._anyone, LOGIN_BYTES_MAX
+        if attempt_of(scope, self._signer) is not None:
+            return self._runners, REPORT_BYTES_MAX
+        kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and await to_thread.run_sync(
+            self._is_client, token.strip(), limiter=self._guards
+        ):
+            return self._clients, client_bytes_max(scope["path"])
+        raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+
+
+def client_bytes_max(path: str) -> int:
+    """Return how many bytes a client may send to an address, so that all that it may ask for fits."""
+    return next((most for address, most in BYTES_MAX if address.fullmatch(path)), CLIENT_BYTES_MAX)

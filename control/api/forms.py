@@ -33,7 +33,10 @@ from control.shapes import JobView, NewJob
 from control.store import batches as store
 
 AT_ONCE_MAX = 4  # each holds a part of 16 MiB; the next one waits unread
-SILENCE_S_MAX = 60.0
+WAITING_MAX = 16
+SLACK_S = 20.0
+BYTES_PER_S_MIN = 16 * 1024
+AWAITED_BYTES_PER_S_MIN = 128 * 1024  # while another form waits for a place
 
 
 # what a form says in words: all that a job may say but its sources
@@ -57,7 +60,14 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
     async def submit_form(request: Request, response: Response, idempotency_key: Key = None) -> JobView:
         content_type = request.headers["content-type"]
-        work = partial(_submit, parts, content_type, _chunks_of(request), idempotency_key)
+        if at_once.statistics().tasks_waiting >= WAITING_MAX:
+            raise ControlError(
+                Code.UNAVAILABLE,
+                "Too many forms wait already. Try again in a minute, or use POST /api/uploads.",
+                headers={"Retry-After": "60"},
+            )
+        chunks = _chunks_of(_Sender(request.stream(), at_once))
+        work = partial(_submit, parts, content_type, chunks, idempotency_key)
         with parts.answering.only_once(idempotency_key):
             job = await to_thread.run_sync(work, limiter=at_once)
         response.headers["Location"] = f"/api/jobs/{job.job_id}"
@@ -95,22 +105,45 @@ def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str |
     return parts.views.job(parts.views.batch(batch_id).jobs[0].job_id)
 
 
-def _chunks_of(request: Request) -> Iterator[bytes]:
-    """Yield the request's body to a worker thread, as it asks for it."""
-    stream = request.stream()
+class _Sender:
+    """Who sends a form, and how much longer it may be waited for: SLACK_S in all, which sent bytes earn back.
+
+    So a sender that stalls or drips gives its place up after SLACK_S, however large its form is. Time in
+    which control itself is busy does not count.
+    """
+
+    def __init__(self, stream: AsyncIterator[bytes], places: CapacityLimiter) -> None:
+        self._stream, self._places = stream, places
+        self._left_s = SLACK_S
+
+    async def next(self) -> bytes | None:
+        """Return the next chunk, or None after the last. Raises TimeoutError, ClientDisconnect."""
+        begun_s = anyio.current_time()
+        with anyio.fail_after(self._left_s):
+            chunk = await anext(self._stream, None)
+        earned_s = len(chunk or b"") / self._bytes_per_s_min()
+        self._left_s = min(SLACK_S, self._left_s + earned_s - (anyio.current_time() - begun_s))
+        return chunk
+
+    def _bytes_per_s_min(self) -> int:
+        return AWAITED_BYTES_PER_S_MIN if self._places.statistics().tasks_waiting else BYTES_PER_S_MIN
+
+
+def _chunks_of(sender: _Sender) -> Iterator[bytes]:
+    """Yield what is sent to a worker thread, as it asks for it."""
     while True:
         try:
-            chunk = from_thread.run(partial(_next, stream))
-        except (ClientDisconnect, TimeoutError):
+            chunk = from_thread.run(sender.next)
+        except ClientDisconnect:
             raise ControlError(Code.INVALID, "The form was cut off before its end. Send it again.") from None
+        except TimeoutError:
+            raise ControlError(
+                Code.TOO_SLOW,
+                "The form came too slowly. POST /api/uploads takes slow connections, and can be resumed.",
+            ) from None
         if chunk is None:
             return
         yield chunk
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
-    with anyio.fail_after(SILENCE_S_MAX):
-        return await anext(stream, None)
 
 
 def _as_new_job(form: Form) -> NewJob:

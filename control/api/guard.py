@@ -29,7 +29,7 @@ class Guard:
 
     def require(self, credentials: HTTPAuthorizationCredentials | None) -> None:
         """Raise ControlError unauthorized unless the request carries a good token."""
-        if credentials is None or not self._is_good(credentials.credentials):
+        if credentials is None or not self.is_good(credentials.credentials):
             raise ControlError(
                 Code.UNAUTHORIZED,
                 "Sign in first: POST /api/auth with the password gives a token.",
@@ -51,6 +51,7 @@ class Guard:
             self.require(credentials)
         return link
 
-    def _is_good(self, token: str) -> bool:
+    def is_good(self, token: str) -> bool:
+        """Tell whether this is a client's living token."""
         generation = self._parts.views.token_generation()
         return self._parts.signer.is_bearer(token, generation=generation, now=self._parts.clock())

@@ -147,7 +147,7 @@ def test_a_body_of_two_lengths_or_an_odd_header_is_a_bad_request(url, head):
 
 
 def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):
-    monkeypatch.setattr(body_limit, "BODY_S_MAX", 0.5)
+    monkeypatch.setattr(body_limit, "LOGIN_S_MAX", 0.5)
 
     def trickle() -> Iterator[bytes]:
         yield b'{"password": "'

@@ -1,0 +1,97 @@
+"""How many requests may be under way at once: of one client, and of all; decided before a body is read.
+
+Counted are requests, not connections: behind Fly's proxy all connections come from the proxy, which names
+the client of each request. Runners' calls and the health check have room that others cannot take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from control import errors
+from control.api.address import address_of
+from control.auth import Signer
+from control.errors import Code
+from control.logins import network_of
+
+REQUESTS_MAX = (
+    750  # of clients; the other connections (`protocol.CONNECTIONS_MAX`) are for runners and health
+)
+CLIENT_REQUESTS_MAX = 200  # of one network: an office shares an address, and has event streams
+RUNNER_REQUESTS_MAX = 4  # of one attempt: a beat and a finish, and what it gave up waiting for
+HEALTH_REQUESTS_MAX = 50
+
+_RUNNER = re.compile(r"/runner/attempts/([^/]+)/")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is, and how many that one may have under way."""
+
+    name: str
+    requests_max: int
+    is_client: bool = False
+
+
+def attempt_of(scope: Scope, signer: Signer) -> str | None:
+    """Return the attempt whose runner asks, or None if the request does not carry its token."""
+    address = _RUNNER.match(scope["path"])
+    kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+    if address is None or kind.lower() != "bearer":
+        return None
+    return address[1] if signer.is_attempt_token(token.strip(), address[1]) else None
+
+
+class Crowd:
+    """ASGI middleware: answers 503 to a request that is one too many."""
+
+    def __init__(self, app: ASGIApp, *, signer: Signer, is_behind_fly: bool) -> None:
+        self._app, self._signer, self._is_behind_fly = app, signer, is_behind_fly
+        self._under_way: Counter[str] = Counter()
+        self._clients = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = self._caller(scope)
+        if self._under_way[caller.name] >= caller.requests_max or (
+            caller.is_client and self._clients >= REQUESTS_MAX
+        ):
+            await _refused()(scope, receive, send)
+            return
+        self._count(caller, 1)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._count(caller, -1)
+
+    def _caller(self, scope: Scope) -> Caller:
+        if scope["path"] == "/api/health":
+            return Caller("health", HEALTH_REQUESTS_MAX)
+        if attempt_id := attempt_of(scope, self._signer):
+            return Caller(attempt_id, RUNNER_REQUESTS_MAX)
+        network = network_of(address_of(scope, is_behind_fly=self._is_behind_fly))
+        return Caller(network, CLIENT_REQUESTS_MAX, is_client=True)
+
+    def _count(self, caller: Caller, more: int) -> None:
+        self._clients += more * caller.is_client
+        self._under_way[caller.name] += more
+        if not self._under_way[caller.name]:
+            del self._under_way[caller.name]
+
+
+def _refused() -> JSONResponse:
+    message = "Too many requests are under way already. Try again in a moment."
+    return JSONResponse(
+        errors.body(Code.UNAVAILABLE, message),
+        errors.STATUS[Code.UNAVAILABLE],
+        {"Retry-After": "1", "Connection": "close"},
+    )
