@@ -242,8 +242,7 @@ MUTANTS: dict[str, Mutant] = {
         reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_another)"
     ),
     "destroyed once and forgotten": edited(
-        reap, "_destroy_at", "return machine.destroy_asked_at + ASK_AGAIN_AFTER",
-        "return machine.destroy_asked_at + timedelta(days=9)",
+        reap, "_end", "elif has_come(", "elif machine.destroy_asked_at is None and has_come(",
     ),
     "retries without end": edited(
         attempts, "_may_retry", ">= job.attempts_max", ">= 10_000"
