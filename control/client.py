@@ -5,12 +5,13 @@ Long because it has a method for each call, and an upload that goes on where it 
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -28,6 +29,8 @@ ROUNDS_MAX = 5  # of asking for fresh URLs
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
 
+SILENCE_S_MAX = 45.0  # of an event stream, which pings three times as often
+
 OnBytes = Callable[[int], object]  # called with the number of bytes that have moved since the last call
 
 
@@ -37,6 +40,15 @@ class ApiError(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One event of a stream. `id` of a durable one is where a later stream goes on; a `progress` has none."""
+
+    name: str
+    data: dict[str, Any]
+    id: int | None
 
 
 class Client:
@@ -175,6 +187,20 @@ class Client:
         """Return the job or batch of this id."""
         return self._call("GET", _address(id_))
 
+    def events(self, id_: str, *, after: int = 0) -> Iterator[Happening]:
+        """Yield what happens to a job or batch after an event, from how far it is now on.
+
+        Ends after `end`, at once if that is not after `after`, and when control closes the stream: it does so
+        now and then. Raises httpx.HTTPError when it is cut off.
+        """
+        address, headers = f"{_address(id_)}/events", {"Last-Event-ID": str(after)}
+        timeout = httpx.Timeout(60, read=SILENCE_S_MAX)
+        with self._http.stream("GET", address, headers=headers, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            yield from _happenings(answer.iter_lines())
+
     def newest(self, noun: str, *, limit: int) -> list[dict[str, Any]]:
         """Return the newest `jobs` or `batches`, as lists show them."""
         found: list[dict[str, Any]] = []
@@ -255,6 +281,20 @@ def _check(answer: httpx.Response) -> None:
         except (ValueError, KeyError, TypeError):
             text = f"{answer.request.url.path} answered {answer.status_code}"
             raise ApiError(answer.status_code, "unknown", text) from None
+
+
+def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
+    """Yield the events of a stream, as control writes them: one line of data each."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name:  # a comment has none
+            fields[name] = value
+        elif not line:
+            if "data" in fields:
+                id_ = int(fields["id"]) if "id" in fields else None
+                yield Happening(fields["event"], json.loads(fields["data"]), id_)
+            fields = {}
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -14,15 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.text import Text
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from control.client import ApiError, Client
+from control.client import ApiError, Client, Happening
 from control.outcome import outcome
 
-POLL_S = 0.5
+POLL_S = 5.0  # while no stream can be had
+AWAY_S_MAX = 120.0
 LIVE = ("queued", "launching", "running")
 
 
@@ -61,7 +64,11 @@ def upload(
 
 
 def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
-    """Show one line per source until the batch has ended, and return it."""
+    """Show one line per source until the batch has ended, and return it.
+
+    Its events tell how far it is. While they cannot be had it is asked for itself, every POLL_S.
+    Raises httpx.HTTPError when control has not answered for AWAY_S_MAX.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,28 +76,81 @@ def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
-        while True:
-            batch = client.show(batch_id)
-            for source in batch["sources"]:
-                if source["source_id"] not in tasks:
-                    label = _label(source["name"])
-                    tasks[source["source_id"]] = progress.add_task(label, total=100, note="")
-                note = _note(batch, source)
-                progress.update(tasks[source["source_id"]], completed=source["percent"], note=note)
-            if batch["status"] not in LIVE:
-                return batch
-            time.sleep(POLL_S)
+        batch = _shown(client, batch_id)
+        bars = _Bars(progress, batch)
+        while batch["status"] in LIVE:
+            if not _follow(client, batch_id, bars):
+                time.sleep(POLL_S)
+            batch = _shown(client, batch_id)
+            bars.show(batch)
+        return batch
 
 
-def _note(batch: dict[str, Any], source: dict[str, Any]) -> str:
-    if batch["waiting"]:
-        return str(batch["waiting"]["message"])
-    ready = sum(output["status"] == "ready" for output in source["outputs"])
-    note = f"{ready}/{len(source['outputs'])} ready, {source['status']}"
-    eta_s = batch["progress"]["eta_s"]
-    is_live = source["status"] in ("queued", "running")
-    return f"{note}, about {eta_s} s left" if eta_s and is_live else note
+@retry(
+    retry=retry_if_exception_type(httpx.TransportError),
+    stop=stop_after_delay(AWAY_S_MAX),
+    wait=wait_fixed(POLL_S),
+    reraise=True,
+)
+def _shown(client: Client, batch_id: str) -> dict[str, Any]:
+    return client.show(batch_id)
+
+
+def _follow(client: Client, batch_id: str, bars: _Bars) -> bool:
+    """Show what happens while it can be heard; return whether the end was."""
+    try:
+        for happening in client.events(batch_id, after=bars.position):
+            bars.take(happening)
+            if happening.name == "end":
+                return True
+    except httpx.TransportError:
+        pass  # control restarts, or is far away: it is asked again
+    except ApiError as refusal:  # streams are full
+        if refusal.status != httpx.codes.TOO_MANY_REQUESTS and refusal.status < 500:
+            raise
+    return False
+
+
+class _Bars:
+    """A bar for each source of a batch."""
+
+    def __init__(self, progress: Progress, batch: dict[str, Any]) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+        self._statuses: dict[str, dict[str, str]] = {}  # of outputs, by source
+        self.position = 0  # the last durable event
+        for source in batch["sources"]:
+            task = progress.add_task(_label(source["name"]), total=100, note="")
+            self._tasks[source["source_id"]] = task
+        self.show(batch)
+
+    def show(self, batch: dict[str, Any]) -> None:
+        """Show a batch as it is."""
+        for source in batch["sources"]:
+            self._statuses[source["source_id"]] = {o["output_id"]: o["status"] for o in source["outputs"]}
+        self._move(batch, batch["progress"]["eta_s"])
+
+    def take(self, happening: Happening) -> None:
+        """Show what has happened."""
+        self.position = happening.id or self.position
+        if happening.name == "progress":
+            self._move(happening.data, happening.data["eta_s"])
+        elif happening.name == "output":
+            for statuses in self._statuses.values():
+                if happening.data["output_id"] in statuses:
+                    statuses[happening.data["output_id"]] = happening.data["status"]
+
+    def _move(self, facts: dict[str, Any], eta_s: int | None) -> None:
+        for source in facts["sources"]:
+            note = facts["waiting"]["message"] if facts["waiting"] else self._note(source, eta_s)
+            self._progress.update(self._tasks[source["source_id"]], completed=source["percent"], note=note)
+
+    def _note(self, source: dict[str, Any], eta_s: int | None) -> str:
+        statuses = self._statuses[source["source_id"]].values()
+        ready = sum(status == "ready" for status in statuses)
+        note = f"{ready}/{len(statuses)} ready, {source['status']}"
+        is_live = source["status"] in ("queued", "running")
+        return f"{note}, about {eta_s} s left" if eta_s and is_live else note
 
 
 def download(client: Client, batch_id: str, out: Path, console: Console) -> None:

@@ -81,6 +81,7 @@ const REASON: Record<string, string> = {
   runner_crashed: "The renderer crashed.",
   storage_unavailable: "The storage did not answer.",
   run_deadline: "Rendering took longer than a machine may run.",
+  jail_unavailable: "The machine cannot confine FFmpeg, so it refused to open videos.",
   cancelled: "The machine was stopped.",
   launch_refused: "The cloud refused to make the machine.",
   boot_deadline: "The machine did not start in time.",

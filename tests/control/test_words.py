@@ -1,0 +1,51 @@
+"""The page has words for all that the API may say, and knows nothing that it does not say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from control.domain import AttemptState, JobStatus, OutputState
+from control.errors import Code
+from runner.contract import Preset, Reason
+
+SRC = Path(__file__).parents[2] / "control/web/src"
+
+
+def words(table: str) -> set[str]:
+    """Return what a table of `words.ts` has words for."""
+    found = re.search(rf"const {table}: Record<[^>]+> = {{\n(.*?)\n}};", (SRC / "words.ts").read_text(), re.S)
+    assert found, f"words.ts has no table {table}"
+    return set(re.findall(r'^  "?([a-z][a-z_-]*)"?: "', found[1], re.M))
+
+
+def union(name: str) -> set[str]:
+    """Return the strings that a type of `shapes.ts` is made of."""
+    found = re.search(rf"export type {name} = ([^;]+);", (SRC / "shapes.ts").read_text())
+    assert found, f"shapes.ts has no type {name}"
+    return set(re.findall(r'"([^"]+)"', found[1]))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [("STATUS", JobStatus), ("ATTEMPT", AttemptState), ("REASON", Reason), ("PRESET", Preset)],
+)
+def test_the_page_has_words_for_all_that_the_api_may_say(table: str, said: Iterable[str]) -> None:
+    assert words(table) == set(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("Status", JobStatus), ("OutputStatus", OutputState), ("Preset", Preset)]
+)
+def test_the_pages_types_are_those_of_the_api(name: str, said: Iterable[str]) -> None:
+    assert union(name) == set(said)
+
+
+def test_the_page_looks_only_for_codes_that_the_api_gives() -> None:
+    text = "".join(path.read_text() for path in SRC.rglob("*.ts*"))
+    asked = set(re.findall(r"\bcode === \"([^\"]+)\"", text))
+    assert asked
+    assert asked <= {*Code, *Reason}
