@@ -96,7 +96,7 @@ REPORTS = Threads("looks at reported outputs", 16, patience_s=1.0)  # a runner w
 HEALTH = Threads("health", 2)
 API = Threads("rows", 12)
 PLANNING = Threads("plans", 2)  # of the processor: more at once would only be slower together
-BUCKET = Threads("the bucket", 24, patience_s=0)
+BUCKET = Threads("the bucket", 16, patience_s=0)
 FLY = Threads("Fly", 1, patience_s=0)
 SIGN_IN = Threads("sign-ins", 2)
 METRICS = Threads("metrics", 1)

@@ -40,6 +40,7 @@ _BAD_PARTS = {
 
 
 ABANDONED_DAYS = 2  # an upload lives for one; this is for those that control has lost
+CONNECTIONS_KEPT = 32  # by each client: as many calls as are under way at once, mostly
 LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
 
 
@@ -68,6 +69,7 @@ def connect(
         connect_timeout=min(5, timeout_s),
         read_timeout=timeout_s,
         proxies={} if is_loopback(endpoint) else None,
+        max_pool_connections=CONNECTIONS_KEPT,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return (session or Session()).client(

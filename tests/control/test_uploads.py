@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -281,3 +282,24 @@ def test_nothing_of_another_control_is_aborted(bucket, clock):
     abandon(bucket.parts)
     assert [upload.multipart_id for upload in bucket.storage.list_multiparts(key)] == [multipart_id]
     bucket.storage.abort_multipart(key, multipart_id)
+
+
+def test_at_most_two_uploads_are_looked_into_at_a_time(bucket, clip):
+    opened = [bucket.opened(clip) for _ in range(5)]
+    under_way, most, real, lock = set(), [], bucket.storage.read, threading.Lock()
+
+    def read(key: str, start: int, stop: int) -> bytes:
+        with lock:
+            under_way.add(key)
+            most.append(len(under_way))
+        time.sleep(0.05)
+        found = real(key, start, stop)
+        with lock:
+            under_way.discard(key)
+        return found
+
+    bucket.read = read
+    with ThreadPoolExecutor(5) as pool:
+        done = [pool.submit(bucket.complete, upload.upload_id, parts) for upload, parts in opened]
+        assert all(each.result().duration_s > 0 for each in done)
+    assert max(most) == 2
