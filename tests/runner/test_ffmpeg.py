@@ -218,7 +218,7 @@ def test_a_full_folder_is_want_of_memory(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def hangs_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "HANG_S", 1.2)
+    monkeypatch.setattr(pulse, "HANG_S", 2.4)
 
 
 @pytest.mark.usefixtures("hangs_soon")
@@ -232,9 +232,9 @@ def test_a_process_that_stands_still_is_ended_long_before_its_limit(script: str)
 @pytest.mark.parametrize(
     "script",
     [
-        "for n in 1 2 3 4 5 6; do echo frame=$n; sleep 0.6; done",
-        "for n in 1 2 3 4 5 6; do echo out_time_us=${n}000000; sleep 0.6; done",
-        "for n in 1 2 3 4 5 6; do echo total_size=$n; sleep 0.6; done",
+        "for n in 1 2 3 4 5; do echo frame=$n; sleep 0.8; done",
+        "for n in 1 2 3 4 5; do echo out_time_us=${n}000000; sleep 0.8; done",
+        "for n in 1 2 3 4 5; do echo total_size=$n; sleep 0.8; done",
         "end=$(($(date +%s) + 4)); while test $(date +%s) -lt $end; do :; done",
     ],
 )
