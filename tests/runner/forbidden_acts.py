@@ -39,6 +39,10 @@ def create(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
 
 
+def here() -> int:
+    return os.open(".", os.O_RDONLY)
+
+
 def have_a_capability() -> None:
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert libc.capget(header, data) == 0
@@ -124,6 +128,14 @@ ACTS: dict[str, Callable[[], object]] = {
     "make a symbolic link": lambda: os.symlink("/", "symbolic"),
     "give a file a second name": lambda: (create("first"), os.link("first", "second")),
     "give what it reads a second name": lambda: os.link(GIVEN["source"], "second-source"),
+    "make a symbolic link from a folder on": lambda: os.symlink("/", "symbolic-at", dir_fd=here()),
+    "give a second name from a folder on": lambda: (
+        create("third"),
+        os.link("third", "fourth", src_dir_fd=here()),
+    ),
+    "make a pipe from a folder on": lambda: os.mkfifo("pipe-at", dir_fd=here()),
+    "make a folder from a folder on": lambda: os.mkdir("folder-at", dir_fd=here()),
+    "take the rights from an open file": lambda: os.fchmod(os.open("open", os.O_CREAT), 0),
     "make a pipe": lambda: os.mkfifo("pipe"),
     "make a folder": lambda: os.mkdir("folder"),
     "make a socket that others see": lambda: socket.socket(socket.AF_UNIX).bind("made-socket"),

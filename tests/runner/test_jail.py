@@ -40,6 +40,8 @@ HARMLESS = [
         "fill the memory",
     ],
     *["make a symbolic link", "give a file a second name", "make a pipe", "make a folder"],
+    *["make a symbolic link from a folder on", "give a second name from a folder on"],
+    *["make a pipe from a folder on", "make a folder from a folder on", "take the rights from an open file"],
     *[
         "make a socket that others see",
         "take the rights from a file",
