@@ -8,6 +8,7 @@ neither how long a head may take, nor how large it may be, nor how long an answe
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import struct
 from contextlib import suppress
@@ -21,6 +22,7 @@ from control.logins import network_of
 from control.stalls import CountedTransport, StallWatch
 
 CONNECTIONS_MAX = 1000
+OTHER_FILES = 200  # which a process has open too: database, bucket, Fly
 HEAD_S_MAX = 10.0
 IDLE_S_MAX = 5.0  # between an answer and the next request
 LINGER_S = 2.0  # what is still sent after the last answer is taken in and forgotten for so long
@@ -37,6 +39,11 @@ class Waiting:
 
     def __init__(self) -> None:
         self._by_network: dict[str, dict[LimitedProtocol, None]] = {}
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        is_bounded = files_max != resource.RLIM_INFINITY
+        self.connections_max = (
+            min(CONNECTIONS_MAX, files_max - OTHER_FILES) if is_bounded else CONNECTIONS_MAX
+        )
 
     def add(self, connection: LimitedProtocol) -> None:
         """Count the connection as one that waits from now on."""
@@ -67,6 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_bytes = 0  # of the head, or of what follows a body
     _pending_bytes = 0  # in a row, of which nothing whole has come yet
     _is_in_head = False
+    _is_held = False  # the next request waits until the last answer is taken in
     _is_refused = False  # as no HTTP
     _is_over = False  # nothing more is read or answered
 
@@ -80,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.network = network_of(self.client[0] if self.client else "")
         self._waiting = _waiting.setdefault(self.server_state, Waiting())
         _bound_the_kernels_buffer(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
+        if len(self.connections) > self._waiting.connections_max:
             (self._waiting.dispensable() or self).abort()
         if not transport.is_closing():
             self._wait(HEAD_S_MAX)
@@ -146,13 +154,26 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- ends -----------------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, or end the connection when this one's body has not come yet."""
+        """Go on to the next request once this answer is taken in; a body that has not come ends it all."""
+        if self.flow.write_paused and not self.is_over():
+            self._is_held = True
+            self.flow.pause_reading()
+            self._wait(IDLE_S_MAX)
+            return
         super().on_response_complete()
         if self.cycle.response_complete:  # no other request is under way
             if self.cycle.more_body:
                 self.close()
             elif not self._is_over:
                 self._wait(IDLE_S_MAX)
+
+    def resume_writing(self) -> None:
+        """Go on after an answer that was too large to be sent at once."""
+        super().resume_writing()
+        if self._is_held:
+            self._is_held = False
+            self._stop_waiting()
+            self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
@@ -203,7 +224,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _let_go(self) -> None:
         """Give the place to another connection if it is needed, unless a request is under way."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_held or self.cycle is None or self.cycle.response_complete:
             self._waiting.add(self)
 
     def _stop_waiting(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -13,6 +14,7 @@ from control.protocol import HTTP_LIMITS
 from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers under way when a stop is asked for
+FILES = 4096  # that may be open, if the system lets us: each connection is one
 
 
 def serve(
@@ -22,6 +24,7 @@ def serve(
 
     Calls `on_ready` when requests are answered, and `on_stop` the moment the end is asked for.
     """
+    _allow_files()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -34,6 +37,13 @@ def serve(
         server.run(sockets=[listener])
     if not server.started:
         raise NotStarted("control did not start; the log above says why")
+
+
+def _allow_files() -> None:
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,229 @@
+"""What holding connections to control achieves: nothing for long, and nobody else is kept out."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from control import protocol
+from control.api import crowd
+from control.app import create_app
+from control.auth import Signer
+from control.protocol import HTTP_LIMITS, Waiting
+from control.settings import Settings, load_settings
+from infra.loopback import serving
+from tests.control.conftest import SETTINGS
+
+PASSWORD = {"password": SETTINGS["auth_password"]}
+GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"
+DOCUMENT = b"GET /openapi.json HTTP/1.1\r\nHost: control\r\n"
+LOGIN = b"POST /api/auth HTTP/1.1\r\nHost: control\r\nContent-Type: application/json\r\n"
+ATTEMPT = "job_none-1"
+CLAIM = f"/runner/attempts/{ATTEMPT}/claim"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path_factory.mktemp('c')}/control.db")
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        yield url
+
+
+@contextmanager
+def connected(url: str, sent: bytes = b"", *, receive_bytes: int | None = None) -> Iterator[socket.socket]:
+    """Yield a connection on which `sent` was sent."""
+    with socket.socket() as connection:
+        if receive_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.settimeout(30)
+        connection.connect((urlsplit(url).hostname, urlsplit(url).port))
+        connection.sendall(sent)
+        yield connection
+
+
+def is_ended_by(connection: socket.socket, drip: bytes) -> bool:
+    """Tell whether the connection ends although a little more is sent again and again."""
+    connection.settimeout(0.05)
+    for _ in range(600):
+        try:
+            connection.sendall(drip)
+            if not connection.recv(65536):
+                return True
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return True
+    return False
+
+
+def rest(connection: socket.socket, *, pause_s: float = 0.0) -> bytes:
+    """Return what comes until the connection ends."""
+    heard = b""
+    with suppress(ConnectionError):
+        while more := connection.recv(32768):
+            heard += more
+            time.sleep(pause_s)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("request_", "drip"),
+    [
+        (GET + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (LOGIN + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        (LOGIN + b"Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"POST /api/auth HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (GET + b"\r\n", b"\r\n"),
+        (GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n", b"x"),
+        (b"no HTTP at all\r\n\r\n", b"x"),
+        (b"", b"\r\n"),
+        (GET, b"x"),
+    ],
+    ids=[
+        "unread body",
+        "chunks to nowhere",
+        "too large a body",
+        "a body that waits for 100",
+        "HTTP/1.0",
+        "between requests",
+        "upgrade",
+        "no HTTP",
+        "before the first request",
+        "in a head",
+    ],
+)
+def test_no_drip_keeps_a_connection_open(url, monkeypatch, request_, drip):
+    for name in ("HEAD_S_MAX", "IDLE_S_MAX", "LINGER_S"):
+        monkeypatch.setattr(protocol, name, 0.5)
+    with connected(url, request_) as connection:
+        assert is_ended_by(connection, drip)
+
+
+def test_who_is_refused_in_the_middle_of_sending_hears_why(url):
+    with connected(url, LOGIN + b"Content-Length: 2000000\r\n\r\n") as connection:
+        connection.sendall(b"x" * 2_000_000)
+        heard = rest(connection)
+    assert heard.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in heard.lower()
+    assert heard.endswith(b"}")
+
+
+HELD = {
+    "unread body": GET + b"Content-Length: 9\r\n\r\n",
+    "idle": GET + b"\r\n",
+    "half a head": GET,
+    "half a login": LOGIN + b"Content-Length: 99\r\n\r\n{",
+    "silent": b"",
+}
+
+
+def test_all_places_held_keep_nobody_out(settings, monkeypatch):
+    monkeypatch.setattr(protocol, "CONNECTIONS_MAX", 40)
+    monkeypatch.setattr(crowd, "REQUESTS_MAX", 30)
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        for held in HELD.values():
+            with ExitStack() as stack:
+                for _ in range(60):
+                    stack.enter_context(connected(url, held))
+                claim = httpx.post(url + CLAIM, json={"machine_id": "m"}, headers=runner(settings))
+                assert claim.json()["error"]["code"] == "not_found"
+                assert httpx.get(f"{url}/api/health").status_code == 200
+
+
+@dataclass(eq=False)
+class Place:
+    """A connection as far as it is waited for."""
+
+    network: str
+
+
+def test_of_those_that_wait_the_oldest_of_the_largest_crowd_gives_way():
+    waiting, crowd_ = Waiting(), [Place("192.0.2.1") for _ in range(3)]
+    alone: Any = Place("192.0.2.2")
+    assert waiting.dispensable() is None
+    for each in (alone, *crowd_):
+        waiting.add(each)  # type: ignore[arg-type]
+    waiting.add(crowd_[0])  # type: ignore[arg-type] - which waits anew
+    given: list[Any] = []
+    while (one := waiting.dispensable()) is not None:
+        waiting.discard(one)
+        given.append(one)
+    assert given[:2] == [crowd_[1], crowd_[2]]
+    assert set(map(id, given)) == set(map(id, [alone, *crowd_]))
+
+
+def test_an_answer_that_nobody_reads_is_given_up(url, monkeypatch):
+    monkeypatch.setattr(protocol, "STALL_S", 0.3)
+    whole = len(httpx.get(f"{url}/openapi.json", timeout=60).content)
+    with connected(url, (DOCUMENT + b"\r\n") * 10, receive_bytes=4096) as connection:
+        time.sleep(2)
+        assert len(rest(connection)) < 10 * whole
+
+
+def test_a_slow_reader_gets_all_its_answers(url, monkeypatch):
+    monkeypatch.setattr(protocol, "STALL_S", 1.0)
+    monkeypatch.setattr(protocol, "STALL_BYTES", 1024)
+    whole = len(httpx.get(f"{url}/openapi.json", timeout=60).content)
+    requests = (DOCUMENT + b"\r\n") * 5 + DOCUMENT + b"Connection: close\r\n\r\n"
+    with connected(url, requests, receive_bytes=4096) as connection:
+        heard = rest(connection, pause_s=0.02)
+    assert heard.count(b"HTTP/1.1 200") == 6
+    assert len(heard) > 6 * whole
+
+
+def test_requests_behind_an_unread_answer_are_not_under_way(settings, monkeypatch):
+    monkeypatch.setattr(crowd, "REQUESTS_MAX", 5)
+    with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
+        httpx.get(f"{url}/openapi.json", timeout=60)  # made once, which takes its time
+        for _ in range(10):
+            stack.enter_context(connected(url, (DOCUMENT + b"\r\n") * 10, receive_bytes=4096))
+        eventually(lambda: httpx.post(f"{url}/api/auth", json=PASSWORD).status_code == 200)
+
+
+def test_when_clients_fill_all_their_places_runners_and_health_have_theirs(settings, monkeypatch):
+    monkeypatch.setattr(crowd, "REQUESTS_MAX", 0)
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        refused = httpx.post(f"{url}/api/auth", json=PASSWORD)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert httpx.get(f"{url}/api/health").status_code == 200
+        body = {"machine_id": "m"}
+        assert httpx.post(url + CLAIM, json=body, headers=runner(settings)).status_code == 404
+        forged = {"Authorization": "Bearer " + "a" * 64}
+        assert httpx.post(url + CLAIM, json=body, headers=forged).status_code == 503
+
+
+def test_one_client_cannot_take_all_places_and_behind_fly_clients_are_told_apart(settings, monkeypatch):
+    monkeypatch.setattr(crowd, "CLIENT_REQUESTS_MAX", 2)
+    behind_fly = settings.model_copy(update={"fly_app_name": "control"})
+    with serving(create_app(behind_fly), **HTTP_LIMITS) as url, ExitStack() as stack:
+        held = LOGIN + b"Fly-Client-IP: 2001:db8::1\r\nContent-Length: 99\r\n\r\n{"
+        for _ in range(2):
+            stack.enter_context(connected(url, held))
+        eventually(lambda: login_from(url, "2001:db8::2") == 503)  # the same network
+        assert login_from(url, "192.0.2.2") == 200
+
+
+def login_from(url: str, address: str) -> int:
+    return httpx.post(f"{url}/api/auth", json=PASSWORD, headers={"Fly-Client-IP": address}).status_code
+
+
+def runner(settings: Settings) -> dict[str, str]:
+    token = Signer(settings.token_secret.get_secret_value()).attempt_token(ATTEMPT)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
