@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from control.cli_checks import require_files, require_folder
+from control.cli_checks import require_digest, require_files, require_folder
 from control.cli_client import app as client_app
 
 app = typer.Typer(
@@ -175,7 +175,9 @@ def provision(
     name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
     region: Annotated[str, typer.Option(help="Where control, runners and, best, the bucket are.")] = "iad",
     org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
-    python_image: Annotated[str, typer.Option(help="The images' base, best by digest.")] = "python:3.13-slim",
+    python_image: Annotated[
+        str, typer.Option(help="For up and release: the images' base, like python:3.13-slim@sha256:...")
+    ] = "",
     image: Annotated[str, typer.Option(help="For roll-back: the earlier image of control.")] = "",
     apply: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
@@ -187,6 +189,8 @@ def provision(
 
     if (what is Provisioning.ROLL_BACK) != bool(image):
         raise typer.BadParameter("--image belongs to roll-back, which needs it")
+    if what in (Provisioning.UP, Provisioning.RELEASE):
+        require_digest(python_image)
     deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
     run(what, deployment, os.environ, image=image, apply=apply)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def some_usd(usd: float | None) -> float | None:
     if usd is not None and not 0 < usd < math.inf:
         raise typer.BadParameter("must be an amount above 0; without the option there is no limit.")
     return usd
+
+
+def require_digest(image: str) -> None:
+    """Return if an image is named by its digest: what a tag names can change between two builds."""
+    if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):
+        raise typer.BadParameter(
+            "--python-image must name a digest, as in python:3.13-slim@sha256:...; "
+            "`docker buildx imagetools inspect python:3.13-slim` tells today's."
+        )
 
 
 def require_files(paths: Sequence[Path]) -> None:

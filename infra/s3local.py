@@ -1,6 +1,8 @@
 """A private S3 server on this machine: SeaweedFS as a child process, for `--local`, the demo and the tests.
 
-Must never listen on anything but 127.0.0.1, report home, or outlive the program that started it.
+Must never listen on anything but 127.0.0.1, report home, or outlive the program that started it. By HTTP
+nobody gets a video without its keys: what stands behind S3 serves nothing, or asks for tokens. Its gRPC ports
+ask for nothing (SeaweedFS guards them by certificates alone): other users of this machine are trusted.
 """
 
 from __future__ import annotations
@@ -54,10 +56,11 @@ def local_s3(data_dir: Path, *, port: int = 0) -> Iterator[LocalS3]:
     asked to stop: that is safe for its files and saves 4 s.
     Raises OSError when `port` is taken, NotStarted when the server does not start (with its last words).
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if port and not _is_free(port):
         raise OSError(f"port {port} is taken: stop what listens there, or choose another")
     key_id, secret = _keys(data_dir / "s3.json")
+    _write_tokens(data_dir / "security.toml")
     for start in range(STARTS_MAX):
         ports = _free_ports(port)
         s3 = LocalS3(
@@ -84,6 +87,16 @@ def _keys(path: Path) -> tuple[str, str]:
         path.write_text(json.dumps({"identities": [identity]}))
     kept = json.loads(path.read_text())["identities"][0]["credentials"][0]
     return kept["accessKey"], kept["secretKey"]
+
+
+def _write_tokens(path: Path) -> None:
+    """Have the servers behind S3 ask each other for tokens; the keys are new at each start.
+
+    SeaweedFS reads them from its working directory: its wiki, "Security Configuration".
+    """
+    path.touch(mode=0o600)
+    kinds = ("signing", "signing.read", "filer_signing", "filer_signing.read")
+    path.write_text("".join(f'[jwt.{kind}]\nkey = "{secrets.token_hex(32)}"\n' for kind in kinds))
 
 
 def _is_free(port: int) -> bool:
@@ -127,6 +140,7 @@ def _process(data_dir: Path, ports: dict[str, int]) -> Iterator[subprocess.Popen
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,  # also for its sockets in /tmp
         )
     try:
         with _kept(process, ports):
@@ -155,6 +169,7 @@ def _arguments(data_dir: Path, ports: dict[str, int]) -> list[str]:
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
+        "-disableHttp",  # of master and filer, which would ask for no key
         "-webdav=false",
         "-admin.ui=false",
         "-s3.port.iceberg=0",

@@ -70,3 +70,17 @@ def test_an_image_takes_nothing_without_its_hash(image):
     assert all("--no-deps" in line and "--no-build-isolation" in line for line in ours)
     assert all("--require-hashes" in line for line in installs if line not in ours)
     assert len(installs) > len(ours)
+
+
+def test_an_image_has_no_base_that_a_tag_could_change():
+    for file in ("Dockerfile.control", "Dockerfile.runner"):
+        text = (ROOT / file).read_text()
+        assert re.findall(r"^(?:ARG|FROM) .*$", text, re.MULTILINE)[0] == "ARG PYTHON_IMAGE"
+        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+
+
+def test_each_action_of_the_workflows_is_named_by_its_commit():
+    workflows = list((ROOT / ".github/workflows").glob("*.y*ml"))
+    used = [use for file in workflows for use in re.findall(r"uses: *(\S+)", file.read_text())]
+    assert used
+    assert all(re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", use) for use in used), used

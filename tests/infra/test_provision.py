@@ -13,8 +13,10 @@ from control.cli import app
 from infra.provision.run import StepFailed, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
 
-D = Deployment(name="ads", org="acme", region="fra", python_image="python:3.13-slim")
 DIGEST = "sha256:" + "a" * 64
+BASE = f"python:3.13-slim@{DIGEST}"
+D = Deployment(name="ads", org="acme", region="fra", python_image=BASE)
+BY_DIGEST = ("--python-image", BASE)
 SECRETS = {"AUTH_PASSWORD": "the-password-itself", "TOKEN_SECRET": "the-secret-itself"}
 FLY_TOKEN = "FlyV1 fm2_the-token-itself"
 
@@ -62,7 +64,9 @@ def applied(steps, values=None) -> str:
 
 
 def test_a_dry_run_prints_every_command_and_runs_none(fly):
-    result = CliRunner().invoke(app, ["provision", "up", "--name", "ads", "--region", "fra", "--org", "acme"])
+    result = CliRunner().invoke(
+        app, ["provision", "up", *BY_DIGEST, "--name", "ads", "--region", "fra", "--org", "acme"]
+    )
     assert result.exit_code == 0
     assert fly() == []
     commands = [line for line in result.output.splitlines() if line.startswith("$ ")]
@@ -116,7 +120,7 @@ def test_up_again_leaves_the_password_and_the_token_secret_as_they_are(fly, monk
     monkeypatch.setenv("FLY_TAKEN", "1")
     for name in SECRETS:
         monkeypatch.delenv(name, raising=False)
-    result = CliRunner().invoke(app, ["provision", "up", "--name", "ads", "--apply"])
+    result = CliRunner().invoke(app, ["provision", "up", *BY_DIGEST, "--name", "ads", "--apply"])
     assert result.exit_code == 0, result.output
     (imported,) = [note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"]]
     assert imported.splitlines() == [f"FLY_API_TOKEN={FLY_TOKEN}"]
@@ -169,3 +173,14 @@ def test_tearing_down_removes_apps_and_bucket(fly):
         ["apps", "destroy", "ads-control"],
         ["storage", "destroy", "ads-videos"],
     ]
+
+
+@pytest.mark.parametrize("what", ["up", "release"])
+@pytest.mark.parametrize(
+    "base", ["", "python:3.13-slim", "python@sha256:abc", f"@{DIGEST}", f"python:3 @{DIGEST}"]
+)
+def test_images_are_built_on_a_base_that_is_named_by_its_digest_alone(fly, what: str, base: str) -> None:
+    result = CliRunner().invoke(app, ["provision", what, "--name", "ads", "--python-image", base, "--apply"])
+    assert result.exit_code != 0
+    assert "digest" in result.output
+    assert fly() == []

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from infra import s3local
@@ -20,6 +21,7 @@ from infra.s3local import LocalS3, local_s3
 from infra.tigris import TigrisStorage
 from tests.conftest import need
 
+CONTENT = b"what nobody may read" * 1000
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -72,6 +74,47 @@ def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
             time.sleep(0.02)  # its admin service comes up after the bucket does
     assert len(ours) == 10
     assert all(address.startswith("127.0.0.1:") for address in ours)
+
+
+def test_no_port_of_it_gives_an_object_by_http_without_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: dict[str, int] = {}
+    arguments = s3local._arguments
+    monkeypatch.setattr(s3local, "_arguments", lambda *both: ports.update(both[1]) or arguments(*both))
+    with local_s3(tmp_path) as s3:
+        storage_of(s3)._client.put_object(Bucket=s3.bucket, Key="secret.mp4", Body=CONTENT)
+        for port in ports.values():
+            for path in ("", "buckets/refresher/secret.mp4", "refresher/secret.mp4", "buckets/refresher/"):
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=5)
+                except httpx.HTTPError:
+                    continue  # it speaks gRPC
+                assert CONTENT not in answer.content, f"{port} {path}"
+                if not path.endswith("secret.mp4"):  # which an error may repeat
+                    assert b"secret.mp4" not in answer.content, port
+        assert CONTENT not in by_its_own_tool(tmp_path, ports)
+
+
+def by_its_own_tool(folder: Path, ports: dict[str, int]) -> bytes:
+    """Return what SeaweedFS's shell prints of the object: it asks where it is stored, and then there."""
+    weed, home = Path(sys.executable).with_name("weed"), folder / "home"
+    home.mkdir()
+    command = [weed, "shell", f"-master=127.0.0.1:{ports['master']}", f"-filer=127.0.0.1:{ports['filer']}"]
+    asked = b"fs.ls /buckets/refresher\nfs.cat /buckets/refresher/secret.mp4\n"
+    env = {"PATH": os.defpath, "HOME": str(home)}
+    done = subprocess.run(command, input=asked, env=env, cwd=home, capture_output=True, timeout=120)
+    assert b"401 Unauthorized" in done.stderr + done.stdout
+    return done.stdout
+
+
+def test_its_files_and_sockets_are_its_owners_alone(tmp_path: Path) -> None:
+    data_dir = tmp_path / "s3"
+    with local_s3(data_dir) as s3:
+        port = urlsplit(s3.endpoint).port
+        (socket_path,) = Path("/tmp").glob(f"seaweedfs-s3-{port}.sock")
+        for path in (data_dir, data_dir / "security.toml", socket_path):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
 @LINUX
