@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from importlib import import_module
 
 import pytest
+from sqlalchemy import text
 
 from control.errors import Code, ControlError
 from control.ids import machine_name, new_id
@@ -17,7 +19,7 @@ from control.runner_api import job_spec
 from control.spread import Means
 from control.store import Store, attempts, batches, changes, ledger, reports
 from control.store.speeds import speeds
-from control.tables import Attempt, Job
+from control.tables import Attempt, Job, Source
 from control.tables import Machine as MachineRow
 from infra.ports import MachineExit
 from runner.contract import Finish, Reason, Timings, Usage
@@ -397,6 +399,19 @@ def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(parts, rows, ma
         tx.session.get_one(Job, job_id).egress_bytes_max = 0.0
     launch(parts)
     assert rows.attempt(f"{job_id}-1").send_bytes_max is None
+
+
+def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(parts, rows, machines):
+    update = import_module("control.migrations.versions.0008_sent_bytes").ROOM_FOR_UNSEEN
+    [plain], [of_url], [capped] = submit(rows), submit(rows), submit(rows, max_cost_usd=0.5)
+    with rows.store.transaction() as tx:
+        for job_id in (of_url, capped):
+            tx.session.get_one(Source, tx.outputs(job_id)[0].source_id).url = "https://videos.example/ad.mp4"
+        tx.session.flush()
+        before = [rows.job(job_id).egress_bytes_max for job_id in (plain, capped)]
+        tx.session.execute(text(update))
+    found = [rows.job(job_id).egress_bytes_max for job_id in (plain, capped, of_url)]
+    assert found == [*before, 2 * 5 * 1024**3]
 
 
 # --- calibration --------------------------------------------------------------------------------------

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from control.api.planning import planned_batch
+from control.api.planning import planned_batch, planned_source
 from control.errors import Code, ControlError
 from control.plan import PlannedSource
 from control.shapes import NewJob
+from control.store import batches
+from control.tables import Source
 from control.work import Footage
 
 JOB = NewJob(sources=[{"source_id": "src_1"}], variations=1, seed=1)
+DELIVERED = JOB.model_copy(update={"output_url": "https://results.example/a.mp4"})
 
 
 def source(*, size_bytes: int = 1 << 20, duration_s: float = 10, width: int, height: int) -> PlannedSource:
@@ -36,3 +39,21 @@ def test_what_fits_no_allowed_machine_is_refused_with_the_numbers(parts):
     with pytest.raises(ControlError, match=r"ad.mp4' needs a machine with \d+\.\d GiB") as refused:
         planned_batch(replace(parts, settings=small), JOB, [huge])
     assert refused.value.code is Code.INVALID
+
+
+def test_a_url_is_set_aside_for_by_the_largest_source_that_is_taken_and_its_output_url_as_well(parts, rows):
+    rows.source()
+    [row] = rows.all(Source)
+    row.url, row.duration_s, row.width, row.height, row.size_bytes = (
+        "https://videos.example/a.mp4",
+        0,
+        0,
+        0,
+        0,
+    )
+    found = [planned_batch(parts, job, [planned_source(parts, row)]) for job in (JOB, DELIVERED)]
+    most_bytes = [planned.spread.loads[0].bytes_max for planned in found]
+    assert most_bytes[1] == 2 * most_bytes[0] > 2 * parts.settings.max_source_bytes
+    with pytest.raises(ControlError) as refused:
+        batches.submit(rows.store, replace(found[0], max_cost_usd=0.01))
+    assert refused.value.code is Code.BUDGET_EXCEEDED
