@@ -35,6 +35,7 @@ CHOSEN = {
     "max_machines": ("7", 7),
     "retention_hours": ("0.5", 0.5),
     "storage_cap_bytes": ("1000", 1000),
+    "evict_grace_s": ("60", 60),
     "max_source_bytes": ("1000", 1000),
     "heartbeat_s": ("2", 2),
     "lease_s": ("3", 3),

@@ -73,7 +73,7 @@ def test_a_full_bucket_takes_neither_an_upload_nor_a_batch(user: User, vertical:
     assert held["percent"] == round(100 * held["used_bytes"] / CAP_BYTES, 1)
     body = {"name": "big.mp4", "size_bytes": CAP_BYTES + 1, "content_type": "video/mp4"}
     assert refused(user.http.post("/api/uploads", json=body)) == (507, "storage_full")
-    announced = user.open_upload(CAP_BYTES - vertical.stat().st_size)
+    announced = user.open_upload(CAP_BYTES - int(held["used_bytes"]))
     asked = {"sources": [{"source_id": source}], "variations": 1}
     for kind in ("batches", "jobs"):
         assert refused(user.http.post(f"/api/{kind}", json=asked)) == (507, "storage_full")
