@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.auth import Password, Signer
+from tests.control.hostile import needs_proc, rss_bytes
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SIGNER = Signer("one secret")
@@ -77,6 +79,15 @@ def test_passwords_are_compared_whole():
     assert password.matches("päss")
     assert not password.matches("pass")
     assert not password.matches("\ud800")
+
+
+@needs_proc
+def test_passwords_compared_for_many_threads_take_the_memory_of_two():
+    password = Password("a password long enough")
+    before = rss_bytes()
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(password.matches, ["a guess"] * 64)) == [False] * 64
+    assert rss_bytes() - before < 5 * 16 * 1024**2
 
 
 def test_a_new_password_ends_every_bearer_token():

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -22,9 +20,10 @@ from control.shapes import NAME_CHARS_MAX
 from infra.loopback import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.conftest import SETTINGS
-from tests.control.test_connections import ATTEMPT, CLAIM, PASSWORD, connected, eventually, rest, runner
+from tests.control.hostile import connected, needs_proc, rest, rss_bytes
+from tests.control.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
+from tests.e2e.processes import until
 
-STATM = Path("/proc/self/statm")
 SUBMITS = ("/api/jobs", "/api/batches", "/api/quote")
 COMPLETE = "/api/uploads/upl_none/complete"
 FINISH = f"/runner/attempts/{ATTEMPT}/finish"
@@ -143,7 +142,7 @@ def send(http: httpx.Client, request: httpx.Request) -> httpx.Response:
     return http.post(request.url, content=request.content, headers={"Content-Type": "application/json"})
 
 
-@pytest.mark.skipif(not STATM.exists(), reason="needs /proc")
+@needs_proc
 def test_large_bodies_of_anyone_take_no_memory(url):
     body = b'{"password": "' + b"x" * 2_000_000
     for path in ("/api/auth", "/api/batches", "/nowhere"):
@@ -157,32 +156,28 @@ def test_large_bodies_of_anyone_take_no_memory(url):
             assert rss_bytes() - before < 100 * 2_000_000 / 2
 
 
-def rss_bytes() -> int:
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_forms_that_drip_give_their_places_up(settings, monkeypatch):
     monkeypatch.setattr(forms, "SLACK_S", 1.0)
     with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
         form = {"Content-Type": "multipart/form-data; boundary=B"} | signed_in(url)
         begun = head("/api/jobs", form, **{"Transfer-Encoding": "chunked"}) + chunk(FORM_HEAD)
         held = [stack.enter_context(connected(url, begun)) for _ in range(forms.AT_ONCE_MAX)]
-        for each in held:
-            each.settimeout(0.1)
         fifth = stack.enter_context(connected(url, begun + chunk(b"no video\r\n--B--\r\n") + b"0\r\n\r\n"))
         fifth.settimeout(0.1)
-        eventually(lambda: answered(fifth, b"") == b"422")
-        assert {answered(each, chunk(b"x")) for each in held} == {b"408"}
+        until(lambda: answered(fifth, beside=held) == b"422")
+        assert {rest(each)[9:12] for each in held} == {b"408"}
 
 
 def chunk(content: bytes) -> bytes:
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"
 
 
-def answered(connection: socket.socket, drip: bytes) -> bytes:
-    """Return the status of the answer, empty as long as there is none; send a little more before."""
+def answered(connection: socket.socket, *, beside: list[socket.socket]) -> bytes:
+    """Return the status of the answer, empty as long as there is none, while the others drip."""
+    for each in beside:
+        with suppress(OSError):
+            each.sendall(chunk(b"x"))
     try:
-        connection.sendall(drip)
         return connection.recv(65536)[9:12]
     except TimeoutError:
         return b""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +19,8 @@ from control.protocol import HTTP_LIMITS, Waiting
 from control.settings import Settings, load_settings
 from infra.loopback import serving
 from tests.control.conftest import SETTINGS
+from tests.control.hostile import connected, is_ended_by, rest
+from tests.e2e.processes import until
 
 PASSWORD = {"password": SETTINGS["auth_password"]}
 GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"
@@ -35,43 +35,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path_factory.mktemp('c')}/control.db")
     with serving(create_app(settings), **HTTP_LIMITS) as url:
         yield url
-
-
-@contextmanager
-def connected(url: str, sent: bytes = b"", *, receive_bytes: int | None = None) -> Iterator[socket.socket]:
-    """Yield a connection on which `sent` was sent."""
-    with socket.socket() as connection:
-        if receive_bytes:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        connection.settimeout(30)
-        connection.connect((urlsplit(url).hostname, urlsplit(url).port))
-        connection.sendall(sent)
-        yield connection
-
-
-def is_ended_by(connection: socket.socket, drip: bytes) -> bool:
-    """Tell whether the connection ends although a little more is sent again and again."""
-    connection.settimeout(0.05)
-    for _ in range(600):
-        try:
-            connection.sendall(drip)
-            if not connection.recv(65536):
-                return True
-        except TimeoutError:
-            continue
-        except ConnectionError:
-            return True
-    return False
-
-
-def rest(connection: socket.socket, *, pause_s: float = 0.0) -> bytes:
-    """Return what comes until the connection ends."""
-    heard = b""
-    with suppress(ConnectionError):
-        while more := connection.recv(32768):
-            heard += more
-            time.sleep(pause_s)
-    return heard
 
 
 @pytest.mark.parametrize(
@@ -186,7 +149,7 @@ def test_requests_behind_an_unread_answer_are_not_under_way(settings, monkeypatc
         httpx.get(f"{url}/openapi.json", timeout=60)  # made once, which takes its time
         for _ in range(10):
             stack.enter_context(connected(url, (DOCUMENT + b"\r\n") * 10, receive_bytes=4096))
-        eventually(lambda: httpx.post(f"{url}/api/auth", json=PASSWORD).status_code == 200)
+        until(lambda: httpx.post(f"{url}/api/auth", json=PASSWORD).status_code == 200)
 
 
 def test_when_clients_fill_all_their_places_runners_and_health_have_theirs(settings, monkeypatch):
@@ -209,7 +172,7 @@ def test_one_client_cannot_take_all_places_and_behind_fly_clients_are_told_apart
         held = LOGIN + b"Fly-Client-IP: 2001:db8::1\r\nContent-Length: 99\r\n\r\n{"
         for _ in range(2):
             stack.enter_context(connected(url, held))
-        eventually(lambda: login_from(url, "2001:db8::2") == 503)  # the same network
+        until(lambda: login_from(url, "2001:db8::2") == 503)  # the same network
         assert login_from(url, "192.0.2.2") == 200
 
 
@@ -220,10 +183,3 @@ def login_from(url: str, address: str) -> int:
 def runner(settings: Settings) -> dict[str, str]:
     token = Signer(settings.token_secret.get_secret_value()).attempt_token(ATTEMPT)
     return {"Authorization": f"Bearer {token}"}
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < until_s
-        time.sleep(0.1)

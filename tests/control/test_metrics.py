@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from control import metrics
+from control import metrics_port as metrics_port_
 from control.app import create_app
 from control.database import open_database
 from control.metrics_port import is_private, metrics_port
@@ -28,6 +30,7 @@ from infra.loopback import serving
 from runner.contract import Finish, Timings, Usage
 from tests.chaos.stack import REFRESHER, free_port
 from tests.control.conftest import SETTINGS, Rows, ready, seen
+from tests.control.hostile import connected, is_ended_by
 from tests.e2e.processes import until
 from tests.e2e.user import sign_in
 
@@ -163,6 +166,17 @@ def test_the_second_port_needs_no_token_and_has_nothing_else(control):
             pass
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/metrics")
+
+
+def test_a_scraper_that_drips_is_cut_off_and_there_are_only_so_many_at_once(control, monkeypatch):
+    monkeypatch.setattr(metrics_port_, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(metrics_port_, "SCRAPES_MAX", 2)
+    port = free_port()
+    with metrics_port(port, control.app.state.metrics), ExitStack() as stack:
+        dripping = [stack.enter_context(connected(f"http://127.0.0.1:{port}")) for _ in range(3)]
+        for each in dripping:
+            assert is_ended_by(each, b"G")
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
 
 
 @pytest.mark.parametrize(
