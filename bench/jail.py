@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.line import line
 from runner import jail
-from runner.ffmpeg import find_ffmpeg
+from runner.ffmpeg_program import find_ffmpeg
 
 RUNS = 25
 

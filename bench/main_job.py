@@ -18,7 +18,7 @@ from control.client import Client
 from control.demo import make_clip, watch
 from control.local import local_stack
 from runner.contract import Effects
-from runner.ffmpeg import find_ffmpeg
+from runner.ffmpeg_program import find_ffmpeg
 from runner.probe import probe
 from runner.stop import Stop
 

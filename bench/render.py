@@ -22,7 +22,7 @@ from bench.vmaf import Picture, picture
 from bench.wire import Wire
 from control.variations import effects
 from runner.contract import Effects
-from runner.ffmpeg import find_ffmpeg
+from runner.ffmpeg_program import find_ffmpeg
 from runner.graph import Probe, drawn, standard, timed
 from runner.probe import probe
 from runner.stop import Stop

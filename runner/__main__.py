@@ -20,7 +20,7 @@ from runner.allowance import Allowance
 from runner.contract import Exit, Finish, JobSpec, Reason, Usage
 from runner.control_client import ControlClient, Refusal, Superseded
 from runner.deadline import ask_to_stop_after, end_after
-from runner.ffmpeg import find_ffmpeg
+from runner.ffmpeg_program import find_ffmpeg
 from runner.heartbeat import HeartbeatThread
 from runner.job import Job, held_bytes
 from runner.log import record

@@ -13,14 +13,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from runner import jail, plain_files
 from runner.pulse import HANG_S, Pulse
 from runner.stop import Stopped
-
-VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: before it a file of 50 KB runs code
 
 STDERR_BYTES_MAX = 8192
 SAID_CHARS_MAX = 300
@@ -57,26 +54,6 @@ class FfmpegTimedOut(FfmpegFailed):
 
 class FfmpegHung(FfmpegTimedOut):
     """FFmpeg neither told of progress nor worked for HANG_S, and was killed. Another try may do better."""
-
-
-def find_ffmpeg() -> str:
-    """Return the path of the pinned FFmpeg. Raises RuntimeError when there is none, or an unsafe one.
-
-    Finds the file without importing the package: its import costs more than that of this whole program.
-    """
-    spec = find_spec("imageio_ffmpeg")
-    folders = (spec and spec.submodule_search_locations) or []
-    for folder in folders:
-        for program in sorted(Path(folder, "binaries").glob("ffmpeg-*")):
-            if _version(program.name) < VERSION_MIN:
-                raise RuntimeError(f"{program.name} is too old to be fed with strangers' files")
-            return str(program)
-    raise RuntimeError("the imageio-ffmpeg package holds no FFmpeg for this platform")
-
-
-def _version(name: str) -> tuple[int, ...]:
-    """Return the version in the name of the package's binary: `ffmpeg-linux-x86_64-v9.0.2`."""
-    return tuple(int(number) for number in re.findall(r"\d+", name.rpartition("-v")[2]))
 
 
 def run(

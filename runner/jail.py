@@ -147,7 +147,7 @@ def _needs(program: str) -> tuple[str, ...]:
 
 def main() -> int:
     """Tell whether this machine can confine FFmpeg: exit code 0, or 1 and why not. Control asks it so."""
-    from runner.ffmpeg import find_ffmpeg
+    from runner.ffmpeg_program import find_ffmpeg
 
     try:
         check(find_ffmpeg())

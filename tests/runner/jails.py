@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner import jail
-from runner.ffmpeg import find_ffmpeg
+from runner.ffmpeg_program import find_ffmpeg
 
 PYTHON = os.path.realpath(sys.executable)
 

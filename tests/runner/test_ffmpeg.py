@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from runner import ffmpeg as runner_ffmpeg
-from runner import jail, pulse
+from runner import ffmpeg_program, jail, pulse
 from runner.ffmpeg import FfmpegFailed, FfmpegHung, FfmpegTimedOut, OutOfMemory, run
 from runner.stop import Stop, Stopped
 
@@ -69,7 +69,7 @@ def wait_for_the_end_of(*pids: str) -> None:
 
 
 def test_the_pinned_ffmpeg_is_found_without_importing_its_package(ffmpeg: str) -> None:
-    assert runner_ffmpeg.find_ffmpeg() == ffmpeg
+    assert ffmpeg_program.find_ffmpeg() == ffmpeg
 
 
 def test_a_flood_on_both_pipes_neither_blocks_nor_fills_the_memory() -> None:

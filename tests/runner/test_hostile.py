@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runner import ffmpeg as runner_ffmpeg
-from runner import intake, jail
+from runner import ffmpeg_program, intake, jail
 from runner.commands import variation_args
 from runner.contract import OutputFault
 from runner.graph import Probe
@@ -198,9 +198,9 @@ def test_ffmpeg_is_not_one_of_those_with_known_holes(ffmpeg: str, monkeypatch: p
     assert version
     assert tuple(map(int, version.groups())) >= (8, 1, 2)
     assert f"-v{'.'.join(version.groups())}" in ffmpeg
-    monkeypatch.setattr(runner_ffmpeg, "VERSION_MIN", (99,))
+    monkeypatch.setattr(ffmpeg_program, "VERSION_MIN", (99,))
     with pytest.raises(RuntimeError, match="too old"):
-        runner_ffmpeg.find_ffmpeg()
+        ffmpeg_program.find_ffmpeg()
 
 
 def too_large(ffmpeg: str, source: Path) -> str:
