@@ -1,5 +1,4 @@
 import { useEffect } from "preact/hooks";
-import { post } from "./api";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
@@ -80,11 +79,5 @@ function signOut() {
   if (pending.value.length && !confirm("Videos are still being uploaded. Sign out and stop them?")) return;
   for (const item of pending.value) item.pause();
   isArmed.value = false;
-  session.end();
-}
-
-/** Make every token issued so far stop working, on all devices. */
-export async function signOutEverywhere(): Promise<void> {
-  await post("auth/revoke");
   session.end();
 }

@@ -2,11 +2,11 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { get, inWords } from "../api";
-import { signOutEverywhere } from "../app";
 import { Bar } from "../parts/Bar";
 import { Notice } from "../parts/Notice";
 import { useNow } from "../parts/useNow";
 import type { Budget, Costs, Machine, Storage } from "../shapes";
+import { signOutEverywhere } from "../signOut";
 import { bytes, day, money, span } from "../words";
 
 const AGAIN_MS = 10_000;
