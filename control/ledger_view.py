@@ -14,10 +14,11 @@ from sqlmodel import Session, and_, col, or_, select
 
 from control import shapes
 from control.money import Purse
-from control.parts import Parts
+from control.settings import Settings
 from control.store.attempts import is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, shared_purses
 from control.tables import Attempt, Downloads, Machine
+from control.views import Views
 
 BATCHES_MAX = 100  # the dearest
 
@@ -37,15 +38,14 @@ class Sum:
         return Sum(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def costs(parts: Parts, first: date, last: date) -> shapes.Costs:
+def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> shapes.Costs:
     """Return what machines cost from one day to another, both included, and what is left of the budgets."""
-    now = parts.clock()
-    with parts.views.session() as session:
+    with views.session() as session:
         rows = [
             (machine, _sum(machine, attempt, now)) for machine, attempt in _rows(session, first, last, now)
         ]
         unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
-        purses = {each.name: each for each in shared_purses(session, parts.settings, now, unseen)}
+        purses = {each.name: each for each in shared_purses(session, settings, now, unseen)}
         total = sum((each for _, each in rows), Sum())
         return shapes.Costs(
             days=_days(rows, _downloads(session, first, last), now),

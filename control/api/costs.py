@@ -44,6 +44,6 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         first = from_ or last - timedelta(days=DAYS_DEFAULT - 1)
         if not 0 <= (last - first).days < DAYS_MAX:
             raise ControlError(Code.INVALID, f"`from` must lie before `to`, by {DAYS_MAX} days at most.")
-        return costs(parts, first, last)
+        return costs(parts.views, parts.settings, parts.clock(), first, last)
 
     return router

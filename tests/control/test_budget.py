@@ -254,10 +254,10 @@ def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(parts,
     finish(parts, rows, f"{job_id}-1")
     end_machine(parts, rows, machines, f"{job_id}-1", ran_s=30)
     batch_id = rows.job(job_id).batch_id
-    before = costs(parts, date(2026, 11, 1), date(2026, 11, 30))
+    before = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 1), date(2026, 11, 30))
     changes.delete(parts.store, batch_id)
     changes.remove_rows(parts.store, batch_id)
-    after = costs(parts, date(2026, 11, 1), date(2026, 11, 30))
+    after = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 1), date(2026, 11, 30))
     assert after == before
     [day], [batch] = after.days, after.batches
     assert (day.date, day.machines, day.outputs, day.egress_bytes) == (date(2026, 11, 21), 1, 2, 1000)
@@ -271,12 +271,14 @@ def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(p
     submit(rows)
     launch(parts)
     rows.clock.forward(100)
-    found = costs(parts, date(2026, 11, 21), date(2026, 11, 21))
+    found = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 21), date(2026, 11, 21))
     assert found.days[0].cost_usd == pytest.approx(100 * PER_S, abs=1e-6)
     assert found.budget.month is None
     assert found.budget.day.left_usd == pytest.approx(1 - found.budget.day.reserved_usd)
     assert found.budget.day.reserved_usd == pytest.approx(LIMIT_USD, rel=0.01)
-    assert costs(parts, date(2026, 11, 20), date(2026, 11, 20)).days == []
+    assert (
+        costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 20), date(2026, 11, 20)).days == []
+    )
 
 
 def test_a_machine_that_outlives_its_attempt_is_shown_as_leaked(parts, rows, machines):
@@ -285,10 +287,12 @@ def test_a_machine_that_outlives_its_attempt_is_shown_as_leaked(parts, rows, mac
     finish(parts, rows, f"{job_id}-1")
     rows.clock.forward(50)
     day = date(2026, 11, 21)
-    assert costs(parts, day, day).leaked_seconds == pytest.approx(20)
+    assert costs(parts.views, parts.settings, parts.clock(), day, day).leaked_seconds == pytest.approx(20)
     end_machine(parts, rows, machines, f"{job_id}-1", ran_s=50)
     assert (
-        costs(parts, day, day).leaked_seconds == rows.all(MachineRow)[0].leaked_seconds == pytest.approx(70)
+        costs(parts.views, parts.settings, parts.clock(), day, day).leaked_seconds
+        == rows.all(MachineRow)[0].leaked_seconds
+        == pytest.approx(70)
     )
 
 
@@ -296,7 +300,7 @@ def test_downloads_are_counted_by_day_and_not_capped(parts, rows):
     parts = with_budget(parts, rows, budget_usd_per_day=0.0001)
     for _ in range(2):
         ledger.count_download(parts.store, 10**9)
-    [day] = costs(parts, date(2026, 11, 21), date(2026, 11, 21)).days
+    [day] = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 21), date(2026, 11, 21)).days
     assert (day.download_bytes, day.cost_usd) == (2 * 10**9, 0)
 
 
@@ -389,7 +393,7 @@ def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(parts, rows, m
     _, most_bytes = launched(parts, rows)
     rows.clock.forward(2 * LIMIT_S)
     day = date(2026, 11, 21)
-    reserved_usd = costs(parts, day, day).budget.day.reserved_usd
+    reserved_usd = costs(parts.views, parts.settings, parts.clock(), day, day).budget.day.reserved_usd
     assert reserved_usd == pytest.approx(2 * LIMIT_S * PER_S + most_bytes * 0.02 / 1e9, rel=1e-4)
 
 
