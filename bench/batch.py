@@ -15,9 +15,9 @@ from rich.console import Console
 
 from bench.line import line
 from bench.main_job import CLIP
-from control.client import Client
-from control.demo import make_clip, watch
-from control.local import local_stack
+from control.cli.client import Client
+from control.cli.demo import make_clip, watch
+from control.cli.local import local_stack
 
 CLIPS, TAUGHT, VARIATIONS = 40, 8, 2
 LESSONS = 2

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench.line import line
-from control.database import open_database
 from control.settings import load_settings
 from control.store import Store
-from infra.s3local import local_s3
-from infra.tigris import TigrisStorage
-from tests.chaos.stack import Part
-from tests.control.maker import completed, lay, settings_of
-from tests.e2e.user import ok, sign_in
+from control.store.database import open_database
+from infra.local.s3_server import local_s3
+from infra.s3 import TigrisStorage
+from tests.support.maker import completed, lay, settings_of
+from tests.support.stack import Part
+from tests.support.user import ok, sign_in
 
 OBJECT_BYTES, OBJECTS, TIMES_EACH = 64 * 1024**2, 4, 4  # 1 GiB in all
 ROUNDS = 3  # of each side, in turn; the best of each counts

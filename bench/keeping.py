@@ -13,11 +13,11 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from bench.line import line
-from control.database import open_database
-from control.holdings import holdings
 from control.settings import load_settings
-from control.store import Store, keeping
-from control.tables import Batch, Job, Output, Source
+from control.store import Store, retention
+from control.store.database import open_database
+from control.store.tables import Batch, Job, Output, Source
+from control.store.usage import holdings
 from tests.control.conftest import SETTINGS
 
 BATCHES, SOURCES_EACH, VARIATIONS, JOBS_EACH = 50, 20, 100, 10
@@ -41,7 +41,7 @@ def run() -> Iterator[str]:
         with Session(engine) as session:
             held = _ms(lambda: holdings(session, settings, NOW))
             yield line("how full the bucket is, CPU", held, "ms", against=count)
-        given_up = _ms(lambda: keeping.give_up_sources(store))
+        given_up = _ms(lambda: retention.give_up_sources(store))
         yield line("which sources nobody needs, CPU", given_up, "ms", against=count)
         engine.dispose()
 

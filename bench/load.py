@@ -27,16 +27,16 @@ from sqlmodel import select
 
 from bench.line import line
 from bench.streams import _close, _open, _resident_kb
-from control.auth import Signer
-from control.database import open_database
-from control.ids import new_id
-from control.live import STREAMS_MAX
-from control.plan import PlannedSource, plan
+from control.auth.tokens import Signer
+from control.domain.ids import new_id
+from control.http.sse import STREAMS_MAX
+from control.planning.planner import PlannedSource, plan
 from control.settings import Settings, load_settings
 from control.store import Store, attempts, batches
+from control.store.database import open_database
 from control.store.leases import BEATS_PER_S_MAX
-from control.tables import Attempt
-from infra.s3local import LocalS3, local_s3
+from control.store.tables import Attempt
+from infra.local.s3_server import LocalS3, local_s3
 from runner.contract import (
     Claim,
     Finish,
@@ -50,9 +50,9 @@ from runner.contract import (
     Usage,
     attempt_path,
 )
-from tests.chaos.stack import Part
-from tests.control.maker import add_source, settings_of, stored
-from tests.e2e.user import sign_in
+from tests.support.maker import add_source, settings_of, stored
+from tests.support.stack import Part
+from tests.support.user import sign_in
 
 CALLS = 200  # of each kind, one after another: their CPU is control's own over them
 OUTPUTS = 10

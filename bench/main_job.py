@@ -14,9 +14,9 @@ from rich.console import Console
 
 from bench import obvious
 from bench.line import line
-from control.client import Client
-from control.demo import make_clip, watch
-from control.local import local_stack
+from control.cli.client import Client
+from control.cli.demo import make_clip, watch
+from control.cli.local import local_stack
 from runner.contract import Effects
 from runner.ffmpeg_program import find_ffmpeg
 from runner.probe import probe

@@ -14,14 +14,14 @@ from random import Random
 from typing import Any
 
 from bench.line import line
-from control.costs import cpus, machine_usd
-from control.spread import DEARER_MAX, Means, choose, spreads
-from control.variations import effects
-from control.work import LEADER_S, SIBLING_S, Footage, Piece, Speed, machine_work_s, pieces
-from infra.flyagenda import StartProcess
-from infra.flyfaults import Faults
-from infra.flyshapes import FlyError
-from infra.flyworld import World
+from control.domain.effects import effects
+from control.planning.prices import cpus, machine_usd
+from control.planning.schedule import DEARER_MAX, Means, choose, spreads
+from control.planning.workload import LEADER_S, SIBLING_S, Footage, Piece, Speed, machine_work_s, pieces
+from infra.flysim.events import StartProcess
+from infra.flysim.faults import Faults
+from infra.flysim.validation import FlyError
+from infra.flysim.world import World
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
 MACHINES_MAX = 50

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.line import line
-from infra.tigris import TigrisStorage, connect
+from infra.s3 import TigrisStorage, connect
 
 KEYS = {"region": "auto", "access_key_id": "tid_bench", "secret_access_key": "tsec_bench"}
 ENDPOINT, BUCKET = "https://t3.storage.dev", "bench"

@@ -20,13 +20,13 @@ from pathlib import Path
 from bench import obvious
 from bench.vmaf import Picture, picture
 from bench.wire import Wire
-from control.variations import effects
+from control.domain.effects import effects
 from runner.contract import Effects
 from runner.ffmpeg_program import find_ffmpeg
 from runner.graph import Probe, drawn, standard, timed
 from runner.probe import probe
 from runner.stop import Stop
-from tests.fake_control import fake_control
+from tests.support.fake_control import fake_control
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 EXCERPT_S = 4

@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.line import line
-from control.demo import make_clip
+from control.cli.demo import make_clip
 from runner.contract import Preset
-from tests.fake_control import fake_control
+from tests.support.fake_control import fake_control
 
 RUNS = 9
 AS_IN_THE_IMAGE = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}  # Dockerfile.runner

@@ -16,20 +16,21 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench.line import line
-from control.live import STREAMS_MAX
+from control.http.sse import STREAMS_MAX
 
 # A control without passes, so that nothing but the streams moves: it serves one batch that waits for ever.
 _SERVER = """
 import sys
 from pathlib import Path
-from control import app, local
+from control import app
+from control.cli import local
 from control.app import create_app
-from control.ids import new_id
-from control.plan import PlannedSource, plan
+from control.domain.ids import new_id
+from control.planning.planner import PlannedSource, plan
 from control.settings import load_settings
 from control.store import Store, batches
-from control.tables import Source
-from infra.loopback import listen, serving, url_of
+from control.store.tables import Source
+from infra.local.serve import listen, serving, url_of
 app.PASSES = (lambda parts: None,)
 app.PASSES[0].__name__ = "idle"
 app.SLOW_PASSES = ((app.PASSES[0], 3600),)

@@ -19,59 +19,61 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from control import counters, errors, runner_api
-from control.abandon import abandon
-from control.active import Fence, Turn
 from control.api import (
     auth,
     batches,
-    changes,
     costs,
     downloads,
     events,
     forms,
     health,
+    lifecycle,
     machines,
     outputs,
     quote,
+    runner,
     storage,
     uploads,
 )
-from control.api.body_limit import BodyLimit
-from control.api.crowd import Crowd
-from control.api.guard import Guard
-from control.api.headers import CLOSED, ClosedHeaders
 from control.api.metrics import routes as metrics_routes
 from control.api.page import routes as page_routes
-from control.auth import Signer
+from control.auth.tokens import Signer
 from control.clock import SteadyClock
-from control.cloud import Cloud
-from control.cors import allow_origins
-from control.database import close_database, open_database
-from control.errors import Code, ControlError
-from control.expire import expire
-from control.forget import forget
-from control.launch import launch
-from control.live import Live
-from control.log import failure
-from control.metrics import Metrics
-from control.notify import notify
-from control.observe import observe
-from control.parts import Parts
-from control.reap import reap
-from control.rest import is_at_rest
+from control.cloud_state import Cloud
+from control.context import Parts
+from control.domain import errors
+from control.domain.errors import Code, ControlError
+from control.http.body_limit import BodyLimit
+from control.http.cors import allow_origins
+from control.http.crowd import Crowd
+from control.http.guard import Guard
+from control.http.headers import CLOSED, ClosedHeaders
+from control.http.metrics import Metrics
+from control.http.sse import Live
+from control.http.threads import require_threads
+from control.passes.abandon import abandon
+from control.passes.expire import expire
+from control.passes.forget import forget
+from control.passes.idle import is_at_rest
+from control.passes.launch import launch
+from control.passes.loop import Every, Ticker
+from control.passes.observe import observe
+from control.passes.reap import reap
+from control.passes.sweep import sweep
+from control.passes.watch import watch
+from control.passes.webhooks import notify
+from control.passes.weigh import EVERY_S, weigh
 from control.settings import Settings
 from control.store import Store
-from control.sweep import sweep
-from control.threads import require_threads
-from control.ticker import Every, Ticker
-from control.timeline import Timeline
-from control.views import Views
-from control.watch import watch
-from control.weigh import EVERY_S, weigh
-from infra.fly import FlyMachines
+from control.store.database import close_database, open_database
+from control.store.leader import Fence, Turn
+from control.telemetry import counters
+from control.telemetry.log import failure
+from control.views.batches import Views
+from control.views.event_log import Timeline
+from infra.fly.client import FlyMachines
 from infra.ports import Clock, OutsideError, Refusal, Refused
-from infra.tigris import TigrisStorage
+from infra.s3 import TigrisStorage
 
 METHODS = ("DELETE", "GET", "HEAD", "POST")  # that any of our routes takes
 TICK_S = 1.0
@@ -192,9 +194,9 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, parts: Parts) -> None:
     guard = Guard(parts)
-    nouns = (auth, uploads, forms, batches, quote, changes, downloads, outputs, machines, costs, storage)
+    nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
     routers = (
-        runner_api.routes(parts),  # asked most often, so looked at first
+        runner.routes(parts),  # asked most often, so looked at first
         *(noun.routes(parts, guard) for noun in nouns),
         health.routes(parts),
         page_routes(parts),
@@ -225,7 +227,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if request.url.path.startswith(runner_api.PREFIX):
+        if request.url.path.startswith(runner.PREFIX):
             counters.RUNNER_CALLS_REFUSED.labels("invalid").inc()
         return _answer(Code.INVALID, _first_problem(error))
 

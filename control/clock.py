@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from control.log import record
+from control.telemetry.log import record
 from infra.ports import Clock
 
 APART_MAX = timedelta(seconds=2)  # a smaller step is taken as it comes: machines' clocks are set by such

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import urllib3
 
-from control.auth import Signer
-from control.cloud import Cloud
+from control.auth.tokens import Signer
+from control.cloud_state import Cloud
 from control.settings import Settings
 from control.store import Store
-from control.store.keys import Answering
+from control.store.idempotency import Answering
 from control.turns import Turns
-from control.views import Views
+from control.views.batches import Views
 from infra.ports import Clock, Machines, Storage
 
 

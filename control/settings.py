@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from control.costs import sizes
+from control.planning.prices import sizes
 from infra.ports import SIGNED_S_MAX
 from runner.contract import RUN_TIMEOUT_S
 

@@ -1,6 +1,6 @@
 """What control and runner need from the outside world, as small shapes and narrow protocols.
 
-Adapters (`fly`, `tigris`) implement these; tests may use fakes that pass the same conformance suites.
+Adapters (`fly`, `s3`) implement these; tests may use fakes that pass the same conformance suites.
 Must never import anything but the standard library: everything above stands on this file.
 Long because each method of a port says here, once, what every adapter promises.
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import cos, sin
 
 from runner.contract import Effects
-from runner.intake import GLOBAL_OPTIONS, INPUT_OPTIONS
+from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 
 FRAME_RATE = "30000/1001"
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG

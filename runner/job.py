@@ -16,8 +16,8 @@ from runner import transfer
 from runner.allowance import Allowance
 from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
 from runner.log import record
-from runner.making import Floor, Making, failing, guarding
 from runner.memory import Budget, free_bytes
+from runner.pipeline import Floor, Making, failing, guarding
 from runner.plain_files import removed_unless_well
 from runner.probe import probe
 from runner.progress import Progress

@@ -17,12 +17,12 @@ from threading import BoundedSemaphore
 from runner import ffmpeg
 from runner.allowance import SendLimit
 from runner.contract import OutputError, OutputFault, OutputSpec, Reason
-from runner.deliver import deliver
 from runner.groups import Group, grouped
 from runner.jail import JailUnavailable
 from runner.log import record
 from runner.plain_files import NotPlain, remove
 from runner.probe import OutputFailure
+from runner.publish import deliver
 from runner.render import Rendered, Shared, Source, Studio
 from runner.stop import Stopped
 from runner.transfer import StorageUnavailable

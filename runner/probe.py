@@ -16,7 +16,7 @@ from threading import Event
 from runner import ffmpeg
 from runner.contract import OutputFault
 from runner.graph import HDR_TRANSFERS, Probe, reading
-from runner.intake import excess, excess_told
+from runner.limits import excess, excess_told
 from runner.plain_files import lines, remove, text
 
 PROBE_TIMEOUT_S = 120.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from infra.s3local import LocalS3, local_s3
-from infra.tigris import TigrisStorage
+from infra.local.s3_server import LocalS3, local_s3
+from infra.s3 import TigrisStorage
 
 ORDER = ("chaos", "e2e", "sim", "runner", "intake", "infra", "control", "web")
 

@@ -6,15 +6,15 @@ import time
 
 from fastapi import APIRouter, Depends, Request
 
-from control import counters
-from control.api.address import address_of
-from control.api.guard import Guard
-from control.auth import Password
-from control.errors import Code, ControlError, documented
-from control.logins import LoginLimit, TooManyTries
-from control.parts import Parts
-from control.shapes import Login, Token
-from control.threads import SIGN_IN
+from control.auth.login_limit import LoginLimit, TooManyTries
+from control.auth.tokens import Password
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.http.address import address_of
+from control.http.guard import Guard
+from control.http.threads import SIGN_IN
+from control.telemetry import counters
+from control.views.schemas import Login, Token
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:

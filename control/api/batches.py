@@ -8,24 +8,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BeforeValidator
 
-from control.api.guard import Guard
-from control.api.planning import planned_batch, planned_source, require_one_job, require_plannable
-from control.domain import JobStatus
-from control.errors import Code, documented
-from control.naming import named
-from control.parts import Parts
-from control.shapes import (
-    BatchSummary,
-    BatchView,
-    JobSummary,
-    JobView,
-    NewBatch,
-    NewJob,
-    Page,
-)
+from control.api.plan_request import planned_batch, planned_source, require_one_job, require_plannable
+from control.context import Parts
+from control.domain.errors import Code, documented
+from control.domain.states import JobStatus
+from control.http.guard import Guard
+from control.http.threads import API, PLANNING
 from control.store import batches as store
-from control.store import keys
-from control.threads import API, PLANNING
+from control.store import idempotency
+from control.uploads.sources import named
+from control.views.schemas import BatchSummary, BatchView, JobSummary, JobView, NewBatch, NewJob, Page
 
 Kind = Literal["job", "batch"]
 
@@ -119,7 +111,7 @@ def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
     request_sha256 = digest(kind, body)
     with parts.answering.only_once(key):
         with parts.views.session() as session:  # its videos may be gone by now
-            if first := keys.first_use(session, key, request_sha256, parts.clock()):
+            if first := idempotency.first_use(session, key, request_sha256, parts.clock()):
                 return first
         sources = named(parts, body.sources)
         batch_id = store.submit(

@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
 
-from control.api.guard import Guard
-from control.errors import Code, ControlError, documented
-from control.ledger_view import costs
-from control.parts import Parts
-from control.shapes import Costs
-from control.threads import API
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.http.guard import Guard
+from control.http.threads import API
+from control.views.costs import costs
+from control.views.schemas import Costs
 
 DAYS_DEFAULT, DAYS_MAX = 30, 366
 

@@ -12,23 +12,23 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from control import ranges, results
-from control.api.guard import Credentials, Guard, Ticket
-from control.api.piped import Piped
-from control.archive import Slice
-from control.auth import TICKET_LIFE, Link
-from control.errors import Code, ControlError, documented
-from control.fetch import Share, fetch
-from control.layouts import Layouts, made
-from control.names import content_disposition
-from control.parts import Parts
-from control.ranges import Span
-from control.results import Asked, Facts, Layout
-from control.shapes import DownloadLink
-from control.store.ledger import count_download
-from control.tables import Batch, Job
-from control.threads import API
-from control.views import found
+from control.auth.tokens import TICKET_LIFE, Link
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.domain.filenames import content_disposition
+from control.downloads import contents, ranges
+from control.downloads.contents import Asked, Facts, Layout
+from control.downloads.fetch import Share, fetch
+from control.downloads.layouts import Layouts, made
+from control.downloads.ranges import Span
+from control.downloads.streaming import Piped
+from control.downloads.zip_layout import Slice
+from control.http.guard import Credentials, Guard, Ticket
+from control.http.threads import API
+from control.store.machines import count_download
+from control.store.tables import Batch, Job
+from control.views.batches import found
+from control.views.schemas import DownloadLink
 
 THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
 
@@ -144,7 +144,7 @@ class _Zips:
 
     def _asked(self, id_: str) -> Asked:
         with self.parts.views.session() as session:
-            return results.asked(session, found(session, self.table, id_), now=self.parts.clock())
+            return contents.asked(session, found(session, self.table, id_), now=self.parts.clock())
 
     async def _facts(self, asked: Asked) -> Facts:
         return asked.facts or (await self.layouts.of(asked)).facts

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
-from control.api.guard import Credentials, Guard, Ticket
-from control.errors import Code, ControlError, documented
-from control.live import Live
-from control.shapes import OutputView, ProgressEvent, StateEvent
-from control.threads import API
-from control.timeline import Timeline
+from control.domain.errors import Code, ControlError, documented
+from control.http.guard import Credentials, Guard, Ticket
+from control.http.sse import Live
+from control.http.threads import API
+from control.views.event_log import Timeline
+from control.views.schemas import OutputView, ProgressEvent, StateEvent
 
 ID_MAX = 2**63 - 1
 

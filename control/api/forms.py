@@ -21,16 +21,16 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from control import shapes
 from control.api.batches import Key
-from control.api.body_limit import is_form
-from control.api.guard import Guard
-from control.api.planning import planned_batch, planned_source, require_one_job
-from control.errors import Code, ControlError
-from control.form import Form
-from control.parts import Parts
-from control.shapes import JobView, NewJob
+from control.api.plan_request import planned_batch, planned_source, require_one_job
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.http.body_limit import is_form
+from control.http.guard import Guard
 from control.store import batches as store
+from control.uploads.form import Form
+from control.views import schemas
+from control.views.schemas import JobView, NewJob
 
 AT_ONCE_MAX = 4  # each holds a part of 16 MiB; the next one waits unread
 WAITING_MAX = 16
@@ -42,7 +42,7 @@ AWAITED_BYTES_PER_S_MIN = 128 * 1024  # while another form waits for a place
 # what a form says in words: all that a job may say but its sources
 _fields: dict[str, Any] = {name: (info.annotation, info) for name, info in NewJob.model_fields.items()}
 del _fields["sources"]
-_Wishes = create_model("Wishes", __base__=shapes.Request, **_fields)
+_Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
 
 
 class FormRoute(APIRoute):

@@ -16,12 +16,12 @@ from math import inf
 
 from fastapi import APIRouter, Response
 
-from control.database import require_writable
-from control.errors import ErrorBody
-from control.log import failure
-from control.parts import Parts
-from control.shapes import Health, Ready
-from control.threads import HEALTH
+from control.context import Parts
+from control.domain.errors import ErrorBody
+from control.http.threads import HEALTH
+from control.store.database import require_writable
+from control.telemetry.log import failure
+from control.views.schemas import Health, Ready
 
 LOOK_EVERY_S = 2.0
 ANSWER_S = 1.0  # so long an answer waits for a look that has begun; then the last one has to do

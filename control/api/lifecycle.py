@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control.api.guard import Guard
-from control.errors import Code, ControlError, documented
-from control.parts import Parts
-from control.shapes import BatchView, JobView
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.http.guard import Guard
+from control.http.threads import API
 from control.store import changes
-from control.tables import Batch, Job
-from control.threads import API
+from control.store.tables import Batch, Job
+from control.views.schemas import BatchView, JobView
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control import reap
-from control.api.guard import Guard
-from control.errors import Code, documented
-from control.parts import Parts
-from control.shapes import MachineList, MachineView
-from control.tables import Attempt, Machine
-from control.threads import API, FLY
+from control.context import Parts
+from control.domain.errors import Code, documented
+from control.http.guard import Guard
+from control.http.threads import API, FLY
+from control.passes import reap
+from control.store.tables import Attempt, Machine
+from control.views.schemas import MachineList, MachineView
 from infra import ports
 
 

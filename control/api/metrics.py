@@ -1,4 +1,4 @@
-"""The scrape by clients, who need a token as everywhere; `control.metrics_port` is the one without."""
+"""The scrape by clients, who need a token as everywhere; `control.http.metrics_port` is the one without."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from control.api.guard import Guard
-from control.errors import Code, documented
-from control.metrics import Metrics
-from control.threads import METRICS
+from control.domain.errors import Code, documented
+from control.http.guard import Guard
+from control.http.metrics import Metrics
+from control.http.threads import METRICS
 
 
 def routes(guard: Guard, metrics: Metrics) -> APIRouter:

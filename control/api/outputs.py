@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import RedirectResponse
 
-from control.api.guard import Credentials, Guard, Ticket
-from control.domain import OutputState
-from control.errors import Code, ControlError, documented
-from control.files import StoredFile, files_of, poster_of
-from control.names import content_disposition
-from control.parts import Parts
-from control.results import require_kept
-from control.tables import Batch, Output
-from control.threads import API
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.domain.filenames import content_disposition
+from control.domain.states import OutputState
+from control.downloads.contents import require_kept
+from control.http.guard import Credentials, Guard, Ticket
+from control.http.threads import API
+from control.store.files import StoredFile, files_of, poster_of
+from control.store.tables import Batch, Output
 
 URL_LIFE_S = 3600
 

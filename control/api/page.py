@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 
-from control.errors import Code, ControlError
-from control.parts import Parts
+from control.context import Parts
+from control.domain.errors import Code, ControlError
 
 BUILT = Path(__file__).parents[1] / "web" / "dist"
 FOR_EVER = "public, max-age=31536000, immutable"  # an asset's name holds a hash of its content

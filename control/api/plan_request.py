@@ -6,12 +6,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from control.errors import Code, ControlError
-from control.fit import fitting_sizes, needed_bytes
-from control.ids import new_id
-from control.naming import require_callable
-from control.parts import Parts
-from control.plan import (
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.planning.planner import (
     OUTPUTS_PER_BATCH_MAX,
     OUTPUTS_PER_JOB_MAX,
     PlannedBatch,
@@ -19,10 +17,12 @@ from control.plan import (
     jobs_count,
     plan,
 )
-from control.shapes import NewBatch, NewJob
-from control.spread import Means
-from control.store.speeds import footage, speeds
-from control.tables import Source
+from control.planning.schedule import Means
+from control.planning.sizing import fitting_sizes, needed_bytes
+from control.store.calibration import footage, speeds
+from control.store.tables import Source
+from control.uploads.sources import require_callable
+from control.views.schemas import NewBatch, NewJob
 
 SEED_BITS = 63
 FREE_SHARE_MIN = 4  # machines that are busy now will be free by then: at least a fourth of all counts as free

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control.api.guard import Guard
-from control.api.planning import planned_batch, planned_source, require_plannable
-from control.errors import Code, documented
-from control.holdings import fits
-from control.naming import named
-from control.parts import Parts
-from control.plan import PlannedBatch, PlannedSource
-from control.shapes import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
-from control.spread import Spread
-from control.threads import PLANNING
-from control.work import Footage
+from control.api.plan_request import planned_batch, planned_source, require_plannable
+from control.context import Parts
+from control.domain.errors import Code, documented
+from control.http.guard import Guard
+from control.http.threads import PLANNING
+from control.planning.planner import PlannedBatch, PlannedSource
+from control.planning.schedule import Spread
+from control.planning.workload import Footage
+from control.store.usage import fits
+from control.uploads.sources import named
+from control.views.schemas import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:

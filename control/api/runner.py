@@ -11,19 +11,19 @@ from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
-from control.domain import AttemptState
-from control.errors import Code, ControlError, documented
-from control.files import MEDIA_NAME, StoredFile
-from control.log import failure
-from control.objects import outputs_prefix
-from control.parts import Parts
-from control.recipe import recipe_of
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented
+from control.domain.states import AttemptState
+from control.http.threads import REPORTS, RUNNER, Busy
+from control.passes.objects import outputs_prefix
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL
-from control.store.speeds import footage
-from control.tables import Attempt, Batch, Job, Output, Source
-from control.threads import REPORTS, RUNNER, Busy
+from control.store.calibration import footage
+from control.store.files import MEDIA_NAME, StoredFile
+from control.store.recipe import recipe_of
+from control.store.tables import Attempt, Batch, Job, Output, Source
+from control.telemetry.log import failure
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,

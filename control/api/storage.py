@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control.api.guard import Guard
-from control.errors import Code, documented
-from control.holdings import holdings
-from control.parts import Parts
-from control.shapes import StorageView
-from control.threads import API
+from control.context import Parts
+from control.domain.errors import Code, documented
+from control.http.guard import Guard
+from control.http.threads import API
+from control.store.usage import holdings
+from control.views.schemas import StorageView
 
 
 def routes(parts: Parts, guard: Guard) -> APIRouter:

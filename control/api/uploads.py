@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends
 
-from control import intake, mp4
-from control.api.guard import Guard
-from control.errors import Code, ControlError, documented, source_gone
-from control.parts import Parts
-from control.shapes import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
+from control.context import Parts
+from control.domain.errors import Code, ControlError, documented, source_gone
+from control.http.guard import Guard
+from control.http.threads import BUCKET
 from control.store import uploads as store
-from control.tables import Source, Upload
-from control.threads import BUCKET
-from control.views import found
+from control.store.tables import Source, Upload
+from control.uploads import mp4, service
+from control.views.batches import found
+from control.views.schemas import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from infra.ports import Part, StoredObject, StoredPart
 
 _AGAIN = "Start a new upload."
@@ -44,7 +44,7 @@ def _add_start(router: APIRouter, parts: Parts) -> None:
     def start(body: NewUpload) -> UploadStarted:
         """Open an upload and sign a URL for each of its parts."""
         _require_acceptable(body, parts.settings.max_source_bytes)
-        upload = intake.open_upload(
+        upload = service.open_upload(
             parts, name=body.name, content_type=body.content_type, size_bytes=body.size_bytes
         )
         return _shown(parts, upload, {})
@@ -68,7 +68,7 @@ def _add_rest(router: APIRouter, parts: Parts) -> None:
         """Join the parts and look inside. The same call again gives the same answer."""
         upload = _found(parts, upload_id)
         if upload.state == "open":
-            _conclude(parts, upload, intake.join(parts, upload, _named(upload, body)))
+            _conclude(parts, upload, service.join(parts, upload, _named(upload, body)))
             upload = _found(parts, upload_id)
         return _source_created(parts, upload)
 
@@ -77,7 +77,7 @@ def _add_rest(router: APIRouter, parts: Parts) -> None:
         """Give an upload up; what is stored of it is removed. A completed one stays."""
         upload = _found(parts, upload_id)
         if upload.state != "completed":
-            intake.discard(parts, upload)
+            service.discard(parts, upload)
 
 
 def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
@@ -109,7 +109,7 @@ def _resumed(parts: Parts, upload: Upload) -> UploadStarted:
     _require_not_closed(upload)
     if upload.state == "completed":
         _source_of(parts, upload)
-    upload = store.renew(parts.store, upload.id, intake.UPLOAD_LIFE)
+    upload = store.renew(parts.store, upload.id, service.UPLOAD_LIFE)
     return _shown(parts, upload, stored)
 
 
@@ -165,7 +165,7 @@ def _conclude(parts: Parts, upload: Upload, stored: StoredObject) -> None:
         if stored.size_bytes != upload.size_bytes:
             told, got = upload.size_bytes, stored.size_bytes
             raise mp4.NotPlayable(f"{told} bytes were announced but {got} arrived. {_AGAIN}")
-        source = intake.look_into(parts, upload, stored)
+        source = service.look_into(parts, upload, stored)
     except mp4.NotPlayable as refusal:
         parts.storage.delete(upload.key)
         store.refuse(parts.store, upload.id, str(refusal))

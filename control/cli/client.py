@@ -19,8 +19,8 @@ from urllib.parse import quote
 import httpx
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from control import mp4
-from control.unfinished import Unfinished
+from control.cli.resume import Unfinished
+from control.uploads import mp4
 from infra.hosts import DIRECT
 
 PARALLEL_PARTS = 4

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from control.cli_checks import job_or_batch, require_files, require_folder, require_place, some_usd
+from control.cli.checks import job_or_batch, require_files, require_folder, require_place, some_usd
 
 if TYPE_CHECKING:
-    from control.client import Client
+    from control.cli.client import Client
 
 app = typer.Typer()
 
@@ -50,14 +50,14 @@ def submit(
         raise typer.BadParameter("Give either -n or --preset.")
     from rich.console import Console
 
-    from control import demo as steps
+    from control.cli import demo
 
     require_files(videos)
     if out:
         require_folder(out)
     console = Console(stderr=True)
     with _connected() as client:
-        sources, refused = steps.upload(client, videos, console)
+        sources, refused = demo.upload(client, videos, console)
         if not sources:
             raise typer.Exit(1)
         batch = client.submit(
@@ -68,9 +68,9 @@ def submit(
             max_cost_usd=max_cost_usd,
         )
         if wait or out:
-            batch = steps.watch(client, batch["batch_id"], console)
+            batch = demo.watch(client, batch["batch_id"], console)
         if out and batch["progress"]["ready"]:
-            steps.download(client, batch["batch_id"], out, console)
+            demo.download(client, batch["batch_id"], out, console)
     _print(batch, as_json)
     is_less = (wait or out) and (batch["status"] != "completed" or batch["partial"])
     if is_less or refused:
@@ -85,7 +85,7 @@ def quote(
     as_json: Json = False,
 ) -> None:
     """Tell what a batch of these videos would take; they are not uploaded."""
-    from control.mp4 import NotPlayable
+    from control.uploads.mp4 import NotPlayable
 
     require_files(videos)
     with _connected() as client:
@@ -187,7 +187,7 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    from control.saving import save
+    from control.cli.download import save
 
     require_place(out)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -219,9 +219,9 @@ def reap(
 
 @contextmanager
 def _connected() -> Iterator[Client]:
-    from control.client import Client
+    from control.cli.client import Client
+    from control.cli.resume import default
     from control.settings import is_http_url
-    from control.unfinished import default
 
     url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
     password = os.environ.get("REFRESHER_PASSWORD", "")

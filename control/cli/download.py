@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from control.client import CHUNK_BYTES, Client
+from control.cli.client import CHUNK_BYTES, Client
 
 TRIES_MAX = 5
 _TAG = re.compile("[0-9A-Za-z_-]{1,64}")  # of an ETag that may be part of a file's name

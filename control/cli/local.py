@@ -18,14 +18,14 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app, storage_of
-from control.costs import cpus, sizes
-from control.metrics_port import metrics_port
-from control.protocol import HTTP_LIMITS
+from control.http.metrics_port import metrics_port
+from control.http.protocol import HTTP_LIMITS
+from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
-from infra.flylocal import LocalFlyHandle, local_fly
-from infra.kept import kept_secret, owned
-from infra.loopback import listen, serving, url_of
-from infra.s3local import LocalS3, local_s3
+from infra.local.data_dir import kept_secret, owned
+from infra.local.fly_server import LocalFlyHandle, local_fly
+from infra.local.s3_server import LocalS3, local_s3
+from infra.local.serve import listen, serving, url_of
 from runner.contract import ENV_JAIL
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"

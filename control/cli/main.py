@@ -19,8 +19,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from control.cli_checks import require_digest, require_files, require_folder
-from control.cli_client import app as client_app
+from control.cli.checks import require_digest, require_files, require_folder
+from control.cli.commands import app as client_app
 
 app = typer.Typer(
     name="refresher",
@@ -72,11 +72,11 @@ def demo(
     """Run the main job for real on this machine, and leave nothing running."""
     from rich.console import Console
 
-    from control import demo as steps
-    from control.client import Client
-    from control.local import local_stack
-    from control.log import send_to
-    from control.outcome import is_whole, table
+    from control.cli import demo as steps
+    from control.cli.client import Client
+    from control.cli.local import local_stack
+    from control.cli.report import is_whole, table
+    from control.telemetry.log import send_to
 
     require_folder(out)
     console = Console(stderr=as_json)
@@ -115,8 +115,8 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run control until it is told to stop."""
-    from control.local import local_stack
-    from control.log import send_to
+    from control.cli.local import local_stack
+    from control.telemetry.log import send_to
 
     send_to(None)
     if not local:
@@ -132,10 +132,10 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.metrics_port import metrics_port
-    from control.serving import serve as serve_app
+    from control.http.metrics_port import metrics_port
+    from control.http.server import serve as serve_app
     from control.settings import load_settings
-    from infra.loopback import listen, url_of
+    from infra.local.serve import listen, url_of
 
     settings = load_settings()
     control = create_app(settings)
@@ -184,7 +184,7 @@ def provision(
     ] = False,
 ) -> None:
     """Deploy to Fly with your own `fly`: each command is printed before it runs."""
-    from control.provision import provision as run
+    from control.cli.provision import provision as run
     from infra.provision.steps import Deployment
 
     if (what is Provisioning.ROLL_BACK) != bool(image):
@@ -213,12 +213,12 @@ def fly_local(
     port: Port = 0,
     data: Annotated[Path | None, typer.Option(help="Where machines' logs go; default: away.")] = None,
     faults: Annotated[
-        Path | None, typer.Option(help="What goes wrong: JSON of infra.flyfaults.Faults.")
+        Path | None, typer.Option(help="What goes wrong: JSON of infra.flysim.faults.Faults.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the local Fly alone: a machine is a child process."""
-    from infra.flylocal import local_fly
+    from infra.local.fly_server import local_fly
 
     wrong = _faults(faults) if faults else None
     with ExitStack() as stack:
@@ -231,7 +231,7 @@ def fly_local(
 def _faults(path: Path) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
-    from infra.flyfaults import Faults
+    from infra.flysim.faults import Faults
 
     require_files([path])
     try:
@@ -249,7 +249,7 @@ def s3_local(
     as_json: Json = False,
 ) -> None:
     """Run the S3 server alone."""
-    from infra.s3local import local_s3
+    from infra.local.s3_server import local_s3
 
     with local_s3(data, port=port) as s3:
         _ready(
@@ -278,7 +278,7 @@ def main() -> None:
     """Run the command; an error that a person can mend is one line, and Ctrl-C is no error's trace."""
     import httpx
 
-    from control.client import ApiError
+    from control.cli.client import ApiError
     from control.settings import SettingsError
     from infra.ports import NotStarted, OutsideError
     from infra.provision.run import StepFailed

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from control import demo
-from control.client import Client
-from control.outcome import table
+from control.cli import demo
+from control.cli.client import Client
+from control.cli.report import table
 from infra.provision.run import names_of_secrets, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
 

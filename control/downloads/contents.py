@@ -16,12 +16,12 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from control import names
-from control.archive import Archive, Member, literal
-from control.domain import JobStatus, OutputState
-from control.errors import Code, ControlError
-from control.files import StoredFile, files_of
-from control.tables import Attempt, Batch, Job, Output
+from control.domain import filenames
+from control.domain.errors import Code, ControlError
+from control.domain.states import JobStatus, OutputState
+from control.downloads.zip_layout import Archive, Member, literal
+from control.store.files import StoredFile, files_of
+from control.store.tables import Attempt, Batch, Job, Output
 
 ROWS_AT_ONCE = 200
 
@@ -89,7 +89,7 @@ def laid_out(session: Session, subject: Job | Batch, *, now: datetime) -> Layout
             ready_at.append(output.ready_at)
     manifest = _manifest(_batch(session, subject), attempts, entries)
     archive = Archive(
-        [*(_member(name, file) for name, file in files.items()), literal(names.RESERVED, manifest)],
+        [*(_member(name, file) for name, file in files.items()), literal(filenames.RESERVED, manifest)],
         modified_at=max(ready_at),
     )
     tag = hashlib.sha256(archive.directory + manifest).hexdigest()[:32] if subject.ended_at else None

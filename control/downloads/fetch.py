@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import urllib3
 
-from control.errors import Code, ControlError
-from control.files import StoredFile
-from control.parts import Parts
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.store.files import StoredFile
 from infra.ports import Refusal, Refused, Unanswered
 
 CHUNK_BYTES_MAX = 2 * 1024**2  # each costs switches between threads: a fourth of it, half as much CPU again

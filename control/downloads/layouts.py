@@ -15,10 +15,10 @@ from datetime import datetime
 
 from anyio import CapacityLimiter, to_thread
 
-from control.parts import Parts
-from control.results import Asked, Layout, laid_out
-from control.store import keeping
-from control.views import found
+from control.context import Parts
+from control.downloads.contents import Asked, Layout, laid_out
+from control.store import retention
+from control.views.batches import found
 
 AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all layouts that are kept for later
@@ -77,7 +77,7 @@ def made(parts: Parts, asked: Asked) -> Layout:
         layout = laid_out(session, found(session, asked.table, asked.id), now=parts.clock())
     facts = layout.facts
     if asked.ended_at and facts.tag and facts != asked.facts:
-        keeping.freeze(
+        retention.freeze(
             parts.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
         )
     return layout

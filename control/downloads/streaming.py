@@ -12,7 +12,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from control.log import failure
+from control.telemetry.log import failure
 from infra.ports import OutsideError
 
 

@@ -18,9 +18,9 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control.api.crowd import attempt_of
-from control.auth import Signer
-from control.protocol import has_body
+from control.auth.tokens import Signer
+from control.http.crowd import attempt_of
+from control.http.protocol import has_body
 
 FORM_PATH = "/api/jobs"
 LOGIN_PATH = "/api/auth"

@@ -14,11 +14,11 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from control import errors
-from control.api.address import address_of
-from control.auth import Signer
-from control.errors import Code
-from control.logins import network_of
+from control.auth.login_limit import network_of
+from control.auth.tokens import Signer
+from control.domain import errors
+from control.domain.errors import Code
+from control.http.address import address_of
 
 REQUESTS_MAX = (
     750  # of clients; the other connections (`protocol.CONNECTIONS_MAX`) are for runners and health

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from control.auth import Link
-from control.errors import Code, ControlError
-from control.parts import Parts
-from control.threads import API
+from control.auth.tokens import Link
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.http.threads import API
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="client token")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]

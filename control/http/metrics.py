@@ -17,15 +17,15 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from sqlalchemy import func
 from sqlmodel import Session, and_, col, select
 
-from control import counters
-from control.domain import ENDED, JobStatus, OutputState
-from control.holdings import holdings
-from control.live import Live
-from control.parts import Parts
+from control.context import Parts
+from control.domain.states import ENDED, JobStatus, OutputState
+from control.http.sse import Live
 from control.settings import Settings
 from control.store.attempts import MACHINE_CAP, is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_purses, spent_usd
-from control.tables import Attempt, Job, Machine, Output, Webhook
+from control.store.tables import Attempt, Job, Machine, Output, Webhook
+from control.store.usage import holdings
+from control.telemetry import counters
 from infra.ports import Refusal
 
 FRESH_S = 10.0

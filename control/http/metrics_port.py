@@ -17,8 +17,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from control.log import failure
-from control.metrics import Metrics
+from control.http.metrics import Metrics
+from control.telemetry.log import failure
 
 PATIENCE_S = 10.0  # with a scraper, from its connection to its end
 SCRAPES_MAX = 8  # at once; each has a thread

@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from control.logins import network_of
-from control.stalls import CountedTransport, StallWatch
+from control.auth.login_limit import network_of
+from control.http.stalls import CountedTransport, StallWatch
 
 CONNECTIONS_MAX = 1000
 OTHER_FILES = 200  # which a process has open too: database, bucket, Fly
@@ -280,6 +280,6 @@ HTTP_LIMITS: dict[str, Any] = {
     "timeout_keep_alive": IDLE_S_MAX,
     "server_header": False,
     "proxy_headers": False,  # whoever is near could name any address
-    "log_config": None,  # its lines go the way of all others (`control.log`)
+    "log_config": None,  # its lines go the way of all others (`control.telemetry.log`)
 }
-"""How every server of control is configured. Requests are counted by `control.api.crowd`."""
+"""How every server of control is configured. Requests are counted by `control.http.crowd`."""

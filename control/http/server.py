@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from control.protocol import HTTP_LIMITS
+from control.http.protocol import HTTP_LIMITS
 from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers under way when a stop is asked for

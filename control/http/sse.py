@@ -13,11 +13,11 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from control.errors import Code, ControlError
-from control.log import failure
-from control.snapshots import Subject
-from control.threads import STREAMS
-from control.timeline import News, Opening, Timeline
+from control.domain.errors import Code, ControlError
+from control.http.threads import STREAMS
+from control.telemetry.log import failure
+from control.views.event_log import News, Opening, Timeline
+from control.views.progress import Subject
 
 STREAMS_MAX = 100
 TICK_S = 0.5  # between two reads for all streams

@@ -14,7 +14,7 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-from control.log import record
+from control.telemetry.log import record
 
 STALL_S = 30.0  # a client is dropped after one to two times this
 SLOWEST_BYTES = 16 * 1024  # so much of what waits for it must a client take in STALL_S

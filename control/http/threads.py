@@ -20,7 +20,7 @@ from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from control.errors import Code, ControlError
+from control.domain.errors import Code, ControlError
 
 RETRY_AFTER_S = 2
 
@@ -111,7 +111,7 @@ def require_threads(router: APIRouter) -> APIRouter:
     for route in [each for each in router.routes if isinstance(each, APIRoute)]:
         for call in _calls(route.dependant):
             if not (iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)):
-                raise TypeError(f"{route.path}: {call} has no threads of its own (control/threads.py)")
+                raise TypeError(f"{route.path}: {call} has no threads of its own (control/http/threads.py)")
     return router
 
 

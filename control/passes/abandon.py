@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sqlmodel import col, select
 
-from control.intake import UPLOAD_LIFE, discard
-from control.log import failure
-from control.parts import Parts
-from control.store import urls
-from control.tables import Upload
+from control.context import Parts
+from control.store import source_urls
+from control.store.tables import Upload
+from control.telemetry.log import failure
+from control.uploads.service import UPLOAD_LIFE, discard
 from infra.ports import Refused
 
 AT_ONCE_MAX = 100  # the other passes wait for this one
@@ -20,7 +20,7 @@ AT_ONCE_MAX = 100  # the other passes wait for this one
 
 def abandon(parts: Parts) -> None:
     """Let go of at most AT_ONCE_MAX of each; the next pass goes on. Raises Unanswered, and stops there."""
-    urls.forget_ended(parts.store)
+    source_urls.forget_ended(parts.store)
     for upload in _stale(parts):
         try:
             discard(parts, upload)

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 from sqlmodel import col, select
 
-from control.domain import JobStatus
-from control.holdings import has_files
-from control.log import record
-from control.objects import PAGE, delete_of_job
-from control.parts import Parts
-from control.store import keeping
-from control.tables import Batch, Job, Source
+from control.context import Parts
+from control.domain.states import JobStatus
+from control.passes.objects import PAGE, delete_of_job
+from control.store import retention
+from control.store.tables import Batch, Job, Source
+from control.store.usage import has_files
+from control.telemetry.log import record
 
 JOBS_PER_PASS_MAX = 50
 
 
 def expire(parts: Parts) -> None:
     """Expire what is due, evict what does not fit, and delete the files of both. Raises OutsideError."""
-    while keeping.expire_due(parts.store):
+    while retention.expire_due(parts.store):
         pass
-    keeping.give_up_sources(parts.store)
-    while keeping.evict(parts.store):
-        keeping.give_up_sources(parts.store)  # what they make room for counts before the next one is evicted
+    retention.give_up_sources(parts.store)
+    while retention.evict(parts.store):
+        retention.give_up_sources(
+            parts.store
+        )  # what they make room for counts before the next one is evicted
     _delete_results(parts)
     _delete_sources(parts)
 
@@ -43,7 +45,7 @@ def _delete_results(parts: Parts) -> None:
         jobs = session.exec(expired.limit(JOBS_PER_PASS_MAX)).all()
     for job_id in jobs:
         delete_of_job(parts, job_id)
-        keeping.files_gone(parts.store, job_id)
+        retention.files_gone(parts.store, job_id)
 
 
 def _delete_sources(parts: Parts) -> None:
@@ -52,5 +54,5 @@ def _delete_sources(parts: Parts) -> None:
         found = session.exec(given_up.limit(PAGE)).all()
     if found:
         parts.storage.delete_many([key for _, key in found])
-        keeping.source_gone(parts.store, [source_id for source_id, _ in found])
+        retention.source_gone(parts.store, [source_id for source_id, _ in found])
         record("sources_deleted", count=len(found))

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
-from control.domain import GHOST_S, AttemptState
-from control.objects import delete_of_job
-from control.parts import Parts
+from control.context import Parts
+from control.domain.states import GHOST_S, AttemptState
+from control.passes.objects import delete_of_job
 from control.store import changes
 from control.store.due import is_within
-from control.tables import Attempt, Batch, Job, Machine
+from control.store.tables import Attempt, Batch, Job, Machine
 
 LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from sqlalchemy import or_
 from sqlmodel import col, select
 
-from control import domain
-from control.domain import JobStatus
-from control.observe import is_due
-from control.parts import Parts
-from control.tables import Attempt, Batch, Job, Machine
+from control.context import Parts
+from control.domain import states
+from control.domain.states import JobStatus
+from control.passes.observe import is_due
+from control.store.tables import Attempt, Batch, Job, Machine
 
 _LEFT = select(
     or_(
         select(Job.id).where(col(Job.status) == JobStatus.QUEUED).exists(),  # launch
-        select(Attempt.id).where(col(Attempt.state).in_(domain.LIVE)).exists(),  # launch, watch
+        select(Attempt.id).where(col(Attempt.state).in_(states.LIVE)).exists(),  # launch, watch
         select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),  # observe, reap
         select(Batch.id).where(col(Batch.deleted_at).is_not(None)).exists(),  # forget
     )

@@ -10,13 +10,13 @@ from datetime import timedelta
 
 from sqlmodel import col, select
 
-from control.domain import AttemptState, Fact
-from control.ids import machine_name
-from control.parts import Parts
-from control.store import attempts, ledger
+from control.context import Parts
+from control.domain.ids import machine_name
+from control.domain.states import AttemptState, Fact
+from control.store import attempts, machines
 from control.store.budget import limit_s_of
 from control.store.due import is_due
-from control.tables import Attempt, Job
+from control.store.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from runner import contract
 
@@ -91,7 +91,7 @@ def _create(parts: Parts, attempt: Attempt, job: Job) -> bool:
         _refused(parts, attempt, spec, refused)
         return refused.refusal is not Refusal.UNREACHABLE
     parts.cloud.refused = None
-    ledger.observe(parts.store, [machine])
+    machines.observe(parts.store, [machine])
     attempts.record_answered(parts.store, attempt, is_done=True)
     return True
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from control import counters, log
+from control.telemetry import counters, log
 
 GAP_S = 0.25  # between two rounds: a burst of pokes is one
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from control.parts import Parts
+from control.context import Parts
 from infra.ports import ListedObject
 
 PAGE = 1000  # as many as the bucket lists and deletes in one call

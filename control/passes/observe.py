@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import col, or_, select, union
 
-from control.domain import LIVE
-from control.log import failure
-from control.parts import Parts
-from control.store import ledger
-from control.tables import Attempt, Machine
+from control.context import Parts
+from control.domain.states import LIVE
+from control.store import machines
+from control.store.tables import Attempt, Machine
+from control.telemetry.log import failure
 from infra.ports import OutsideError, Refusal, Refused
 
 EVERY_ACTIVE_S = 2.0  # Fly allows one list a second; a slot is free when it is seen to be
@@ -60,8 +60,8 @@ def _observe(parts: Parts, app: str) -> bool:
         parts.cloud.refused = None
         parts.cloud.silent.discard(app)
         known = _known(parts, app, seen)
-        news = [machine for machine in seen.values() if ledger.is_news(known.get(machine.id), machine)]
-        ledger.observe(parts.store, news)
+        news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
+        machines.observe(parts.store, news)
         parts.cloud.listed_at[app] = parts.clock()
         return _ask_after(parts, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
@@ -92,7 +92,7 @@ def _ask_after(parts: Parts, missing: Sequence[Machine]) -> bool:
     for row in missing:
         machine = parts.machines.get(row.app, row.id)
         if machine is not None:
-            ledger.observe(parts.store, [machine])
+            machines.observe(parts.store, [machine])
         else:
-            settled = ledger.miss(parts.store, row.app, row.id) and settled
+            settled = machines.miss(parts.store, row.app, row.id) and settled
     return settled

@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 
 from sqlmodel import and_, col, or_, select
 
-from control import domain
-from control.domain import AttemptState
-from control.log import failure, record
-from control.parts import Parts
-from control.store import ledger
+from control.context import Parts
+from control.domain import states
+from control.domain.states import AttemptState
+from control.store import machines
 from control.store.due import has_come
-from control.tables import Attempt, Machine
+from control.store.tables import Attempt, Machine
+from control.telemetry.log import failure, record
 from infra import ports
 from infra.ports import OutsideError
 
@@ -46,7 +46,7 @@ def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
     Its owner is the one that claimed; until then, any that may be the one.
     """
     alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
-    has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(domain.LIVE)
+    has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(states.LIVE)
     has_another = col(Attempt.claimed_by) != col(Machine.id)
     with parts.views.session() as session:
         rows = session.exec(alive.where(or_(has_none, has_ended, has_another))).all()
@@ -78,10 +78,10 @@ def destroy_orphans(parts: Parts, *, dry_run: bool) -> list[ports.Machine]:
 
 def _end(parts: Parts, machine: Machine, attempt: Attempt | None, now: datetime) -> None:
     if attempt is not None and attempt.state == AttemptState.CANCELLED and machine.stop_asked_at is None:
-        ledger.ask_to_stop(parts.store, machine.app, machine.id)
+        machines.ask_to_stop(parts.store, machine.app, machine.id)
         parts.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
     elif has_come(_destroy_at(machine, attempt, now), now, longest=GRACE_MAX):
-        ledger.ask_to_destroy(parts.store, machine.app, machine.id)
+        machines.ask_to_destroy(parts.store, machine.app, machine.id)
         record("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
         parts.machines.destroy(machine.app, machine.id)
 

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 from sqlmodel import Session, col, select
 
-from control import domain
-from control.files import named_by
-from control.log import record
-from control.objects import PAGE, outputs_prefix
-from control.parts import Parts
-from control.store import keeping
-from control.tables import Attempt, Meta, Output, Source, Upload
+from control.context import Parts
+from control.domain import states
+from control.passes.objects import PAGE, outputs_prefix
+from control.store import retention
+from control.store.files import named_by
+from control.store.tables import Attempt, Meta, Output, Source, Upload
+from control.telemetry.log import record
 
 MARGIN = timedelta(hours=24)
 
@@ -25,7 +25,7 @@ MARGIN = timedelta(hours=24)
 def sweep(parts: Parts) -> None:
     """Look at the next page of the bucket, and begin anew after the last. Raises OutsideError."""
     with parts.views.session() as session:
-        meta = session.get(Meta, keeping.SWEPT)
+        meta = session.get(Meta, retention.SWEPT)
     owner_id, after = parts.store.owner_id, meta.value if meta else ""
     page = parts.storage.list_objects(f"{owner_id}/", after=after, limit=PAGE)
     too_old = parts.clock() - timedelta(hours=parts.settings.retention_hours) - MARGIN
@@ -37,7 +37,7 @@ def sweep(parts: Parts) -> None:
         record("orphan_objects_deleted", count=len(orphans))
     until = page[-1].key if len(page) == PAGE else ""
     if until != after:
-        keeping.swept(parts.store, until)
+        retention.swept(parts.store, until)
 
 
 def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
@@ -48,7 +48,7 @@ def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
     makers = {key: key.removeprefix(prefix).split("/")[0] for key in keys if key.startswith(prefix)}
     made = session.exec(select(Output).where(col(Output.attempt_id).in_(set(makers.values())))).all()
     alive = select(Attempt.id).where(
-        col(Attempt.id).in_(set(makers.values())), col(Attempt.state).in_(domain.LIVE)
+        col(Attempt.id).in_(set(makers.values())), col(Attempt.state).in_(states.LIVE)
     )
     live = set(session.exec(alive).all())
     return {

@@ -15,11 +15,11 @@ import sqlalchemy
 from sqlalchemy.orm import Bundle
 from sqlmodel import and_, col
 
-from control import domain
-from control.domain import AttemptState, Fact
-from control.parts import Parts
+from control.context import Parts
+from control.domain import states
+from control.domain.states import AttemptState, Fact
 from control.store import attempts, leases
-from control.tables import Attempt, Machine
+from control.store.tables import Attempt, Machine
 from runner.contract import Reason
 
 Judgement = tuple[Fact, Reason, str]
@@ -109,5 +109,5 @@ def _live(parts: Parts) -> Sequence[tuple[Any, Any]]:
     own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
     live = sqlalchemy.select(_ATTEMPT, _MACHINE).outerjoin(Machine, own)
     with parts.views.session() as session:
-        rows = session.execute(live.where(col(Attempt.state).in_(domain.LIVE)))
+        rows = session.execute(live.where(col(Attempt.state).in_(states.LIVE)))
         return [(attempt, machine) for attempt, machine in rows]

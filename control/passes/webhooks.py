@@ -18,11 +18,11 @@ from functools import partial
 import urllib3
 from sqlmodel import col, select
 
-from control.errors import ControlError
-from control.log import failure, record
-from control.parts import Parts
+from control.context import Parts
+from control.domain.errors import ControlError
 from control.store import webhooks
-from control.tables import Batch, Webhook
+from control.store.tables import Batch, Webhook
+from control.telemetry.log import failure, record
 from infra import outbound
 
 AT_ONCE_MAX = 20

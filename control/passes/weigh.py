@@ -11,13 +11,13 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, or_
 from sqlmodel import col, select
 
-from control import domain
-from control.log import record
-from control.objects import delete, listed_of_job
-from control.parts import Parts
+from control.context import Parts
+from control.domain import states
+from control.passes.objects import delete, listed_of_job
 from control.settings import URL_MARGIN_S
-from control.store import keeping
-from control.tables import Attempt
+from control.store import retention
+from control.store.tables import Attempt
+from control.telemetry.log import record
 
 EVERY_S = 60.0
 LOOKS = 3  # after an attempt's end, and after that of its URLs; `sweep` is the net below
@@ -30,7 +30,7 @@ def weigh(parts: Parts) -> None:
         jobs = session.exec(claimed.distinct()).all()
     for job_id in jobs:
         found = {each.key: each.size_bytes for each in listed_of_job(parts, job_id)}
-        useless = keeping.weigh(parts.store, job_id, found)
+        useless = retention.weigh(parts.store, job_id, found)
         delete(parts, useless)
         if useless:
             record("stray_objects_deleted", count=len(useless), job_id=job_id)
@@ -39,7 +39,7 @@ def weigh(parts: Parts) -> None:
 def _may_have_stored(parts: Parts) -> ColumnElement[bool]:
     urls_live = timedelta(seconds=parts.settings.run_timeout_s + URL_MARGIN_S)
     return or_(
-        col(Attempt.state).in_(domain.LIVE), *(_ended(parts, ago) for ago in (timedelta(0), urls_live))
+        col(Attempt.state).in_(states.LIVE), *(_ended(parts, ago) for ago in (timedelta(0), urls_live))
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from control import costs
+from control.planning import prices
 
 SLACK_S = 10.0  # from the start of the machine to that of its process, and from the deadline to its exit
 ROOM_S, ROOM = 10.0, 2.0  # an estimate may be wrong: so much more time is given if the money pays for it
@@ -36,12 +36,12 @@ class Need:
         return (usd - self._others_usd) / self._machine_usd(1) - SLACK_S
 
     def _machine_usd(self, seconds: float) -> float:
-        return costs.machine_usd(size=self.size, region=self.region, seconds=seconds)
+        return prices.machine_usd(size=self.size, region=self.region, seconds=seconds)
 
     @property
     def _others_usd(self) -> float:
-        egress_usd = costs.egress_usd(region=self.region, size_bytes=self.bytes_max)
-        return egress_usd + costs.requests_usd(outputs=self.outputs)
+        egress_usd = prices.egress_usd(region=self.region, size_bytes=self.bytes_max)
+        return egress_usd + prices.requests_usd(outputs=self.outputs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from control.names import folders
-from control.spread import Means, Spread, choose, spreads
-from control.variations import effects, tag
-from control.work import UNSEEN, Footage, pieces
+from control.domain.effects import effects, tag
+from control.domain.filenames import folders
+from control.planning.schedule import Means, Spread, choose, spreads
+from control.planning.workload import UNSEEN, Footage, pieces
 from runner.contract import Effects, Preset
 
 OUTPUTS_PER_JOB_MAX = 200

@@ -32,7 +32,7 @@ def cpus(size: str) -> int:
 
 
 def memory_bytes(size: str) -> int:
-    """Return the memory of a guest preset, as `infra.fly` asks for it."""
+    """Return the memory of a guest preset, as `infra.fly.client` asks for it."""
     return int(_prices()["presets"][size]["min_memory_mb"]) << 20
 
 

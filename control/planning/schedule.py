@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from control import costs
-from control.work import Piece, Speed, machine_work_s
+from control.planning import prices
+from control.planning.workload import Piece, Speed, machine_work_s
 
 LAUNCH_BURST = 3  # creates at once for each app, then one a second (facts/fly.md, section 3)
 DEARER_MAX = 1.10  # so much more than the cheapest may the default cost
@@ -126,7 +126,7 @@ def _counts(fewest: int, most: int) -> Iterator[int]:
 
 
 def _spread(pieces: Sequence[Piece], machines: int, size: str, means: Means) -> Spread:
-    cores, speed = costs.cpus(size), means.speed(size)
+    cores, speed = prices.cpus(size), means.speed(size)
     setup_s, pace = speed.line
     at_once = min(machines, means.machines_max)
     starts = [means.launched_s(index) if machines <= at_once else 0.0 for index in range(machines)]
@@ -144,9 +144,9 @@ def _spread(pieces: Sequence[Piece], machines: int, size: str, means: Means) -> 
 def _load(share: Sequence[Piece], seconds: float, size: str, means: Means) -> Load:
     size_bytes = means.speed(size).bytes_ratio * sum(piece.likely_bytes for piece in share)
     usd = (
-        costs.machine_usd(size=size, region=means.region, seconds=seconds)
-        + costs.egress_usd(region=means.region, size_bytes=size_bytes)
-        + costs.requests_usd(outputs=sum(len(piece.outputs) for piece in share))
+        prices.machine_usd(size=size, region=means.region, seconds=seconds)
+        + prices.egress_usd(region=means.region, size_bytes=size_bytes)
+        + prices.requests_usd(outputs=sum(len(piece.outputs) for piece in share))
     )
     return Load(pieces=share, seconds=seconds, usd=usd)
 

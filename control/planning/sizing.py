@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from control.costs import memory_bytes
-from control.work import Footage
+from control.planning.prices import memory_bytes
+from control.planning.workload import Footage
 from runner.contract import (
     FIRST_BYTES_PER_PIXEL,
     MEMORY_BASE_BYTES,

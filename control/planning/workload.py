@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from control.variations import SIBLINGS
+from control.domain.effects import SIBLINGS
 from runner.contract import Effects
 
 FRAMES_PER_S = 30000 / 1001

@@ -12,16 +12,17 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control import domain, fit, ids
-from control.costs import machine_seconds, machine_usd
-from control.domain import GHOST_S, AttemptState, Fact, JobStatus, OutputState
-from control.money import Short
+from control.domain import ids, states
+from control.domain.states import GHOST_S, AttemptState, Fact, JobStatus, OutputState
+from control.planning import sizing
+from control.planning.budget import Short
+from control.planning.prices import machine_seconds, machine_usd
 from control.settings import Settings
 from control.store import budget, webhooks
 from control.store.budget import Reserve
 from control.store.due import is_due, is_within
+from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Job, Machine, Output
 from infra.ports import Refusal
 from runner.contract import Reason
 
@@ -95,7 +96,7 @@ def is_unseen(now: datetime) -> ColumnElement[bool]:
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
-        col(Attempt.state).in_(domain.LIVE), is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))
+        col(Attempt.state).in_(states.LIVE), is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))
     )
     return and_(may_have, ~has_machine)
 
@@ -120,8 +121,8 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
 def _give_up(tx: Transaction, job: Job) -> None:
     """End a job whose own money is used up; what is ready stays."""
     outputs = tx.outputs(job.id)
-    states = [OutputState(output.state) for output in outputs]
-    verdict = domain.ended_as(states, is_cancelled=False)
+    output_states = [OutputState(output.state) for output in outputs]
+    verdict = states.ended_as(output_states, is_cancelled=False)
     end_job(tx, job, outputs, verdict, Reason.BUDGET_EXCEEDED)
     follow(tx, job, verdict.status)
 
@@ -228,7 +229,7 @@ def end(
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         is_renewed = fact is Fact.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
-        if attempt.state in domain.LIVE and not is_renewed:
+        if attempt.state in states.LIVE and not is_renewed:
             end_within(tx, attempt, fact, reason, detail)
 
 
@@ -239,7 +240,7 @@ def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | N
     _close(tx, attempt, reason, detail)
     job = tx.job(attempt)
     outputs = tx.outputs(job.id)
-    verdict = domain.verdict(
+    verdict = states.verdict(
         [OutputState(output.state) for output in outputs],
         reason=reason,
         is_cancelled=job.cancelled_at is not None,
@@ -274,7 +275,7 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True
-    larger = fit.next_size(job.size, tx.settings.runner_sizes)
+    larger = sizing.next_size(job.size, tx.settings.runner_sizes)
     out_of_memory = mine.where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
     if larger is None or tx.session.exec(out_of_memory).one() > 1:
         return False
@@ -283,7 +284,7 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
 
 
 def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
-    job.not_before = now + domain.retry_delay(job.attempts_used)
+    job.not_before = now + states.retry_delay(job.attempts_used)
     for output in unfinished:
         output.state, output.percent, output.attempt_id = OutputState.QUEUED, 0.0, None
 
@@ -292,7 +293,7 @@ def end_job(
     tx: Transaction,
     job: Job,
     outputs: Sequence[Output],
-    verdict: domain.Verdict,
+    verdict: states.Verdict,
     reason: Reason | None,
 ) -> None:
     """End a job. What is unfinished is cancelled if a user asked, else fails with the reason.
@@ -305,10 +306,10 @@ def end_job(
         for output in unfinished:
             output.state = OutputState.CANCELLED
     elif reason is not None and unfinished:
-        job.error_code, job.error_message = reason, domain.REASON_TEXT[reason]
+        job.error_code, job.error_message = reason, states.REASON_TEXT[reason]
         for output in unfinished:
             output.state = OutputState.FAILED
-            output.error_code, output.error_message = reason, domain.REASON_TEXT[reason]
+            output.error_code, output.error_message = reason, states.REASON_TEXT[reason]
     elif verdict.status is JobStatus.FAILED:
         first = min(outputs, key=lambda output: output.position)
         job.error_code, job.error_message = first.error_code, first.error_message
@@ -331,16 +332,16 @@ def follow(tx: Transaction, job: Job, status: JobStatus, attempt: Attempt | None
     batch.started_at = batch.started_at or job.started_at
     jobs = tx.session.exec(select(Job.status).where(col(Job.batch_id) == batch.id)).all()
     statuses = [JobStatus(status) for status in jobs]
-    if domain.ENDED.issuperset(statuses):
+    if states.ENDED.issuperset(statuses):
         _end_batch(tx, batch)
     else:
-        tx.set_batch(batch, domain.live_status(statuses))
+        tx.set_batch(batch, states.live_status(statuses))
 
 
 def _end_batch(tx: Transaction, batch: Batch) -> None:
-    states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
+    output_states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
     is_cancelled = batch.cancelled_at is not None
-    end = domain.ended_as([OutputState(state) for state in states], is_cancelled=is_cancelled)
+    end = states.ended_as([OutputState(state) for state in output_states], is_cancelled=is_cancelled)
     batch.partial, batch.ended_at = end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)
     tx.set_batch(batch, end.status)

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from control.domain import JobStatus, OutputState
-from control.errors import Code, ControlError, source_gone
-from control.holdings import require_space
-from control.ids import new_id
-from control.plan import PlannedBatch, PlannedOutput
-from control.store import keys, webhooks
+from control.domain.errors import Code, ControlError, source_gone
+from control.domain.ids import new_id
+from control.domain.states import JobStatus, OutputState
+from control.planning.planner import PlannedBatch, PlannedOutput
+from control.store import idempotency, webhooks
 from control.store.budget import require_money
+from control.store.tables import Batch, Job, Output, Source, Upload
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, Job, Output, Source, Upload
+from control.store.usage import require_space
 from runner.contract import OutputFault
 
 
@@ -38,7 +38,7 @@ def submit(
     budget_exceeded.
     """
     with store.transaction() as tx:
-        if first := keys.first_use(tx.session, key, request_sha256, tx.now):
+        if first := idempotency.first_use(tx.session, key, request_sha256, tx.now):
             return first
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
@@ -54,7 +54,7 @@ def submit(
             _add_job(tx, batch, planned, position, places)
         _fail_refused(tx, batch, arrived)
         if key is not None:
-            keys.note(tx, key, request_sha256, batch.id)
+            idempotency.note(tx, key, request_sha256, batch.id)
         return batch.id
 
 

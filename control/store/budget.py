@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, func
 from sqlmodel import Session, col, select
 
-from control import costs, money
-from control.domain import ENDED, JobStatus, OutputState
-from control.errors import Code, ControlError
-from control.money import Need, Purse
-from control.plan import PlannedBatch
+from control.domain.errors import Code, ControlError
+from control.domain.states import ENDED, JobStatus, OutputState
+from control.planning import budget, prices
+from control.planning.budget import Need, Purse
+from control.planning.planner import PlannedBatch
 from control.settings import Settings
+from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Transaction
-from control.tables import Attempt, Batch, Job, Machine, Output
 from runner.contract import CLAIM_TIMEOUT_S
 
 EPSILON_USD = 1e-12  # sums of floats
@@ -44,7 +44,7 @@ def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
     `unseen` are the attempts that may have a machine which the ledger does not show.
     """
     need, limit_s = _need(tx, job), limit_s_of(tx.settings)
-    wall_s = money.wall_s(need, _purses(tx, job, unseen), limit_s=limit_s)
+    wall_s = budget.wall_s(need, _purses(tx, job, unseen), limit_s=limit_s)
     return Reserve(wall_s, int(need.bytes_max) or None, need.reserve_usd(wall_s))
 
 
@@ -60,7 +60,7 @@ def _need(tx: Transaction, job: Job) -> Need:
     share = left / len(states)
     return Need(
         size=job.size,
-        region=costs.dearest(tx.settings.runner_regions),
+        region=prices.dearest(tx.settings.runner_regions),
         seconds=job.estimate_s * share,
         bytes_max=job.egress_bytes_max * share,
         outputs=left,
@@ -142,7 +142,7 @@ def _reserved_usd(
 
 def _most_usd(machine: Machine, send_bytes_max: int, now: datetime) -> float:
     """Return what a machine that is not known to be gone costs at most, as far as it can be known now."""
-    egress_usd = costs.egress_usd(region=machine.region, size_bytes=send_bytes_max)
+    egress_usd = prices.egress_usd(region=machine.region, size_bytes=send_bytes_max)
     return max(machine.reserve_usd, accrued_usd(machine, now) + egress_usd)
 
 
@@ -165,7 +165,7 @@ def accrued_usd(machine: Machine, now: datetime) -> float:
     if machine.size is None:
         return 0.0
     seconds = ((machine.exited_at or now) - (machine.started_at or machine.created_at)).total_seconds()
-    return costs.machine_usd(size=machine.size, region=machine.region, seconds=max(0.0, seconds))
+    return prices.machine_usd(size=machine.size, region=machine.region, seconds=max(0.0, seconds))
 
 
 def leaked_seconds(machine: Machine, attempt: Attempt | None, until: datetime) -> float:
@@ -211,7 +211,7 @@ def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
     """Return the least reserve with which the dearest of the jobs starts."""
     spread, limit_s = planned.spread, limit_s_of(tx.settings)
     assert spread is not None
-    region = costs.dearest(tx.settings.runner_regions)
+    region = prices.dearest(tx.settings.runner_regions)
     needs = [
         Need(
             size=spread.size,
@@ -222,4 +222,4 @@ def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
         )
         for load in spread.loads
     ]
-    return max(need.reserve_usd(money.least_s(need, limit_s, is_own=True)) for need in needs)
+    return max(need.reserve_usd(budget.least_s(need, limit_s, is_own=True)) for need in needs)

@@ -7,21 +7,21 @@ from dataclasses import asdict
 
 from sqlmodel import Session, col, select
 
-from control import costs, work
-from control.domain import OutputState
-from control.recipe import recipe_of
+from control.domain.states import OutputState
+from control.planning import prices, workload
+from control.store.recipe import recipe_of
+from control.store.tables import Attempt, Output, Source, Speed
 from control.store.transaction import Transaction
-from control.tables import Attempt, Output, Source, Speed
 
 
-def speeds(session: Session) -> dict[str, work.Speed]:
+def speeds(session: Session) -> dict[str, workload.Speed]:
     """Return what is known, by size."""
     return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
 
 
-def footage(source: Source) -> work.Footage:
+def footage(source: Source) -> workload.Footage:
     """Return a source as its work depends on it."""
-    return work.Footage(
+    return workload.Footage(
         size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
     )
 
@@ -40,11 +40,11 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
         return
     numbers = {source_id: number for number, source_id in enumerate(sources)}
     asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]
-    pieces = work.pieces(asked, list(sources.values()))
+    pieces = workload.pieces(asked, list(sources.values()))
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
-    told = (_speed(row) if row else work.Speed()).learn(
-        work_s=work.machine_work_s(pieces, costs.cpus(attempt.size)),
+    told = (_speed(row) if row else workload.Speed()).learn(
+        work_s=workload.machine_work_s(pieces, prices.cpus(attempt.size)),
         wall_s=wall_s,
         launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
@@ -63,5 +63,5 @@ def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
     return tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
 
 
-def _speed(row: Speed) -> work.Speed:
-    return work.Speed(**row.model_dump(exclude={"size"}))
+def _speed(row: Speed) -> workload.Speed:
+    return workload.Speed(**row.model_dump(exclude={"size"}))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from sqlmodel import col, select
 
-from control import domain
-from control.domain import Fact, JobStatus, OutputState
-from control.errors import Code, ControlError
+from control.domain import states
+from control.domain.errors import Code, ControlError
+from control.domain.states import Fact, JobStatus, OutputState
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
+from control.store.tables import Attempt, Batch, Event, Job, Output, Source, Webhook
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Event, Job, Output, Source, Webhook
 from runner.contract import Reason
 
 
@@ -27,7 +27,7 @@ def cancel(store: Store, job_ids: Sequence[str]) -> None:
 
 
 def _cancel_all(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
-    live = [job for job in jobs if job.status not in domain.ENDED]
+    live = [job for job in jobs if job.status not in states.ENDED]
     for job in live:
         job.cancelled_at = tx.now
     tx.session.flush()
@@ -40,7 +40,7 @@ def _note_on_batch(tx: Transaction, batch: Batch) -> None:
     """Mark the batch as cancelled when every job of it that still lived is."""
     left = select(Job.id).where(
         col(Job.batch_id) == batch.id,
-        col(Job.status).not_in(domain.ENDED),
+        col(Job.status).not_in(states.ENDED),
         col(Job.cancelled_at).is_(None),
     )
     if batch.ended_at is None and tx.session.exec(left).first() is None:
@@ -48,14 +48,14 @@ def _note_on_batch(tx: Transaction, batch: Batch) -> None:
 
 
 def _cancel(tx: Transaction, job: Job) -> None:
-    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(domain.LIVE))
+    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(states.LIVE))
     attempt = tx.session.exec(mine).first()
     if attempt is not None:
         end_within(tx, attempt, Fact.CANCELLED, Reason.CANCELLED, "a user asked for it")
         return
     outputs = tx.outputs(job.id)
-    states = [OutputState(output.state) for output in outputs]
-    verdict = domain.ended_as(states, is_cancelled=True)
+    output_states = [OutputState(output.state) for output in outputs]
+    verdict = states.ended_as(output_states, is_cancelled=True)
     end_job(tx, job, outputs, verdict, None)
     follow(tx, job, verdict.status)
 
@@ -87,7 +87,7 @@ def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
     is_over = batch.expires_at is not None and batch.expires_at <= tx.now  # though `expire` has not come by
     if is_over or batch.status == JobStatus.EXPIRED:
         raise ControlError(Code.EXPIRED, "This has expired. Upload the videos and submit them again.")
-    if any(job.status not in domain.ENDED for job in jobs):
+    if any(job.status not in states.ENDED for job in jobs):
         raise ControlError(Code.CONFLICT, "This has not ended yet. Cancel it first, or wait.")
 
 

@@ -16,7 +16,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
-CONNECTIONS_MAX = 80  # more than all threads that read rows (control/threads.py), fewer than PostgreSQL's 100
+CONNECTIONS_MAX = (
+    80  # more than all threads that read rows (control/http/threads.py), fewer than PostgreSQL's 100
+)
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
 
@@ -101,7 +103,7 @@ def _begin(connection: Connection) -> None:
 
 def _migrate(engine: Engine) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
     with for_writing(engine).connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

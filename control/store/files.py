@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from control.tables import Output
+from control.store.tables import Output
 
 PLAYLIST_NAME = "playlist.m3u8"
 MEDIA_NAME = "media.mp4"

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, delete
 
-from control.errors import Code, ControlError
+from control.domain.errors import Code, ControlError
+from control.store.tables import IdempotencyKey
 from control.store.transaction import Transaction
-from control.tables import IdempotencyKey
 
 LIFE = timedelta(hours=24)
 

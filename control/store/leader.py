@@ -12,9 +12,9 @@ import os
 from sqlalchemy import Connection, Engine, text
 from sqlmodel import Session
 
-from control.ids import new_id
-from control.log import record
-from control.tables import Meta
+from control.domain.ids import new_id
+from control.store.tables import Meta
+from control.telemetry.log import record
 
 LOCK = 7_238_241_105  # any number, the same for every control of a database
 ACTIVE = "active_control"

@@ -1,7 +1,7 @@
 """How long running attempts may be silent. In memory: a beat that says nothing new costs no commit.
 
 A row knows only the lease that its claim gave. What beats added is lost when control stops, and need not be
-kept: after a start no lease counts as run out before an amnesty (`control/watch.py`).
+kept: after a start no lease counts as run out before an amnesty (`control/passes/watch.py`).
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from control.costs import egress_usd, machine_usd, requests_usd
-from control.domain import AttemptState, OutputState
+from control.domain.states import AttemptState, OutputState
+from control.planning.prices import egress_usd, machine_usd, requests_usd
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
-from control.store.speeds import learn
+from control.store.calibration import learn
+from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Downloads, Machine, Output
 from infra import ports
 
 MISSES_MAX = 3  # GETs in a row that say 404 before a machine counts as gone

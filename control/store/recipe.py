@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control.tables import Output
+from control.store.tables import Output
 from runner.contract import Effects
 
 

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from control import counters, domain
-from control.domain import AttemptState, Fact, JobStatus, OutputState
-from control.errors import Code, ControlError
-from control.files import StoredFile
+from control.domain import states
+from control.domain.errors import Code, ControlError
+from control.domain.states import AttemptState, Fact, JobStatus, OutputState
 from control.store import leases
 from control.store.attempts import FINAL, end_within, follow
+from control.store.files import StoredFile
+from control.store.tables import Attempt, Output
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Output
+from control.telemetry import counters
 from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
 
 _UNNAMED = ""  # what a runner of before these messages named their machine says
@@ -52,7 +53,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
             if attempt.claimed_by != machine_id or attempt.state != AttemptState.RUNNING:
                 raise _superseded()
             _lease(store, tx, attempt)  # whoever asks lives, and cannot beat before it has heard the answer
-        elif domain.move(AttemptState(attempt.state), Fact.CLAIMED) is None:
+        elif states.move(AttemptState(attempt.state), Fact.CLAIMED) is None:
             raise _superseded()
         else:
             _begin(tx, attempt, machine_id)

@@ -15,12 +15,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control import domain
-from control.domain import JobStatus, OutputState
-from control.files import named_by
-from control.holdings import SPARE, has_files, holdings, is_used, sources_of
+from control.domain import states
+from control.domain.states import JobStatus, OutputState
+from control.store.files import named_by
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source
 from control.store.transaction import Store, Transaction
-from control.tables import Attempt, Batch, Job, Meta, Output, Source
+from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
 UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
@@ -107,7 +107,7 @@ def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
     """
     with store.transaction() as tx:
         named = {key for output in tx.outputs(job_id) for key in named_by(output)}
-        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(domain.LIVE))
+        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
         live = set(tx.session.exec(mine).all())
         strays = found.keys() - named
         useless = {key for key in strays if key.split("/")[-2] not in live}

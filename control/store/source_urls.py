@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlmodel import and_, col, or_, select
 
-from control import domain
-from control.domain import OutputState
+from control.domain import states
+from control.domain.states import OutputState
+from control.store.tables import Batch, Output, Source
 from control.store.transaction import Store
-from control.tables import Batch, Output, Source
 
 AT_ONCE_MAX = 1000
 
@@ -27,7 +27,7 @@ def forget_ended(store: Store) -> None:
         over = or_(
             col(Batch.id).not_in(unready), col(Batch.expires_at) <= tx.now, col(Batch.deleted_at) <= tx.now
         )
-        ended = select(Batch.id).where(and_(col(Batch.status).in_(domain.ENDED), over))
+        ended = select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
         urls = (
             select(Source).join(Output).where(col(Source.url).is_not(None), col(Output.batch_id).in_(ended))
         )

@@ -228,7 +228,7 @@ class Machine(SQLModel, table=True):
 
 
 class Speed(SQLModel, table=True):
-    """What finished jobs have told of a guest preset: the sums of `control.work.Speed`."""
+    """What finished jobs have told of a guest preset: the sums of `control.planning.workload.Speed`."""
 
     size: str = Field(primary_key=True)
     jobs: int

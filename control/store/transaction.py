@@ -13,15 +13,15 @@ from typing import Any
 from sqlalchemy import Engine, bindparam
 from sqlmodel import Session, col, select
 
-from control import domain
-from control.database import for_writing
-from control.domain import AttemptState, Fact, JobStatus
-from control.errors import Code, ControlError
-from control.ids import new_id
-from control.log import record
+from control.domain import states
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.domain.states import AttemptState, Fact, JobStatus
 from control.settings import Settings
+from control.store.database import for_writing
 from control.store.leases import Leases
-from control.tables import Attempt, Batch, Event, Job, Meta, Output
+from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
+from control.telemetry.log import record
 from infra.ports import Clock
 
 _RUNS_ON = select(col(Attempt.claimed_by)).where(
@@ -120,7 +120,7 @@ class Transaction:
 
     def move(self, attempt: Attempt, fact: Fact, **facts: object) -> bool:
         """Make the move that `fact` means, with its event; or note the refusal and return False."""
-        state = domain.move(AttemptState(attempt.state), fact)
+        state = states.move(AttemptState(attempt.state), fact)
         if state is None:
             self.refuse(attempt, fact)
             return False
@@ -150,7 +150,7 @@ class Transaction:
         if job.status != status:
             job.status = status
             self.event(f"job_{status}", job, attempt, partial=job.partial)
-            if status in domain.ENDED:
+            if status in states.ENDED:
                 self.event("job_ended", job, attempt)
 
     def set_batch(self, batch: Batch, status: JobStatus) -> None:
@@ -158,7 +158,7 @@ class Transaction:
         if batch.status != status:
             batch.status = status
             self.batch_event(f"batch_{status}", batch, partial=batch.partial)
-            if status in domain.ENDED:
+            if status in states.ENDED:
                 self.batch_event("batch_ended", batch)
 
     def _write(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from control.holdings import require_space
+from control.store.tables import Source, Upload
 from control.store.transaction import Store
-from control.tables import Source, Upload
+from control.store.usage import require_space
 
 
 def add(store: Store, upload: Upload) -> None:

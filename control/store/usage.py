@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func
 from sqlmodel import Session, col, select
 
-from control.domain import JobStatus
-from control.errors import Code, ControlError
+from control.domain.errors import Code, ControlError
+from control.domain.states import JobStatus
 from control.settings import Settings
-from control.tables import Batch, Job, Output, Source, Upload
+from control.store.tables import Batch, Job, Output, Source, Upload
 
 SPARE = timedelta(hours=1)  # that a source outlives the last batch that it has served
 

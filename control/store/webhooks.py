@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement
 from sqlmodel import and_, col, select
 
-from control.ids import new_id
+from control.domain.ids import new_id
 from control.store.due import is_due
+from control.store.tables import Batch, Webhook
 from control.store.transaction import Store, Transaction
-from control.tables import Batch, Webhook
 
 TRIED_FOR = timedelta(hours=24)
 PAUSE_S_MAX = 4 * 3600.0

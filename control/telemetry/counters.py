@@ -1,4 +1,4 @@
-"""What this process counts. `control.log` tells it of each line, so what is counted is committed and logged.
+"""What this process counts. `telemetry.log` tells it of each line, so what it counts is committed and logged.
 
 A restart begins at nought, which Prometheus expects of counters. Labels come from closed lists alone.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from control.domain import Fact, OutputState
+from control.domain.states import Fact, OutputState
 from runner.contract import Reason, Timings
 
 ENDS = frozenset(Fact) - {Fact.MACHINE_CREATED, Fact.CLAIMED, Fact.HEARTBEAT}  # of an attempt

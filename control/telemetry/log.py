@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from control import counters
+from control.telemetry import counters
 
 TRACE_CHARS_MAX = 2000
 

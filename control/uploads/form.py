@@ -14,16 +14,16 @@ from typing import Any
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from control import mp4
-from control.errors import Code, ControlError
-from control.ids import new_id
-from control.intake import PART_BYTES, discard, join, look_into, open_upload
-from control.log import failure
-from control.parts import Parts
-from control.plan import SOURCES_PER_BATCH_MAX
-from control.shapes import NAME_CHARS_MAX
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.planning.planner import SOURCES_PER_BATCH_MAX
+from control.store.tables import Source, Upload
 from control.store.uploads import grow
-from control.tables import Source, Upload
+from control.telemetry.log import failure
+from control.uploads import mp4
+from control.uploads.service import PART_BYTES, discard, join, look_into, open_upload
+from control.views.schemas import NAME_CHARS_MAX
 from infra.outbound import URL_CHARS_MAX
 from infra.ports import OutsideError, Part
 

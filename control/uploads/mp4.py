@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from itertools import islice
 
-from control.boxes import Box, CutShort, Damaged, File, Read, Scattered
+from control.uploads.boxes import Box, CutShort, Damaged, File, Read, Scattered
 from runner.contract import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof: more than a day has

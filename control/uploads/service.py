@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from threading import BoundedSemaphore
 
-from control import mp4
-from control.errors import Code, ControlError
-from control.holdings import require_space
-from control.ids import new_id
-from control.parts import Parts
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
 from control.store import uploads as store
-from control.tables import Source, Upload
+from control.store.tables import Source, Upload
+from control.store.usage import require_space
+from control.uploads import mp4
 from infra.ports import Part, Refusal, Refused, StoredObject
 
 PART_BYTES = 16 * 1024**2  # of every upload: equal bytes then have equal ETags, and so equal effects

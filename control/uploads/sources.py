@@ -9,11 +9,11 @@ from urllib.parse import unquote, urlsplit
 
 from sqlmodel import col, select
 
-from control.errors import Code, ControlError, source_gone
-from control.ids import new_id
-from control.parts import Parts
-from control.shapes import NAME_CHARS_MAX, SourceRef
-from control.tables import Source
+from control.context import Parts
+from control.domain.errors import Code, ControlError, source_gone
+from control.domain.ids import new_id
+from control.store.tables import Source
+from control.views.schemas import NAME_CHARS_MAX, SourceRef
 from infra import outbound
 
 

@@ -1,6 +1,6 @@
 """Reads that build what clients see. Must never write.
 
-Long because single and listed jobs and batches share their queries; the shaping is in `shaping`.
+Long because single and listed jobs and batches share their queries; the JSON is made in `serializers`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, func, tuple_
 from sqlmodel import Session, col, select
 
-from control import domain, shapes, shaping
-from control.auth import Signer
-from control.domain import JobStatus
-from control.errors import Code, ControlError
-from control.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
+from control.auth.tokens import Signer
+from control.domain import states
+from control.domain.errors import Code, ControlError
+from control.domain.states import JobStatus
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
+from control.views import schemas, serializers
 from infra.ports import Clock
 
 Row = TypeVar("Row")
@@ -42,38 +43,38 @@ class Views:
     def active_jobs(self) -> int:
         """Return the number of jobs that have not ended."""
         with self.session() as session:
-            alive = col(Job.status).not_in(domain.ENDED)
+            alive = col(Job.status).not_in(states.ENDED)
             return session.exec(select(func.count()).select_from(Job).where(alive)).one()
 
     def live_attempts(self) -> int:
         """Return the number of attempts that have not ended."""
         with self.session() as session:
-            live = col(Attempt.state).in_(domain.LIVE)
+            live = col(Attempt.state).in_(states.LIVE)
             return session.exec(select(func.count()).select_from(Attempt).where(live)).one()
 
     # --- one job or batch -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> shapes.JobView:
+    def job(self, job_id: str) -> schemas.JobView:
         """Return a job as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             job = found(session, Job, job_id)
             batch = session.get_one(Batch, job.batch_id)
             tallies, attempts = _tallies(session, [job]), _attempts(session, [job])
-            return shapes.JobView(
+            return schemas.JobView(
                 job_id=job.id,
                 **self._summary(batch, [job], job, tallies, attempts),
                 **self._details(session, batch, [job], attempts),
             )
 
-    def batch(self, batch_id: str) -> shapes.BatchView:
+    def batch(self, batch_id: str) -> schemas.BatchView:
         """Return a batch as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             batch = found(session, Batch, batch_id)
             jobs = _jobs(session, [batch])
             tallies, attempts = _tallies(session, jobs), _attempts(session, jobs)
-            return shapes.BatchView(
+            return schemas.BatchView(
                 seed=batch.seed,
-                jobs=shaping.in_batch(jobs, tallies),
+                jobs=serializers.in_batch(jobs, tallies),
                 **self._summary(batch, jobs, batch, tallies, attempts),
                 **self._details(session, batch, jobs, attempts),
             )
@@ -97,7 +98,7 @@ class Views:
 
     def jobs(
         self, *, status: JobStatus | None, limit: int, cursor: str | None
-    ) -> shapes.Page[shapes.JobSummary]:
+    ) -> schemas.Page[schemas.JobSummary]:
         """Return a page of jobs, newest first. Raises ControlError invalid for a foreign cursor."""
         with self.session() as session:
             rows = session.exec(_newest(Job, status, limit, cursor)).all()
@@ -105,17 +106,17 @@ class Views:
             batches = {batch.id: batch for batch in _batches(session, page)}
             tallies, attempts = _tallies(session, page), _attempts(session, page)
             items = [
-                shapes.JobSummary(
+                schemas.JobSummary(
                     job_id=job.id,
                     **self._summary(batches[job.batch_id], [job], job, tallies, attempts),
                 )
                 for job in page
             ]
-            return shapes.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     def batches(
         self, *, status: JobStatus | None, limit: int, cursor: str | None
-    ) -> shapes.Page[shapes.BatchSummary]:
+    ) -> schemas.Page[schemas.BatchSummary]:
         """Return a page of batches, newest first. Raises ControlError invalid for a foreign cursor."""
         with self.session() as session:
             rows = session.exec(_newest(Batch, status, limit, cursor)).all()
@@ -124,14 +125,14 @@ class Views:
             tallies, attempts = _tallies(session, jobs), _attempts(session, jobs)
             by_batch = _grouped(jobs, "batch_id")
             items = [
-                shapes.BatchSummary(
+                schemas.BatchSummary(
                     seed=batch.seed,
-                    jobs=shaping.in_batch(by_batch[batch.id], tallies),
+                    jobs=serializers.in_batch(by_batch[batch.id], tallies),
                     **self._summary(batch, by_batch[batch.id], batch, tallies, attempts),
                 )
                 for batch in page
             ]
-            return shapes.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     # --- parts of the shapes ----------------------------------------------------------------------
 
@@ -140,28 +141,28 @@ class Views:
         batch: Batch,
         jobs: Sequence[Job],
         subject: Job | Batch,
-        tallies: Mapping[str, shaping.Tally],
+        tallies: Mapping[str, serializers.Tally],
         attempts: Sequence[Attempt],
     ) -> dict[str, Any]:
         now = self._clock()
         ids = {job.id for job in jobs}
         waiting = next((job for job in jobs if job.waiting_code), None)
         failed = next((job for job in jobs if job.error_code), None)
-        spent = [shaping.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
+        spent = [serializers.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
         return {
             "batch_id": batch.id,
             "status": subject.status,
             "partial": subject.partial,
-            "progress": shaping.progress(
-                subject, sum((tallies[job.id] for job in jobs), shaping.Tally()), now
+            "progress": serializers.progress(
+                subject, sum((tallies[job.id] for job in jobs), serializers.Tally()), now
             ),
-            "waiting": waiting and shaping.problem(waiting.waiting_code, waiting.waiting_message),
+            "waiting": waiting and serializers.problem(waiting.waiting_code, waiting.waiting_message),
             "cost_usd": round(sum(spent), 6),
             "created_at": subject.created_at,
             "started_at": subject.started_at,
             "ended_at": subject.ended_at,
             "expires_at": batch.expires_at,
-            "error": failed and shaping.problem(failed.error_code, failed.error_message),
+            "error": failed and serializers.problem(failed.error_code, failed.error_message),
         }
 
     def _details(
@@ -169,10 +170,10 @@ class Views:
     ) -> dict[str, Any]:
         now, generation = self._clock(), _token_generation(session)
         return {
-            "webhook": shaping.webhook(session.get(Webhook, batch.id)),
+            "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
             "sources": _sources(session, outputs_of(session, jobs)),
-            "attempts": [shaping.attempt(attempt, now) for attempt in attempts],
+            "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
         }
 
 
@@ -214,8 +215,8 @@ def _attempts(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
     return session.exec(select(Attempt).where(mine).order_by(*order)).all()
 
 
-def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, shaping.Tally]:
-    tallies: dict[str, shaping.Tally] = defaultdict(shaping.Tally)
+def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, serializers.Tally]:
+    tallies: dict[str, serializers.Tally] = defaultdict(serializers.Tally)
     sums = (
         select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count())  # type: ignore[call-overload]  # five columns
         .join(Source)
@@ -223,15 +224,15 @@ def _tallies(session: Session, jobs: Iterable[Job]) -> Mapping[str, shaping.Tall
         .group_by(col(Output.job_id), col(Source.id), col(Output.state))
     )
     for job_id, source, state, percents, count in session.exec(sums):
-        tallies[job_id] += shaping.tally(source, state, percents, count)
+        tallies[job_id] += serializers.tally(source, state, percents, count)
     return tallies
 
 
-def _sources(session: Session, outputs: Sequence[Output]) -> list[shapes.SourceView]:
+def _sources(session: Session, outputs: Sequence[Output]) -> list[schemas.SourceView]:
     by_source = _grouped(outputs, "source_id")
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
     return [
-        shaping.source(row, by_source[row.id])
+        serializers.source(row, by_source[row.id])
         for row in sorted(rows, key=lambda row: by_source[row.id][0].position)
     ]
 

@@ -12,13 +12,13 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
-from control import shapes
-from control.money import Purse
+from control.planning.budget import Purse
 from control.settings import Settings
 from control.store.attempts import is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, shared_purses
-from control.tables import Attempt, Downloads, Machine
-from control.views import Views
+from control.store.tables import Attempt, Downloads, Machine
+from control.views import schemas
+from control.views.batches import Views
 
 BATCHES_MAX = 100  # the dearest
 
@@ -38,7 +38,7 @@ class Sum:
         return Sum(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> shapes.Costs:
+def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> schemas.Costs:
     """Return what machines cost from one day to another, both included, and what is left of the budgets."""
     with views.session() as session:
         rows = [
@@ -47,12 +47,12 @@ def costs(views: Views, settings: Settings, now: datetime, first: date, last: da
         unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
         purses = {each.name: each for each in shared_purses(session, settings, now, unseen)}
         total = sum((each for _, each in rows), Sum())
-        return shapes.Costs(
+        return schemas.Costs(
             days=_days(rows, _downloads(session, first, last), now),
             batches=_batches(rows),
             cost_usd=round(total.usd, 6),
             leaked_seconds=round(total.leaked_seconds, 3),
-            budget=shapes.Budgets(day=_budget(purses.get("day")), month=_budget(purses.get("month"))),
+            budget=schemas.Budgets(day=_budget(purses.get("day")), month=_budget(purses.get("month"))),
         )
 
 
@@ -95,13 +95,13 @@ def _sum(machine: Machine, attempt: Attempt | None, now: datetime) -> Sum:
 
 def _days(
     rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now: datetime
-) -> list[shapes.Day]:
+) -> list[schemas.Day]:
     """Return each day on which something was paid for or downloaded."""
     days: dict[str, Sum] = defaultdict(Sum, {day: Sum() for day in downloads})
     for machine, each in rows:
         days[(machine.gone_at or now).date().isoformat()] += each
     return [
-        shapes.Day(
+        schemas.Day(
             date=date.fromisoformat(day),
             machines=each.machines,
             machine_seconds=round(each.machine_seconds, 3),
@@ -115,14 +115,14 @@ def _days(
     ]
 
 
-def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[shapes.BatchCost]:
+def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[schemas.BatchCost]:
     sums: dict[str, Sum] = defaultdict(Sum)
     for machine, each in rows:
         if machine.batch_id is not None:
             sums[machine.batch_id] += each
     dearest = sorted(sums.items(), key=lambda item: (-item[1].usd, item[0]))
     return [
-        shapes.BatchCost(
+        schemas.BatchCost(
             batch_id=batch_id,
             machines=each.machines,
             outputs=each.outputs,
@@ -140,10 +140,10 @@ def _downloads(session: Session, first: date, last: date) -> dict[str, int]:
     return {row.day: row.size_bytes for row in session.exec(days).all()}
 
 
-def _budget(purse: Purse | None) -> shapes.Budget | None:
+def _budget(purse: Purse | None) -> schemas.Budget | None:
     if purse is None:
         return None
-    return shapes.Budget(
+    return schemas.Budget(
         cap_usd=purse.cap_usd,
         spent_usd=round(purse.spent_usd, 6),
         reserved_usd=round(purse.reserved_usd, 6),

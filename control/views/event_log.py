@@ -13,10 +13,11 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control import domain, shapes, shaping
-from control.domain import JobStatus, OutputState
-from control.snapshots import Snapshot, Subject, on_the_wire, snapshots
-from control.tables import Batch, Event, Job, Output
+from control.domain import states
+from control.domain.states import JobStatus, OutputState
+from control.store.tables import Batch, Event, Job, Output
+from control.views import schemas, serializers
+from control.views.progress import Snapshot, Subject, on_the_wire, snapshots
 from infra.ports import Clock
 
 PAGE_ROWS = 100
@@ -50,7 +51,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class News:
-    """What has happened since a position, for each subject that has any; `snapshots` lack what is deleted."""
+    """What has happened since a position, for each subject that has any; `progress` lacks what is deleted."""
 
     last_id: int
     told: Mapping[Subject, Told]
@@ -144,7 +145,7 @@ def _message(
     """Return the event on the wire; nothing of an end that was none, or of an output that is deleted."""
     if event.name in _OUTPUT_NAMES:
         output = outputs.get(event.facts["output_id"])
-        return on_the_wire("output", shaping.output_view(output), event.id) if output else b""
+        return on_the_wire("output", serializers.output_view(output), event.id) if output else b""
     if status := _STATE_NAMES[subject.table].get(event.name):
         return on_the_wire("state", _state(subject, event, status, event.facts["partial"]), event.id)
     if event.id == end_id and row is not None:
@@ -155,15 +156,15 @@ def _message(
 def _end_id(session: Session, subject: Subject) -> int | None:
     """Return the event that ended the subject, if it has ended and nobody has started it again."""
     row = _row(session, subject)
-    if row is None or row.status not in domain.ENDED:
+    if row is None or row.status not in states.ENDED:
         return None
     ends = _events(subject, 0).where(col(Event.name) == _END_NAME[subject.table])
     end = session.exec(ends.order_by(col(Event.id).desc()).limit(1)).first()
     return end.id if end else None
 
 
-def _state(subject: Subject, event: Event, status: str, partial: bool) -> shapes.StateEvent:
-    return shapes.StateEvent(
+def _state(subject: Subject, event: Event, status: str, partial: bool) -> schemas.StateEvent:
+    return schemas.StateEvent(
         batch_id=subject.batch_id,
         job_id=subject.job_id,
         status=status,

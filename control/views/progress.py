@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from control import domain, shapes, shaping
-from control.domain import OutputState
-from control.tables import Batch, Job, Output, Source
+from control.domain import states
+from control.domain.states import OutputState
+from control.store.tables import Batch, Job, Output, Source
+from control.views import schemas, serializers
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Snapshot:
     """How far a subject is, on the wire; equal `facts` need not be told again."""
 
     content: bytes
-    facts: shapes.ProgressEvent
+    facts: schemas.ProgressEvent
 
 
 def snapshots(session: Session, subjects: Collection[Subject], now: datetime) -> Mapping[Subject, Snapshot]:
@@ -70,13 +71,13 @@ def _snapshot(
     row = jobs[0] if subject.job_id else batch
     waiting = next((job for job in jobs if job.waiting_code), None)
     tallies = {job.id: _sum(counts[job.id]) for job in jobs}
-    progress = shaping.progress(row, sum(tallies.values(), shaping.Tally()), now)
-    facts = shapes.ProgressEvent(
+    progress = serializers.progress(row, sum(tallies.values(), serializers.Tally()), now)
+    facts = schemas.ProgressEvent(
         batch_id=batch.id,
         job_id=subject.job_id,
         status=row.status,
-        waiting=waiting and shaping.problem(waiting.waiting_code, waiting.waiting_message),
-        jobs=shaping.in_batch(jobs, tallies),
+        waiting=waiting and serializers.problem(waiting.waiting_code, waiting.waiting_message),
+        jobs=serializers.in_batch(jobs, tallies),
         sources=_sources([count for job in jobs for count in counts[job.id]]),
         **progress.model_dump(),
     )
@@ -89,7 +90,7 @@ class _Count:
 
     source_id: str
     state: OutputState
-    tally: shaping.Tally
+    tally: serializers.Tally
 
 
 def _counts(session: Session, batch_ids: Collection[str]) -> Mapping[str, list[_Count]]:
@@ -103,23 +104,23 @@ def _counts(session: Session, batch_ids: Collection[str]) -> Mapping[str, list[_
         .order_by(func.min(Output.position))
     )
     for job_id, source, state, percents, count in session.exec(rows):
-        tally = shaping.tally(source, state, percents, count)
+        tally = serializers.tally(source, state, percents, count)
         counts[job_id].append(_Count(source.id, OutputState(state), tally))
     return counts
 
 
-def _sum(counts: Sequence[_Count]) -> shaping.Tally:
-    return sum((count.tally for count in counts), shaping.Tally())
+def _sum(counts: Sequence[_Count]) -> serializers.Tally:
+    return sum((count.tally for count in counts), serializers.Tally())
 
 
-def _sources(counts: Sequence[_Count]) -> list[shapes.SourceProgress]:
+def _sources(counts: Sequence[_Count]) -> list[schemas.SourceProgress]:
     by_source: dict[str, list[_Count]] = defaultdict(list)
     for count in counts:
         by_source[count.source_id].append(count)
     return [
-        shapes.SourceProgress(
+        schemas.SourceProgress(
             source_id=source_id,
-            status=domain.source_status([count.state for count in mine]),
+            status=states.source_status([count.state for count in mine]),
             percent=_sum(mine).percent,
         )
         for source_id, mine in by_source.items()

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
-from control import domain, shapes
-from control.costs import machine_seconds, machine_usd
-from control.domain import OutputState
-from control.files import files_of
-from control.tables import Attempt, Batch, Job, Output, Source, Webhook
+from control.domain import states
+from control.domain.states import OutputState
+from control.planning.prices import machine_seconds, machine_usd
+from control.store.files import files_of
+from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
+from control.views import schemas
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
 
 
-def problem(code: str | None, message: str | None) -> shapes.Problem | None:
+def problem(code: str | None, message: str | None) -> schemas.Problem | None:
     """Return a code with its sentence, or None without a code."""
-    return shapes.Problem(code=code, message=message or "") if code else None
+    return schemas.Problem(code=code, message=message or "") if code else None
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
             return Tally(total=count, work=work, done=each * percents / 100)
 
 
-def progress(subject: Job | Batch, tally: Tally, now: datetime) -> shapes.Progress:
+def progress(subject: Job | Batch, tally: Tally, now: datetime) -> schemas.Progress:
     """Return the progress of a job or batch whose outputs are tallied."""
-    return shapes.Progress(
+    return schemas.Progress(
         percent=tally.percent,
         ready=tally.ready,
         failed=tally.failed,
@@ -73,28 +74,28 @@ def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
     return round(elapsed_s * (100 - percent) / percent)
 
 
-def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[shapes.JobInBatch]:
+def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.JobInBatch]:
     """Return jobs as their batch shows them."""
     return [
-        shapes.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
+        schemas.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
     ]
 
 
-def source(source: Source, outputs: Sequence[Output]) -> shapes.SourceView:
+def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
     """Return a source with its outputs as clients see it."""
     done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
-    return shapes.SourceView(
+    return schemas.SourceView(
         source_id=source.id,
         name=source.name,
-        status=domain.source_status([OutputState(output.state) for output in outputs]),
+        status=states.source_status([OutputState(output.state) for output in outputs]),
         percent=done.percent,
         outputs=[output_view(output) for output in outputs],
     )
 
 
-def output_view(output: Output) -> shapes.OutputView:
+def output_view(output: Output) -> schemas.OutputView:
     """Return an output as clients see it."""
-    return shapes.OutputView(
+    return schemas.OutputView(
         output_id=output.id,
         name=output.name,
         variation=output.variation,
@@ -112,9 +113,9 @@ def output_view(output: Output) -> shapes.OutputView:
     )
 
 
-def _files(output: Output) -> list[shapes.FileView]:
+def _files(output: Output) -> list[schemas.FileView]:
     return [
-        shapes.FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
+        schemas.FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
         for name, file in files_of(output).items()
     ]
 
@@ -133,13 +134,13 @@ def spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
 
 
 def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
-    return attempt.asked_at is not None and attempt.asked_at > now - timedelta(seconds=domain.GHOST_S)
+    return attempt.asked_at is not None and attempt.asked_at > now - timedelta(seconds=states.GHOST_S)
 
 
-def attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
+def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
     """Return an attempt as clients see it; its seconds and cost rise while it lives."""
     seconds, usd = spent(attempt, now)
-    return shapes.AttemptView(
+    return schemas.AttemptView(
         attempt_id=attempt.id,
         number=attempt.number,
         state=attempt.state,
@@ -155,8 +156,8 @@ def attempt(attempt: Attempt, now: datetime) -> shapes.AttemptView:
     )
 
 
-def webhook(webhook: Webhook | None) -> shapes.WebhookView | None:
+def webhook(webhook: Webhook | None) -> schemas.WebhookView | None:
     """Return a webhook as clients see it."""
     if webhook is None:
         return None
-    return shapes.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)
+    return schemas.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)

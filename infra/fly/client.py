@@ -18,12 +18,12 @@ from urllib.parse import quote
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from infra.flyanswers import error_text, machine_of, name_holder, refusal_of
+from infra.fly.responses import error_text, machine_of, name_holder, refusal_of
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
 from infra.ratelimit import GET_MACHINE, ORDINARY, Rate, TokenBuckets
 
 PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
-    Path(__file__).with_name("prices.json").read_text(encoding="utf-8")
+    Path(__file__).parents[1].joinpath("prices.json").read_text(encoding="utf-8")
 )["presets"]
 READS_MAX = 4
 SECRET_CHARS_MIN = 8  # shorter values are words that an error may need

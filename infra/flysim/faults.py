@@ -1,7 +1,7 @@
 """What may go wrong at Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
 
-The same seed and the same requests give the same life. Must never decide what a fault does: `flygate`,
-`flyfleet`, `flymachine` and `flyrecord` do, each at the place that a `Site` names.
+The same seed and the same requests give the same life. Must never decide what a fault does: `gate`,
+`fleet`, `machine` and `record` do, each at the place that a `Site` names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """All machines of the model of Fly: names, placement, and which of them a request or a list finds. Pure.
 
-Must never know of limits or lost answers: `flygate` does.
+Must never know of limits or lost answers: `gate` does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from infra.flyagenda import Agenda
-from infra.flyfaults import Dice, Site
-from infra.flymachine import Machine
-from infra.flyshapes import FlyError, create_request, regions_of
+from infra.flysim.events import Agenda
+from infra.flysim.faults import Dice, Site
+from infra.flysim.machine import Machine
+from infra.flysim.validation import FlyError, create_request, regions_of
 
 CAPACITY_ERRORS = {
     "insufficient_capacity": (422, "could not find a candidate host", "insufficient_capacity"),

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from infra.flyagenda import Agenda
-from infra.flyfaults import Dice, Site
-from infra.flyshapes import FlyError
+from infra.flysim.events import Agenda
+from infra.flysim.faults import Dice, Site
+from infra.flysim.validation import FlyError
 from infra.ratelimit import GET_MACHINE, ORDINARY, TokenBuckets
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """One machine of the model of Fly: its state, its events, and what each request or fact does to it.
 
-Pure as `flyfleet`, which holds the machines and finds the one that a request means. What takes time and what
+Pure as `fleet`, which holds the machines and finds the one that a request means. What takes time and what
 must happen outside goes to the agenda. Must never check who asks or whether the machine exists.
 Source of the moves: https://fly.io/docs/machines/machine-states/ (2026-08).
 """
@@ -12,10 +12,10 @@ from datetime import timedelta
 from signal import SIGKILL, SIGSEGV
 from typing import Any
 
-from infra.flyagenda import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
-from infra.flyfaults import Site
-from infra.flyrecord import Exit, Record, exit_event
-from infra.flyshapes import (
+from infra.flysim.events import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
+from infra.flysim.faults import Site
+from infra.flysim.record import Exit, Record, exit_event
+from infra.flysim.validation import (
     KILL_TIMEOUT_S_MAX,
     SIGNALS,
     SIGNALS_OF_STOP,

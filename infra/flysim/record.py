@@ -1,6 +1,6 @@
 """What Fly shows of one machine: its JSON, its events, and how lists lag behind. Pure.
 
-Must never decide when a machine moves: `flymachine` does.
+Must never decide when a machine moves: `machine` does.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from infra.flyagenda import Agenda
-from infra.flyfaults import Dice, Site
-from infra.flyshapes import image_ref, memory_mb_of, rfc3339
+from infra.flysim.events import Agenda
+from infra.flysim.faults import Dice, Site
+from infra.flysim.validation import image_ref, memory_mb_of, rfc3339
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -1,6 +1,6 @@
 """What Fly's Machines API accepts and how its answers look: checks and small conversions. Pure, stdlib only.
 
-Must never hold state or know a clock: `flyworld` does the moves.
+Must never hold state or know a clock: `world` does the moves.
 """
 
 from __future__ import annotations

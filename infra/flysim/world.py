@@ -14,13 +14,13 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from infra.flyagenda import Agenda, Effect
-from infra.flyfaults import Dice, Faults
-from infra.flyfleet import Fleet
-from infra.flygate import Action, Gate
-from infra.flymachine import Machine
-from infra.flyrecord import Exit
-from infra.flyshapes import FlyError, invalid
+from infra.flysim.events import Agenda, Effect
+from infra.flysim.faults import Dice, Faults
+from infra.flysim.fleet import Fleet
+from infra.flysim.gate import Action, Gate
+from infra.flysim.machine import Machine
+from infra.flysim.record import Exit
+from infra.flysim.validation import FlyError, invalid
 
 WAITABLE = frozenset({"started", "stopped", "suspended", "destroyed", "failed", "settled"})
 SETTLED = frozenset({"created", "started", "stopped", "destroyed", "failed"})

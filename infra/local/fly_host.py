@@ -23,11 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from infra import leftovers
-from infra.flyagenda import RemoveMachine, SendSignal, StartProcess
-from infra.flyfaults import Faults
-from infra.flyshapes import FlyError
-from infra.flyworld import World
+from infra.flysim.events import RemoveMachine, SendSignal, StartProcess
+from infra.flysim.faults import Faults
+from infra.flysim.validation import FlyError
+from infra.flysim.world import World
+from infra.local import orphan_processes
 
 T = TypeVar("T")
 TRIES_MAX, TRY_AGAIN_S = 50, 0.02  # to be rid of what is dying
@@ -50,7 +50,7 @@ class LocalFly:
         self._machines_dir = (data_dir / "machines").resolve()
         self._logs_dir = data_dir / "logs"
         self._notes_dir = data_dir / "processes"
-        leftovers.kill_noted(self._notes_dir)
+        orphan_processes.kill_noted(self._notes_dir)
         _kill_strays(self._machines_dir)
         _remove(self._machines_dir)
         self._machines_dir.mkdir(parents=True)
@@ -121,7 +121,7 @@ class LocalFly:
             self._log(effect.machine_id).write_text(f"cannot start: {error}\n")
             self._tell_exit(effect.machine_id, EXIT_NOT_STARTED)
             return
-        leftovers.note(self._notes_dir, effect.machine_id, process.pid)
+        orphan_processes.note(self._notes_dir, effect.machine_id, process.pid)
         self._processes[effect.machine_id] = process
         self._world.started(effect.machine_id)
         watcher = threading.Thread(target=self._watch, args=(effect.machine_id, process), name="machine")
@@ -170,7 +170,7 @@ class LocalFly:
         status = process.wait()
         _kill_group(process)  # a machine ends with its main process
         _kill_strays(self._machines_dir / machine_id)
-        leftovers.forget(self._notes_dir, machine_id)
+        orphan_processes.forget(self._notes_dir, machine_id)
         with self._changed:
             del self._processes[machine_id]
             self._watchers.discard(threading.current_thread())

@@ -23,13 +23,13 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from infra.flycut import Cuttable, cut
-from infra.flyfaults import Faults
-from infra.flygate import Cut
-from infra.flyhost import LocalFly
-from infra.flyshapes import FlyError, invalid
-from infra.kept import kept_secret, owned
-from infra.loopback import listen, serving
+from infra.flysim.faults import Faults
+from infra.flysim.gate import Cut
+from infra.flysim.validation import FlyError, invalid
+from infra.local.data_dir import kept_secret, owned
+from infra.local.disconnect import Cuttable, cut
+from infra.local.fly_host import LocalFly
+from infra.local.serve import listen, serving
 
 WAIT_S_MAX = 60
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ports import NotStarted
-from infra.tigris import connect
+from infra.s3 import connect
 
 BUCKET = "refresher"
 START_TIMEOUT_S = 30.0

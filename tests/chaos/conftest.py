@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.stack import Patient, Stack, running, signed_in
-from tests.runner.clips import make_clip
-from tests.runner.jails import needs_a_jail
+from tests.support.clips import make_clip
+from tests.support.jails import needs_a_jail
+from tests.support.stack import Patient, Stack, running, signed_in
 
 FULL = os.environ.get("CHAOS_FULL") == "1"
 

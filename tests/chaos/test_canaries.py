@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.stack import Part, Patient, Stack, free_port, machine_processes, running
 from tests.control.conftest import SETTINGS
-from tests.e2e.processes import until
-from tests.e2e.user import ok, sign_in
-from tests.foreign import Server, served
-from tests.postgres import running_postgres
+from tests.support.foreign import Server, served
+from tests.support.postgres import running_postgres
+from tests.support.processes import until
+from tests.support.stack import Part, Patient, Stack, free_port, machine_processes, running
+from tests.support.user import ok, sign_in
 
 SIGNATURE = "X-Amz-Signature"  # what every signed URL has
 UPLOAD = {"name": "a.mp4", "size_bytes": 9, "content_type": "video/mp4"}

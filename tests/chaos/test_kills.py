@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from tests.chaos.conftest import FULL
-from tests.chaos.stack import PASSWORD, Patient, Stack, assert_idle, machine_processes, running, signed_in
-from tests.e2e.processes import Process, processes, until
-from tests.e2e.user import outputs, sign_in
+from tests.support.processes import Process, processes, until
+from tests.support.stack import PASSWORD, Patient, Stack, assert_idle, machine_processes, running, signed_in
+from tests.support.user import outputs, sign_in
 
 KILLS = 200 if FULL else 6
 ROUNDS = 40 if FULL else 2

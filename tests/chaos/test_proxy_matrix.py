@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from tests.chaos.conftest import FULL
-from tests.chaos.proxy import Fault, Proxy
-from tests.chaos.stack import Patient, Stack, assert_idle, running, signed_in
-from tests.e2e.processes import until
-from tests.e2e.user import outputs
+from tests.support.processes import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.stack import Patient, Stack, assert_idle, running, signed_in
+from tests.support.user import outputs
 
 CALLS = {
     "claim": ("control", r"^POST /runner/.*/claim"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chaos.stack import PASSWORD, Part, Stack, assert_idle, signed_in
-from tests.e2e.processes import until
-from tests.e2e.user import sign_in
+from tests.support.processes import until
+from tests.support.stack import PASSWORD, Part, Stack, assert_idle, signed_in
+from tests.support.user import sign_in
 
 SERVE = Path("infra/provision/serve-replicated").resolve()
 LOST_S_MAX = 2.0

@@ -14,28 +14,28 @@ import urllib3
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from control.auth import Signer
-from control.cloud import TRUSTED_OBSERVATIONS, Cloud
-from control.database import open_database
-from control.files import StoredFile
-from control.ids import new_id
-from control.parts import Parts
-from control.plan import PlannedSource, plan
+from control.auth.tokens import Signer
+from control.cloud_state import TRUSTED_OBSERVATIONS, Cloud
+from control.context import Parts
+from control.domain.ids import new_id
+from control.planning.planner import PlannedSource, plan
 from control.settings import Settings, load_settings
 from control.store import Store, batches, reports
-from control.store.speeds import footage
-from control.tables import Attempt, Batch, Job, Output, Source
-from control.views import Views
+from control.store.calibration import footage
+from control.store.database import open_database
+from control.store.files import StoredFile
+from control.store.tables import Attempt, Batch, Job, Output, Source
+from control.views.batches import Views
+from infra.local.s3_server import LocalS3
 from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
-from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage
+from infra.s3 import TigrisStorage
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
-from tests.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres, running_postgres
 
 ON_BOTH_DATABASES = ("test_store",)
 
 if TYPE_CHECKING:
-    from tests.control.maker import Maker
+    from tests.support.maker import Maker
 
 SETTINGS = {
     "auth_password": "a password long enough",
@@ -292,7 +292,7 @@ def finished(*outputs: OutputReport, outcome: str = "ok", reason=None, seq: int 
 @pytest.fixture(scope="session")
 def maker(tmp_path_factory: pytest.TempPathFactory, s3: LocalS3) -> Iterator[Maker]:
     """One served control for all tests that only need outputs to be there."""
-    from tests.control.maker import making
+    from tests.support.maker import making
 
     with making(tmp_path_factory.mktemp("maker"), s3) as running:
         yield running

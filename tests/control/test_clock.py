@@ -10,22 +10,22 @@ import pytest
 
 from control import app as wiring
 from control.clock import SETTLED_S, SteadyClock
-from control.expire import expire
-from control.forget import forget
-from control.ids import machine_name
-from control.launch import launch
-from control.observe import EVERY_IDLE_S, observe
-from control.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
+from control.domain.ids import machine_name
+from control.passes.expire import expire
+from control.passes.forget import forget
+from control.passes.launch import launch
+from control.passes.observe import EVERY_IDLE_S, observe
+from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
+from control.passes.watch import watch
 from control.settings import load_settings
 from control.store import Store, attempts, changes, reports
-from control.tables import Job, Output
-from control.tables import Machine as MachineRow
-from control.watch import watch
-from infra.loopback import serving
+from control.store.tables import Job, Output
+from control.store.tables import Machine as MachineRow
+from infra.local.serve import serving
 from infra.ports import Refusal, Refused, Unanswered
 from runner.contract import Reason
 from tests.control.conftest import SETTINGS, Clock, FakeMachines, Rows, finished, ready, seen
-from tests.control.test_passes import claimed, tick
+from tests.control.passes.test_passes import claimed, tick
 
 JUMPS = [30 * 3600, -30 * 3600, 600, -600]
 

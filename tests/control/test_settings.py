@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from control.database import open_database
-from control.launch import launch
-from control.local import LOCAL_DEFAULTS, _settings
-from control.runner_api import job_spec
+from control.api.runner import job_spec
+from control.cli.local import LOCAL_DEFAULTS, _settings
+from control.passes.launch import launch
 from control.settings import RUN_S_MAX, Settings, SettingsError, load_settings
 from control.store import reports
-from infra.flylocal import LocalFlyHandle
+from control.store.database import open_database
+from infra.local.fly_server import LocalFlyHandle
+from infra.local.s3_server import LocalS3
 from infra.ports import SIGNED_S_MAX
-from infra.s3local import LocalS3
 from tests.control.conftest import SETTINGS
 
 WEBHOOK_SECRET = "whsec_" + "QUJD" * 8

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control.local import LOCAL_DEFAULTS
+from control.cli.local import LOCAL_DEFAULTS
 from control.settings import Settings
 from tests.control.test_settings import PLACES
 

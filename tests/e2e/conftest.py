@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control.local import LocalStack, local_stack
-from tests.e2e.user import User, sign_in
-from tests.runner.clips import make_clip
+from control.cli.local import LocalStack, local_stack
+from tests.support.clips import make_clip
+from tests.support.user import User, sign_in
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,10 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from control.local import LocalStack
-from tests.e2e.processes import until
-from tests.e2e.user import User, ok, outputs
-from tests.runner.clips import make_clip
+from control.cli.local import LocalStack
+from tests.support.clips import make_clip
+from tests.support.processes import until
+from tests.support.user import User, ok, outputs
 
 OPEN = {("POST", "/api/auth"), ("GET", "/api/health"), ("GET", "/api/ready")}
 TOO_EARLY = urlsafe_b64encode(b"0001-01-01T00:00:00+14:00~job_0").decode()

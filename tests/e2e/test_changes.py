@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from control.local import LocalStack
-from tests.e2e.processes import processes, runners, until
-from tests.e2e.user import User, address, ok, outputs
+from control.cli.local import LocalStack
+from tests.support.processes import processes, runners, until
+from tests.support.user import User, address, ok, outputs
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from control.local import LocalStack
-from tests.e2e.processes import until
+from control.cli.local import LocalStack
+from tests.support.processes import until
 
 REFRESHER = str(Path(sys.executable).parent / "refresher")
 

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.s3local import LocalS3
-from tests.e2e.processes import Process, descendants, processes, until
-from tests.e2e.user import User, ok, sign_in
+from infra.local.s3_server import LocalS3
+from tests.support.processes import Process, descendants, processes, until
+from tests.support.user import User, ok, sign_in
 
 REFRESHER = str(Path(sys.executable).parent / "refresher")
 TOKEN_SECRET = "a-secret-of-the-tests"

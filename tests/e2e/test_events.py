@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from control.local import LocalStack
-from tests.e2e.user import User, address, ok, outputs
+from control.cli.local import LocalStack
+from tests.support.user import User, address, ok, outputs
 
 DURABLE = ("state", "output", "end")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from control.local import LocalStack
-from tests.e2e.processes import Process, descendants, processes, runners, until
-from tests.e2e.user import User, outputs
+from control.cli.local import LocalStack
+from tests.support.processes import Process, descendants, processes, runners, until
+from tests.support.user import User, outputs
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from control import app
-from control.expire import expire
-from control.local import LocalStack, local_stack
-from tests.e2e.processes import until
+from control.cli.local import LocalStack, local_stack
+from control.passes.expire import expire
 from tests.e2e.test_changes import refused
-from tests.e2e.user import User, address, ok, outputs, sign_in
+from tests.support.processes import until
+from tests.support.user import User, address, ok, outputs, sign_in
 
 RETENTION_S = 4.0
 CAP_BYTES = 40_000_000

@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 import pytest
 
-from control.local import LocalStack
+from control.cli.local import LocalStack
 from tests.conftest import need
-from tests.e2e.processes import descendants, runners, until
-from tests.e2e.user import User, ok, outputs
-from tests.runner.clips import describe
+from tests.support.clips import describe
+from tests.support.processes import descendants, runners, until
+from tests.support.user import User, ok, outputs
 
 ORDER = ["queued", "launching", "running", "completed"]
 VARIATIONS = 3

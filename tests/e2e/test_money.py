@@ -13,13 +13,13 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from control.cli import app
-from control.local import LocalStack, local_stack
-from infra import flyhost
-from tests.e2e.processes import until
-from tests.e2e.user import User, ok, sign_in
+from control.cli.local import LocalStack, local_stack
+from control.cli.main import app
+from infra.local import fly_host
+from tests.support.processes import until
+from tests.support.user import User, ok, sign_in
 
-RUNNER = Path(__file__).with_name("scripted_runner.py")
+RUNNER = Path(__file__).parents[1].joinpath("support/scripted_runner.py")
 DESCRIBED = {"size_bytes": 20_000_000, "duration_s": 15.0, "width": 1920, "height": 1080}
 
 
@@ -135,12 +135,12 @@ def test_the_command_quotes_local_files_without_uploading_them_and_prints_costs(
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     """A stack of two machines at once, each with a runner of a known speed, and a budget."""
-    real = flyhost.LocalFly._popen
+    real = fly_host.LocalFly._popen
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MAX_MACHINES", "2")
         patch.setenv("BUDGET_USD_PER_DAY", "1")
         patch.setattr(
-            flyhost.LocalFly,
+            fly_host.LocalFly,
             "_popen",
             lambda self, effect: real(self, replace(effect, argv=(sys.executable, str(RUNNER)))),
         )

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chaos.stack import Stack, running, signed_in
 from tests.conftest import need
-from tests.e2e.processes import until
+from tests.support.processes import until
+from tests.support.stack import Stack, running, signed_in
 
 BASE = os.environ.get("IMAGE_BASE", "")
 VOLUMES = os.environ.get("IMAGE_VOLUMES", "").split()  # what a build behind a proxy needs to see

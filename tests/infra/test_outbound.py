@@ -19,7 +19,7 @@ import urllib3
 from infra import outbound
 from infra.outbound import Forbidden, is_public, request, target
 from tests.conftest import need
-from tests.foreign import served
+from tests.support.foreign import served
 
 HOSTILE = [
     # loopback and unspecified, in every spelling

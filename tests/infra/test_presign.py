@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.presign import Presigner
-from infra.tigris import connect
+from infra.s3 import connect
 
 KEYS = {"region": "auto", "access_key_id": "tid/+=_K", "secret_access_key": "tsec_/+=ü"}
 LOCAL, TIGRIS = "http://127.0.0.1:8333", "https://t3.storage.dev"

@@ -15,9 +15,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from infra.local.s3_server import LocalS3
 from infra.ports import Part, Refusal, Refused, Storage, StoredObject, StoredPart, Unanswered
-from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage, _newest, _translated
+from infra.s3 import TigrisStorage, _newest, _translated
 
 PART_BYTES = 5 * 1024 * 1024
 

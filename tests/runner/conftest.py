@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner import jail
-from tests.runner.jails import trouble
+from tests.support.jails import trouble
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ from runner.check import Expected, check_output, check_playlist
 from runner.contract import OutputFault
 from runner.probe import OutputFailure
 from runner.stop import Stop
-from tests.runner.clips import make_clip
+from tests.support.clips import make_clip
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from runner import graph
 from runner.commands import Other, kbps_of, others_args, variation_args
 from runner.contract import Effects
 from runner.graph import Probe, drawn, standard, timed
-from tests.runner.clips import PLAIN, describe, make_clip
+from tests.support.clips import PLAIN, describe, make_clip
 
 SOURCE = Probe(width=320, height=180, duration_s=1, has_audio=True)
 EXTREMES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.contract import Effects, OutputSpec, Preset
 from runner.groups import Group, grouped
-from tests.runner.clips import PLAIN
+from tests.support.clips import PLAIN
 
 
 def output(name: str, effects: Effects | None = PLAIN, preset: Preset | None = None) -> OutputSpec:

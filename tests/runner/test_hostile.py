@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from runner import ffmpeg as runner_ffmpeg
-from runner import ffmpeg_program, intake, jail
+from runner import ffmpeg_program, jail, limits
 from runner.commands import variation_args
 from runner.contract import OutputFault
 from runner.graph import Probe
 from runner.probe import OutputFailure, probe
 from runner.stop import Stop
-from tests.runner.boxes import found, named_elsewhere, of_many_frames, replaced, table
-from tests.runner.clips import PLAIN, make_clip
-from tests.runner.jails import needs_a_jail
+from tests.support.boxes import found, named_elsewhere, of_many_frames, replaced, table
+from tests.support.clips import PLAIN, make_clip
+from tests.support.jails import needs_a_jail
 
 FULL = bool(os.environ.get("HOSTILE_FULL"))
 POINTERS = {
@@ -180,7 +180,7 @@ def test_a_decoder_that_nobody_needs_is_not_within_reach(ffmpeg: str, source: Pa
     """MagicYUV, of CVE-2026-8461, and whatever else the full build of FFmpeg holds."""
     make_clip(ffmpeg, source, "-c:v", "magicyuv", "-f", "mov", size="64x64", seconds=0.2, sound=False)
     assert refused(ffmpeg, source).code is OutputFault.SOURCE_UNPLAYABLE
-    args = ["-v", "error", *intake.INPUT_OPTIONS, "-i", f"file:{source}", "-map", "0:V", "-f", "null", "-"]
+    args = ["-v", "error", *limits.INPUT_OPTIONS, "-i", f"file:{source}", "-map", "0:V", "-f", "null", "-"]
     with pytest.raises(runner_ffmpeg.FfmpegFailed) as caught:
         render(ffmpeg, args, source)
     assert "Codec (magicyuv) not on whitelist" in caught.value.tail
@@ -188,8 +188,8 @@ def test_a_decoder_that_nobody_needs_is_not_within_reach(ffmpeg: str, source: Pa
 
 def test_the_decoders_that_we_name_exist(ffmpeg: str) -> None:
     told = subprocess.run([ffmpeg, "-v", "error", "-decoders"], capture_output=True, text=True, check=True)
-    assert set(intake.DECODERS.split(",")) <= set(re.findall(r"^ [VA]\S{5} (\S+)", told.stdout, re.MULTILINE))
-    assert "magicyuv" not in intake.DECODERS
+    assert set(limits.DECODERS.split(",")) <= set(re.findall(r"^ [VA]\S{5} (\S+)", told.stdout, re.MULTILINE))
+    assert "magicyuv" not in limits.DECODERS
 
 
 def test_ffmpeg_is_not_one_of_those_with_known_holes(ffmpeg: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +213,8 @@ def test_a_film_of_more_frames_than_we_take_is_too_large(
     ffmpeg: str, source: Path, one_frame: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """600,000 in the soak; they take some CPU seconds to count, so that here it is a tenth of all."""
-    limit = intake.FRAMES_MAX if FULL else intake.FRAMES_MAX // 10
-    monkeypatch.setattr(intake, "FRAMES_MAX", limit)
+    limit = limits.FRAMES_MAX if FULL else limits.FRAMES_MAX // 10
+    monkeypatch.setattr(limits, "FRAMES_MAX", limit)
     source.write_bytes(of_many_frames(one_frame, limit * 6 // 5, per_second=2000))
     assert f"more than {limit:,} frames" in too_large(ffmpeg, source)
 
@@ -241,7 +241,7 @@ def test_a_header_that_lies_about_the_duration_is_not_believed(
 
 
 def test_a_film_of_many_streams_is_too_large(ffmpeg: str, source: Path) -> None:
-    streams = ["-map", "0:v"] * (intake.STREAMS_MAX + 1)
+    streams = ["-map", "0:v"] * (limits.STREAMS_MAX + 1)
     make_clip(ffmpeg, source, *streams, size="32x32", seconds=0.1, sound=False)
     assert "more than 16 streams" in too_large(ffmpeg, source)
 

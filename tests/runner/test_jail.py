@@ -21,13 +21,13 @@ import pytest
 from runner import ffmpeg as runner_ffmpeg
 from runner import jail, jail_exec, seccomp
 from runner.stop import Stop
-from tests.runner.forbidden_acts import ACTS
-from tests.runner.jails import PYTHON, library, needs_a_jail, python_in_jail, with_library
+from tests.support.forbidden_acts import ACTS
+from tests.support.jails import PYTHON, library, needs_a_jail, python_in_jail, with_library
 
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
 ORDINARY = 65533  # a user that nobody is
 KINDS = ("mnt", "pid", "net", "ipc", "uts")
-SCRIPT = Path(__file__).with_name("forbidden_acts.py")
+SCRIPT = Path(__file__).parents[1].joinpath("support/forbidden_acts.py")
 COLUMN = {"x86_64": 0, "aarch64": 1}[os.uname().machine]
 CALLS = {name: call[COLUMN] for name, call in seccomp.DENIED.items() if call[COLUMN] is not None}
 HARMLESS = [
@@ -214,7 +214,7 @@ def test_a_runner_that_is_gone_already_starts_nothing() -> None:
 PARENT = """
 import subprocess, sys
 from runner import jail
-from tests.runner.jails import LIBRARY, PYTHON, with_library
+from tests.support.jails import LIBRARY, PYTHON, with_library
 limits = jail.Limits.of_this_machine(wall_s=60)
 script = "import time; print('up', flush=True); time.sleep(60)"
 command = jail.confined([PYTHON, "-I", "-S", "-c", script], reads=[], writes=[], limits=limits)

@@ -20,9 +20,9 @@ import pytest
 
 from runner.__main__ import Settings
 from runner.contract import Exit, Reason
-from tests.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
-from tests.runner.clips import PLAIN, describe, make_clip
-from tests.runner.jails import without_namespaces
+from tests.support.clips import PLAIN, describe, make_clip
+from tests.support.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
+from tests.support.jails import without_namespaces
 
 TWO = [
     PLAIN.model_copy(update={"rotation_rad": 0.01, "zoom": 1.05, "speed": 1.03, "noise": 4, "mirror": True}),

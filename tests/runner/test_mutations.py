@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from runner.contract import Exit, OutputFault
-from tests.fake_control import fake_control
-from tests.runner.clips import PLAIN
-from tests.runner.mutations import footage, mutated
+from tests.support.clips import PLAIN
+from tests.support.damaged_videos import footage, mutated
+from tests.support.fake_control import fake_control
 
 COUNT = 2000 if os.environ.get("HOSTILE_FULL") else 200
 SECONDS_MAX = 3600

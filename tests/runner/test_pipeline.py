@@ -16,12 +16,12 @@ import pytest
 from runner.__main__ import ending
 from runner.contract import Effects, Exit, JobSpec, OutputFile, OutputSpec, Reason
 from runner.ffmpeg import FfmpegFailed, OutOfMemory
-from runner.making import failing, guarding
+from runner.pipeline import failing, guarding
 from runner.progress import Progress
 from runner.stop import Stop
-from tests.fake_control import FakeControl, fake_control
-from tests.runner.clips import PLAIN, make_clip
 from tests.runner.test_job import ffmpegs_of, run, running, until
+from tests.support.clips import PLAIN, make_clip
+from tests.support.fake_control import FakeControl, fake_control
 
 FOUR = [
     PLAIN.model_copy(update={"speed": 1.03, "noise": 2, **changes})

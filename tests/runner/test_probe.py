@@ -13,8 +13,8 @@ from runner.check import check_output
 from runner.contract import OutputFault
 from runner.probe import OutputFailure, probe
 from runner.stop import Stop
-from tests.runner.clips import make_clip
 from tests.runner.test_check import WANTED
+from tests.support.clips import make_clip
 
 
 @pytest.fixture(scope="module")

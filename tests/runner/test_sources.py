@@ -15,7 +15,7 @@ from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Source, Studio
 from runner.stop import Stop
-from tests.runner.clips import PLAIN, describe, make_clip
+from tests.support.clips import PLAIN, describe, make_clip
 
 TESTSRC = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=30:d=2"]
 TONE = ["-f", "lavfi", "-i", "sine=d=2"]

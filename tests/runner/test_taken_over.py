@@ -19,11 +19,11 @@ from runner.__main__ import attempt
 from runner.contract import Exit, OutputFault, Preset, Reason
 from runner.control_client import ControlClient
 from runner.stop import Stop
-from tests.fake_control import TOKEN, FakeControl, fake_control
-from tests.runner.clips import PLAIN
-from tests.runner.jails import LIBRARY, PYTHON, needs_a_jail, with_library
+from tests.support.clips import PLAIN
+from tests.support.fake_control import TOKEN, FakeControl, fake_control
+from tests.support.jails import LIBRARY, PYTHON, needs_a_jail, with_library
 
-STAND_IN = Path(__file__).with_name("stand_in.py")
+STAND_IN = Path(__file__).parents[1].joinpath("support/stand_in.py")
 CANARY = "canary of a file that FFmpeg must not get at"
 WALLS = ["a jail that lets links be made", "no jail"]
 OF_FILES = {"chmod", "fchmod", "fchmodat", "fchmodat2", "link", "linkat", "mkdir", "mkdirat"}

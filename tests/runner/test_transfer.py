@@ -21,8 +21,8 @@ from runner.probe import OutputFailure
 from runner.retry import Again, retrying
 from runner.stop import Stop, Stopped
 from runner.transfer import StorageUnavailable, fetch, fingerprint, upload
-from tests.fake_control import SIGNATURE, FakeControl, fake_control
-from tests.runner.clips import PLAIN
+from tests.support.clips import PLAIN
+from tests.support.fake_control import SIGNATURE, FakeControl, fake_control
 
 BYTES = random.Random(1).randbytes(3_000_000)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from control.costs import egress_usd, machine_usd
-from infra.flymachine import Machine
+from control.planning.prices import egress_usd, machine_usd
+from infra.flysim.machine import Machine
 from runner.contract import ENV_RUN_TIMEOUT_S
 
 if TYPE_CHECKING:

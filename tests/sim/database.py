@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine, StaticPool, create_engine, event
 
-from control.database import _begin, open_database
+from control.store.database import _begin, open_database
 
 TRACE = """
 CREATE TABLE trace (n INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT, id TEXT, a, b, c, d);

@@ -18,12 +18,14 @@ from typing import Any
 
 from sqlalchemy import func
 
-from control import domain, forget, launch, observe, reap, rest, runner_api, watch
-from control.domain import AttemptState, Fact
-from control.store import attempts, batches, changes, ledger, reports
+from control.api import runner
+from control.domain import states
+from control.domain.states import AttemptState, Fact
+from control.passes import forget, idle, launch, observe, reap, watch
+from control.store import attempts, batches, changes, machines, reports
 from control.store import transaction as transactions
-from infra import fly
-from infra.flyfaults import Faults, Site
+from infra.fly import client
+from infra.flysim.faults import Faults, Site
 from tests.sim import outside, world
 from tests.sim.campaign import live
 from tests.sim.database import Database
@@ -58,7 +60,7 @@ def edit(stack: ExitStack, module: ModuleType, name: str, before: str, after: st
 
 
 MODULES = (
-    attempts, batches, changes, domain, forget, launch, ledger, observe, reap, reports, runner_api,
+    attempts, batches, changes, states, forget, launch, machines, observe, reap, reports, runner,
     transactions, watch,
 )  # fmt: skip
 
@@ -82,7 +84,7 @@ def no_watch(stack: ExitStack) -> None:
 
 def no_barrier(stack: ExitStack) -> None:
     """What lives is believed to be known from the start."""
-    from control.cloud import Cloud
+    from control.cloud_state import Cloud
 
     put(stack, Cloud, "is_known", property(lambda _: True))
 
@@ -104,7 +106,7 @@ def cap_counts_running(stack: ExitStack) -> None:
 
 def no_deleted_in_lists(stack: ExitStack) -> None:
     """Lists are asked for without machines that are destroyed."""
-    real = fly.FlyMachines.list
+    real = client.FlyMachines.list
 
     def without(self: Any, app: str, metadata: Any) -> Any:
         return [machine for machine in real(self, app, metadata) if not machine.is_gone]
@@ -115,7 +117,7 @@ def no_deleted_in_lists(stack: ExitStack) -> None:
 def ends_not_final(stack: ExitStack) -> None:
     """The move table lets a finish end what has ended."""
     moves = dict.fromkeys(AttemptState, AttemptState.SUCCEEDED)
-    put(stack, domain, "MOVES", {**domain.MOVES, Fact.FINISHED_OK: moves})
+    put(stack, states, "MOVES", {**states.MOVES, Fact.FINISHED_OK: moves})
 
 
 def terminal_not_guarded(stack: ExitStack) -> None:
@@ -127,7 +129,7 @@ def terminal_not_guarded(stack: ExitStack) -> None:
 def shared_key(stack: ExitStack) -> None:
     """All attempts put an output under one key."""
     put(
-        stack, runner_api, "output_key",
+        stack, runner, "output_key",
         lambda parts, _, output_id, ending=".mp4": f"{parts.store.owner_id}/outputs/{output_id}{ending}",
     )  # fmt: skip
 
@@ -193,14 +195,14 @@ MUTANTS: dict[str, Mutant] = {
         observe, "_ask_after", "machine = parts.machines.get(row.app, row.id)",
         "machine = None; [ledger.miss(parts.store, row.app, row.id) for _ in 'abc']",
     ),
-    "one 404 is gone": lambda stack: put(stack, ledger, "MISSES_MAX", 1),
-    "a new machine is gone at once": lambda stack: put(stack, ledger, "NEW", timedelta(0)),
-    "all is news": lambda stack: put(stack, ledger, "is_news", lambda *_: True),
+    "one 404 is gone": lambda stack: put(stack, machines, "MISSES_MAX", 1),
+    "a new machine is gone at once": lambda stack: put(stack, machines, "NEW", timedelta(0)),
+    "all is news": lambda stack: put(stack, machines, "is_news", lambda *_: True),
     "slot freed at the ask": edited(
-        ledger, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
+        machines, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
     ),
     "ready without looking": edited(
-        runner_api, "_seen",
+        runner, "_seen",
         "if reported is None or stored is None or not _is_as_reported(stored, reported):",
         "if reported is None:\n        return None\n    size = reported.size_bytes\n"
         "    stored = stored or StoredObject(size_bytes=size, etag=reported.md5)\n    if False:",
@@ -222,7 +224,7 @@ MUTANTS: dict[str, Mutant] = {
         reports, "finish", "if attempt.finish_digest != digest:", "if True:"
     ),
     "cost counted again": edited(
-        ledger, "observe", "if row.gone_at is None:", "if True:"
+        machines, "observe", "if row.gone_at is None:", "if True:"
     ),
     "stale beat reports": edited(
         reports, "heartbeat",
@@ -250,7 +252,7 @@ MUTANTS: dict[str, Mutant] = {
     "files go before machines": edited(
         forget, "_ready_to_go", "or_(lives,", "or_("
     ),
-    "seen and not adopted": edited(ledger, "_added", "if attempt is not None:", "if False:"),
+    "seen and not adopted": edited(machines, "_added", "if attempt is not None:", "if False:"),
     "no boot deadline": edited(
         watch, "judge", "if not is_running and _is_past(until.boot, now, until.amnesty):", "if False:"
     ),
@@ -265,7 +267,7 @@ MUTANTS: dict[str, Mutant] = {
         "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S)))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
-    "rests with work left": lambda stack: put(stack, rest, "_is_anything_left", lambda _: False),
+    "rests with work left": lambda stack: put(stack, idle, "_is_anything_left", lambda _: False),
     "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE_S", 9 * 86_400.0),
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 Shares nothing with the core: SQL on a connection of its own, the trace that triggers keep, the model's
 machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`; what
-streams say (the second half of I8) in tests/control/test_live.py, and not here.
+streams say (the second half of I8) in tests/control/http/test_sse.py, and not here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from infra.flyfaults import Site
+from infra.flysim.faults import Site
 from runner.contract import CLAIM_TIMEOUT_S
 from tests.sim.budget import overrun
 from tests.sim.swarm import Mishap

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from infra.fly import READS_MAX, FlyMachines
-from infra.flygate import Cut
-from infra.flyshapes import FlyError
+from infra.fly.client import READS_MAX, FlyMachines
+from infra.flysim.gate import Cut
+from infra.flysim.validation import FlyError
 from infra.ports import ListedObject, Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
 from infra.ratelimit import TokenBuckets
 from tests.sim.swarm import Mishap

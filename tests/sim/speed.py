@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-from control import forget, launch, observe, reap, rest, watch
+from control.passes import forget, idle, launch, observe, reap, watch
 
 OF_ROWS = (
-    (rest, "_is_anything_left", bool),
+    (idle, "_is_anything_left", bool),
     (watch, "_live", list),
     (reap, "_unwanted", list),
     (observe, "_apps_in_use", lambda found: found),

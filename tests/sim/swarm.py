@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from infra.flyfaults import CAPACITY_ANSWERS, Faults, Site
+from infra.flysim.faults import CAPACITY_ANSWERS, Faults, Site
 
 
 class Mishap(StrEnum):

@@ -9,10 +9,11 @@ from random import Random
 
 import pytest
 
-from control import runner_api
-from control.plan import PlannedBatch
-from control.runner_api import job_spec as _job_spec
-from control.store import attempts, batches, budget, ledger
+from control.api import runner
+from control.api.runner import job_spec as _job_spec
+from control.planning.planner import PlannedBatch
+from control.store import attempts, batches, budget
+from control.store import machines as ledger
 from tests.sim import users
 from tests.sim.budget import overrun
 from tests.sim.database import Database
@@ -92,7 +93,7 @@ def test_no_budget_is_overrun_whatever_crashes(
         (ledger, "sent_bytes", lambda _, stored_bytes: stored_bytes),
         (ledger, "sent_bytes", lambda attempt, stored_bytes: max(stored_bytes, attempt.sent_bytes or 0)),
         (
-            runner_api,
+            runner,
             "job_spec",
             lambda *asked: _job_spec(*asked).model_copy(update={"send_bytes_max": None}),
         ),

@@ -9,9 +9,9 @@ from itertools import count, product
 
 import pytest
 
-from control import domain
-from control.domain import LIVE, AttemptState, Fact, JobStatus, OutputState
-from infra.flyfaults import Faults, Site, Window
+from control.domain import states
+from control.domain.states import LIVE, AttemptState, Fact, JobStatus, OutputState
+from infra.flysim.faults import Faults, Site, Window
 from runner.contract import Reason
 from tests.sim.database import Database
 from tests.sim.swarm import Mishap, Swarm
@@ -23,7 +23,7 @@ from tests.sim.world import World
 def test_no_fact_moves_an_attempt_that_has_ended_and_none_makes_it_younger():
     age = {AttemptState.LAUNCHING: 0, AttemptState.BOOTING: 1, AttemptState.RUNNING: 2}
     for state, fact in product(AttemptState, Fact):
-        to = domain.move(state, fact)
+        to = states.move(state, fact)
         if state not in LIVE:
             assert to is None
         elif to in LIVE:
@@ -59,7 +59,7 @@ def after(job: Job, tries: int) -> Iterator[Job]:
         yield replace(job, attempts=(*job.attempts, AttemptState.LAUNCHING), status=JobStatus.LAUNCHING)
     for index, state in enumerate(job.attempts):
         for fact in Fact:
-            to = domain.move(state, fact)
+            to = states.move(state, fact)
             if to is None or (fact is Fact.FINISHED_OK and OutputState.QUEUED in job.outputs):
                 continue
             moved = (*job.attempts[:index], to, *job.attempts[index + 1 :])
@@ -76,7 +76,7 @@ def after(job: Job, tries: int) -> Iterator[Job]:
 
 def _ended(job: Job, fact: Fact, tries: int) -> Job:
     is_cancelled = job.is_cancelled or fact is Fact.CANCELLED
-    verdict = domain.verdict(
+    verdict = states.verdict(
         job.outputs, reason=ENDS[fact], is_cancelled=is_cancelled, may_retry=len(job.attempts) < tries
     )
     return replace(job, status=verdict.status, is_cancelled=is_cancelled)
@@ -92,7 +92,7 @@ def test_over_every_interleaving_of_facts_a_job_ends_once_and_from_everywhere(tr
         new = edges[job] - seen
         seen |= new
         todo += new
-    ended = {job for job in seen if job.status in domain.ENDED}
+    ended = {job for job in seen if job.status in states.ENDED}
     for job in seen:
         live = [state for state in job.attempts if state in LIVE]
         assert len(live) <= 1

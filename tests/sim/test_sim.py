@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from control import ids, watch
-from control.auth import Signer
-from control.views import Views
+from control.auth.tokens import Signer
+from control.domain import ids
+from control.passes import watch
+from control.views.batches import Views
 from tests.sim.campaign import live, regressions, summary
 from tests.sim.database import Database
 from tests.sim.world import Report

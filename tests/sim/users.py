@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from control.ids import new_id
-from control.parts import Parts
-from control.plan import PlannedBatch, PlannedOutput
-from control.spread import Load, Spread
+from control.context import Parts
+from control.domain.ids import new_id
+from control.planning.planner import PlannedBatch, PlannedOutput
+from control.planning.schedule import Load, Spread
+from control.planning.workload import Piece
 from control.store import batches, changes
-from control.tables import Batch
-from control.work import Piece
+from control.store.tables import Batch
 from runner.contract import Effects
 from tests.sim.swarm import Mishap
 

@@ -20,21 +20,21 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from control import ids
+from control.api.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
 from control.app import PASSES
-from control.auth import Signer
-from control.cloud import Cloud
-from control.errors import STATUS, ControlError
-from control.parts import Parts
-from control.rest import is_at_rest
-from control.runner_api import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
+from control.auth.tokens import Signer
+from control.cloud_state import Cloud
+from control.context import Parts
+from control.domain import ids
+from control.domain.errors import STATUS, ControlError
+from control.passes.idle import is_at_rest
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
-from control.views import Views
-from infra.flyagenda import HostBack, HostLost, SendSignal, StartProcess
-from infra.flyfaults import Faults
-from infra.flyworld import World as Fly
+from control.views.batches import Views
+from infra.flysim.events import HostBack, HostLost, SendSignal, StartProcess
+from infra.flysim.faults import Faults
+from infra.flysim.world import World as Fly
 from infra.ports import OutsideError, Unanswered
 from runner.contract import Reason
 from tests.control.conftest import SETTINGS

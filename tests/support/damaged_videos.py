@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.runner.boxes import headers
-from tests.runner.clips import make_clip
+from tests.support.boxes import headers
+from tests.support.clips import make_clip
 
 FOOTAGE = Path(__file__).parents[3] / "shared" / "clips" / "bunny-720p-5s.mp4"
 EXTREMES = (0, 1, 7, 8, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -20,17 +20,17 @@ import httpx
 from sqlmodel import col, select
 
 from control.app import create_app
-from control.auth import Signer
-from control.database import open_database
-from control.files import StoredFile
-from control.ids import new_id
-from control.plan import PlannedSource, plan
+from control.auth.tokens import Signer
+from control.domain.ids import new_id
+from control.planning.planner import PlannedSource, plan
 from control.settings import load_settings
 from control.store import Store, attempts, batches, reports
-from control.tables import Attempt, Job, Source
-from infra.loopback import serving
-from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage
+from control.store.database import open_database
+from control.store.files import StoredFile
+from control.store.tables import Attempt, Job, Source
+from infra.local.s3_server import LocalS3
+from infra.local.serve import serving
+from infra.s3 import TigrisStorage
 from runner.contract import (
     Claim,
     ExtraFile,
@@ -44,7 +44,7 @@ from runner.contract import (
     attempt_path,
 )
 from tests.control.conftest import SETTINGS
-from tests.e2e.user import ok, sign_in
+from tests.support.user import ok, sign_in
 
 ALL = 1000  # creates at once: what other tests left in the queue starts too
 

@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import httpx
 
-from tests.e2e.processes import until
-from tests.e2e.user import User, address, ok, sign_in
+from tests.support.processes import until
+from tests.support.user import User, address, ok, sign_in
 
 REFRESHER = str(Path(sys.executable).parent / "refresher")
 PASSWORD = "correct horse battery"

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from control.api.page import BUILT
-from control.local import LocalStack, local_stack
-from tests.e2e.user import User, sign_in
-from tests.runner.clips import make_clip
+from control.cli.local import LocalStack, local_stack
+from tests.support.clips import make_clip
+from tests.support.user import User, sign_in
 from tests.web.browser import NETWORK_ERROR, Person, launch
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 from playwright.sync_api import Browser, sync_playwright
 
-from control.local import local_stack
+from control.cli.local import local_stack
 from tests.web.browser import Person, launch
 
 DESK, PHONE = {"width": 1180, "height": 800}, {"width": 390, "height": 844}

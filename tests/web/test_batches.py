@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.processes import until
-from tests.e2e.user import User
+from tests.support.processes import until
+from tests.support.user import User
 from tests.web.browser import NETWORK_ERROR, Person
 from tests.web.conftest import Clip
 

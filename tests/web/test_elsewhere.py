@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from control.api.page import BUILT
-from control.local import LocalStack, local_stack
-from tests.e2e.processes import until
-from tests.e2e.user import User, sign_in
+from control.cli.local import LocalStack, local_stack
+from tests.support.processes import until
+from tests.support.user import User, sign_in
 from tests.web.browser import Person
 from tests.web.conftest import Clip
 

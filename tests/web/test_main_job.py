@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, expect
 
-from tests.e2e.user import User, ok, outputs
+from tests.support.user import User, ok, outputs
 from tests.web.browser import NETWORK_ERROR, Person
 from tests.web.conftest import Clip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.e2e.user import User
+from tests.support.user import User
 from tests.web.browser import Person
 from tests.web.conftest import Clip
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import Request, expect
 
-from tests.e2e.processes import until
-from tests.e2e.user import User
+from tests.support.processes import until
+from tests.support.user import User
 from tests.web.browser import Person
 from tests.web.conftest import Clip
 

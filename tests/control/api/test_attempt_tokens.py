@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from control.auth import Signer
-from infra.s3local import LocalS3
+from control.auth.tokens import Signer
+from infra.local.s3_server import LocalS3
 from runner.contract import Claim, Finish, Heartbeat, Message, Timings, Usage, attempt_path
-from tests.control.maker import Maker, code, making
+from tests.support.maker import Maker, code, making
 
 CALLS = ("claim", "heartbeat", "finish")
 SUPERSEDED, UNAUTHORIZED = (409, "superseded"), (401, "unauthorized")

@@ -7,9 +7,9 @@ from inspect import unwrap
 import pytest
 
 from control.api.batches import digest, routes
-from control.errors import Code, ControlError
-from control.plan import jobs_count
-from control.shapes import NewBatch, NewJob
+from control.domain.errors import Code, ControlError
+from control.planning.planner import jobs_count
+from control.views.schemas import NewBatch, NewJob
 
 
 class NewerJob(NewJob):

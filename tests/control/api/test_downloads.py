@@ -18,18 +18,20 @@ import httpx
 import pytest
 from sqlmodel import select
 
-from control import fetch, layouts, results, runner_api
-from control.tables import Attempt, Batch, Output
-from control.views import Views
-from infra.s3local import LocalS3
-from infra.tigris import TigrisStorage
+from control.api import runner
+from control.downloads import contents as results
+from control.downloads import fetch, layouts
+from control.store.tables import Attempt, Batch, Output
+from control.views.batches import Views
+from infra.local.s3_server import LocalS3
+from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
-from tests.chaos.proxy import Fault, Proxy
 from tests.conftest import need
 from tests.control.conftest import SETTINGS
-from tests.control.maker import Maker, code, making, manifest_of, put, stored
-from tests.e2e.processes import until
-from tests.e2e.user import outputs, sign_in
+from tests.support.maker import Maker, code, making, manifest_of, put, stored
+from tests.support.processes import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.user import outputs, sign_in
 
 CONTENTS = (b"first" * 30_000, b"second" * 50_000)
 
@@ -262,7 +264,7 @@ def test_a_delete_looks_at_no_output(maker: Maker, monkeypatch: pytest.MonkeyPat
 def test_an_output_larger_than_any_honest_one_is_not_believed(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_api, "OUTPUT_BYTES_ANYWAY", 0)
+    monkeypatch.setattr(runner, "OUTPUT_BYTES_ANYWAY", 0)
     batch = maker.submit(variations=2)
     spec = maker.claim(batch["jobs"][0]["job_id"])
     contents = (bytes(7 * 1024**2), bytes(5 * 1024**2))  # of 2 s of video, at most 1.4 MB by the plan

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from fastapi import Response
 
-from control import database
 from control.api import health
-from control.observe import observe
+from control.passes.observe import observe
+from control.store import database
 from infra.ports import Unanswered
 
 

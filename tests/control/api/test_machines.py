@@ -12,10 +12,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from control.api import machines as api
-from control.errors import STATUS, ControlError
-from control.launch import launch
-from control.observe import observe
-from infra.loopback import serving
+from control.domain.errors import STATUS, ControlError
+from control.passes.launch import launch
+from control.passes.observe import observe
+from infra.local.serve import serving
 from infra.ports import Machine, Unanswered
 
 

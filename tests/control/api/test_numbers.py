@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from control.app import create_app
-from infra.loopback import serving
+from infra.local.serve import serving
 from tests.control.conftest import SETTINGS
 
 WILD = (

@@ -12,11 +12,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from control.errors import Code
-from infra.flyfaults import Faults, Site
-from infra.flylocal import local_fly
-from infra.s3local import LocalS3
-from tests.control.maker import Maker, making
+from control.domain.errors import Code
+from infra.flysim.faults import Faults, Site
+from infra.local.fly_server import local_fly
+from infra.local.s3_server import LocalS3
+from tests.support.maker import Maker, making
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 FULL = Faults(rate_limits=False, rates={Site.NO_CAPACITY: 1.0})  # so that no machine starts

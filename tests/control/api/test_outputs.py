@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.control.maker import Maker, bucket, code, stored
-from tests.e2e.user import outputs
+from tests.support.maker import Maker, bucket, code, stored
+from tests.support.user import outputs
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 HOSTILE = [

@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from control.api import page
-from control.api.headers import ClosedHeaders
-from control.errors import STATUS, ControlError, body
-from control.parts import Parts
-from infra.loopback import serving
+from control.context import Parts
+from control.domain.errors import STATUS, ControlError, body
+from control.http.headers import ClosedHeaders
+from infra.local.serve import serving
 
 GZIPPED_BYTES_MAX = 60_000
 FOREIGN = re.compile(rb"""https?://(?!www\.w3\.org/)[\w.-]+""")

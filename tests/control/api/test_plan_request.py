@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from control.api.planning import planned_batch, planned_source
-from control.errors import Code, ControlError
-from control.plan import PlannedSource
-from control.shapes import NewJob
+from control.api.plan_request import planned_batch, planned_source
+from control.domain.errors import Code, ControlError
+from control.planning.planner import PlannedSource
+from control.planning.workload import Footage
 from control.store import batches
-from control.tables import Source
-from control.work import Footage
+from control.store.tables import Source
+from control.views.schemas import NewJob
 
 JOB = NewJob(sources=[{"source_id": "src_1"}], variations=1, seed=1)
 DELIVERED = JOB.model_copy(update={"output_url": "https://results.example/a.mp4"})

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from control.tables import Output
-from infra.tigris import TigrisStorage
+from control.store.tables import Output
+from infra.s3 import TigrisStorage
 from runner.contract import ExtraFile, OutputReport, Preset
-from tests.control.maker import Maker, bucket, code, facts, manifest_of, put, stored
-from tests.e2e.processes import until
-from tests.e2e.user import outputs
+from tests.support.maker import Maker, bucket, code, facts, manifest_of, put, stored
+from tests.support.processes import until
+from tests.support.user import outputs
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control.launch import launch
-from control.runner_api import seen_as_reported, seen_so_far, take_heartbeat
+from control.api.runner import seen_as_reported, seen_so_far, take_heartbeat
+from control.passes.launch import launch
 from control.store import reports
 from infra.ports import Unanswered
 from runner.contract import Heartbeat

@@ -22,15 +22,15 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import col, func, select
 
-from control import runner_api
-from control.counters import REGISTRY
-from control.launch import launch
+from control.api import runner as runner_api
+from control.passes.launch import launch
 from control.store import reports
-from control.tables import Attempt, Event
+from control.store.tables import Attempt, Event
+from control.telemetry.counters import REGISTRY
 from runner.contract import FILE_BYTES_MAX, WORDS_CHARS_MAX, JobSpec, Timings, Usage, attempt_path
 from tests.control.conftest import finished, ready
-from tests.control.maker import Maker, code, stored
-from tests.e2e.user import ok
+from tests.support.maker import Maker, code, stored
+from tests.support.user import ok
 
 EXAMPLES = 3000 if os.environ.get("HOSTILE_FULL") else 25
 VIEW_BYTES_MAX = 40_000

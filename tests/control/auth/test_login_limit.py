@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from control.logins import (
+from control.auth.login_limit import (
     ADDRESSES_MAX,
     FREE_TRIES,
     PAUSE_S_MAX,

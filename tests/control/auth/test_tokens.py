@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.auth import Password, Signer
-from tests.control.hostile import needs_proc, rss_bytes
+from control.auth.tokens import Password, Signer
+from tests.support.hostile import needs_proc, rss_bytes
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SIGNER = Signer("one secret")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from control.cli_client import app
+from control.cli.commands import app
 
 ID = "bat_" + "0" * 32
 NOWHERE = {"REFRESHER_URL": "http://127.0.0.1:9", "REFRESHER_TOKEN": "t", "TERMINAL_WIDTH": "200"}

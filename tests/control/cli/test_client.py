@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from control.client import BUSY_TRIES, ApiError, Client
+from control.cli.client import BUSY_TRIES, ApiError, Client
 
 
 def client(answers: list[httpx.Response]) -> Client:

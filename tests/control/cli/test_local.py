@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 from runner.contract import ENV_JAIL
-from tests.runner.jails import needs_a_jail, without_namespaces
+from tests.support.jails import needs_a_jail, without_namespaces
 
-ASK = [sys.executable, "-c", "from control.local import _machine_env; print(_machine_env())"]
+ASK = [sys.executable, "-c", "from control.cli.local import _machine_env; print(_machine_env())"]
 
 
 def ask(*before: str) -> subprocess.CompletedProcess[str]:

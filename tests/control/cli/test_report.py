@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from control.outcome import is_whole, outcome, table
+from control.cli.report import is_whole, outcome, table
 
 EFFECTS = {"rotation_rad": -0.00412, "zoom": 1.03212, "speed": 0.98712, "noise": 5, "mirror": True}
 EFFECTS |= {"brightness": 0.0123, "saturation": 0.9912, "contrast": 1.0123}

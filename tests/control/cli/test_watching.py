@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 from tenacity import wait_none
 
-from control import demo
-from control.client import ApiError, Client
+from control.cli import demo
+from control.cli.client import ApiError, Client
 
 Answer = httpx.Response | Exception
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.variations import SIBLINGS, effects, tag
+from control.domain.effects import SIBLINGS, effects, tag
 
 SEEDS = st.integers(0, 2**63 - 1)
 RANGES = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.archive import Archive, literal
-from control.names import STEM_BYTES_MAX, content_disposition, folders, stem
+from control.domain.filenames import STEM_BYTES_MAX, content_disposition, folders, stem
+from control.downloads.zip_layout import Archive, literal
 
 HOSTILE = [
     "../../etc/passwd.mp4",

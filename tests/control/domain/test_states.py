@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import domain
-from control.domain import AttemptState, Fact, JobStatus, OutputState
+from control.domain import states
+from control.domain.states import AttemptState, Fact, JobStatus, OutputState
 from runner.contract import Reason
 
 READY, FAILED, QUEUED, RUNNING = (
@@ -18,28 +18,28 @@ READY, FAILED, QUEUED, RUNNING = (
     OutputState.QUEUED,
     OutputState.RUNNING,
 )
-ENDED_STATES = set(AttemptState) - domain.LIVE
+ENDED_STATES = set(AttemptState) - states.LIVE
 
 
 def test_no_fact_moves_an_attempt_that_has_ended():
-    moved = [(fact, state) for fact in Fact for state in ENDED_STATES if domain.move(state, fact)]
+    moved = [(fact, state) for fact in Fact for state in ENDED_STATES if states.move(state, fact)]
     assert moved == []
 
 
 def test_every_live_state_is_left_by_some_deadline():
     deadlines = {Fact.BOOT_DEADLINE, Fact.LEASE_EXPIRED, Fact.RUN_DEADLINE}
-    for state in domain.LIVE:
-        assert any(domain.move(state, fact) in ENDED_STATES for fact in deadlines)
+    for state in states.LIVE:
+        assert any(states.move(state, fact) in ENDED_STATES for fact in deadlines)
 
 
 def test_only_a_running_attempt_may_beat_or_finish():
     runner_facts = (Fact.HEARTBEAT, Fact.FINISHED_OK, Fact.FINISHED_ERROR, Fact.FINISHED_CANCELLED)
     for fact in runner_facts:
-        assert {state for state in AttemptState if domain.move(state, fact)} == {AttemptState.RUNNING}
+        assert {state for state in AttemptState if states.move(state, fact)} == {AttemptState.RUNNING}
 
 
 def test_every_reason_has_its_words_and_its_retry_rule():
-    assert set(domain.RETRYABLE) == set(Reason) == set(domain.REASON_TEXT)
+    assert set(states.RETRYABLE) == set(Reason) == set(states.REASON_TEXT)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_every_reason_has_its_words_and_its_retry_rule():
     ],
 )
 def test_what_follows_an_attempt(outputs, reason, used, status, partial):
-    verdict = domain.verdict(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
-    assert verdict == domain.Verdict(status, partial)
+    verdict = states.verdict(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
+    assert verdict == states.Verdict(status, partial)
 
 
 @given(
@@ -66,8 +66,8 @@ def test_what_follows_an_attempt(outputs, reason, used, status, partial):
     st.one_of(st.none(), st.sampled_from(list(Reason))),
 )
 def test_a_job_without_attempts_left_always_ends(outputs, reason):
-    verdict = domain.verdict(outputs, reason=reason, is_cancelled=False, may_retry=False)
-    assert verdict.status in domain.ENDED
+    verdict = states.verdict(outputs, reason=reason, is_cancelled=False, may_retry=False)
+    assert verdict.status in states.ENDED
 
 
 @given(
@@ -75,7 +75,7 @@ def test_a_job_without_attempts_left_always_ends(outputs, reason):
     st.one_of(st.none(), st.sampled_from(list(Reason))),
 )
 def test_a_cancelled_job_never_starts_again(outputs, reason):
-    verdict = domain.verdict(outputs, reason=reason, is_cancelled=True, may_retry=True)
+    verdict = states.verdict(outputs, reason=reason, is_cancelled=True, may_retry=True)
     all_ready = set(outputs) == {READY}
     assert verdict.status is (JobStatus.COMPLETED if all_ready else JobStatus.CANCELLED)
 
@@ -89,7 +89,7 @@ def test_a_cancelled_job_never_starts_again(outputs, reason):
     ],
 )
 def test_a_live_batch_shows_the_first_of_running_launching_queued(jobs, status):
-    assert domain.live_status(jobs) is status
+    assert states.live_status(jobs) is status
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def test_a_live_batch_shows_the_first_of_running_launching_queued(jobs, status):
     ],
 )
 def test_where_a_source_stands(outputs, status):
-    assert domain.source_status(outputs) is status
+    assert states.source_status(outputs) is status
 
 
 def test_retries_wait_longer_each_time_and_never_over_a_minute():
-    delays = [domain.retry_delay(used).total_seconds() for used in range(1, 12)]
+    delays = [states.retry_delay(used).total_seconds() for used in range(1, 12)]
     assert delays == sorted(delays)
     assert delays[0] == 2
     assert delays[-1] == 60
 
 
 def test_the_architecture_shows_the_moves_as_they_are():
-    text = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
+    text = (Path(__file__).parents[3] / "ARCHITECTURE.md").read_text()
     live = [AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING]
     shown = {}
     for line in text.splitlines():
@@ -123,4 +123,4 @@ def test_the_architecture_shows_the_moves_as_they_are():
         if len(cells) == 5 and cells[0] in set(Fact):
             moves = zip(live, cells[2:], strict=True)
             shown[Fact(cells[0])] = {state: AttemptState(to) for state, to in moves if to != "-"}
-    assert shown == domain.MOVES
+    assert shown == states.MOVES

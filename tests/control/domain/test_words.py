@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from control.domain import AttemptState, JobStatus, OutputState
-from control.errors import Code
+from control.domain.errors import Code
+from control.domain.states import AttemptState, JobStatus, OutputState
 from runner.contract import Preset, Reason
 
-SRC = Path(__file__).parents[2] / "control/web/src"
+SRC = Path(__file__).parents[3] / "control/web/src"
 
 
 def words(table: str) -> set[str]:

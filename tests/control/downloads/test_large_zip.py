@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from control.client import Client
-from control.saving import save
-from infra.tigris import TigrisStorage
-from tests.control.maker import Maker, completed, lay
-from tests.control.test_archive import unpacks
+from control.cli.client import Client
+from control.cli.download import save
+from infra.s3 import TigrisStorage
+from tests.control.downloads.test_zip_layout import unpacks
+from tests.support.maker import Maker, completed, lay
 
 IS_FULL = os.environ.get("SOAK_FULL") == "1"
 OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from control import layouts as layouts_module
-from control.archive import Archive, literal
-from control.errors import Code, ControlError
-from control.layouts import AT_ONCE_MAX, FILES_MAX, Layouts
-from control.results import Asked, Facts, Layout
-from control.tables import Batch
+from control.domain.errors import Code, ControlError
+from control.downloads import layouts as layouts_module
+from control.downloads.contents import Asked, Facts, Layout
+from control.downloads.layouts import AT_ONCE_MAX, FILES_MAX, Layouts
+from control.downloads.zip_layout import Archive, literal
+from control.store.tables import Batch
 
 ENDED = datetime(2026, 11, 21, tzinfo=UTC)
 

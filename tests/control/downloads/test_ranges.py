@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control.ranges import Span, Unsatisfiable, names, wanted
+from control.downloads.ranges import Span, Unsatisfiable, names, wanted
 
 ETAG = '"abc"'
 

@@ -12,9 +12,16 @@ import anyio.to_thread
 import pytest
 from anyio import CapacityLimiter
 
-from control.api.piped import Piped
-from control.errors import Code, ControlError
-from control.fetch import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_BYTES, OPEN_MAX, OPEN_OF_ONE_MAX, Share
+from control.domain.errors import Code, ControlError
+from control.downloads.fetch import (
+    CHUNK_BYTES_MAX,
+    CHUNK_BYTES_MIN,
+    CHUNKS_BYTES,
+    OPEN_MAX,
+    OPEN_OF_ONE_MAX,
+    Share,
+)
+from control.downloads.streaming import Piped
 from infra.ports import Unanswered
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.archive import FULL_16, FULL_32, Archive, Member, Segment, Slice, literal
+from control.downloads.zip_layout import FULL_16, FULL_32, Archive, Member, Segment, Slice, literal
 from tests.conftest import unpacker
 
 AT = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)

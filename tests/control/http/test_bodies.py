@@ -11,18 +11,19 @@ from typing import Any
 import httpx
 import pytest
 
-from control.api import body_limit, forms
-from control.api.body_limit import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
+from control.api import forms
 from control.app import create_app
-from control.protocol import HTTP_LIMITS
+from control.http import body_limit
+from control.http.body_limit import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
+from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
-from control.shapes import NAME_CHARS_MAX
-from infra.loopback import serving
+from control.views.schemas import NAME_CHARS_MAX
+from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.conftest import SETTINGS
-from tests.control.hostile import connected, needs_proc, rest, rss_bytes
-from tests.control.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
-from tests.e2e.processes import until
+from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
+from tests.support.hostile import connected, needs_proc, rest, rss_bytes
+from tests.support.processes import until
 
 SUBMITS = ("/api/jobs", "/api/batches", "/api/quote")
 COMPLETE = "/api/uploads/upl_none/complete"

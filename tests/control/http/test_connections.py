@@ -11,16 +11,15 @@ from typing import Any
 import httpx
 import pytest
 
-from control import protocol
-from control.api import crowd
 from control.app import create_app
-from control.auth import Signer
-from control.protocol import HTTP_LIMITS, Waiting
+from control.auth.tokens import Signer
+from control.http import crowd, protocol
+from control.http.protocol import HTTP_LIMITS, Waiting
 from control.settings import Settings, load_settings
-from infra.loopback import serving
+from infra.local.serve import serving
 from tests.control.conftest import SETTINGS
-from tests.control.hostile import connected, is_ended_by, rest
-from tests.e2e.processes import until
+from tests.support.hostile import connected, is_ended_by, rest
+from tests.support.processes import until
 
 PASSWORD = {"password": SETTINGS["auth_password"]}
 GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"

@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from control import protocol
-from control.api import body_limit
 from control.app import create_app
-from control.logins import FREE_TRIES
-from control.protocol import HTTP_LIMITS
+from control.auth.login_limit import FREE_TRIES
+from control.http import body_limit, protocol
+from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings
-from infra.loopback import serving
+from infra.local.serve import serving
 from tests.control.conftest import SETTINGS
 
 PASSWORD = {"password": SETTINGS["auth_password"]}

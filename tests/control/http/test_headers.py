@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from control.app import create_app
-from control.protocol import HTTP_LIMITS
+from control.http.protocol import HTTP_LIMITS
 from control.settings import load_settings
-from infra.loopback import serving
+from infra.local.serve import serving
 from tests.control.conftest import SETTINGS
 
 OURS, FOREIGN = "https://app.example.com", "https://evil.example.com"
@@ -56,7 +56,7 @@ def test_every_answer_is_closed_and_names_no_server(client, method):
 
 
 def test_an_answer_to_what_nobody_expected_is_closed_too(client, monkeypatch):
-    monkeypatch.setattr("control.views.Views.active_jobs", lambda _: 1 / 0)
+    monkeypatch.setattr("control.views.batches.Views.active_jobs", lambda _: 1 / 0)
     answer = client.get("/api/health")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert answer.headers["x-content-type-options"] == "nosniff"

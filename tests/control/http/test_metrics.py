@@ -17,24 +17,24 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from control import metrics
-from control import metrics_port as metrics_port_
 from control.app import create_app
-from control.database import open_database
-from control.metrics_port import is_private, metrics_port
-from control.protocol import HTTP_LIMITS
+from control.http import metrics
+from control.http import metrics_port as metrics_port_
+from control.http.metrics_port import is_private, metrics_port
+from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings
 from control.store import Store, attempts, reports
-from control.tables import Attempt, Machine, Webhook
-from infra.loopback import serving
+from control.store.database import open_database
+from control.store.tables import Attempt, Machine, Webhook
+from infra.local.serve import serving
 from runner.contract import Finish, Timings, Usage
-from tests.chaos.stack import REFRESHER, free_port
 from tests.control.conftest import SETTINGS, Rows, ready, seen
-from tests.control.hostile import connected, is_ended_by
-from tests.e2e.processes import until
-from tests.e2e.user import sign_in
+from tests.support.hostile import connected, is_ended_by
+from tests.support.processes import until
+from tests.support.stack import REFRESHER, free_port
+from tests.support.user import sign_in
 
-RULES = Path(__file__).parents[2] / "infra" / "provision" / "alerts.yml"
+RULES = Path(__file__).parents[3] / "infra" / "provision" / "alerts.yml"
 BUDGETS = {"budget_usd_per_day": 1.0, "budget_usd_per_month": 20.0}
 Samples = dict[tuple[str, ...], float]
 
@@ -216,7 +216,7 @@ def test_serve_has_the_second_port_when_it_is_named(tmp_path):
 
 def test_a_library_s_log_line_is_json_without_a_signed_url():
     code = (
-        "import logging; from control.log import send_to; send_to(None)\n"
+        "import logging; from control.telemetry.log import send_to; send_to(None)\n"
         "logging.getLogger('urllib3').warning('cut: /bucket/key?X-Amz-Signature=canary')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,17 +15,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from control import live as live_module
 from control.api import events
-from control.api.guard import Guard
 from control.app import _add_error_answers
-from control.errors import Code, ControlError
-from control.live import Live
-from control.parts import Parts
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.http import sse
+from control.http.guard import Guard
+from control.http.sse import Live
 from control.store import Store, changes
-from control.tables import Batch
-from control.timeline import Timeline
-from infra.loopback import serving
+from control.store.tables import Batch
+from control.views.event_log import Timeline
+from infra.local.serve import serving
 from tests.control.conftest import Rows
 
 
@@ -81,7 +81,7 @@ def make(parts: Parts, engine, clock) -> Callable[[], World]:
 
 @pytest.fixture
 def world(make: Callable[[], World], monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(live_module, "TICK_S", 0.01)
+    monkeypatch.setattr(sse, "TICK_S", 0.01)
     return make()
 
 
@@ -276,7 +276,7 @@ def test_a_reader_that_was_dropped_makes_room_for_another(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`test_stalls` shows that one who takes nothing in is dropped."""
-    monkeypatch.setattr(live_module, "STREAMS_MAX", 1)
+    monkeypatch.setattr(sse, "STREAMS_MAX", 1)
 
     async def run() -> None:
         job_id = world.rows.submit()
@@ -299,7 +299,7 @@ def test_a_reader_that_was_dropped_makes_room_for_another(
 
 
 def test_a_silent_stream_pings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_module, "PING_S", 0.01)
+    monkeypatch.setattr(sse, "PING_S", 0.01)
 
     async def run() -> None:
         reader = Reader()
@@ -315,7 +315,7 @@ def test_a_silent_stream_pings(world: World, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_stream_has_its_time_and_then_its_client_comes_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_module, "LIFE_S", 0.05)
+    monkeypatch.setattr(sse, "LIFE_S", 0.05)
 
     async def run() -> None:
         reader = Reader()

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from control import stalls
-from control.protocol import HTTP_LIMITS
-from infra.loopback import serving
+from control.http import stalls
+from control.http.protocol import HTTP_LIMITS
+from infra.local.serve import serving
 
 CHUNK = bytes(64 * 1024)
 LARGE = 64 * 1024**2  # more than the kernel takes for a client

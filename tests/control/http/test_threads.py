@@ -15,12 +15,12 @@ import pytest
 from fastapi import APIRouter, Depends
 
 from control import app as wiring
-from control import threads
 from control.api import health
-from control.database import CONNECTIONS_MAX
+from control.http import threads
+from control.http.threads import BUCKET, REPORTS, Threads, require_threads
 from control.store import attempts
-from control.threads import BUCKET, REPORTS, Threads, require_threads
-from infra.loopback import serving
+from control.store.database import CONNECTIONS_MAX
+from infra.local.serve import serving
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
 from tests.control.conftest import SETTINGS, ready

@@ -9,21 +9,22 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from control.domain import Fact
-from control.errors import Code, ControlError
-from control.forget import LATE_PUT_S, forget
-from control.ids import machine_name
-from control.launch import launch
-from control.log import failure
-from control.observe import observe
-from control.reap import reap
-from control.rest import is_at_rest
-from control.runner_api import output_key
-from control.store import Store, attempts, changes, leases, ledger, reports
-from control.tables import Attempt, Batch, Event, Job, Output, Source
-from control.tables import Machine as MachineRow
-from control.ticker import Every, Ticker
-from control.watch import watch
+from control.api.runner import output_key
+from control.domain.errors import Code, ControlError
+from control.domain.ids import machine_name
+from control.domain.states import Fact
+from control.passes.forget import LATE_PUT_S, forget
+from control.passes.idle import is_at_rest
+from control.passes.launch import launch
+from control.passes.loop import Every, Ticker
+from control.passes.observe import observe
+from control.passes.reap import reap
+from control.passes.watch import watch
+from control.store import Store, attempts, changes, leases, reports
+from control.store import machines as ledger
+from control.store.tables import Attempt, Batch, Event, Job, Output, Source
+from control.store.tables import Machine as MachineRow
+from control.telemetry.log import failure
 from infra.ports import MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import FakeMachines, Rows, finished, ready, seen

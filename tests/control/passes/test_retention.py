@@ -14,28 +14,28 @@ from functools import partial
 import httpx
 import pytest
 
-from control import results
 from control.api import quote
 from control.api.batches import _submit as submitted
-from control.errors import Code, ControlError
-from control.expire import expire
-from control.files import StoredFile, named_by
-from control.forget import forget
-from control.holdings import Holdings, holdings, require_space
-from control.ids import new_id
-from control.launch import launch
-from control.naming import named
-from control.parts import Parts
-from control.plan import PlannedBatch, PlannedSource, plan
-from control.runner_api import URL_MARGIN_S, output_key
-from control.shapes import NewJob, NewQuote, SourceRef
-from control.store import batches, changes, keeping, ledger, reports
+from control.api.runner import URL_MARGIN_S, output_key
+from control.context import Parts
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.downloads import contents
+from control.passes.expire import expire
+from control.passes.forget import forget
+from control.passes.launch import launch
+from control.passes.sweep import sweep
+from control.passes.weigh import EVERY_S, weigh
+from control.planning.planner import PlannedBatch, PlannedSource, plan
+from control.store import batches, changes, machines, reports, retention
 from control.store import uploads as uploads_store
-from control.sweep import sweep
-from control.tables import Batch, Event, Job, Meta, Output, Source, Upload
-from control.weigh import EVERY_S, weigh
+from control.store.files import StoredFile, named_by
+from control.store.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from control.store.usage import Holdings, holdings, require_space
+from control.uploads.sources import named
+from control.views.schemas import NewJob, NewQuote, SourceRef
 from infra.ports import Unanswered
-from infra.tigris import TigrisStorage
+from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
 from tests.control.conftest import Clock, Rows, finished, made
 
@@ -120,7 +120,7 @@ class Keep:
         failed = [OutputReport(output_id=o.id, status="failed", error=FAULT) for o in todo[:failing]]
         reports.finish(self.parts.store, attempt_id, finished(*done, *failed), verified)
         gone = [replace(m, state="destroyed") for m in self.parts.machines.machines.values()]
-        ledger.observe(self.parts.store, gone)
+        machines.observe(self.parts.store, gone)
 
     def made(self, *sources: PlannedSource, failing: int = 0, variations: int = 2) -> str:
         job_id = self.submit(*sources, variations=variations)
@@ -171,7 +171,7 @@ def refused(call: Callable[[], object]) -> Code:
 
 def download(keep: Keep, job_id: str) -> object:
     with keep.parts.views.session() as session:
-        return results.laid_out(session, session.get_one(Job, job_id), now=keep.parts.clock())
+        return contents.laid_out(session, session.get_one(Job, job_id), now=keep.parts.clock())
 
 
 # --- results ------------------------------------------------------------------------------------------
@@ -603,7 +603,7 @@ def test_the_sweep_takes_only_old_objects_without_a_row_under_our_own_prefix(kee
 def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_start(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control.sweep.PAGE", 2)
+    monkeypatch.setattr("control.passes.sweep.PAGE", 2)
     orphans = [f"{keep.prefix}sources/{n}.mp4" for n in range(5)]
     for key in orphans:
         keep.put(key)
@@ -613,7 +613,7 @@ def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_s
         sweep(keep.parts)
         left.append(len(keep.stored()))
     assert left == [3, 1, 0]
-    assert [row.value for row in keep.rows.all(Meta) if row.key == keeping.SWEPT] == [""]
+    assert [row.value for row in keep.rows.all(Meta) if row.key == retention.SWEPT] == [""]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -18,10 +18,10 @@ import standardwebhooks.webhooks
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from control import notify as notifying
-from control.notify import notify
+from control.passes import webhooks as notifying
+from control.passes.webhooks import notify
 from control.store import attempts, changes, reports, webhooks
-from control.tables import Attempt, Batch, Job, Webhook
+from control.store.tables import Attempt, Batch, Job, Webhook
 from tests.control.conftest import finished, ready, seen
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()

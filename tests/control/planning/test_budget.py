@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control.money import ROOM, ROOM_S, SLACK_S, Need, Purse, Short, least_s, wall_s
+from control.planning.budget import ROOM, ROOM_S, SLACK_S, Need, Purse, Short, least_s, wall_s
 
 LIMIT_S = 4200.0
 PER_S = 1.2731e-05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from control.plan import OUTPUTS_PER_JOB_MAX, PlannedSource, plan
+from control.planning.planner import OUTPUTS_PER_JOB_MAX, PlannedSource, plan
 
 
 def planned(sources: int, variations: int):

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from control.costs import (
+from control.planning.prices import (
     cpus,
     dearest,
     egress_usd,

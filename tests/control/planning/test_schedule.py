@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from control.spread import Means, choose, spreads
-from control.variations import effects
-from control.work import Footage, Piece, Speed, pieces
+from control.domain.effects import effects
+from control.planning.schedule import Means, choose, spreads
+from control.planning.workload import Footage, Piece, Speed, pieces
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
 

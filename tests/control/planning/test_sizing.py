@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from control.costs import memory_bytes
-from control.fit import fitting_sizes, needed_bytes, next_size
-from control.work import Footage
+from control.planning.prices import memory_bytes
+from control.planning.sizing import fitting_sizes, needed_bytes, next_size
+from control.planning.workload import Footage
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
 HD = Footage(size_bytes=20 << 20, duration_s=30, pixels=1920 * 1080)

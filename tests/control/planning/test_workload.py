@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control.variations import effects
-from control.work import UNSEEN, Footage, Speed, machine_work_s, pieces
+from control.domain.effects import effects
+from control.planning.workload import UNSEEN, Footage, Speed, machine_work_s, pieces
 from runner.contract import Effects
 
 CLIP = Footage(size_bytes=20e6, duration_s=15, pixels=1920 * 1080)

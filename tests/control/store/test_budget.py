@@ -9,18 +9,19 @@ from importlib import import_module
 import pytest
 from sqlalchemy import text
 
-from control.errors import Code, ControlError
-from control.ids import machine_name, new_id
-from control.launch import launch
-from control.ledger_view import costs
-from control.observe import observe
-from control.plan import plan
-from control.runner_api import job_spec
-from control.spread import Means
-from control.store import Store, attempts, batches, changes, ledger, reports
-from control.store.speeds import speeds
-from control.tables import Attempt, Job, Source
-from control.tables import Machine as MachineRow
+from control.api.runner import job_spec
+from control.domain.errors import Code, ControlError
+from control.domain.ids import machine_name, new_id
+from control.passes.launch import launch
+from control.passes.observe import observe
+from control.planning.planner import plan
+from control.planning.schedule import Means
+from control.store import Store, attempts, batches, changes, reports
+from control.store import machines as ledger
+from control.store.calibration import speeds
+from control.store.tables import Attempt, Job, Source
+from control.store.tables import Machine as MachineRow
+from control.views.costs import costs
 from infra.ports import MachineExit
 from runner.contract import Finish, Reason, Timings, Usage
 from tests.control.conftest import FakeMachines, Rows, ready, seen

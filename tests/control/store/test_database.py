@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session
 
-from control import database
-from control.database import for_writing
 from control.settings import load_settings
-from control.store import Store
-from control.tables import Meta
+from control.store import Store, database
+from control.store.database import for_writing
+from control.store.tables import Meta
 from tests.control.conftest import SETTINGS
 
 

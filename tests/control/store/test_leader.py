@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from tests.chaos.stack import PASSWORD, Part, free_port
 from tests.control.conftest import SETTINGS
-from tests.e2e.processes import until
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
+from tests.support.processes import until
+from tests.support.stack import PASSWORD, Part, free_port
 
 
 class Control(Part):

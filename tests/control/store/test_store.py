@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from control.domain import Fact
-from control.errors import Code, ControlError
-from control.ids import new_id
-from control.plan import plan
-from control.store import Store, attempts, batches, ledger, reports
-from control.tables import Attempt, Event, Job, Output, Source
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.domain.states import Fact
+from control.planning.planner import plan
+from control.store import Store, attempts, batches, machines, reports
+from control.store.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.control.conftest import Rows, finished, ready, seen
@@ -160,7 +160,7 @@ def test_a_machine_that_claims_before_the_create_is_answered_stays_the_owner(row
         created_at=rows.clock(),
         metadata={"attempt": attempt_id},
     )
-    ledger.observe(rows.store, [twin])
+    machines.observe(rows.store, [twin])
     assert rows.attempt(attempt_id).state == "running"
     assert rows.attempt(attempt_id).machine_id == "m1"
 

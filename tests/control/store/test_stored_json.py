@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from control.files import StoredFile
-from control.launch import launch
-from control.recipe import recipe_of
-from control.runner_api import job_spec
+from control.api.runner import job_spec
+from control.passes.launch import launch
 from control.store import reports
-from control.tables import Output
+from control.store.files import StoredFile
+from control.store.recipe import recipe_of
+from control.store.tables import Output
 from runner.contract import Effects
 
-SAMPLES = Path(__file__).parents[1] / "contract_samples" / "rows"
+SAMPLES = Path(__file__).parents[2] / "contract_samples" / "rows"
 
 
 def samples(kind: str) -> list[dict[str, object]]:

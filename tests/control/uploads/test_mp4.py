@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.boxes import READS_MAX
-from control.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
+from control.uploads.boxes import READS_MAX
+from control.uploads.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 from runner.contract import SOURCE_S_MAX
-from runner.intake import INPUT_OPTIONS, excess
+from runner.limits import INPUT_OPTIONS, excess
 
-CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
+CLIPS = Path(__file__).resolve().parents[4] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
 SOUND = ("-f", "lavfi", "-i", "sine=duration=2")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")

@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from control.abandon import abandon
 from control.api import uploads
-from control.errors import Code, ControlError
-from control.form import Form
-from control.intake import PART_BYTES, open_upload
-from control.shapes import NewUpload, PartDone, UploadDone, UploadStarted
-from control.tables import Source, Upload
+from control.domain.errors import Code, ControlError
+from control.passes.abandon import abandon
+from control.store.tables import Source, Upload
+from control.uploads.form import Form
+from control.uploads.service import PART_BYTES, open_upload
+from control.views.schemas import NewUpload, PartDone, UploadDone, UploadStarted
 from infra.ports import OpenMultipart, Unanswered
-from infra.tigris import TigrisStorage
-from tests.runner.clips import make_clip
+from infra.s3 import TigrisStorage
+from tests.support.clips import make_clip
 
 
 class Uploads:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from sqlmodel import col, select
 
-from control import runner_api
-from control.abandon import abandon
-from control.errors import Code, ControlError
-from control.ids import new_id
-from control.plan import PlannedSource, plan
-from control.store import batches, changes, urls
+from control.api import runner
+from control.domain.errors import Code, ControlError
+from control.domain.ids import new_id
+from control.passes.abandon import abandon
+from control.planning.planner import PlannedSource, plan
+from control.store import batches, changes, source_urls
 from control.store.attempts import start
 from control.store.reports import claim, finish
-from control.tables import Batch, Job, Output, Source
+from control.store.tables import Batch, Job, Output, Source
 from runner.contract import OutputError, OutputFault, OutputReport
 from tests.control.conftest import Rows, finished, ready, seen
 
@@ -54,21 +54,21 @@ def known_urls(rows: Rows) -> set[str]:
 
 def test_urls_are_known_while_the_batch_lives_and_forgotten_when_all_is_ready(rows):
     job_id = submit(rows, source(rows, url=URL))
-    urls.forget_ended(rows.store)
+    source_urls.forget_ended(rows.store)
     assert known_urls(rows) == {URL, OUTPUT_URL}
     end(rows, job_id, well=True)
     assert rows.job(job_id).status == "completed"
-    urls.forget_ended(rows.store)
+    source_urls.forget_ended(rows.store)
     assert known_urls(rows) == set()
 
 
 def test_urls_stay_while_something_could_be_retried_and_go_when_that_is_over(rows, clock, settings):
     job_id = submit(rows, source(rows, url=URL))
     end(rows, job_id, well=False)
-    urls.forget_ended(rows.store)
+    source_urls.forget_ended(rows.store)
     assert known_urls(rows) == {URL, OUTPUT_URL}
     clock.forward(settings.retention_hours * 3600)
-    urls.forget_ended(rows.store)
+    source_urls.forget_ended(rows.store)
     assert known_urls(rows) == set()
     with pytest.raises(ControlError) as refused:
         changes.retry(rows.store, [job_id])
@@ -80,7 +80,7 @@ def test_the_rows_of_urls_and_refused_files_go_with_their_batch(rows):
     job_id = submit(rows, source(rows, url=URL), source(rows, refusal="This is a text file."), stored)
     batch_id = rows.batch_of(job_id).id
     changes.delete(rows.store, batch_id)
-    urls.forget_ended(rows.store)
+    source_urls.forget_ended(rows.store)
     assert known_urls(rows) == set()
     changes.remove_rows(rows.store, batch_id)
     assert [row.id for row in rows.all(Source)] == [stored.id]
@@ -105,7 +105,7 @@ def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, parts, settings
     job_id = submit(rows, source(rows, url=URL))
     start(rows.store, ["runners"])
     claim(rows.store, f"{job_id}-1", "m1")
-    spec = runner_api.job_spec(parts, f"{job_id}-1")
+    spec = runner.job_spec(parts, f"{job_id}-1")
     assert (spec.sources[0].get_url, spec.sources[0].is_foreign) == (URL, True)
     assert spec.sources[0].size_bytes == settings.max_source_bytes
     assert spec.outputs[0].deliver_url == OUTPUT_URL

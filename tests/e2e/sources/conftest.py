@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from infra.tigris import connect
-from tests.chaos.stack import Patient, Stack, running, signed_in
-from tests.foreign import Server, served
-from tests.runner.clips import make_clip
+from infra.s3 import connect
+from tests.support.clips import make_clip
+from tests.support.foreign import Server, served
+from tests.support.stack import Patient, Stack, running, signed_in
 
 FULL = os.environ.get("SOAK_FULL") == "1"
 MAX_SOURCE_BYTES = 2 * 1024**3 if FULL else 64 * 1024**2

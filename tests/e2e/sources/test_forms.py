@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chaos.stack import Patient, Stack
-from tests.e2e.processes import until
-from tests.e2e.user import ok, outputs
-from tests.intake.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from tests.e2e.sources.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from tests.support.processes import until
+from tests.support.stack import Patient, Stack
+from tests.support.user import ok, outputs
 
 BOUNDARY = "a-boundary-of-the-tests"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

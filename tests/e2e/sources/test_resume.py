@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control import client as library
-from control.client import Client
-from control.intake import PART_BYTES
-from control.unfinished import Unfinished
-from tests.chaos.stack import PASSWORD, Patient, Stack
-from tests.e2e.user import ok
-from tests.intake.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from control.cli import client as library
+from control.cli.client import Client
+from control.cli.resume import Unfinished
+from control.uploads.service import PART_BYTES
+from tests.e2e.sources.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from tests.support.stack import PASSWORD, Patient, Stack
+from tests.support.user import ok
 
 
 class Cut(BaseException):

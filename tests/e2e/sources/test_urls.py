@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.stack import Patient, Stack
-from tests.e2e.user import ok, outputs
-from tests.foreign import Server, served
-from tests.intake.conftest import MAX_SOURCE_BYTES, Bucket
+from tests.e2e.sources.conftest import MAX_SOURCE_BYTES, Bucket
+from tests.support.foreign import Server, served
+from tests.support.stack import Patient, Stack
+from tests.support.user import ok, outputs
 
 SECRET = "a-key-in-a-query"
 

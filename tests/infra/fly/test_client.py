@@ -14,13 +14,13 @@ import httpx
 import pytest
 import respx
 
-from infra.fly import PRESETS, FlyMachines, authorization
-from infra.flyanswers import machine_of
-from infra.flyfaults import Faults
-from infra.flylocal import LocalFlyHandle, local_fly
-from infra.flyshapes import create_request
+from infra.fly.client import PRESETS, FlyMachines, authorization
+from infra.fly.responses import machine_of
+from infra.flysim.faults import Faults
+from infra.flysim.validation import create_request
+from infra.local.fly_server import LocalFlyHandle, local_fly
 from infra.ports import Machine, Machines, MachineSpec, Refusal, Refused, Unanswered
-from tests.infra.flyspec import check_request
+from tests.support.fly_spec import check_request
 
 API = "https://fly.test/v1"
 UNLIMITED = Faults(rate_limits=False)

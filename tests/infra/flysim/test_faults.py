@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from infra.flyagenda import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
-from infra.flyfaults import CAPACITY_ANSWERS, Faults, Site, Window, reboot
-from infra.flygate import Cut
-from infra.flyshapes import FlyError
-from infra.flyworld import World
-from tests.infra.flyspec import check_machine
+from infra.flysim.events import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
+from infra.flysim.faults import CAPACITY_ANSWERS, Faults, Site, Window, reboot
+from infra.flysim.gate import Cut
+from infra.flysim.validation import FlyError
+from infra.flysim.world import World
+from tests.support.fly_spec import check_machine
 
 APP = "runners"
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)

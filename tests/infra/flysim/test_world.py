@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.flyagenda import RemoveMachine, SendSignal, StartProcess
-from infra.flyfaults import Faults
-from infra.flymachine import RESTARTS_MAX
-from infra.flyshapes import FlyError, duration, image_ref
-from infra.flyworld import World
+from infra.flysim.events import RemoveMachine, SendSignal, StartProcess
+from infra.flysim.faults import Faults
+from infra.flysim.machine import RESTARTS_MAX
+from infra.flysim.validation import FlyError, duration, image_ref
+from infra.flysim.world import World
 
 APP = "runners"
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)

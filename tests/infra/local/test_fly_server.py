@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from infra import leftovers
-from infra.flyfaults import Faults
-from infra.flylocal import LocalFlyHandle, local_fly
-from tests.infra.flyspec import check_answer
+from infra.flysim.faults import Faults
+from infra.local import orphan_processes
+from infra.local.fly_server import LocalFlyHandle, local_fly
+from tests.support.fly_spec import check_answer
 
 UNLIMITED = Faults(rate_limits=False)
 TOKEN = "secret-token"
@@ -384,7 +384,7 @@ def test_two_local_flies_share_no_machine_id(tmp_path: Path) -> None:
 LIFE = """
 import os, signal, sys
 from pathlib import Path
-from infra.flyhost import LocalFly
+from infra.local.fly_host import LocalFly
 
 fly = LocalFly(Path(sys.argv[1]), app="a")
 config = {"image": "i", "init": {"exec": ["/bin/sh", "-c", "/bin/sleep 600 & /bin/sleep 600"]}}
@@ -410,7 +410,7 @@ def test_machines_that_a_killed_local_fly_left_die_when_it_starts_again(tmp_path
 
 def test_a_process_that_got_the_id_of_a_dead_machine_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as other:
-        leftovers.note(tmp_path / "processes", "m1", other.pid)
+        orphan_processes.note(tmp_path / "processes", "m1", other.pid)
         path = tmp_path / "processes" / "m1"
         path.write_text(path.read_text() + "9")  # of another birth
         (tmp_path / "processes" / "m2").write_text("")  # killed while it wrote

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.fly import FlyMachines
-from infra.flyfaults import Faults, Site
-from infra.flylocal import LocalFlyHandle, local_fly
+from infra.fly.client import FlyMachines
+from infra.flysim.faults import Faults, Site
+from infra.local.fly_server import LocalFlyHandle, local_fly
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
-from tests.infra.flyspec import check_answer
+from tests.support.fly_spec import check_answer
 
 SPEC = MachineSpec(
     app="local-runners",

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from infra import s3local
-from infra.s3local import LocalS3, local_s3
-from infra.tigris import TigrisStorage
+from infra.local import s3_server
+from infra.local.s3_server import LocalS3, local_s3
+from infra.s3 import TigrisStorage
 from tests.conftest import need
 
 CONTENT = b"what nobody may read" * 1000
@@ -80,8 +80,8 @@ def test_no_port_of_it_gives_an_object_by_http_without_the_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports: dict[str, int] = {}
-    arguments = s3local._arguments
-    monkeypatch.setattr(s3local, "_arguments", lambda *both: ports.update(both[1]) or arguments(*both))
+    arguments = s3_server._arguments
+    monkeypatch.setattr(s3_server, "_arguments", lambda *both: ports.update(both[1]) or arguments(*both))
     with local_s3(tmp_path) as s3:
         storage_of(s3)._client.put_object(Bucket=s3.bucket, Key="secret.mp4", Body=CONTENT)
         for port in ports.values():
@@ -129,7 +129,7 @@ def test_nothing_is_left_after_an_exception(tmp_path: Path, error: type[BaseExce
 
 @LINUX
 def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    program = "import sys, pathlib, infra.s3local as m\nwith m.local_s3(pathlib.Path(sys.argv[1])):\n"
+    program = "import sys, pathlib, infra.local.s3_server as m\nwith m.local_s3(pathlib.Path(sys.argv[1])):\n"
     program += "    print('up', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
@@ -164,7 +164,7 @@ def test_a_port_of_ones_own_choice_is_used(tmp_path: Path) -> None:
 
 
 def test_a_port_lost_to_someone_else_is_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choose, blockers = s3local._free_ports, []
+    choose, blockers = s3_server._free_ports, []
 
     def lose_the_first(port: int) -> dict[str, int]:
         ports = choose(port)
@@ -172,13 +172,13 @@ def test_a_port_lost_to_someone_else_is_tried_anew(tmp_path: Path, monkeypatch: 
             blockers.append(socket.create_server(("127.0.0.1", ports["volume"])))
         return ports
 
-    monkeypatch.setattr(s3local, "_free_ports", lose_the_first)
+    monkeypatch.setattr(s3_server, "_free_ports", lose_the_first)
     with local_s3(tmp_path) as s3:
         storage_of(s3).check()
     blockers[0].close()
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3local, "_arguments", lambda *_: ["mini", "-nonsense"])
+    monkeypatch.setattr(s3_server, "_arguments", lambda *_: ["mini", "-nonsense"])
     with pytest.raises(RuntimeError, match=r"SeaweedFS did not start: .*\w"), local_s3(tmp_path):
         pass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from control.cli import app
+from control.cli.main import app
 from infra.provision.run import StepFailed, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
 

@@ -1,15 +1,15 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
+import { Actions } from "../components/Actions";
+import { Bar } from "../components/Bar";
+import { Machines } from "../components/Machines";
+import { Notice } from "../components/Notice";
+import { Outputs } from "../components/Outputs";
+import { Pill } from "../components/Pill";
+import { Player } from "../components/Player";
+import { Story } from "../components/Story";
+import { useNow } from "../components/useNow";
 import { LiveBatch } from "../live";
-import { Actions } from "../parts/Actions";
-import { Bar } from "../parts/Bar";
-import { Machines } from "../parts/Machines";
-import { Notice } from "../parts/Notice";
-import { Outputs } from "../parts/Outputs";
-import { Pill } from "../parts/Pill";
-import { Player } from "../parts/Player";
-import { Story } from "../parts/Story";
-import { useNow } from "../parts/useNow";
 import { type Batch, isLive, type Output } from "../shapes";
 import { clock, money, progress, span, title, when } from "../words";
 

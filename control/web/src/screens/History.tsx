@@ -1,10 +1,10 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { get, inWords } from "../api";
-import { Bar } from "../parts/Bar";
-import { Notice } from "../parts/Notice";
-import { Pill } from "../parts/Pill";
-import { useNow } from "../parts/useNow";
+import { Bar } from "../components/Bar";
+import { Notice } from "../components/Notice";
+import { Pill } from "../components/Pill";
+import { useNow } from "../components/useNow";
 import { linkTo } from "../route";
 import { type BatchSummary, isLive, type Page, type Status } from "../shapes";
 import { count, money, progress, STATUS, span, when } from "../words";

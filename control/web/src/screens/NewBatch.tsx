@@ -1,12 +1,12 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { Icon } from "../components/Icon";
+import { Notice } from "../components/Notice";
+import { Price } from "../components/Price";
+import { Start } from "../components/Start";
+import { Videos } from "../components/Videos";
 import { add, addUrls, items, outputsCount, preset, VARIATIONS, variations } from "../draft";
-import { Icon } from "../parts/Icon";
-import { Notice } from "../parts/Notice";
-import { Price } from "../parts/Price";
-import { Start } from "../parts/Start";
-import { Videos } from "../parts/Videos";
 import type { Preset } from "../shapes";
 import { count, PRESET } from "../words";
 

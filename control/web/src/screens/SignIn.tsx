@@ -1,8 +1,8 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { ApiError, AWAY, signIn } from "../api";
-import { Dialog } from "../parts/Dialog";
-import { Notice } from "../parts/Notice";
+import { Dialog } from "../components/Dialog";
+import { Notice } from "../components/Notice";
 import { span } from "../words";
 
 /** The way in. */

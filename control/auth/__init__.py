@@ -1,0 +1,1 @@
+"""Tokens, tickets and the limit on password tries."""

@@ -1,0 +1,1 @@
+"""The rules and the words of the product: states, effects, names, errors. PURE: no I/O and no clock."""

@@ -1,0 +1,1 @@
+"""From stored outputs to ZIPs and ranges of bytes."""

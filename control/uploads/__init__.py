@@ -1,0 +1,1 @@
+"""From bytes or URLs of users to stored sources."""

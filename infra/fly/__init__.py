@@ -1,0 +1,1 @@
+"""Machines over the Fly Machines API."""
