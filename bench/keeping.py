@@ -18,7 +18,7 @@ from control.store import Store, retention
 from control.store.database import open_database
 from control.store.tables import Batch, Job, Output, Source
 from control.store.usage import holdings
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 
 BATCHES, SOURCES_EACH, VARIATIONS, JOBS_EACH = 50, 20, 100, 10
 OUTPUT_BYTES = 5_000_000

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
@@ -30,26 +27,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]:
         for name, text in report.user_properties:
             terminalreporter.write_line(f"{name}: {text}")
-
-
-def need(program: str, *, first: Sequence[Path] = ()) -> str:
-    """Return the path of a system program, from the folders `first` or from PATH.
-
-    Without it the test is skipped, or fails when REQUIRE_ALL=1.
-    """
-    path = shutil.which(program, path=os.pathsep.join([*map(str, first), os.environ.get("PATH", "")]))
-    if path:
-        return path
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"{program} is not installed, and REQUIRE_ALL=1")
-    pytest.skip(f"{program} is not installed")
-
-
-def unpacker(name: str) -> tuple[str, list[str]]:
-    """Return the path of `unzip` or `7z` and its options to test a ZIP; 7-Zip's own name is `7zz`."""
-    if name == "unzip":
-        return need(name), ["-tqq"]
-    return need("7zz" if shutil.which("7zz") else "7z"), ["t", "-bd"]
 
 
 @pytest.fixture(scope="session")

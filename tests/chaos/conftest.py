@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clips import make_clip
+from tests.support.fixtures import tiny
 from tests.support.jails import needs_a_jail
 from tests.support.stack import Patient, Stack, running, signed_in
-
-FULL = os.environ.get("CHAOS_FULL") == "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,12 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _runners_that_work() -> None:
     """A control that is no `serve --local` never lets runners go without a jail."""
     needs_a_jail()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
-    """A clip of which a variation takes a moment."""
-    return make_clip(ffmpeg, tmp_path_factory.mktemp("clips") / "tiny.mp4", size="64x64", seconds=1)
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +56,6 @@ def source(shared: Stack, clip: Path) -> str:
     shared.start()
     with signed_in(shared) as patient:
         return patient.upload(clip)
+
+
+__all__ = ["tiny"]

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.control.conftest import SETTINGS
 from tests.support.foreign import Server, served
 from tests.support.postgres import running_postgres
 from tests.support.processes import until
+from tests.support.settings import SETTINGS
 from tests.support.stack import Part, Patient, Stack, free_port, machine_processes, running
 from tests.support.user import ok, sign_in
 

@@ -15,19 +15,19 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.conftest import FULL
 from tests.support.processes import Process, processes, until
 from tests.support.stack import PASSWORD, Patient, Stack, assert_idle, machine_processes, running, signed_in
+from tests.support.switches import CHAOS_FULL
 from tests.support.user import outputs, sign_in
 
-KILLS = 200 if FULL else 6
-ROUNDS = 40 if FULL else 2
-AWAY_S = [0, 5, 60, 330] if FULL else [5]
+KILLS = 200 if CHAOS_FULL else 6
+ROUNDS = 40 if CHAOS_FULL else 2
+AWAY_S = [0, 5, 60, 330] if CHAOS_FULL else [5]
 
 # --- one part dies in the middle of a job -----------------------------------------------------------
 
 
-@pytest.mark.skipif(not FULL, reason="tests/e2e/test_failures.py does the same: CHAOS_FULL=1")
+@pytest.mark.skipif(not CHAOS_FULL, reason="tests/e2e/test_failures.py does the same: CHAOS_FULL=1")
 def test_a_runner_that_is_killed_is_replaced_and_what_was_ready_is_not_made_again(
     stack: Stack, user: Patient, source: str
 ) -> None:

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.chaos.conftest import FULL
 from tests.support.processes import until
 from tests.support.proxy import Fault, Proxy
 from tests.support.stack import Patient, Stack, assert_idle, running, signed_in
+from tests.support.switches import CHAOS_FULL
 from tests.support.user import outputs
 
 CALLS = {
@@ -128,7 +128,7 @@ def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny:
     assert set(net.writes().values()) == {1}, "no output is written twice"
 
 
-@pytest.mark.skipif(not FULL, reason="a part of the soak: CHAOS_FULL=1")
+@pytest.mark.skipif(not CHAOS_FULL, reason="a part of the soak: CHAOS_FULL=1")
 @pytest.mark.parametrize(("call", "fault"), list(product(CALLS, Fault)), ids=str)
 def test_a_job_survives_a_fault_on_a_call(net: Net, source: str, call: str, fault: Fault) -> None:
     net.spoil(call, [fault])

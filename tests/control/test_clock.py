@@ -24,8 +24,10 @@ from control.store.tables import Machine as MachineRow
 from infra.local.serve import serving
 from infra.ports import Refusal, Refused, Unanswered
 from runner.contract import Reason
-from tests.control.conftest import SETTINGS, Clock, FakeMachines, Rows, finished, ready, seen
 from tests.control.passes.test_passes import claimed, tick
+from tests.support.fakes import Clock, FakeMachines
+from tests.support.rows import Rows, finished, ready, seen
+from tests.support.settings import SETTINGS
 
 JUMPS = [30 * 3600, -30 * 3600, 600, -600]
 

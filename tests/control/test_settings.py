@@ -16,16 +16,10 @@ from control.store.database import open_database
 from infra.local.fly_server import LocalFlyHandle
 from infra.local.s3_server import LocalS3
 from infra.ports import SIGNED_S_MAX
-from tests.control.conftest import SETTINGS
+from tests.support.settings import PLACES, SETTINGS
 
 WEBHOOK_SECRET = "whsec_" + "QUJD" * 8
 
-PLACES = {
-    *("token_secret", "token_secret_previous", "database_url", "public_url", "callback_url", "fly_app_name"),
-    *("aws_endpoint_url_s3", "aws_region", "aws_access_key_id", "aws_secret_access_key", "bucket_name"),
-    *("s3_public_endpoint_url", "fly_api_url", "fly_api_token", "runner_apps", "runner_image"),
-}
-"""What the embedded stack itself says: where its parts are, and what signs tokens."""
 
 CHOSEN = {
     "auth_password": ("a password of my own", "a password of my own"),

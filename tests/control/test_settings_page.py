@@ -10,7 +10,7 @@ import pytest
 
 from control.cli.local import LOCAL_DEFAULTS
 from control.settings import Settings
-from tests.control.test_settings import PLACES
+from tests.support.settings import PLACES
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (.*?) \| ?(.*?) ?\| \S.* \|$", re.MULTILINE)

@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from control.cli.local import LocalStack
-from tests.conftest import need
 from tests.support.clips import describe
 from tests.support.processes import descendants, runners, until
+from tests.support.programs import need
 from tests.support.user import User, ok, outputs
 
 ORDER = ["queued", "launching", "running", "completed"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.chaos.conftest import tiny
+from tests.support.fixtures import tiny
 
 __all__ = ["tiny"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import need
 from tests.support.processes import until
+from tests.support.programs import need
 from tests.support.stack import Stack, running, signed_in
 
 BASE = os.environ.get("IMAGE_BASE", "")

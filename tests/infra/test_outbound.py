@@ -18,8 +18,8 @@ import urllib3
 
 from infra import outbound
 from infra.outbound import Forbidden, is_public, request, target
-from tests.conftest import need
 from tests.support.foreign import served
+from tests.support.programs import need
 
 HOSTILE = [
     # loopback and unspecified, in every spelling

@@ -19,9 +19,9 @@ from runner.ffmpeg import FfmpegFailed, OutOfMemory
 from runner.pipeline import failing, guarding
 from runner.progress import Progress
 from runner.stop import Stop
-from tests.runner.test_job import ffmpegs_of, run, running, until
 from tests.support.clips import PLAIN, make_clip
 from tests.support.fake_control import FakeControl, fake_control
+from tests.support.runner_process import ffmpegs_of, run, running, until
 
 FOUR = [
     PLAIN.model_copy(update={"speed": 1.03, "noise": 2, **changes})

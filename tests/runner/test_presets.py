@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from runner.contract import Exit, Preset
-from tests.runner.test_job import run
 from tests.support.clips import PLAIN, describe, make_clip
 from tests.support.fake_control import FakeControl, fake_control
+from tests.support.runner_process import run
 
 
 @pytest.fixture(scope="module")

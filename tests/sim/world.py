@@ -37,7 +37,6 @@ from infra.flysim.faults import Faults
 from infra.flysim.world import World as Fly
 from infra.ports import OutsideError, Unanswered
 from runner.contract import Reason
-from tests.control.conftest import SETTINGS
 from tests.sim.database import Database
 from tests.sim.oracle import Oracle, Violation
 from tests.sim.outside import SimBucket, SimMachines
@@ -45,6 +44,7 @@ from tests.sim.runner import SimRunner
 from tests.sim.speed import here_only, kept_reads
 from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
+from tests.support.settings import SETTINGS
 
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TAKE = {

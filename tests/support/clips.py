@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from runner.contract import Effects
@@ -35,3 +36,6 @@ def describe(ffmpeg: str, path: Path) -> str:
     """Return what FFmpeg prints about a file."""
     command = [ffmpeg, "-hide_banner", "-i", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr
+
+
+Clip = Callable[..., Path]

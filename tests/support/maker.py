@@ -43,7 +43,7 @@ from runner.contract import (
     Usage,
     attempt_path,
 )
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 from tests.support.user import ok, sign_in
 
 ALL = 1000  # creates at once: what other tests left in the queue starts too

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.conftest import need
+from tests.support.programs import need
 
 FAST = "-c fsync=off -c full_page_writes=off -c listen_addresses="  # nothing is to outlive the tests
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tests.conftest import need
+from tests.support.programs import need
 
 T = TypeVar("T")
 

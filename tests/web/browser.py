@@ -13,7 +13,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Playwright, expect
 
-from tests.conftest import need
+from tests.support.programs import need
 
 AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
 WAIT_MS = 60_000

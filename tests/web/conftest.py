@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from control.api.page import BUILT
 from control.cli.local import LocalStack, local_stack
-from tests.support.clips import make_clip
+from tests.support.clips import Clip, make_clip
 from tests.support.user import User, sign_in
 from tests.web.browser import NETWORK_ERROR, Person, launch
 
@@ -54,9 +54,6 @@ def person(newcomer: Person) -> Person:
     """Someone who has."""
     newcomer.enter()
     return newcomer
-
-
-Clip = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")

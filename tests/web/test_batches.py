@@ -7,10 +7,10 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.support.clips import Clip
 from tests.support.processes import until
 from tests.support.user import User
 from tests.web.browser import NETWORK_ERROR, Person
-from tests.web.conftest import Clip
 
 
 @pytest.fixture

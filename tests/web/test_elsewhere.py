@@ -17,10 +17,10 @@ from playwright.sync_api import Browser, expect
 
 from control.api.page import BUILT
 from control.cli.local import LocalStack, local_stack
+from tests.support.clips import Clip
 from tests.support.processes import until
 from tests.support.user import User, sign_in
 from tests.web.browser import Person
-from tests.web.conftest import Clip
 
 RETENTION_HOURS = "0.0003"
 WRONG_MAX = 50  # far more tries than anyone is allowed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, expect
 
+from tests.support.clips import Clip
 from tests.support.user import User, ok, outputs
 from tests.web.browser import NETWORK_ERROR, Person
-from tests.web.conftest import Clip
 
 SHIFT_MAX = 0.1  # what https://web.dev/articles/cls calls good (2026-11)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from tests.support.clips import Clip
 from tests.support.user import User
 from tests.web.browser import Person
-from tests.web.conftest import Clip
 
 
 def test_a_wrong_password_is_told_and_the_right_one_opens_the_page(newcomer: Person) -> None:

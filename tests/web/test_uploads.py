@@ -7,10 +7,10 @@ from pathlib import Path
 
 from playwright.sync_api import Request, expect
 
+from tests.support.clips import Clip
 from tests.support.processes import until
 from tests.support.user import User
 from tests.web.browser import Person
-from tests.web.conftest import Clip
 
 MIB = 1024**2
 LARGE = 32 * MIB  # two whole parts and a short one, which is stored long before them

@@ -26,11 +26,11 @@ from control.views.batches import Views
 from infra.local.s3_server import LocalS3
 from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
-from tests.conftest import need
-from tests.control.conftest import SETTINGS
 from tests.support.maker import Maker, code, making, manifest_of, put, stored
 from tests.support.processes import until
+from tests.support.programs import need
 from tests.support.proxy import Fault, Proxy
+from tests.support.settings import SETTINGS
 from tests.support.user import outputs, sign_in
 
 CONTENTS = (b"first" * 30_000, b"second" * 50_000)

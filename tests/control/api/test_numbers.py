@@ -11,7 +11,7 @@ import pytest
 
 from control.app import create_app
 from infra.local.serve import serving
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 
 WILD = (
     *("1" + "0" * 400, "-1" + "0" * 400, "1" + "0" * 5000, "1e400", "-1e400", "1e308", "1e-320"),

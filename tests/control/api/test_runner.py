@@ -9,7 +9,7 @@ from control.passes.launch import launch
 from control.store import reports
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
-from tests.control.conftest import finished, ready
+from tests.support.rows import finished, ready
 
 
 def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_asked_again(

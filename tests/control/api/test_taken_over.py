@@ -28,8 +28,8 @@ from control.store import reports
 from control.store.tables import Attempt, Event
 from control.telemetry.counters import REGISTRY
 from runner.contract import FILE_BYTES_MAX, WORDS_CHARS_MAX, JobSpec, Timings, Usage, attempt_path
-from tests.control.conftest import finished, ready
 from tests.support.maker import Maker, code, stored
+from tests.support.rows import finished, ready
 from tests.support.user import ok
 
 EXAMPLES = 3000 if os.environ.get("HOSTILE_FULL") else 25

@@ -12,8 +12,8 @@ import pytest
 from control.cli.client import Client
 from control.cli.download import save
 from infra.s3 import TigrisStorage
-from tests.control.downloads.test_zip_layout import unpacks
 from tests.support.maker import Maker, completed, lay
+from tests.support.programs import unpacks
 
 IS_FULL = os.environ.get("SOAK_FULL") == "1"
 OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024

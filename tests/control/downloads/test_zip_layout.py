@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import struct
 import subprocess
 import zipfile
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.downloads.zip_layout import FULL_16, FULL_32, Archive, Member, Segment, Slice, literal
-from tests.conftest import unpacker
+from tests.support.programs import unpacker, unpacks
 
 AT = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
 GIB = 1 << 30
@@ -158,15 +157,6 @@ def written(archive: Archive, path: Path, contents: dict[str, tuple[bytes, bool]
             else:
                 file.seek(segment.stop - segment.start, io.SEEK_CUR)
     return path
-
-
-def unpacks(path: Path, name: str, *more: str) -> None:
-    """Assert that an unpacker takes the archive without a word of complaint."""
-    program, options = unpacker(name)
-    command = [program, *options, path, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search("warning|error", done.stdout + done.stderr, re.IGNORECASE), done.stdout
 
 
 each_unpacker = pytest.mark.parametrize("program", ["unzip", "7z"])

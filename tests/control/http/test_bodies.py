@@ -20,10 +20,10 @@ from control.settings import Settings, load_settings
 from control.views.schemas import NAME_CHARS_MAX
 from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
-from tests.control.conftest import SETTINGS
 from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
 from tests.support.hostile import connected, needs_proc, rest, rss_bytes
 from tests.support.processes import until
+from tests.support.settings import SETTINGS
 
 SUBMITS = ("/api/jobs", "/api/batches", "/api/quote")
 COMPLETE = "/api/uploads/upl_none/complete"

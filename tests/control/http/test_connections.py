@@ -17,9 +17,9 @@ from control.http import crowd, protocol
 from control.http.protocol import HTTP_LIMITS, Waiting
 from control.settings import Settings, load_settings
 from infra.local.serve import serving
-from tests.control.conftest import SETTINGS
 from tests.support.hostile import connected, is_ended_by, rest
 from tests.support.processes import until
+from tests.support.settings import SETTINGS
 
 PASSWORD = {"password": SETTINGS["auth_password"]}
 GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"

@@ -17,7 +17,7 @@ from control.http import body_limit, protocol
 from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings
 from infra.local.serve import serving
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 
 PASSWORD = {"password": SETTINGS["auth_password"]}
 WRONG = {"password": "a guess"}

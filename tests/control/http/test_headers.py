@@ -15,7 +15,7 @@ from control.app import create_app
 from control.http.protocol import HTTP_LIMITS
 from control.settings import load_settings
 from infra.local.serve import serving
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 
 OURS, FOREIGN = "https://app.example.com", "https://evil.example.com"
 PATHS = ("/api/health", "/api/jobs", "/api/nothing", "/openapi.json", "/runner/attempts/job_1-1/claim", "/")

@@ -28,9 +28,10 @@ from control.store.database import open_database
 from control.store.tables import Attempt, Machine, Webhook
 from infra.local.serve import serving
 from runner.contract import Finish, Timings, Usage
-from tests.control.conftest import SETTINGS, Rows, ready, seen
 from tests.support.hostile import connected, is_ended_by
 from tests.support.processes import until
+from tests.support.rows import Rows, ready, seen
+from tests.support.settings import SETTINGS
 from tests.support.stack import REFRESHER, free_port
 from tests.support.user import sign_in
 

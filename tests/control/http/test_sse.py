@@ -26,7 +26,7 @@ from control.store import Store, changes
 from control.store.tables import Batch
 from control.views.event_log import Timeline
 from infra.local.serve import serving
-from tests.control.conftest import Rows
+from tests.support.rows import Rows
 
 
 class Counting(Timeline):

@@ -23,7 +23,8 @@ from control.store.database import CONNECTIONS_MAX
 from infra.local.serve import serving
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
-from tests.control.conftest import SETTINGS, ready
+from tests.support.rows import ready
+from tests.support.settings import SETTINGS
 
 UPLOAD = {"name": "a.mp4", "size_bytes": 1000, "content_type": "video/mp4"}
 QUIET = {"seq": 1, "outputs": []}

@@ -27,7 +27,8 @@ from control.store.tables import Machine as MachineRow
 from control.telemetry.log import failure
 from infra.ports import MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
-from tests.control.conftest import FakeMachines, Rows, finished, ready, seen
+from tests.support.fakes import FakeMachines
+from tests.support.rows import Rows, finished, ready, seen
 
 ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 

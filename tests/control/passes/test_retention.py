@@ -37,7 +37,8 @@ from control.views.schemas import NewJob, NewQuote, SourceRef
 from infra.ports import Unanswered
 from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
-from tests.control.conftest import Clock, Rows, finished, made
+from tests.support.fakes import Clock
+from tests.support.rows import Rows, finished, made
 
 H = 3600.0
 FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="no")

@@ -22,7 +22,7 @@ from control.passes import webhooks as notifying
 from control.passes.webhooks import notify
 from control.store import attempts, changes, reports, webhooks
 from control.store.tables import Attempt, Batch, Job, Webhook
-from tests.control.conftest import finished, ready, seen
+from tests.support.rows import finished, ready, seen
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()
 

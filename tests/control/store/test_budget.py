@@ -24,7 +24,8 @@ from control.store.tables import Machine as MachineRow
 from control.views.costs import costs
 from infra.ports import MachineExit
 from runner.contract import Finish, Reason, Timings, Usage
-from tests.control.conftest import FakeMachines, Rows, ready, seen
+from tests.support.fakes import FakeMachines
+from tests.support.rows import Rows, ready, seen
 
 LIMIT_S = 3600 + 600
 PER_S = 1.2731e-05  # performance-1x in iad

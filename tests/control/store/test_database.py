@@ -14,7 +14,7 @@ from control.settings import load_settings
 from control.store import Store, database
 from control.store.database import for_writing
 from control.store.tables import Meta
-from tests.control.conftest import SETTINGS
+from tests.support.settings import SETTINGS
 
 
 def test_writers_take_the_lock_at_the_start(engine):

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from tests.control.conftest import SETTINGS
 from tests.support.postgres import Postgres
 from tests.support.processes import until
+from tests.support.settings import SETTINGS
 from tests.support.stack import PASSWORD, Part, free_port
 
 

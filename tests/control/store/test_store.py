@@ -14,7 +14,7 @@ from control.store import Store, attempts, batches, machines, reports
 from control.store.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
-from tests.control.conftest import Rows, finished, ready, seen
+from tests.support.rows import Rows, finished, ready, seen
 
 APPS = ["runners"] * 10
 

@@ -15,7 +15,7 @@ from control.store.attempts import start
 from control.store.reports import claim, finish
 from control.store.tables import Batch, Job, Output, Source
 from runner.contract import OutputError, OutputFault, OutputReport
-from tests.control.conftest import Rows, finished, ready, seen
+from tests.support.rows import Rows, finished, ready, seen
 
 URL = "https://example.com/ad.mp4?key=secret"
 OUTPUT_URL = "https://example.com/put?key=secret"

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.sources.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from tests.support.bucket import MAX_SOURCE_BYTES, Bucket, padding
 from tests.support.processes import until
 from tests.support.stack import Patient, Stack
+from tests.support.switches import SOAK_FULL
 from tests.support.user import ok, outputs
 
 BOUNDARY = "a-boundary-of-the-tests"
@@ -274,7 +275,9 @@ def test_a_large_form_takes_little_memory_and_no_disk(
             yield chunk
 
     size = MAX_SOURCE_BYTES
-    files: list[Part] = [("files", f"{n}.mp4", watched(large(clip, size))) for n in range(1 if FULL else 2)]
+    files: list[Part] = [
+        ("files", f"{n}.mp4", watched(large(clip, size))) for n in range(1 if SOAK_FULL else 2)
+    ]
     written = written_bytes(stack.control.pid)
     ok(post(user, *files, field("variations", 101)), 422)
     print(f"control rose by {(max(seen) - before) / 1e6:.1f} MB")

@@ -13,8 +13,9 @@ from control.cli import client as library
 from control.cli.client import Client
 from control.cli.resume import Unfinished
 from control.uploads.service import PART_BYTES
-from tests.e2e.sources.conftest import FULL, MAX_SOURCE_BYTES, Bucket, padding
+from tests.support.bucket import MAX_SOURCE_BYTES, Bucket, padding
 from tests.support.stack import PASSWORD, Patient, Stack
+from tests.support.switches import SOAK_FULL
 from tests.support.user import ok
 
 
@@ -49,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-CUT_AT = {30, 60, 100} if FULL else {2, 5, 6}
+CUT_AT = {30, 60, 100} if SOAK_FULL else {2, 5, 6}
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.sources.conftest import MAX_SOURCE_BYTES, Bucket
+from tests.support.bucket import MAX_SOURCE_BYTES, Bucket
 from tests.support.foreign import Server, served
 from tests.support.stack import Patient, Stack
 from tests.support.user import ok, outputs

@@ -19,7 +19,7 @@ import pytest
 from infra.local import s3_server
 from infra.local.s3_server import LocalS3, local_s3
 from infra.s3 import TigrisStorage
-from tests.conftest import need
+from tests.support.programs import need
 
 CONTENT = b"what nobody may read" * 1000
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
