@@ -12,11 +12,11 @@ TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
-.PHONY: help setup demo serve test images check bench soak lock format clean
+.PHONY: help setup demo serve test test-fast images check bench soak lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP) $(if $(SKIP_FRONTEND),,$(PAGE)) ## install everything into .venv; SKIP_FRONTEND=1 leaves the page out
 
@@ -39,6 +39,9 @@ serve: setup ## keep the embedded stack running; prints its URL and password
 
 test: setup ## run the whole test suite, on WORKERS=2 beside each other
 	@$(TESTS)
+
+test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
+	@$(TESTS) -m fast
 
 soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants

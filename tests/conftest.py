@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
@@ -11,15 +12,38 @@ import pytest
 from infra.local.s3_server import LocalS3, local_s3
 from infra.s3 import TigrisStorage
 
-ORDER = ("chaos", "e2e", "sim", "runner", "intake", "infra", "control", "web")
+TESTS = Path(__file__).parent
+ORDER = ("chaos", "e2e", "images", "sim", "runner", "infra", "control", "web")
+
+# What `make test-fast` leaves out: whole suites, tests that ask for a real peer, and those marked `peer`.
+SUITES_OF_STACKS = {"chaos", "e2e", "images", "sim", "web"}
+PEERS = {"ffmpeg", "s3", "postgres"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest first, so that workers beside each other end together, and the browser last.
+    """Mark the fast tests, and run the longest first, so that workers beside each other end together.
 
-    Its driver keeps an event loop in the thread of the tests: no other can be run there afterwards.
+    The browser is last: its driver keeps an event loop in the thread of the tests, where no other can be
+    run afterwards.
     """
-    items.sort(key=lambda item: ORDER.index(item.path.parent.name) if item.path.parent.name in ORDER else 0)
+    for item in items:
+        if needs_no_peer(item):
+            item.add_marker("fast")
+    items.sort(key=lambda item: ORDER.index(suite(item)) if suite(item) in ORDER else 0)
+
+
+def needs_no_peer(item: pytest.Item) -> bool:
+    """Tell whether a test runs without S3 server, FFmpeg, PostgreSQL, browser or a stack of processes."""
+    asked = set(getattr(item, "fixturenames", ()))
+    variant = getattr(item, "callspec", None)
+    is_postgres = variant is not None and variant.params.get("database_url") == "postgresql"
+    has_own = suite(item) in SUITES_OF_STACKS or item.get_closest_marker("peer") is not None
+    return not (has_own or is_postgres or PEERS & asked)
+
+
+def suite(item: pytest.Item) -> str:
+    """Return the folder below `tests` that a test is in."""
+    return item.path.relative_to(TESTS).parts[0]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

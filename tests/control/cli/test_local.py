@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from runner.contract import ENV_JAIL
 from tests.support.jails import needs_a_jail, without_namespaces
+
+pytestmark = pytest.mark.peer
 
 ASK = [sys.executable, "-c", "from control.cli.local import _machine_env; print(_machine_env())"]
 

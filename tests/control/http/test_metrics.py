@@ -196,6 +196,7 @@ def test_the_second_port_talks_to_private_addresses_alone(address, answered):
     assert is_private(address) is answered
 
 
+@pytest.mark.peer
 def test_serve_has_the_second_port_when_it_is_named(tmp_path):
     port, env = free_port(), {name.upper(): value for name, value in SETTINGS.items()}
     env |= {"DATABASE_URL": f"sqlite:///{tmp_path / 'control.db'}", "METRICS_PORT": str(port)}

@@ -17,6 +17,8 @@ from tests.support.processes import until
 from tests.support.settings import SETTINGS
 from tests.support.stack import PASSWORD, Part, free_port
 
+pytestmark = pytest.mark.peer
+
 
 class Control(Part):
     """A control that needs neither bucket nor Fly, since nobody asks it for anything."""

@@ -21,6 +21,8 @@ from infra.local.s3_server import LocalS3, local_s3
 from infra.s3 import TigrisStorage
 from tests.support.programs import need
 
+pytestmark = pytest.mark.peer
+
 CONTENT = b"what nobody may read" * 1000
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
