@@ -54,9 +54,8 @@ from control.http.threads import require_threads
 from control.passes.abandon import abandon
 from control.passes.expire import expire
 from control.passes.forget import forget
-from control.passes.idle import is_at_rest
 from control.passes.launch import launch
-from control.passes.loop import Every, Ticker
+from control.passes.loop import Every, Ticker, is_at_rest
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.sweep import sweep

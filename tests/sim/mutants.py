@@ -21,7 +21,7 @@ from sqlalchemy import func
 from control.api import runner
 from control.domain import states
 from control.domain.states import AttemptState, Fact
-from control.passes import forget, idle, launch, observe, reap, watch
+from control.passes import forget, launch, loop, observe, reap, watch
 from control.store import attempts, batches, changes, machines, reports
 from control.store import transaction as transactions
 from infra.fly import client
@@ -267,7 +267,7 @@ MUTANTS: dict[str, Mutant] = {
         "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S)))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
-    "rests with work left": lambda stack: put(stack, idle, "_is_anything_left", lambda _: False),
+    "rests with work left": lambda stack: put(stack, loop, "_is_anything_left", lambda _: False),
     "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE_S", 9 * 86_400.0),
 }  # fmt: skip
 

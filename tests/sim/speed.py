@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-from control.passes import forget, idle, launch, observe, reap, watch
+from control.passes import forget, launch, loop, observe, reap, watch
 
 OF_ROWS = (
-    (idle, "_is_anything_left", bool),
+    (loop, "_is_anything_left", bool),
     (watch, "_live", list),
     (reap, "_unwanted", list),
     (observe, "_apps_in_use", lambda found: found),

@@ -27,7 +27,7 @@ from control.cloud_state import Cloud
 from control.context import Parts
 from control.domain import ids
 from control.domain.errors import STATUS, ControlError
-from control.passes.idle import is_at_rest
+from control.passes.loop import is_at_rest
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction

@@ -14,9 +14,8 @@ from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
 from control.domain.states import Fact
 from control.passes.forget import LATE_PUT_S, forget
-from control.passes.idle import is_at_rest
 from control.passes.launch import launch
-from control.passes.loop import Every, Ticker
+from control.passes.loop import Every, Ticker, is_at_rest
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.watch import watch
