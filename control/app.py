@@ -51,14 +51,11 @@ from control.http.headers import CLOSED, ClosedHeaders
 from control.http.metrics import Metrics
 from control.http.sse import Live
 from control.http.threads import require_threads
-from control.passes.abandon import abandon
-from control.passes.expire import expire
-from control.passes.forget import forget
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_at_rest
 from control.passes.observe import observe
 from control.passes.reap import reap
-from control.passes.sweep import sweep
+from control.passes.retention import abandon, expire, forget, sweep
 from control.passes.watch import watch
 from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh

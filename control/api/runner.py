@@ -15,7 +15,7 @@ from control.context import Parts
 from control.domain.errors import Code, ControlError, documented
 from control.domain.states import AttemptState
 from control.http.threads import REPORTS, RUNNER, Busy
-from control.passes.objects import outputs_prefix
+from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL

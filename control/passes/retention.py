@@ -1,19 +1,36 @@
-"""One pass: what has had its time goes, results and sources: first in the rows, then in the bucket.
+"""When files go: expired results and sources, deleted batches, objects without a row, abandoned uploads.
 
 Must never touch what lives, nor what somebody may still retry.
+
+Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer,
+nor a PUT be under way of one that was ended in the middle.
+A crash in between leaves the rest to the next pass.
+
+Must never take what is not under this control's own prefix, belongs to a live attempt, or is younger than
+any result may become: an object without a row is then the rest of something that was cut off.
+
+Uploads that their clients left, multipart uploads in the bucket that no row knows (after a crash, or with a
+database from a backup), and the URLs of users whose batches have ended for good.
 """
 
 from __future__ import annotations
 
-from sqlmodel import col, select
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from sqlmodel import Session, and_, col, or_, select
 
 from control.context import Parts
-from control.domain.states import JobStatus
-from control.passes.objects import PAGE, delete_of_job
-from control.store import retention
-from control.store.tables import Batch, Job, Source
+from control.domain import states
+from control.domain.states import GHOST_S, AttemptState, JobStatus
+from control.store import changes, retention, source_urls
+from control.store.due import is_within
+from control.store.files import named_by
+from control.store.tables import Attempt, Batch, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import has_files
-from control.telemetry.log import record
+from control.telemetry.log import failure, record
+from control.uploads.service import UPLOAD_LIFE, discard
+from infra.ports import ListedObject, Refused
 
 JOBS_PER_PASS_MAX = 50
 
@@ -56,3 +73,131 @@ def _delete_sources(parts: Parts) -> None:
         parts.storage.delete_many([key for _, key in found])
         retention.source_gone(parts.store, [source_id for source_id, _ in found])
         record("sources_deleted", count=len(found))
+
+
+LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
+
+
+def forget(parts: Parts) -> None:
+    """Remove one deleted batch, if there is one whose machines are gone."""
+    with parts.views.session() as session:
+        batch_id = _ready_to_go(session, parts.clock())
+        jobs = session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all() if batch_id else ()
+    if batch_id is None:
+        return
+    for job_id in jobs:
+        delete_of_job(parts, job_id)
+    changes.remove_rows(parts.store, batch_id)
+
+
+def _ready_to_go(session: Session, now: datetime) -> str | None:
+    ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
+    late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
+    lives = and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
+    alive = (
+        select(Job.batch_id)
+        .join(Attempt, col(Attempt.job_id) == col(Job.id))
+        .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
+        .where(or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))))
+    )
+    deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
+    return session.exec(deleted.limit(1)).first()
+
+
+MARGIN = timedelta(hours=24)
+
+
+def sweep(parts: Parts) -> None:
+    """Look at the next page of the bucket, and begin anew after the last. Raises OutsideError."""
+    with parts.views.session() as session:
+        meta = session.get(Meta, retention.SWEPT)
+    owner_id, after = parts.store.owner_id, meta.value if meta else ""
+    page = parts.storage.list_objects(f"{owner_id}/", after=after, limit=PAGE)
+    too_old = parts.clock() - timedelta(hours=parts.settings.retention_hours) - MARGIN
+    old = [found.key for found in page if found.modified_at < too_old]
+    with parts.views.session() as session:
+        orphans = sorted(set(old) - _known(session, owner_id, old))
+    parts.storage.delete_many(orphans)
+    if orphans:
+        record("orphan_objects_deleted", count=len(orphans))
+    until = page[-1].key if len(page) == PAGE else ""
+    if until != after:
+        retention.swept(parts.store, until)
+
+
+def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
+    """Return those of the keys that a row names, or a live attempt may yet report."""
+    sources = session.exec(select(Source.key).where(col(Source.key).in_(keys))).all()
+    opened = select(Upload.key).where(col(Upload.key).in_(keys), col(Upload.state) == "open")
+    prefix = outputs_prefix(owner_id)
+    makers = {key: key.removeprefix(prefix).split("/")[0] for key in keys if key.startswith(prefix)}
+    made = session.exec(select(Output).where(col(Output.attempt_id).in_(set(makers.values())))).all()
+    alive = select(Attempt.id).where(
+        col(Attempt.id).in_(set(makers.values())), col(Attempt.state).in_(states.LIVE)
+    )
+    live = set(session.exec(alive).all())
+    return {
+        *sources,
+        *session.exec(opened).all(),
+        *(key for output in made for key in named_by(output)),
+        *(key for key, attempt_id in makers.items() if attempt_id in live),
+    }
+
+
+AT_ONCE_MAX = 100  # the other passes wait for this one
+
+
+def abandon(parts: Parts) -> None:
+    """Let go of at most AT_ONCE_MAX of each; the next pass goes on. Raises Unanswered, and stops there."""
+    source_urls.forget_ended(parts.store)
+    for upload in _stale(parts):
+        try:
+            discard(parts, upload)
+        except Refused as refused:  # must not keep the others from their turn
+            failure("upload_not_discarded", refused, upload_id=upload.id)
+    _abort_unknown(parts)
+
+
+def _stale(parts: Parts) -> list[Upload]:
+    stale = select(Upload).where(col(Upload.state) == "open", col(Upload.expires_at) <= parts.clock())
+    with parts.views.session() as session:
+        return list(session.exec(stale.order_by(col(Upload.expires_at)).limit(AT_ONCE_MAX)).all())
+
+
+def _abort_unknown(parts: Parts) -> None:
+    """Abort what is open in the bucket for longer than any upload lives unasked, and has no open row."""
+    with parts.views.session() as session:
+        known = set(session.exec(select(Upload.key).where(col(Upload.state) == "open")).all())
+    old = parts.clock() - UPLOAD_LIFE
+    found = parts.storage.list_multiparts(f"{parts.store.owner_id}/")
+    unknown = [upload for upload in found if upload.key not in known and upload.started_at <= old]
+    for upload in unknown[:AT_ONCE_MAX]:
+        parts.storage.abort_multipart(upload.key, upload.multipart_id)
+
+
+PAGE = 1000  # as many as the bucket lists and deletes in one call
+
+
+def outputs_prefix(owner_id: str) -> str:
+    """Return where this control's outputs are; the next part of a key is the attempt's id."""
+    return f"{owner_id}/outputs/"
+
+
+def listed_of_job(parts: Parts, job_id: str) -> Iterator[ListedObject]:
+    """Yield all that any attempt of the job has stored, reported or not. Raises OutsideError."""
+    prefix = f"{outputs_prefix(parts.store.owner_id)}{job_id}-"
+    page = parts.storage.list_objects(prefix)
+    while page:
+        yield from page
+        page = parts.storage.list_objects(prefix, after=page[-1].key) if len(page) == PAGE else ()
+
+
+def delete_of_job(parts: Parts, job_id: str) -> None:
+    """Delete all that any attempt of the job has stored, reported or not. Raises OutsideError: call again."""
+    delete(parts, [found.key for found in listed_of_job(parts, job_id)])
+
+
+def delete(parts: Parts, keys: Sequence[str]) -> None:
+    """Delete any number of objects. Raises OutsideError when some may be left."""
+    for start in range(0, len(keys), PAGE):
+        parts.storage.delete_many(keys[start : start + PAGE])

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from control.context import Parts
 from control.domain import states
-from control.passes.objects import delete, listed_of_job
+from control.passes.retention import delete, listed_of_job
 from control.settings import URL_MARGIN_S
 from control.store import retention
 from control.store.tables import Attempt

@@ -11,11 +11,10 @@ import pytest
 from control import app as wiring
 from control.clock import SETTLED_S, SteadyClock
 from control.domain.ids import machine_name
-from control.passes.expire import expire
-from control.passes.forget import forget
 from control.passes.launch import launch
 from control.passes.observe import EVERY_IDLE_S, observe
 from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
+from control.passes.retention import expire, forget
 from control.passes.watch import watch
 from control.settings import load_settings
 from control.store import Store, attempts, changes, reports

@@ -10,7 +10,7 @@ import pytest
 
 from control import app
 from control.cli.local import LocalStack, local_stack
-from control.passes.expire import expire
+from control.passes.retention import expire
 from tests.e2e.test_changes import refused
 from tests.support.processes import until
 from tests.support.user import User, address, ok, outputs, sign_in

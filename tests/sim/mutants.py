@@ -21,7 +21,7 @@ from sqlalchemy import func
 from control.api import runner
 from control.domain import states
 from control.domain.states import AttemptState, Fact
-from control.passes import forget, launch, loop, observe, reap, watch
+from control.passes import launch, loop, observe, reap, retention, watch
 from control.store import attempts, batches, changes, machines, reports
 from control.store import transaction as transactions
 from infra.fly import client
@@ -60,7 +60,7 @@ def edit(stack: ExitStack, module: ModuleType, name: str, before: str, after: st
 
 
 MODULES = (
-    attempts, batches, changes, states, forget, launch, machines, observe, reap, reports, runner,
+    attempts, batches, changes, states, retention, launch, machines, observe, reap, reports, runner,
     transactions, watch,
 )  # fmt: skip
 
@@ -250,7 +250,7 @@ MUTANTS: dict[str, Mutant] = {
         attempts, "_may_retry", ">= job.attempts_max", ">= 10_000"
     ),
     "files go before machines": edited(
-        forget, "_ready_to_go", "or_(lives,", "or_("
+        retention, "_ready_to_go", "or_(lives,", "or_("
     ),
     "seen and not adopted": edited(machines, "_added", "if attempt is not None:", "if False:"),
     "no boot deadline": edited(
@@ -263,7 +263,7 @@ MUTANTS: dict[str, Mutant] = {
         "own = col(Machine.attempt_id) == col(Attempt.id)",
     ),
     "rows go before late machines": edited(
-        forget, "_ready_to_go",
+        retention, "_ready_to_go",
         "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S)))", "lives",
     ),
     "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-from control.passes import forget, launch, loop, observe, reap, watch
+from control.passes import launch, loop, observe, reap, retention, watch
 
 OF_ROWS = (
     (loop, "_is_anything_left", bool),
@@ -23,7 +23,7 @@ OF_ROWS = (
 OF_ROWS_AND_CLOCK = (
     (launch, "_has_to_start", "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1", False),
     (launch, "_launching", "SELECT 1 FROM attempt WHERE state = 'launching' LIMIT 1", ()),
-    (forget, "_ready_to_go", "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1", None),
+    (retention, "_ready_to_go", "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1", None),
 )
 
 

@@ -13,11 +13,11 @@ from control.api.runner import output_key
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
 from control.domain.states import Fact
-from control.passes.forget import LATE_PUT_S, forget
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_at_rest
 from control.passes.observe import observe
 from control.passes.reap import reap
+from control.passes.retention import LATE_PUT_S, forget
 from control.passes.watch import watch
 from control.store import Store, attempts, changes, leases, reports
 from control.store import machines as ledger

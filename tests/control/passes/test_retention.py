@@ -21,10 +21,8 @@ from control.context import Parts
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.downloads import contents
-from control.passes.expire import expire
-from control.passes.forget import forget
 from control.passes.launch import launch
-from control.passes.sweep import sweep
+from control.passes.retention import expire, forget, sweep
 from control.passes.weigh import EVERY_S, weigh
 from control.planning.planner import PlannedBatch, PlannedSource, plan
 from control.store import batches, changes, machines, reports, retention
@@ -604,7 +602,7 @@ def test_the_sweep_takes_only_old_objects_without_a_row_under_our_own_prefix(kee
 def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_start(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control.passes.sweep.PAGE", 2)
+    monkeypatch.setattr("control.passes.retention.PAGE", 2)
     orphans = [f"{keep.prefix}sources/{n}.mp4" for n in range(5)]
     for key in orphans:
         keep.put(key)

@@ -16,7 +16,7 @@ import pytest
 
 from control.api import uploads
 from control.domain.errors import Code, ControlError
-from control.passes.abandon import abandon
+from control.passes.retention import abandon
 from control.store.tables import Source, Upload
 from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 from control.api import runner
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
-from control.passes.abandon import abandon
+from control.passes.retention import abandon
 from control.planning.planner import PlannedSource, plan
 from control.store import batches, changes, source_urls
 from control.store.attempts import start
