@@ -43,12 +43,10 @@ from control.cloud_state import Cloud
 from control.context import Parts
 from control.domain import errors
 from control.domain.errors import Code, ControlError
-from control.http.body_limit import BodyLimit
-from control.http.cors import allow_origins
 from control.http.crowd import Crowd
 from control.http.guard import Guard
-from control.http.headers import CLOSED, ClosedHeaders
 from control.http.metrics import Metrics
+from control.http.middleware import CLOSED, BodyLimit, ClosedHeaders, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
 from control.passes.launch import launch

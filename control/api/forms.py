@@ -25,8 +25,8 @@ from control.api.batches import Key
 from control.api.plan_request import planned_batch, planned_source, require_one_job
 from control.context import Parts
 from control.domain.errors import Code, ControlError
-from control.http.body_limit import is_form
 from control.http.guard import Guard
+from control.http.middleware import is_form
 from control.store import batches as store
 from control.uploads.form import Form
 from control.views import schemas

@@ -1,4 +1,4 @@
-"""Caps on request bodies, kept while reading: in bytes for one and for all together, and in time.
+"""What every request passes through: caps on its body, headers of the answer, which origins may call.
 
 Who sends decides: a runner with its attempt's token, a client with a token, or anyone who signs in; from
 all others nothing is read. Asked is the moment a route wants the body, so the route's own guard, which comes
@@ -14,13 +14,16 @@ from collections.abc import Callable
 from math import inf
 
 from anyio import CapacityLimiter, to_thread
-from starlette.datastructures import Headers
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control.auth.tokens import Signer
 from control.http.crowd import attempt_of
 from control.http.protocol import has_body
+from control.settings import Settings
 
 FORM_PATH = "/api/jobs"
 LOGIN_PATH = "/api/auth"
@@ -208,3 +211,48 @@ class BodyLimit:
 def client_bytes_max(path: str) -> int:
     """Return how many bytes a client may send to an address, so that all that it may ask for fits."""
     return next((most for address, most in BYTES_MAX if address.fullmatch(path)), CLIENT_BYTES_MAX)
+
+
+CLOSED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",  # answers hold tokens, tickets and signed URLs
+}
+HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
+
+
+class ClosedHeaders:
+    """ASGI middleware: adds the headers that a route has not set itself, behind https HTTPS_ONLY too."""
+
+    def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
+        self._app = app
+        self._headers = CLOSED | HTTPS_ONLY if is_https else CLOSED
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+
+        async def closed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, closed)
+
+
+_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Range", "Last-Event-ID", "Range")
+_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
+
+
+def allow_origins(app: FastAPI, settings: Settings) -> None:
+    """Let pages of ALLOWED_ORIGINS call the API with a bearer token; no cookies, so none are allowed."""
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allowed_origins),
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=list(_SENT),
+            expose_headers=list(_READ),
+        )

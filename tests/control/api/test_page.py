@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from control.api import page
 from control.context import Parts
 from control.domain.errors import STATUS, ControlError, body
-from control.http.headers import ClosedHeaders
+from control.http.middleware import ClosedHeaders
 from infra.local.serve import serving
 
 GZIPPED_BYTES_MAX = 60_000

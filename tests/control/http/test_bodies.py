@@ -13,8 +13,8 @@ import pytest
 
 from control.api import forms
 from control.app import create_app
-from control.http import body_limit
-from control.http.body_limit import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
+from control.http import middleware
+from control.http.middleware import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
 from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from control.views.schemas import NAME_CHARS_MAX
@@ -112,7 +112,7 @@ def test_whatever_the_api_takes_fits(url):
 
 
 def test_a_login_that_is_held_in_the_middle_gives_way_to_the_next(settings, monkeypatch):
-    monkeypatch.setattr(body_limit, "LOGINS_BYTES", 3 * LOGIN_BYTES_MAX)
+    monkeypatch.setattr(middleware, "LOGINS_BYTES", 3 * LOGIN_BYTES_MAX)
     with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
         begun = head("/api/auth", {}, **{"Content-Length": str(LOGIN_BYTES_MAX)}) + b'{"password": "'
         held = [stack.enter_context(connected(url, begun)) for _ in range(10)]
@@ -121,7 +121,7 @@ def test_a_login_that_is_held_in_the_middle_gives_way_to_the_next(settings, monk
 
 
 def test_room_for_bodies_is_given_back_and_runners_have_their_own(settings, monkeypatch):
-    monkeypatch.setattr(body_limit, "CLIENTS_BYTES", 1000)
+    monkeypatch.setattr(middleware, "CLIENTS_BYTES", 1000)
     with serving(create_app(settings), **HTTP_LIMITS) as url:
         headers = signed_in(url)
         small, large = [httpx.Request("POST", f"{url}/api/quote", json=wish(n)) for n in (1, 500)]

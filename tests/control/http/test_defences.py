@@ -13,7 +13,7 @@ import pytest
 
 from control.app import create_app
 from control.auth.login_limit import FREE_TRIES
-from control.http import body_limit, protocol
+from control.http import middleware, protocol
 from control.http.protocol import HTTP_LIMITS
 from control.settings import Settings
 from infra.local.serve import serving
@@ -146,7 +146,7 @@ def test_a_body_of_two_lengths_or_an_odd_header_is_a_bad_request(url, head):
 
 
 def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):
-    monkeypatch.setattr(body_limit, "LOGIN_S_MAX", 0.5)
+    monkeypatch.setattr(middleware, "LOGIN_S_MAX", 0.5)
 
     def trickle() -> Iterator[bytes]:
         yield b'{"password": "'
