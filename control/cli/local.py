@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from control.app import create_app, storage_of
 from control.http.metrics_port import metrics_port
-from control.http.protocol import HTTP_LIMITS
+from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
 from infra.local.data_dir import kept_secret, owned

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control.auth.tokens import Signer
 from control.http.crowd import attempt_of
-from control.http.protocol import has_body
+from control.http.server import has_body
 from control.settings import Settings
 
 FORM_PATH = "/api/jobs"

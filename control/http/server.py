@@ -1,16 +1,28 @@
-"""Serves control as a deployment does: on the main thread, where uvicorn owns the process's signals."""
+"""Serves control as a deployment does: on the main thread, within limits on heads and pipelines.
+
+A connection either has a request under way, or waits for its client. One that waits has a deadline which
+sent bytes do not move, and is closed early when all CONNECTIONS_MAX places are taken. uvicorn itself bounds
+neither how long a head may take, nor how large it may be, nor how long an answer stays unread.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from control.http.protocol import HTTP_LIMITS
+from control.auth.login_limit import network_of
+from control.http.stalls import CountedTransport, StallWatch
 from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers under way when a stop is asked for
@@ -61,3 +73,267 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+
+CONNECTIONS_MAX = 1000
+OTHER_FILES = 200  # which a process has open too: database, bucket, Fly
+HEAD_S_MAX = 10.0
+IDLE_S_MAX = 5.0  # between an answer and the next request
+LINGER_S = 2.0  # what is still sent after the last answer is taken in and forgotten for so long
+HEAD_BYTES_MAX = 16 * 1024  # of a head, and of what follows a body
+HEADERS_MAX = 100
+PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
+UNSENT_BYTES = 128 * 1024  # of an answer, in the kernel; the rest is in our memory, where we count it
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: forget what is unsent
+
+
+class Waiting:
+    """The connections of one server that wait for their clients, by the peer's network, the oldest first."""
+
+    def __init__(self) -> None:
+        self._by_network: dict[str, dict[LimitedProtocol, None]] = {}
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        is_bounded = files_max != resource.RLIM_INFINITY
+        self.connections_max = (
+            min(CONNECTIONS_MAX, files_max - OTHER_FILES) if is_bounded else CONNECTIONS_MAX
+        )
+
+    def add(self, connection: LimitedProtocol) -> None:
+        """Count the connection as one that waits from now on."""
+        self.discard(connection)
+        self._by_network.setdefault(connection.network, {})[connection] = None
+
+    def discard(self, connection: LimitedProtocol) -> None:
+        """Count it no longer."""
+        mine = self._by_network.get(connection.network, {})
+        mine.pop(connection, None)
+        if not mine:
+            self._by_network.pop(connection.network, None)
+
+    def dispensable(self) -> LimitedProtocol | None:
+        """Return the one that has waited longest, of the network with most of them; None if none waits."""
+        crowd = max(self._by_network.values(), key=len, default={})
+        return next(iter(crowd), None)
+
+
+_waiting: WeakKeyDictionary[ServerState, Waiting] = WeakKeyDictionary()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection, closed as soon as a limit is passed."""
+
+    network = ""
+    _deadline: asyncio.TimerHandle | None = None  # of a connection that waits
+    _head_bytes = 0  # of the head, or of what follows a body
+    _pending_bytes = 0  # in a row, of which nothing whole has come yet
+    _is_in_head = False
+    _is_held = False  # the next request waits until the last answer is taken in
+    _is_refused = False  # as no HTTP
+    _is_over = False  # nothing more is read or answered
+
+    # --- what the event loop calls --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request; when all places are taken, in another one's place."""
+        self._real = CountedTransport(transport)
+        self._stalls = StallWatch(self.loop, self._real)
+        super().connection_made(_Watched(self._real, self))  # type: ignore[arg-type]
+        self.network = network_of(self.client[0] if self.client else "")
+        self._waiting = _waiting.setdefault(self.server_state, Waiting())
+        _bound_the_kernels_buffer(transport)
+        if len(self.connections) > self._waiting.connections_max:
+            (self._waiting.dispensable() or self).abort()
+        if not transport.is_closing():
+            self._wait(HEAD_S_MAX)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes, unless they come after the end."""
+        if self._is_over:
+            return
+        self._pending_bytes += len(data)
+        super().data_received(data)
+        if self._pending_bytes > HEAD_BYTES_MAX:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._is_over = True
+        self._stop_waiting()
+        self._stalls.stop()
+        super().connection_lost(exc)
+
+    # --- what the parser calls ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a head."""
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise ValueError("too many requests at once")  # a bad request, to the parser
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+        self._wait(HEAD_S_MAX)
+
+    def on_url(self, url: bytes) -> None:
+        """Take in a part of the address."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in a header; what comes after the body means nothing here."""
+        self._count_head(len(name) + len(value))
+        if self._is_in_head:
+            super().on_header(name, value)
+            if len(self.headers) > HEADERS_MAX:
+                raise ValueError("too many headers")
+
+    def on_headers_complete(self) -> None:
+        """Hand the request over, without its body: that is read when it is asked for."""
+        self._is_in_head, self._head_bytes, self._pending_bytes = False, 0, 0
+        self._stop_waiting()
+        super().on_headers_complete()
+        if self._means_its_body() and has_body(self.headers):
+            self.flow.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body; one that means nothing is forgotten at once."""
+        self._pending_bytes = 0
+        if self._means_its_body():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take in the end of a request."""
+        self._pending_bytes = 0
+        super().on_message_complete()
+
+    # --- ends -----------------------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request once this answer is taken in; a body that has not come ends it all."""
+        if self.flow.write_paused and not self.is_over():
+            self._is_held = True
+            self.flow.pause_reading()
+            self._wait(IDLE_S_MAX)
+            return
+        super().on_response_complete()
+        if self.cycle.response_complete:  # no other request is under way
+            if self.cycle.more_body:
+                self.close()
+            elif not self._is_over:
+                self._wait(IDLE_S_MAX)
+
+    def resume_writing(self) -> None:
+        """Go on after an answer that was too large to be sent at once."""
+        super().resume_writing()
+        if self._is_held:
+            self._is_held = False
+            self._stop_waiting()
+            self.on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._is_refused = True
+        super().send_400_response(msg)
+
+    def close(self) -> None:
+        """End the connection after what is written.
+
+        A client that is refused while it sends is listened to for LINGER_S: closing a socket with unread
+        bytes resets it, and could take the answer away that says what was wrong.
+        """
+        if self._is_over:
+            return
+        if not (self._is_refused or (self.cycle is not None and self.cycle.more_body)):
+            self._expire()
+            return
+        self._is_over = True
+        if self.cycle is not None:
+            self.cycle.body.clear()  # which nobody asks for any more
+        with suppress(OSError):
+            self._real.write_eof()
+        self.flow.resume_reading()
+        self._wait(LINGER_S)
+
+    def abort(self) -> None:
+        """End the connection now, and forget what is not sent yet."""
+        self._is_over = True
+        self._stop_waiting()
+        with suppress(OSError):
+            self._real.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._real.abort()
+
+    def is_over(self) -> bool:
+        """Tell whether nothing more is to be answered."""
+        return self._is_over or self._real.is_closing()
+
+    def _wait(self, seconds: float) -> None:
+        """Let the connection end in so many seconds, or sooner, unless a whole head comes before."""
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._expire)
+        self._let_go()
+
+    def _expire(self) -> None:
+        self._is_over = True
+        self._let_go()
+        self._real.close()
+
+    def _let_go(self) -> None:
+        """Give the place to another connection if it is needed, unless a request is under way."""
+        if self._is_held or self.cycle is None or self.cycle.response_complete:
+            self._waiting.add(self)
+
+    def _stop_waiting(self) -> None:
+        self._waiting.discard(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _means_its_body(self) -> bool:
+        return bool(self.scope["method"] == "POST")
+
+    def _count_head(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise ValueError("too large a head")
+
+
+class _Watched:
+    """The transport as uvicorn sees it: closing it and writing to it go by the rules of the connection."""
+
+    def __init__(self, real: CountedTransport, connection: LimitedProtocol) -> None:
+        self._real, self._connection = real, connection
+        self.close, self.is_closing = connection.close, connection.is_over
+
+    def write(self, data: bytes) -> None:
+        if not self._connection.is_over():
+            self._real.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request with these headers (RFC 9112, 6.3) brings a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0") != b"")
+        for name, value in headers
+    )
+
+
+def _bound_the_kernels_buffer(transport: asyncio.Transport) -> None:
+    """Keep what is unsent out of the kernel, which would hold some MB of it, also after the end."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+            )
+
+
+HTTP_LIMITS: dict[str, Any] = {
+    "http": LimitedProtocol,
+    "ws": "none",
+    "timeout_keep_alive": IDLE_S_MAX,
+    "server_header": False,
+    "proxy_headers": False,  # whoever is near could name any address
+    "log_config": None,  # its lines go the way of all others (`control.telemetry.log`)
+}
+"""How every server of control is configured. Requests are counted by `control.http.crowd`."""

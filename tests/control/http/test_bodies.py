@@ -15,7 +15,7 @@ from control.api import forms
 from control.app import create_app
 from control.http import middleware
 from control.http.middleware import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
-from control.http.protocol import HTTP_LIMITS
+from control.http.server import HTTP_LIMITS
 from control.settings import Settings, load_settings
 from control.views.schemas import NAME_CHARS_MAX
 from infra.local.serve import serving

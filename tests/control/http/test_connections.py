@@ -13,8 +13,8 @@ import pytest
 
 from control.app import create_app
 from control.auth.tokens import Signer
-from control.http import crowd, protocol
-from control.http.protocol import HTTP_LIMITS, Waiting
+from control.http import crowd, server
+from control.http.server import HTTP_LIMITS, Waiting
 from control.settings import Settings, load_settings
 from infra.local.serve import serving
 from tests.support.hostile import connected, is_ended_by, rest
@@ -65,7 +65,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 )
 def test_no_drip_keeps_a_connection_open(url, monkeypatch, request_, drip):
     for name in ("HEAD_S_MAX", "IDLE_S_MAX", "LINGER_S"):
-        monkeypatch.setattr(protocol, name, 0.5)
+        monkeypatch.setattr(server, name, 0.5)
     with connected(url, request_) as connection:
         assert is_ended_by(connection, drip)
 
@@ -89,7 +89,7 @@ HELD = {
 
 
 def test_all_places_held_keep_nobody_out(settings, monkeypatch):
-    monkeypatch.setattr(protocol, "CONNECTIONS_MAX", 40)
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 40)
     monkeypatch.setattr(crowd, "REQUESTS_MAX", 30)
     with serving(create_app(settings), **HTTP_LIMITS) as url:
         for held in HELD.values():
@@ -124,7 +124,7 @@ def test_of_those_that_wait_the_oldest_of_the_largest_crowd_gives_way():
 
 
 def test_an_answer_that_nobody_reads_is_given_up(url, monkeypatch):
-    monkeypatch.setattr(protocol, "STALL_S", 0.3)
+    monkeypatch.setattr(server, "STALL_S", 0.3)
     whole = len(httpx.get(f"{url}/openapi.json", timeout=60).content)
     with connected(url, (DOCUMENT + b"\r\n") * 10, receive_bytes=4096) as connection:
         time.sleep(2)
@@ -132,8 +132,8 @@ def test_an_answer_that_nobody_reads_is_given_up(url, monkeypatch):
 
 
 def test_a_slow_reader_gets_all_its_answers(url, monkeypatch):
-    monkeypatch.setattr(protocol, "STALL_S", 1.0)
-    monkeypatch.setattr(protocol, "STALL_BYTES", 1024)
+    monkeypatch.setattr(server, "STALL_S", 1.0)
+    monkeypatch.setattr(server, "STALL_BYTES", 1024)
     whole = len(httpx.get(f"{url}/openapi.json", timeout=60).content)
     requests = (DOCUMENT + b"\r\n") * 5 + DOCUMENT + b"Connection: close\r\n\r\n"
     with connected(url, requests, receive_bytes=4096) as connection:

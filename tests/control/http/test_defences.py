@@ -13,8 +13,8 @@ import pytest
 
 from control.app import create_app
 from control.auth.login_limit import FREE_TRIES
-from control.http import middleware, protocol
-from control.http.protocol import HTTP_LIMITS
+from control.http import middleware, server
+from control.http.server import HTTP_LIMITS
 from control.settings import Settings
 from infra.local.serve import serving
 from tests.support.settings import SETTINGS
@@ -61,7 +61,7 @@ def test_behind_fly_each_client_has_its_own_count(fly_url):
 
 
 def test_half_open_requests_are_closed_and_do_not_keep_others_waiting(settings, monkeypatch):
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.5)
+    monkeypatch.setattr(server, "HEAD_S_MAX", 0.5)
     with ExitStack() as stack:
         url = stack.enter_context(serving(create_app(settings), **HTTP_LIMITS))
         host, port = urlsplit(url).hostname, urlsplit(url).port
@@ -75,7 +75,7 @@ def test_half_open_requests_are_closed_and_do_not_keep_others_waiting(settings, 
 
 
 def test_a_second_request_that_stalls_on_the_same_connection_is_closed_too(settings, monkeypatch):
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.5)
+    monkeypatch.setattr(server, "HEAD_S_MAX", 0.5)
     with serving(create_app(settings), **HTTP_LIMITS) as url:
         address = (urlsplit(url).hostname, urlsplit(url).port)
         with socket.create_connection(address) as connection:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from control.app import create_app
-from control.http.protocol import HTTP_LIMITS
+from control.http.server import HTTP_LIMITS
 from control.settings import load_settings
 from infra.local.serve import serving
 from tests.support.settings import SETTINGS

@@ -21,7 +21,7 @@ from control.app import create_app
 from control.http import metrics
 from control.http import metrics_port as metrics_port_
 from control.http.metrics_port import is_private, metrics_port
-from control.http.protocol import HTTP_LIMITS
+from control.http.server import HTTP_LIMITS
 from control.settings import Settings
 from control.store import Store, attempts, reports
 from control.store.database import open_database

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from control.http import stalls
-from control.http.protocol import HTTP_LIMITS
+from control.http.server import HTTP_LIMITS
 from infra.local.serve import serving
 
 CHUNK = bytes(64 * 1024)
