@@ -1,4 +1,4 @@
-"""The scrape by clients, who need a token as everywhere; `control.http.metrics_port` is the one without."""
+"""The scrape by clients, who need a token as everywhere; `control.http.metrics` is the one without."""
 
 from __future__ import annotations
 

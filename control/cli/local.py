@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app, storage_of
-from control.http.metrics_port import metrics_port
+from control.http.metrics import metrics_port
 from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings

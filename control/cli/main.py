@@ -132,7 +132,7 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.http.metrics_port import metrics_port
+    from control.http.metrics import metrics_port
     from control.http.server import serve as serve_app
     from control.settings import load_settings
     from infra.local.serve import listen, url_of

@@ -19,8 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from control.app import create_app
 from control.http import metrics
-from control.http import metrics_port as metrics_port_
-from control.http.metrics_port import is_private, metrics_port
+from control.http.metrics import is_private, metrics_port
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings
 from control.store import Store, attempts, reports
@@ -170,8 +169,8 @@ def test_the_second_port_needs_no_token_and_has_nothing_else(control):
 
 
 def test_a_scraper_that_drips_is_cut_off_and_there_are_only_so_many_at_once(control, monkeypatch):
-    monkeypatch.setattr(metrics_port_, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(metrics_port_, "SCRAPES_MAX", 2)
+    monkeypatch.setattr(metrics, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(metrics, "SCRAPES_MAX", 2)
     port = free_port()
     with metrics_port(port, control.app.state.metrics), ExitStack() as stack:
         dripping = [stack.enter_context(connected(f"http://127.0.0.1:{port}")) for _ in range(3)]
