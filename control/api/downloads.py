@@ -18,10 +18,9 @@ from control.domain.errors import Code, ControlError, documented
 from control.domain.filenames import content_disposition
 from control.downloads import contents, ranges
 from control.downloads.contents import Asked, Facts, Layout
-from control.downloads.fetch import Share, fetch
 from control.downloads.layouts import Layouts, made
 from control.downloads.ranges import Span
-from control.downloads.streaming import Piped
+from control.downloads.streaming import Piped, Share, fetch
 from control.downloads.zip_layout import Slice
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API

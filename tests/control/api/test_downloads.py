@@ -20,7 +20,7 @@ from sqlmodel import select
 
 from control.api import runner
 from control.downloads import contents as results
-from control.downloads import fetch, layouts
+from control.downloads import layouts, streaming
 from control.store.tables import Attempt, Batch, Output
 from control.views.batches import Views
 from infra.local.s3_server import LocalS3
@@ -287,7 +287,7 @@ def test_a_retry_forgets_size_and_etag(maker: Maker) -> None:
 def test_more_downloads_of_one_archive_than_its_places_are_told_to_wait(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "OPEN_OF_ONE_MAX", 2)
+    monkeypatch.setattr(streaming, "OPEN_OF_ONE_MAX", 2)
     batch, other = maker.make(bytes(16 * 1024**2)), maker.make(b"x")
     port = urlsplit(str(maker.http.base_url)).port
     with ExitStack() as stack:

@@ -13,15 +13,15 @@ import pytest
 from anyio import CapacityLimiter
 
 from control.domain.errors import Code, ControlError
-from control.downloads.fetch import (
+from control.downloads.streaming import (
     CHUNK_BYTES_MAX,
     CHUNK_BYTES_MIN,
     CHUNKS_BYTES,
     OPEN_MAX,
     OPEN_OF_ONE_MAX,
+    Piped,
     Share,
 )
-from control.downloads.streaming import Piped
 from infra.ports import Unanswered
 
 
