@@ -23,7 +23,7 @@ from sqlmodel import Session, and_, col, or_, select
 from control.context import Parts
 from control.domain import states
 from control.domain.states import GHOST_S, AttemptState, JobStatus
-from control.store import changes, retention, source_urls
+from control.store import changes, retention
 from control.store.due import is_within
 from control.store.files import named_by
 from control.store.tables import Attempt, Batch, Job, Machine, Meta, Output, Source, Upload
@@ -149,7 +149,7 @@ AT_ONCE_MAX = 100  # the other passes wait for this one
 
 def abandon(parts: Parts) -> None:
     """Let go of at most AT_ONCE_MAX of each; the next pass goes on. Raises Unanswered, and stops there."""
-    source_urls.forget_ended(parts.store)
+    retention.forget_ended(parts.store)
     for upload in _stale(parts):
         try:
             discard(parts, upload)

@@ -1,4 +1,4 @@
-"""Writes of forgetting: what expires, what is evicted, which sources nobody can need any more.
+"""Writes of forgetting: what expires, what is evicted, which sources and URLs nobody can need any more.
 
 A row says first that a file is to go, and last that it is gone: whatever is cut off in between is seen by
 the next pass.
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import col, select, update
+from sqlmodel import and_, col, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
@@ -174,3 +174,32 @@ def swept(store: Store, until: str) -> None:
     """Note how far the sweep has come."""
     with store.transaction() as tx:
         tx.session.merge(Meta(key=SWEPT, value=until))
+
+
+AT_ONCE_MAX = 1000
+
+
+def forget_ended(store: Store) -> None:
+    """Forget the URLs of batches that have ended for good: nothing of them is left that could be retried.
+
+    That is when all is ready, the batch has expired, or a user has deleted it. A source by URL belongs to one
+    batch; without its URL it counts as deleted.
+    """
+    with store.transaction() as tx:
+        unready = (
+            select(Output.batch_id)
+            .join(Source)
+            .where(col(Output.state) != OutputState.READY, col(Source.refusal).is_(None))
+        )
+        over = or_(
+            col(Batch.id).not_in(unready), col(Batch.expires_at) <= tx.now, col(Batch.deleted_at) <= tx.now
+        )
+        ended = select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
+        urls = (
+            select(Source).join(Output).where(col(Source.url).is_not(None), col(Output.batch_id).in_(ended))
+        )
+        for source in tx.session.exec(urls.limit(AT_ONCE_MAX)).unique().all():
+            source.url, source.deleted_at = None, tx.now
+        targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
+        for batch in tx.session.exec(targets.limit(AT_ONCE_MAX)).all():
+            batch.output_url = None

@@ -10,7 +10,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.passes.retention import abandon
 from control.planning.planner import PlannedSource, plan
-from control.store import batches, changes, source_urls
+from control.store import batches, changes, retention
 from control.store.attempts import start
 from control.store.reports import claim, finish
 from control.store.tables import Batch, Job, Output, Source
@@ -54,21 +54,21 @@ def known_urls(rows: Rows) -> set[str]:
 
 def test_urls_are_known_while_the_batch_lives_and_forgotten_when_all_is_ready(rows):
     job_id = submit(rows, source(rows, url=URL))
-    source_urls.forget_ended(rows.store)
+    retention.forget_ended(rows.store)
     assert known_urls(rows) == {URL, OUTPUT_URL}
     end(rows, job_id, well=True)
     assert rows.job(job_id).status == "completed"
-    source_urls.forget_ended(rows.store)
+    retention.forget_ended(rows.store)
     assert known_urls(rows) == set()
 
 
 def test_urls_stay_while_something_could_be_retried_and_go_when_that_is_over(rows, clock, settings):
     job_id = submit(rows, source(rows, url=URL))
     end(rows, job_id, well=False)
-    source_urls.forget_ended(rows.store)
+    retention.forget_ended(rows.store)
     assert known_urls(rows) == {URL, OUTPUT_URL}
     clock.forward(settings.retention_hours * 3600)
-    source_urls.forget_ended(rows.store)
+    retention.forget_ended(rows.store)
     assert known_urls(rows) == set()
     with pytest.raises(ControlError) as refused:
         changes.retry(rows.store, [job_id])
@@ -80,7 +80,7 @@ def test_the_rows_of_urls_and_refused_files_go_with_their_batch(rows):
     job_id = submit(rows, source(rows, url=URL), source(rows, refusal="This is a text file."), stored)
     batch_id = rows.batch_of(job_id).id
     changes.delete(rows.store, batch_id)
-    source_urls.forget_ended(rows.store)
+    retention.forget_ended(rows.store)
     assert known_urls(rows) == set()
     changes.remove_rows(rows.store, batch_id)
     assert [row.id for row in rows.all(Source)] == [stored.id]
