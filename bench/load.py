@@ -32,7 +32,7 @@ from control.domain.ids import new_id
 from control.http.sse import STREAMS_MAX
 from control.planning.planner import PlannedSource, plan
 from control.settings import Settings, load_settings
-from control.store import Store, attempts, batches
+from control.store import Store, batches, queue
 from control.store.database import open_database
 from control.store.leases import BEATS_PER_S_MAX
 from control.store.tables import Attempt
@@ -144,7 +144,7 @@ def _attempts(settings: Settings, count: int) -> list[str]:
     for _ in range(count):
         planned = plan([source], variations=OUTPUTS, seed=1, new_id=lambda: new_id("out"))
         batches.submit(store, planned)
-    attempts.start(store, [settings.runner_apps[0]] * count)
+    queue.start(store, [settings.runner_apps[0]] * count)
     with store.transaction() as tx:
         ids = list(tx.session.exec(select(Attempt.id)))
     engine.dispose()

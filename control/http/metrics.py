@@ -29,8 +29,8 @@ from control.context import Parts
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
-from control.store.attempts import MACHINE_CAP, is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_purses, spent_usd
+from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
 from control.telemetry import counters

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from control.context import Parts
 from control.domain.ids import machine_name
 from control.domain.states import AttemptState, Fact
-from control.store import attempts, machines
+from control.store import attempts, machines, queue
 from control.store.budget import limit_s_of
 from control.store.due import is_due
 from control.store.tables import Attempt, Job
@@ -44,7 +44,7 @@ def launch(parts: Parts) -> None:
     if not parts.cloud.is_known:
         return
     if parts.cloud.refused is None and _has_to_start(parts):
-        attempts.start(parts.store, _apps_with_room(parts))
+        queue.start(parts.store, _apps_with_room(parts))
     for attempt, job in _launching(parts):
         if not _create(parts, attempt, job):
             return  # a Fly that does not answer is not asked for the rest too: other passes are due
@@ -59,7 +59,7 @@ def _apps_with_room(parts: Parts) -> list[str]:
 
 def _has_to_start(parts: Parts) -> bool:
     with parts.views.session() as session:
-        return attempts.has_to_start(session, parts.settings, parts.clock())
+        return queue.has_to_start(session, parts.settings, parts.clock())
 
 
 def _launching(parts: Parts) -> Sequence[tuple[Attempt, Job]]:

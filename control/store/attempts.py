@@ -8,144 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_
-from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlalchemy import func
+from sqlmodel import col, select
 
-from control.domain import ids, states
-from control.domain.states import GHOST_S, AttemptState, Fact, JobStatus, OutputState
+from control.domain import states
+from control.domain.states import AttemptState, Fact, JobStatus, OutputState
 from control.planning import sizing
-from control.planning.budget import Short
 from control.planning.prices import machine_seconds, machine_usd
-from control.settings import Settings
-from control.store import budget, webhooks
-from control.store.budget import Reserve
-from control.store.due import is_due, is_within
+from control.store import webhooks
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
 from runner.contract import Reason
 
-MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
-MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
-MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
 PAUSE_MAX = timedelta(seconds=60)  # of all that puts a job off
-WAITING_FOR_MONEY = {
-    "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
-    "month": "Too little is left of the month's budget of ${:g}. It goes on as machines settle.",
-    "batch": "Too little is left of max_cost_usd, ${:g}. It goes on as the batch's machines settle.",
-}
-
-
-def start(store: Store, apps: Sequence[str]) -> None:
-    """Start an attempt of the jobs that have waited longest, one on each of `apps`, as far as the cap allows.
-
-    Commits before anything is asked of the cloud, so a crash leaves rows in `launching`, which the next
-    tick picks up.
-    """
-    with store.transaction() as tx:
-        room = tx.settings.max_machines - possibly_alive(tx.session, tx.now)
-        waiting = tx.session.exec(waiting_longest(tx.now).limit(max(len(apps), 1))).all()
-        for job, app in zip(waiting[: max(0, room)], apps, strict=False):
-            if reserve := _reserve(tx, job):
-                _start(tx, job, app, reserve)
-        if room <= 0:
-            for job in waiting:
-                wait(tx, job, MACHINE_CAP, f"All {tx.settings.max_machines} machines are in use.")
-
-
-def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
-    """Tell whether `start` has something to do: a job to start, or one to tell why it waits."""
-    query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
-    first = session.execute(query.limit(1)).first()
-    return first is not None and (first[0] != MACHINE_CAP or first[1] < settings.max_machines)
-
-
-def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
-    """Return the query of the queued jobs whose turn it is, in their order; none of a deleted batch."""
-    has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
-    due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
-    due = due.where(col(Batch.deleted_at).is_(None))
-    is_dated_right = (
-        col(Job.not_before) <= now
-    )  # how long the others have waited nobody knows: they are first
-    return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
-
-
-def possibly_alive(session: Session, now: datetime) -> int:
-    """Return how many machines live or may live: what MAX_MACHINES counts.
-
-    Those that the ledger does not know to be gone, live attempts without one, and attempts of which a
-    create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
-    machine of theirs came and went.
-    """
-    alive: int = session.exec(select(_count_possibly_alive(now))).one()
-    return alive
-
-
-def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
-    known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
-    unseen = select(func.count()).select_from(Attempt).where(is_unseen(now))
-    return known.scalar_subquery() + unseen.scalar_subquery()
-
-
-def is_unseen(now: datetime) -> ColumnElement[bool]:
-    """Return the condition of an attempt that may have a machine which the ledger does not show."""
-    own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
-    has_machine = select(Machine.id).where(own).exists()
-    may_have = or_(
-        col(Attempt.state).in_(states.LIVE), is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))
-    )
-    return and_(may_have, ~has_machine)
-
-
-def _reserve(tx: Transaction, job: Job) -> Reserve | None:
-    """Return what is set aside for a job's machine; without enough money the job waits, or fails, instead."""
-    tx.session.flush()  # what this transaction has set aside so far counts
-    unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
-    try:
-        return budget.reserve(tx, job, unseen)
-    except Short as short:
-        if short.for_good:
-            _give_up(tx, job)
-        else:
-            job.not_before = tx.now + (
-                MONEY_MAY_COME if short.purse.reserved_usd else MONEY_WILL_NOT_COME_SOON
-            )
-            wait(tx, job, "budget", WAITING_FOR_MONEY[short.purse.name].format(short.purse.cap_usd))
-        return None
-
-
-def _give_up(tx: Transaction, job: Job) -> None:
-    """End a job whose own money is used up; what is ready stays."""
-    outputs = tx.outputs(job.id)
-    output_states = [OutputState(output.state) for output in outputs]
-    verdict = states.ended_as(output_states, is_cancelled=False)
-    end_job(tx, job, outputs, verdict, Reason.BUDGET_EXCEEDED)
-    follow(tx, job, verdict.status)
-
-
-def _start(tx: Transaction, job: Job, app: str, reserve: Reserve) -> None:
-    job.attempts_used += 1
-    attempt = Attempt(
-        id=ids.attempt_id(job.id, job.attempts_used),
-        job_id=job.id,
-        number=job.attempts_used,
-        state=AttemptState.LAUNCHING,
-        app=app,
-        size=job.size,
-        image=tx.settings.runner_image,
-        created_at=tx.now,
-        launch_after=tx.now,
-        wall_s=reserve.wall_s,
-        reserve_usd=reserve.usd,
-        send_bytes_max=reserve.send_bytes_max,
-    )
-    tx.session.add(attempt)
-    tx.event("attempt_started", job, attempt)
-    follow(tx, job, JobStatus.LAUNCHING, attempt)
 
 
 def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:

@@ -14,8 +14,8 @@ from sqlmodel import Session, and_, col, or_, select
 
 from control.planning.budget import Purse
 from control.settings import Settings
-from control.store.attempts import is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, shared_purses
+from control.store.queue import is_unseen
 from control.store.tables import Attempt, Downloads, Machine
 from control.views import schemas
 from control.views.batches import Views

@@ -17,7 +17,7 @@ from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
 from control.passes.retention import expire, forget
 from control.passes.watch import watch
 from control.settings import load_settings
-from control.store import Store, attempts, changes, reports
+from control.store import Store, attempts, changes, queue, reports
 from control.store.tables import Job, Output
 from control.store.tables import Machine as MachineRow
 from infra.local.serve import serving
@@ -228,7 +228,7 @@ def test_a_job_put_off_by_a_clock_ahead_waits_behind_no_newcomers(world):
     rows.submit()
     rows.clock.forward(1)
     with parts.store.transaction() as tx:
-        first = tx.session.exec(attempts.waiting_longest(tx.now)).first()
+        first = tx.session.exec(queue.waiting_longest(tx.now)).first()
         assert first is not None
         assert first.id == job_id
 
@@ -243,7 +243,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     rows.clock.jump(-AHEAD_S)
     rows.clock.forward(2 * attempts.GHOST_S)
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx.session, tx.now) == 0
+        assert queue.possibly_alive(tx.session, tx.now) == 0
 
 
 def test_a_machine_is_destroyed_again_though_a_clock_ahead_noted_the_first_time(world):

@@ -22,7 +22,7 @@ from control.api import runner
 from control.domain import states
 from control.domain.states import AttemptState, Fact
 from control.passes import launch, loop, observe, reap, retention, watch
-from control.store import attempts, batches, changes, machines, reports
+from control.store import attempts, batches, changes, machines, queue, reports
 from control.store import transaction as transactions
 from infra.fly import client
 from infra.flysim.faults import Faults, Site
@@ -258,7 +258,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": edited(
-        attempts, "is_unseen",
+        queue, "is_unseen",
         "own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))",
         "own = col(Machine.attempt_id) == col(Attempt.id)",
     ),

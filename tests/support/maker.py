@@ -24,7 +24,7 @@ from control.auth.tokens import Signer
 from control.domain.ids import new_id
 from control.planning.planner import PlannedSource, plan
 from control.settings import load_settings
-from control.store import Store, attempts, batches, reports
+from control.store import Store, batches, queue, reports
 from control.store.database import open_database
 from control.store.files import StoredFile
 from control.store.tables import Attempt, Job, Source
@@ -67,7 +67,7 @@ class Maker:
 
     def claim(self, job_id: str) -> JobSpec:
         """Start the job's next attempt and claim it."""
-        attempts.start(self.store, ["runners"] * ALL)
+        queue.start(self.store, ["runners"] * ALL)
         number = len(self.show(job_id)["attempts"])
         answer = self.call(f"{job_id}-{number}", "claim", Claim(machine_id=f"m-{job_id}-{number}"))
         return JobSpec.model_validate(ok(answer, 200))
@@ -209,7 +209,7 @@ def completed(store: Store, files: Sequence[StoredFile]) -> str:
         new_id=lambda: new_id("out"),
     )
     batch_id = batches.submit(store, planned)
-    attempts.start(store, ["none"] * ALL)
+    queue.start(store, ["none"] * ALL)
     with store.transaction() as tx:
         attempt = tx.session.exec(select(Attempt).join(Job).where(col(Job.batch_id) == batch_id)).one()
     reports.claim(store, attempt.id, "m1")

@@ -22,7 +22,7 @@ from control.http import metrics
 from control.http.metrics import is_private, metrics_port
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings
-from control.store import Store, attempts, reports
+from control.store import Store, queue, reports
 from control.store.database import open_database
 from control.store.tables import Attempt, Machine, Webhook
 from infra.local.serve import serving
@@ -85,7 +85,7 @@ def test_what_happens_to_a_job_shows(control):
     assert queued["refresher_jobs", "queued"] == 1
     assert queued["refresher_outputs", "queued"] == 2
     assert queued["refresher_queue_age_seconds",] > 0
-    attempts.start(rows.store, ["runners"])
+    queue.start(rows.store, ["runners"])
     [attempt] = rows.all(Attempt)
     reports.claim(rows.store, attempt.id, "m1")
     outputs = rows.outputs(job_id)

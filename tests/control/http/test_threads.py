@@ -18,7 +18,7 @@ from control import app as wiring
 from control.api import health
 from control.http import threads
 from control.http.threads import BUCKET, REPORTS, Threads, require_threads
-from control.store import attempts
+from control.store import queue
 from control.store.database import CONNECTIONS_MAX
 from infra.local.serve import serving
 from infra.ports import Unanswered
@@ -82,7 +82,7 @@ class World:
 
     def attempt(self) -> str:
         job_id = self.rows.submit()
-        attempts.start(self.rows.store, ["runners"])
+        queue.start(self.rows.store, ["runners"])
         return f"{job_id}-1"
 
 

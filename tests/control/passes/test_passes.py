@@ -19,7 +19,7 @@ from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import LATE_PUT_S, forget
 from control.passes.watch import watch
-from control.store import Store, attempts, changes, leases, reports
+from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source
 from control.store.tables import Machine as MachineRow
@@ -136,7 +136,7 @@ def test_a_create_that_can_never_succeed_fails_the_job_with_fly_s_words(world):
 def test_a_crash_between_the_row_and_the_call_is_picked_up_by_the_next_pass(world):
     parts, rows, machines = world
     job_id = rows.submit()
-    attempts.start(parts.store, ["runners"])  # and control dies here
+    queue.start(parts.store, ["runners"])  # and control dies here
     launch(parts)
     assert rows.attempt(f"{job_id}-1").state == "booting"
     assert len(machines.machines) == 1
@@ -169,11 +169,11 @@ def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(
         rows.clock.forward(10)
     assert machines.destroyed == ["m1"] * 3
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx.session, tx.now) == 1
+        assert queue.possibly_alive(tx.session, tx.now) == 1
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
     with parts.store.transaction() as tx:
-        assert attempts.possibly_alive(tx.session, tx.now) == 0
+        assert queue.possibly_alive(tx.session, tx.now) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -650,7 +650,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
         rows.clock.forward(at_s)
         forget(parts)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx.session, tx.now) == held
+            assert queue.possibly_alive(tx.session, tx.now) == held
     assert rows.all(Job) == []
 
 
@@ -667,7 +667,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     for at_s, held in ((0, 1), (attempts.GHOST_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
-            assert attempts.possibly_alive(tx.session, tx.now) == held
+            assert queue.possibly_alive(tx.session, tx.now) == held
 
 
 def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(world):

@@ -20,7 +20,7 @@ from sqlmodel import Session
 
 from control.passes import webhooks as notifying
 from control.passes.webhooks import notify
-from control.store import attempts, changes, reports, webhooks
+from control.store import changes, queue, reports, webhooks
 from control.store.tables import Attempt, Batch, Job, Webhook
 from tests.support.rows import finished, ready, seen
 
@@ -105,7 +105,7 @@ def ended(rows, url: str) -> str:
 def end(rows, job_id: str) -> str:
     """End the job well."""
     (output,) = rows.outputs(job_id)
-    attempts.start(rows.store, ["runners"])
+    queue.start(rows.store, ["runners"])
     attempt_id = f"{job_id}-{rows.job(job_id).attempts_used}"
     reports.claim(rows.store, attempt_id, "m1")
     reports.finish(rows.store, attempt_id, finished(ready(output.id)), seen(output))

@@ -10,7 +10,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.domain.states import Fact
 from control.planning.planner import plan
-from control.store import Store, attempts, batches, machines, reports
+from control.store import Store, attempts, batches, machines, queue, reports
 from control.store.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
@@ -22,7 +22,7 @@ APPS = ["runners"] * 10
 def running(rows: Rows, *, variations: int = 2) -> tuple[str, str]:
     """Return a job and its attempt, claimed by machine m1."""
     job_id = rows.submit(variations=variations)
-    attempts.start(rows.store, APPS)
+    queue.start(rows.store, APPS)
     attempt_id = f"{job_id}-1"
     reports.claim(rows.store, attempt_id, "m1")
     return job_id, attempt_id
@@ -111,8 +111,8 @@ def test_no_more_attempts_start_than_machines_may_live(engine, settings, clock, 
     capped = Store(engine, settings.model_copy(update={"max_machines": 2}), clock)
     for _ in range(3):
         rows.submit()
-    attempts.start(capped, APPS)
-    attempts.start(capped, APPS)
+    queue.start(capped, APPS)
+    queue.start(capped, APPS)
     assert len(rows.all(Attempt)) == 2
 
 
@@ -135,7 +135,7 @@ def test_the_same_machine_may_claim_again_and_another_may_not(rows):
 
 def test_of_twins_that_claim_at_once_exactly_one_wins(rows):
     job_id = rows.submit()
-    attempts.start(rows.store, APPS)
+    queue.start(rows.store, APPS)
 
     def try_claim(machine_id: str) -> bool:
         try:
@@ -313,10 +313,10 @@ def test_a_retry_waits_and_then_makes_only_what_is_missing(rows):
         rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(first.id)]), seen(first), next_beat_s=15
     )
     attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
-    attempts.start(rows.store, APPS)
+    queue.start(rows.store, APPS)
     assert len(rows.all(Attempt)) == 1  # not yet
     rows.clock.forward(2)
-    attempts.start(rows.store, APPS)
+    queue.start(rows.store, APPS)
     assert rows.job(job_id).status == "launching"
     assert [output.state for output in rows.outputs(job_id)] == ["ready", "queued"]
 
@@ -325,7 +325,7 @@ def test_a_job_out_of_attempts_fails_with_the_reason_on_each_output(rows):
     job_id = rows.submit()
     for number in (1, 2, 3):
         rows.clock.forward(60)
-        attempts.start(rows.store, APPS)
+        queue.start(rows.store, APPS)
         reports.claim(rows.store, f"{job_id}-{number}", f"m{number}")
         end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
         attempts.end(rows.store, f"{job_id}-{number}", *end)
@@ -366,7 +366,7 @@ def test_the_batch_ends_with_its_last_job(engine, rows):
         [rows.source(f"s{n}.mp4") for n in range(3)], variations=100, seed=1, new_id=lambda: new_id("out")
     )
     batch_id = batches.submit(rows.store, planned)
-    attempts.start(rows.store, APPS)
+    queue.start(rows.store, APPS)
     jobs = [job for job in rows.all(Job) if job.batch_id == batch_id]
     assert len(jobs) == 2
     for number, job in enumerate(jobs):

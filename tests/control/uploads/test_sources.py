@@ -11,7 +11,7 @@ from control.domain.ids import new_id
 from control.passes.retention import abandon
 from control.planning.planner import PlannedSource, plan
 from control.store import batches, changes, retention
-from control.store.attempts import start
+from control.store.queue import start
 from control.store.reports import claim, finish
 from control.store.tables import Batch, Job, Output, Source
 from runner.contract import OutputError, OutputFault, OutputReport
