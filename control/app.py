@@ -40,7 +40,7 @@ from control.api.page import routes as page_routes
 from control.auth.tokens import Signer
 from control.clock import SteadyClock
 from control.cloud_state import Cloud
-from control.context import Parts
+from control.context import AppContext
 from control.domain import errors
 from control.domain.errors import Code, ControlError
 from control.http.crowd import Crowd
@@ -101,7 +101,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     views = Views(engine, signer, clock)
     timeline = Timeline(views.session, clock)
     live = Live(timeline)
-    ticker = Ticker("ticker", is_at_rest=lambda: is_at_rest(parts))
+    ticker = Ticker("ticker", is_at_rest=lambda: is_at_rest(context))
     slow_ticker, courier = Ticker("slow ticker"), Ticker("courier")
 
     def wake() -> None:
@@ -113,7 +113,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         token=settings.fly_api_token.get_secret_value(),
         timeout_s=FLY_TIMEOUT_S,
     )
-    parts = Parts(
+    context = AppContext(
         settings=settings,
         clock=clock,
         store=Store(engine, settings, clock, fence=Fence(engine).check, on_commit=live.poke),
@@ -129,16 +129,18 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        ticker.start([Every(TICK_S, partial(run, parts), promptly=True, name=run.__name__) for run in PASSES])
-        slow_ticker.start([Every(s, partial(run, parts), name=run.__name__) for run, s in SLOW_PASSES])
-        courier.start([Every(TELL_S, partial(notify, parts), promptly=True, name=notify.__name__)])
+        ticker.start(
+            [Every(TICK_S, partial(run, context), promptly=True, name=run.__name__) for run in PASSES]
+        )
+        slow_ticker.start([Every(s, partial(run, context), name=run.__name__) for run, s in SLOW_PASSES])
+        courier.start([Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__)])
         yield
         drain()
         stop_at = time.monotonic() + STOP_S
         for each in (ticker, slow_ticker):
             each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
-        parts.bucket_http.clear()
+        context.bucket_http.clear()
         turn.leave()
         close_database(engine)
 
@@ -158,16 +160,16 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             each.stop(wait_s=0)
         live.stop()
 
-    metrics = Metrics(parts, live)
+    metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
-    app.add_middleware(BodyLimit, signer=signer, is_client=Guard(parts).is_good)
+    app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
-    _add_routes(app, parts)
-    app.include_router(require_threads(events.routes(Guard(parts), timeline, live)))
-    app.include_router(require_threads(metrics_routes(Guard(parts), metrics)))
+    _add_routes(app, context)
+    app.include_router(require_threads(events.routes(Guard(context), timeline, live)))
+    app.include_router(require_threads(metrics_routes(Guard(context), metrics)))
     _add_document(app)
     _add_error_answers(app)
     return app
@@ -186,14 +188,14 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
     )
 
 
-def _add_routes(app: FastAPI, parts: Parts) -> None:
-    guard = Guard(parts)
+def _add_routes(app: FastAPI, context: AppContext) -> None:
+    guard = Guard(context)
     nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
     routers = (
-        runner.routes(parts),  # asked most often, so looked at first
-        *(noun.routes(parts, guard) for noun in nouns),
-        health.routes(parts),
-        page_routes(parts),
+        runner.routes(context),  # asked most often, so looked at first
+        *(noun.routes(context, guard) for noun in nouns),
+        health.routes(context),
+        page_routes(context),
     )
     for router in routers:
         app.include_router(require_threads(router))

@@ -18,7 +18,7 @@ from infra.ports import Clock, Machines, Storage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class AppContext:
     """The parts of one control."""
 
     settings: Settings

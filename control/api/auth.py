@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 
 from control.auth.login_limit import LoginLimit, TooManyTries
 from control.auth.tokens import Password
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented
 from control.http.address import address_of
 from control.http.guard import Guard
@@ -17,16 +17,16 @@ from control.telemetry import counters
 from control.views.schemas import Login, Token
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes under `/api/auth`."""
     router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=SIGN_IN.route)
-    password = Password(parts.settings.auth_password.get_secret_value())
+    password = Password(context.settings.auth_password.get_secret_value())
     limit = LoginLimit(time.monotonic)
 
     @router.post("", responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.TOO_MANY_TRIES))
     def sign_in(body: Login, request: Request) -> Token:
         """Exchange the password for a bearer token that lives for 24 hours."""
-        address = address_of(request.scope, is_behind_fly=bool(parts.settings.fly_app_name))
+        address = address_of(request.scope, is_behind_fly=bool(context.settings.fly_app_name))
         try:
             limit.admit(address)
         except TooManyTries as refused:
@@ -40,8 +40,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
             counters.LOGINS_REFUSED.labels("wrong_password").inc()
             raise ControlError(Code.UNAUTHORIZED, "The password is wrong.")
         limit.succeeded(address)
-        generation = parts.views.token_generation()
-        token, expires_at = parts.signer.bearer(generation=generation, now=parts.clock())
+        generation = context.views.token_generation()
+        token, expires_at = context.signer.bearer(generation=generation, now=context.clock())
         return Token(token=token, expires_at=expires_at)
 
     @router.post(
@@ -52,6 +52,6 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     )
     def revoke() -> None:
         """Make every token issued so far stop working."""
-        parts.store.revoke_tokens()
+        context.store.revoke_tokens()
 
     return router

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BeforeValidator
 
 from control.api.plan_request import planned_batch, planned_source, require_one_job, require_plannable
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, documented
 from control.domain.states import JobStatus
 from control.http.guard import Guard
@@ -42,7 +42,7 @@ _READ_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes under `/api/jobs` and `/api/batches`, downloads aside."""
     router = APIRouter(
         prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"], route_class=API.route
@@ -58,41 +58,41 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
         """Submit one job for one machine, or a form with its videos. The answer's Location is the job."""
         require_one_job(body)
-        batch_id = _submit(parts, "job", body, idempotency_key)
-        job_id = parts.views.batch(batch_id).jobs[0].job_id
+        batch_id = _submit(context, "job", body, idempotency_key)
+        job_id = context.views.batch(batch_id).jobs[0].job_id
         response.headers["Location"] = f"/api/jobs/{job_id}"
-        return parts.views.job(job_id)
+        return context.views.job(job_id)
 
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
     @PLANNING
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
         """Submit a batch. The answer's Location is the batch."""
         require_plannable(body)
-        batch_id = _submit(parts, "batch", body, idempotency_key)
+        batch_id = _submit(context, "batch", body, idempotency_key)
         response.headers["Location"] = f"/api/batches/{batch_id}"
-        return parts.views.batch(batch_id)
+        return context.views.batch(batch_id)
 
     @router.get("/jobs", responses=_LIST_ERRORS)
     def list_jobs(status: Status = None, limit: Limit = LISTED, cursor: Cursor = None) -> Page[JobSummary]:
         """List jobs, newest first."""
-        return parts.views.jobs(status=status, limit=limit, cursor=cursor)
+        return context.views.jobs(status=status, limit=limit, cursor=cursor)
 
     @router.get("/batches", responses=_LIST_ERRORS)
     def list_batches(
         status: Status = None, limit: Limit = LISTED, cursor: Cursor = None
     ) -> Page[BatchSummary]:
         """List batches, newest first."""
-        return parts.views.batches(status=status, limit=limit, cursor=cursor)
+        return context.views.batches(status=status, limit=limit, cursor=cursor)
 
     @router.get("/jobs/{job_id}", responses=_READ_ERRORS)
     def show_job(job_id: str) -> JobView:
         """Show a job with its sources, outputs and attempts."""
-        return parts.views.job(job_id)
+        return context.views.job(job_id)
 
     @router.get("/batches/{batch_id}", responses=_READ_ERRORS)
     def show_batch(batch_id: str) -> BatchView:
         """Show a batch with its jobs, sources, outputs and attempts."""
-        return parts.views.batch(batch_id)
+        return context.views.batch(batch_id)
 
     return router
 
@@ -107,23 +107,23 @@ def _form_schema() -> dict[str, Any]:
     return {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}
 
 
-def _submit(parts: Parts, kind: Kind, body: NewJob, key: str | None) -> str:
+def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> str:
     request_sha256 = digest(kind, body)
-    with parts.answering.only_once(key):
-        with parts.views.session() as session:  # its videos may be gone by now
-            if first := idempotency.first_use(session, key, request_sha256, parts.clock()):
+    with context.answering.only_once(key):
+        with context.views.session() as session:  # its videos may be gone by now
+            if first := idempotency.first_use(session, key, request_sha256, context.clock()):
                 return first
-        sources = named(parts, body.sources)
+        sources = named(context, body.sources)
         batch_id = store.submit(
-            parts.store,
-            planned_batch(parts, body, [planned_source(parts, source) for source in sources]),
+            context.store,
+            planned_batch(context, body, [planned_source(context, source) for source in sources]),
             key=key,
             request_sha256=request_sha256,
             output_url=body.output_url,
             webhook=(kind, body.webhook_url) if body.webhook_url else None,
             arrived=[source for source in sources if source.url],
         )
-    parts.wake()
+    context.wake()
     return batch_id
 
 

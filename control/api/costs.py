@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented
 from control.http.guard import Guard
 from control.http.threads import API
@@ -30,7 +30,7 @@ def _in_full(text: str) -> str:
 Day = Annotated[date, BeforeValidator(_in_full)]
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the route `/api/costs`."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["costs"], route_class=API.route)
 
@@ -40,10 +40,10 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
         A machine counts on the day on which it was seen to be gone; those that live count today, so far.
         """
-        last = to or parts.clock().date()
+        last = to or context.clock().date()
         first = from_ or last - timedelta(days=DAYS_DEFAULT - 1)
         if not 0 <= (last - first).days < DAYS_MAX:
             raise ControlError(Code.INVALID, f"`from` must lie before `to`, by {DAYS_MAX} days at most.")
-        return costs(parts.views, parts.settings, parts.clock(), first, last)
+        return costs(context.views, context.settings, context.clock(), first, last)
 
     return router

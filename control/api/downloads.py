@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from control.auth.tokens import TICKET_LIFE, Link
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented
 from control.domain.filenames import content_disposition
 from control.downloads import contents, ranges
@@ -52,13 +52,13 @@ _PART_OF_ZIP: dict[int | str, Any] = {
 }
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes of ZIPs and their links."""
     router = APIRouter(prefix="/api", tags=["downloads"], route_class=API.route)
-    layouts = Layouts(partial(made, parts))
+    layouts = Layouts(partial(made, context))
     threads, share = CapacityLimiter(THREADS_MAX), Share()
-    _add(router, _Zips(parts, guard, layouts, threads, share, Job, "jobs"))
-    _add(router, _Zips(parts, guard, layouts, threads, share, Batch, "batches"))
+    _add(router, _Zips(context, guard, layouts, threads, share, Job, "jobs"))
+    _add(router, _Zips(context, guard, layouts, threads, share, Batch, "batches"))
     return router
 
 
@@ -109,7 +109,7 @@ def _add(router: APIRouter, zips: _Zips) -> None:
 class _Zips:
     """The ZIPs of jobs, or of batches."""
 
-    parts: Parts
+    context: AppContext
     guard: Guard
     layouts: Layouts
     threads: CapacityLimiter
@@ -121,7 +121,7 @@ class _Zips:
         """Tell of a ZIP to whom has a client's token, or a ticket for just this archive."""
         link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
         asked = await run_in_threadpool(self._asked, id_)
-        if link and link.expires_at <= self.parts.clock():
+        if link and link.expires_at <= self.context.clock():
             raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
         facts = await self._facts(asked)
         if link and link.tag and link.tag != facts.tag:
@@ -136,14 +136,14 @@ class _Zips:
 
     def _signed(self, asked: Asked, tag: str | None) -> DownloadLink:
         expires_at = asked.expires_at if tag else None
-        link = Link(tag or "", (expires_at or self.parts.clock() + TICKET_LIFE).replace(microsecond=0))
-        ticket = self.parts.signer.link(asked.id, link, generation=self.parts.views.token_generation())
-        address = f"{self.parts.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
+        link = Link(tag or "", (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0))
+        ticket = self.context.signer.link(asked.id, link, generation=self.context.views.token_generation())
+        address = f"{self.context.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
     def _asked(self, id_: str) -> Asked:
-        with self.parts.views.session() as session:
-            return contents.asked(session, found(session, self.table, id_), now=self.parts.clock())
+        with self.context.views.session() as session:
+            return contents.asked(session, found(session, self.table, id_), now=self.context.clock())
 
     async def _facts(self, asked: Asked) -> Facts:
         return asked.facts or (await self.layouts.of(asked)).facts
@@ -187,13 +187,13 @@ def _counted(zips: _Zips, content: Generator[bytes]) -> Generator[bytes]:
             yield chunk
     finally:
         content.close()
-        count_download(zips.parts.store, sent)
+        count_download(zips.context.store, sent)
 
 
 def _content(zips: _Zips, layout: Layout, span: Span) -> Generator[bytes]:
     for segment in layout.archive.segments(span.start, span.stop):
         if isinstance(segment, Slice):
             file = layout.files[segment.member.name]
-            yield from fetch(zips.parts, zips.share, file, segment.start, segment.stop)
+            yield from fetch(zips.context, zips.share, file, segment.start, segment.stop)
         else:
             yield segment

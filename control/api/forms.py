@@ -23,7 +23,7 @@ from starlette.types import Scope
 
 from control.api.batches import Key
 from control.api.plan_request import planned_batch, planned_source, require_one_job
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.guard import Guard
 from control.http.middleware import is_form
@@ -53,7 +53,7 @@ class FormRoute(APIRoute):
         return super().matches(scope) if is_form(scope) else (Match.NONE, {})
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the form's route. It must come before the JSON route of the same path, which documents both."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)])
     at_once = CapacityLimiter(AT_ONCE_MAX)
@@ -67,8 +67,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
                 headers={"Retry-After": "60"},
             )
         chunks = _chunks_of(_Sender(request.stream(), at_once))
-        work = partial(_submit, parts, content_type, chunks, idempotency_key)
-        with parts.answering.only_once(idempotency_key):
+        work = partial(_submit, context, content_type, chunks, idempotency_key)
+        with context.answering.only_once(idempotency_key):
             job = await to_thread.run_sync(work, limiter=at_once)
         response.headers["Location"] = f"/api/jobs/{job.job_id}"
         return job
@@ -84,15 +84,15 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
     return router
 
 
-def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str | None) -> JobView:
-    form = Form(parts)
+def _submit(context: AppContext, content_type: str, chunks: Iterator[bytes], key: str | None) -> JobView:
+    form = Form(context)
     try:
         form.read(content_type, chunks)
         body = _as_new_job(form)
         require_one_job(body)
         batch_id = store.submit(
-            parts.store,
-            planned_batch(parts, body, [planned_source(parts, source) for source in form.sources]),
+            context.store,
+            planned_batch(context, body, [planned_source(context, source) for source in form.sources]),
             key=key,
             request_sha256=_digest(form, body),
             output_url=body.output_url,
@@ -101,8 +101,8 @@ def _submit(parts: Parts, content_type: str, chunks: Iterator[bytes], key: str |
         )
     finally:
         form.close()
-    parts.wake()
-    return parts.views.job(parts.views.batch(batch_id).jobs[0].job_id)
+    context.wake()
+    return context.views.job(context.views.batch(batch_id).jobs[0].job_id)
 
 
 class _Sender:

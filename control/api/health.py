@@ -16,7 +16,7 @@ from math import inf
 
 from fastapi import APIRouter, Response
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import ErrorBody
 from control.http.threads import HEALTH
 from control.store.database import require_writable
@@ -30,19 +30,19 @@ KEPT_S = 15.0  # so long the last one will do: a look that takes longer is itsel
 SILENT = "does not answer"
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(context: AppContext) -> APIRouter:
     """Return `/api/health` and `/api/ready`, which need no token."""
     router = APIRouter(prefix="/api", tags=["health"], route_class=HEALTH.route)
     watched = {
-        "database": _Part("database", lambda: _require_database(parts)),
-        "storage": _Part("storage", parts.storage.check),
-        "machines": _Part("machines", lambda: _require_an_answer(parts)),
+        "database": _Part("database", lambda: _require_database(context)),
+        "storage": _Part("storage", context.storage.check),
+        "machines": _Part("machines", lambda: _require_an_answer(context)),
     }
 
     @router.get("/health")
     def health() -> Health:
         """Answer while the process lives."""
-        active = parts.views.active_jobs()
+        active = context.views.active_jobs()
         return Health(status="ok", version=version("video-refresher"), active_jobs=active)
 
     @router.get("/ready", responses={503: {"model": Ready}, 500: {"model": ErrorBody}})
@@ -118,16 +118,16 @@ def _state(name: str, check: Callable[[], object]) -> str:
     return "ok"
 
 
-def _require_database(parts: Parts) -> None:
-    parts.views.active_jobs()
+def _require_database(context: AppContext) -> None:
+    context.views.active_jobs()
     try:
-        require_writable(parts.settings.database_url)
+        require_writable(context.settings.database_url)
     except OSError as error:
         raise _Wrong("its disk cannot be written to") from error
 
 
-def _require_an_answer(parts: Parts) -> None:
-    if parts.cloud.refused is not None:
-        raise RuntimeError(f"Fly refuses our token: {parts.cloud.refused}")
-    if parts.cloud.silent:
+def _require_an_answer(context: AppContext) -> None:
+    if context.cloud.refused is not None:
+        raise RuntimeError(f"Fly refuses our token: {context.cloud.refused}")
+    if context.cloud.silent:
         raise RuntimeError("Fly did not answer the last time that it was asked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, documented
 from control.http.guard import Guard
 from control.http.threads import API, FLY
@@ -14,7 +14,7 @@ from control.views.schemas import MachineList, MachineView
 from infra import ports
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes under `/api/machines`."""
     router = APIRouter(
         prefix="/api/machines",
@@ -32,8 +32,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         otherwise. `observed_at` is when Fly last answered for every app.
         """
         return MachineList(
-            items=[_shown(machine, attempt) for machine, attempt in reap.held(parts)],
-            observed_at=parts.cloud.seen_at(parts.settings.runner_apps),
+            items=[_shown(machine, attempt) for machine, attempt in reap.held(context)],
+            observed_at=context.cloud.seen_at(context.settings.runner_apps),
         )
 
     @router.post("/reap", responses=documented(Code.INVALID, Code.UNAVAILABLE))
@@ -43,8 +43,8 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
 
         One call at a time: another is 503 until it has ended.
         """
-        orphans = reap.destroy_orphans(parts, dry_run=dry_run)
-        return MachineList(items=[_shown(machine, None) for machine in orphans], observed_at=parts.clock())
+        orphans = reap.destroy_orphans(context, dry_run=dry_run)
+        return MachineList(items=[_shown(machine, None) for machine in orphans], observed_at=context.clock())
 
     return router
 

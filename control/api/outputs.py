@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import RedirectResponse
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented
 from control.domain.filenames import content_disposition
 from control.domain.states import OutputState
@@ -29,7 +29,7 @@ _ROUTE: dict[str, Any] = {
 }
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes under `/api/outputs`."""
     router = APIRouter(prefix="/api/outputs", tags=["downloads"], route_class=API.route)
 
@@ -46,43 +46,43 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         Of an `hls` output `?file=` chooses one of its two files by name; without, it is the media file,
         which plays by itself.
         """
-        files = files_of(_ready(parts, guard, output_id, credentials, ticket))
+        files = files_of(_ready(context, guard, output_id, credentials, ticket))
         by_name = {PurePosixPath(path).name: found for path, found in files.items()}
         name = list(by_name)[-1] if file is None else file
         if name not in by_name:
             raise ControlError(Code.NOT_FOUND, f"This output's files are {' and '.join(by_name)}.")
-        return _redirect(parts, by_name[name], name, inline=disposition == "inline")
+        return _redirect(context, by_name[name], name, inline=disposition == "inline")
 
     @router.get("/{output_id}/poster", **_ROUTE)
     def show_poster(output_id: str, credentials: Credentials, ticket: Ticket = None) -> RedirectResponse:
         """Redirect to a signed URL of the output's poster, a JPEG of its middle frame."""
-        output = _ready(parts, guard, output_id, credentials, ticket)
+        output = _ready(context, guard, output_id, credentials, ticket)
         poster = poster_of(output)
         if poster is None:
             raise ControlError(Code.NOT_FOUND, "There is no picture of this output.")
-        return _redirect(parts, poster, f"{PurePosixPath(output.name).stem}.jpg", inline=True)
+        return _redirect(context, poster, f"{PurePosixPath(output.name).stem}.jpg", inline=True)
 
     return router
 
 
 def _ready(
-    parts: Parts, guard: Guard, output_id: str, credentials: Credentials, ticket: str | None
+    context: AppContext, guard: Guard, output_id: str, credentials: Credentials, ticket: str | None
 ) -> Output:
     """Return a ready output to whom may see it. Raises ControlError unauthorized, not_found, expired."""
-    with parts.views.session() as session:
+    with context.views.session() as session:
         output = session.get(Output, output_id)
         batch = session.get(Batch, output.batch_id) if output else None
     guard.or_ticket(credentials, ticket, batch.id if batch else "")
     if output is None or batch is None or batch.deleted_at is not None:
         raise ControlError(Code.NOT_FOUND, "There is no such output.")
-    require_kept(batch, now=parts.clock())
+    require_kept(batch, now=context.clock())
     if output.state != OutputState.READY:
         raise ControlError(Code.NOT_FOUND, "This output is not ready. Look at its job for why.")
     return output
 
 
-def _redirect(parts: Parts, file: StoredFile, name: str, *, inline: bool) -> RedirectResponse:
-    url = parts.storage.sign_download(
+def _redirect(context: AppContext, file: StoredFile, name: str, *, inline: bool) -> RedirectResponse:
+    url = context.storage.sign_download(
         file.key,
         expires_s=URL_LIFE_S,
         disposition=content_disposition(name, inline=inline),

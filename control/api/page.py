@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 
 BUILT = Path(__file__).parents[1] / "web" / "dist"
@@ -32,7 +32,7 @@ class _File:
     etag: str
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(context: AppContext) -> APIRouter:
     """Return the routes of the page's files; none needs a token."""
     router = APIRouter(include_in_schema=False)
     assets = {path.name: _load(path) for path in (BUILT / "assets").glob("*")}
@@ -40,7 +40,7 @@ def routes(parts: Parts) -> APIRouter:
 
     @cache
     def policy() -> str:
-        return _content_security_policy(_bucket_origin(parts))
+        return _content_security_policy(_bucket_origin(context))
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page(request: Request) -> Response:
@@ -79,10 +79,10 @@ def _answer(request: Request, file: _File, headers: dict[str, str]) -> Response:
     return Response(file.gzipped, headers=headers | {"Content-Encoding": "gzip"}, media_type=file.media_type)
 
 
-def _bucket_origin(parts: Parts) -> str:
+def _bucket_origin(context: AppContext) -> str:
     """Return the origin of the bucket as browsers see it, which is where signed URLs lead."""
     signed = urlsplit(
-        parts.storage.sign_download("-", expires_s=1, disposition="inline", content_type="video/mp4")
+        context.storage.sign_download("-", expires_s=1, disposition="inline", content_type="video/mp4")
     )
     return f"{signed.scheme}://{signed.netloc}"
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import (
@@ -51,20 +51,20 @@ def require_one_job(body: NewJob) -> None:
         )
 
 
-def planned_source(parts: Parts, row: Source) -> PlannedSource:
+def planned_source(context: AppContext, row: Source) -> PlannedSource:
     """Return a source as a plan sees it."""
     seen = footage(row)
     if row.url is not None:
-        seen = replace(seen, bytes_most=parts.settings.max_source_bytes)
+        seen = replace(seen, bytes_most=context.settings.max_source_bytes)
     return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, footage=seen)
 
 
-def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
+def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
     """Return the plan of a request. A job is for one machine; a batch for as many as pay off.
 
     Raises ControlError invalid for URLs that cannot be.
     """
-    _require_urls(parts, body)
+    _require_urls(context, body)
     most, deadline_s = (body.max_machines, body.deadline_s) if isinstance(body, NewBatch) else (1, None)
     return plan(
         sources,
@@ -72,29 +72,29 @@ def planned_batch(parts: Parts, body: NewJob, sources: Sequence[PlannedSource]) 
         preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
-        means=_means(parts, most, _fitting_sizes(parts, sources)),
+        means=_means(context, most, _fitting_sizes(context, sources)),
         sends=1 if body.output_url is None else 2,
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
     )
 
 
-def _require_urls(parts: Parts, body: NewJob) -> None:
+def _require_urls(context: AppContext, body: NewJob) -> None:
     if body.webhook_url is not None:
-        if parts.settings.webhook_secret is None:
+        if context.settings.webhook_secret is None:
             raise ControlError(
                 Code.INVALID, "webhook_url: webhooks are off here. Set WEBHOOK_SECRET, or poll the job."
             )
-        require_callable(parts, body.webhook_url, "webhook_url")
+        require_callable(context, body.webhook_url, "webhook_url")
     if body.output_url is not None:
-        require_callable(parts, body.output_url, "output_url")
+        require_callable(context, body.output_url, "output_url")
         if body.outputs_count != 1:
             raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
 
 
-def _fitting_sizes(parts: Parts, sources: Sequence[PlannedSource]) -> Sequence[str]:
+def _fitting_sizes(context: AppContext, sources: Sequence[PlannedSource]) -> Sequence[str]:
     """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
-    allowed, needed = parts.settings.runner_sizes, needed_bytes([source.footage for source in sources])
+    allowed, needed = context.settings.runner_sizes, needed_bytes([source.footage for source in sources])
     if fitting := fitting_sizes(needed, allowed):
         return fitting
     name = max(sources, key=lambda source: source.footage.size_bytes).name
@@ -105,12 +105,12 @@ def _fitting_sizes(parts: Parts, sources: Sequence[PlannedSource]) -> Sequence[s
     )
 
 
-def _means(parts: Parts, machines_max: int | None, sizes: Sequence[str]) -> Means:
-    settings = parts.settings
+def _means(context: AppContext, machines_max: int | None, sizes: Sequence[str]) -> Means:
+    settings = context.settings
     free = max(
-        settings.max_machines - parts.views.live_attempts(), settings.max_machines // FREE_SHARE_MIN, 1
+        settings.max_machines - context.views.live_attempts(), settings.max_machines // FREE_SHARE_MIN, 1
     )
-    with parts.views.session() as session:
+    with context.views.session() as session:
         known = speeds(session)
     return Means(
         sizes=sizes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from control.api.plan_request import planned_batch, planned_source, require_plannable
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, documented
 from control.http.guard import Guard
 from control.http.threads import PLANNING
@@ -17,7 +17,7 @@ from control.uploads.sources import named
 from control.views.schemas import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the route `/api/quote`."""
     router = APIRouter(
         prefix="/api", dependencies=[Depends(guard)], tags=["costs"], route_class=PLANNING.route
@@ -31,20 +31,20 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         `duration_s`, `width` and `height`.
         """
         require_plannable(body)
-        sources = _sources(parts, body.sources)
+        sources = _sources(context, body.sources)
         any_seed = body.model_copy(update={"seed": body.seed or 0})  # the same quote each time
-        planned = planned_batch(parts, any_seed, sources)
-        with parts.views.session() as session:
-            has_room = fits(session, parts.settings, parts.clock(), planned.bytes_max)
+        planned = planned_batch(context, any_seed, sources)
+        with context.views.session() as session:
+            has_room = fits(session, context.settings, context.clock(), planned.bytes_max)
         return _quoted(planned, sources, has_room=has_room)
 
     return router
 
 
-def _sources(parts: Parts, asked: list[SourceRef | SourceFacts]) -> list[PlannedSource]:
-    named_rows = iter(named(parts, [source for source in asked if isinstance(source, SourceRef)]))
+def _sources(context: AppContext, asked: list[SourceRef | SourceFacts]) -> list[PlannedSource]:
+    named_rows = iter(named(context, [source for source in asked if isinstance(source, SourceRef)]))
     return [
-        planned_source(parts, next(named_rows))
+        planned_source(context, next(named_rows))
         if isinstance(source, SourceRef)
         else _described(source, number)
         for number, source in enumerate(asked)

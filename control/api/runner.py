@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented
 from control.domain.states import AttemptState
 from control.http.threads import REPORTS, RUNNER, Busy
@@ -53,11 +53,11 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="attempt token")
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(context: AppContext) -> APIRouter:
     """Return the routes under `/runner/attempts`."""
 
     async def authorize(attempt_id: str, credentials: _Credentials) -> None:
-        if credentials is None or not parts.signer.is_attempt_token(credentials.credentials, attempt_id):
+        if credentials is None or not context.signer.is_attempt_token(credentials.credentials, attempt_id):
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
@@ -70,35 +70,35 @@ def routes(parts: Parts) -> APIRouter:
 
     @router.post("/claim")
     def claim(attempt_id: str, body: Claim) -> JobSpec:
-        return take_claim(parts, attempt_id, body)
+        return take_claim(context, attempt_id, body)
 
     # What waits for the bucket waits in threads of its own, so that a bucket that hangs delays no claim and
     # no beat without news.
 
     @router.post("/heartbeat")
     async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
-        verified = await _verified_in_time(parts, attempt_id, body) if _is_any_ready(body.outputs) else {}
-        return await RUNNER.run(take_heartbeat, parts, attempt_id, body, verified)
+        verified = await _verified_in_time(context, attempt_id, body) if _is_any_ready(body.outputs) else {}
+        return await RUNNER.run(take_heartbeat, context, attempt_id, body, verified)
 
     @router.post("/finish", responses=documented(Code.UNAVAILABLE))
     async def finish(attempt_id: str, body: Finish) -> Message:
         is_news = _is_any_ready(body.outputs)
-        verified = await REPORTS.run(seen_as_reported, parts, attempt_id, body) if is_news else {}
-        await RUNNER.run(take_finish, parts, attempt_id, body, verified)
+        verified = await REPORTS.run(seen_as_reported, context, attempt_id, body) if is_news else {}
+        await RUNNER.run(take_finish, context, attempt_id, body, verified)
         return Message()
 
     return router
 
 
-def take_claim(parts: Parts, attempt_id: str, claim: Claim) -> JobSpec:
+def take_claim(context: AppContext, attempt_id: str, claim: Claim) -> JobSpec:
     """Give the attempt to the machine, if it is the first. Raises ControlError, OutsideError."""
-    reports.claim(parts.store, attempt_id, claim.machine_id)
-    return job_spec(parts, attempt_id)
+    reports.claim(context.store, attempt_id, claim.machine_id)
+    return job_spec(context, attempt_id)
 
 
-async def _verified_in_time(parts: Parts, attempt_id: str, beat: Heartbeat) -> reports.Verified:
+async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbeat) -> reports.Verified:
     try:
-        return await REPORTS.run(seen_so_far, parts, attempt_id, beat)
+        return await REPORTS.run(seen_so_far, context, attempt_id, beat)
     except Busy as busy:
         failure("outputs_unseen", busy, attempt_id=attempt_id)
         return {}
@@ -109,26 +109,26 @@ def _is_any_ready(outputs: Sequence[OutputReport]) -> bool:
 
 
 def take_heartbeat(
-    parts: Parts, attempt_id: str, beat: Heartbeat, verified: reports.Verified
+    context: AppContext, attempt_id: str, beat: Heartbeat, verified: reports.Verified
 ) -> HeartbeatAnswer:
     """Take in a beat of which the bucket has shown `verified`; say when the next is due. Asks nobody outside.
 
     Raises ControlError.
     """
-    pace_s = leases.next_beat_s(parts.settings, len(parts.store.leases))
-    proceed = reports.heartbeat(parts.store, attempt_id, beat, verified, next_beat_s=pace_s)
+    pace_s = leases.next_beat_s(context.settings, len(context.store.leases))
+    proceed = reports.heartbeat(context.store, attempt_id, beat, verified, next_beat_s=pace_s)
     return HeartbeatAnswer(proceed=proceed, next_beat_s=pace_s)
 
 
-def take_finish(parts: Parts, attempt_id: str, finish: Finish, verified: reports.Verified) -> None:
+def take_finish(context: AppContext, attempt_id: str, finish: Finish, verified: reports.Verified) -> None:
     """Take in the last report, of which the bucket has shown `verified`. Raises ControlError."""
-    reports.finish(parts.store, attempt_id, finish, verified)
-    parts.wake()
+    reports.finish(context.store, attempt_id, finish, verified)
+    context.wake()
 
 
-def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
+def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     """Return what is left to do of the attempt's job, with fresh signed URLs."""
-    with parts.views.session() as session:
+    with context.views.session() as session:
         attempt = session.get_one(Attempt, attempt_id)
         wall_s = attempt.wall_s
         todo = session.exec(
@@ -141,36 +141,38 @@ def job_spec(parts: Parts, attempt_id: str) -> JobSpec:
         output_url = session.exec(
             select(Batch.output_url).join(Job).where(col(Job.id) == attempt.job_id)
         ).one()
-    expires_s = int(parts.settings.run_timeout_s) + URL_MARGIN_S
+    expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
-        sources=[_source_spec(parts, source, expires_s) for source in sources],
+        sources=[_source_spec(context, source, expires_s) for source in sources],
         outputs=[
-            _output_spec(parts, attempt_id, output, expires_s).model_copy(update={"deliver_url": output_url})
+            _output_spec(context, attempt_id, output, expires_s).model_copy(
+                update={"deliver_url": output_url}
+            )
             for output in todo
         ],
-        run_timeout_s=min(parts.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
-        next_beat_s=parts.settings.heartbeat_s,
-        outbound_allow=list(parts.settings.outbound_allow),
+        run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
+        next_beat_s=context.settings.heartbeat_s,
+        outbound_allow=list(context.settings.outbound_allow),
         send_bytes_max=attempt.send_bytes_max,
     )
 
 
-def _source_spec(parts: Parts, source: Source, expires_s: int) -> SourceSpec:
+def _source_spec(context: AppContext, source: Source, expires_s: int) -> SourceSpec:
     if source.url is not None:
-        most_bytes = parts.settings.max_source_bytes
+        most_bytes = context.settings.max_source_bytes
         return SourceSpec(source_id=source.id, get_url=source.url, size_bytes=most_bytes, is_foreign=True)
     return SourceSpec(
         source_id=source.id,
-        get_url=parts.storage.sign_get(source.key, expires_s=expires_s),
+        get_url=context.storage.sign_get(source.key, expires_s=expires_s),
         size_bytes=source.size_bytes,
     )
 
 
-def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
+def _output_spec(context: AppContext, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
     def target(ending: str) -> PutTarget:
-        key = output_key(parts, attempt_id, output.id, ending)
-        url, headers = parts.storage.sign_put(key, expires_s=expires_s)
+        key = output_key(context, attempt_id, output.id, ending)
+        url, headers = context.storage.sign_put(key, expires_s=expires_s)
         return PutTarget(url=url, headers=headers)
 
     file, is_hls = target(FILE), output.preset == Preset.HLS
@@ -188,34 +190,34 @@ def _output_spec(parts: Parts, attempt_id: str, output: Output, expires_s: int) 
     )
 
 
-def output_key(parts: Parts, attempt_id: str, output_id: str, ending: str = FILE) -> str:
+def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str = FILE) -> str:
     """Return where an attempt puts a file of an output.
 
     The key is the attempt's own, so that no other attempt can overwrite it.
     """
-    return f"{outputs_prefix(parts.store.owner_id)}{attempt_id}/{output_id}{ending}"
+    return f"{outputs_prefix(context.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
 
-def seen_as_reported(parts: Parts, attempt_id: str, message: Finish | Heartbeat) -> reports.Verified:
+def seen_as_reported(context: AppContext, attempt_id: str, message: Finish | Heartbeat) -> reports.Verified:
     """Look at each object newly reported ready; return those that are as reported. Raises OutsideError."""
     reported = {report.output_id: report for report in message.outputs if report.status == "ready"}
     looked = {
-        output.id: (_look(parts, attempt_id, output, reported[output.id]), most_bytes)
-        for output, most_bytes in _unfinished(parts, attempt_id, reported)
+        output.id: (_look(context, attempt_id, output, reported[output.id]), most_bytes)
+        for output, most_bytes in _unfinished(context, attempt_id, reported)
     }
     return {
         id_: seen for id_, (seen, most_bytes) in looked.items() if seen and seen.stored_bytes <= most_bytes
     }
 
 
-def _look(parts: Parts, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
+def _look(context: AppContext, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
     """Return the files of an output that are as reported, or None unless it is whole.
 
     A poster that is not as reported is left out: it never costs the output.
     """
 
     def seen(ending: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
-        return _seen(parts, output_key(parts, attempt_id, output.id, ending), reported)
+        return _seen(context, output_key(context, attempt_id, output.id, ending), reported)
 
     if (file := seen(FILE, report.file)) is None:
         return None
@@ -225,9 +227,9 @@ def _look(parts: Parts, attempt_id: str, output: Output, report: OutputReport) -
     return reports.Seen(file=file, playlist=playlist, poster=seen(POSTER, report.poster))
 
 
-def _seen(parts: Parts, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
+def _seen(context: AppContext, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
     """Return the file under `key` if it is as reported."""
-    stored = parts.storage.head(key) if reported else None
+    stored = context.storage.head(key) if reported else None
     if reported is None or stored is None or not _is_as_reported(stored, reported):
         return None
     return StoredFile(
@@ -239,23 +241,25 @@ def _seen(parts: Parts, key: str, reported: OutputFile | ExtraFile | None) -> St
     )
 
 
-def seen_so_far(parts: Parts, attempt_id: str, beat: Heartbeat) -> reports.Verified:
+def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> reports.Verified:
     """Return the same of a beat, or nothing while the bucket is away: it must extend the lease all the same.
 
     The runner counts the report as heard. Nothing is lost: its finish tells of every output again.
     """
     try:
-        return seen_as_reported(parts, attempt_id, beat)
+        return seen_as_reported(context, attempt_id, beat)
     except OutsideError as error:
         failure("outputs_unseen", error, attempt_id=attempt_id)
         return {}
 
 
-def _unfinished(parts: Parts, attempt_id: str, among: Collection[str]) -> Sequence[tuple[Output, float]]:
+def _unfinished(
+    context: AppContext, attempt_id: str, among: Collection[str]
+) -> Sequence[tuple[Output, float]]:
     """Return those of the outputs that are not made yet, each with the bytes that it may have."""
     if not among:
         return ()
-    with parts.views.session() as session:
+    with context.views.session() as session:
         mine = select(Output, Source).join(Source).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
         runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
         mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))

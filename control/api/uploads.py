@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, documented, source_gone
 from control.http.guard import Guard
 from control.http.threads import BUCKET
@@ -20,7 +20,7 @@ from infra.ports import Part, StoredObject, StoredPart
 _AGAIN = "Start a new upload."
 
 
-def routes(parts: Parts, guard: Guard) -> APIRouter:
+def routes(context: AppContext, guard: Guard) -> APIRouter:
     """Return the routes under `/api/uploads`."""
     router = APIRouter(
         prefix="/api/uploads",
@@ -29,12 +29,12 @@ def routes(parts: Parts, guard: Guard) -> APIRouter:
         responses=documented(Code.UNAUTHORIZED, Code.INVALID, Code.UNAVAILABLE),
         route_class=BUCKET.route,
     )
-    _add_start(router, parts)
-    _add_rest(router, parts)
+    _add_start(router, context)
+    _add_rest(router, context)
     return router
 
 
-def _add_start(router: APIRouter, parts: Parts) -> None:
+def _add_start(router: APIRouter, context: AppContext) -> None:
     @router.post(
         "",
         status_code=201,
@@ -43,14 +43,14 @@ def _add_start(router: APIRouter, parts: Parts) -> None:
     )
     def start(body: NewUpload) -> UploadStarted:
         """Open an upload and sign a URL for each of its parts."""
-        _require_acceptable(body, parts.settings.max_source_bytes)
+        _require_acceptable(body, context.settings.max_source_bytes)
         upload = service.open_upload(
-            parts, name=body.name, content_type=body.content_type, size_bytes=body.size_bytes
+            context, name=body.name, content_type=body.content_type, size_bytes=body.size_bytes
         )
-        return _shown(parts, upload, {})
+        return _shown(context, upload, {})
 
 
-def _add_rest(router: APIRouter, parts: Parts) -> None:
+def _add_rest(router: APIRouter, context: AppContext) -> None:
     @router.get(
         "/{upload_id}",
         responses=documented(Code.NOT_FOUND, Code.GONE, Code.SOURCE_GONE),
@@ -61,23 +61,23 @@ def _add_rest(router: APIRouter, parts: Parts) -> None:
 
         The upload then lives for as long again as a new one.
         """
-        return _resumed(parts, _found(parts, upload_id))
+        return _resumed(context, _found(context, upload_id))
 
     @router.post("/{upload_id}/complete", responses=documented(Code.NOT_FOUND, Code.GONE, Code.SOURCE_GONE))
     def complete(upload_id: str, body: UploadDone) -> SourceCreated:
         """Join the parts and look inside. The same call again gives the same answer."""
-        upload = _found(parts, upload_id)
+        upload = _found(context, upload_id)
         if upload.state == "open":
-            _conclude(parts, upload, service.join(parts, upload, _named(upload, body)))
-            upload = _found(parts, upload_id)
-        return _source_created(parts, upload)
+            _conclude(context, upload, service.join(context, upload, _named(upload, body)))
+            upload = _found(context, upload_id)
+        return _source_created(context, upload)
 
     @router.delete("/{upload_id}", status_code=204, responses=documented(Code.NOT_FOUND))
     def abort(upload_id: str) -> None:
         """Give an upload up; what is stored of it is removed. A completed one stays."""
-        upload = _found(parts, upload_id)
+        upload = _found(context, upload_id)
         if upload.state != "completed":
-            service.discard(parts, upload)
+            service.discard(context, upload)
 
 
 def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
@@ -91,8 +91,8 @@ def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
         raise ControlError(Code.NOT_PLAYABLE, "The file is empty. Choose the video itself.")
 
 
-def _found(parts: Parts, upload_id: str) -> Upload:
-    with parts.views.session() as session:
+def _found(context: AppContext, upload_id: str) -> Upload:
+    with context.views.session() as session:
         upload: Upload = found(session, Upload, upload_id)
         return upload
 
@@ -100,25 +100,25 @@ def _found(parts: Parts, upload_id: str) -> Upload:
 # --- what is stored, and what is missing --------------------------------------------------------------
 
 
-def _resumed(parts: Parts, upload: Upload) -> UploadStarted:
-    stored = {part.number: part for part in _stored(parts, upload)}
-    joined = parts.storage.head(upload.key) if upload.state == "open" and not stored else None
+def _resumed(context: AppContext, upload: Upload) -> UploadStarted:
+    stored = {part.number: part for part in _stored(context, upload)}
+    joined = context.storage.head(upload.key) if upload.state == "open" and not stored else None
     if joined is not None:  # an earlier `complete` was cut off after it had joined the parts
-        _conclude(parts, upload, joined)
-        upload = _found(parts, upload.id)
+        _conclude(context, upload, joined)
+        upload = _found(context, upload.id)
     _require_not_closed(upload)
     if upload.state == "completed":
-        _source_of(parts, upload)
-    upload = store.renew(parts.store, upload.id, service.UPLOAD_LIFE)
-    return _shown(parts, upload, stored)
+        _source_of(context, upload)
+    upload = store.renew(context.store, upload.id, service.UPLOAD_LIFE)
+    return _shown(context, upload, stored)
 
 
-def _stored(parts: Parts, upload: Upload) -> list[StoredPart]:
+def _stored(context: AppContext, upload: Upload) -> list[StoredPart]:
     """Return the parts of an open upload that are there and have the size that they should."""
     if upload.state != "open":
         return []
     sizes = _part_sizes(upload)
-    found = parts.storage.list_parts(upload.key, upload.multipart_id)
+    found = context.storage.list_parts(upload.key, upload.multipart_id)
     return [part for part in found if sizes.get(part.number) == part.size_bytes]
 
 
@@ -127,23 +127,25 @@ def _part_sizes(upload: Upload) -> Mapping[int, int]:
     return {start // each + 1: min(each, size - start) for start in range(0, size, each)}
 
 
-def _shown(parts: Parts, upload: Upload, stored: Mapping[int, StoredPart]) -> UploadStarted:
+def _shown(context: AppContext, upload: Upload, stored: Mapping[int, StoredPart]) -> UploadStarted:
     sizes = _part_sizes(upload) if upload.state == "open" else {}
     return UploadStarted(
         upload_id=upload.id,
         part_size_bytes=upload.part_size_bytes,
-        parts=[_part(parts, upload, number, size, stored.get(number)) for number, size in sizes.items()],
+        parts=[_part(context, upload, number, size, stored.get(number)) for number, size in sizes.items()],
         expires_at=upload.expires_at,
         state=upload.state,
         source_id=upload.source_id,
     )
 
 
-def _part(parts: Parts, upload: Upload, number: int, size_bytes: int, stored: StoredPart | None) -> PartUrl:
+def _part(
+    context: AppContext, upload: Upload, number: int, size_bytes: int, stored: StoredPart | None
+) -> PartUrl:
     if stored is not None:
         return PartUrl(number=number, etag=stored.etag, size_bytes=stored.size_bytes)
-    expires_s = int((upload.expires_at - parts.clock()).total_seconds())
-    url = parts.storage.sign_part(
+    expires_s = int((upload.expires_at - context.clock()).total_seconds())
+    url = context.storage.sign_part(
         upload.key, upload.multipart_id, number, size_bytes=size_bytes, expires_s=expires_s
     )
     return PartUrl(number=number, url=url)
@@ -159,19 +161,19 @@ def _named(upload: Upload, body: UploadDone) -> list[Part]:
     return [Part(number=part.number, etag=part.etag.strip('"')) for part in body.parts]
 
 
-def _conclude(parts: Parts, upload: Upload, stored: StoredObject) -> None:
+def _conclude(context: AppContext, upload: Upload, stored: StoredObject) -> None:
     """Make a source of a joined upload, or close it as refused and remove what it stored."""
     try:
         if stored.size_bytes != upload.size_bytes:
             told, got = upload.size_bytes, stored.size_bytes
             raise mp4.NotPlayable(f"{told} bytes were announced but {got} arrived. {_AGAIN}")
-        source = service.look_into(parts, upload, stored)
+        source = service.look_into(context, upload, stored)
     except mp4.NotPlayable as refusal:
-        parts.storage.delete(upload.key)
-        store.refuse(parts.store, upload.id, str(refusal))
+        context.storage.delete(upload.key)
+        store.refuse(context.store, upload.id, str(refusal))
     else:
-        if store.complete(parts.store, upload.id, source) != "completed":
-            parts.storage.delete(upload.key)
+        if store.complete(context.store, upload.id, source) != "completed":
+            context.storage.delete(upload.key)
 
 
 def _require_not_closed(upload: Upload) -> None:
@@ -181,18 +183,18 @@ def _require_not_closed(upload: Upload) -> None:
         raise ControlError(Code.GONE, f"This upload was given up. {_AGAIN}")
 
 
-def _source_of(parts: Parts, upload: Upload) -> Source:
+def _source_of(context: AppContext, upload: Upload) -> Source:
     """Return what a completed upload has become. Raises ControlError source_gone after its time."""
-    with parts.views.session() as session:
+    with context.views.session() as session:
         source = session.get(Source, upload.source_id)
     if source is None or source.deleted_at is not None:
         raise source_gone(upload.source_id or "")
     return source
 
 
-def _source_created(parts: Parts, upload: Upload) -> SourceCreated:
+def _source_created(context: AppContext, upload: Upload) -> SourceCreated:
     _require_not_closed(upload)
-    source = _source_of(parts, upload)
+    source = _source_of(context, upload)
     return SourceCreated(
         source_id=source.id,
         name=source.name,

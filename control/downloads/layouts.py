@@ -15,7 +15,7 @@ from datetime import datetime
 
 from anyio import CapacityLimiter, to_thread
 
-from control.context import Parts
+from control.context import AppContext
 from control.downloads.contents import Asked, Layout, laid_out
 from control.store import retention
 from control.views.batches import found
@@ -67,17 +67,17 @@ class Layouts:
             self._kept.popitem(last=False)
 
 
-def made(parts: Parts, asked: Asked) -> Layout:
+def made(context: AppContext, asked: Asked) -> Layout:
     """Lay a ZIP out, and keep size and ETag of a frozen one with its row.
 
     What is kept may differ after a deploy that lays ZIPs out otherwise: then what it is now replaces it.
     Raises ControlError not_found, expired, not_ready: it may have changed since it was asked for.
     """
-    with parts.views.session() as session:
-        layout = laid_out(session, found(session, asked.table, asked.id), now=parts.clock())
+    with context.views.session() as session:
+        layout = laid_out(session, found(session, asked.table, asked.id), now=context.clock())
     facts = layout.facts
     if asked.ended_at and facts.tag and facts != asked.facts:
         retention.freeze(
-            parts.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
+            context.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
         )
     return layout

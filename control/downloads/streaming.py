@@ -17,7 +17,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.store.files import StoredFile
 from control.telemetry.log import failure
@@ -112,7 +112,7 @@ class Share:
         return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, CHUNKS_BYTES // max(1, self._open.total())))
 
 
-def fetch(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -> Generator[bytes]:
+def fetch(context: AppContext, share: Share, file: StoredFile, start: int, stop: int) -> Generator[bytes]:
     """Yield the bytes `start <= i < stop` of a file; where a connection drops, the next one goes on.
 
     Raises Refused when the object has changed or vanished, Unanswered when the bucket stays away.
@@ -120,7 +120,7 @@ def fetch(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -
     failures = 0
     while start < stop:
         try:
-            for chunk in _answer(parts, share, file, start, stop):
+            for chunk in _answer(context, share, file, start, stop):
                 start, failures = start + len(chunk), 0
                 yield chunk
         except (urllib3.exceptions.HTTPError, Unanswered) as error:
@@ -130,10 +130,10 @@ def fetch(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -
             time.sleep(PAUSE_S * 2 ** (failures - 1))
 
 
-def _answer(parts: Parts, share: Share, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
-    url = parts.storage.sign_get(file.key, expires_s=URL_LIFE_S)
+def _answer(context: AppContext, share: Share, file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
+    url = context.storage.sign_get(file.key, expires_s=URL_LIFE_S)
     headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{file.etag}"'}
-    with parts.bucket_http.request("GET", url, headers=headers, preload_content=False) as answer:
+    with context.bucket_http.request("GET", url, headers=headers, preload_content=False) as answer:
         _require_range(file, answer, stop - start)
         while chunk := answer.read(share.chunk_bytes, decode_content=False):
             yield chunk

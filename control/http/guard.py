@@ -8,7 +8,7 @@ from fastapi import Depends, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from control.auth.tokens import Link
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.threads import API
 
@@ -20,8 +20,8 @@ Ticket = Annotated[str | None, Query(max_length=200)]
 class Guard:
     """A route dependency that lets clients with a living bearer token pass and answers 401 to all others."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
 
     async def __call__(self, credentials: Credentials) -> None:
         """As `require`, for a route that takes nothing else."""
@@ -38,20 +38,20 @@ class Guard:
 
     def or_ticket(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
         """Let a read ticket of the batch pass too."""
-        now, generation = self._parts.clock(), self._parts.views.token_generation()
-        signer = self._parts.signer
+        now, generation = self._context.clock(), self._context.views.token_generation()
+        signer = self._context.signer
         if ticket is None or not signer.is_ticket(ticket, batch_id, generation=generation, now=now):
             self.require(credentials)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
         """Let a download ticket of this job or batch pass too, and return it: the caller checks the rest."""
-        generation = self._parts.views.token_generation()
-        link = self._parts.signer.read_link(ticket, id_, generation=generation) if ticket else None
+        generation = self._context.views.token_generation()
+        link = self._context.signer.read_link(ticket, id_, generation=generation) if ticket else None
         if link is None:
             self.require(credentials)
         return link
 
     def is_good(self, token: str) -> bool:
         """Tell whether this is a client's living token."""
-        generation = self._parts.views.token_generation()
-        return self._parts.signer.is_bearer(token, generation=generation, now=self._parts.clock())
+        generation = self._context.views.token_generation()
+        return self._context.signer.is_bearer(token, generation=generation, now=self._context.clock())

@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from sqlalchemy import func
 from sqlmodel import Session, and_, col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
@@ -51,8 +51,8 @@ OTHER = "other"  # a word that is new to us
 class Metrics:
     """The text of a scrape. May be asked from any thread."""
 
-    def __init__(self, parts: Parts, live: Live) -> None:
-        self._parts, self._live = parts, live
+    def __init__(self, context: AppContext, live: Live) -> None:
+        self._context, self._live = context, live
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._registry.register(counters.REGISTRY)
@@ -70,12 +70,12 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is read now. Called by the registry."""
-        now, cloud = self._parts.clock(), self._parts.cloud
-        with self._parts.views.session() as session:
+        now, cloud = self._context.clock(), self._context.cloud
+        with self._context.views.session() as session:
             yield from _work(session, now)
-            yield from _machines(session, self._parts, now)
-            yield from _money(session, self._parts, now)
-            yield from _storage(session, self._parts.settings, now)
+            yield from _machines(session, self._context, now)
+            yield from _money(session, self._context, now)
+            yield from _storage(session, self._context.settings, now)
         yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
         yield _gauge("fly_token_refused", "1 while Fly refuses our token.", cloud.refused is not None)
         looks = CounterMetricFamily(
@@ -124,16 +124,16 @@ def _work(session: Session, now: datetime) -> Iterator[Metric]:
     yield _by("webhooks", "Webhooks that are kept, by state.", "state", told)
 
 
-def _machines(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
+def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[Metric]:
     made_for = and_(col(Attempt.id) == col(Machine.attempt_id))
     alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
     rows = session.exec(alive).all()
     states = _tally(MACHINE_STATES, ((machine.state, 1) for machine, _ in rows))
     yield _by("machines", "Machines not known to be gone, by Fly's state.", "state", states)
-    yield _gauge("machines_cap", "MAX_MACHINES.", parts.settings.max_machines)
+    yield _gauge("machines_cap", "MAX_MACHINES.", context.settings.max_machines)
     ages_s = [(now - machine.created_at).total_seconds() for machine, _ in rows]
     yield _gauge("machine_age_seconds", "Age of the oldest machine.", max(ages_s, default=0.0))
-    limit_s = limit_s_of(parts.settings)
+    limit_s = limit_s_of(context.settings)
     yield _gauge("machine_age_limit_seconds", "When a machine ends by itself at the latest.", limit_s)
     leaks_s = [leaked_seconds(machine, attempt, machine.exited_at or now) for machine, attempt in rows]
     yield _gauge(
@@ -144,7 +144,7 @@ def _machines(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]
     yield _gauge("leaked_machine_seconds", "Machine-seconds leaked today (UTC).", leaked_s)
 
 
-def _money(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
+def _money(session: Session, context: AppContext, now: datetime) -> Iterator[Metric]:
     alive = session.exec(select(Machine).where(col(Machine.gone_at).is_(None))).all()
     accrued = sum(accrued_usd(machine, now) for machine in alive)
     day = _midnight(now)
@@ -152,7 +152,7 @@ def _money(session: Session, parts: Parts, now: datetime) -> Iterator[Metric]:
     spent = {period: spent_usd(session, start) + accrued for period, start in since.items()}
     yield _by("spend_usd", "Cost of machines this day and month (UTC), so far.", "period", spent)
     unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
-    purses = shared_purses(session, parts.settings, now, unseen)
+    purses = shared_purses(session, context.settings, now, unseen)
     caps = {purse.name: purse.cap_usd for purse in purses}
     yield _by("budget_usd", "The hard cap, where one is set.", "period", caps)
     left = {purse.name: max(0.0, purse.left_usd) for purse in purses}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import or_
 from sqlmodel import col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain import states
 from control.domain.states import JobStatus
 from control.passes.observe import is_due
@@ -114,11 +114,11 @@ _LEFT = select(
 )
 
 
-def is_at_rest(parts: Parts) -> bool:
+def is_at_rest(context: AppContext) -> bool:
     """Tell whether no pass has anything to do, and no look at the cloud is due."""
-    return not is_due(parts) and not _is_anything_left(parts)
+    return not is_due(context) and not _is_anything_left(context)
 
 
-def _is_anything_left(parts: Parts) -> bool:
-    with parts.views.session() as session:
+def _is_anything_left(context: AppContext) -> bool:
+    with context.views.session() as session:
         return bool(session.scalar(_LEFT))

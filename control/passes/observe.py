@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import col, or_, select, union
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
 from control.store.tables import Attempt, Machine
@@ -22,53 +22,55 @@ EVERY_IDLE_S = 60.0
 EVERY_UNKNOWN_S = 1.0  # while the barrier is up
 
 
-def observe(parts: Parts) -> None:
+def observe(context: AppContext) -> None:
     """If it is time, look at every app that may hold a machine of ours: one that is away hides no other."""
-    cloud, in_use = parts.cloud, _apps_in_use(parts)
-    if not is_due(parts, in_use):
+    cloud, in_use = context.cloud, _apps_in_use(context)
+    if not is_due(context, in_use):
         return
-    cloud.observed_at = parts.store.monotonic()
-    answers = [_observe(parts, app) for app in sorted({*parts.settings.runner_apps, *in_use})]
+    cloud.observed_at = context.store.monotonic()
+    answers = [_observe(context, app) for app in sorted({*context.settings.runner_apps, *in_use})]
     if all(answers):
         cloud.trusted += 1
 
 
-def is_due(parts: Parts, in_use: Collection[str] = ()) -> bool:
+def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
     """Tell whether it is time for a look at the cloud while these apps hold something of ours."""
-    looked_at = parts.cloud.observed_at
-    return looked_at is None or parts.store.monotonic() >= looked_at + _pace_s(parts, in_use)
+    looked_at = context.cloud.observed_at
+    return looked_at is None or context.store.monotonic() >= looked_at + _pace_s(context, in_use)
 
 
-def _pace_s(parts: Parts, in_use: Collection[str]) -> float:
-    if not parts.cloud.is_known:
+def _pace_s(context: AppContext, in_use: Collection[str]) -> float:
+    if not context.cloud.is_known:
         return EVERY_UNKNOWN_S
-    return EVERY_ACTIVE_S if in_use or parts.cloud.silent else EVERY_IDLE_S
+    return EVERY_ACTIVE_S if in_use or context.cloud.silent else EVERY_IDLE_S
 
 
-def _apps_in_use(parts: Parts) -> Collection[str]:
+def _apps_in_use(context: AppContext) -> Collection[str]:
     """Return the apps that hold something of ours, those from before the settings changed too."""
     held = select(Machine.app).where(col(Machine.gone_at).is_(None))
     asked = select(Attempt.app).where(col(Attempt.state).in_(LIVE))
-    with parts.views.session() as session:
+    with context.views.session() as session:
         return session.scalars(union(held, asked)).all()
 
 
-def _observe(parts: Parts, app: str) -> bool:
+def _observe(context: AppContext, app: str) -> bool:
     """Look at one app; return whether all of its machines are accounted for."""
     try:
-        seen = {machine.id: machine for machine in parts.machines.list(app, {"owner": parts.store.owner_id})}
-        parts.cloud.refused = None
-        parts.cloud.silent.discard(app)
-        known = _known(parts, app, seen)
+        seen = {
+            machine.id: machine for machine in context.machines.list(app, {"owner": context.store.owner_id})
+        }
+        context.cloud.refused = None
+        context.cloud.silent.discard(app)
+        known = _known(context, app, seen)
         news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
-        machines.observe(parts.store, news)
-        parts.cloud.listed_at[app] = parts.clock()
-        return _ask_after(parts, [row for row in known.values() if row.id not in seen])
+        machines.observe(context.store, news)
+        context.cloud.listed_at[app] = context.clock()
+        return _ask_after(context, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
         is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED
-        parts.cloud.refused = error.message if is_refused else parts.cloud.refused
+        context.cloud.refused = error.message if is_refused else context.cloud.refused
         if _is_silence(error):
-            parts.cloud.silent.add(app)
+            context.cloud.silent.add(app)
         failure("cloud_unseen", error, app=app)
         return False
 
@@ -78,21 +80,21 @@ def _is_silence(error: OutsideError) -> bool:
     return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
-def _known(parts: Parts, app: str, seen: Collection[str]) -> dict[str, Machine]:
+def _known(context: AppContext, app: str, seen: Collection[str]) -> dict[str, Machine]:
     """Return the rows of an app's machines that are shown now, or not known to be gone."""
     shown_or_alive = or_(col(Machine.gone_at).is_(None), col(Machine.id).in_(seen))
-    with parts.views.session() as session:
+    with context.views.session() as session:
         rows = session.exec(select(Machine).where(col(Machine.app) == app, shown_or_alive)).all()
         return {row.id: row for row in rows}
 
 
-def _ask_after(parts: Parts, missing: Sequence[Machine]) -> bool:
+def _ask_after(context: AppContext, missing: Sequence[Machine]) -> bool:
     """Ask for each machine that a list lacks; return whether each is accounted for by now."""
     settled = True
     for row in missing:
-        machine = parts.machines.get(row.app, row.id)
+        machine = context.machines.get(row.app, row.id)
         if machine is not None:
-            machines.observe(parts.store, [machine])
+            machines.observe(context.store, [machine])
         else:
-            settled = machines.miss(parts.store, row.app, row.id) and settled
+            settled = machines.miss(context.store, row.app, row.id) and settled
     return settled

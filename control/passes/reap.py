@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import and_, col, or_, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain import states
 from control.domain.states import AttemptState
 from control.store import machines
@@ -28,19 +28,19 @@ GRACE_MAX = max(EXIT_GRACE, STOP_GRACE, ASK_AGAIN_AFTER)
 _MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
 
 
-def reap(parts: Parts) -> None:
+def reap(context: AppContext) -> None:
     """Stop and destroy what is due; a machine that cannot be destroyed now hides no other."""
-    if not parts.cloud.is_known:
+    if not context.cloud.is_known:
         return
-    now = parts.clock()
-    for machine, attempt in _unwanted(parts):
+    now = context.clock()
+    for machine, attempt in _unwanted(context):
         try:
-            _end(parts, machine, attempt, now)
+            _end(context, machine, attempt, now)
         except OutsideError as error:
             failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
 
 
-def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
+def _unwanted(context: AppContext) -> Sequence[tuple[Machine, Attempt | None]]:
     """Return the machines not known to be gone that no live attempt owns, each with its attempt if any.
 
     Its owner is the one that claimed; until then, any that may be the one.
@@ -48,42 +48,44 @@ def _unwanted(parts: Parts) -> Sequence[tuple[Machine, Attempt | None]]:
     alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(states.LIVE)
     has_another = col(Attempt.claimed_by) != col(Machine.id)
-    with parts.views.session() as session:
+    with context.views.session() as session:
         rows = session.exec(alive.where(or_(has_none, has_ended, has_another))).all()
         return [(machine, attempt) for machine, attempt in rows]
 
 
-def held(parts: Parts) -> list[tuple[Machine, Attempt | None]]:
+def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:
     """Return the machines of ours not known to be gone, each with its attempt, as the ledger has them."""
     alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
-    with parts.views.session() as session:
+    with context.views.session() as session:
         rows = session.exec(alive.order_by(col(Machine.created_at), col(Machine.id))).all()
         return [(machine, attempt) for machine, attempt in rows]
 
 
-def destroy_orphans(parts: Parts, *, dry_run: bool) -> list[ports.Machine]:
+def destroy_orphans(context: AppContext, *, dry_run: bool) -> list[ports.Machine]:
     """Destroy the machines of ours that no attempt knows, and return them. Raises OutsideError.
 
     Each app is listed once: what is destroyed is what Fly shows now, not what the ledger remembers.
     """
-    owner = {"owner": parts.store.owner_id}
-    seen = [m for app in parts.settings.runner_apps for m in parts.machines.list(app, owner) if not m.is_gone]
-    with parts.views.session() as session:
+    owner = {"owner": context.store.owner_id}
+    seen = [
+        m for app in context.settings.runner_apps for m in context.machines.list(app, owner) if not m.is_gone
+    ]
+    with context.views.session() as session:
         orphans = [m for m in seen if session.get(Attempt, m.metadata.get("attempt", "")) is None]
     for machine in orphans:
         if not dry_run:
-            parts.machines.destroy(machine.app, machine.id)
+            context.machines.destroy(machine.app, machine.id)
     return orphans
 
 
-def _end(parts: Parts, machine: Machine, attempt: Attempt | None, now: datetime) -> None:
+def _end(context: AppContext, machine: Machine, attempt: Attempt | None, now: datetime) -> None:
     if attempt is not None and attempt.state == AttemptState.CANCELLED and machine.stop_asked_at is None:
-        machines.ask_to_stop(parts.store, machine.app, machine.id)
-        parts.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
+        machines.ask_to_stop(context.store, machine.app, machine.id)
+        context.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
     elif has_come(_destroy_at(machine, attempt, now), now, longest=GRACE_MAX):
-        machines.ask_to_destroy(parts.store, machine.app, machine.id)
+        machines.ask_to_destroy(context.store, machine.app, machine.id)
         record("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
-        parts.machines.destroy(machine.app, machine.id)
+        context.machines.destroy(machine.app, machine.id)
 
 
 def _destroy_at(machine: Machine, attempt: Attempt | None, now: datetime) -> datetime:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain import states
 from control.domain.states import GHOST_S, AttemptState, JobStatus
 from control.store import changes, retention
@@ -35,20 +35,20 @@ from infra.ports import ListedObject, Refused
 JOBS_PER_PASS_MAX = 50
 
 
-def expire(parts: Parts) -> None:
+def expire(context: AppContext) -> None:
     """Expire what is due, evict what does not fit, and delete the files of both. Raises OutsideError."""
-    while retention.expire_due(parts.store):
+    while retention.expire_due(context.store):
         pass
-    retention.give_up_sources(parts.store)
-    while retention.evict(parts.store):
+    retention.give_up_sources(context.store)
+    while retention.evict(context.store):
         retention.give_up_sources(
-            parts.store
+            context.store
         )  # what they make room for counts before the next one is evicted
-    _delete_results(parts)
-    _delete_sources(parts)
+    _delete_results(context)
+    _delete_sources(context)
 
 
-def _delete_results(parts: Parts) -> None:
+def _delete_results(context: AppContext) -> None:
     expired = (
         select(Job.id)
         .join(Batch)
@@ -58,36 +58,36 @@ def _delete_results(parts: Parts) -> None:
             col(Batch.deleted_at).is_(None),
         )
     )
-    with parts.views.session() as session:
+    with context.views.session() as session:
         jobs = session.exec(expired.limit(JOBS_PER_PASS_MAX)).all()
     for job_id in jobs:
-        delete_of_job(parts, job_id)
-        retention.files_gone(parts.store, job_id)
+        delete_of_job(context, job_id)
+        retention.files_gone(context.store, job_id)
 
 
-def _delete_sources(parts: Parts) -> None:
+def _delete_sources(context: AppContext) -> None:
     given_up = select(Source.id, Source.key).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
-    with parts.views.session() as session:
+    with context.views.session() as session:
         found = session.exec(given_up.limit(PAGE)).all()
     if found:
-        parts.storage.delete_many([key for _, key in found])
-        retention.source_gone(parts.store, [source_id for source_id, _ in found])
+        context.storage.delete_many([key for _, key in found])
+        retention.source_gone(context.store, [source_id for source_id, _ in found])
         record("sources_deleted", count=len(found))
 
 
 LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
 
 
-def forget(parts: Parts) -> None:
+def forget(context: AppContext) -> None:
     """Remove one deleted batch, if there is one whose machines are gone."""
-    with parts.views.session() as session:
-        batch_id = _ready_to_go(session, parts.clock())
+    with context.views.session() as session:
+        batch_id = _ready_to_go(session, context.clock())
         jobs = session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all() if batch_id else ()
     if batch_id is None:
         return
     for job_id in jobs:
-        delete_of_job(parts, job_id)
-    changes.remove_rows(parts.store, batch_id)
+        delete_of_job(context, job_id)
+    changes.remove_rows(context.store, batch_id)
 
 
 def _ready_to_go(session: Session, now: datetime) -> str | None:
@@ -107,22 +107,22 @@ def _ready_to_go(session: Session, now: datetime) -> str | None:
 MARGIN = timedelta(hours=24)
 
 
-def sweep(parts: Parts) -> None:
+def sweep(context: AppContext) -> None:
     """Look at the next page of the bucket, and begin anew after the last. Raises OutsideError."""
-    with parts.views.session() as session:
+    with context.views.session() as session:
         meta = session.get(Meta, retention.SWEPT)
-    owner_id, after = parts.store.owner_id, meta.value if meta else ""
-    page = parts.storage.list_objects(f"{owner_id}/", after=after, limit=PAGE)
-    too_old = parts.clock() - timedelta(hours=parts.settings.retention_hours) - MARGIN
+    owner_id, after = context.store.owner_id, meta.value if meta else ""
+    page = context.storage.list_objects(f"{owner_id}/", after=after, limit=PAGE)
+    too_old = context.clock() - timedelta(hours=context.settings.retention_hours) - MARGIN
     old = [found.key for found in page if found.modified_at < too_old]
-    with parts.views.session() as session:
+    with context.views.session() as session:
         orphans = sorted(set(old) - _known(session, owner_id, old))
-    parts.storage.delete_many(orphans)
+    context.storage.delete_many(orphans)
     if orphans:
         record("orphan_objects_deleted", count=len(orphans))
     until = page[-1].key if len(page) == PAGE else ""
     if until != after:
-        retention.swept(parts.store, until)
+        retention.swept(context.store, until)
 
 
 def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
@@ -147,32 +147,32 @@ def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
 AT_ONCE_MAX = 100  # the other passes wait for this one
 
 
-def abandon(parts: Parts) -> None:
+def abandon(context: AppContext) -> None:
     """Let go of at most AT_ONCE_MAX of each; the next pass goes on. Raises Unanswered, and stops there."""
-    retention.forget_ended(parts.store)
-    for upload in _stale(parts):
+    retention.forget_ended(context.store)
+    for upload in _stale(context):
         try:
-            discard(parts, upload)
+            discard(context, upload)
         except Refused as refused:  # must not keep the others from their turn
             failure("upload_not_discarded", refused, upload_id=upload.id)
-    _abort_unknown(parts)
+    _abort_unknown(context)
 
 
-def _stale(parts: Parts) -> list[Upload]:
-    stale = select(Upload).where(col(Upload.state) == "open", col(Upload.expires_at) <= parts.clock())
-    with parts.views.session() as session:
+def _stale(context: AppContext) -> list[Upload]:
+    stale = select(Upload).where(col(Upload.state) == "open", col(Upload.expires_at) <= context.clock())
+    with context.views.session() as session:
         return list(session.exec(stale.order_by(col(Upload.expires_at)).limit(AT_ONCE_MAX)).all())
 
 
-def _abort_unknown(parts: Parts) -> None:
+def _abort_unknown(context: AppContext) -> None:
     """Abort what is open in the bucket for longer than any upload lives unasked, and has no open row."""
-    with parts.views.session() as session:
+    with context.views.session() as session:
         known = set(session.exec(select(Upload.key).where(col(Upload.state) == "open")).all())
-    old = parts.clock() - UPLOAD_LIFE
-    found = parts.storage.list_multiparts(f"{parts.store.owner_id}/")
+    old = context.clock() - UPLOAD_LIFE
+    found = context.storage.list_multiparts(f"{context.store.owner_id}/")
     unknown = [upload for upload in found if upload.key not in known and upload.started_at <= old]
     for upload in unknown[:AT_ONCE_MAX]:
-        parts.storage.abort_multipart(upload.key, upload.multipart_id)
+        context.storage.abort_multipart(upload.key, upload.multipart_id)
 
 
 PAGE = 1000  # as many as the bucket lists and deletes in one call
@@ -183,21 +183,21 @@ def outputs_prefix(owner_id: str) -> str:
     return f"{owner_id}/outputs/"
 
 
-def listed_of_job(parts: Parts, job_id: str) -> Iterator[ListedObject]:
+def listed_of_job(context: AppContext, job_id: str) -> Iterator[ListedObject]:
     """Yield all that any attempt of the job has stored, reported or not. Raises OutsideError."""
-    prefix = f"{outputs_prefix(parts.store.owner_id)}{job_id}-"
-    page = parts.storage.list_objects(prefix)
+    prefix = f"{outputs_prefix(context.store.owner_id)}{job_id}-"
+    page = context.storage.list_objects(prefix)
     while page:
         yield from page
-        page = parts.storage.list_objects(prefix, after=page[-1].key) if len(page) == PAGE else ()
+        page = context.storage.list_objects(prefix, after=page[-1].key) if len(page) == PAGE else ()
 
 
-def delete_of_job(parts: Parts, job_id: str) -> None:
+def delete_of_job(context: AppContext, job_id: str) -> None:
     """Delete all that any attempt of the job has stored, reported or not. Raises OutsideError: call again."""
-    delete(parts, [found.key for found in listed_of_job(parts, job_id)])
+    delete(context, [found.key for found in listed_of_job(context, job_id)])
 
 
-def delete(parts: Parts, keys: Sequence[str]) -> None:
+def delete(context: AppContext, keys: Sequence[str]) -> None:
     """Delete any number of objects. Raises OutsideError when some may be left."""
     for start in range(0, len(keys), PAGE):
-        parts.storage.delete_many(keys[start : start + PAGE])
+        context.storage.delete_many(keys[start : start + PAGE])

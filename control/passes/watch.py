@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy.orm import Bundle
 from sqlmodel import and_, col
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain import states
 from control.domain.states import AttemptState, Fact
 from control.store import attempts, leases
@@ -25,19 +25,19 @@ from runner.contract import Reason
 Judgement = tuple[Fact, Reason, str]
 
 
-def watch(parts: Parts) -> None:
+def watch(context: AppContext) -> None:
     """Judge every live attempt."""
-    if not parts.cloud.is_known:
+    if not context.cloud.is_known:
         return
-    live = _live(parts)
-    parts.store.leases.keep_only({attempt.id for attempt, _ in live})
-    lease = leases.length(parts.settings, leases.next_beat_s(parts.settings, len(live)))
+    live = _live(context)
+    context.store.leases.keep_only({attempt.id for attempt, _ in live})
+    lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
     for attempt, machine in live:
-        heard = parts.store.leases.until(attempt.id)
-        until = _until(parts, attempt, heard, lease)
-        if judgement := judge(attempt, machine, parts.store.monotonic(), until):
+        heard = context.store.leases.until(attempt.id)
+        until = _until(context, attempt, heard, lease)
+        if judgement := judge(attempt, machine, context.store.monotonic(), until):
             fact, reason, detail = judgement
-            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=heard)
+            attempts.end(context.store, attempt.id, fact, reason, detail, lease_seen=heard)
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Until:
     amnesty: float  # runners could not reach control before its start, nor does it know who beat before
 
 
-def _until(parts: Parts, attempt: Attempt, heard: float | None, lease: timedelta) -> Until:
-    settings, of_row = parts.settings, parts.store.leases.of_row
+def _until(context: AppContext, attempt: Attempt, heard: float | None, lease: timedelta) -> Until:
+    settings, of_row = context.settings, context.store.leases.of_row
     boot, run = timedelta(seconds=settings.boot_timeout_s), timedelta(seconds=settings.run_timeout_s)
     return Until(
         boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
         run=of_row(attempt.id, attempt.run_until, run),
         lease=heard or of_row(attempt.id, attempt.lease_until, lease),
-        amnesty=parts.cloud.started_at + 2 * lease.total_seconds(),
+        amnesty=context.cloud.started_at + 2 * lease.total_seconds(),
     )
 
 
@@ -104,10 +104,10 @@ _MACHINE = Bundle[Any](
 )
 
 
-def _live(parts: Parts) -> Sequence[tuple[Any, Any]]:
+def _live(context: AppContext) -> Sequence[tuple[Any, Any]]:
     """Return the live attempts, each with its machine, of which all is None while it has none."""
     own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
     live = sqlalchemy.select(_ATTEMPT, _MACHINE).outerjoin(Machine, own)
-    with parts.views.session() as session:
+    with context.views.session() as session:
         rows = session.execute(live.where(col(Attempt.state).in_(states.LIVE)))
         return [(attempt, machine) for attempt, machine in rows]

@@ -18,7 +18,7 @@ from functools import partial
 import urllib3
 from sqlmodel import col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import ControlError
 from control.store import webhooks
 from control.store.tables import Batch, Webhook
@@ -32,16 +32,16 @@ GONE = 410  # the receiver wants no more of it
 _LEFT_OUT = {"ticket", "sources", "attempts", "webhook"}  # a batch may have 10,000 outputs
 
 
-def notify(parts: Parts) -> None:
+def notify(context: AppContext) -> None:
     """Deliver the webhooks whose turn it is, and note how that went: many at once, few of one host.
 
     Returns when all of them were told, or those that were not have had their time. Never are there more than
     AT_ONCE_MAX threads, over all passes.
     """
     threads = []
-    while webhook := _begun(parts):
+    while webhook := _begun(context):
         # daemons: the end of control waits for no stranger
-        work = partial(_deliver_in_turn, parts, webhook)
+        work = partial(_deliver_in_turn, context, webhook)
         threads.append(threading.Thread(target=work, name="webhook", daemon=True))
         threads[-1].start()
     until = time.monotonic() + 2 * PATIENCE_S
@@ -49,80 +49,80 @@ def notify(parts: Parts) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _begun(parts: Parts) -> Webhook | None:
+def _begun(context: AppContext) -> Webhook | None:
     """Return the webhook that is due for longest and whose host has a turn free; its try is counted."""
-    while batch_id := _next(parts):
+    while batch_id := _next(context):
         webhook = None
         try:
-            webhook = webhooks.begin(parts.store, batch_id)
+            webhook = webhooks.begin(context.store, batch_id)
         finally:
             if webhook is None:  # meanwhile it was told, deleted, given up, or started again
-                parts.telling.give_back(batch_id)
+                context.telling.give_back(batch_id)
         if webhook is not None:
             return webhook
     return None
 
 
-def _next(parts: Parts) -> str | None:
+def _next(context: AppContext) -> str | None:
     """Return the batch of the webhook that is next, whose turn is then taken."""
     turn = select(Webhook.batch_id, Webhook.url).join(Batch, col(Batch.id) == col(Webhook.batch_id))
-    turn = turn.where(webhooks.is_turn(parts.clock()), col(Batch.deleted_at).is_(None))
+    turn = turn.where(webhooks.is_turn(context.clock()), col(Batch.deleted_at).is_(None))
     limits = {"at_once_max": AT_ONCE_MAX, "per_host_max": OF_A_HOST_MAX}
-    with parts.views.session() as session:
+    with context.views.session() as session:
         for batch_id, url in session.exec(turn.order_by(col(Webhook.due_at))):
-            if parts.telling.take(batch_id, _host(parts, url or ""), **limits):
+            if context.telling.take(batch_id, _host(context, url or ""), **limits):
                 return batch_id
     return None
 
 
-def _host(parts: Parts, url: str) -> str:
+def _host(context: AppContext, url: str) -> str:
     """Return whom a call would keep busy; those that are never called share one place."""
     try:
-        return outbound.target(url, allow=parts.settings.outbound_allow).host
+        return outbound.target(url, allow=context.settings.outbound_allow).host
     except outbound.Forbidden:
         return ""
 
 
-def _deliver_in_turn(parts: Parts, webhook: Webhook | None) -> None:
+def _deliver_in_turn(context: AppContext, webhook: Webhook | None) -> None:
     """Deliver this webhook, and then those that found no turn free."""
     try:
         while webhook is not None:
             try:
-                _deliver(parts, webhook)
+                _deliver(context, webhook)
             finally:
-                parts.telling.give_back(webhook.batch_id)
-            webhook = _begun(parts)
+                context.telling.give_back(webhook.batch_id)
+            webhook = _begun(context)
     except Exception as error:  # noqa: BLE001 - the row's next try is set already
         failure("webhook_not_told", error)
 
 
-def _deliver(parts: Parts, webhook: Webhook) -> None:
+def _deliver(context: AppContext, webhook: Webhook) -> None:
     try:
-        body = webhook.body or webhooks.first_told(parts.store, webhook, message(parts, webhook))
+        body = webhook.body or webhooks.first_told(context.store, webhook, message(context, webhook))
     except ControlError:
         return  # deleted meanwhile: the row goes with it
     try:
-        status = _post(parts, webhook, body.encode())
+        status = _post(context, webhook, body.encode())
     except outbound.Forbidden as refused:
-        _fail(parts, webhook, str(refused), is_final=True)
+        _fail(context, webhook, str(refused), is_final=True)
     except urllib3.exceptions.HTTPError as error:
-        _fail(parts, webhook, f"It did not answer ({type(error).__name__}).", is_final=False)
+        _fail(context, webhook, f"It did not answer ({type(error).__name__}).", is_final=False)
     else:
         if 200 <= status < 300:
-            webhooks.delivered(parts.store, webhook)
+            webhooks.delivered(context.store, webhook)
             record("webhook_delivered", batch_id=webhook.batch_id, tries=webhook.tries)
         else:
-            _fail(parts, webhook, f"It answered {status}.", is_final=status == GONE)
+            _fail(context, webhook, f"It answered {status}.", is_final=status == GONE)
 
 
-def _post(parts: Parts, webhook: Webhook, body: bytes) -> int:
+def _post(context: AppContext, webhook: Webhook, body: bytes) -> int:
     """Return the status of the answer. Raises outbound.Forbidden, urllib3's HTTPError."""
     assert webhook.url is not None, "a webhook that is due has its URL"
-    assert parts.settings.webhook_secret is not None, "without it none is accepted"
+    assert context.settings.webhook_secret is not None, "without it none is accepted"
     headers = signed(
-        parts.settings.webhook_secret.get_secret_value(), webhook.message_id, parts.clock(), body
+        context.settings.webhook_secret.get_secret_value(), webhook.message_id, context.clock(), body
     )
-    allow = parts.settings.outbound_allow
+    allow = context.settings.outbound_allow
     called = outbound.request(
         "POST",
         webhook.url,
@@ -136,16 +136,16 @@ def _post(parts: Parts, webhook: Webhook, body: bytes) -> int:
         return answer.status
 
 
-def _fail(parts: Parts, webhook: Webhook, why: str, *, is_final: bool) -> None:
-    webhooks.failed(parts.store, webhook, why, is_final=is_final)
+def _fail(context: AppContext, webhook: Webhook, why: str, *, is_final: bool) -> None:
+    webhooks.failed(context.store, webhook, why, is_final=is_final)
     record("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries, error=why)
 
 
-def message(parts: Parts, webhook: Webhook) -> str:
+def message(context: AppContext, webhook: Webhook) -> str:
     """Return the body: the type, and what was posted as lists show it. Raises ControlError not_found."""
-    shown = parts.views.batch(webhook.batch_id)
+    shown = context.views.batch(webhook.batch_id)
     if webhook.subject == "job":
-        data = parts.views.job(shown.jobs[0].job_id).model_dump(mode="json", exclude=_LEFT_OUT)
+        data = context.views.job(shown.jobs[0].job_id).model_dump(mode="json", exclude=_LEFT_OUT)
     else:
         data = shown.model_dump(mode="json", exclude=_LEFT_OUT)
     content = {"type": f"{webhook.subject}.{data['status']}", "timestamp": data["ended_at"], "data": data}

@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, or_
 from sqlmodel import col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain import states
 from control.passes.retention import delete, listed_of_job
 from control.settings import URL_MARGIN_S
@@ -23,26 +23,28 @@ EVERY_S = 60.0
 LOOKS = 3  # after an attempt's end, and after that of its URLs; `sweep` is the net below
 
 
-def weigh(parts: Parts) -> None:
+def weigh(context: AppContext) -> None:
     """Look at what the attempts that may store something have stored. Raises OutsideError."""
-    with parts.views.session() as session:
-        claimed = select(Attempt.job_id).where(col(Attempt.claimed_by).is_not(None), _may_have_stored(parts))
+    with context.views.session() as session:
+        claimed = select(Attempt.job_id).where(
+            col(Attempt.claimed_by).is_not(None), _may_have_stored(context)
+        )
         jobs = session.exec(claimed.distinct()).all()
     for job_id in jobs:
-        found = {each.key: each.size_bytes for each in listed_of_job(parts, job_id)}
-        useless = retention.weigh(parts.store, job_id, found)
-        delete(parts, useless)
+        found = {each.key: each.size_bytes for each in listed_of_job(context, job_id)}
+        useless = retention.weigh(context.store, job_id, found)
+        delete(context, useless)
         if useless:
             record("stray_objects_deleted", count=len(useless), job_id=job_id)
 
 
-def _may_have_stored(parts: Parts) -> ColumnElement[bool]:
-    urls_live = timedelta(seconds=parts.settings.run_timeout_s + URL_MARGIN_S)
+def _may_have_stored(context: AppContext) -> ColumnElement[bool]:
+    urls_live = timedelta(seconds=context.settings.run_timeout_s + URL_MARGIN_S)
     return or_(
-        col(Attempt.state).in_(states.LIVE), *(_ended(parts, ago) for ago in (timedelta(0), urls_live))
+        col(Attempt.state).in_(states.LIVE), *(_ended(context, ago) for ago in (timedelta(0), urls_live))
     )
 
 
-def _ended(parts: Parts, ago: timedelta) -> ColumnElement[bool]:
-    until = parts.clock() - ago
+def _ended(context: AppContext, ago: timedelta) -> ColumnElement[bool]:
+    until = context.clock() - ago
     return col(Attempt.ended_at).between(until - timedelta(seconds=LOOKS * EVERY_S), until)

@@ -14,7 +14,7 @@ from typing import Any
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import SOURCES_PER_BATCH_MAX
@@ -35,7 +35,7 @@ OVERHEAD_BYTES_MAX = 2 * 1024**2  # all that is not a file's content
 class Form:
     """A form as far as it has arrived."""
 
-    parts: Parts
+    context: AppContext
     fields: dict[str, str] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)  # in order, not stored; the bad ones with a refusal
     digests: list[str] = field(default_factory=list)  # sha256 of each source's content
@@ -87,11 +87,11 @@ class Form:
         return _File(self, segment.filename)
 
     def _discard(self, upload: Upload) -> None:
-        with self.parts.views.session() as session:
+        with self.context.views.session() as session:
             is_open = session.get_one(Upload, upload.id).state == "open"
         try:
             if is_open:
-                discard(self.parts, upload)
+                discard(self.context, upload)
         except OutsideError as error:  # `abandon` does it later
             failure("upload_not_discarded", error, upload_id=upload.id)
 
@@ -125,7 +125,7 @@ class _File:
 
     def write(self, content: bytes) -> None:
         self._size_bytes += len(content)
-        most_bytes = self._form.parts.settings.max_source_bytes
+        most_bytes = self._form.context.settings.max_source_bytes
         if self._size_bytes > most_bytes:
             name = self._name
             raise ControlError(
@@ -153,19 +153,19 @@ class _File:
 
     def _flush(self) -> Upload:
         """Store what is in the buffer as the next part."""
-        parts = self._form.parts
+        context = self._form.context
         if self._upload is None:
             self._upload = open_upload(
-                parts, name=self._name or "video", content_type="video/mp4", size_bytes=0
+                context, name=self._name or "video", content_type="video/mp4", size_bytes=0
             )
             self._form._uploads.append(self._upload)
         size_bytes = self._buffer.tell()
-        grow(parts.store, self._upload.id, size_bytes)
+        grow(context.store, self._upload.id, size_bytes)
         self._buffer.seek(0)
         self._buffer.truncate(size_bytes)
         number = len(self._done) + 1
         upload = self._upload
-        self._done.append(parts.storage.put_part(upload.key, upload.multipart_id, number, self._buffer))
+        self._done.append(context.storage.put_part(upload.key, upload.multipart_id, number, self._buffer))
         self._buffer = BytesIO()
         return upload
 
@@ -175,7 +175,7 @@ class _File:
                 lambda start, stop: bytes(self._buffer.getbuffer()[start:stop]), size_bytes=self._size_bytes
             )
         upload = self._flush() if self._buffer.tell() or self._upload is None else self._upload
-        return look_into(self._form.parts, upload, join(self._form.parts, upload, self._done))
+        return look_into(self._form.context, upload, join(self._form.context, upload, self._done))
 
     def _refused(self, refusal: str) -> Source:
         if self._upload is not None:
@@ -187,6 +187,6 @@ class _File:
             size_bytes=self._size_bytes,
             etag=self._sha256.hexdigest(),
             refusal=refusal,
-            created_at=self._form.parts.clock(),
+            created_at=self._form.context.clock(),
             **facts,
         )

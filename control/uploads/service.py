@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from threading import BoundedSemaphore
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.store import uploads as store
@@ -26,32 +26,32 @@ _LOOKS = BoundedSemaphore(2)  # each may hold two windows of 8 MiB and have a co
 _AGAIN = "Start a new upload."
 
 
-def open_upload(parts: Parts, *, name: str, content_type: str, size_bytes: int) -> Upload:
+def open_upload(context: AppContext, *, name: str, content_type: str, size_bytes: int) -> Upload:
     """Open a multipart upload and return its row, which is stored. Raises ControlError, OutsideError.
 
     Of many at once only as many are kept as have room; the others are closed again in the bucket. A crash
     between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
     """
-    with parts.views.session() as session:  # a full bucket is not asked at all
-        require_space(session, parts.settings, parts.clock(), more_bytes=size_bytes)
-    upload_id, now = new_id("upl"), parts.clock()
-    key = f"{parts.store.owner_id}/sources/{upload_id}.mp4"
+    with context.views.session() as session:  # a full bucket is not asked at all
+        require_space(session, context.settings, context.clock(), more_bytes=size_bytes)
+    upload_id, now = new_id("upl"), context.clock()
+    key = f"{context.store.owner_id}/sources/{upload_id}.mp4"
     upload = Upload(
         id=upload_id,
         name=name,
         content_type=content_type,
         size_bytes=size_bytes,
         key=key,
-        multipart_id=parts.storage.start_multipart(key, content_type=content_type),
+        multipart_id=context.storage.start_multipart(key, content_type=content_type),
         part_size_bytes=PART_BYTES,
         state="open",
         created_at=now,
         expires_at=now + UPLOAD_LIFE,
     )
     try:
-        store.add(parts.store, upload)
+        store.add(context.store, upload)
     except ControlError:
-        parts.storage.abort_multipart(key, upload.multipart_id)
+        context.storage.abort_multipart(key, upload.multipart_id)
         raise
     return upload
 
@@ -62,21 +62,21 @@ _UNJOINED = (
 )
 
 
-def join(parts: Parts, upload: Upload, done: Sequence[Part]) -> StoredObject:
+def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObject:
     """Join the parts to one object; again is success. Raises ControlError, OutsideError."""
     try:
-        parts.storage.complete_multipart(upload.key, upload.multipart_id, done)
+        context.storage.complete_multipart(upload.key, upload.multipart_id, done)
     except Refused as refused:
         if refused.refusal is Refusal.INVALID:
             raise ControlError(Code.INVALID, _UNJOINED) from None
         raise
-    stored = parts.storage.head(upload.key)
+    stored = context.storage.head(upload.key)
     if stored is None:
         raise gone()
     return stored
 
 
-def look_into(parts: Parts, upload: Upload, stored: StoredObject) -> Source:
+def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Source:
     """Return the source that the joined upload makes, not stored yet.
 
     Raises mp4.NotPlayable, ControlError gone, OutsideError.
@@ -84,7 +84,8 @@ def look_into(parts: Parts, upload: Upload, stored: StoredObject) -> Source:
     try:
         with _LOOKS:
             movie = mp4.look_into(
-                lambda start, stop: parts.storage.read(upload.key, start, stop), size_bytes=stored.size_bytes
+                lambda start, stop: context.storage.read(upload.key, start, stop),
+                size_bytes=stored.size_bytes,
             )
     except Refused as refused:
         if refused.status != 404:
@@ -99,18 +100,18 @@ def look_into(parts: Parts, upload: Upload, stored: StoredObject) -> Source:
         duration_s=movie.duration_s,
         width=movie.width,
         height=movie.height,
-        created_at=parts.clock(),
+        created_at=context.clock(),
     )
 
 
-def discard(parts: Parts, upload: Upload) -> None:
+def discard(context: AppContext, upload: Upload) -> None:
     """Give an upload up and remove what it stored; one that has become a source stays.
 
     A `complete` under way may have joined the parts before; its object goes with the row's verdict.
     """
-    parts.storage.abort_multipart(upload.key, upload.multipart_id)
-    if store.abort(parts.store, upload.id) != "completed":
-        parts.storage.delete(upload.key)
+    context.storage.abort_multipart(upload.key, upload.multipart_id)
+    if store.abort(context.store, upload.id) != "completed":
+        context.storage.delete(upload.key)
 
 
 def gone() -> ControlError:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from sqlmodel import col, select
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError, source_gone
 from control.domain.ids import new_id
 from control.store.tables import Source
@@ -17,7 +17,7 @@ from control.views.schemas import NAME_CHARS_MAX, SourceRef
 from infra import outbound
 
 
-def named(parts: Parts, refs: Sequence[SourceRef]) -> list[Source]:
+def named(context: AppContext, refs: Sequence[SourceRef]) -> list[Source]:
     """Return the sources in their order; those of URLs are new and not stored yet.
 
     Raises ControlError: invalid (named twice, or a URL that must not be called), not_found, source_gone.
@@ -25,20 +25,20 @@ def named(parts: Parts, refs: Sequence[SourceRef]) -> list[Source]:
     keys = [ref.source_id or ref.url for ref in refs]
     if len(set(keys)) < len(keys):
         raise ControlError(Code.INVALID, "A source is named twice. Ask for more variations instead.")
-    uploaded = _uploaded(parts, [ref.source_id for ref in refs if ref.source_id is not None])
-    return [uploaded[ref.source_id] if ref.source_id else _of_url(parts, ref) for ref in refs]
+    uploaded = _uploaded(context, [ref.source_id for ref in refs if ref.source_id is not None])
+    return [uploaded[ref.source_id] if ref.source_id else _of_url(context, ref) for ref in refs]
 
 
-def require_callable(parts: Parts, url: str, field: str) -> None:
+def require_callable(context: AppContext, url: str, field: str) -> None:
     """Raise ControlError invalid for a URL whose letters alone forbid to call it."""
     try:
-        outbound.target(url, allow=parts.settings.outbound_allow)
+        outbound.target(url, allow=context.settings.outbound_allow)
     except outbound.Forbidden as refused:
         raise ControlError(Code.INVALID, f"{field}: {refused}") from None
 
 
-def _uploaded(parts: Parts, ids: Sequence[str]) -> dict[str, Source]:
-    with parts.views.session() as session:
+def _uploaded(context: AppContext, ids: Sequence[str]) -> dict[str, Source]:
+    with context.views.session() as session:
         rows = {row.id: row for row in session.exec(select(Source).where(col(Source.id).in_(ids)))}
     for source_id in ids:
         if source_id not in rows:
@@ -52,10 +52,10 @@ def _uploaded(parts: Parts, ids: Sequence[str]) -> dict[str, Source]:
     return rows
 
 
-def _of_url(parts: Parts, ref: SourceRef) -> Source:
+def _of_url(context: AppContext, ref: SourceRef) -> Source:
     """Return the row of a URL. Its query may be a key: it is in neither name nor fingerprint."""
     url = ref.url or ""
-    require_callable(parts, url, "sources.url")
+    require_callable(context, url, "sources.url")
     split = urlsplit(url)
     return Source(
         id=new_id("src"),
@@ -67,7 +67,7 @@ def _of_url(parts: Parts, ref: SourceRef) -> Source:
         width=0,
         height=0,
         url=url,
-        created_at=parts.clock(),
+        created_at=context.clock(),
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from control.auth.tokens import Signer
 from control.cloud_state import TRUSTED_OBSERVATIONS, Cloud
-from control.context import Parts
+from control.context import AppContext
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.database import close_database, open_database
@@ -91,10 +91,10 @@ def machines(clock: Clock) -> FakeMachines:
 
 
 @pytest.fixture
-def parts(engine, settings: Settings, clock: Clock, store: Store, machines: FakeMachines):
+def context(engine, settings: Settings, clock: Clock, store: Store, machines: FakeMachines):
     signer = Signer(settings.token_secret.get_secret_value())
     with urllib3.PoolManager(retries=False) as http:
-        yield Parts(
+        yield AppContext(
             settings=settings,
             clock=clock,
             store=store,

@@ -32,8 +32,8 @@ JUMPS = [30 * 3600, -30 * 3600, 600, -600]
 
 
 @pytest.fixture
-def world(parts, rows: Rows, machines: FakeMachines):
-    return parts, rows, machines
+def world(context, rows: Rows, machines: FakeMachines):
+    return context, rows, machines
 
 
 # --- the clock itself -----------------------------------------------------------------------------------
@@ -266,34 +266,34 @@ def test_a_machine_is_destroyed_again_though_a_clock_ahead_noted_the_first_time(
 
 
 def test_a_deleted_batch_goes_though_a_clock_ahead_saw_its_machine_gone(world, storage):
-    parts, rows, machines = world
-    parts = replace(parts, storage=storage)
+    context, rows, machines = world
+    context = replace(context, storage=storage)
     rows.clock.jump(AHEAD_S)
-    job_id, attempt_id = claimed(parts, rows)
-    changes.delete(parts.store, rows.batch_of(job_id).id)
+    job_id, attempt_id = claimed(context, rows)
+    changes.delete(context.store, rows.batch_of(job_id).id)
     machines.change(machine_name(attempt_id), state="destroyed")
-    tick(parts)
+    tick(context)
     assert rows.all(MachineRow)[0].gone_at is not None
     rows.clock.jump(-AHEAD_S)
-    forget(parts)
+    forget(context)
     assert rows.all(Job) == []
 
 
 def test_results_outlive_a_jump_of_the_machines_clock(world, storage, clock):
     """Retention goes by the wall: it is the steady clock that keeps a jump from it."""
-    parts, rows, _ = world
+    context, rows, _ = world
     steady = SteadyClock(clock, clock.monotonic)
-    store = Store(rows.engine, parts.settings, steady, monotonic=clock.monotonic)
-    parts = replace(parts, storage=storage, clock=steady, store=store)
-    job_id, attempt_id = claimed(parts, rows)
+    store = Store(rows.engine, context.settings, steady, monotonic=clock.monotonic)
+    context = replace(context, storage=storage, clock=steady, store=store)
+    job_id, attempt_id = claimed(context, rows)
     reports.finish(
         store, attempt_id, finished(*[ready(o.id) for o in rows.outputs(job_id)]), seen(*rows.outputs(job_id))
     )
     clock.jump(AHEAD_S)
     for _ in range(5):
-        expire(parts)
+        expire(context)
         clock.forward(1)
     clock.jump(-AHEAD_S)
-    expire(parts)
+    expire(context)
     assert rows.job(job_id).status == "completed"
     assert all(output.key for output in rows.all(Output))

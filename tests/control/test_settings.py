@@ -219,11 +219,11 @@ def test_a_private_target_that_is_none_stops_the_start(text: str) -> None:
         load_settings(**SETTINGS, outbound_allow=text)
 
 
-def test_the_urls_of_the_longest_run_can_be_signed(parts, rows, machines):
-    longest = parts.settings.model_copy(update={"run_timeout_s": RUN_S_MAX})
+def test_the_urls_of_the_longest_run_can_be_signed(context, rows, machines):
+    longest = context.settings.model_copy(update={"run_timeout_s": RUN_S_MAX})
     job_id = rows.submit()
-    launch(parts)
-    reports.claim(parts.store, f"{job_id}-1", "m1")
-    spec = job_spec(replace(parts, settings=longest), f"{job_id}-1")
+    launch(context)
+    reports.claim(context.store, f"{job_id}-1", "m1")
+    spec = job_spec(replace(context, settings=longest), f"{job_id}-1")
     assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.outputs[0].put_url
     assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.sources[0].get_url

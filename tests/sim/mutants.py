@@ -130,7 +130,7 @@ def shared_key(stack: ExitStack) -> None:
     """All attempts put an output under one key."""
     put(
         stack, runner, "output_key",
-        lambda parts, _, output_id, ending=".mp4": f"{parts.store.owner_id}/outputs/{output_id}{ending}",
+        lambda context, _, output_id, ending=".mp4": f"{context.store.owner_id}/outputs/{output_id}{ending}",
     )  # fmt: skip
 
 

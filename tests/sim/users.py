@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from control.context import Parts
+from control.context import AppContext
 from control.domain.ids import new_id
 from control.planning.planner import PlannedBatch, PlannedOutput
 from control.planning.schedule import Load, Spread
@@ -40,7 +40,7 @@ class Users:
             jobs += [world.dice.randint(1, world.swarm.outputs_max) for _ in range(world.swarm.jobs_max - 1)]
             world.after(at_s, lambda n=n, jobs=jobs: self.submit(f"key {n}", jobs))
 
-    def ask(self, do: Callable[[Parts], Any], then: Callable[[int, Any], None]) -> None:
+    def ask(self, do: Callable[[AppContext], Any], then: Callable[[int, Any], None]) -> None:
         """Call control until it answers something other than 5xx, as a client with retries does."""
         status, answer = None, None
         try:
@@ -58,9 +58,9 @@ class Users:
     def submit(self, key: str, jobs: list[int]) -> None:
         """Submit a batch under a key, and later perhaps once more."""
 
-        def do(parts: Parts) -> str:
-            batch_id = batches.submit(parts.store, planned(jobs), key=key, request_sha256=str(jobs))
-            parts.wake()
+        def do(context: AppContext) -> str:
+            batch_id = batches.submit(context.store, planned(jobs), key=key, request_sha256=str(jobs))
+            context.wake()
             return batch_id
 
         def then(status: int, batch_id: str) -> None:
@@ -91,12 +91,12 @@ class Users:
         """Cancel a batch or one of its jobs."""
         chance = self.world.dice.random()
 
-        def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(Batch, batch_id))
+        def do(context: AppContext) -> list[str]:
+            jobs = list(context.views.job_ids(Batch, batch_id))
             wanted = jobs if chance < 0.6 else jobs[:1]
             self.world.say(f"cancel {[job[-6:] for job in wanted]}")
-            changes.cancel(parts.store, wanted)
-            parts.wake()
+            changes.cancel(context.store, wanted)
+            context.wake()
             return wanted
 
         def then(status: int, jobs: list[str]) -> None:
@@ -109,11 +109,11 @@ class Users:
     def retry(self, batch_id: str) -> None:
         """Retry a batch."""
 
-        def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(Batch, batch_id))
+        def do(context: AppContext) -> list[str]:
+            jobs = list(context.views.job_ids(Batch, batch_id))
             self.world.oracle.retry_asked(jobs)
-            changes.retry(parts.store, jobs)
-            parts.wake()
+            changes.retry(context.store, jobs)
+            context.wake()
             return jobs
 
         def then(status: int, _: Any) -> None:
@@ -124,11 +124,11 @@ class Users:
     def delete(self, batch_id: str) -> None:
         """Delete a batch."""
 
-        def do(parts: Parts) -> list[str]:
-            jobs = list(parts.views.job_ids(Batch, batch_id))
+        def do(context: AppContext) -> list[str]:
+            jobs = list(context.views.job_ids(Batch, batch_id))
             self.world.oracle.delete_asked(batch_id)
-            changes.delete(parts.store, batch_id)
-            parts.wake()
+            changes.delete(context.store, batch_id)
+            context.wake()
             return jobs
 
         def then(status: int, jobs: list[str]) -> None:

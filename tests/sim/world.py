@@ -24,7 +24,7 @@ from control.api.runner import seen_as_reported, seen_so_far, take_claim, take_f
 from control.app import PASSES
 from control.auth.tokens import Signer
 from control.cloud_state import Cloud
-from control.context import Parts
+from control.context import AppContext
 from control.domain import ids
 from control.domain.errors import STATUS, ControlError
 from control.passes.loop import is_at_rest
@@ -49,8 +49,10 @@ from tests.support.settings import SETTINGS
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TAKE = {
     "claim": take_claim,
-    "heartbeat": lambda parts, id_, beat: take_heartbeat(parts, id_, beat, seen_so_far(parts, id_, beat)),
-    "finish": lambda parts, id_, end: take_finish(parts, id_, end, seen_as_reported(parts, id_, end)),
+    "heartbeat": lambda context, id_, beat: take_heartbeat(
+        context, id_, beat, seen_so_far(context, id_, beat)
+    ),
+    "finish": lambda context, id_, end: take_finish(context, id_, end, seen_as_reported(context, id_, end)),
 }
 
 
@@ -136,7 +138,7 @@ class World:
         self.windows: dict[Mishap, list[tuple[float, float]]] = {}
         self.runners: dict[str, SimRunner] = {}
         self.bucket = SimBucket(self)
-        self.parts: Parts | None = None
+        self.parts: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
         self._woken = False
@@ -268,7 +270,7 @@ class World:
             return
         signer = Signer("secret for tests")
         self._woken = False
-        self.parts = Parts(
+        self.parts = AppContext(
             settings=self.settings,
             clock=self.now,
             store=store,
@@ -333,7 +335,7 @@ class World:
 
     _pace_s = 1.0
 
-    def serve(self, do: Callable[[Parts], Any]) -> tuple[int | None, Any]:
+    def serve(self, do: Callable[[AppContext], Any]) -> tuple[int | None, Any]:
         """Have control answer a request: the status and the answer, or None and None from a dead one."""
         if self.parts is None:
             return None, None
@@ -357,10 +359,10 @@ class World:
                 is_open[0] = False
                 then(status, content)
 
-        def ask(parts: Parts) -> Any:
-            if not parts.signer.is_attempt_token(runner.token, runner.attempt_id):
+        def ask(context: AppContext) -> Any:
+            if not context.signer.is_attempt_token(runner.token, runner.attempt_id):
                 raise Violation(self, "a runner's token is not that of its attempt")
-            return TAKE[call](parts, runner.attempt_id, body)
+            return TAKE[call](context, runner.attempt_id, body)
 
         def arrive() -> None:
             status: int | None = None

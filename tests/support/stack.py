@@ -129,7 +129,7 @@ class Stack:
         self.database = folder / "control.db"
 
     @property
-    def parts(self) -> Sequence[Part]:
+    def context(self) -> Sequence[Part]:
         return self.s3, self.fly, self.control
 
     @property

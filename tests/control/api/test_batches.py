@@ -27,8 +27,10 @@ def test_a_deploy_that_adds_a_field_knows_the_requests_of_before():
     assert digest("job", NewJob(**BODY)) != digest("batch", NewBatch(**BODY))
 
 
-def test_a_batch_that_needs_more_machines_than_it_may_have_is_refused_with_the_numbers(parts):
-    submit = next(unwrap(r.endpoint) for r in routes(parts, lambda: None).routes if r.name == "submit_batch")
+def test_a_batch_that_needs_more_machines_than_it_may_have_is_refused_with_the_numbers(context):
+    submit = next(
+        unwrap(r.endpoint) for r in routes(context, lambda: None).routes if r.name == "submit_batch"
+    )
     sources = [{"source_id": f"src_{n}"} for n in range(5)]
     with pytest.raises(ControlError, match="500 need 3 machines") as refused:
         submit(NewBatch(sources=sources, variations=100, max_machines=2), None)

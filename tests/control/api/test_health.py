@@ -42,8 +42,8 @@ def bucket():
 class Asked:
     """The route, as a server would call it: on one event loop, many at a time."""
 
-    def __init__(self, parts, bucket) -> None:
-        routes = health.routes(replace(parts, storage=bucket)).routes
+    def __init__(self, context, bucket) -> None:
+        routes = health.routes(replace(context, storage=bucket)).routes
         self._ready = next(route.endpoint for route in routes if route.name == "ready")
         self.response = Response()
 
@@ -58,8 +58,8 @@ class Asked:
 
 
 @pytest.fixture
-def ready(parts, bucket):
-    return Asked(parts, bucket)
+def ready(context, bucket):
+    return Asked(context, bucket)
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def test_many_looks_in_a_moment_ask_the_bucket_once(ready, bucket, monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_pause")
-def test_a_fly_that_does_not_answer_is_named_until_it_does(parts, ready, machines):
+def test_a_fly_that_does_not_answer_is_named_until_it_does(context, ready, machines):
     machines.is_away = Unanswered("away")
-    observe(parts)
+    observe(context)
     assert ready().parts == {"database": "ok", "storage": "ok", "machines": "does not answer"}
     machines.is_away = None
-    parts.cloud.observed_at = None
-    observe(parts)
+    context.cloud.observed_at = None
+    observe(context)
     assert ready().ready
 
 

@@ -20,10 +20,10 @@ from infra.ports import Machine, Unanswered
 
 
 @pytest.fixture
-def routes(parts):
+def routes(context):
     async def anybody() -> None: ...
 
-    return api.routes(parts, anybody)
+    return api.routes(context, anybody)
 
 
 @pytest.fixture
@@ -31,28 +31,28 @@ def shown(routes):
     return unwrap(next(route.endpoint for route in routes.routes if route.name == "machines"))
 
 
-def look_again(parts) -> None:
-    parts.cloud.observed_at = None
-    observe(parts)
+def look_again(context) -> None:
+    context.cloud.observed_at = None
+    observe(context)
 
 
-def add_orphan(parts, machines) -> None:
+def add_orphan(context, machines) -> None:
     machines.machines["orphan"] = Machine(
         app="runners",
         id="o1",
         name="orphan",
         state="started",
         region="iad",
-        created_at=parts.clock(),
-        metadata={"owner": parts.store.owner_id, "attempt": "job_deleted-1"},
+        created_at=context.clock(),
+        metadata={"owner": context.store.owner_id, "attempt": "job_deleted-1"},
     )
 
 
-def test_machines_are_shown_with_their_jobs_and_orphans_without_asking_fly(parts, rows, machines, shown):
+def test_machines_are_shown_with_their_jobs_and_orphans_without_asking_fly(context, rows, machines, shown):
     job_id = rows.submit()
-    launch(parts)
-    add_orphan(parts, machines)
-    look_again(parts)
+    launch(context)
+    add_orphan(context, machines)
+    look_again(context)
     asked = machines.lists
     machines.is_away = Unanswered("away")
     for _ in range(50):
@@ -64,30 +64,30 @@ def test_machines_are_shown_with_their_jobs_and_orphans_without_asking_fly(parts
     }
 
 
-def test_a_machine_that_is_gone_is_not_shown(parts, machines, shown):
-    add_orphan(parts, machines)
-    look_again(parts)
+def test_a_machine_that_is_gone_is_not_shown(context, machines, shown):
+    add_orphan(context, machines)
+    look_again(context)
     assert len(shown().items) == 1
     machines.change("orphan", state="destroyed")
-    look_again(parts)
+    look_again(context)
     assert shown().items == []
 
 
-def test_the_answer_says_how_old_it_is(parts, machines, shown):
+def test_the_answer_says_how_old_it_is(context, machines, shown):
     assert shown().observed_at is None, "nothing was seen yet"
-    observe(parts)
-    seen_at = parts.clock()
+    observe(context)
+    seen_at = context.clock()
     assert shown().observed_at == seen_at
     machines.is_away = Unanswered("away")
-    parts.clock.forward(100)
-    look_again(parts)
+    context.clock.forward(100)
+    look_again(context)
     assert shown().observed_at == seen_at
 
 
 def test_a_reap_asks_fly_once_and_a_second_one_meanwhile_is_told_to_come_again(
-    parts, machines, routes, monkeypatch
+    context, machines, routes, monkeypatch
 ):
-    add_orphan(parts, machines)
+    add_orphan(context, machines)
     begun, go_on, real = threading.Event(), threading.Event(), machines.list
 
     def slow(app, metadata):

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from control.api import page
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import STATUS, ControlError, body
 from control.http.middleware import ClosedHeaders
 from infra.local.serve import serving
@@ -26,16 +26,16 @@ if not page.BUILT.exists():
 
 
 @pytest.fixture
-def client(parts: Parts) -> Iterator[httpx.Client]:
-    with served(parts) as client:
+def client(context: AppContext) -> Iterator[httpx.Client]:
+    with served(context) as client:
         yield client
 
 
 @contextmanager
-def served(parts: Parts) -> Iterator[httpx.Client]:
+def served(context: AppContext) -> Iterator[httpx.Client]:
     app = FastAPI()
     app.add_middleware(ClosedHeaders, is_https=False)
-    app.include_router(page.routes(parts))
+    app.include_router(page.routes(context))
 
     @app.exception_handler(ControlError)
     def refused(_: object, error: ControlError) -> JSONResponse:
@@ -100,10 +100,10 @@ def test_what_is_no_asset_is_not_found(client: httpx.Client, name: str) -> None:
 
 
 def test_without_a_build_the_page_says_what_to_do(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "BUILT", tmp_path)
-    with served(parts) as client:
+    with served(context) as client:
         answer = client.get("/")
     assert answer.status_code == 404
     assert "make setup" in answer.json()["error"]["message"]

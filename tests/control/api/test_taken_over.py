@@ -201,14 +201,14 @@ def test_the_token_of_an_ended_attempt_leaves_no_trace_but_a_count(maker, runner
     assert [line for line in caplog.records if line.name == "control"] == []
 
 
-def test_an_ended_attempt_makes_nobody_look_into_the_bucket(parts, rows, machines, monkeypatch):
+def test_an_ended_attempt_makes_nobody_look_into_the_bucket(context, rows, machines, monkeypatch):
     job_id = rows.submit()
-    launch(parts)
-    reports.claim(parts.store, f"{job_id}-1", "m1")
-    reports.finish(parts.store, f"{job_id}-1", finished(outcome="error"), {})
+    launch(context)
+    reports.claim(context.store, f"{job_id}-1", "m1")
+    reports.finish(context.store, f"{job_id}-1", finished(outcome="error"), {})
     monkeypatch.setattr(runner_api, "_look", lambda *_: pytest.fail("it was looked at"))
     late = [ready(output.id) for output in rows.outputs(job_id)]
-    assert runner_api._verified(parts, f"{job_id}-1", late) == {}
+    assert runner_api._verified(context, f"{job_id}-1", late) == {}
 
 
 # --- anything -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from control.api import events
 from control.app import _add_error_answers
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http import sse
 from control.http.guard import Guard
@@ -49,7 +49,7 @@ class Counting(Timeline):
 class World:
     """One control that streams, on rows that outlive it."""
 
-    parts: Parts
+    context: AppContext
     rows: Rows
     timeline: Counting
     live: Live
@@ -57,9 +57,9 @@ class World:
     @contextmanager
     def served(self) -> Iterator[httpx.Client]:
         app = FastAPI()
-        app.include_router(events.routes(Guard(self.parts), self.timeline, self.live))
+        app.include_router(events.routes(Guard(self.context), self.timeline, self.live))
         _add_error_answers(app)
-        token, _ = self.parts.signer.bearer(generation=0, now=self.parts.clock())
+        token, _ = self.context.signer.bearer(generation=0, now=self.context.clock())
         headers = {"Authorization": f"Bearer {token}"}
         with (
             serving(app, on_stop=self.live.stop) as url,
@@ -69,12 +69,12 @@ class World:
 
 
 @pytest.fixture
-def make(parts: Parts, engine, clock) -> Callable[[], World]:
+def make(context: AppContext, engine, clock) -> Callable[[], World]:
     def world() -> World:
-        timeline = Counting(parts.views.session, clock)
+        timeline = Counting(context.views.session, clock)
         live = Live(timeline)
-        store = Store(engine, parts.settings, clock, on_commit=live.poke)
-        return World(replace(parts, store=store), Rows(engine, store, clock), timeline, live)
+        store = Store(engine, context.settings, clock, on_commit=live.poke)
+        return World(replace(context, store=store), Rows(engine, store, clock), timeline, live)
 
     return world
 
@@ -107,7 +107,7 @@ def address(rows: Rows, job_id: str) -> str:
 
 def cancel(world: World, job_id: str) -> None:
     batch_id = world.rows.job(job_id).batch_id
-    changes.cancel(world.parts.store, world.parts.views.job_ids(Batch, batch_id))
+    changes.cancel(world.context.store, world.context.views.job_ids(Batch, batch_id))
 
 
 def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callable[[], World]) -> None:
@@ -255,9 +255,9 @@ def test_a_reader_that_falls_behind_gets_the_rest_in_order_and_holds_no_memory(w
         await quiet(world)
         reader.stuck = True
         for _ in range(5):
-            await asyncio.to_thread(changes.cancel, world.parts.store, [job_id])
+            await asyncio.to_thread(changes.cancel, world.context.store, [job_id])
             await quiet(world)
-            await asyncio.to_thread(changes.retry, world.parts.store, [job_id])
+            await asyncio.to_thread(changes.retry, world.context.store, [job_id])
         assert world.timeline.asked["page"] <= 1, "nothing is read for one who takes nothing in"
         await asyncio.to_thread(cancel, world, job_id)
         reader.stuck = False

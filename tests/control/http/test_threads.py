@@ -87,7 +87,7 @@ class World:
 
 
 @contextmanager
-def serving_with(settings, rows, parts, monkeypatch, bucket) -> Iterator[World]:
+def serving_with(settings, rows, context, monkeypatch, bucket) -> Iterator[World]:
     monkeypatch.setattr(wiring, "storage_of", lambda _: bucket)
     with (
         serving(wiring.create_app(settings.model_copy(update={"fly_api_url": "http://127.0.0.1:9"}))) as url,
@@ -97,14 +97,14 @@ def serving_with(settings, rows, parts, monkeypatch, bucket) -> Iterator[World]:
         token = http.post("/api/auth", json={"password": SETTINGS["auth_password"]}).json()["token"]
         http.headers["Authorization"] = f"Bearer {token}"
         try:
-            yield World(http, rows, parts.signer, pool)
+            yield World(http, rows, context.signer, pool)
         finally:
             bucket.thaws.set()
 
 
 @pytest.fixture
-def world(settings, rows, parts, monkeypatch) -> Iterator[World]:
-    with serving_with(settings, rows, parts, monkeypatch, Frozen()) as world:
+def world(settings, rows, context, monkeypatch) -> Iterator[World]:
+    with serving_with(settings, rows, context, monkeypatch, Frozen()) as world:
         yield world
 
 

@@ -33,16 +33,16 @@ ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 
 
 @pytest.fixture
-def world(parts, rows: Rows, machines: FakeMachines):
-    return parts, rows, machines
+def world(context, rows: Rows, machines: FakeMachines):
+    return context, rows, machines
 
 
-def tick(parts) -> None:
+def tick(context) -> None:
     """Look at the cloud now, judge and reap: what the ticker does but for launching."""
-    parts.cloud.observed_at = None
-    observe(parts)
-    watch(parts)
-    reap(parts)
+    context.cloud.observed_at = None
+    observe(context)
+    watch(context)
+    reap(context)
 
 
 def exited(clock, **facts) -> MachineExit:
@@ -50,11 +50,11 @@ def exited(clock, **facts) -> MachineExit:
     return MachineExit(**{**plain, **facts})
 
 
-def claimed(parts, rows: Rows) -> tuple[str, str]:
+def claimed(context, rows: Rows) -> tuple[str, str]:
     job_id = rows.submit()
-    launch(parts)
+    launch(context)
     attempt_id = f"{job_id}-1"
-    reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    reports.claim(context.store, attempt_id, rows.attempt(attempt_id).machine_id)
     return job_id, attempt_id
 
 
@@ -329,31 +329,35 @@ def test_a_runner_that_lacked_memory_has_its_job_go_on_on_the_next_size(world):
 
 
 def test_for_want_of_capacity_the_next_region_comes_first(world):
-    parts, rows, machines = world
-    parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
+    context, rows, machines = world
+    context = replace(
+        context, settings=context.settings.model_copy(update={"runner_regions": ("iad", "ord")})
+    )
     machines.answers = [Refused(Refusal.CAPACITY, "full")]
     rows.submit()
     for _ in range(2):
-        launch(parts)
+        launch(context)
         rows.clock.forward(1)
     rows.submit()
-    launch(parts)  # what one was told, the next knows
+    launch(context)  # what one was told, the next knows
     rows.clock.forward(60)
     rows.submit()
-    launch(parts)
+    launch(context)
     orders = [spec.regions for spec in machines.specs]
     assert orders == [("iad", "ord"), ("ord", "iad"), ("ord", "iad"), ("iad", "ord")]
 
 
 def test_when_every_region_is_full_they_are_asked_again_after_a_while(world):
-    parts, rows, machines = world
-    parts = replace(parts, settings=parts.settings.model_copy(update={"runner_regions": ("iad", "ord")}))
+    context, rows, machines = world
+    context = replace(
+        context, settings=context.settings.model_copy(update={"runner_regions": ("iad", "ord")})
+    )
     machines.answers = [Refused(Refusal.CAPACITY, "full")] * 3
     rows.submit()
     for seconds in (1, 1, 8, 1):  # the second refusal leaves none to try
-        launch(parts)
+        launch(context)
         rows.clock.forward(seconds)
-    launch(parts)
+    launch(context)
     assert [spec.regions[0] for spec in machines.specs] == ["iad", "ord", "iad"]
 
 
@@ -533,33 +537,33 @@ def test_a_retry_of_a_deleted_source_is_refused(world):
 
 
 def test_a_deleted_batch_is_hidden_at_once_and_removed_when_its_machines_are_gone(world, storage):
-    parts, rows, machines = world
-    parts = replace(parts, storage=storage)
-    job_id, attempt_id = claimed(parts, rows)
-    key = output_key(parts, attempt_id, rows.outputs(job_id)[0].id)
+    context, rows, machines = world
+    context = replace(context, storage=storage)
+    job_id, attempt_id = claimed(context, rows)
+    key = output_key(context, attempt_id, rows.outputs(job_id)[0].id)
     url, headers = storage.sign_put(key, expires_s=60)
     assert httpx.put(url, headers=headers, content=b"video").status_code == 200
-    changes.delete(parts.store, rows.batch_of(job_id).id)
+    changes.delete(context.store, rows.batch_of(job_id).id)
     with pytest.raises(ControlError) as hidden:
-        parts.views.job(job_id)
+        context.views.job(job_id)
     assert hidden.value.code is Code.NOT_FOUND
-    tick(parts)
-    forget(parts)
+    tick(context)
+    forget(context)
     assert storage.head(key) is not None  # its machine may still write
     machines.change(machine_name(attempt_id), state="destroyed")
-    tick(parts)
-    forget(parts)
+    tick(context)
+    forget(context)
     assert storage.head(key) is not None  # what it was storing may still come
     rows.clock.forward(LATE_PUT_S + 1)
-    forget(parts)
+    forget(context)
     assert storage.head(key) is None
     assert rows.all(Job) == rows.all(Output) == rows.all(Event) == []
     assert len(rows.all(MachineRow)) == 1  # the ledger stays
 
 
-def refusal(change, parts, job_ids) -> Code | None:
+def refusal(change, context, job_ids) -> Code | None:
     try:
-        change(parts.store, job_ids)
+        change(context.store, job_ids)
     except ControlError as error:
         return error.code
     return None
@@ -580,17 +584,17 @@ def test_a_retry_that_comes_while_a_batch_is_deleted_starts_nothing(world):
 
 @pytest.mark.parametrize("change", [changes.retry, changes.cancel])
 def test_what_was_looked_up_before_a_delete_is_refused_after_it(world, storage, change):
-    parts, rows, _ = world
-    parts = replace(parts, storage=storage)
+    context, rows, _ = world
+    context = replace(context, storage=storage)
     job_id = rows.submit()
     batch_id = rows.batch_of(job_id).id
-    changes.delete(parts.store, batch_id)
-    assert refusal(change, parts, [job_id]) is Code.NOT_FOUND
-    assert refusal(changes.delete, parts, batch_id) is Code.NOT_FOUND
-    forget(parts)
+    changes.delete(context.store, batch_id)
+    assert refusal(change, context, [job_id]) is Code.NOT_FOUND
+    assert refusal(changes.delete, context, batch_id) is Code.NOT_FOUND
+    forget(context)
     assert rows.all(Job) == []
-    assert refusal(change, parts, [job_id]) is Code.NOT_FOUND
-    assert refusal(changes.delete, parts, batch_id) is Code.NOT_FOUND
+    assert refusal(change, context, [job_id]) is Code.NOT_FOUND
+    assert refusal(changes.delete, context, batch_id) is Code.NOT_FOUND
 
 
 def test_a_job_that_waits_although_its_batch_is_deleted_is_not_started(world):
@@ -639,17 +643,17 @@ def test_a_job_that_starts_has_the_cloud_looked_at_soon(world):
 
 
 def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_delete(world, storage):
-    parts, rows, machines = world
-    parts = replace(parts, storage=storage)
+    context, rows, machines = world
+    context = replace(context, storage=storage)
     machines.answers = [KeyboardInterrupt()]  # control dies in the call; Fly may have done it
     job_id = rows.submit()
     with pytest.raises(KeyboardInterrupt):
-        launch(parts)
-    changes.delete(parts.store, rows.batch_of(job_id).id)
+        launch(context)
+    changes.delete(context.store, rows.batch_of(job_id).id)
     for at_s, held in ((0, 1), (attempts.GHOST_S - 1, 1), (2, 0)):
         rows.clock.forward(at_s)
-        forget(parts)
-        with parts.store.transaction() as tx:
+        forget(context)
+        with context.store.transaction() as tx:
             assert queue.possibly_alive(tx.session, tx.now) == held
     assert rows.all(Job) == []
 
@@ -782,28 +786,28 @@ def test_work_that_starts_right_after_an_idle_look_is_looked_at_soon(world, monk
 
 
 def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
-    parts, rows, machines = world
-    parts = replace(parts, storage=storage)
-    tick(parts)
-    assert is_at_rest(parts)
+    context, rows, machines = world
+    context = replace(context, storage=storage)
+    tick(context)
+    assert is_at_rest(context)
     job_id = rows.submit()
-    assert not is_at_rest(parts), "a job waits"
+    assert not is_at_rest(context), "a job waits"
     machines.answers = [Unanswered("cut")]
-    launch(parts)
-    assert not is_at_rest(parts), "an attempt lives, and no machine is known"
+    launch(context)
+    assert not is_at_rest(context), "an attempt lives, and no machine is known"
     rows.clock.forward(5)
-    launch(parts)
-    changes.cancel(parts.store, [job_id])
-    assert not is_at_rest(parts), "a machine lives, and no attempt"
+    launch(context)
+    changes.cancel(context.store, [job_id])
+    assert not is_at_rest(context), "a machine lives, and no attempt"
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
-    tick(parts)
-    assert is_at_rest(parts)
-    changes.delete(parts.store, rows.batch_of(job_id).id)
-    assert not is_at_rest(parts), "a batch is to be removed"
+    tick(context)
+    assert is_at_rest(context)
+    changes.delete(context.store, rows.batch_of(job_id).id)
+    assert not is_at_rest(context), "a batch is to be removed"
     rows.clock.forward(attempts.GHOST_S)
-    tick(parts)
-    forget(parts)
-    assert is_at_rest(parts)
+    tick(context)
+    forget(context)
+    assert is_at_rest(context)
 
 
 def test_control_does_not_rest_while_the_cloud_is_unknown_or_a_look_at_it_is_due(world):

@@ -17,7 +17,7 @@ import pytest
 from control.api import quote
 from control.api.batches import _submit as submitted
 from control.api.runner import URL_MARGIN_S, output_key
-from control.context import Parts
+from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.downloads import contents
@@ -72,14 +72,14 @@ class Mortal:
 class Keep:
     """A control with a bucket, and what tests do to it."""
 
-    parts: Parts
+    context: AppContext
     rows: Rows
     clock: Clock
     bucket: Mortal
 
     @property
     def prefix(self) -> str:
-        return f"{self.parts.store.owner_id}/"
+        return f"{self.context.store.owner_id}/"
 
     def stored(self) -> set[str]:
         return {found.key for found in self.bucket.list_objects(self.prefix)}
@@ -91,7 +91,7 @@ class Keep:
     def source(self) -> PlannedSource:
         planned = self.rows.source()
         key = f"{self.prefix}sources/{planned.source_id}.mp4"
-        with self.parts.store.transaction() as tx:
+        with self.context.store.transaction() as tx:
             source = tx.session.get_one(Source, planned.source_id)
             source.key, source.size_bytes = key, SIZE
         self.put(key)
@@ -100,26 +100,26 @@ class Keep:
     def submit(self, *sources: PlannedSource, variations: int = 2, bound: int = SIZE) -> str:
         """Store a batch of one job, whose outputs have at most `bound` bytes each; return the job's id."""
         planned = plan(list(sources), variations=variations, seed=7, new_id=lambda: new_id("out"))
-        batch_id = batches.submit(self.parts.store, bounded(planned, bound))
+        batch_id = batches.submit(self.context.store, bounded(planned, bound))
         return next(job.id for job in self.rows.all(Job) if job.batch_id == batch_id)
 
     def run(self, job_id: str, *, failing: int = 0) -> None:
         """Have a machine make what is missing, but `failing` outputs, and finish."""
-        launch(self.parts)
+        launch(self.context)
         attempt_id = f"{job_id}-{self.rows.job(job_id).attempts_used}"
-        reports.claim(self.parts.store, attempt_id, self.rows.attempt(attempt_id).machine_id)
+        reports.claim(self.context.store, attempt_id, self.rows.attempt(attempt_id).machine_id)
         todo = [output for output in self.rows.outputs(job_id) if output.state in ("queued", "running")]
         done, verified = [], {}
         for output in todo[failing:]:
-            key = output_key(self.parts, attempt_id, output.id)
+            key = output_key(self.context, attempt_id, output.id)
             self.put(key)
             done.append(OutputReport(output_id=output.id, status="ready", percent=100, file=made(SIZE)))
             file = StoredFile(key=key, etag="d" * 32, size_bytes=SIZE, sha256="5" * 64, crc32=7)
             verified[output.id] = reports.Seen(file=file)
         failed = [OutputReport(output_id=o.id, status="failed", error=FAULT) for o in todo[:failing]]
-        reports.finish(self.parts.store, attempt_id, finished(*done, *failed), verified)
-        gone = [replace(m, state="destroyed") for m in self.parts.machines.machines.values()]
-        machines.observe(self.parts.store, gone)
+        reports.finish(self.context.store, attempt_id, finished(*done, *failed), verified)
+        gone = [replace(m, state="destroyed") for m in self.context.machines.machines.values()]
+        machines.observe(self.context.store, gone)
 
     def made(self, *sources: PlannedSource, failing: int = 0, variations: int = 2) -> str:
         job_id = self.submit(*sources, variations=variations)
@@ -131,9 +131,9 @@ class Keep:
 
     def capped(self, cap_bytes: int, *, grace_s: float = H) -> Keep:
         changed = {"storage_cap_bytes": cap_bytes, "evict_grace_s": grace_s}
-        settings = self.parts.settings.model_copy(update=changed)
-        self.parts.store.settings = settings
-        return replace(self, parts=replace(self.parts, settings=settings))
+        settings = self.context.settings.model_copy(update=changed)
+        self.context.store.settings = settings
+        return replace(self, parts=replace(self.context, settings=settings))
 
 
 def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
@@ -146,20 +146,20 @@ def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
 
 
 def space(keep: Keep, more_bytes: int) -> None:
-    with keep.parts.views.session() as session:
-        require_space(session, keep.parts.settings, keep.clock(), more_bytes=more_bytes)
+    with keep.context.views.session() as session:
+        require_space(session, keep.context.settings, keep.clock(), more_bytes=more_bytes)
 
 
 def held(keep: Keep) -> Holdings:
-    with keep.parts.views.session() as session:
-        return holdings(session, keep.parts.settings, keep.clock())
+    with keep.context.views.session() as session:
+        return holdings(session, keep.context.settings, keep.clock())
 
 
 @pytest.fixture
-def keep(parts: Parts, rows: Rows, clock: Clock, storage: TigrisStorage) -> Keep:
+def keep(context: AppContext, rows: Rows, clock: Clock, storage: TigrisStorage) -> Keep:
     clock.now = datetime.now(UTC)  # the bucket has a clock of its own, which nobody can move
     bucket = Mortal(storage)
-    return Keep(replace(parts, storage=bucket), rows, clock, bucket)
+    return Keep(replace(context, storage=bucket), rows, clock, bucket)
 
 
 def refused(call: Callable[[], object]) -> Code:
@@ -169,8 +169,8 @@ def refused(call: Callable[[], object]) -> Code:
 
 
 def download(keep: Keep, job_id: str) -> object:
-    with keep.parts.views.session() as session:
-        return contents.laid_out(session, session.get_one(Job, job_id), now=keep.parts.clock())
+    with keep.context.views.session() as session:
+        return contents.laid_out(session, session.get_one(Job, job_id), now=keep.context.clock())
 
 
 # --- results ------------------------------------------------------------------------------------------
@@ -180,34 +180,34 @@ def test_results_live_for_the_retention_time_after_the_batch_s_end(keep: Keep) -
     job_id = keep.made(keep.source())
     assert keep.rows.batch_of(job_id).expires_at == keep.clock.now + timedelta(hours=24)
     keep.clock.forward(24 * H - 1)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.status(job_id) == ("completed", "completed")
     download(keep, job_id)
     keep.clock.forward(1)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.status(job_id) == ("expired", "expired")
     assert keep.stored() == set()
     assert refused(lambda: download(keep, job_id)) is Code.EXPIRED
-    assert refused(lambda: changes.retry(keep.parts.store, [job_id])) is Code.EXPIRED
+    assert refused(lambda: changes.retry(keep.context.store, [job_id])) is Code.EXPIRED
     assert {output.state for output in keep.rows.outputs(job_id)} == {"ready"}, "the rows stay"
     assert [event.name for event in keep.rows.all(Event)][-4:] == [
         "job_expired", "job_ended", "batch_expired", "batch_ended",
     ]  # fmt: skip
     before = keep.rows.all(Event)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.rows.all(Event) == before, "once"
 
 
 def test_a_retry_moves_the_expiry_to_after_the_new_end(keep: Keep) -> None:
     job_id = keep.made(keep.source(), failing=1)
     keep.clock.forward(23 * H)
-    changes.retry(keep.parts.store, [job_id])
+    changes.retry(keep.context.store, [job_id])
     keep.clock.forward(2 * H)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.status(job_id)[1] == "queued", "what lives never expires"
     keep.run(job_id)
     keep.clock.forward(24 * H - 1)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.status(job_id)[1] == "completed"
     assert len(keep.stored()) == 2
 
@@ -220,28 +220,28 @@ def test_what_an_output_holds_is_the_size_of_all_its_files(keep: Keep) -> None:
     }
     assert reports.Seen(**files).stored_bytes == SIZE + 15
     job_id = keep.made(keep.source(), variations=2)
-    with keep.parts.views.session() as session:
-        assert holdings(session, keep.parts.settings, keep.clock()).used == 3 * SIZE
+    with keep.context.views.session() as session:
+        assert holdings(session, keep.context.settings, keep.clock()).used == 3 * SIZE
     keep.clock.forward(24 * H)
-    expire(keep.parts)
-    with keep.parts.views.session() as session:
-        assert holdings(session, keep.parts.settings, keep.clock()).used == 0
+    expire(keep.context)
+    with keep.context.views.session() as session:
+        assert holdings(session, keep.context.settings, keep.clock()).used == 0
     assert keep.rows.job(job_id).stored_bytes == 0
 
 
 def test_playlists_and_posters_go_with_their_output_and_so_does_what_nobody_reported(keep: Keep) -> None:
     job_id = keep.made(keep.source())
-    stray = output_key(keep.parts, f"{job_id}-1", "never-reported")
+    stray = output_key(keep.context, f"{job_id}-1", "never-reported")
     output = keep.rows.outputs(job_id)[0]
     extra = {name: f"{output.key}.{name}" for name in ("playlist", "poster")}
-    with keep.parts.store.transaction() as tx:
+    with keep.context.store.transaction() as tx:
         row = tx.session.get_one(Output, output.id)
         row.playlist = {"key": extra["playlist"], "size_bytes": 7}
         row.poster = {"key": extra["poster"], "size_bytes": 8}
     for key in (stray, *extra.values()):
         keep.put(key)
     keep.clock.forward(24 * H)
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.stored() == set()
     assert [list(named_by(output)) for output in keep.rows.outputs(job_id)] == [[], []]
 
@@ -254,20 +254,20 @@ def test_a_crash_between_row_and_object_leaves_nothing_behind(keep: Keep, fate: 
     keep.bucket.fate = lambda: fates.pop() if fates else ""
     while fates:
         with suppress(Died, Unanswered):
-            expire(keep.parts)
+            expire(keep.context)
         assert refused(lambda: download(keep, jobs[0])) is Code.EXPIRED
-    expire(keep.parts)
+    expire(keep.context)
     assert keep.stored() == set()
     assert {source.key for source in keep.rows.all(Source)} == {""}
-    with keep.parts.views.session() as session:
-        assert holdings(session, keep.parts.settings, keep.clock()).used == 0
+    with keep.context.views.session() as session:
+        assert holdings(session, keep.context.settings, keep.clock()).used == 0
 
 
 # --- sources ------------------------------------------------------------------------------------------
 
 
 def sources_left(keep: Keep) -> int:
-    expire(keep.parts)
+    expire(keep.context)
     return sum("/sources/" in key for key in keep.stored())
 
 
@@ -298,10 +298,10 @@ def test_while_something_may_be_retried_its_source_stays(keep: Keep) -> None:
     partial, cancelled = keep.source(), keep.source()
     keep.made(partial, failing=1)
     job_id = keep.submit(cancelled)
-    changes.cancel(keep.parts.store, [job_id])
+    changes.cancel(keep.context.store, [job_id])
     keep.clock.forward(24 * H - 1)
     assert sources_left(keep) == 2
-    changes.retry(keep.parts.store, [job_id])
+    changes.retry(keep.context.store, [job_id])
     keep.clock.forward(1)
     assert sources_left(keep) == 1, "of the partial batch, which has expired"
     keep.run(job_id)
@@ -311,31 +311,31 @@ def test_while_something_may_be_retried_its_source_stays(keep: Keep) -> None:
 def test_a_source_whose_time_is_over_is_gone_for_who_names_it(keep: Keep) -> None:
     ref = SourceRef(source_id=keep.source().source_id)
     order = NewJob(sources=[ref], variations=1)
-    first = submitted(keep.parts, "job", order, "a key")
-    changes.delete(keep.parts.store, first)
+    first = submitted(keep.context, "job", order, "a key")
+    changes.delete(keep.context.store, first)
     keep.clock.forward(25 * H)
     for _ in range(2):  # the second finds its file deleted
-        expire(keep.parts)
+        expire(keep.context)
         with pytest.raises(ControlError) as refused:
-            named(keep.parts, [ref])
+            named(keep.context, [ref])
         assert refused.value.code is Code.SOURCE_GONE
 
 
 def test_a_repeat_gets_the_first_answer_though_its_video_is_gone(keep: Keep) -> None:
     order = NewJob(sources=[SourceRef(source_id=keep.source().source_id)], variations=1)
-    first = submitted(keep.parts, "job", order, "a key")
-    with keep.parts.store.transaction() as tx:
+    first = submitted(keep.context, "job", order, "a key")
+    with keep.context.store.transaction() as tx:
         tx.session.get_one(Source, order.sources[0].source_id).deleted_at = tx.now
-    assert submitted(keep.parts, "job", order, "a key") == first
+    assert submitted(keep.context, "job", order, "a key") == first
     keep.clock.forward(24 * H)
     with pytest.raises(ControlError) as refused:
-        submitted(keep.parts, "job", order, "a key")
+        submitted(keep.context, "job", order, "a key")
     assert refused.value.code is Code.SOURCE_GONE
 
 
 def test_a_source_whose_only_batch_is_deleted_counts_as_unused(keep: Keep) -> None:
     job_id = keep.made(keep.source())
-    changes.delete(keep.parts.store, keep.rows.batch_of(job_id).id)
+    changes.delete(keep.context.store, keep.rows.batch_of(job_id).id)
     keep.clock.forward(2 * H)
     assert sources_left(keep) == 1
     keep.clock.forward(22 * H)
@@ -346,10 +346,10 @@ def test_a_deleted_batch_goes_although_another_one_names_its_source_whose_file_i
     source = keep.source()
     deleted, kept = keep.made(source), keep.made(source)
     keep.clock.forward(25 * H)
-    expire(keep.parts)
+    expire(keep.context)
     for job_id, sources in ((deleted, 1), (kept, 0)):
-        changes.delete(keep.parts.store, keep.rows.batch_of(job_id).id)
-        forget(keep.parts)
+        changes.delete(keep.context.store, keep.rows.batch_of(job_id).id)
+        forget(keep.context)
         assert job_id not in {job.id for job in keep.rows.all(Job)}
         assert len(keep.rows.all(Source)) == sources
 
@@ -359,7 +359,7 @@ def test_a_submit_between_the_mark_and_the_deletion_is_told_that_the_source_is_g
     keep.clock.forward(24 * H)
     keep.bucket.fate = lambda: "before"
     with pytest.raises(Died):
-        expire(keep.parts)
+        expire(keep.context)
     assert len(keep.stored()) == 1
     assert refused(lambda: keep.submit(source)) is Code.SOURCE_GONE
     keep.bucket.fate = lambda: ""
@@ -381,10 +381,10 @@ def test_above_the_cap_the_oldest_finished_results_go_first_and_only_as_many_as_
     for _ in range(3):
         jobs.append(keep.made(keep.source()))
         keep.clock.forward(2 * H)
-    expire(keep.parts)  # the sources have gone
+    expire(keep.context)  # the sources have gone
     live = keep.submit(keep.source())
     capped = keep.capped(5 * SIZE)  # held are 6 outputs and a source
-    expire(capped.parts)
+    expire(capped.context)
     assert [keep.status(job_id)[1] for job_id in [*jobs, live]] == [
         "expired",
         "completed",
@@ -394,7 +394,7 @@ def test_above_the_cap_the_oldest_finished_results_go_first_and_only_as_many_as_
     evicted = keep.rows.batch_of(jobs[0])
     assert evicted.expires_at == keep.clock.now, "it says when"
     assert len(keep.stored()) == 5
-    expire(capped.parts)
+    expire(capped.context)
     assert len(keep.stored()) == 5
 
 
@@ -402,7 +402,7 @@ def test_what_lives_is_never_evicted_and_a_full_bucket_takes_no_more(keep: Keep)
     source = keep.source()
     job_id = keep.submit(source)
     capped = keep.capped(3 * SIZE)
-    expire(capped.parts)
+    expire(capped.context)
     assert keep.status(job_id)[1] == "queued"
     assert len(keep.stored()) == 1
     assert refused(lambda: capped.submit(source, variations=1)) is Code.STORAGE_FULL
@@ -413,7 +413,7 @@ def test_what_lives_is_never_evicted_and_a_full_bucket_takes_no_more(keep: Keep)
 
 
 def test_what_uploads_have_announced_takes_room_too(keep: Keep) -> None:
-    uploads_store.add(keep.parts.store, upload(keep, "open"))
+    uploads_store.add(keep.context.store, upload(keep, "open"))
     assert held(keep).coming == SIZE
     assert refused(lambda: space(keep.capped(SIZE), 1)) is Code.STORAGE_FULL
 
@@ -443,12 +443,12 @@ def test_what_ended_lately_is_never_evicted_and_has_its_grace_to_be_fetched(keep
     job_id = keep.made(keep.source(), variations=4)
     capped = keep.capped(2 * SIZE)
     keep.clock.forward(H - 1)
-    expire(capped.parts)
+    expire(capped.context)
     assert keep.status(job_id)[1] == "completed"
     assert held(capped).kept == 5 * SIZE
     assert refused(lambda: capped.submit(keep.source(), variations=1)) is Code.STORAGE_FULL
     keep.clock.forward(1)
-    expire(capped.parts)
+    expire(capped.context)
     assert keep.status(job_id)[1] == "expired"
     assert len(keep.stored()) == 1, "the new source"
 
@@ -476,7 +476,7 @@ def test_a_retry_is_never_refused_and_what_it_may_make_takes_room_from_others(ke
     source = keep.source()
     job_id = keep.made(source, failing=1)
     capped = keep.capped(2 * SIZE)
-    changes.retry(capped.parts.store, [job_id])
+    changes.retry(capped.context.store, [job_id])
     assert held(keep).fixed == 3 * SIZE
     assert refused(lambda: keep.capped(3 * SIZE).submit(source, variations=1)) is Code.STORAGE_FULL
     keep.capped(4 * SIZE).submit(source, variations=1)
@@ -485,9 +485,9 @@ def test_a_retry_is_never_refused_and_what_it_may_make_takes_room_from_others(ke
 def test_sources_that_only_a_failed_batch_holds_make_room_when_it_is_short(keep: Keep) -> None:
     job_id = keep.made(keep.source(), failing=2)
     keep.clock.forward(H)
-    expire(keep.capped(SIZE).parts)
+    expire(keep.capped(SIZE).context)
     assert keep.status(job_id)[1] == "failed"
-    expire(keep.capped(SIZE - 1).parts)
+    expire(keep.capped(SIZE - 1).context)
     assert (keep.status(job_id)[1], keep.stored()) == ("expired", set())
 
 
@@ -496,21 +496,21 @@ def test_a_source_that_goes_with_its_batch_makes_room_before_the_next_is_evicted
     for _ in range(2):
         jobs.append(keep.made(keep.source(), variations=3, failing=1))
         keep.clock.forward(2 * H)
-    expire(keep.capped(3 * SIZE).parts)
+    expire(keep.capped(3 * SIZE).context)
     assert [keep.status(job_id)[1] for job_id in jobs] == ["expired", "completed"]
 
 
 def test_a_quote_says_whether_the_results_will_fit(keep: Keep) -> None:
     asked = NewQuote(sources=[SourceRef(source_id=keep.source().source_id)], variations=3)
     for cap_bytes, fits in ((10 * 1024**2, True), (1024**2, False)):
-        parts = keep.capped(cap_bytes).parts
-        (route,) = quote.routes(parts, lambda: None).routes
+        context = keep.capped(cap_bytes).context
+        (route,) = quote.routes(context, lambda: None).routes
         assert route.endpoint(asked).fits is fits
         order = NewJob(sources=asked.sources, variations=3)
         if fits:
-            changes.delete(parts.store, submitted(parts, "job", order, None))
+            changes.delete(context.store, submitted(context, "job", order, None))
         else:
-            assert refused(partial(submitted, parts, "job", order, None)) is Code.STORAGE_FULL
+            assert refused(partial(submitted, context, "job", order, None)) is Code.STORAGE_FULL
 
 
 def at_once(count: int, call: Callable[[], object]) -> list[Code | None]:
@@ -535,19 +535,19 @@ def at_once(count: int, call: Callable[[], object]) -> list[Code | None]:
 def test_what_a_runner_stores_unreported_counts_while_it_runs_and_goes_at_its_end(keep: Keep) -> None:
     job_id = keep.submit(keep.source())
     keep.run(other := keep.submit(keep.source()))
-    launch(keep.parts)
+    launch(keep.context)
     attempt_id = f"{job_id}-1"
-    reports.claim(keep.parts.store, attempt_id, keep.rows.attempt(attempt_id).machine_id)
-    keep.put(output_key(keep.parts, attempt_id, "never-reported"), 40 * SIZE)
+    reports.claim(keep.context.store, attempt_id, keep.rows.attempt(attempt_id).machine_id)
+    keep.put(output_key(keep.context, attempt_id, "never-reported"), 40 * SIZE)
     before = held(keep)
-    weigh(keep.parts)
+    weigh(keep.context)
     assert held(keep).live - before.live == 40 * SIZE
     assert refused(lambda: space(keep.capped(40 * SIZE), 1)) is Code.STORAGE_FULL
     kept = keep.stored()
-    weigh(keep.parts)
+    weigh(keep.context)
     assert keep.stored() == kept, "it may still be reported"
     keep.run(job_id)
-    weigh(keep.parts)
+    weigh(keep.context)
     assert held(keep).used == 6 * SIZE
     assert len(keep.stored()) == 6
     assert {output.state for id_ in (job_id, other) for output in keep.rows.outputs(id_)} == {"ready"}
@@ -556,10 +556,10 @@ def test_what_a_runner_stores_unreported_counts_while_it_runs_and_goes_at_its_en
 def test_what_comes_by_signed_urls_after_the_end_goes_when_they_have_ended(keep: Keep) -> None:
     job_id = keep.made(keep.source())
     keep.clock.forward(600)
-    keep.put(output_key(keep.parts, f"{job_id}-1", "late"))
-    urls_live = timedelta(seconds=keep.parts.settings.run_timeout_s + URL_MARGIN_S)
+    keep.put(output_key(keep.context, f"{job_id}-1", "late"))
+    urls_live = timedelta(seconds=keep.context.settings.run_timeout_s + URL_MARGIN_S)
     keep.clock.now = keep.rows.attempt(f"{job_id}-1").ended_at + urls_live + timedelta(seconds=EVERY_S)
-    weigh(keep.parts)
+    weigh(keep.context)
     assert len(keep.stored()) == 3
 
 
@@ -580,20 +580,20 @@ def test_the_sweep_takes_only_old_objects_without_a_row_under_our_own_prefix(kee
     opened, ended = upload(keep, "open"), upload(keep, "refused")
     ended_job = keep.made(keep.source(), failing=1)
     live = keep.submit(keep.source())
-    launch(keep.parts)
-    unreported = output_key(keep.parts, f"{live}-1", "unreported")
-    forgotten = output_key(keep.parts, f"{ended_job}-1", "forgotten")
+    launch(keep.context)
+    unreported = output_key(keep.context, f"{live}-1", "unreported")
+    forgotten = output_key(keep.context, f"{ended_job}-1", "forgotten")
     for row in (opened, ended):
-        uploads_store.add(keep.parts.store, row)
+        uploads_store.add(keep.context.store, row)
     known = keep.stored() | {opened.key, unreported}
     orphans = {orphan, ended.key, forgotten}
     for key in (*orphans, foreign, opened.key, unreported):
         keep.put(key)
     keep.clock.forward(48 * H - 60)
-    sweep(keep.parts)
+    sweep(keep.context)
     assert keep.stored() == known | orphans, "they are too young"
     keep.clock.forward(120)
-    sweep(keep.parts)
+    sweep(keep.context)
     assert keep.stored() == known
     assert keep.bucket.head(foreign) is not None
     keep.bucket.delete(foreign)
@@ -609,7 +609,7 @@ def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_s
     keep.clock.forward(49 * H)
     left = []
     for _ in range(3):
-        sweep(keep.parts)
+        sweep(keep.context)
         left.append(len(keep.stored()))
     assert left == [3, 1, 0]
     assert [row.value for row in keep.rows.all(Meta) if row.key == retention.SWEPT] == [""]
@@ -625,18 +625,18 @@ def test_nothing_that_is_needed_ever_goes_and_in_the_end_nothing_is_left(keep: K
         life(dice, capped, sources)
         for run in dice.sample([expire, weigh, sweep, forget], k=2):
             with suppress(Died, Unanswered):
-                run(capped.parts)
+                run(capped.context)
         capped.clock.forward(dice.choice([60, H, 5 * H, 12 * H]))
         assert needed(capped) <= capped.stored()
     keep.bucket.fate = lambda: ""
     for job in keep.rows.all(Job):
-        changes.cancel(keep.parts.store, [job.id])
+        changes.cancel(keep.context.store, [job.id])
     keep.clock.forward(25 * H)
-    expire(capped.parts)
+    expire(capped.context)
     keep.clock.forward(24 * H)
-    sweep(capped.parts)
+    sweep(capped.context)
     for _ in keep.rows.all(Batch):
-        forget(capped.parts)
+        forget(capped.context)
     assert keep.stored() == set()
 
 
@@ -652,13 +652,13 @@ def life(dice: random.Random, keep: Keep, sources: list[PlannedSource]) -> None:
             case "run" if waiting := [job for job in jobs if job.status == "queued"]:
                 keep.run(dice.choice(waiting).id, failing=dice.choice([0, 0, 1]))
             case "retry" if jobs:
-                changes.retry(keep.parts.store, [dice.choice(jobs).id])
+                changes.retry(keep.context.store, [dice.choice(jobs).id])
             case "cancel" if jobs:
-                changes.cancel(keep.parts.store, [dice.choice(jobs).id])
+                changes.cancel(keep.context.store, [dice.choice(jobs).id])
             case "delete" if jobs and dice.random() < 0.3:
-                changes.delete(keep.parts.store, dice.choice(jobs).batch_id)
+                changes.delete(keep.context.store, dice.choice(jobs).batch_id)
             case "lose" if jobs:  # a machine that was given up wrote on
-                keep.put(output_key(keep.parts, f"{dice.choice(jobs).id}-1", new_id("out")))
+                keep.put(output_key(keep.context, f"{dice.choice(jobs).id}-1", new_id("out")))
     except ControlError as error:
         assert error.code in (Code.SOURCE_GONE, Code.STORAGE_FULL, Code.EXPIRED, Code.CONFLICT)  # noqa: PT017
 

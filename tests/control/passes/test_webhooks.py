@@ -80,14 +80,14 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def telling(parts, receiver):
+def telling(context, receiver):
     """Control with a webhook secret, allowed to call the receiver."""
-    return allowing(replace(parts, settings=parts.settings), receiver.place)
+    return allowing(replace(context, settings=context.settings), receiver.place)
 
 
-def allowing(parts, *places: str):
+def allowing(context, *places: str):
     update = {"webhook_secret": SecretStr(SECRET), "outbound_allow": places}
-    return replace(parts, settings=parts.settings.model_copy(update=update))
+    return replace(context, settings=context.settings.model_copy(update=update))
 
 
 def submitted(rows, url: str, *, subject: str = "batch") -> str:
@@ -293,19 +293,19 @@ def trickler(monkeypatch) -> Iterator[Trickler]:
 
 
 def test_a_receiver_that_trickles_its_answer_is_cut_off_and_dead_in_the_end(telling, rows, trickler, clock):
-    parts = allowing(telling, trickler.place)
+    context = allowing(telling, trickler.place)
     job_id = ended(rows, f"http://{trickler.place}/")
-    notify(parts)
-    notify(parts)  # too soon
+    notify(context)
+    notify(context)  # too soon
     tried = webhook(rows, job_id)
     assert (trickler.calls, tried.state, tried.tries) == (1, "due", 1)
     assert tried.error == "It did not answer (Late)."
     for _ in range(2):
         clock.now = webhook(rows, job_id).due_at
-        notify(parts)
+        notify(context)
     assert (trickler.calls, webhook(rows, job_id).tries) == (3, 3)
     clock.forward(24 * 3600)
-    notify(parts)
+    notify(context)
     assert webhook(rows, job_id).state == "dead"
 
 
@@ -313,16 +313,16 @@ def test_receivers_that_trickle_keep_no_other_from_its_turn(telling, rows, trick
     monkeypatch.setattr(notifying, "AT_ONCE_MAX", 6)
     monkeypatch.setattr(notifying, "OF_A_HOST_MAX", 2)
     with receiving("127.0.0.2") as other:
-        parts = allowing(telling, trickler.place, other.place)
+        context = allowing(telling, trickler.place, other.place)
         tricklers = [ended(rows, f"http://{trickler.place}/{n}") for n in range(8)]
         clock.forward(1)
         good = ended(rows, other.url)
-        notify(parts)
+        notify(context)
         assert sum(thread.name == "webhook" for thread in threading.enumerate()) <= notifying.AT_ONCE_MAX
         assert webhook(rows, good).state == "delivered"
         assert trickler.most < 2 * notifying.OF_A_HOST_MAX  # it hears of the end of each a moment later
     for _ in range(20):  # each of them has its turn, one after the other
-        notify(parts)
+        notify(context)
         if all(webhook(rows, job_id).tries for job_id in tricklers):
             break
     assert Counter(webhook(rows, job_id).state for job_id in tricklers) == {"due": 8}
@@ -365,10 +365,10 @@ def test_a_webhook_that_fails_here_does_not_stop_the_others(telling, rows, recei
     jobs = [ended(rows, receiver.url) for _ in range(3)]
     first, real = webhook(rows, jobs[0]).batch_id, notifying._deliver
 
-    def broken(parts, told) -> None:
+    def broken(context, told) -> None:
         if told.batch_id == first:
             raise RuntimeError("the database is away")
-        real(parts, told)
+        real(context, told)
 
     monkeypatch.setattr(notifying, "_deliver", broken)
     notify(telling)

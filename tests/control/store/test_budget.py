@@ -32,12 +32,12 @@ PER_S = 1.2731e-05  # performance-1x in iad
 LIMIT_USD = (LIMIT_S + 10) * PER_S
 
 
-def with_budget(parts, rows: Rows, **settings: object):
+def with_budget(context, rows: Rows, **settings: object):
     """Return the parts with these settings, in the store as well."""
-    changed = parts.settings.model_copy(update=settings)
+    changed = context.settings.model_copy(update=settings)
     store = Store(rows.engine, changed, rows.clock)
     rows.store = store
-    return replace(parts, settings=changed, store=store)
+    return replace(context, settings=changed, store=store)
 
 
 def submit(rows: Rows, *, jobs: int = 1, variations: int = 2, **planned: object) -> list[str]:
@@ -50,32 +50,32 @@ def submit(rows: Rows, *, jobs: int = 1, variations: int = 2, **planned: object)
     return [job.id for job in sorted(mine, key=lambda job: job.position)]
 
 
-def end_machine(parts, rows: Rows, machines: FakeMachines, attempt_id: str, *, ran_s: float) -> None:
+def end_machine(context, rows: Rows, machines: FakeMachines, attempt_id: str, *, ran_s: float) -> None:
     """Have the machine of an attempt run for so long and be gone."""
     name = machine_name(attempt_id)
     rows.clock.forward(ran_s)
     end = MachineExit(exit_code=0, signal=0, oom_killed=False, requested_stop=False, at=rows.clock())
     machines.change(name, state="destroyed", exit=end)
-    parts.cloud.observed_at = None
-    observe(parts)
+    context.cloud.observed_at = None
+    observe(context)
 
 
-def finish(parts, rows: Rows, attempt_id: str) -> None:
+def finish(context, rows: Rows, attempt_id: str) -> None:
     """Claim an attempt and have it make all that it was asked for."""
     attempt = rows.attempt(attempt_id)
-    reports.claim(parts.store, attempt_id, attempt.machine_id)
+    reports.claim(context.store, attempt_id, attempt.machine_id)
     todo = [output for output in rows.outputs(attempt.job_id) if output.state == "queued"]
     usage = Usage(wall_s=5, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="ok", outputs=[ready(o.id) for o in todo], usage=usage)
-    reports.finish(parts.store, attempt_id, message, seen(*todo))
+    reports.finish(context.store, attempt_id, message, seen(*todo))
 
 
 # --- reserve ------------------------------------------------------------------------------------------
 
 
-def test_without_a_budget_a_machine_gets_the_whole_limit(parts, rows, machines):
+def test_without_a_budget_a_machine_gets_the_whole_limit(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
+    launch(context)
     attempt = rows.attempt(f"{job_id}-1")
     assert attempt.wall_s == LIMIT_S
     assert machines.specs[0].env["RUN_TIMEOUT_S"] == str(LIMIT_S)
@@ -83,17 +83,17 @@ def test_without_a_budget_a_machine_gets_the_whole_limit(parts, rows, machines):
 
 
 def test_the_wall_deadline_is_what_the_money_pays_for_and_the_machine_and_its_spec_carry_it(
-    parts, rows, machines, storage
+    context, rows, machines, storage
 ):
-    parts = replace(with_budget(parts, rows, budget_usd_per_day=0.01), storage=storage)
+    context = replace(with_budget(context, rows, budget_usd_per_day=0.01), storage=storage)
     [job_id] = submit(rows)
-    launch(parts)
+    launch(context)
     attempt = rows.attempt(f"{job_id}-1")
     assert attempt.wall_s == pytest.approx(0.01 / PER_S - 10, rel=0.01)
     assert attempt.reserve_usd <= 0.01
     assert machines.specs[0].env["RUN_TIMEOUT_S"] == str(int(attempt.wall_s))
-    reports.claim(parts.store, attempt.id, "m1")
-    assert job_spec(parts, attempt.id).run_timeout_s == attempt.wall_s
+    reports.claim(context.store, attempt.id, "m1")
+    assert job_spec(context, attempt.id).run_timeout_s == attempt.wall_s
     assert (rows.attempt(attempt.id).run_until - rows.clock()).total_seconds() == pytest.approx(
         attempt.wall_s
     )
@@ -101,68 +101,68 @@ def test_the_wall_deadline_is_what_the_money_pays_for_and_the_machine_and_its_sp
 
 @pytest.mark.parametrize("cap", ["budget_usd_per_day", "budget_usd_per_month"])
 def test_a_job_that_meets_the_cap_waits_visibly_and_goes_on_when_a_machine_has_cost_less(
-    parts, rows, machines, cap
+    context, rows, machines, cap
 ):
-    parts = with_budget(parts, rows, **{cap: 0.01})
+    context = with_budget(context, rows, **{cap: 0.01})
     first, second = submit(rows)[0], submit(rows)[0]
     with rows.store.transaction() as tx:  # the first has all of it
         tx.session.get_one(Job, first).estimate_s = 380.0
-    launch(parts)
+    launch(context)
     assert rows.job(second).status == "queued"
-    assert parts.views.job(second).waiting.code == "budget"
-    assert "budget of $0.01" in parts.views.job(second).waiting.message
-    changes.cancel(parts.store, [first])
-    end_machine(parts, rows, machines, f"{first}-1", ran_s=20)
-    launch(parts)
+    assert context.views.job(second).waiting.code == "budget"
+    assert "budget of $0.01" in context.views.job(second).waiting.message
+    changes.cancel(context.store, [first])
+    end_machine(context, rows, machines, f"{first}-1", ran_s=20)
+    launch(context)
     assert rows.job(second).status == "launching"
-    assert parts.views.job(second).waiting is None
+    assert context.views.job(second).waiting is None
 
 
-def test_a_machine_not_confirmed_gone_keeps_accruing_beyond_its_reserve(parts, rows, machines):
-    parts = with_budget(parts, rows, budget_usd_per_day=0.02)
+def test_a_machine_not_confirmed_gone_keeps_accruing_beyond_its_reserve(context, rows, machines):
+    context = with_budget(context, rows, budget_usd_per_day=0.02)
     [job_id] = submit(rows)
-    launch(parts)
+    launch(context)
     rows.clock.forward(0.02 / PER_S)  # its host is away: it is still shown as started
-    changes.cancel(parts.store, [job_id])
+    changes.cancel(context.store, [job_id])
     next_job = rows.submit()
-    launch(parts)
+    launch(context)
     assert rows.job(next_job).status == "queued"
     assert rows.job(next_job).waiting_code == "budget"
 
 
-def test_a_new_day_has_new_money_but_what_still_lives_counts_in_it(parts, rows, machines):
-    parts = with_budget(parts, rows, budget_usd_per_day=0.01)
+def test_a_new_day_has_new_money_but_what_still_lives_counts_in_it(context, rows, machines):
+    context = with_budget(context, rows, budget_usd_per_day=0.01)
     first = rows.submit()
-    launch(parts)
+    launch(context)
     second = rows.submit()
-    launch(parts)
+    launch(context)
     assert rows.job(second).waiting_code == "budget"
     rows.clock.now = datetime(2026, 11, 22, 0, 0, 30, tzinfo=UTC)
-    launch(parts)
+    launch(context)
     assert rows.job(second).status == "queued", "yesterday's machine is not gone"
-    changes.cancel(parts.store, [first])
-    end_machine(parts, rows, machines, f"{first}-1", ran_s=0)
+    changes.cancel(context.store, [first])
+    end_machine(context, rows, machines, f"{first}-1", ran_s=0)
     rows.clock.now = datetime(2026, 11, 23, 0, 0, 30, tzinfo=UTC)
-    launch(parts)
+    launch(context)
     assert rows.job(second).status == "launching"
 
 
-def test_a_create_that_control_died_in_keeps_its_money_set_aside(parts, rows, machines):
-    parts = with_budget(parts, rows, budget_usd_per_day=0.01)
+def test_a_create_that_control_died_in_keeps_its_money_set_aside(context, rows, machines):
+    context = with_budget(context, rows, budget_usd_per_day=0.01)
     machines.answers = [KeyboardInterrupt()]
     first = rows.submit()
     with pytest.raises(KeyboardInterrupt):
-        launch(parts)
-    changes.cancel(parts.store, [first])
+        launch(context)
+    changes.cancel(context.store, [first])
     second = rows.submit()
-    launch(parts)
+    launch(context)
     assert rows.job(second).waiting_code == "budget"
     rows.clock.forward(attempts.GHOST_S + 1)
-    launch(parts)
+    launch(context)
     assert rows.job(second).status == "launching"
 
 
-def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(parts, rows, machines):
+def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(context, rows, machines):
     capped = submit(rows, jobs=5, max_cost_usd=0.003)
     with rows.store.transaction() as tx:
         for job_id in capped:
@@ -170,7 +170,7 @@ def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(parts, rows, mach
     rows.clock.forward(1)
     free = rows.submit()
     for _ in range(4):
-        launch(parts)
+        launch(context)
         rows.clock.forward(1)
     assert [rows.job(job_id).status for job_id in capped].count("launching") == 1
     assert rows.job(free).status == "launching"
@@ -179,10 +179,10 @@ def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(parts, rows, mach
 # --- a batch's own money ------------------------------------------------------------------------------
 
 
-def test_a_batch_never_sets_aside_more_than_its_own_money(parts, rows, machines):
+def test_a_batch_never_sets_aside_more_than_its_own_money(context, rows, machines):
     jobs = submit(rows, jobs=4, max_cost_usd=0.02)
     for _ in range(3):
-        launch(parts)
+        launch(context)
         rows.clock.forward(1)
     reserved = sum(attempt.reserve_usd for attempt in rows.all(Attempt))
     assert 0.01 < reserved <= 0.02
@@ -190,19 +190,19 @@ def test_a_batch_never_sets_aside_more_than_its_own_money(parts, rows, machines)
     assert {rows.job(job_id).waiting_code for job_id in jobs} <= {None, "budget"}
 
 
-def test_a_job_whose_own_money_is_used_up_fails_and_what_is_ready_stays(parts, rows, machines):
+def test_a_job_whose_own_money_is_used_up_fails_and_what_is_ready_stays(context, rows, machines):
     [job_id] = submit(rows, max_cost_usd=0.002)
-    launch(parts)
+    launch(context)
     attempt_id = f"{job_id}-1"
-    reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    reports.claim(context.store, attempt_id, rows.attempt(attempt_id).machine_id)
     one = rows.outputs(job_id)[0]
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[ready(one.id)], usage=usage)
-    reports.finish(parts.store, attempt_id, message, seen(one))
-    end_machine(parts, rows, machines, attempt_id, ran_s=150)
+    reports.finish(context.store, attempt_id, message, seen(one))
+    end_machine(context, rows, machines, attempt_id, ran_s=150)
     rows.clock.forward(60)
-    launch(parts)
-    shown = parts.views.job(job_id)
+    launch(context)
+    shown = context.views.job(job_id)
     assert (shown.status, shown.partial, shown.error.code) == ("completed", True, "budget_exceeded")
     assert [output.state for output in rows.outputs(job_id)] == ["ready", "failed"]
     assert rows.batch_of(job_id).status == "completed"
@@ -219,16 +219,16 @@ def test_a_submit_that_its_own_cap_cannot_pay_for_is_402_with_the_numbers(rows):
     assert rows.all(Job) == []
 
 
-def test_a_submit_that_the_day_cannot_pay_for_is_402_with_the_numbers(parts, rows):
-    with_budget(parts, rows, budget_usd_per_day=0.0001)
+def test_a_submit_that_the_day_cannot_pay_for_is_402_with_the_numbers(context, rows):
+    with_budget(context, rows, budget_usd_per_day=0.0001)
     with pytest.raises(ControlError) as refused:
         submit(rows, jobs=3)
     assert refused.value.code is Code.BUDGET_EXCEEDED
     assert "budget of $0.000100" in refused.value.message
 
 
-def test_work_that_has_not_ended_counts_against_the_next_submit(parts, rows):
-    with_budget(parts, rows, budget_usd_per_day=0.0009)
+def test_work_that_has_not_ended_counts_against_the_next_submit(context, rows):
+    with_budget(context, rows, budget_usd_per_day=0.0009)
     submit(rows, jobs=2)
     submit(rows, jobs=2)
     with pytest.raises(ControlError, match="for work that has not ended"):
@@ -238,28 +238,28 @@ def test_work_that_has_not_ended_counts_against_the_next_submit(parts, rows):
 # --- settle -------------------------------------------------------------------------------------------
 
 
-def test_a_machine_is_settled_once_with_its_seconds_bytes_and_requests(parts, rows, machines):
+def test_a_machine_is_settled_once_with_its_seconds_bytes_and_requests(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
-    finish(parts, rows, f"{job_id}-1")
-    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=30)
+    launch(context)
+    finish(context, rows, f"{job_id}-1")
+    end_machine(context, rows, machines, f"{job_id}-1", ran_s=30)
     [row] = rows.all(MachineRow)
     assert (row.machine_seconds, row.outputs, row.egress_bytes, row.leaked_seconds) == (30, 2, 1000, 0)
     assert row.cost_usd == pytest.approx(30 * PER_S + 1000 * 0.02 / 1e9 + 2 * 6e-6)
     assert rows.attempt(f"{job_id}-1").cost_usd == row.cost_usd
-    assert parts.views.job(job_id).cost_usd == pytest.approx(row.cost_usd, abs=1e-6)
+    assert context.views.job(job_id).cost_usd == pytest.approx(row.cost_usd, abs=1e-6)
 
 
-def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(parts, rows, machines):
+def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
-    finish(parts, rows, f"{job_id}-1")
-    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=30)
+    launch(context)
+    finish(context, rows, f"{job_id}-1")
+    end_machine(context, rows, machines, f"{job_id}-1", ran_s=30)
     batch_id = rows.job(job_id).batch_id
-    before = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 1), date(2026, 11, 30))
-    changes.delete(parts.store, batch_id)
-    changes.remove_rows(parts.store, batch_id)
-    after = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 1), date(2026, 11, 30))
+    before = costs(context.views, context.settings, context.clock(), date(2026, 11, 1), date(2026, 11, 30))
+    changes.delete(context.store, batch_id)
+    changes.remove_rows(context.store, batch_id)
+    after = costs(context.views, context.settings, context.clock(), date(2026, 11, 1), date(2026, 11, 30))
     assert after == before
     [day], [batch] = after.days, after.batches
     assert (day.date, day.machines, day.outputs, day.egress_bytes) == (date(2026, 11, 21), 1, 2, 1000)
@@ -268,53 +268,58 @@ def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(parts,
     assert after.cost_usd == day.cost_usd == batch.cost_usd
 
 
-def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(parts, rows, machines):
-    parts = with_budget(parts, rows, budget_usd_per_day=1.0)
+def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(context, rows, machines):
+    context = with_budget(context, rows, budget_usd_per_day=1.0)
     submit(rows)
-    launch(parts)
+    launch(context)
     rows.clock.forward(100)
-    found = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 21), date(2026, 11, 21))
+    found = costs(context.views, context.settings, context.clock(), date(2026, 11, 21), date(2026, 11, 21))
     assert found.days[0].cost_usd == pytest.approx(100 * PER_S, abs=1e-6)
     assert found.budget.month is None
     assert found.budget.day.left_usd == pytest.approx(1 - found.budget.day.reserved_usd)
     assert found.budget.day.reserved_usd == pytest.approx(LIMIT_USD, rel=0.01)
     assert (
-        costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 20), date(2026, 11, 20)).days == []
+        costs(context.views, context.settings, context.clock(), date(2026, 11, 20), date(2026, 11, 20)).days
+        == []
     )
 
 
-def test_a_machine_that_outlives_its_attempt_is_shown_as_leaked(parts, rows, machines):
+def test_a_machine_that_outlives_its_attempt_is_shown_as_leaked(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
-    finish(parts, rows, f"{job_id}-1")
+    launch(context)
+    finish(context, rows, f"{job_id}-1")
     rows.clock.forward(50)
     day = date(2026, 11, 21)
-    assert costs(parts.views, parts.settings, parts.clock(), day, day).leaked_seconds == pytest.approx(20)
-    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=50)
+    assert costs(context.views, context.settings, context.clock(), day, day).leaked_seconds == pytest.approx(
+        20
+    )
+    end_machine(context, rows, machines, f"{job_id}-1", ran_s=50)
     assert (
-        costs(parts.views, parts.settings, parts.clock(), day, day).leaked_seconds
+        costs(context.views, context.settings, context.clock(), day, day).leaked_seconds
         == rows.all(MachineRow)[0].leaked_seconds
         == pytest.approx(70)
     )
 
 
-def test_downloads_are_counted_by_day_and_not_capped(parts, rows):
-    parts = with_budget(parts, rows, budget_usd_per_day=0.0001)
+def test_downloads_are_counted_by_day_and_not_capped(context, rows):
+    context = with_budget(context, rows, budget_usd_per_day=0.0001)
     for _ in range(2):
-        ledger.count_download(parts.store, 10**9)
-    [day] = costs(parts.views, parts.settings, parts.clock(), date(2026, 11, 21), date(2026, 11, 21)).days
+        ledger.count_download(context.store, 10**9)
+    [day] = costs(
+        context.views, context.settings, context.clock(), date(2026, 11, 21), date(2026, 11, 21)
+    ).days
     assert (day.download_bytes, day.cost_usd) == (2 * 10**9, 0)
 
 
 # --- bytes --------------------------------------------------------------------------------------------
 
 
-def launched(parts, rows: Rows) -> tuple[str, int]:
+def launched(context, rows: Rows) -> tuple[str, int]:
     """Return an attempt whose machine has claimed it, and how much it may send."""
     [job_id] = submit(rows)
-    launch(parts)
+    launch(context)
     attempt = rows.attempt(f"{job_id}-1")
-    reports.claim(parts.store, attempt.id, attempt.machine_id)
+    reports.claim(context.store, attempt.id, attempt.machine_id)
     return attempt.id, attempt.send_bytes_max
 
 
@@ -323,91 +328,93 @@ def told(sent_bytes: int) -> Finish:
     return Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[], usage=usage)
 
 
-def charged_bytes(parts, rows: Rows, machines: FakeMachines, attempt_id: str) -> int:
+def charged_bytes(context, rows: Rows, machines: FakeMachines, attempt_id: str) -> int:
     """Return what the ledger has of an attempt's bytes, its machine being gone after 30 s."""
-    end_machine(parts, rows, machines, attempt_id, ran_s=30)
+    end_machine(context, rows, machines, attempt_id, ran_s=30)
     [row] = rows.all(MachineRow)
     others_usd = row.egress_bytes * 0.02 / 1e9 + row.outputs * 6e-6
     assert row.cost_usd == pytest.approx(30 * PER_S + others_usd, rel=1e-4)
     return row.egress_bytes
 
 
-def test_the_reserve_pays_for_as_many_bytes_as_the_runner_is_allowed_to_send(parts, rows, machines, storage):
-    attempt_id, most_bytes = launched(parts, rows)
-    assert job_spec(replace(parts, storage=storage), attempt_id).send_bytes_max == most_bytes > 0
+def test_the_reserve_pays_for_as_many_bytes_as_the_runner_is_allowed_to_send(
+    context, rows, machines, storage
+):
+    attempt_id, most_bytes = launched(context, rows)
+    assert job_spec(replace(context, storage=storage), attempt_id).send_bytes_max == most_bytes > 0
     attempt = rows.attempt(attempt_id)
     time_usd = (attempt.wall_s + 10) * PER_S
     assert attempt.reserve_usd == pytest.approx(time_usd + most_bytes * 0.02 / 1e9 + 2 * 6e-6, rel=1e-4)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 1])
-def test_what_a_runner_says_that_it_sent_is_charged(parts, rows, machines, share):
-    attempt_id, most_bytes = launched(parts, rows)
+def test_what_a_runner_says_that_it_sent_is_charged(context, rows, machines, share):
+    attempt_id, most_bytes = launched(context, rows)
     said = int(share * most_bytes)
-    reports.finish(parts.store, attempt_id, told(said), {})
-    assert charged_bytes(parts, rows, machines, attempt_id) == said
+    reports.finish(context.store, attempt_id, told(said), {})
+    assert charged_bytes(context, rows, machines, attempt_id) == said
 
 
-def test_who_dies_unreported_is_charged_all_that_could_have_been_sent(parts, rows, machines):
-    attempt_id, most_bytes = launched(parts, rows)
-    assert charged_bytes(parts, rows, machines, attempt_id) == most_bytes
+def test_who_dies_unreported_is_charged_all_that_could_have_been_sent(context, rows, machines):
+    attempt_id, most_bytes = launched(context, rows)
+    assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
 
 
-def test_a_machine_that_never_claimed_has_sent_nothing(parts, rows, machines):
+def test_a_machine_that_never_claimed_has_sent_nothing(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
-    assert charged_bytes(parts, rows, machines, f"{job_id}-1") == 0
+    launch(context)
+    assert charged_bytes(context, rows, machines, f"{job_id}-1") == 0
 
 
-def test_a_cancelled_attempt_still_tells_what_it_sent_once_and_is_superseded(parts, rows, machines):
-    attempt_id, _ = launched(parts, rows)
-    changes.cancel(parts.store, [rows.attempt(attempt_id).job_id])
+def test_a_cancelled_attempt_still_tells_what_it_sent_once_and_is_superseded(context, rows, machines):
+    attempt_id, _ = launched(context, rows)
+    changes.cancel(context.store, [rows.attempt(attempt_id).job_id])
     for said in (700, 100_000):
         with pytest.raises(ControlError) as refused:
-            reports.finish(parts.store, attempt_id, told(said), {})
+            reports.finish(context.store, attempt_id, told(said), {})
         assert refused.value.code is Code.SUPERSEDED
     assert rows.attempt(attempt_id).state == "cancelled"
-    assert charged_bytes(parts, rows, machines, attempt_id) == 700
+    assert charged_bytes(context, rows, machines, attempt_id) == 700
 
 
-def test_a_runner_that_does_not_count_is_charged_what_is_stored(parts, rows, machines):
-    attempt_id, _ = launched(parts, rows)
-    finish(parts, rows, attempt_id)
-    assert charged_bytes(parts, rows, machines, attempt_id) == 1000
+def test_a_runner_that_does_not_count_is_charged_what_is_stored(context, rows, machines):
+    attempt_id, _ = launched(context, rows)
+    finish(context, rows, attempt_id)
+    assert charged_bytes(context, rows, machines, attempt_id) == 1000
 
 
-def test_a_lie_about_bytes_empties_no_purse(parts, rows, machines):
-    attempt_id, most_bytes = launched(parts, rows)
-    reports.finish(parts.store, attempt_id, told(2**53), {})
-    assert charged_bytes(parts, rows, machines, attempt_id) == most_bytes
+def test_a_lie_about_bytes_empties_no_purse(context, rows, machines):
+    attempt_id, most_bytes = launched(context, rows)
+    reports.finish(context.store, attempt_id, told(2**53), {})
+    assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
 
 
-def test_stored_outputs_are_charged_whatever_the_runner_says(parts, rows, machines):
-    attempt_id, _ = launched(parts, rows)
+def test_stored_outputs_are_charged_whatever_the_runner_says(context, rows, machines):
+    attempt_id, _ = launched(context, rows)
     one = rows.outputs(rows.attempt(attempt_id).job_id)[0]
     message = told(0).model_copy(update={"outputs": [ready(one.id)]})
-    reports.finish(parts.store, attempt_id, message, seen(one))
-    assert charged_bytes(parts, rows, machines, attempt_id) == 500
+    reports.finish(context.store, attempt_id, message, seen(one))
+    assert charged_bytes(context, rows, machines, attempt_id) == 500
 
 
-def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(parts, rows, machines):
-    parts = with_budget(parts, rows, budget_usd_per_day=1.0)
-    _, most_bytes = launched(parts, rows)
+def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(context, rows, machines):
+    context = with_budget(context, rows, budget_usd_per_day=1.0)
+    _, most_bytes = launched(context, rows)
     rows.clock.forward(2 * LIMIT_S)
     day = date(2026, 11, 21)
-    reserved_usd = costs(parts.views, parts.settings, parts.clock(), day, day).budget.day.reserved_usd
+    reserved_usd = costs(context.views, context.settings, context.clock(), day, day).budget.day.reserved_usd
     assert reserved_usd == pytest.approx(2 * LIMIT_S * PER_S + most_bytes * 0.02 / 1e9, rel=1e-4)
 
 
-def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(parts, rows, machines):
+def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(context, rows, machines):
     [job_id] = submit(rows)
     with rows.store.transaction() as tx:
         tx.session.get_one(Job, job_id).egress_bytes_max = 0.0
-    launch(parts)
+    launch(context)
     assert rows.attempt(f"{job_id}-1").send_bytes_max is None
 
 
-def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(parts, rows, machines):
+def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(context, rows, machines):
     update = import_module("control.migrations.versions.0008_sent_bytes").ROOM_FOR_UNSEEN
     [plain], [of_url], [capped] = submit(rows), submit(rows), submit(rows, max_cost_usd=0.5)
     with rows.store.transaction() as tx:
@@ -423,13 +430,13 @@ def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(pa
 # --- calibration --------------------------------------------------------------------------------------
 
 
-def test_a_finished_job_teaches_the_speed_of_its_size(parts, rows, machines):
+def test_a_finished_job_teaches_the_speed_of_its_size(context, rows, machines):
     [job_id] = submit(rows)
-    launch(parts)
+    launch(context)
     rows.clock.forward(3)
-    finish(parts, rows, f"{job_id}-1")
-    end_machine(parts, rows, machines, f"{job_id}-1", ran_s=39)
-    with parts.views.session() as session:
+    finish(context, rows, f"{job_id}-1")
+    end_machine(context, rows, machines, f"{job_id}-1", ran_s=39)
+    with context.views.session() as session:
         known = speeds(session)
     assert known.keys() == {"performance-1x"}
     assert known["performance-1x"].launch_s == 3
@@ -440,14 +447,14 @@ def test_a_finished_job_teaches_the_speed_of_its_size(parts, rows, machines):
     assert again.spread.loads[0].seconds == pytest.approx(42, rel=0.1)
 
 
-def test_a_job_that_failed_somewhere_teaches_nothing(parts, rows, machines):
+def test_a_job_that_failed_somewhere_teaches_nothing(context, rows, machines):
     job_id = rows.submit()
-    launch(parts)
+    launch(context)
     attempt_id = f"{job_id}-1"
-    reports.claim(parts.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    reports.claim(context.store, attempt_id, rows.attempt(attempt_id).machine_id)
     usage = Usage(wall_s=9, cpu_s=1, timings=Timings())
     message = Finish(seq=1, outcome="error", reason=Reason.RUNNER_CRASHED, outputs=[], usage=usage)
-    reports.finish(parts.store, attempt_id, message, {})
-    end_machine(parts, rows, machines, attempt_id, ran_s=39)
-    with parts.views.session() as session:
+    reports.finish(context.store, attempt_id, message, {})
+    end_machine(context, rows, machines, attempt_id, ran_s=39)
+    with context.views.session() as session:
         assert speeds(session) == {}

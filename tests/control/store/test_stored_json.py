@@ -59,11 +59,11 @@ def test_the_files_of_every_released_version_are_read_whatever_a_newer_one_added
         assert StoredFile.read({**stored, "of_the_future": 7}) == StoredFile(**stored)
 
 
-def test_a_job_queued_before_a_deploy_is_made_after_it(parts, rows, machines):
+def test_a_job_queued_before_a_deploy_is_made_after_it(context, rows, machines):
     job_id = rows.submit()
     with rows.store.transaction() as tx:
         for row in tx.outputs(job_id):
             row.effects = {name: value for name, value in row.effects.items() if name != "noise"}
-    launch(parts)
-    reports.claim(parts.store, f"{job_id}-1", "m1")
-    assert [one.effects.noise for one in job_spec(parts, f"{job_id}-1").outputs] == [0, 0]
+    launch(context)
+    reports.claim(context.store, f"{job_id}-1", "m1")
+    assert [one.effects.noise for one in job_spec(context, f"{job_id}-1").outputs] == [0, 0]

@@ -51,8 +51,8 @@ class Uploads:
 
 
 @pytest.fixture
-def bucket(parts, storage) -> Uploads:
-    return Uploads(parts, storage)
+def bucket(context, storage) -> Uploads:
+    return Uploads(context, storage)
 
 
 @pytest.fixture(scope="module")

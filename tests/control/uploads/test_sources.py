@@ -101,28 +101,28 @@ def test_a_retry_makes_nothing_of_a_refused_file(rows):
         changes.retry(rows.store, [job_id])
 
 
-def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, parts, settings):
+def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, context, settings):
     job_id = submit(rows, source(rows, url=URL))
     start(rows.store, ["runners"])
     claim(rows.store, f"{job_id}-1", "m1")
-    spec = runner.job_spec(parts, f"{job_id}-1")
+    spec = runner.job_spec(context, f"{job_id}-1")
     assert (spec.sources[0].get_url, spec.sources[0].is_foreign) == (URL, True)
     assert spec.sources[0].size_bytes == settings.max_source_bytes
     assert spec.outputs[0].deliver_url == OUTPUT_URL
     assert spec.outbound_allow == list(settings.outbound_allow)
 
 
-def test_progress_counts_videos_of_which_nothing_is_known_yet(rows, parts):
+def test_progress_counts_videos_of_which_nothing_is_known_yet(rows, context):
     job_id = submit(rows, source(rows, url=URL), source(rows, url=URL + "2"))
     with rows.store.transaction() as tx:
         for output in tx.session.exec(select(Output).where(col(Output.job_id) == job_id)).all():
             output.percent = 50
-    assert parts.views.job(job_id).progress.percent == 50
+    assert context.views.job(job_id).progress.percent == 50
 
 
-def test_letting_go_is_no_business_of_batches_without_urls(rows, parts, monkeypatch):
+def test_letting_go_is_no_business_of_batches_without_urls(rows, context, monkeypatch):
     job_id = rows.submit()
-    monkeypatch.setattr(type(parts.storage), "list_multiparts", lambda *_: [])
-    abandon(parts)
+    monkeypatch.setattr(type(context.storage), "list_multiparts", lambda *_: [])
+    abandon(context)
     assert rows.job(job_id).status == "queued"
     assert all(row.deleted_at is None for row in rows.all(Source))
