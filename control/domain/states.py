@@ -54,7 +54,7 @@ class OutputState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Fact(StrEnum):
+class Trigger(StrEnum):
     """What somebody learned about an attempt."""
 
     MACHINE_CREATED = "machine_created"  # launch: an answer, or "name exists"
@@ -71,8 +71,8 @@ class Fact(StrEnum):
     CANCELLED = "cancelled"  # api: a user asked for it
 
 
-_S, _F = AttemptState, Fact
-MOVES: dict[Fact, dict[AttemptState, AttemptState]] = {
+_S, _F = AttemptState, Trigger
+TRANSITIONS: dict[Trigger, dict[AttemptState, AttemptState]] = {
     _F.MACHINE_CREATED: {_S.LAUNCHING: _S.BOOTING, _S.BOOTING: _S.BOOTING, _S.RUNNING: _S.RUNNING},
     _F.LAUNCH_REFUSED: {_S.LAUNCHING: _S.FAILED},
     _F.CLAIMED: {_S.LAUNCHING: _S.RUNNING, _S.BOOTING: _S.RUNNING, _S.RUNNING: _S.RUNNING},
@@ -88,9 +88,9 @@ MOVES: dict[Fact, dict[AttemptState, AttemptState]] = {
 }
 
 
-def move(state: AttemptState, fact: Fact) -> AttemptState | None:
+def move(state: AttemptState, trigger: Trigger) -> AttemptState | None:
     """Return the state that `fact` leads to from `state`, or None when it must be refused."""
-    return MOVES[fact].get(state)
+    return TRANSITIONS[trigger].get(state)
 
 
 # Infrastructure is tried again; what the job itself does wrong is not.

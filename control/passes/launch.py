@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from control.context import AppContext
 from control.domain.ids import machine_name
-from control.domain.states import AttemptState, Fact
+from control.domain.states import AttemptState, Trigger
 from control.store import attempts, machines, queue
 from control.store.budget import limit_s_of
 from control.store.due import is_due
@@ -99,7 +99,7 @@ def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
 def _refused(context: AppContext, attempt: Attempt, spec: MachineSpec, refused: Refused) -> None:
     if refused.refusal is Refusal.INVALID:
         reason = contract.Reason.LAUNCH_REFUSED
-        attempts.end(context.store, attempt.id, Fact.LAUNCH_REFUSED, reason, refused.message)
+        attempts.end(context.store, attempt.id, Trigger.LAUNCH_REFUSED, reason, refused.message)
         return
     if refused.refusal is Refusal.UNAUTHORIZED:
         context.cloud.refused = refused.message

@@ -17,12 +17,12 @@ from sqlmodel import and_, col
 
 from control.context import AppContext
 from control.domain import states
-from control.domain.states import AttemptState, Fact
+from control.domain.states import AttemptState, Trigger
 from control.store import attempts, leases
 from control.store.tables import Attempt, Machine
 from runner.contract import Reason
 
-Judgement = tuple[Fact, Reason, str]
+Judgement = tuple[Trigger, Reason, str]
 
 
 def watch(context: AppContext) -> None:
@@ -36,8 +36,8 @@ def watch(context: AppContext) -> None:
         heard = context.store.leases.until(attempt.id)
         until = _until(context, attempt, heard, lease)
         if judgement := judge(attempt, machine, context.store.monotonic(), until):
-            fact, reason, detail = judgement
-            attempts.end(context.store, attempt.id, fact, reason, detail, lease_seen=heard)
+            trigger, reason, detail = judgement
+            attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=heard)
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ def judge(attempt: Attempt, machine: Machine | None, now: float, until: Until) -
     """
     is_running = attempt.state == AttemptState.RUNNING
     if is_running and _is_past(until.run, now):
-        return Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
+        return Trigger.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
     if machine is not None and (machine.exited_at or machine.gone_at):
         return _ended(machine)
     if is_running and _is_past(until.lease, now, until.amnesty):
-        return Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
+        return Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
     if not is_running and _is_past(until.boot, now, until.amnesty):
-        return Fact.BOOT_DEADLINE, Reason.BOOT_DEADLINE, ""
+        return Trigger.BOOT_DEADLINE, Reason.BOOT_DEADLINE, ""
     return None
 
 
@@ -83,7 +83,7 @@ def _ended(machine: Machine) -> Judgement:
     detail = (
         f"exit code {machine.exit_code}, signal {machine.exit_signal}" if machine.exited_at else "vanished"
     )
-    return Fact.MACHINE_ENDED, reason, detail
+    return Trigger.MACHINE_ENDED, reason, detail
 
 
 def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool:

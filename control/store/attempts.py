@@ -12,7 +12,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from control.domain import states
-from control.domain.states import AttemptState, Fact, JobStatus, OutputState
+from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
@@ -29,7 +29,7 @@ PAUSE_MAX = timedelta(seconds=60)  # of all that puts a job off
 def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:
     """Note the machine that the cloud has for a launching attempt."""
     if attempt.state == AttemptState.LAUNCHING:
-        tx.move(attempt, Fact.MACHINE_CREATED, machine_id=machine_id, region=region)
+        tx.move(attempt, Trigger.MACHINE_CREATED, machine_id=machine_id, region=region)
         attempt.boot_from = attempt.boot_from or tx.now
         _stop_waiting(tx.job(attempt))
     attempt.machine_id = attempt.machine_id or machine_id
@@ -94,7 +94,7 @@ def wait(tx: Transaction, job: Job, code: str, message: str) -> None:
 def end(
     store: Store,
     attempt_id: str,
-    fact: Fact,
+    trigger: Trigger,
     reason: Reason,
     detail: str,
     *,
@@ -106,14 +106,16 @@ def end(
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        is_renewed = fact is Fact.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
+        is_renewed = trigger is Trigger.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
         if attempt.state in states.LIVE and not is_renewed:
-            end_within(tx, attempt, fact, reason, detail)
+            end_within(tx, attempt, trigger, reason, detail)
 
 
-def end_within(tx: Transaction, attempt: Attempt, fact: Fact, reason: Reason | None, detail: str) -> None:
+def end_within(
+    tx: Transaction, attempt: Attempt, trigger: Trigger, reason: Reason | None, detail: str
+) -> None:
     """End an attempt inside a transaction, and decide what follows for its job and batch."""
-    if not tx.move(attempt, fact, reason=reason, detail=detail):
+    if not tx.move(attempt, trigger, reason=reason, detail=detail):
         return
     _close(tx, attempt, reason, detail)
     job = tx.job(attempt)

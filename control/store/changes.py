@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
-from control.domain.states import Fact, JobStatus, OutputState
+from control.domain.states import JobStatus, OutputState, Trigger
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source, Webhook
@@ -51,7 +51,7 @@ def _cancel(tx: Transaction, job: Job) -> None:
     mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(states.LIVE))
     attempt = tx.session.exec(mine).first()
     if attempt is not None:
-        end_within(tx, attempt, Fact.CANCELLED, Reason.CANCELLED, "a user asked for it")
+        end_within(tx, attempt, Trigger.CANCELLED, Reason.CANCELLED, "a user asked for it")
         return
     outputs = tx.outputs(job.id)
     output_states = [OutputState(output.state) for output in outputs]

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
-from control.domain.states import AttemptState, Fact, JobStatus, OutputState
+from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.store import leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.files import StoredFile
@@ -53,7 +53,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
             if attempt.claimed_by != machine_id or attempt.state != AttemptState.RUNNING:
                 raise _superseded()
             _lease(store, tx, attempt)  # whoever asks lives, and cannot beat before it has heard the answer
-        elif states.move(AttemptState(attempt.state), Fact.CLAIMED) is None:
+        elif states.move(AttemptState(attempt.state), Trigger.CLAIMED) is None:
             raise _superseded()
         else:
             _begin(tx, attempt, machine_id)
@@ -68,7 +68,7 @@ def _superseded() -> ControlError:
 
 def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
     launch_s = (tx.now - (attempt.boot_from or tx.now)).total_seconds()
-    tx.move(attempt, Fact.CLAIMED, machine_id=machine_id, launch_s=launch_s)
+    tx.move(attempt, Trigger.CLAIMED, machine_id=machine_id, launch_s=launch_s)
     attempt.claimed_by = attempt.machine_id = machine_id
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
@@ -150,15 +150,15 @@ def _note_sent(attempt: Attempt, message: Finish) -> bool:
 def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:
     missing = [output.id for output in tx.outputs(attempt.job_id) if output.state not in FINAL]
     if message.outcome == "cancelled":
-        end_within(tx, attempt, Fact.FINISHED_CANCELLED, Reason.CANCELLED, message.detail)
+        end_within(tx, attempt, Trigger.FINISHED_CANCELLED, Reason.CANCELLED, message.detail)
     elif message.outcome == "error":
         reason = message.reason or Reason.RUNNER_CRASHED
-        end_within(tx, attempt, Fact.FINISHED_ERROR, reason, message.detail)
+        end_within(tx, attempt, Trigger.FINISHED_ERROR, reason, message.detail)
     elif missing:
         detail = f"{len(missing)} outputs are not in the bucket as reported"
-        end_within(tx, attempt, Fact.FINISHED_ERROR, Reason.STORAGE_UNAVAILABLE, detail)
+        end_within(tx, attempt, Trigger.FINISHED_ERROR, Reason.STORAGE_UNAVAILABLE, detail)
     else:
-        end_within(tx, attempt, Fact.FINISHED_OK, None, "")
+        end_within(tx, attempt, Trigger.FINISHED_OK, None, "")
 
 
 def _take(tx: Transaction, attempt: Attempt, reports: Sequence[OutputReport], verified: Verified) -> None:

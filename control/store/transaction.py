@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
-from control.domain.states import AttemptState, Fact, JobStatus
+from control.domain.states import AttemptState, JobStatus, Trigger
 from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
@@ -118,20 +118,20 @@ class Transaction:
         """Return the outputs of a job."""
         return self.session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
 
-    def move(self, attempt: Attempt, fact: Fact, **facts: object) -> bool:
+    def move(self, attempt: Attempt, trigger: Trigger, **facts: object) -> bool:
         """Make the move that `fact` means, with its event; or note the refusal and return False."""
-        state = states.move(AttemptState(attempt.state), fact)
+        state = states.move(AttemptState(attempt.state), trigger)
         if state is None:
-            self.refuse(attempt, fact)
+            self.refuse(attempt, trigger)
             return False
         attempt.state = state
-        self.event(fact, self.job(attempt), attempt, **facts)
+        self.event(trigger, self.job(attempt), attempt, **facts)
         return True
 
-    def refuse(self, attempt: Attempt, fact: Fact) -> None:
+    def refuse(self, attempt: Attempt, trigger: Trigger) -> None:
         """Note that a fact came which may not move this attempt."""
         job = self.job(attempt)
-        self._write(fact, {"state": attempt.state}, job.batch_id, job.id, attempt.id, accepted=False)
+        self._write(trigger, {"state": attempt.state}, job.batch_id, job.id, attempt.id, accepted=False)
 
     def event(self, name: str, job: Job, attempt: Attempt | None = None, **facts: object) -> None:
         """Append an event of a job, and log it under the same names."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from control.domain.states import Fact, OutputState
+from control.domain.states import OutputState, Trigger
 from runner.contract import Reason, Timings
 
-ENDS = frozenset(Fact) - {Fact.MACHINE_CREATED, Fact.CLAIMED, Fact.HEARTBEAT}  # of an attempt
+ENDS = frozenset(Trigger) - {Trigger.MACHINE_CREATED, Trigger.CLAIMED, Trigger.HEARTBEAT}  # of an attempt
 PHASES = [name.removesuffix("_s") for name in Timings.model_fields]
 LAUNCH_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 180)
 
@@ -80,7 +80,7 @@ def tell(event: str, facts: Mapping[str, Any]) -> None:
         return
     if event in ENDS:
         ATTEMPTS_ENDED.labels(facts["reason"] or "ok").inc()
-    elif event == Fact.CLAIMED:
+    elif event == Trigger.CLAIMED:
         LAUNCH_SECONDS.observe(facts["launch_s"])
     elif event == "output_ready":
         OUTPUTS_ENDED.labels(OutputState.READY).inc()

@@ -20,7 +20,7 @@ from sqlalchemy import func
 
 from control.api import runner
 from control.domain import states
-from control.domain.states import AttemptState, Fact
+from control.domain.states import AttemptState, Trigger
 from control.passes import launch, loop, observe, reap, retention, watch
 from control.store import attempts, batches, changes, machines, queue, reports
 from control.store import transaction as transactions
@@ -117,7 +117,7 @@ def no_deleted_in_lists(stack: ExitStack) -> None:
 def ends_not_final(stack: ExitStack) -> None:
     """The move table lets a finish end what has ended."""
     moves = dict.fromkeys(AttemptState, AttemptState.SUCCEEDED)
-    put(stack, states, "MOVES", {**states.MOVES, Fact.FINISHED_OK: moves})
+    put(stack, states, "TRANSITIONS", {**states.TRANSITIONS, Trigger.FINISHED_OK: moves})
 
 
 def terminal_not_guarded(stack: ExitStack) -> None:
@@ -189,7 +189,7 @@ MUTANTS: dict[str, Mutant] = {
     "unanswered is failed": edited(
         launch, "_create",
         "attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)",
-        "attempts.end(parts.store, attempt.id, Fact.LAUNCH_REFUSED, contract.Reason.RUNNER_CRASHED, '')",
+        "attempts.end(parts.store, attempt.id, Trigger.LAUNCH_REFUSED, contract.Reason.RUNNER_CRASHED, '')",
     ),
     "absence from a list is gone": edited(
         observe, "_ask_after", "machine = parts.machines.get(row.app, row.id)",

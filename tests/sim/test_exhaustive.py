@@ -10,7 +10,7 @@ from itertools import count, product
 import pytest
 
 from control.domain import states
-from control.domain.states import LIVE, AttemptState, Fact, JobStatus, OutputState
+from control.domain.states import LIVE, AttemptState, JobStatus, OutputState, Trigger
 from infra.flysim.faults import Faults, Site, Window
 from runner.contract import Reason
 from tests.sim.database import Database
@@ -22,7 +22,7 @@ from tests.sim.world import World
 
 def test_no_fact_moves_an_attempt_that_has_ended_and_none_makes_it_younger():
     age = {AttemptState.LAUNCHING: 0, AttemptState.BOOTING: 1, AttemptState.RUNNING: 2}
-    for state, fact in product(AttemptState, Fact):
+    for state, fact in product(AttemptState, Trigger):
         to = states.move(state, fact)
         if state not in LIVE:
             assert to is None
@@ -41,15 +41,15 @@ class Job:
 
 
 ENDS = {
-    Fact.LAUNCH_REFUSED: Reason.LAUNCH_REFUSED,
-    Fact.FINISHED_OK: None,
-    Fact.FINISHED_ERROR: Reason.RUNNER_CRASHED,
-    Fact.FINISHED_CANCELLED: Reason.CANCELLED,
-    Fact.BOOT_DEADLINE: Reason.BOOT_DEADLINE,
-    Fact.LEASE_EXPIRED: Reason.LEASE_EXPIRED,
-    Fact.RUN_DEADLINE: Reason.RUN_DEADLINE,
-    Fact.MACHINE_ENDED: Reason.MACHINE_ENDED,
-    Fact.CANCELLED: Reason.CANCELLED,
+    Trigger.LAUNCH_REFUSED: Reason.LAUNCH_REFUSED,
+    Trigger.FINISHED_OK: None,
+    Trigger.FINISHED_ERROR: Reason.RUNNER_CRASHED,
+    Trigger.FINISHED_CANCELLED: Reason.CANCELLED,
+    Trigger.BOOT_DEADLINE: Reason.BOOT_DEADLINE,
+    Trigger.LEASE_EXPIRED: Reason.LEASE_EXPIRED,
+    Trigger.RUN_DEADLINE: Reason.RUN_DEADLINE,
+    Trigger.MACHINE_ENDED: Reason.MACHINE_ENDED,
+    Trigger.CANCELLED: Reason.CANCELLED,
 }
 
 
@@ -58,9 +58,9 @@ def after(job: Job, tries: int) -> Iterator[Job]:
     if job.status is JobStatus.QUEUED and len(job.attempts) < tries:
         yield replace(job, attempts=(*job.attempts, AttemptState.LAUNCHING), status=JobStatus.LAUNCHING)
     for index, state in enumerate(job.attempts):
-        for fact in Fact:
+        for fact in Trigger:
             to = states.move(state, fact)
-            if to is None or (fact is Fact.FINISHED_OK and OutputState.QUEUED in job.outputs):
+            if to is None or (fact is Trigger.FINISHED_OK and OutputState.QUEUED in job.outputs):
                 continue
             moved = (*job.attempts[:index], to, *job.attempts[index + 1 :])
             yield (
@@ -74,8 +74,8 @@ def after(job: Job, tries: int) -> Iterator[Job]:
                 yield replace(job, outputs=(*job.outputs[:index], end, *job.outputs[index + 1 :]))
 
 
-def _ended(job: Job, fact: Fact, tries: int) -> Job:
-    is_cancelled = job.is_cancelled or fact is Fact.CANCELLED
+def _ended(job: Job, fact: Trigger, tries: int) -> Job:
+    is_cancelled = job.is_cancelled or fact is Trigger.CANCELLED
     verdict = states.verdict(
         job.outputs, reason=ENDS[fact], is_cancelled=is_cancelled, may_retry=len(job.attempts) < tries
     )

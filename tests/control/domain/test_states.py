@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.domain import states
-from control.domain.states import AttemptState, Fact, JobStatus, OutputState
+from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from runner.contract import Reason
 
 READY, FAILED, QUEUED, RUNNING = (
@@ -22,18 +22,23 @@ ENDED_STATES = set(AttemptState) - states.LIVE
 
 
 def test_no_fact_moves_an_attempt_that_has_ended():
-    moved = [(fact, state) for fact in Fact for state in ENDED_STATES if states.move(state, fact)]
+    moved = [(fact, state) for fact in Trigger for state in ENDED_STATES if states.move(state, fact)]
     assert moved == []
 
 
 def test_every_live_state_is_left_by_some_deadline():
-    deadlines = {Fact.BOOT_DEADLINE, Fact.LEASE_EXPIRED, Fact.RUN_DEADLINE}
+    deadlines = {Trigger.BOOT_DEADLINE, Trigger.LEASE_EXPIRED, Trigger.RUN_DEADLINE}
     for state in states.LIVE:
         assert any(states.move(state, fact) in ENDED_STATES for fact in deadlines)
 
 
 def test_only_a_running_attempt_may_beat_or_finish():
-    runner_facts = (Fact.HEARTBEAT, Fact.FINISHED_OK, Fact.FINISHED_ERROR, Fact.FINISHED_CANCELLED)
+    runner_facts = (
+        Trigger.HEARTBEAT,
+        Trigger.FINISHED_OK,
+        Trigger.FINISHED_ERROR,
+        Trigger.FINISHED_CANCELLED,
+    )
     for fact in runner_facts:
         assert {state for state in AttemptState if states.move(state, fact)} == {AttemptState.RUNNING}
 
@@ -120,7 +125,7 @@ def test_the_architecture_shows_the_moves_as_they_are():
     shown = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 5 and cells[0] in set(Fact):
+        if len(cells) == 5 and cells[0] in set(Trigger):
             moves = zip(live, cells[2:], strict=True)
-            shown[Fact(cells[0])] = {state: AttemptState(to) for state, to in moves if to != "-"}
-    assert shown == states.MOVES
+            shown[Trigger(cells[0])] = {state: AttemptState(to) for state, to in moves if to != "-"}
+    assert shown == states.TRANSITIONS

@@ -12,7 +12,7 @@ import pytest
 from control.api.runner import output_key
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
-from control.domain.states import Fact
+from control.domain.states import Trigger
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_at_rest
 from control.passes.observe import observe
@@ -298,7 +298,7 @@ def test_who_has_ended_is_no_longer_counted_among_those_who_beat(world):
     for attempt_id in ids:
         reports.heartbeat(parts.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
     assert len(parts.store.leases) == 2
-    attempts.end(parts.store, ids[0], Fact.RUN_DEADLINE, Reason.RUN_DEADLINE, "")
+    attempts.end(parts.store, ids[0], Trigger.RUN_DEADLINE, Reason.RUN_DEADLINE, "")
     tick(parts)
     assert len(parts.store.leases) == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
-from control.domain.states import Fact
+from control.domain.states import Trigger
 from control.planning.planner import plan
 from control.store import Store, attempts, batches, machines, queue, reports
 from control.store.tables import Attempt, Event, Job, Output, Source
@@ -281,7 +281,7 @@ def test_a_job_whose_outputs_were_all_ready_when_its_runner_was_lost_has_no_erro
     both = rows.outputs(job_id)
     beat = Heartbeat(seq=1, outputs=[ready(o.id) for o in both])
     reports.heartbeat(rows.store, attempt_id, beat, seen(*both), next_beat_s=15)
-    attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    attempts.end(rows.store, attempt_id, Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     assert (rows.job(job_id).status, rows.job(job_id).error_code) == ("completed", None)
 
 
@@ -312,7 +312,7 @@ def test_a_retry_waits_and_then_makes_only_what_is_missing(rows):
     reports.heartbeat(
         rows.store, attempt_id, Heartbeat(seq=1, outputs=[ready(first.id)]), seen(first), next_beat_s=15
     )
-    attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    attempts.end(rows.store, attempt_id, Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     queue.start(rows.store, APPS)
     assert len(rows.all(Attempt)) == 1  # not yet
     rows.clock.forward(2)
@@ -327,7 +327,7 @@ def test_a_job_out_of_attempts_fails_with_the_reason_on_each_output(rows):
         rows.clock.forward(60)
         queue.start(rows.store, APPS)
         reports.claim(rows.store, f"{job_id}-{number}", f"m{number}")
-        end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+        end = (Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
         attempts.end(rows.store, f"{job_id}-{number}", *end)
     assert rows.job(job_id).status == "failed"
     assert rows.job(job_id).error_code == "lease_expired"
@@ -337,7 +337,7 @@ def test_a_job_out_of_attempts_fails_with_the_reason_on_each_output(rows):
 def test_a_stale_attempt_changes_nothing(rows):
     job_id, attempt_id = running(rows)
     output = rows.outputs(job_id)[0]
-    attempts.end(rows.store, attempt_id, Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    attempts.end(rows.store, attempt_id, Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     beat = Heartbeat(seq=7, outputs=[ready(output.id)])
     for late in (
         lambda: reports.heartbeat(rows.store, attempt_id, beat, seen(output), next_beat_s=15),
@@ -356,7 +356,7 @@ def test_a_lease_that_was_extended_meanwhile_is_not_expired(rows):
     looked = rows.store.leases.until(attempt_id)
     rows.clock.forward(61)
     reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=15)
-    end = (Fact.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
+    end = (Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, "")
     attempts.end(rows.store, attempt_id, *end, lease_seen=looked)
     assert rows.attempt(attempt_id).state == "running"
 
