@@ -127,34 +127,34 @@ REASON_TEXT: dict[Reason, str] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobOutcome:
     """What becomes of a job when its attempt has ended."""
 
     status: JobStatus  # queued (again), completed or failed
     partial: bool
 
 
-def verdict(
+def job_outcome(
     outputs: Collection[OutputState], *, reason: Reason | None, is_cancelled: bool, may_retry: bool
-) -> Verdict:
+) -> JobOutcome:
     """Decide what follows an attempt. `reason` is None when it ended well."""
     unfinished = {OutputState.QUEUED, OutputState.RUNNING}.intersection(outputs)
     retryable = reason is not None and RETRYABLE[reason] and may_retry
     if unfinished and retryable and not is_cancelled:
-        return Verdict(JobStatus.QUEUED, partial=False)
-    return ended_as(outputs, is_cancelled=is_cancelled)
+        return JobOutcome(JobStatus.QUEUED, partial=False)
+    return final_outcome(outputs, is_cancelled=is_cancelled)
 
 
-def ended_as(outputs: Collection[OutputState], *, is_cancelled: bool) -> Verdict:
+def final_outcome(outputs: Collection[OutputState], *, is_cancelled: bool) -> JobOutcome:
     """Return the end of a job or batch by the rule over its outputs: failed only when none is ready."""
     ready = sum(state is OutputState.READY for state in outputs)
     if ready == len(outputs):
-        return Verdict(JobStatus.COMPLETED, partial=False)
+        return JobOutcome(JobStatus.COMPLETED, partial=False)
     if is_cancelled:
-        return Verdict(JobStatus.CANCELLED, partial=ready > 0)
+        return JobOutcome(JobStatus.CANCELLED, partial=ready > 0)
     if ready == 0:
-        return Verdict(JobStatus.FAILED, partial=False)
-    return Verdict(JobStatus.COMPLETED, partial=True)
+        return JobOutcome(JobStatus.FAILED, partial=False)
+    return JobOutcome(JobStatus.COMPLETED, partial=True)
 
 
 def retry_delay(attempts_used: int) -> timedelta:

@@ -120,18 +120,18 @@ def end_within(
     _close(tx, attempt, reason, detail)
     job = tx.job(attempt)
     outputs = tx.outputs(job.id)
-    verdict = states.verdict(
+    job_outcome = states.job_outcome(
         [OutputState(output.state) for output in outputs],
         reason=reason,
         is_cancelled=job.cancelled_at is not None,
         may_retry=_may_retry(tx, job, reason),
     )
     unfinished = [output for output in outputs if output.state not in FINAL]
-    if verdict.status is JobStatus.QUEUED:
+    if job_outcome.status is JobStatus.QUEUED:
         _requeue(job, unfinished, tx.now)
     else:
-        end_job(tx, job, outputs, verdict, reason)
-    follow(tx, job, verdict.status, attempt)
+        end_job(tx, job, outputs, job_outcome, reason)
+    follow(tx, job, job_outcome.status, attempt)
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
@@ -173,14 +173,14 @@ def end_job(
     tx: Transaction,
     job: Job,
     outputs: Sequence[Output],
-    verdict: states.Verdict,
+    job_outcome: states.JobOutcome,
     reason: Reason | None,
 ) -> None:
     """End a job. What is unfinished is cancelled if a user asked, else fails with the reason.
 
     With none ready and nothing unfinished, the job's error is its first output's.
     """
-    job.partial, job.ended_at = verdict.partial, tx.now
+    job.partial, job.ended_at = job_outcome.partial, tx.now
     unfinished = [output for output in outputs if output.state not in FINAL]
     if job.cancelled_at is not None:
         for output in unfinished:
@@ -190,7 +190,7 @@ def end_job(
         for output in unfinished:
             output.state = OutputState.FAILED
             output.error_code, output.error_message = reason, states.REASON_TEXT[reason]
-    elif verdict.status is JobStatus.FAILED:
+    elif job_outcome.status is JobStatus.FAILED:
         first = min(outputs, key=lambda output: output.position)
         job.error_code, job.error_message = first.error_code, first.error_message
     for output in unfinished:
@@ -221,7 +221,7 @@ def follow(tx: Transaction, job: Job, status: JobStatus, attempt: Attempt | None
 def _end_batch(tx: Transaction, batch: Batch) -> None:
     output_states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
     is_cancelled = batch.cancelled_at is not None
-    end = states.ended_as([OutputState(state) for state in output_states], is_cancelled=is_cancelled)
+    end = states.final_outcome([OutputState(state) for state in output_states], is_cancelled=is_cancelled)
     batch.partial, batch.ended_at = end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)
     tx.set_batch(batch, end.status)

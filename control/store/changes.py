@@ -55,9 +55,9 @@ def _cancel(tx: Transaction, job: Job) -> None:
         return
     outputs = tx.outputs(job.id)
     output_states = [OutputState(output.state) for output in outputs]
-    verdict = states.ended_as(output_states, is_cancelled=True)
-    end_job(tx, job, outputs, verdict, None)
-    follow(tx, job, verdict.status)
+    job_outcome = states.final_outcome(output_states, is_cancelled=True)
+    end_job(tx, job, outputs, job_outcome, None)
+    follow(tx, job, job_outcome.status)
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:

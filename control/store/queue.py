@@ -120,9 +120,9 @@ def _give_up(tx: Transaction, job: Job) -> None:
     """End a job whose own money is used up; what is ready stays."""
     outputs = tx.outputs(job.id)
     output_states = [OutputState(output.state) for output in outputs]
-    verdict = states.ended_as(output_states, is_cancelled=False)
-    end_job(tx, job, outputs, verdict, Reason.BUDGET_EXCEEDED)
-    follow(tx, job, verdict.status)
+    job_outcome = states.final_outcome(output_states, is_cancelled=False)
+    end_job(tx, job, outputs, job_outcome, Reason.BUDGET_EXCEEDED)
+    follow(tx, job, job_outcome.status)
 
 
 def _start(tx: Transaction, job: Job, app: str, reserve: Reserve) -> None:

@@ -76,10 +76,10 @@ def after(job: Job, tries: int) -> Iterator[Job]:
 
 def _ended(job: Job, fact: Trigger, tries: int) -> Job:
     is_cancelled = job.is_cancelled or fact is Trigger.CANCELLED
-    verdict = states.verdict(
+    job_outcome = states.job_outcome(
         job.outputs, reason=ENDS[fact], is_cancelled=is_cancelled, may_retry=len(job.attempts) < tries
     )
-    return replace(job, status=verdict.status, is_cancelled=is_cancelled)
+    return replace(job, status=job_outcome.status, is_cancelled=is_cancelled)
 
 
 @pytest.mark.parametrize("tries", [1, 2, 3])

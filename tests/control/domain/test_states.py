@@ -62,8 +62,8 @@ def test_every_reason_has_its_words_and_its_retry_rule():
     ],
 )
 def test_what_follows_an_attempt(outputs, reason, used, status, partial):
-    verdict = states.verdict(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
-    assert verdict == states.Verdict(status, partial)
+    job_outcome = states.job_outcome(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
+    assert job_outcome == states.JobOutcome(status, partial)
 
 
 @given(
@@ -71,8 +71,8 @@ def test_what_follows_an_attempt(outputs, reason, used, status, partial):
     st.one_of(st.none(), st.sampled_from(list(Reason))),
 )
 def test_a_job_without_attempts_left_always_ends(outputs, reason):
-    verdict = states.verdict(outputs, reason=reason, is_cancelled=False, may_retry=False)
-    assert verdict.status in states.ENDED
+    job_outcome = states.job_outcome(outputs, reason=reason, is_cancelled=False, may_retry=False)
+    assert job_outcome.status in states.ENDED
 
 
 @given(
@@ -80,9 +80,9 @@ def test_a_job_without_attempts_left_always_ends(outputs, reason):
     st.one_of(st.none(), st.sampled_from(list(Reason))),
 )
 def test_a_cancelled_job_never_starts_again(outputs, reason):
-    verdict = states.verdict(outputs, reason=reason, is_cancelled=True, may_retry=True)
+    job_outcome = states.job_outcome(outputs, reason=reason, is_cancelled=True, may_retry=True)
     all_ready = set(outputs) == {READY}
-    assert verdict.status is (JobStatus.COMPLETED if all_ready else JobStatus.CANCELLED)
+    assert job_outcome.status is (JobStatus.COMPLETED if all_ready else JobStatus.CANCELLED)
 
 
 @pytest.mark.parametrize(
