@@ -60,7 +60,7 @@ from control.passes.weigh import EVERY_S, weigh
 from control.settings import Settings
 from control.store import Store
 from control.store.database import close_database, open_database
-from control.store.leader import Fence, Turn
+from control.store.leader import FencingToken, LeaderLock
 from control.telemetry import counters
 from control.telemetry.log import failure
 from control.views.batches import Views
@@ -90,8 +90,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     `machine_env` is what machines are to find in their environment beside what is their own.
     """
-    turn = Turn()
-    engine = open_database(settings.database_url, turn=turn.take)
+    leader_lock = LeaderLock()
+    engine = open_database(settings.database_url, leader_lock=leader_lock.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
         settings.token_secret_previous.get_secret_value() if settings.token_secret_previous else None,
@@ -116,7 +116,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     context = AppContext(
         settings=settings,
         clock=clock,
-        store=Store(engine, settings, clock, fence=Fence(engine).check, on_commit=live.poke),
+        store=Store(engine, settings, clock, fencing_token=FencingToken(engine).check, on_commit=live.poke),
         views=views,
         signer=signer,
         storage=storage_of(settings, clock),
@@ -141,7 +141,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             each.stop(wait_s=max(0.0, stop_at - time.monotonic()))
         machines.close()
         context.bucket_http.clear()
-        turn.leave()
+        leader_lock.leave()
         close_database(engine)
 
     app = FastAPI(

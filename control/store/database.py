@@ -23,7 +23,7 @@ CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
 
 
-def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None) -> Engine:
+def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda _: None) -> Engine:
     """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent.
 
     Of the file and what SQLite puts beside it, only its owner may read anything: it holds users' URLs.
@@ -36,7 +36,7 @@ def open_database(url: str, *, turn: Callable[[Engine], object] = lambda _: None
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
     try:
-        turn(engine)
+        leader_lock(engine)
         _migrate(engine)
     except DBAPIError as error:
         raise OSError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error

@@ -20,7 +20,7 @@ LOCK = 7_238_241_105  # any number, the same for every control of a database
 ACTIVE = "active_control"
 
 
-class Turn:
+class LeaderLock:
     """The place of the active control: `take` it, and `leave` it at the end."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Turn:
             self._connection = None
 
 
-class Fence:
+class FencingToken:
     """Lets the control through that became active last, and ends the process of any other."""
 
     def __init__(self, engine: Engine) -> None:

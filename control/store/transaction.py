@@ -43,13 +43,13 @@ class Store:
         clock: Clock,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        fence: Callable[[Session], object] = lambda _: None,
+        fencing_token: Callable[[Session], object] = lambda _: None,
         on_commit: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine, self._readers = for_writing(engine), engine
         self._on_commit = on_commit
         self._one_writer = threading.Lock()
-        self._fence = fence  # asked first in every transaction
+        self._fence = fencing_token  # asked first in every transaction
         self.settings = settings
         self.clock = clock  # of what is written
         self.monotonic = monotonic  # of what this process paces and times, in seconds

@@ -24,7 +24,7 @@ def grow(store: Store, upload_id: str, more_bytes: int) -> None:
 
 
 def complete(store: Store, upload_id: str, source: Source) -> str:
-    """Turn an open upload into a source; one that is not open stays as it is. Return its state."""
+    """LeaderLock an open upload into a source; one that is not open stays as it is. Return its state."""
     with store.transaction() as tx:
         upload = tx.session.get_one(Upload, upload_id)
         if upload.state == "open":
