@@ -50,7 +50,7 @@ from control.http.middleware import CLOSED, BodyLimit, ClosedHeaders, allow_orig
 from control.http.sse import Live
 from control.http.threads import require_threads
 from control.passes.launch import launch
-from control.passes.loop import Every, Ticker, is_at_rest
+from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import abandon, expire, forget, sweep
@@ -101,7 +101,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     views = Views(engine, signer, clock)
     timeline = Timeline(views.session, clock)
     live = Live(timeline)
-    ticker = Ticker("ticker", is_at_rest=lambda: is_at_rest(context))
+    ticker = Ticker("ticker", is_idle=lambda: is_idle(context))
     slow_ticker, courier = Ticker("slow ticker"), Ticker("courier")
 
     def wake() -> None:

@@ -38,11 +38,11 @@ class Every:
 class Ticker:
     """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be.
 
-    While `is_at_rest` says so, the passes are not run.
+    While `is_idle` says so, the passes are not run.
     """
 
-    def __init__(self, name: str, *, is_at_rest: Callable[[], bool] = lambda: False) -> None:
-        self._is_at_rest = is_at_rest
+    def __init__(self, name: str, *, is_idle: Callable[[], bool] = lambda: False) -> None:
+        self._is_at_rest = is_idle
         self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
@@ -92,7 +92,7 @@ class Ticker:
         try:
             return self._is_at_rest()
         except Exception as error:  # noqa: BLE001 - the passes tell what is wrong
-            log.failure("pass_failed", error, name="is_at_rest")
+            log.failure("pass_failed", error, name="is_idle")
             return False
 
     def _run(self, each: Every) -> None:
@@ -114,7 +114,7 @@ _LEFT = select(
 )
 
 
-def is_at_rest(context: AppContext) -> bool:
+def is_idle(context: AppContext) -> bool:
     """Tell whether no pass has anything to do, and no look at the cloud is due."""
     return not is_due(context) and not _is_anything_left(context)
 

@@ -356,7 +356,7 @@ class Oracle:
             if doubled := [name for name, count in names.items() if count > 1]:
                 self.fail(f"I4: machines were made twice: {doubled}")
 
-    def is_at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Return whether nothing is left to do for anybody."""
         world = self.world
         if any(runner.alive for runner in world.runners.values()):

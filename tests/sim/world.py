@@ -27,7 +27,7 @@ from control.cloud_state import Cloud
 from control.context import AppContext
 from control.domain import ids
 from control.domain.errors import STATUS, ControlError
-from control.passes.loop import is_at_rest
+from control.passes.loop import is_idle
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
@@ -316,7 +316,7 @@ class World:
             return
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
-        for run in () if is_at_rest(self.parts) else PASSES:
+        for run in () if is_idle(self.parts) else PASSES:
             try:
                 run(self.parts)
             except OutsideError as error:
@@ -331,7 +331,7 @@ class World:
         if not self._woken:
             self._tick_after(self._pace_s)
         if self.is_calm and is_quiet and not self._woken:
-            self.is_over = self.oracle.is_at_rest()
+            self.is_over = self.oracle.is_idle()
 
     _pace_s = 1.0
 

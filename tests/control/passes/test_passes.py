@@ -14,7 +14,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
 from control.domain.states import Trigger
 from control.passes.launch import launch
-from control.passes.loop import Every, Ticker, is_at_rest
+from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import LATE_PUT_S, forget
@@ -789,38 +789,38 @@ def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
     context, rows, machines = world
     context = replace(context, storage=storage)
     tick(context)
-    assert is_at_rest(context)
+    assert is_idle(context)
     job_id = rows.submit()
-    assert not is_at_rest(context), "a job waits"
+    assert not is_idle(context), "a job waits"
     machines.answers = [Unanswered("cut")]
     launch(context)
-    assert not is_at_rest(context), "an attempt lives, and no machine is known"
+    assert not is_idle(context), "an attempt lives, and no machine is known"
     rows.clock.forward(5)
     launch(context)
     changes.cancel(context.store, [job_id])
-    assert not is_at_rest(context), "a machine lives, and no attempt"
+    assert not is_idle(context), "a machine lives, and no attempt"
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(context)
-    assert is_at_rest(context)
+    assert is_idle(context)
     changes.delete(context.store, rows.batch_of(job_id).id)
-    assert not is_at_rest(context), "a batch is to be removed"
+    assert not is_idle(context), "a batch is to be removed"
     rows.clock.forward(attempts.GHOST_S)
     tick(context)
     forget(context)
-    assert is_at_rest(context)
+    assert is_idle(context)
 
 
 def test_control_does_not_rest_while_the_cloud_is_unknown_or_a_look_at_it_is_due(world):
     parts, rows, _ = world
     tick(parts)
     rows.clock.forward(59)
-    assert is_at_rest(parts)
+    assert is_idle(parts)
     rows.clock.forward(1)
-    assert not is_at_rest(parts)
+    assert not is_idle(parts)
     tick(parts)
     parts.cloud.trusted = 1
     rows.clock.forward(1)
-    assert not is_at_rest(parts), "it looks each second"
+    assert not is_idle(parts), "it looks each second"
 
 
 def test_a_ticker_at_rest_runs_no_pass_until_there_is_something_to_do():
@@ -828,11 +828,11 @@ def test_a_ticker_at_rest_runs_no_pass_until_there_is_something_to_do():
 
     asked, ran, rests = Event(), Event(), [True]
 
-    def is_at_rest() -> bool:
+    def is_idle() -> bool:
         asked.set()
         return rests[0]
 
-    ticker = Ticker("ticker", is_at_rest=is_at_rest)
+    ticker = Ticker("ticker", is_idle=is_idle)
     ticker.start([Every(3600, ran.set, promptly=True)])
     assert asked.wait(5)
     rests[0] = False
@@ -851,7 +851,7 @@ def test_when_rest_cannot_be_asked_for_the_passes_run(caplog):
     def broken() -> bool:
         raise RuntimeError("the database is away")
 
-    ticker = Ticker("ticker", is_at_rest=broken)
+    ticker = Ticker("ticker", is_idle=broken)
     ticker.start([Every(3600, ran.set)])
     assert ran.wait(5)
     assert ticker.stop(wait_s=10)
