@@ -62,7 +62,7 @@ FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="it is a bench")
 
 
 @dataclass(frozen=True)
-class Load:
+class Assignment:
     """One control under load, and the attempts that are there for it."""
 
     url: str
@@ -100,7 +100,7 @@ def run(seconds: float = 60.0, live: int = 1000) -> Iterator[str]:
         _control(Path(name), s3, 2 * (live + CALLS)) as (control, settings),
     ):
         yield from _idle(control.pid, seconds)
-        load = Load(
+        load = Assignment(
             url=control.facts["url"],
             pid=control.pid,
             signer=Signer(settings.token_secret.get_secret_value()),
@@ -161,7 +161,7 @@ def _idle(pid: int, seconds: float) -> Iterator[str]:
     yield line("control with nothing to do, written", written, "bytes", against="aim 0: database and log")
 
 
-def _calls(load: Load, http: httpx.Client) -> Iterator[str]:
+def _calls(load: Assignment, http: httpx.Client) -> Iterator[str]:
     """Do each call of a runner's life, one after another."""
     mine = [load.waiting.pop() for _ in range(CALLS)]
     claims: dict[str, bytes] = {}
@@ -203,7 +203,7 @@ def _calls(load: Load, http: httpx.Client) -> Iterator[str]:
     yield _each("finish, one of 10 outputs to look at", load, finish, mine)
 
 
-def _each(name: str, load: Load, call: Callable[[str], object], attempt_ids: Sequence[str]) -> str:
+def _each(name: str, load: Assignment, call: Callable[[str], object], attempt_ids: Sequence[str]) -> str:
     before, took = _cpu_s(load.pid), []
     for attempt_id in attempt_ids:
         start = time.perf_counter()
@@ -213,7 +213,7 @@ def _each(name: str, load: Load, call: Callable[[str], object], attempt_ids: Seq
     return line(f"{name}, CPU", each_ms, "ms", against=f"answered in {statistics.median(took) * 1000:.1f} ms")
 
 
-def _living(load: Load, http: httpx.Client, live: int, seconds: float) -> Iterator[str]:
+def _living(load: Assignment, http: httpx.Client, live: int, seconds: float) -> Iterator[str]:
     """Have attempts beat, and readers read, at control's own pace and then ten times as often."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda id_: load.post(id_, "claim", Claim(machine_id=f"m-{id_}")), load.waiting))
@@ -234,7 +234,9 @@ def _living(load: Load, http: httpx.Client, live: int, seconds: float) -> Iterat
     _close(readers)
 
 
-def _beating(load: Load, name: str, per_s: float, seconds: float, live: int, readers: int) -> Iterator[str]:
+def _beating(
+    load: Assignment, name: str, per_s: float, seconds: float, live: int, readers: int
+) -> Iterator[str]:
     """Send beats at a fixed rate; each counts from when it was due, so that nothing waits unseen."""
     count, took, errors = int(per_s * seconds), list[float](), list[str]()
     lock, start, before = threading.Lock(), time.perf_counter(), _cpu_s(load.pid)

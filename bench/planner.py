@@ -16,8 +16,16 @@ from typing import Any
 from bench.line import line
 from control.domain.effects import effects
 from control.planning.prices import cpus, machine_usd
-from control.planning.schedule import DEARER_MAX, Means, choose, spreads
-from control.planning.workload import LEADER_S, SIBLING_S, Footage, Piece, Speed, machine_work_s, pieces
+from control.planning.schedule import DEARER_MAX, Capacity, choose, schedules
+from control.planning.workload import (
+    LEADER_S,
+    SIBLING_S,
+    SourceInfo,
+    Speed,
+    WorkUnit,
+    machine_work_s,
+    work_units,
+)
 from infra.flysim.events import StartProcess
 from infra.flysim.faults import Faults
 from infra.flysim.validation import FlyError
@@ -43,13 +51,15 @@ def run() -> Iterator[str]:
     """Plan batches of 1 to 10,000 outputs and live through each way."""
     for sources, variations in MIXES:
         parts, outputs = mix(sources, variations), sources * variations
-        means = Means(sizes=SIZES, machines_max=MACHINES_MAX)
+        capacity = Capacity(sizes=SIZES, machines_max=MACHINES_MAX)
         began = time.process_time()
-        ways = spreads(parts, means)
+        ways = schedules(parts, capacity)
         chosen = choose(ways, deadline_s=None, max_cost_usd=None)
         plan_ms = (time.process_time() - began) * 1000
-        ours = live([load.seconds for load in chosen.loads], chosen.size)
-        others_usd = chosen.cost_usd - sum(_usd(load.seconds, chosen.size) for load in chosen.loads)
+        ours = live([assignment.seconds for assignment in chosen.assignments], chosen.size)
+        others_usd = chosen.cost_usd - sum(
+            _usd(assignment.seconds, chosen.size) for assignment in chosen.assignments
+        )
         cheapest_usd = min(way.cost_usd for way in ways)
         bound_s = lower_bound_s(parts, DEARER_MAX * cheapest_usd - others_usd)
         cost = (ours.machine_usd + others_usd) / cheapest_usd
@@ -61,11 +71,11 @@ def run() -> Iterator[str]:
         yield line(f"{name}, planning", plan_ms, "ms CPU", against="aim 1000 ms")
 
 
-def mix(sources: int, variations: int) -> list[Piece]:
+def mix(sources: int, variations: int) -> list[WorkUnit]:
     """Return the pieces of a batch with durations and dimensions as ad teams have them."""
     dice = Random(7)
-    footage = [
-        Footage(
+    source_info = [
+        SourceInfo(
             size_bytes=dice.uniform(2e6, 40e6),
             duration_s=dice.choice((6, 6, 10, 15, 15, 15, 20, 30, 30, 45, 60)),
             pixels=dice.choice((720 * 1280, 1080 * 1080, 1080 * 1920, 1920 * 1080)),
@@ -77,15 +87,15 @@ def mix(sources: int, variations: int) -> list[Piece]:
         for source in range(sources)
         for number in range(variations)
     ]
-    return pieces(asked, footage)
+    return work_units(asked, source_info)
 
 
-def _told(parts: Sequence[Piece]) -> str:
+def _told(parts: Sequence[WorkUnit]) -> str:
     """Return how simpler ways do on the smallest machine: time, and money without egress."""
-    by_source: dict[int, list[Piece]] = {}
-    for piece in parts:
-        by_source.setdefault(piece.source, []).append(piece)
-    alone = [_alone(piece) for piece in parts for _ in piece.outputs]
+    by_source: dict[int, list[WorkUnit]] = {}
+    for unit in parts:
+        by_source.setdefault(unit.source, []).append(unit)
+    alone = [_alone(unit) for unit in parts for _ in unit.outputs]
     ways = {
         "one machine per source": [_seconds(own) for own in by_source.values()],
         "one per output": alone,
@@ -95,14 +105,14 @@ def _told(parts: Sequence[Piece]) -> str:
     return ", ".join(f"{name} {one.makespan_s:.0f} s ${one.machine_usd:.5f}" for name, one in lived.items())
 
 
-def _alone(piece: Piece) -> float:
+def _alone(unit: WorkUnit) -> float:
     """Return the seconds of a machine for one output of a piece: it has nobody to share with."""
-    siblings = len(piece.outputs) - 1
-    leader_s = piece.work_s * LEADER_S / (LEADER_S + siblings * SIBLING_S)
-    return Speed().seconds(piece.fetch_s + leader_s)
+    siblings = len(unit.outputs) - 1
+    leader_s = unit.work_s * LEADER_S / (LEADER_S + siblings * SIBLING_S)
+    return Speed().seconds(unit.fetch_s + leader_s)
 
 
-def _seconds(parts: Sequence[Piece], size: str = SIZES[0]) -> float:
+def _seconds(parts: Sequence[WorkUnit], size: str = SIZES[0]) -> float:
     return Speed().seconds(machine_work_s(parts, cpus(size)))
 
 
@@ -110,20 +120,20 @@ def _usd(seconds: float, size: str) -> float:
     return machine_usd(size=size, region="iad", seconds=seconds)
 
 
-def lower_bound_s(parts: Sequence[Piece], most_usd: float) -> float:
+def lower_bound_s(parts: Sequence[WorkUnit], most_usd: float) -> float:
     """Return a time that no plan for the same money beats: by launch rate, by work, by the longest piece."""
     return min(_bound_of_size_s(parts, size, most_usd) for size in SIZES)
 
 
-def _bound_of_size_s(parts: Sequence[Piece], size: str, most_usd: float) -> float:
+def _bound_of_size_s(parts: Sequence[WorkUnit], size: str, most_usd: float) -> float:
     setup_s, pace = Speed().line
-    work_s = pace * sum(piece.work_s for piece in parts) / cpus(size)
-    longest_s = setup_s + pace * max(piece.longest_s for piece in parts)
+    work_s = pace * sum(unit.work_s for unit in parts) / cpus(size)
+    longest_s = setup_s + pace * max(unit.longest_s for unit in parts)
     affordable = int((most_usd / _usd(1, size) - work_s) / setup_s)
-    means = Means(sizes=SIZES)
+    capacity = Capacity(sizes=SIZES)
     best = float("inf")
     for machines in range(1, min(MACHINES_MAX, affordable) + 1):
-        starts_s = sum(means.launched_s(index) + setup_s for index in range(machines))
+        starts_s = sum(capacity.launched_s(index) + setup_s for index in range(machines))
         best = min(best, (work_s + starts_s) / machines)
     return PULL_S + BOOT_S + max(best, longest_s)
 

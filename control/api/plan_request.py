@@ -17,9 +17,9 @@ from control.planning.planner import (
     jobs_count,
     plan,
 )
-from control.planning.schedule import Means
+from control.planning.schedule import Capacity
 from control.planning.sizing import fitting_sizes, needed_bytes
-from control.store.calibration import footage, speeds
+from control.store.calibration import source_info, speeds
 from control.store.tables import Source
 from control.uploads.sources import require_callable
 from control.views.schemas import NewBatch, NewJob
@@ -53,10 +53,10 @@ def require_one_job(body: NewJob) -> None:
 
 def planned_source(context: AppContext, row: Source) -> PlannedSource:
     """Return a source as a plan sees it."""
-    seen = footage(row)
+    seen = source_info(row)
     if row.url is not None:
         seen = replace(seen, bytes_most=context.settings.max_source_bytes)
-    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, footage=seen)
+    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, source_info=seen)
 
 
 def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
@@ -72,7 +72,7 @@ def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSo
         preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
-        means=_means(context, most, _fitting_sizes(context, sources)),
+        capacity=_capacity(context, most, _fitting_sizes(context, sources)),
         sends=1 if body.output_url is None else 2,
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
@@ -94,10 +94,10 @@ def _require_urls(context: AppContext, body: NewJob) -> None:
 
 def _fitting_sizes(context: AppContext, sources: Sequence[PlannedSource]) -> Sequence[str]:
     """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
-    allowed, needed = context.settings.runner_sizes, needed_bytes([source.footage for source in sources])
+    allowed, needed = context.settings.runner_sizes, needed_bytes([source.source_info for source in sources])
     if fitting := fitting_sizes(needed, allowed):
         return fitting
-    name = max(sources, key=lambda source: source.footage.size_bytes).name
+    name = max(sources, key=lambda source: source.source_info.size_bytes).name
     raise ControlError(
         Code.INVALID,
         f"{name!r} needs a machine with {needed / 2**30:.1f} GiB of memory, and of the allowed sizes"
@@ -105,14 +105,14 @@ def _fitting_sizes(context: AppContext, sources: Sequence[PlannedSource]) -> Seq
     )
 
 
-def _means(context: AppContext, machines_max: int | None, sizes: Sequence[str]) -> Means:
+def _capacity(context: AppContext, machines_max: int | None, sizes: Sequence[str]) -> Capacity:
     settings = context.settings
     free = max(
         settings.max_machines - context.views.live_attempts(), settings.max_machines // FREE_SHARE_MIN, 1
     )
     with context.views.session() as session:
         known = speeds(session)
-    return Means(
+    return Capacity(
         sizes=sizes,
         speeds=known,
         region=settings.runner_regions[0],

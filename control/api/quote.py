@@ -10,8 +10,8 @@ from control.domain.errors import Code, documented
 from control.http.guard import Guard
 from control.http.threads import PLANNING
 from control.planning.planner import PlannedBatch, PlannedSource
-from control.planning.schedule import Spread
-from control.planning.workload import Footage
+from control.planning.schedule import Schedule
+from control.planning.workload import SourceInfo
 from control.store.usage import fits
 from control.uploads.sources import named
 from control.views.schemas import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
@@ -52,27 +52,27 @@ def _sources(context: AppContext, asked: list[SourceRef | SourceFacts]) -> list[
 
 
 def _described(source: SourceFacts, number: int) -> PlannedSource:
-    footage = Footage(
+    source_info = SourceInfo(
         size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
     )
     return PlannedSource(
-        source_id=f"described {number}", name=source.name, fingerprint=str(number), footage=footage
+        source_id=f"described {number}", name=source.name, fingerprint=str(number), source_info=source_info
     )
 
 
 def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bool) -> Quote:
-    assert planned.spread is not None, "a plan has one"
-    chosen = _point(planned.spread)
+    assert planned.schedule is not None, "a plan has one"
+    chosen = _point(planned.schedule)
     return Quote(
         **chosen.model_dump(),
-        size=planned.spread.size,
-        estimated=not all(source.footage.is_known for source in sources),
+        size=planned.schedule.size,
+        estimated=not all(source.source_info.is_known for source in sources),
         fits=has_room,
         curve=[_point(way) for way in planned.curve],
     )
 
 
-def _point(way: Spread) -> CurvePoint:
+def _point(way: Schedule) -> CurvePoint:
     return CurvePoint(
         machines=way.machines, makespan_s=round(way.makespan_s, 1), cost_usd=round(way.cost_usd, 6)
     )

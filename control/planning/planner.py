@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from control.domain.effects import effects, tag
 from control.domain.filenames import folders
-from control.planning.schedule import Means, Spread, choose, spreads
-from control.planning.workload import UNSEEN, Footage, pieces
+from control.planning.schedule import Capacity, Schedule, choose, schedules
+from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, work_units
 from runner.contract import Effects, Preset
 
 OUTPUTS_PER_JOB_MAX = 200
@@ -16,7 +16,7 @@ OUTPUTS_PER_BATCH_MAX = 10_000
 SOURCES_PER_BATCH_MAX = 100
 VARIATIONS_MAX = 100
 
-FEWEST = Means(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
+FEWEST = Capacity(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class PlannedSource:
     source_id: str
     name: str
     fingerprint: str
-    footage: Footage = UNSEEN
+    source_info: SourceInfo = UNKNOWN_SOURCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ class PlannedBatch:
     variations: int  # 0 with a preset
     preset: Preset | None = None
     jobs: Sequence[Sequence[PlannedOutput]]
-    spread: Spread | None = None  # what each job will take; its loads are in the order of the jobs
-    curve: Sequence[Spread] = ()  # on the same size with more and fewer machines
+    schedule: Schedule | None = None  # what each job will take; its loads are in the order of the jobs
+    curve: Sequence[Schedule] = ()  # on the same size with more and fewer machines
     max_cost_usd: float | None = None  # the batch's own cap
 
     @property
@@ -62,7 +62,7 @@ class PlannedBatch:
     @property
     def bytes_max(self) -> float:
         """What all outputs may amount to: the room that they need."""
-        return sum(load.bytes_max for load in self.spread.loads) if self.spread else 0.0
+        return sum(assignment.bytes_max for assignment in self.schedule.assignments) if self.schedule else 0.0
 
 
 def plan(
@@ -72,7 +72,7 @@ def plan(
     preset: Preset | None = None,
     seed: int,
     new_id: Callable[[], str],
-    means: Means = FEWEST,
+    capacity: Capacity = FEWEST,
     sends: int = 1,
     deadline_s: float | None = None,
     max_cost_usd: float | None = None,
@@ -93,14 +93,17 @@ def plan(
         ]
     numbers = {source.source_id: number for number, source in enumerate(sources)}
     asked = [(numbers[output.source_id], output.effects) for output in outputs]
-    ways = spreads(pieces(asked, [source.footage for source in sources], sends=sends), means)
+    ways = schedules(work_units(asked, [source.source_info for source in sources], sends=sends), capacity)
     chosen = choose(ways, deadline_s=deadline_s, max_cost_usd=max_cost_usd)
     return PlannedBatch(
         seed=seed,
         variations=variations,
         preset=preset,
-        jobs=[[replace(outputs[index], position=index) for index in load.outputs] for load in chosen.loads],
-        spread=chosen,
+        jobs=[
+            [replace(outputs[index], position=index) for index in assignment.outputs]
+            for assignment in chosen.assignments
+        ],
+        schedule=chosen,
         curve=[way for way in ways if way.size == chosen.size],
         max_cost_usd=max_cost_usd,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from control.planning import prices
-from control.planning.workload import Piece, Speed, machine_work_s
+from control.planning.workload import Speed, WorkUnit, machine_work_s
 
 LAUNCH_BURST = 3  # creates at once for each app, then one a second (facts/fly.md, section 3)
 DEARER_MAX = 1.10  # so much more than the cheapest may the default cost
@@ -22,7 +22,7 @@ COUNT_STEP = 1.12  # machine counts that are tried lie so far apart
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class Capacity:
     """What there is to spread work over."""
 
     sizes: Sequence[str]  # guest presets that may be taken, each with room for the work
@@ -44,55 +44,55 @@ class Means:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class Assignment:
     """One machine's part."""
 
-    pieces: Sequence[Piece]
+    work_units: Sequence[WorkUnit]
     seconds: float  # billed
     usd: float
 
     @property
     def bytes_max(self) -> float:
         """What its outputs may amount to."""
-        return sum(piece.bytes_max for piece in self.pieces)
+        return sum(unit.bytes_max for unit in self.work_units)
 
     @property
     def outputs(self) -> list[int]:
         """Its outputs, in order."""
-        return sorted(index for piece in self.pieces for index in piece.outputs)
+        return sorted(index for unit in self.work_units for index in unit.outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Schedule:
     """A way to do it. `makespan_s` is from the first create to the last report."""
 
     size: str
-    loads: Sequence[Load]
+    assignments: Sequence[Assignment]
     makespan_s: float
 
     @property
     def machines(self) -> int:
         """How many machines, and so jobs, it takes."""
-        return len(self.loads)
+        return len(self.assignments)
 
     @property
     def cost_usd(self) -> float:
         """What it will cost."""
-        return sum(load.usd for load in self.loads)
+        return sum(assignment.usd for assignment in self.assignments)
 
 
-def spreads(pieces: Sequence[Piece], means: Means) -> list[Spread]:
+def schedules(work_units: Sequence[WorkUnit], capacity: Capacity) -> list[Schedule]:
     """Return the ways to do it: for each size, some counts of machines from the fewest that it takes."""
-    count = sum(len(piece.outputs) for piece in pieces)
-    fewest = -(-count // means.outputs_max)
-    most = max(fewest, min(means.machines_max, len(pieces)))
+    count = sum(len(unit.outputs) for unit in work_units)
+    fewest = -(-count // capacity.outputs_max)
+    most = max(fewest, min(capacity.machines_max, len(work_units)))
     counts = [*_counts(fewest, most)]
-    if means.jobs_max is None and fewest > 1 and ROOM_TO_EVEN_OUT * fewest > means.machines_max:
-        counts.append(means.machines_max * math.ceil(ROOM_TO_EVEN_OUT * fewest / means.machines_max))
-    return [_spread(pieces, machines, size, means) for size in means.sizes for machines in counts]
+    if capacity.jobs_max is None and fewest > 1 and ROOM_TO_EVEN_OUT * fewest > capacity.machines_max:
+        counts.append(capacity.machines_max * math.ceil(ROOM_TO_EVEN_OUT * fewest / capacity.machines_max))
+    return [_schedule(work_units, machines, size, capacity) for size in capacity.sizes for machines in counts]
 
 
-def choose(ways: Sequence[Spread], *, deadline_s: float | None, max_cost_usd: float | None) -> Spread:
+def choose(ways: Sequence[Schedule], *, deadline_s: float | None, max_cost_usd: float | None) -> Schedule:
     """Return the fastest of the ways that cost at most DEARER_MAX of the cheapest.
 
     With a deadline, the cheapest that meets it, or the fastest if none does. Among those that cost at most
@@ -108,11 +108,11 @@ def choose(ways: Sequence[Spread], *, deadline_s: float | None, max_cost_usd: fl
     return min((way for way in paid if way.cost_usd <= most_usd), key=_by_time)
 
 
-def _by_time(way: Spread) -> tuple[float, float, int]:
+def _by_time(way: Schedule) -> tuple[float, float, int]:
     return way.makespan_s, way.cost_usd, way.machines
 
 
-def _by_cost(way: Spread) -> tuple[float, float, int]:
+def _by_cost(way: Schedule) -> tuple[float, float, int]:
     return way.cost_usd, way.makespan_s, way.machines
 
 
@@ -125,72 +125,75 @@ def _counts(fewest: int, most: int) -> Iterator[int]:
     yield most
 
 
-def _spread(pieces: Sequence[Piece], machines: int, size: str, means: Means) -> Spread:
-    cores, speed = prices.cpus(size), means.speed(size)
+def _schedule(work_units: Sequence[WorkUnit], machines: int, size: str, capacity: Capacity) -> Schedule:
+    cores, speed = prices.cpus(size), capacity.speed(size)
     setup_s, pace = speed.line
-    at_once = min(machines, means.machines_max)
-    starts = [means.launched_s(index) if machines <= at_once else 0.0 for index in range(machines)]
-    shares = _assign(_bundles(pieces, machines), starts, pace / cores, means.outputs_max)
-    loads = [
-        _load(share, setup_s + pace * machine_work_s(share, cores), size, means) for share in shares if share
+    at_once = min(machines, capacity.machines_max)
+    starts = [capacity.launched_s(index) if machines <= at_once else 0.0 for index in range(machines)]
+    shares = _assign(_bundles(work_units, machines), starts, pace / cores, capacity.outputs_max)
+    assignments = [
+        _load(share, setup_s + pace * machine_work_s(share, cores), size, capacity)
+        for share in shares
+        if share
     ]
-    return Spread(
+    return Schedule(
         size=size,
-        loads=loads,
-        makespan_s=_makespan_s([load.seconds for load in loads], at_once, means) + speed.launch_s,
+        assignments=assignments,
+        makespan_s=_makespan_s([assignment.seconds for assignment in assignments], at_once, capacity)
+        + speed.launch_s,
     )
 
 
-def _load(share: Sequence[Piece], seconds: float, size: str, means: Means) -> Load:
-    size_bytes = means.speed(size).bytes_ratio * sum(piece.likely_bytes for piece in share)
+def _load(share: Sequence[WorkUnit], seconds: float, size: str, capacity: Capacity) -> Assignment:
+    size_bytes = capacity.speed(size).bytes_ratio * sum(unit.likely_bytes for unit in share)
     usd = (
-        prices.machine_usd(size=size, region=means.region, seconds=seconds)
-        + prices.egress_usd(region=means.region, size_bytes=size_bytes)
-        + prices.requests_usd(outputs=sum(len(piece.outputs) for piece in share))
+        prices.machine_usd(size=size, region=capacity.region, seconds=seconds)
+        + prices.egress_usd(region=capacity.region, size_bytes=size_bytes)
+        + prices.requests_usd(outputs=sum(len(unit.outputs) for unit in share))
     )
-    return Load(pieces=share, seconds=seconds, usd=usd)
+    return Assignment(work_units=share, seconds=seconds, usd=usd)
 
 
-def _makespan_s(seconds: Sequence[float], at_once: int, means: Means) -> float:
+def _makespan_s(seconds: Sequence[float], at_once: int, capacity: Capacity) -> float:
     """Return when the last machine is done: each starts when it may be created and a place is free."""
     places = [0.0] * at_once
     for index, each in enumerate(seconds):
-        begins = max(heapq.heappop(places), means.launched_s(index))
+        begins = max(heapq.heappop(places), capacity.launched_s(index))
         heapq.heappush(places, begins + each)
     return max(places)
 
 
-def _bundles(pieces: Sequence[Piece], machines: int) -> list[list[Piece]]:
+def _bundles(work_units: Sequence[WorkUnit], machines: int) -> list[list[WorkUnit]]:
     """Return the pieces in bundles of one source, none much larger than a grain of a machine's share.
 
     What is together in a bundle shares a fetch; what is small evens out.
     """
-    grain_s = sum(piece.work_s for piece in pieces) / machines / GRAINS
-    bundles: list[list[Piece]] = []
+    grain_s = sum(unit.work_s for unit in work_units) / machines / GRAINS
+    bundles: list[list[WorkUnit]] = []
     filled_s = 0.0
-    for piece in pieces:
-        is_apart = not bundles or bundles[-1][0].source != piece.source
-        if is_apart or filled_s + piece.work_s > grain_s:
+    for unit in work_units:
+        is_apart = not bundles or bundles[-1][0].source != unit.source
+        if is_apart or filled_s + unit.work_s > grain_s:
             bundles.append([])
             filled_s = 0.0
-        bundles[-1].append(piece)
-        filled_s += piece.work_s
+        bundles[-1].append(unit)
+        filled_s += unit.work_s
     return bundles
 
 
 def _assign(
-    bundles: Sequence[Sequence[Piece]], starts: Sequence[float], pace: float, outputs_max: int
-) -> list[list[Piece]]:
+    bundles: Sequence[Sequence[WorkUnit]], starts: Sequence[float], pace: float, outputs_max: int
+) -> list[list[WorkUnit]]:
     """Give each bundle, the longest first, to the machine that would be done first, while it has room."""
     crew = _Crew(starts, pace, outputs_max)
-    for bundle in sorted(bundles, key=lambda bundle: -sum(piece.work_s for piece in bundle)):
+    for bundle in sorted(bundles, key=lambda bundle: -sum(unit.work_s for unit in bundle)):
         if not crew.take(bundle):
-            for piece in bundle:
-                if not crew.take([piece]):  # only when nearly every machine is full to the last output
-                    for output in piece.outputs:
-                        crew.take([_cut(piece, output)])
+            for unit in bundle:
+                if not crew.take([unit]):  # only when nearly every machine is full to the last output
+                    for output in unit.outputs:
+                        crew.take([_cut(unit, output)])
     for share in crew.shares:
-        share.sort(key=lambda piece: piece.outputs[0])
+        share.sort(key=lambda unit: unit.outputs[0])
     return crew.shares
 
 
@@ -198,44 +201,44 @@ class _Crew:
     """Machines by when they would be done."""
 
     def __init__(self, starts: Sequence[float], pace: float, outputs_max: int) -> None:
-        self.shares: list[list[Piece]] = [[] for _ in starts]
+        self.shares: list[list[WorkUnit]] = [[] for _ in starts]
         self._done = [(start, index) for index, start in enumerate(starts)]  # a heap, since in order
         self._room = [outputs_max] * len(starts)
         self._fetched = [set[int]() for _ in starts]
         self._pace = pace
 
-    def take(self, pieces: Sequence[Piece]) -> bool:
+    def take(self, work_units: Sequence[WorkUnit]) -> bool:
         """Give the pieces of one source to the first machine with room for all; False when there is none."""
-        count = sum(len(piece.outputs) for piece in pieces)
+        count = sum(len(unit.outputs) for unit in work_units)
         passed_over = []
         while self._done and self._room[self._done[0][1]] < count:
             passed_over.append(heapq.heappop(self._done))
         has_room = bool(self._done)
         if has_room:
             done, index = heapq.heappop(self._done)
-            heapq.heappush(self._done, (done + self._seconds(index, pieces), index))
-            self.shares[index] += pieces
+            heapq.heappush(self._done, (done + self._seconds(index, work_units), index))
+            self.shares[index] += work_units
             self._room[index] -= count
         for each in passed_over:
             if self._room[each[1]]:
                 heapq.heappush(self._done, each)
         return has_room
 
-    def _seconds(self, index: int, pieces: Sequence[Piece]) -> float:
-        source, fetch_s = pieces[0].source, 0.0
+    def _seconds(self, index: int, work_units: Sequence[WorkUnit]) -> float:
+        source, fetch_s = work_units[0].source, 0.0
         if source not in self._fetched[index]:
             self._fetched[index].add(source)
-            fetch_s = pieces[0].fetch_s
-        return fetch_s + self._pace * sum(piece.work_s for piece in pieces)
+            fetch_s = work_units[0].fetch_s
+        return fetch_s + self._pace * sum(unit.work_s for unit in work_units)
 
 
-def _cut(piece: Piece, output: int) -> Piece:
+def _cut(unit: WorkUnit, output: int) -> WorkUnit:
     """Return the part of a piece that makes one of its outputs."""
-    share = 1 / len(piece.outputs)
+    share = 1 / len(unit.outputs)
     return replace(
-        piece,
+        unit,
         outputs=[output],
-        work_s=piece.work_s * share,
-        likely_bytes=piece.likely_bytes * share,
-        bytes_max=piece.bytes_max * share,
+        work_s=unit.work_s * share,
+        likely_bytes=unit.likely_bytes * share,
+        bytes_max=unit.bytes_max * share,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from control.planning.prices import memory_bytes
-from control.planning.workload import Footage
+from control.planning.workload import SourceInfo
 from runner.contract import (
     FIRST_BYTES_PER_PIXEL,
     MEMORY_BASE_BYTES,
@@ -22,7 +22,7 @@ PIXELS_ASSUMED = 1920 * 1080  # of a source that nobody has looked into yet
 OUTPUTS_IN_FLIGHT = 2  # one is rendered, one is uploaded; more where there is room
 
 
-def needed_bytes(sources: Sequence[Footage]) -> float:
+def needed_bytes(sources: Sequence[SourceInfo]) -> float:
     """Return how much memory a machine must have to make outputs of these sources, one after another."""
     held = sum(sorted(source.size_bytes for source in sources)[-2:])
     return MEMORY_BASE_BYTES + held + max(map(_working_bytes, sources), default=0)
@@ -39,7 +39,7 @@ def next_size(size: str, sizes: Sequence[str]) -> str | None:
     return min(larger, key=memory_bytes, default=None)
 
 
-def _working_bytes(source: Footage) -> float:
+def _working_bytes(source: SourceInfo) -> float:
     pixels = source.pixels or PIXELS_ASSUMED
     output_bytes = OUTPUT_BYTES_PER_S * source.duration_s
     rendering = PROCESS_BYTES + FIRST_BYTES_PER_PIXEL * pixels + OUTPUTS_IN_FLIGHT * output_bytes

@@ -33,7 +33,7 @@ POSTER_BYTES = 300_000  # 640 pixels of noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footage:
+class SourceInfo:
     """What work depends on in a source; zeros while it is not known."""
 
     size_bytes: float
@@ -46,11 +46,11 @@ class Footage:
         """False of a source that only the runner will see."""
         return self.duration_s > 0 and self.pixels > 0
 
-    def guessed(self) -> Footage:
+    def guessed(self) -> SourceInfo:
         """Return this, or a common clip in its place while it is not known."""
         if self.is_known:
             return self
-        return Footage(size_bytes=UNKNOWN_BYTES, duration_s=UNKNOWN_S, pixels=UNKNOWN_PIXELS)
+        return SourceInfo(size_bytes=UNKNOWN_BYTES, duration_s=UNKNOWN_S, pixels=UNKNOWN_PIXELS)
 
     @property
     def fetch_s(self) -> float:
@@ -83,11 +83,11 @@ class Footage:
         return POSTER_BYTES + CAP_MARGIN * bits / 8
 
 
-UNSEEN = Footage(size_bytes=0, duration_s=0, pixels=0)
+UNKNOWN_SOURCE = SourceInfo(size_bytes=0, duration_s=0, pixels=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class WorkUnit:
     """Outputs that share decoding and analysis, and so stay on one machine. Times are core-seconds."""
 
     source: int  # which one
@@ -99,9 +99,9 @@ class Piece:
     bytes_max: float
 
 
-def pieces(
-    asked: Sequence[tuple[int, Effects | None]], footage: Sequence[Footage], *, sends: int = 1
-) -> list[Piece]:
+def work_units(
+    asked: Sequence[tuple[int, Effects | None]], source_info: Sequence[SourceInfo], *, sends: int = 1
+) -> list[WorkUnit]:
     """Return the pieces of these outputs, each a source and its effects, in order.
 
     Up to SIBLINGS outputs in a row of one source with the same noise and speed are one piece. Each output is
@@ -113,7 +113,7 @@ def pieces(
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [_piece(asked, run, footage[asked[run[0]][0]], sends) for run in runs]
+    return [_work_unit(asked, run, source_info[asked[run[0]][0]], sends) for run in runs]
 
 
 def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | None]) -> bool:
@@ -122,27 +122,29 @@ def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | N
     return (one[1].noise, one[1].speed) == (other[1].noise, other[1].speed)
 
 
-def _piece(
-    asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], seen: Footage, sends: int
-) -> Piece:
-    footage = seen.guessed()
-    each = [footage.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
-    return Piece(
+def _work_unit(
+    asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], seen: SourceInfo, sends: int
+) -> WorkUnit:
+    source_info = seen.guessed()
+    each = [source_info.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
+    return WorkUnit(
         source=asked[run[0]][0],
         outputs=run,
         work_s=sum(each),
         longest_s=each[0] + max(each[1:], default=0.0),
-        fetch_s=footage.fetch_s,
-        likely_bytes=sends * footage.likely_bytes() * len(run),
+        fetch_s=source_info.fetch_s,
+        likely_bytes=sends * source_info.likely_bytes() * len(run),
         bytes_max=sends * sum(seen.bytes_max(asked[index][1]) for index in run),
     )
 
 
-def machine_work_s(pieces: Sequence[Piece], cores: int) -> float:
+def machine_work_s(work_units: Sequence[WorkUnit], cores: int) -> float:
     """Return the seconds of a machine that makes these pieces: fetching goes on beside rendering."""
-    fetches = {piece.source: piece.fetch_s for piece in pieces}
-    render_s = max(sum(piece.work_s for piece in pieces) / cores, max(piece.longest_s for piece in pieces))
-    return fetches[pieces[0].source] + max(render_s, sum(fetches.values()))
+    fetches = {unit.source: unit.fetch_s for unit in work_units}
+    render_s = max(
+        sum(unit.work_s for unit in work_units) / cores, max(unit.longest_s for unit in work_units)
+    )
+    return fetches[work_units[0].source] + max(render_s, sum(fetches.values()))
 
 
 # --- calibration ------------------------------------------------------------------------------------
@@ -190,8 +192,8 @@ class Speed:
         known = self
         for work_s in (0.0, 60.0):
             known = known._with(work_s, _SETUP_S + _PACE * work_s, _DOUBT)
-        spread = known.weight * known.work_work - known.work**2
-        pace = (known.weight * known.work_wall - known.work * known.wall) / spread
+        schedule = known.weight * known.work_work - known.work**2
+        pace = (known.weight * known.work_wall - known.work * known.wall) / schedule
         setup_s = (known.wall - pace * known.work) / known.weight
         if setup_s < 0:
             return 0.0, known.work_wall / known.work_work

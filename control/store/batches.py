@@ -125,17 +125,17 @@ def _position(output: PlannedOutput) -> int:
 def _add_job(
     tx: Transaction, batch: Batch, planned: PlannedBatch, position: int, places: Mapping[str, int]
 ) -> None:
-    load = planned.spread.loads[position] if planned.spread else None
+    assignment = planned.schedule.assignments[position] if planned.schedule else None
     job = Job(
         id=new_id("job"),
         batch_id=batch.id,
         position=position,
         status=JobStatus.QUEUED,
         attempts_max=tx.settings.attempts_max,
-        size=planned.spread.size if planned.spread else tx.settings.runner_sizes[0],
-        estimate_s=load.seconds if load else 0.0,
-        estimate_usd=load.usd if load else 0.0,
-        egress_bytes_max=load.bytes_max if load else 0.0,
+        size=planned.schedule.size if planned.schedule else tx.settings.runner_sizes[0],
+        estimate_s=assignment.seconds if assignment else 0.0,
+        estimate_usd=assignment.usd if assignment else 0.0,
+        egress_bytes_max=assignment.bytes_max if assignment else 0.0,
         not_before=tx.now,
         created_at=tx.now,
     )

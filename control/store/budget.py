@@ -185,9 +185,9 @@ def leaked_seconds(machine: Machine, attempt: Attempt | None, until: datetime) -
 
 def require_money(tx: Transaction, planned: PlannedBatch) -> None:
     """Return if a batch can be paid for. Raises ControlError budget_exceeded with the numbers."""
-    if planned.spread is None:
+    if planned.schedule is None:
         return
-    cost_usd, most_usd = planned.spread.cost_usd, _dearest_start_usd(tx, planned)
+    cost_usd, most_usd = planned.schedule.cost_usd, _dearest_start_usd(tx, planned)
     if planned.max_cost_usd is not None and max(cost_usd, most_usd) > planned.max_cost_usd + EPSILON_USD:
         raise ControlError(
             Code.BUDGET_EXCEEDED,
@@ -209,17 +209,17 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
 
 def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
     """Return the least reserve with which the dearest of the jobs starts."""
-    spread, limit_s = planned.spread, limit_s_of(tx.settings)
-    assert spread is not None
+    schedule, limit_s = planned.schedule, limit_s_of(tx.settings)
+    assert schedule is not None
     region = prices.dearest(tx.settings.runner_regions)
     needs = [
         Need(
-            size=spread.size,
+            size=schedule.size,
             region=region,
-            seconds=load.seconds,
-            bytes_max=load.bytes_max,
-            outputs=len(load.outputs),
+            seconds=assignment.seconds,
+            bytes_max=assignment.bytes_max,
+            outputs=len(assignment.outputs),
         )
-        for load in spread.loads
+        for assignment in schedule.assignments
     ]
     return max(need.reserve_usd(budget.least_s(need, limit_s, is_own=True)) for need in needs)

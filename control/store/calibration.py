@@ -19,9 +19,9 @@ def speeds(session: Session) -> dict[str, workload.Speed]:
     return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
 
 
-def footage(source: Source) -> workload.Footage:
+def source_info(source: Source) -> workload.SourceInfo:
     """Return a source as its work depends on it."""
-    return workload.Footage(
+    return workload.SourceInfo(
         size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
     )
 
@@ -32,7 +32,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     One that failed somewhere, or used no time at all, tells nothing; nor do sources that nobody measured.
     """
     outputs = _made(tx, attempt)
-    sources = {row.id: footage(row) for row in _sources(tx, outputs)}
+    sources = {row.id: source_info(row) for row in _sources(tx, outputs)}
     is_whole = all(output.state == OutputState.READY for output in outputs)
     if not outputs or not is_whole or wall_s <= 0 or attempt.started_at is None:
         return
@@ -40,15 +40,15 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
         return
     numbers = {source_id: number for number, source_id in enumerate(sources)}
     asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]
-    pieces = workload.pieces(asked, list(sources.values()))
+    work_units = workload.work_units(asked, list(sources.values()))
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
     told = (_speed(row) if row else workload.Speed()).learn(
-        work_s=workload.machine_work_s(pieces, prices.cpus(attempt.size)),
+        work_s=workload.machine_work_s(work_units, prices.cpus(attempt.size)),
         wall_s=wall_s,
         launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
-        / sum(piece.likely_bytes for piece in pieces),
+        / sum(unit.likely_bytes for unit in work_units),
     )
     tx.session.merge(Speed(size=attempt.size, **asdict(told)))
 

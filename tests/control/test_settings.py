@@ -125,14 +125,14 @@ def local(tmp_path, monkeypatch):
     )
     fly = LocalFlyHandle(url="http://127.0.0.1:2/v1", token="t", app="a")
 
-    def load(**env: str) -> Settings:
+    def assignment(**env: str) -> Settings:
         for name in Settings.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         return _settings(tmp_path, "http://127.0.0.1:3", s3, fly)
 
-    return load
+    return assignment
 
 
 def test_the_embedded_stack_has_defaults_of_its_own(local):

@@ -33,8 +33,8 @@ def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, dice = users.planned, Random(5)
 
     def planned(jobs: list[int]) -> PlannedBatch:
-        little = users.spread(jobs, each_s=EACH_S, each_bytes=EACH_BYTES, usd=0.0003)
-        return replace(plain(jobs), spread=little, max_cost_usd=dice.choice(OWN_USD))
+        little = users.schedule(jobs, each_s=EACH_S, each_bytes=EACH_BYTES, usd=0.0003)
+        return replace(plain(jobs), schedule=little, max_cost_usd=dice.choice(OWN_USD))
 
     monkeypatch.setattr(users, "planned", planned)
     monkeypatch.setattr(batches, "require_money", lambda *_: None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from control.context import AppContext
 from control.domain.ids import new_id
 from control.planning.planner import PlannedBatch, PlannedOutput
-from control.planning.schedule import Load, Spread
-from control.planning.workload import Piece
+from control.planning.schedule import Assignment, Schedule
+from control.planning.workload import WorkUnit
 from control.store import batches, changes
 from control.store.tables import Batch
 from runner.contract import Effects
@@ -147,18 +147,21 @@ def planned(jobs: list[int]) -> PlannedBatch:
         seed=7,
         variations=max(jobs),
         jobs=outputs,
-        spread=spread([len(job) for job in outputs], each_s=0.0, each_bytes=AMPLE_BYTES, usd=0.0),
+        schedule=schedule([len(job) for job in outputs], each_s=0.0, each_bytes=AMPLE_BYTES, usd=0.0),
     )
 
 
-def spread(jobs: list[int], *, each_s: float, each_bytes: int, usd: float) -> Spread:
+def schedule(jobs: list[int], *, each_s: float, each_bytes: int, usd: float) -> Schedule:
     """Return the estimates of jobs with so many outputs: each takes so long, and may send so much."""
-    loads = [Load(pieces=[_piece(outputs, each_s, each_bytes)], seconds=each_s, usd=usd) for outputs in jobs]
-    return Spread(size="performance-1x", loads=loads, makespan_s=each_s)
+    assignments = [
+        Assignment(work_units=[_work_unit(outputs, each_s, each_bytes)], seconds=each_s, usd=usd)
+        for outputs in jobs
+    ]
+    return Schedule(size="performance-1x", assignments=assignments, makespan_s=each_s)
 
 
-def _piece(outputs: int, work_s: float, each_bytes: int) -> Piece:
-    return Piece(
+def _work_unit(outputs: int, work_s: float, each_bytes: int) -> WorkUnit:
+    return WorkUnit(
         source=0,
         outputs=range(outputs),
         work_s=work_s,

@@ -262,12 +262,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _passed(self) -> bytes:
         """Return the body, read piece by piece as the network lets it pass."""
-        left, pieces = int(self.headers["Content-Length"]), []
+        left, work_units = int(self.headers["Content-Length"]), []
         while left:
-            pieces.append(self.rfile.read(min(left, PASSING_BYTES)))
-            self.control.passing(len(pieces[-1]))
-            left -= len(pieces[-1])
-        return b"".join(pieces)
+            work_units.append(self.rfile.read(min(left, PASSING_BYTES)))
+            self.control.passing(len(work_units[-1]))
+            left -= len(work_units[-1])
+        return b"".join(work_units)
 
     def _key(self) -> str | None:
         path, _, query = self.path.partition("?")

@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 from control.domain.ids import new_id
 from control.planning.planner import PlannedSource, plan
 from control.store import Store, batches, reports
-from control.store.calibration import footage
+from control.store.calibration import source_info
 from control.store.files import StoredFile
 from control.store.tables import Attempt, Batch, Job, Output, Source
 from runner.contract import Finish, OutputFile, OutputReport, Timings, Usage
@@ -39,7 +39,9 @@ class Rows:
         )
         with self.store.transaction() as tx:
             tx.session.add(source)
-        return PlannedSource(source_id=source.id, name=name, fingerprint=source.etag, footage=footage(source))
+        return PlannedSource(
+            source_id=source.id, name=name, fingerprint=source.etag, source_info=source_info(source)
+        )
 
     def submit(self, *, variations: int = 2, sources: int = 1, key: str | None = None) -> str:
         """Store a batch and return its first job's id."""

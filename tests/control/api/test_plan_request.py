@@ -9,7 +9,7 @@ import pytest
 from control.api.plan_request import planned_batch, planned_source
 from control.domain.errors import Code, ControlError
 from control.planning.planner import PlannedSource
-from control.planning.workload import Footage
+from control.planning.workload import SourceInfo
 from control.store import batches
 from control.store.tables import Source
 from control.views.schemas import NewJob
@@ -19,18 +19,18 @@ DELIVERED = JOB.model_copy(update={"output_url": "https://results.example/a.mp4"
 
 
 def source(*, size_bytes: int = 1 << 20, duration_s: float = 10, width: int, height: int) -> PlannedSource:
-    footage = Footage(size_bytes=size_bytes, duration_s=duration_s, pixels=width * height)
-    return PlannedSource(source_id="src_1", name="ad.mp4", fingerprint="f", footage=footage)
+    source_info = SourceInfo(size_bytes=size_bytes, duration_s=duration_s, pixels=width * height)
+    return PlannedSource(source_id="src_1", name="ad.mp4", fingerprint="f", source_info=source_info)
 
 
 def test_a_small_job_gets_the_cheapest_machine(context):
     planned = planned_batch(context, JOB, [source(width=1280, height=720)])
-    assert planned.spread.size == "performance-1x"
+    assert planned.schedule.size == "performance-1x"
 
 
 def test_a_job_gets_a_machine_whose_memory_its_sources_fit(context):
     planned = planned_batch(context, JOB, [source(width=3840, height=2160)])
-    assert planned.spread.size in ("performance-2x", "performance-4x", "performance-8x")
+    assert planned.schedule.size in ("performance-2x", "performance-4x", "performance-8x")
 
 
 def test_what_fits_no_allowed_machine_is_refused_with_the_numbers(context):
@@ -52,7 +52,7 @@ def test_a_url_is_set_aside_for_by_the_largest_source_that_is_taken_and_its_outp
         0,
     )
     found = [planned_batch(context, job, [planned_source(context, row)]) for job in (JOB, DELIVERED)]
-    most_bytes = [planned.spread.loads[0].bytes_max for planned in found]
+    most_bytes = [planned.schedule.assignments[0].bytes_max for planned in found]
     assert most_bytes[1] == 2 * most_bytes[0] > 2 * context.settings.max_source_bytes
     with pytest.raises(ControlError) as refused:
         batches.submit(rows.store, replace(found[0], max_cost_usd=0.01))

@@ -138,11 +138,14 @@ class Keep:
 
 def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
     """Return the plan with another bound of its outputs: a real one is far larger than objects of tests."""
-    loads = [
-        replace(load, pieces=[replace(p, bytes_max=each_bytes * len(p.outputs)) for p in load.pieces])
-        for load in planned.spread.loads
+    assignments = [
+        replace(
+            assignment,
+            work_units=[replace(p, bytes_max=each_bytes * len(p.outputs)) for p in assignment.work_units],
+        )
+        for assignment in planned.schedule.assignments
     ]
-    return replace(planned, spread=replace(planned.spread, loads=loads))
+    return replace(planned, schedule=replace(planned.schedule, assignments=assignments))
 
 
 def space(keep: Keep, more_bytes: int) -> None:

@@ -9,17 +9,17 @@ from random import Random
 import pytest
 
 from control.domain.effects import effects
-from control.planning.schedule import Means, choose, spreads
-from control.planning.workload import Footage, Piece, Speed, pieces
+from control.planning.schedule import Capacity, choose, schedules
+from control.planning.workload import SourceInfo, Speed, WorkUnit, work_units
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
 
 
-def mixed(sources: int, variations: int) -> list[Piece]:
+def mixed(sources: int, variations: int) -> list[WorkUnit]:
     """Return the pieces of a batch of clips as people have them."""
     dice = Random(1)
-    footage = [
-        Footage(
+    source_info = [
+        SourceInfo(
             size_bytes=dice.choice((4e6, 20e6, 60e6)),
             duration_s=dice.choice((6, 9, 15, 15, 30, 60)),
             pixels=dice.choice((1280 * 720, 1920 * 1080, 1080 * 1920)),
@@ -31,11 +31,11 @@ def mixed(sources: int, variations: int) -> list[Piece]:
         for source in range(sources)
         for n in range(variations)
     ]
-    return pieces(asked, footage)
+    return work_units(asked, source_info)
 
 
-def best(parts: list[Piece], **means: object):
-    ways = spreads(parts, Means(**{"sizes": SIZES, **means}))  # type: ignore[arg-type]
+def best(parts: list[WorkUnit], **capacity: object):
+    ways = schedules(parts, Capacity(**{"sizes": SIZES, **capacity}))  # type: ignore[arg-type]
     return choose(ways, deadline_s=None, max_cost_usd=None), ways
 
 
@@ -44,23 +44,25 @@ def test_every_output_is_made_once_and_no_job_is_too_large(sources, variations):
     parts = mixed(sources, variations)
     _, ways = best(parts)
     for way in ways:
-        made = Counter(index for load in way.loads for index in load.outputs)
+        made = Counter(index for assignment in way.assignments for index in assignment.outputs)
         assert made == Counter(range(sources * variations))
-        assert max(len(load.outputs) for load in way.loads) <= 200
+        assert max(len(assignment.outputs) for assignment in way.assignments) <= 200
 
 
 @pytest.mark.parametrize("variations", [4, 10, 20])
 def test_siblings_are_never_parted(variations):
     parts = mixed(10, variations)
-    whole = {tuple(piece.outputs) for piece in parts}
+    whole = {tuple(unit.outputs) for unit in parts}
     for way in best(parts)[1]:
-        assert {tuple(piece.outputs) for load in way.loads for piece in load.pieces} == whole
+        assert {
+            tuple(unit.outputs) for assignment in way.assignments for unit in assignment.work_units
+        } == whole
 
 
 def test_a_limit_that_leaves_no_room_between_pieces_is_kept_all_the_same():
     parts = mixed(400, 3)
     chosen, _ = best(parts, machines_max=6, jobs_max=6, outputs_max=200)
-    assert [len(load.outputs) for load in chosen.loads] == [200] * 6
+    assert [len(assignment.outputs) for assignment in chosen.assignments] == [200] * 6
 
 
 def test_the_default_costs_at_most_a_tenth_more_than_the_cheapest_and_none_as_cheap_is_faster():
@@ -76,13 +78,13 @@ def test_a_little_work_is_one_machine_and_much_work_is_many():
 
 
 def test_a_large_source_is_split_and_small_ones_share():
-    long = Footage(size_bytes=1e8, duration_s=600, pixels=1920 * 1080)
-    short = Footage(size_bytes=1e6, duration_s=3, pixels=640 * 360)
+    long = SourceInfo(size_bytes=1e8, duration_s=600, pixels=1920 * 1080)
+    short = SourceInfo(size_bytes=1e6, duration_s=3, pixels=640 * 360)
     asked = [(0, effects(seed=1, fingerprint="a", variation=n)) for n in range(1, 41)]
-    assert best(pieces(asked, [long]))[0].machines > 1
+    assert best(work_units(asked, [long]))[0].machines > 1
     asked = [(n, effects(seed=1, fingerprint=str(n), variation=1)) for n in range(20)]
-    shared = best(pieces(asked, [short] * 20))[0]
-    assert max(len({piece.source for piece in load.pieces}) for load in shared.loads) > 1
+    shared = best(work_units(asked, [short] * 20))[0]
+    assert max(len({unit.source for unit in assignment.work_units}) for assignment in shared.assignments) > 1
 
 
 def test_never_more_machines_than_may_live():
@@ -104,7 +106,7 @@ def test_a_user_s_limit_on_machines_is_one_on_jobs():
 
 
 def test_a_deadline_takes_the_cheapest_that_meets_it_or_else_the_fastest():
-    ways = spreads(mixed(40, 10), Means(sizes=SIZES))
+    ways = schedules(mixed(40, 10), Capacity(sizes=SIZES))
     fastest = min(way.makespan_s for way in ways)
     relaxed = choose(ways, deadline_s=1e9, max_cost_usd=None)
     assert relaxed.cost_usd == min(way.cost_usd for way in ways)
@@ -113,24 +115,24 @@ def test_a_deadline_takes_the_cheapest_that_meets_it_or_else_the_fastest():
 
 
 def test_money_comes_before_a_deadline():
-    ways = spreads(mixed(40, 10), Means(sizes=SIZES[:1]))
+    ways = schedules(mixed(40, 10), Capacity(sizes=SIZES[:1]))
     cheapest = min(way.cost_usd for way in ways)
     assert choose(ways, deadline_s=1, max_cost_usd=1.01 * cheapest).cost_usd <= 1.01 * cheapest
     assert choose(ways, deadline_s=None, max_cost_usd=cheapest / 2).cost_usd == cheapest
 
 
 def test_more_apps_launch_more_machines_at_once():
-    clip = Footage(size_bytes=4e6, duration_s=6, pixels=1280 * 720)
+    clip = SourceInfo(size_bytes=4e6, duration_s=6, pixels=1280 * 720)
     asked = [(n, effects(seed=1, fingerprint=str(n), variation=v)) for n in range(100) for v in range(1, 5)]
-    parts = pieces(asked, [clip] * 100)
+    parts = work_units(asked, [clip] * 100)
     one, four = (best(parts, apps=apps, sizes=SIZES[:1])[0] for apps in (1, 4))
     assert four.makespan_s < one.makespan_s
 
 
 def test_a_size_that_no_job_has_run_on_is_as_quick_as_the_one_best_known():
     known = Speed().learn(work_s=50, wall_s=25, launch_s=1, bytes_ratio=1)
-    means = Means(sizes=SIZES, speeds={"performance-1x": known})
-    assert means.speed("performance-8x") == known
+    capacity = Capacity(sizes=SIZES, speeds={"performance-1x": known})
+    assert capacity.speed("performance-8x") == known
 
 
 def test_the_same_asked_twice_is_the_same_plan():

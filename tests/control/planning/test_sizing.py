@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from control.planning.prices import memory_bytes
 from control.planning.sizing import fitting_sizes, needed_bytes, next_size
-from control.planning.workload import Footage
+from control.planning.workload import SourceInfo
 
 SIZES = ("performance-1x", "performance-2x", "performance-4x", "performance-8x")
-HD = Footage(size_bytes=20 << 20, duration_s=30, pixels=1920 * 1080)
-UHD = Footage(size_bytes=100 << 20, duration_s=30, pixels=3840 * 2160)
+HD = SourceInfo(size_bytes=20 << 20, duration_s=30, pixels=1920 * 1080)
+UHD = SourceInfo(size_bytes=100 << 20, duration_s=30, pixels=3840 * 2160)
 
 
-def fitting(*sources: Footage) -> tuple[str, ...]:
+def fitting(*sources: SourceInfo) -> tuple[str, ...]:
     return fitting_sizes(needed_bytes(sources), SIZES)
 
 
@@ -24,7 +24,7 @@ def test_an_encoder_in_4k_takes_a_larger_one() -> None:
 
 
 def test_two_of_the_largest_sources_lie_in_memory_at_once() -> None:
-    large = Footage(size_bytes=2 << 30, duration_s=60, pixels=1920 * 1080)
+    large = SourceInfo(size_bytes=2 << 30, duration_s=60, pixels=1920 * 1080)
     assert fitting(large) == SIZES[1:]
     assert fitting(large, large, large) == SIZES[2:]
 
@@ -34,8 +34,8 @@ def test_what_fits_nowhere_has_no_size() -> None:
 
 
 def test_a_source_nobody_has_looked_into_counts_as_full_hd() -> None:
-    unknown = Footage(size_bytes=20 << 20, duration_s=0, pixels=0)
-    known = Footage(size_bytes=20 << 20, duration_s=0, pixels=1920 * 1080)
+    unknown = SourceInfo(size_bytes=20 << 20, duration_s=0, pixels=0)
+    known = SourceInfo(size_bytes=20 << 20, duration_s=0, pixels=1920 * 1080)
     assert needed_bytes([unknown]) == needed_bytes([known])
 
 

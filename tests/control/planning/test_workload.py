@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from control.domain.effects import effects
-from control.planning.workload import UNSEEN, Footage, Speed, machine_work_s, pieces
+from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, Speed, machine_work_s, work_units
 from runner.contract import Effects
 
-CLIP = Footage(size_bytes=20e6, duration_s=15, pixels=1920 * 1080)
+CLIP = SourceInfo(size_bytes=20e6, duration_s=15, pixels=1920 * 1080)
 PLAIN = Effects(
     rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
 )
@@ -26,54 +26,54 @@ def learnt(*jobs: tuple[float, float]) -> Speed:
 
 
 def test_four_siblings_are_one_piece_and_others_are_not():
-    found = pieces(variations(10), [CLIP])
-    assert [list(piece.outputs) for piece in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    found = work_units(variations(10), [CLIP])
+    assert [list(unit.outputs) for unit in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_sources_are_never_in_one_piece():
-    found = pieces([(0, PLAIN), (1, PLAIN)], [CLIP, CLIP])
-    assert [piece.source for piece in found] == [0, 1]
+    found = work_units([(0, PLAIN), (1, PLAIN)], [CLIP, CLIP])
+    assert [unit.source for unit in found] == [0, 1]
 
 
 def test_presets_share_nothing():
-    assert len(pieces([(0, None), (0, None)], [CLIP])) == 2
+    assert len(work_units([(0, None), (0, None)], [CLIP])) == 2
 
 
 def test_a_sibling_takes_less_than_its_leader():
-    alone, four = pieces(variations(1), [CLIP])[0], pieces(variations(4), [CLIP])[0]
+    alone, four = work_units(variations(1), [CLIP])[0], work_units(variations(4), [CLIP])[0]
     assert alone.work_s < four.work_s < 4 * alone.work_s
 
 
 def test_work_rises_with_duration_pixels_and_noise():
-    def work_s(footage: Footage, **change: float) -> float:
-        return pieces([(0, PLAIN.model_copy(update=change))], [footage])[0].work_s
+    def work_s(source_info: SourceInfo, **change: float) -> float:
+        return work_units([(0, PLAIN.model_copy(update=change))], [source_info])[0].work_s
 
-    short = Footage(size_bytes=1, duration_s=5, pixels=CLIP.pixels)
-    small = Footage(size_bytes=1, duration_s=15, pixels=640 * 360)
+    short = SourceInfo(size_bytes=1, duration_s=5, pixels=CLIP.pixels)
+    small = SourceInfo(size_bytes=1, duration_s=15, pixels=640 * 360)
     assert max(work_s(short), work_s(small)) < work_s(CLIP) < work_s(CLIP, noise=8)
     assert work_s(CLIP, speed=1.03) < work_s(CLIP)
 
 
 def test_an_output_of_a_source_that_nobody_has_seen_may_be_as_large_as_the_largest_that_is_taken():
-    unseen = Footage(size_bytes=0, duration_s=0, pixels=0, bytes_most=2 * 1024**3)
+    unseen = SourceInfo(size_bytes=0, duration_s=0, pixels=0, bytes_most=2 * 1024**3)
     for effects_ in (PLAIN, None):
-        [piece] = pieces([(0, effects_)], [unseen])
-        assert piece.bytes_max > 2 * 1024**3
-        assert piece.likely_bytes < 30e6
+        [unit] = work_units([(0, effects_)], [unseen])
+        assert unit.bytes_max > 2 * 1024**3
+        assert unit.likely_bytes < 30e6
 
 
 def test_what_goes_to_two_places_is_sent_twice():
-    [once], [twice] = pieces([(0, None)], [CLIP]), pieces([(0, None)], [CLIP], sends=2)
+    [once], [twice] = work_units([(0, None)], [CLIP]), work_units([(0, None)], [CLIP], sends=2)
     assert (twice.bytes_max, twice.likely_bytes) == (2 * once.bytes_max, 2 * once.likely_bytes)
 
 
 def test_a_source_that_nobody_has_seen_is_taken_for_a_common_clip():
-    assert pieces([(0, PLAIN)], [UNSEEN])[0].work_s > 10
-    assert not UNSEEN.is_known
+    assert work_units([(0, PLAIN)], [UNKNOWN_SOURCE])[0].work_s > 10
+    assert not UNKNOWN_SOURCE.is_known
 
 
 def test_more_cores_help_until_the_longest_piece_is_left():
-    parts = pieces(variations(8), [CLIP])
+    parts = work_units(variations(8), [CLIP])
     seconds = [machine_work_s(parts, cores) for cores in (1, 2, 4, 8, 16)]
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[-1] == seconds[-2] > parts[0].longest_s

@@ -15,7 +15,7 @@ from control.domain.ids import machine_name, new_id
 from control.passes.launch import launch
 from control.passes.observe import observe
 from control.planning.planner import plan
-from control.planning.schedule import Means
+from control.planning.schedule import Capacity
 from control.store import Store, attempts, batches, changes, reports
 from control.store import machines as ledger
 from control.store.calibration import speeds
@@ -42,9 +42,11 @@ def with_budget(context, rows: Rows, **settings: object):
 
 def submit(rows: Rows, *, jobs: int = 1, variations: int = 2, **planned: object) -> list[str]:
     """Store a batch of so many jobs, one source each, and return them in their order."""
-    means = Means(sizes=("performance-1x",), machines_max=1, outputs_max=variations)
+    capacity = Capacity(sizes=("performance-1x",), machines_max=1, outputs_max=variations)
     sources = [rows.source(f"{new_id('ad')}.mp4") for _ in range(jobs)]
-    made = plan(sources, variations=variations, seed=7, new_id=lambda: new_id("out"), means=means, **planned)  # type: ignore[arg-type]
+    made = plan(
+        sources, variations=variations, seed=7, new_id=lambda: new_id("out"), capacity=capacity, **planned
+    )  # type: ignore[arg-type]
     batch_id = batches.submit(rows.store, made)
     mine = [job for job in rows.all(Job) if job.batch_id == batch_id]
     return [job.id for job in sorted(mine, key=lambda job: job.position)]
@@ -442,9 +444,9 @@ def test_a_finished_job_teaches_the_speed_of_its_size(context, rows, machines):
     assert known["performance-1x"].launch_s == 3
     again = plan(
         [rows.source()], variations=2, seed=7, new_id=lambda: new_id("out"),
-        means=Means(sizes=("performance-1x",), speeds=known),
+        capacity=Capacity(sizes=("performance-1x",), speeds=known),
     )  # fmt: skip
-    assert again.spread.loads[0].seconds == pytest.approx(42, rel=0.1)
+    assert again.schedule.assignments[0].seconds == pytest.approx(42, rel=0.1)
 
 
 def test_a_job_that_failed_somewhere_teaches_nothing(context, rows, machines):

@@ -176,10 +176,10 @@ class Recording:
             self._add(fragment(number, samples) + struct.pack(">I4s", 8 + media_bytes, b"mdat"), media_bytes)
         self.duration_s = fragments * samples * 40 / 1000
 
-    def _add(self, piece: bytes, hole_bytes: int = 0) -> None:
+    def _add(self, unit: bytes, hole_bytes: int = 0) -> None:
         self._starts.append(self.size_bytes)
-        self._pieces.append(piece)
-        self.size_bytes += len(piece) + hole_bytes
+        self._pieces.append(unit)
+        self.size_bytes += len(unit) + hole_bytes
 
     def read(self, start: int, stop: int) -> bytes:
         self.reads.append(stop - start)
@@ -188,8 +188,8 @@ class Recording:
             at = self._starts[index] - start
             if at >= len(found):
                 break
-            piece = self._pieces[index][max(0, -at) : len(found) - at]
-            found[max(0, at) : max(0, at) + len(piece)] = piece
+            unit = self._pieces[index][max(0, -at) : len(found) - at]
+            found[max(0, at) : max(0, at) + len(unit)] = unit
         return bytes(found)
 
 
@@ -465,18 +465,18 @@ def test_a_fragmented_file_that_does_not_tell_its_length(make: Make) -> None:
 
 def test_pieces_that_lie_far_apart_are_refused_after_so_many_reads() -> None:
     asked: list[int] = []
-    piece = 2**20
-    boxes = struct.pack(">I4s", piece, b"free")
+    unit = 2**20
+    boxes = struct.pack(">I4s", unit, b"free")
 
     def read(start: int, stop: int) -> bytes:
         asked.append(stop - start)
         found = bytearray(stop - start)
-        for at in range(-start % piece, len(found), piece):
-            found[at : at + 8] = boxes if start + at else struct.pack(">I4s", piece, b"ftyp")
+        for at in range(-start % unit, len(found), unit):
+            found[at : at + 8] = boxes if start + at else struct.pack(">I4s", unit, b"ftyp")
         return bytes(found)
 
     with pytest.raises(NotPlayable, match="too many pieces"):
-        look_into(read, size_bytes=1000 * piece)
+        look_into(read, size_bytes=1000 * unit)
     assert len(asked) <= READS_MAX
 
 
