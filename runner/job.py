@@ -16,7 +16,7 @@ from runner import transfer
 from runner.allowance import Allowance
 from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
 from runner.log import record
-from runner.memory import Budget, free_bytes
+from runner.memory import MemoryBudget, free_bytes
 from runner.pipeline import Floor, Making, failing, guarding
 from runner.plain_files import removed_unless_well
 from runner.probe import probe
@@ -70,7 +70,7 @@ class Job:
         return Studio(
             program=self.program,
             folder=self.folder,
-            memory=Budget(left_bytes, self.stop),
+            memory=MemoryBudget(left_bytes, self.stop),
             outbound_allow=self.spec.outbound_allow,
             progress=self.progress,
             allowance=self.allowance,
@@ -86,7 +86,7 @@ class Job:
             return making
         return None
 
-    def _fetched(self, spec: SourceSpec, memory: Budget) -> Source:
+    def _fetched(self, spec: SourceSpec, memory: MemoryBudget) -> Source:
         path = Path(mkdtemp(dir=self.folder), "source.mp4")
         with removed_unless_well(path):
             with self.progress.timed("fetch_s"):

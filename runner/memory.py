@@ -25,7 +25,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that several threads share."""
 
     def __init__(self, limit_bytes: int, stop: threading.Event) -> None:

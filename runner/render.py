@@ -18,7 +18,7 @@ from runner.check import check_output, check_playlist, expected
 from runner.commands import Other, kbps_of, others_args, preset_args, variation_args
 from runner.contract import OutputSpec, Preset
 from runner.graph import Probe
-from runner.memory import Budget, first_bytes, others_bytes, output_bytes
+from runner.memory import MemoryBudget, first_bytes, others_bytes, output_bytes
 from runner.plain_files import lines, remove, removed_unless_well, size_bytes, text
 from runner.probe import OutputFailure
 from runner.progress import Progress
@@ -82,7 +82,7 @@ class Studio:
 
     program: str
     folder: Path
-    memory: Budget
+    memory: MemoryBudget
     progress: Progress
     allowance: Allowance
     stop: Stop

@@ -29,7 +29,7 @@ from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
-from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_purses, spent_usd
+from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_budgets, spent_usd
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
@@ -152,10 +152,10 @@ def _money(session: Session, context: AppContext, now: datetime) -> Iterator[Met
     spent = {period: spent_usd(session, start) + accrued for period, start in since.items()}
     yield _by("spend_usd", "Cost of machines this day and month (UTC), so far.", "period", spent)
     unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
-    purses = shared_purses(session, context.settings, now, unseen)
-    caps = {purse.name: purse.cap_usd for purse in purses}
+    budgets = shared_budgets(session, context.settings, now, unseen)
+    caps = {budget.name: budget.cap_usd for budget in budgets}
     yield _by("budget_usd", "The hard cap, where one is set.", "period", caps)
-    left = {purse.name: max(0.0, purse.left_usd) for purse in purses}
+    left = {budget.name: max(0.0, budget.left_usd) for budget in budgets}
     yield _by("budget_left_usd", "What may still be set aside, where there is a cap.", "period", left)
 
 

@@ -18,7 +18,7 @@ USEFUL_S = 60.0  # of a longer job's own money: with less there is no point to s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class CostEstimate:
     """What a job has left to do: a machine's likely seconds, and what its outputs amount to at most."""
 
     size: str
@@ -45,7 +45,7 @@ class Need:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Purse:
+class Budget:
     """A cap, and what is gone of it. `sharers` are the jobs that wait for what is left."""
 
     name: str  # for people
@@ -61,31 +61,31 @@ class Purse:
         return self.cap_usd - self.spent_usd - self.reserved_usd
 
 
-class Short(Exception):
+class InsufficientBudget(Exception):
     """A purse has too little. `for_good` when waiting does not help."""
 
-    def __init__(self, purse: Purse, *, for_good: bool) -> None:
-        super().__init__(purse.name)
-        self.purse, self.for_good = purse, for_good
+    def __init__(self, budget: Budget, *, for_good: bool) -> None:
+        super().__init__(budget.name)
+        self.budget, self.for_good = budget, for_good
 
 
-def wall_s(need: Need, purses: Sequence[Purse], *, limit_s: float) -> float:
-    """Return the wall deadline of a machine: the limit, or what the money left pays for. Raises Short."""
-    return min((_granted(need, purse, limit_s) for purse in purses), default=limit_s)
+def wall_s(estimate: CostEstimate, budgets: Sequence[Budget], *, limit_s: float) -> float:
+    """Return the wall deadline of a machine: the limit, or what the money left pays for. Raises InsufficientBudget."""
+    return min((_granted(estimate, budget, limit_s) for budget in budgets), default=limit_s)
 
 
-def least_s(need: Need, limit_s: float, *, is_own: bool) -> float:
+def least_s(estimate: CostEstimate, limit_s: float, *, is_own: bool) -> float:
     """Return the shortest wall deadline that makes sense; a batch's own last money may pay for a part."""
-    return min(limit_s, max(LEAST_S, min(need.seconds, USEFUL_S) if is_own else need.seconds))
+    return min(limit_s, max(LEAST_S, min(estimate.seconds, USEFUL_S) if is_own else estimate.seconds))
 
 
-def _granted(need: Need, purse: Purse, limit_s: float) -> float:
-    wanted_s = min(limit_s, ROOM * need.seconds + ROOM_S)
-    left_s = need.pays_s(purse.left_usd)
+def _granted(estimate: CostEstimate, budget: Budget, limit_s: float) -> float:
+    wanted_s = min(limit_s, ROOM * estimate.seconds + ROOM_S)
+    left_s = estimate.pays_s(budget.left_usd)
     if left_s >= wanted_s:
-        share_s = need.pays_s(purse.left_usd / max(1, purse.sharers))
+        share_s = estimate.pays_s(budget.left_usd / max(1, budget.sharers))
         return min(limit_s, max(wanted_s, share_s))
-    can_wait = purse.reserved_usd > 0 or (not purse.is_own and need.pays_s(purse.cap_usd) >= wanted_s)
-    if not can_wait and left_s >= least_s(need, limit_s, is_own=purse.is_own):
+    can_wait = budget.reserved_usd > 0 or (not budget.is_own and estimate.pays_s(budget.cap_usd) >= wanted_s)
+    if not can_wait and left_s >= least_s(estimate, limit_s, is_own=budget.is_own):
         return left_s
-    raise Short(purse, for_good=purse.is_own and not purse.reserved_usd > 0)
+    raise InsufficientBudget(budget, for_good=budget.is_own and not budget.reserved_usd > 0)

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from control.domain.errors import Code, ControlError
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.planning import budget, prices
-from control.planning.budget import Need, Purse
+from control.planning.budget import Budget, CostEstimate
 from control.planning.planner import PlannedBatch
 from control.settings import Settings
 from control.store.tables import Attempt, Batch, Job, Machine, Output
@@ -39,13 +39,13 @@ class Reserve:
 
 
 def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
-    """Return what to set aside for the next attempt of a job. Raises money.Short.
+    """Return what to set aside for the next attempt of a job. Raises money.InsufficientBudget.
 
     `unseen` are the attempts that may have a machine which the ledger does not show.
     """
-    need, limit_s = _need(tx, job), limit_s_of(tx.settings)
-    wall_s = budget.wall_s(need, _purses(tx, job, unseen), limit_s=limit_s)
-    return Reserve(wall_s, int(need.bytes_max) or None, need.reserve_usd(wall_s))
+    estimate, limit_s = _estimate(tx, job), limit_s_of(tx.settings)
+    wall_s = budget.wall_s(estimate, _budgets(tx, job, unseen), limit_s=limit_s)
+    return Reserve(wall_s, int(estimate.bytes_max) or None, estimate.reserve_usd(wall_s))
 
 
 def limit_s_of(settings: Settings) -> float:
@@ -53,12 +53,12 @@ def limit_s_of(settings: Settings) -> float:
     return settings.run_timeout_s + CLAIM_TIMEOUT_S
 
 
-def _need(tx: Transaction, job: Job) -> Need:
+def _estimate(tx: Transaction, job: Job) -> CostEstimate:
     """Return what is left to do of a job, as a share of its estimate."""
     states = tx.session.exec(select(Output.state).where(col(Output.job_id) == job.id)).all()
     left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
     share = left / len(states)
-    return Need(
+    return CostEstimate(
         size=job.size,
         region=prices.dearest(tx.settings.runner_regions),
         seconds=job.estimate_s * share,
@@ -67,19 +67,19 @@ def _need(tx: Transaction, job: Job) -> Need:
     )
 
 
-def _purses(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Purse]:
+def _budgets(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Budget]:
     """Return the purses that a job's machine is paid from, all of which must have enough."""
-    shared = shared_purses(tx.session, tx.settings, tx.now, unseen)
-    purses = [replace(purse, sharers=_count_waiting(tx, None)) for purse in shared]
+    shared = shared_budgets(tx.session, tx.settings, tx.now, unseen)
+    budgets = [replace(budget, sharers=_count_waiting(tx, None)) for budget in shared]
     batch = tx.session.get_one(Batch, job.batch_id)
     if batch.max_cost_usd is not None:
-        purses.append(_own_purse(tx, batch, unseen))
-    return purses
+        budgets.append(_own_budget(tx, batch, unseen))
+    return budgets
 
 
-def shared_purses(
+def shared_budgets(
     session: Session, settings: Settings, now: datetime, unseen: Sequence[Attempt]
-) -> list[Purse]:
+) -> list[Budget]:
     """Return the purse of the day and that of the month, as far as they have a cap."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     caps = (
@@ -90,13 +90,13 @@ def shared_purses(
         return []
     reserved_usd = _reserved_usd(session, unseen, now)
     return [
-        Purse(name=name, cap_usd=cap_usd, spent_usd=spent_usd(session, since), reserved_usd=reserved_usd)
+        Budget(name=name, cap_usd=cap_usd, spent_usd=spent_usd(session, since), reserved_usd=reserved_usd)
         for name, cap_usd, since in caps
         if cap_usd is not None
     ]
 
 
-def _own_purse(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Purse:
+def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Budget:
     assert batch.max_cost_usd is not None
     attempts = select(Attempt.id).join(Job).where(col(Job.batch_id) == batch.id)
     mine = set(tx.session.exec(attempts).all())
@@ -104,7 +104,7 @@ def _own_purse(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Purs
         col(Machine.batch_id) == batch.id, col(Machine.gone_at).is_not(None)
     )
     unseen = [attempt for attempt in unseen if attempt.id in mine]
-    return Purse(
+    return Budget(
         name="batch",
         cap_usd=batch.max_cost_usd,
         spent_usd=tx.session.exec(gone).one() or 0.0,
@@ -196,14 +196,14 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
         )
     open_usd = select(func.sum(Job.estimate_usd)).where(col(Job.status).not_in(ENDED))
     committed_usd = tx.session.exec(open_usd).one() or 0.0
-    for purse in shared_purses(tx.session, tx.settings, tx.now, ()):
-        left_usd = purse.cap_usd - purse.spent_usd - committed_usd
+    for budget in shared_budgets(tx.session, tx.settings, tx.now, ()):
+        left_usd = budget.cap_usd - budget.spent_usd - committed_usd
         if max(cost_usd, most_usd) > left_usd + EPSILON_USD:
             raise ControlError(
                 Code.BUDGET_EXCEEDED,
                 f"This will cost about ${cost_usd:.6f}, and to start it takes ${most_usd:.6f} that can be "
-                f"set aside. Of this {purse.name}'s budget of ${purse.cap_usd:.6f}, "
-                f"${purse.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
+                f"set aside. Of this {budget.name}'s budget of ${budget.cap_usd:.6f}, "
+                f"${budget.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
             )
 
 
@@ -213,7 +213,7 @@ def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
     assert schedule is not None
     region = prices.dearest(tx.settings.runner_regions)
     needs = [
-        Need(
+        CostEstimate(
             size=schedule.size,
             region=region,
             seconds=assignment.seconds,
@@ -222,4 +222,4 @@ def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
         )
         for assignment in schedule.assignments
     ]
-    return max(need.reserve_usd(budget.least_s(need, limit_s, is_own=True)) for need in needs)
+    return max(estimate.reserve_usd(budget.least_s(estimate, limit_s, is_own=True)) for estimate in needs)

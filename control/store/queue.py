@@ -11,7 +11,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import ids, states
 from control.domain.states import GHOST_S, AttemptState, JobStatus, OutputState
-from control.planning.budget import Short
+from control.planning.budget import InsufficientBudget
 from control.settings import Settings
 from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
@@ -105,7 +105,7 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
     unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
     try:
         return budget.reserve(tx, job, unseen)
-    except Short as short:
+    except InsufficientBudget as short:
         if short.for_good:
             _give_up(tx, job)
         else:

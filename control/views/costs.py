@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from sqlmodel import Session, and_, col, or_, select
 
-from control.planning.budget import Purse
+from control.planning.budget import Budget
 from control.settings import Settings
-from control.store.budget import accrued_usd, leaked_seconds, shared_purses
+from control.store.budget import accrued_usd, leaked_seconds, shared_budgets
 from control.store.queue import is_unseen
 from control.store.tables import Attempt, Downloads, Machine
 from control.views import schemas
@@ -45,14 +45,14 @@ def costs(views: Views, settings: Settings, now: datetime, first: date, last: da
             (machine, _sum(machine, attempt, now)) for machine, attempt in _rows(session, first, last, now)
         ]
         unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
-        purses = {each.name: each for each in shared_purses(session, settings, now, unseen)}
+        budgets = {each.name: each for each in shared_budgets(session, settings, now, unseen)}
         total = sum((each for _, each in rows), Sum())
         return schemas.Costs(
             days=_days(rows, _downloads(session, first, last), now),
             batches=_batches(rows),
             cost_usd=round(total.usd, 6),
             leaked_seconds=round(total.leaked_seconds, 3),
-            budget=schemas.Budgets(day=_budget(purses.get("day")), month=_budget(purses.get("month"))),
+            budget=schemas.BudgetsView(day=_budget(budgets.get("day")), month=_budget(budgets.get("month"))),
         )
 
 
@@ -140,12 +140,12 @@ def _downloads(session: Session, first: date, last: date) -> dict[str, int]:
     return {row.day: row.size_bytes for row in session.exec(days).all()}
 
 
-def _budget(purse: Purse | None) -> schemas.Budget | None:
-    if purse is None:
+def _budget(budget: Budget | None) -> schemas.BudgetView | None:
+    if budget is None:
         return None
-    return schemas.Budget(
-        cap_usd=purse.cap_usd,
-        spent_usd=round(purse.spent_usd, 6),
-        reserved_usd=round(purse.reserved_usd, 6),
-        left_usd=round(max(0.0, purse.left_usd), 6),
+    return schemas.BudgetView(
+        cap_usd=budget.cap_usd,
+        spent_usd=round(budget.spent_usd, 6),
+        reserved_usd=round(budget.reserved_usd, 6),
+        left_usd=round(max(0.0, budget.left_usd), 6),
     )

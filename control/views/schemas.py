@@ -448,7 +448,7 @@ class BatchCost(BaseModel):
     usd_per_output: float | None
 
 
-class Budget(BaseModel):
+class BudgetView(BaseModel):
     """A cap, and what is left of it."""
 
     cap_usd: float
@@ -457,11 +457,11 @@ class Budget(BaseModel):
     left_usd: float
 
 
-class Budgets(BaseModel):
+class BudgetsView(BaseModel):
     """The caps of this day and this month; null without one."""
 
-    day: Budget | None
-    month: Budget | None
+    day: BudgetView | None
+    month: BudgetView | None
 
 
 class Costs(BaseModel):
@@ -471,7 +471,7 @@ class Costs(BaseModel):
     batches: list[BatchCost]
     cost_usd: float
     leaked_seconds: float
-    budget: Budgets
+    budget: BudgetsView
 
 
 class MachineList(BaseModel):

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runner.memory import Budget, free_bytes
+from runner.memory import MemoryBudget, free_bytes
 from runner.stop import Stop, Stopped
 
 
 def test_who_does_not_fit_waits_until_another_is_done() -> None:
-    budget, first_in, let_go, order = Budget(10, Stop()), threading.Event(), threading.Event(), []
+    budget, first_in, let_go, order = MemoryBudget(10, Stop()), threading.Event(), threading.Event(), []
 
     def first() -> None:
         with budget.lent(6):
@@ -34,7 +34,7 @@ def test_who_does_not_fit_waits_until_another_is_done() -> None:
 
 
 def test_who_needs_more_than_there_is_gets_all_of_it() -> None:
-    budget = Budget(10, Stop())
+    budget = MemoryBudget(10, Stop())
     with budget.lent(1000):
         pass
     with budget.lent(10):
@@ -44,7 +44,7 @@ def test_who_needs_more_than_there_is_gets_all_of_it() -> None:
 @pytest.mark.parametrize("limit", [0, -5])
 def test_with_no_memory_left_one_at_a_time_still_works(limit: int) -> None:
     stop = Stop()
-    budget = Budget(limit, stop)
+    budget = MemoryBudget(limit, stop)
     with budget.lent(100):
         stop.set()
         with pytest.raises(Stopped), budget.lent(100):
@@ -53,7 +53,7 @@ def test_with_no_memory_left_one_at_a_time_still_works(limit: int) -> None:
 
 def test_files_that_are_there_count_until_they_are_gone() -> None:
     stop = Stop()
-    budget = Budget(10, stop)
+    budget = MemoryBudget(10, stop)
     budget.hold(8)
     stop.set()
     with pytest.raises(Stopped), budget.lent(5):

@@ -10,7 +10,7 @@ import pytest
 
 from runner.allowance import Allowance
 from runner.contract import Effects, OutputSpec, Preset
-from runner.memory import Budget
+from runner.memory import MemoryBudget
 from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Source, Studio
@@ -39,7 +39,7 @@ def rendered(
     studio = Studio(
         program=ffmpeg,
         folder=folder,
-        memory=Budget(1 << 40, stop),
+        memory=MemoryBudget(1 << 40, stop),
         progress=Progress(),
         allowance=Allowance(None),
         stop=stop,
