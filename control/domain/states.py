@@ -25,7 +25,7 @@ class AttemptState(StrEnum):
     CANCELLED = "cancelled"
 
 
-GHOST_S = 180  # by then a machine whose create was unanswered is listed, if there is one
+UNKNOWN_CREATE_TTL_S = 180  # by then a machine whose create was unanswered is listed, if there is one
 LIVE = frozenset({AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING})
 
 

@@ -22,7 +22,7 @@ from sqlmodel import Session, and_, col, or_, select
 
 from control.context import AppContext
 from control.domain import states
-from control.domain.states import GHOST_S, AttemptState, JobStatus
+from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus
 from control.store import changes, retention
 from control.store.due import is_within
 from control.store.files import named_by
@@ -98,7 +98,7 @@ def _ready_to_go(session: Session, now: datetime) -> str | None:
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
         .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
-        .where(or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))))
+        .where(or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return session.exec(deleted.limit(1)).first()

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import ids, states
-from control.domain.states import GHOST_S, AttemptState, JobStatus, OutputState
+from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus, OutputState
 from control.planning.budget import InsufficientBudget
 from control.settings import Settings
 from control.store import budget
@@ -94,7 +94,8 @@ def is_unseen(now: datetime) -> ColumnElement[bool]:
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
-        col(Attempt.state).in_(states.LIVE), is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S))
+        col(Attempt.state).in_(states.LIVE),
+        is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)),
     )
     return and_(may_have, ~has_machine)
 

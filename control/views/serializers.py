@@ -134,7 +134,9 @@ def spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
 
 
 def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
-    return attempt.asked_at is not None and attempt.asked_at > now - timedelta(seconds=states.GHOST_S)
+    return attempt.asked_at is not None and attempt.asked_at > now - timedelta(
+        seconds=states.UNKNOWN_CREATE_TTL_S
+    )
 
 
 def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:

@@ -241,7 +241,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     launch(parts)
     changes.cancel(parts.store, [job_id])
     rows.clock.jump(-AHEAD_S)
-    rows.clock.forward(2 * attempts.GHOST_S)
+    rows.clock.forward(2 * attempts.UNKNOWN_CREATE_TTL_S)
     with parts.store.transaction() as tx:
         assert queue.possibly_alive(tx.session, tx.now) == 0
 

@@ -264,9 +264,9 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "rows go before late machines": edited(
         retention, "_ready_to_go",
-        "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=GHOST_S)))", "lives",
+        "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)))", "lives",
     ),
-    "ghosts do not count": lambda stack: put(stack, attempts, "GHOST_S", 0),
+    "ghosts do not count": lambda stack: put(stack, attempts, "UNKNOWN_CREATE_TTL_S", 0),
     "rests with work left": lambda stack: put(stack, loop, "_is_anything_left", lambda _: False),
     "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE_S", 9 * 86_400.0),
 }  # fmt: skip

@@ -650,7 +650,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
     with pytest.raises(KeyboardInterrupt):
         launch(context)
     changes.delete(context.store, rows.batch_of(job_id).id)
-    for at_s, held in ((0, 1), (attempts.GHOST_S - 1, 1), (2, 0)):
+    for at_s, held in ((0, 1), (attempts.UNKNOWN_CREATE_TTL_S - 1, 1), (2, 0)):
         rows.clock.forward(at_s)
         forget(context)
         with context.store.transaction() as tx:
@@ -668,7 +668,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     changes.cancel(parts.store, [job_id])
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
-    for at_s, held in ((0, 1), (attempts.GHOST_S, 0)):
+    for at_s, held in ((0, 1), (attempts.UNKNOWN_CREATE_TTL_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
             assert queue.possibly_alive(tx.session, tx.now) == held
@@ -682,7 +682,7 @@ def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(wor
     rows.clock.forward(60)
     changes.cancel(parts.store, [job_id])
     assert parts.views.job(job_id).cost_usd > 0, "a bound"
-    rows.clock.forward(attempts.GHOST_S)
+    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S)
     shown = parts.views.job(job_id)
     assert (shown.cost_usd, shown.attempts[0].machine_seconds) == (0, 0)
 
@@ -804,7 +804,7 @@ def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
     assert is_idle(context)
     changes.delete(context.store, rows.batch_of(job_id).id)
     assert not is_idle(context), "a batch is to be removed"
-    rows.clock.forward(attempts.GHOST_S)
+    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S)
     tick(context)
     forget(context)
     assert is_idle(context)

@@ -159,7 +159,7 @@ def test_a_create_that_control_died_in_keeps_its_money_set_aside(context, rows, 
     second = rows.submit()
     launch(context)
     assert rows.job(second).waiting_code == "budget"
-    rows.clock.forward(attempts.GHOST_S + 1)
+    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S + 1)
     launch(context)
     assert rows.job(second).status == "launching"
 
