@@ -53,7 +53,7 @@ class RemoveMachine:
 Effect = StartProcess | SendSignal | HostLost | HostBack | RemoveMachine
 
 
-class Agenda:
+class EventQueue:
     """A virtual clock. What is due at one instant happens in the order in which it was asked for."""
 
     def __init__(self, *, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """What may go wrong at Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
 
 The same seed and the same requests give the same life. Must never decide what a fault does: `gate`,
-`fleet`, `machine` and `record` do, each at the place that a `Site` names.
+`fleet`, `machine` and `record` do, each at the place that a `FailPoint` names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Seconds = tuple[float, float]  # shortest, longest: drawn evenly from between
 CAPACITY_ANSWERS = ("insufficient_capacity", "aborted", "quota")
 
 
-class Site(StrEnum):
+class FailPoint(StrEnum):
     """A place where a fault can strike; all are counted where they are felt."""
 
     # any request
@@ -59,7 +59,7 @@ class Site(StrEnum):
 class Window:
     """A time during which a site's rate is another, in seconds since the faults were set."""
 
-    site: Site
+    fail_point: FailPoint
     from_s: float
     until_s: float
     rate: float = 1.0
@@ -72,7 +72,7 @@ class Faults:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for who reads this from JSON
 
     rate_limits: bool = True  # 429 over the documented limits
-    rates: Mapping[Site, float] = field(default_factory=dict)  # how likely each is where it can happen
+    rates: Mapping[FailPoint, float] = field(default_factory=dict)  # how likely each is where it can happen
     windows: Sequence[Window] = ()
     capacity: Mapping[str, int] = field(default_factory=dict)  # machines per region; a missing one is endless
     capacity_answer: str = CAPACITY_ANSWERS[0]
@@ -100,12 +100,12 @@ def reboot(*, from_s: float, down_s: float, cold_s: float) -> tuple[Window, Wind
     """
     back_s = from_s + down_s
     return (
-        Window(site=Site.REFUSED, from_s=from_s, until_s=back_s),
-        Window(site=Site.EMPTY_LIST, from_s=back_s, until_s=back_s + cold_s),
+        Window(fail_point=FailPoint.REFUSED, from_s=from_s, until_s=back_s),
+        Window(fail_point=FailPoint.EMPTY_LIST, from_s=back_s, until_s=back_s + cold_s),
     )
 
 
-class Dice:
+class FaultInjector:
     """Draws what goes wrong, and counts what did in `hits`."""
 
     def __init__(self, rng: Random, faults: Faults, *, since: datetime) -> None:
@@ -117,21 +117,21 @@ class Dice:
         """Draw from `faults` from now on; their windows count from `since`."""
         self.faults, self._since = faults, since
 
-    def draws(self, site: Site, *, now: datetime) -> bool:
+    def draws(self, fail_point: FailPoint, *, now: datetime) -> bool:
         """Return whether the site is to fail now, without counting it."""
-        rate = self._rate(site, now)
+        rate = self._rate(fail_point, now)
         return rate > 0 and self._rng.random() < rate
 
-    def strikes(self, site: Site, *, now: datetime) -> bool:
+    def fires(self, fail_point: FailPoint, *, now: datetime) -> bool:
         """Return whether the site fails now, and count it."""
-        drawn = self.draws(site, now=now)
+        drawn = self.draws(fail_point, now=now)
         if drawn:
-            self.hits[site] += 1
+            self.hits[fail_point] += 1
         return drawn
 
-    def among(self, sites: Sequence[Site], *, now: datetime) -> Site | None:
+    def among(self, fail_points: Sequence[FailPoint], *, now: datetime) -> FailPoint | None:
         """Return the first of the sites that is to fail, if any, without counting it."""
-        return next((site for site in sites if self.draws(site, now=now)), None)
+        return next((fail_point for fail_point in fail_points if self.draws(fail_point, now=now)), None)
 
     def seconds(self, span: Seconds) -> float:
         """Return a time from within the span."""
@@ -147,11 +147,11 @@ class Dice:
         missing = self._rng.randrange(len(items))
         return [item for n, item in enumerate(items) if n != missing and self._rng.random() < 0.5]
 
-    def _rate(self, site: Site, now: datetime) -> float:
+    def _rate(self, fail_point: FailPoint, now: datetime) -> float:
         faults = self.faults
         if faults.windows:
             since_s = (now - self._since).total_seconds()
             for window in faults.windows:
-                if window.site is site and window.from_s <= since_s < window.until_s:
+                if window.fail_point is fail_point and window.from_s <= since_s < window.until_s:
                     return window.rate
-        return faults.rates.get(site, 0.0)
+        return faults.rates.get(fail_point, 0.0)

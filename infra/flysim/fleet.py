@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from infra.flysim.events import Agenda
-from infra.flysim.faults import Dice, Site
+from infra.flysim.events import EventQueue
+from infra.flysim.faults import FailPoint, FaultInjector
 from infra.flysim.machine import Machine
 from infra.flysim.validation import FlyError, create_request, regions_of
 
@@ -29,10 +29,10 @@ CAPACITY_ERRORS = {
 class Fleet:
     """The machines of some apps, those destroyed of late included. `seed` makes their ids."""
 
-    def __init__(self, apps: Iterable[str], seed: str, agenda: Agenda, dice: Dice) -> None:
+    def __init__(self, apps: Iterable[str], seed: str, queue: EventQueue, injector: FaultInjector) -> None:
         self._apps = frozenset(apps)
         self._seed = seed
-        self._agenda, self._dice = agenda, dice
+        self._queue, self._injector = queue, injector
         self._machines: dict[str, Machine] = {}
         self._unseen_until = dict[str, datetime]()
         self._made = 0
@@ -58,13 +58,13 @@ class Fleet:
             name=request.get("name") or f"machine-{machine_id}",
             region=region,
             config=request["config"],
-            agenda=self._agenda,
-            dice=self._dice,
+            queue=self._queue,
+            injector=self._injector,
         )
         self._machines[machine_id] = machine
-        if self._dice.draws(Site.UNSEEN, now=self._agenda.now):
-            unseen_s = self._dice.seconds(self._dice.faults.unseen_s)
-            self._unseen_until[machine_id] = self._agenda.now + timedelta(seconds=unseen_s)
+        if self._injector.draws(FailPoint.UNSEEN, now=self._queue.now):
+            unseen_s = self._injector.seconds(self._injector.faults.unseen_s)
+            self._unseen_until[machine_id] = self._queue.now + timedelta(seconds=unseen_s)
         answer = machine.shown()
         if not request.get("skip_launch"):
             machine.launch()
@@ -73,8 +73,8 @@ class Fleet:
     def seen(self, app: str, machine_id: str) -> Machine:
         """Return the machine that a read finds: destroyed ones too, but none that is too new."""
         machine = self._find(app, machine_id)
-        if machine_id in self._unseen_until and self._agenda.now < self._unseen_until[machine_id]:
-            self._dice.hits[Site.UNSEEN] += 1
+        if machine_id in self._unseen_until and self._queue.now < self._unseen_until[machine_id]:
+            self._injector.hits[FailPoint.UNSEEN] += 1
             raise FlyError(404, "machine not found")
         return machine
 
@@ -94,10 +94,10 @@ class Fleet:
             for machine in self._machines.values()
             if machine.app == app and wanted(machine) and (shown := machine.listed()) is not None
         ]
-        if found and self._dice.strikes(Site.EMPTY_LIST, now=self._agenda.now):
+        if found and self._injector.fires(FailPoint.EMPTY_LIST, now=self._queue.now):
             return []
-        if found and self._dice.strikes(Site.PARTIAL_LIST, now=self._agenda.now):
-            return self._dice.some_of(found)
+        if found and self._injector.fires(FailPoint.PARTIAL_LIST, now=self._queue.now):
+            return self._injector.some_of(found)
         return found
 
     # --- inside -----------------------------------------------------------------------------------
@@ -109,23 +109,23 @@ class Fleet:
     def _check_name(self, app: str, name: str) -> None:
         for other in self._machines.values():
             if other.name == name and other.app == app and other.state != "destroyed":
-                if self._dice.strikes(Site.TWIN, now=self._agenda.now):
+                if self._injector.fires(FailPoint.TWIN, now=self._queue.now):
                     return
                 held = f'machine ID {other.id} already exists with name "{name}"'
                 raise FlyError(409, f"already_exists: unique machine name violation, {held}")
 
     def _place(self, regions: list[str]) -> str:
         """Return the first region with room; raise as `Faults.capacity_answer` says when none has."""
-        none = self._dice.strikes(Site.NO_CAPACITY, now=self._agenda.now)
+        none = self._injector.fires(FailPoint.NO_CAPACITY, now=self._queue.now)
         for region in [] if none else regions:
             if self._has_room(region):
                 return region
-            self._dice.hits[Site.REGION_FULL] += 1
-        status, text, code = CAPACITY_ERRORS[self._dice.faults.capacity_answer]
+            self._injector.hits[FailPoint.REGION_FULL] += 1
+        status, text, code = CAPACITY_ERRORS[self._injector.faults.capacity_answer]
         raise FlyError(status, text.format(region=regions[0]), code=code)
 
     def _has_room(self, region: str) -> bool:
-        most = self._dice.faults.capacity.get(region)
+        most = self._injector.faults.capacity.get(region)
         if most is None:
             return True
         return most > sum(m.region == region and m.state != "destroyed" for m in self._machines.values())
@@ -138,8 +138,8 @@ class Fleet:
         return machine
 
     def _is_forgotten(self, machine: Machine) -> bool:
-        kept = timedelta(seconds=self._dice.faults.retention_s)
-        return machine.state == "destroyed" and machine.updated_at + kept <= self._agenda.now
+        kept = timedelta(seconds=self._injector.faults.retention_s)
+        return machine.state == "destroyed" and machine.updated_at + kept <= self._queue.now
 
     def _forget_old(self) -> None:
         for machine in [machine for machine in self._machines.values() if self._is_forgotten(machine)]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from infra.flysim.events import Agenda
-from infra.flysim.faults import Dice, Site
+from infra.flysim.events import EventQueue
+from infra.flysim.faults import FailPoint, FaultInjector
 from infra.flysim.validation import FlyError
 from infra.ratelimit import GET_MACHINE, ORDINARY, TokenBuckets
 
@@ -42,9 +42,9 @@ class Cut(Exception):
 class Gate:
     """Lets requests in and answers out, or not."""
 
-    def __init__(self, agenda: Agenda, dice: Dice) -> None:
-        self._agenda, self._dice = agenda, dice
-        self._buckets, self._began = TokenBuckets(), agenda.now
+    def __init__(self, queue: EventQueue, injector: FaultInjector) -> None:
+        self._queue, self._injector = queue, injector
+        self._buckets, self._began = TokenBuckets(), queue.now
 
     def through(self, action: Action, scope: str, do: Callable[[], T]) -> T:
         """Return what `do` returns, or raise: FlyError or Cut before it was done, or though it was.
@@ -57,36 +57,38 @@ class Gate:
         return answer
 
     def _let_in(self, action: Action, scope: str) -> None:
-        if self._strikes(Site.REFUSED):
+        if self._strikes(FailPoint.REFUSED):
             raise Cut("connection refused")
         self._count(action, scope)
-        if self._strikes(Site.UNAVAILABLE):
-            raise FlyError(*UNAVAILABLE[self._dice.one_of(len(UNAVAILABLE))])
+        if self._strikes(FailPoint.UNAVAILABLE):
+            raise FlyError(*UNAVAILABLE[self._injector.one_of(len(UNAVAILABLE))])
         if action in READS:
-            if self._strikes(Site.READ_LOST):
+            if self._strikes(FailPoint.READ_LOST):
                 raise Cut("connection cut")
-        elif self._strikes(Site.CREATE_LOST_UNDONE if action is Action.CREATE else Site.END_LOST_UNDONE):
+        elif self._strikes(
+            FailPoint.CREATE_LOST_UNDONE if action is Action.CREATE else FailPoint.END_LOST_UNDONE
+        ):
             self._lose()
 
     def _let_out(self, action: Action) -> None:
         if action not in READS:
-            site = Site.CREATE_LOST_DONE if action is Action.CREATE else Site.END_LOST_DONE
-            if self._strikes(site):
+            fail_point = FailPoint.CREATE_LOST_DONE if action is Action.CREATE else FailPoint.END_LOST_DONE
+            if self._strikes(fail_point):
                 self._lose()
 
     def _count(self, action: Action, scope: str) -> None:
         """Refuse what is over the limit. The body of Fly's 429 is not known."""
         rate = GET_MACHINE if action is Action.GET else ORDINARY
-        now_s = (self._agenda.now - self._began).total_seconds()
-        if self._dice.faults.rate_limits and self._buckets.take((action, scope), rate, now_s):
-            self._dice.hits[Site.RATE_LIMITED] += 1
+        now_s = (self._queue.now - self._began).total_seconds()
+        if self._injector.faults.rate_limits and self._buckets.take((action, scope), rate, now_s):
+            self._injector.hits[FailPoint.RATE_LIMITED] += 1
             raise FlyError(429, "rate limit exceeded")
 
     def _lose(self) -> None:
-        kind = self._dice.one_of(len(AMBIGUOUS) + 1)
+        kind = self._injector.one_of(len(AMBIGUOUS) + 1)
         if kind == len(AMBIGUOUS):
             raise Cut("connection cut")
         raise FlyError(*AMBIGUOUS[kind])
 
-    def _strikes(self, site: Site) -> bool:
-        return self._dice.strikes(site, now=self._agenda.now)
+    def _strikes(self, fail_point: FailPoint) -> bool:
+        return self._injector.fires(fail_point, now=self._queue.now)

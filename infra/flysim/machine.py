@@ -13,7 +13,7 @@ from signal import SIGKILL, SIGSEGV
 from typing import Any
 
 from infra.flysim.events import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
-from infra.flysim.faults import Site
+from infra.flysim.faults import FailPoint
 from infra.flysim.record import Exit, Record, exit_event
 from infra.flysim.validation import (
     KILL_TIMEOUT_S_MAX,
@@ -26,13 +26,13 @@ from infra.flysim.validation import (
 )
 
 RESTARTS_MAX = 10  # Fly's default for `on-failure`; here `always` is bounded by it as well
-DEATHS = (Site.EXITS, Site.KILLED, Site.OUT_OF_MEMORY)
+DEATHS = (FailPoint.EXITS, FailPoint.KILLED, FailPoint.OUT_OF_MEMORY)
 
 
 EXIT_OF = {
-    Site.EXITS: Exit(code=1),
-    Site.KILLED: Exit(code=128 + SIGSEGV, signal=SIGSEGV),
-    Site.OUT_OF_MEMORY: Exit(code=128 + SIGKILL, signal=SIGKILL, oom_killed=True),
+    FailPoint.EXITS: Exit(code=1),
+    FailPoint.KILLED: Exit(code=128 + SIGSEGV, signal=SIGSEGV),
+    FailPoint.OUT_OF_MEMORY: Exit(code=128 + SIGKILL, signal=SIGKILL, oom_killed=True),
 }
 
 
@@ -50,11 +50,11 @@ class Machine(Record):
 
     def launch(self) -> None:
         """Have the image pulled and the machine started, when it comes to that."""
-        if self._strikes(Site.STUCK_FOR_EVER):
+        if self._strikes(FailPoint.STUCK_FOR_EVER):
             return
-        faults = self.dice.faults
-        stuck_s = self.dice.seconds(faults.stuck_s) if self._strikes(Site.STUCK_FOR_HOURS) else 0
-        self.agenda.after(stuck_s + self.dice.seconds(faults.pull_s), self._launched)
+        faults = self.injector.faults
+        stuck_s = self.injector.seconds(faults.stuck_s) if self._strikes(FailPoint.STUCK_FOR_HOURS) else 0
+        self.queue.after(stuck_s + self.injector.seconds(faults.pull_s), self._launched)
 
     def stop(self, body: Any) -> None:
         """Send the process the signal, and SIGKILL after the time-out; a machine without one just stops.
@@ -72,7 +72,7 @@ class Machine(Record):
             self.stop_requested = True
             self.move("stopping", "stop", source="user", request={"reason": ""})
             self._send(first, self._runs)
-            self.agenda.after(patience.total_seconds(), self._send, SIGKILL, self._runs)
+            self.queue.after(patience.total_seconds(), self._send, SIGKILL, self._runs)
 
     def signal(self, body: Any) -> None:
         """Send the process a signal. Without a process: 412, whose text is a guess from `start`'s."""
@@ -94,9 +94,9 @@ class Machine(Record):
         self.stop_requested = True
         self.move("destroying", "destroy", source="user")
         late_s = 0.0
-        if self._strikes(Site.LATE_DESTROY):
-            late_s = self.dice.seconds(self.dice.faults.late_destroy_s)
-        self.agenda.after(late_s, self._finish_destroy)
+        if self._strikes(FailPoint.LATE_DESTROY):
+            late_s = self.injector.seconds(self.injector.faults.late_destroy_s)
+        self.queue.after(late_s, self._finish_destroy)
 
     # --- facts from outside -----------------------------------------------------------------------
 
@@ -104,13 +104,15 @@ class Machine(Record):
         """Note that the process runs, unless a stop or destroy came meanwhile."""
         if self.state == "starting":
             self.move("started", "start", source="flyd", request={})
-        death = self.dice.among(DEATHS, now=self.agenda.now)
+        death = self.injector.among(DEATHS, now=self.queue.now)
         if death:
-            self.agenda.after(self.dice.seconds(self.dice.faults.death_s), self._die, death, self._runs)
-        loss = self.dice.among((Site.HOST_CUT_OFF, Site.HOST_DOWN), now=self.agenda.now)
+            self.queue.after(
+                self.injector.seconds(self.injector.faults.death_s), self._die, death, self._runs
+            )
+        loss = self.injector.among((FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN), now=self.queue.now)
         if loss:
-            self.agenda.after(
-                self.dice.seconds(self.dice.faults.host_lost_s), self._lose_host, loss, self._runs
+            self.queue.after(
+                self.injector.seconds(self.injector.faults.host_lost_s), self._lose_host, loss, self._runs
             )
 
     def exited(self, told: Exit) -> None:
@@ -120,7 +122,7 @@ class Machine(Record):
         """
         self.has_process = False
         how, self._doom = self._doom or told, None
-        how = how if how.at else replace(how, at=self.agenda.now)
+        how = how if how.at else replace(how, at=self.queue.now)
         if not self.host_ok:
             self._unheard = how
             return
@@ -147,20 +149,20 @@ class Machine(Record):
     def _start(self) -> None:
         self._runs += 1
         self.move("starting", "start", source="flyd")
-        self.agenda.after(self.dice.seconds(self.dice.faults.boot_s), self._boot, self._runs)
+        self.queue.after(self.injector.seconds(self.injector.faults.boot_s), self._boot, self._runs)
 
     def _boot(self, run: int) -> None:
         if self.state != "starting" or run != self._runs:
             return
-        if self._strikes(Site.START_FAILED):
+        if self._strikes(FailPoint.START_FAILED):
             self.move("failed", "start", source="flyd")
-        elif self._strikes(Site.LAUNCH_FAILED):
+        elif self._strikes(FailPoint.LAUNCH_FAILED):
             self.move("launch_failed", "launch", source="flyd")
             self._destroyed()
         else:
             self.has_process = True
             argv = tuple(self.config.get("init", {}).get("exec", ()))
-            self.agenda.ask_outside(StartProcess(machine_id=self.id, argv=argv, env=self.env()))
+            self.queue.ask_outside(StartProcess(machine_id=self.id, argv=argv, env=self.env()))
 
     # --- inside: end ------------------------------------------------------------------------------
 
@@ -173,21 +175,21 @@ class Machine(Record):
 
     def _send(self, number: int, run: int) -> None:
         if self.has_process and run == self._runs and self.host_ok:
-            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=number))
+            self.queue.ask_outside(SendSignal(machine_id=self.id, signum=number))
 
-    def _die(self, death: Site, run: int) -> None:
+    def _die(self, death: FailPoint, run: int) -> None:
         if self.has_process and run == self._runs and self._doom is None:
-            self.dice.hits[death] += 1
+            self.injector.hits[death] += 1
             self._doom = EXIT_OF[death]
-            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
+            self.queue.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
 
     def _destroy_itself(self) -> None:
-        if self._strikes(Site.STAYS_STOPPED):
+        if self._strikes(FailPoint.STAYS_STOPPED):
             return
         stopped_s = 0.0
-        if self._strikes(Site.SHOWN_STOPPED):
-            stopped_s = self.dice.seconds(self.dice.faults.stopped_s)
-        self.agenda.after(stopped_s, self._destroyed)
+        if self._strikes(FailPoint.SHOWN_STOPPED):
+            stopped_s = self.injector.seconds(self.injector.faults.stopped_s)
+        self.queue.after(stopped_s, self._destroyed)
 
     def _finish_destroy(self) -> None:
         if self.state != "destroying" or not self.host_ok:
@@ -200,7 +202,7 @@ class Machine(Record):
     def _destroyed(self) -> None:
         if self.state != "destroyed":
             self.move("destroyed", "destroy", source="flyd")
-            self.agenda.ask_outside(RemoveMachine(machine_id=self.id))
+            self.queue.ask_outside(RemoveMachine(machine_id=self.id))
 
     # --- inside: host -----------------------------------------------------------------------------
 
@@ -209,24 +211,24 @@ class Machine(Record):
         if not self.host_ok:
             raise FlyError(408, "deadline_exceeded: context deadline exceeded")
 
-    def _lose_host(self, loss: Site, run: int) -> None:
+    def _lose_host(self, loss: FailPoint, run: int) -> None:
         if not self.has_process or run != self._runs or not self.host_ok:
             return
-        self.dice.hits[loss] += 1
+        self.injector.hits[loss] += 1
         self.host_ok = False
-        self.agenda.ask_outside(HostLost(machine_id=self.id))
-        if loss is Site.HOST_DOWN:
+        self.queue.ask_outside(HostLost(machine_id=self.id))
+        if loss is FailPoint.HOST_DOWN:
             self._doom = Exit(code=128 + SIGKILL, signal=SIGKILL)
-            self.agenda.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
-        self.agenda.after(self.dice.seconds(self.dice.faults.host_away_s), self._host_back)
+            self.queue.ask_outside(SendSignal(machine_id=self.id, signum=SIGKILL))
+        self.queue.after(self.injector.seconds(self.injector.faults.host_away_s), self._host_back)
 
     def _host_back(self) -> None:
         self.host_ok = True
-        self.agenda.ask_outside(HostBack(machine_id=self.id))
+        self.queue.ask_outside(HostBack(machine_id=self.id))
         if self._unheard:
             how, self._unheard = self._unheard, None
             self.exited(how)
         self._finish_destroy()
 
-    def _strikes(self, site: Site) -> bool:
-        return self.dice.strikes(site, now=self.agenda.now)
+    def _strikes(self, fail_point: FailPoint) -> bool:
+        return self.injector.fires(fail_point, now=self.queue.now)

@@ -10,8 +10,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from infra.flysim.events import Agenda
-from infra.flysim.faults import Dice, Site
+from infra.flysim.events import EventQueue
+from infra.flysim.faults import FailPoint, FaultInjector
 from infra.flysim.validation import image_ref, memory_mb_of, rfc3339
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,8 +36,8 @@ class Record:
     name: str
     region: str
     config: dict[str, Any]
-    agenda: Agenda
-    dice: Dice
+    queue: EventQueue
+    injector: FaultInjector
     state: str = field(init=False)
     host_ok: bool = True
     events: list[dict[str, Any]] = field(default_factory=list)  # newest first
@@ -45,7 +45,7 @@ class Record:
     _lags: bool = False
 
     def __post_init__(self) -> None:
-        self.created_at = self.agenda.now
+        self.created_at = self.queue.now
         self.instance_id = self._ulid("instance")
         self.move("created", "launch", source="user")
 
@@ -97,12 +97,12 @@ class Record:
 
     def move(self, state: str, kind: str, *, source: str, request: dict[str, Any] | None = None) -> None:
         """Put the machine in a state, with an event that says so."""
-        if not self._lags and self.dice.strikes(Site.LIST_LAG, now=self.agenda.now):
+        if not self._lags and self.injector.fires(FailPoint.LIST_LAG, now=self.queue.now):
             self._listed, self._lags = (self.shown() if self.events else None), True
-            self.agenda.after(self.dice.seconds(self.dice.faults.list_lag_s), self._catch_up)
-        self.state, self.updated_at = state, self.agenda.now
+            self.queue.after(self.injector.seconds(self.injector.faults.list_lag_s), self._catch_up)
+        self.state, self.updated_at = state, self.queue.now
         event: dict[str, Any] = {"id": self._ulid(f"event {len(self.events)}"), "type": kind, "status": state}
-        event |= {"source": source, "timestamp": int(self.agenda.now.timestamp() * 1000)}
+        event |= {"source": source, "timestamp": int(self.queue.now.timestamp() * 1000)}
         if request is not None:
             event["request"] = request
         self.events.insert(0, event)

@@ -14,8 +14,8 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from infra.flysim.events import Agenda, Effect
-from infra.flysim.faults import Dice, Faults
+from infra.flysim.events import Effect, EventQueue
+from infra.flysim.faults import FaultInjector, Faults
 from infra.flysim.fleet import Fleet
 from infra.flysim.gate import Action, Gate
 from infra.flysim.machine import Machine
@@ -39,39 +39,39 @@ class World:
     def __init__(
         self, apps: Iterable[str], *, seed: str, now: datetime, faults: Faults | None = None
     ) -> None:
-        self._agenda = Agenda(now=now)
-        self._dice = Dice(Random(seed), faults or Faults(), since=now)  # noqa: S311 - to be repeated, not secret
-        self._gate = Gate(self._agenda, self._dice)
-        self._fleet = Fleet(apps, seed, self._agenda, self._dice)
+        self._queue = EventQueue(now=now)
+        self._injector = FaultInjector(Random(seed), faults or Faults(), since=now)  # noqa: S311 - to be repeated, not secret
+        self._gate = Gate(self._queue, self._injector)
+        self._fleet = Fleet(apps, seed, self._queue, self._injector)
 
     # --- time and faults --------------------------------------------------------------------------
 
     def advance(self, now: datetime) -> list[Effect]:
         """Let time pass until `now`; return, once and in order, what came up since to be done outside."""
-        return self._agenda.advance(now)
+        return self._queue.advance(now)
 
     @property
     def now(self) -> datetime:
         """The instant at which the world is."""
-        return self._agenda.now
+        return self._queue.now
 
     def next_due(self) -> datetime | None:
         """Return when the world next moves by itself, or None while it does not."""
-        return self._agenda.next_due()
+        return self._queue.next_due()
 
     @property
     def faults(self) -> Faults:
         """What may go wrong at present."""
-        return self._dice.faults
+        return self._injector.faults
 
     def set_faults(self, faults: Faults) -> None:
         """Have other things go wrong from now on. What was drawn already stays."""
-        self._dice.set(faults, since=self._agenda.now)
+        self._injector.set(faults, since=self._queue.now)
 
     @property
     def hits(self) -> Counter[str]:
-        """How often each `Site` was felt."""
-        return self._dice.hits
+        """How often each `FailPoint` was felt."""
+        return self._injector.hits
 
     def truth(self) -> list[Machine]:
         """Return all machines as they are, whatever requests show: for who judges, not for who plays."""

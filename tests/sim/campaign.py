@@ -43,14 +43,16 @@ def campaign(seconds: float, *, first: int) -> int:
             failures.append(failure)
             print(failure, flush=True)
     print(summary(total, time.monotonic() - began))
-    seldom = {str(site): total.hits[site] for site in OFTEN if total.hits[site] < HITS_MIN}
+    seldom = {
+        str(fail_point): total.hits[fail_point] for fail_point in OFTEN if total.hits[fail_point] < HITS_MIN
+    }
     print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(failures)}")
     return 1 if failures or seldom else 0
 
 
 def summary(report: Report, seconds: float) -> str:
     """Return what worlds covered, in a few lines."""
-    hits = ", ".join(f"{site} {count}" for site, count in sorted(report.hits.items()))
+    hits = ", ".join(f"{fail_point} {count}" for fail_point, count in sorted(report.hits.items()))
     jobs = ", ".join(f"{status} {count}" for status, count in sorted(report.jobs.items()))
     return (
         f"{report.worlds} worlds in {seconds:.0f} s, {report.events} events, "

@@ -25,7 +25,7 @@ from control.passes import launch, loop, observe, reap, retention, watch
 from control.store import attempts, batches, changes, machines, queue, reports
 from control.store import transaction as transactions
 from infra.fly import client
-from infra.flysim.faults import Faults, Site
+from infra.flysim.faults import FailPoint, Faults
 from tests.sim import outside, world
 from tests.sim.campaign import live
 from tests.sim.database import Database
@@ -272,8 +272,8 @@ MUTANTS: dict[str, Mutant] = {
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.
-M, S = Mishap, Site
-FOCUS: dict[str, dict[Mishap | Site, float]] = {
+M, S = Mishap, FailPoint
+FOCUS: dict[str, dict[Mishap | FailPoint, float]] = {
     "no reaper": {S.STAYS_STOPPED: 0.9, M.RENDER_HANGS: 0.5},
     "no watch": {M.RENDER_HANGS: 0.9, S.KILLED: 0.5},
     "random machine names": {S.CREATE_LOST_DONE: 0.9, S.LIST_LAG: 0.9},
@@ -349,9 +349,9 @@ def swarm_for(name: str, seed: int) -> Swarm:
     """Return a small world with the faults that a mutant or a pair is about, and no others."""
     focus = FOCUS[name]
     return Swarm(
-        rates={site: rate for site, rate in focus.items() if isinstance(site, Mishap)},
+        rates={fail_point: rate for fail_point, rate in focus.items() if isinstance(fail_point, Mishap)},
         fly=Faults(
-            rates={site: rate for site, rate in focus.items() if isinstance(site, Site)},
+            rates={fail_point: rate for fail_point, rate in focus.items() if isinstance(fail_point, FailPoint)},
             pull_s=(0, 12), boot_s=(0.3, 1), death_s=(0, 10), stopped_s=(1, 10), late_destroy_s=(10, 120),
             unseen_s=(10, 16.5),
         ),

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from infra.flysim.faults import Site
+from infra.flysim.faults import FailPoint
 from runner.contract import CLAIM_TIMEOUT_S
 from tests.sim.budget import overrun
 from tests.sim.swarm import Mishap
@@ -43,8 +43,8 @@ EXCUSES = frozenset(
 # with these Fly shows, or does, less than it was asked to, or later
 HINDRANCES = frozenset(
     {
-        Site.REFUSED, Site.UNAVAILABLE, Site.READ_LOST, Site.END_LOST_DONE, Site.END_LOST_UNDONE, Site.UNSEEN,
-        Site.EMPTY_LIST, Site.PARTIAL_LIST, Site.LATE_DESTROY, Site.HOST_CUT_OFF, Site.HOST_DOWN,
+        FailPoint.REFUSED, FailPoint.UNAVAILABLE, FailPoint.READ_LOST, FailPoint.END_LOST_DONE, FailPoint.END_LOST_UNDONE, FailPoint.UNSEEN,
+        FailPoint.EMPTY_LIST, FailPoint.PARTIAL_LIST, FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
         Mishap.CRASH, Mishap.CRASH_IN_CREATE, Mishap.AWAY, Mishap.SLOW_CALL, Mishap.CREATE_LATE,
         Mishap.TOKEN_REFUSED,
     }
@@ -84,11 +84,15 @@ class Oracle:
         self.ended_events = Counter[str]()
         self.finishes = Counter[str]()
         self.owned_since: dict[str, float] = {}
-        faults = {*world.swarm.rates, *world.swarm.fly.rates, *(one.site for one in world.swarm.fly.windows)}
+        faults = {
+            *world.swarm.rates,
+            *world.swarm.fly.rates,
+            *(one.fail_point for one in world.swarm.fly.windows),
+        }
         self._is_hindered = (
             bool(faults & HINDRANCES) or world.fail_at is not None or world.crash_at is not None
         )
-        self._may_have_twins = bool(faults & {Site.TWIN, Site.LIST_LAG})
+        self._may_have_twins = bool(faults & {FailPoint.TWIN, FailPoint.LIST_LAG})
 
     def fail(self, text: str) -> None:
         """Raise that an invariant does not hold."""
@@ -326,7 +330,7 @@ class Oracle:
         alive = [machine.name for machine in self.world.fly.truth() if machine.state != "destroyed"]
         most = self.world.settings.max_machines
         if len(alive) > most:
-            twins = self.world.fly.hits[Site.TWIN]
+            twins = self.world.fly.hits[FailPoint.TWIN]
             if len(set(alive)) > most or len(alive) > most + twins:
                 self.fail(f"I6: {len(alive)} machines live, {most} may: {sorted(alive)}")
 

@@ -104,9 +104,9 @@ class SimMachines(FlyMachines):
             raise FlyError(401, "token validation error")
         match method, rest:
             case "POST", []:
-                if world.strikes(Mishap.CREATE_LATE):
+                if world.fires(Mishap.CREATE_LATE):
                     world.after(
-                        world.dice.uniform(*CREATE_LATE_S), lambda: _quietly(fly, app, content["json"])
+                        world.injector.uniform(*CREATE_LATE_S), lambda: _quietly(fly, app, content["json"])
                     )
                     raise Cut("connection cut")
                 return fly.create(app, content["json"])
@@ -163,7 +163,7 @@ class SimBucket:
 
     def put(self, url: str, headers: dict[str, str], item: Stored, then: Callable[[int], None]) -> None:
         """Do a PUT to a signed URL and tell its status, maybe late; who began it may be dead by then."""
-        late_s = self._world.dice.uniform(*PUT_LATE_S) if self._world.strikes(Mishap.PUT_LATE) else 0.0
+        late_s = self._world.injector.uniform(*PUT_LATE_S) if self._world.fires(Mishap.PUT_LATE) else 0.0
         self._world.after(late_s, lambda: then(self._put(url, headers, item)))
 
     def _put(self, url: str, headers: dict[str, str], item: Stored) -> int:
@@ -171,7 +171,7 @@ class SimBucket:
             return 503
         if headers.get("If-None-Match") == "*" and url in self.objects:
             return 412
-        if self._world.strikes(Mishap.PUT_VANISHES):
+        if self._world.fires(Mishap.PUT_VANISHES):
             return 200
         self.objects[url] = item
         self.changes += 1

@@ -76,7 +76,7 @@ class SimRunner:
         """Return how long to wait before the next try."""
         self.tries += 1
         longest = min(PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(self.tries, 10))
-        return self.world.dice.uniform(0.1, longest)
+        return self.world.injector.uniform(0.1, longest)
 
     def exit(self, code: int) -> None:
         """End the process."""
@@ -120,10 +120,10 @@ class SimRunner:
         self.send_bytes_max = spec.send_bytes_max
         self.outputs, self.total, self.beat_s = list(spec.outputs), len(spec.outputs), spec.next_beat_s
         self.later(self.beat_s, self.beat)
-        if self.world.strikes(Mishap.RUNNER_CUT_OFF):
-            start_s = self.world.dice.uniform(0, 20)
+        if self.world.fires(Mishap.RUNNER_CUT_OFF):
+            start_s = self.world.injector.uniform(0, 20)
             self.later(start_s, self.mute, True)
-            self.later(start_s + self.world.dice.uniform(20, 200), self.mute, False)
+            self.later(start_s + self.world.injector.uniform(20, 200), self.mute, False)
         self.next_output()
 
     def mute(self, is_muted: bool) -> None:
@@ -154,16 +154,16 @@ class SimRunner:
             self.work_over()
             return
         spec = self.outputs.pop(0)
-        if self.world.strikes(Mishap.RENDER_HANGS):
+        if self.world.fires(Mishap.RENDER_HANGS):
             return
-        render_s = self.world.dice.uniform(1, 25)
+        render_s = self.world.injector.uniform(1, 25)
         self.later(render_s / 2, self.half_way, spec.output_id)
         self.later(render_s, self.rendered, spec)
 
     def half_way(self, output_id: str) -> None:
         """Tell of some progress, in a beat of its own."""
         if self.stop_reason is None:
-            percent = self.world.dice.uniform(1, 90)
+            percent = self.world.injector.uniform(1, 90)
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
             self.beat_now()
             self.later(0.5, self.further, output_id, percent + 5)
@@ -178,14 +178,14 @@ class SimRunner:
         """Upload what was rendered."""
         if self.stop_reason is not None:
             return
-        if self.world.strikes(Mishap.RENDER_FAILED):
+        if self.world.fires(Mishap.RENDER_FAILED):
             error = OutputError(code=OutputFault.RENDER_FAILED, message="no")
             self.note(OutputReport(output_id=spec.output_id, status="failed", error=error))
             self.next_output()
             return
         content = f"{self.machine_id} {spec.output_id}".encode()
         item = Stored(
-            size_bytes=SCALE * (1000 + self.world.dice.randrange(1000)),
+            size_bytes=SCALE * (1000 + self.world.injector.randrange(1000)),
             md5=md5(content).hexdigest(),
             sha256=sha256(content).hexdigest(),
             machine_id=self.machine_id,
@@ -208,7 +208,7 @@ class SimRunner:
         """Take in the answer to a PUT."""
         if not self.alive or self.stop_reason is not None:
             return
-        if status == 200 and self.world.strikes(Mishap.PUT_ANSWER_LOST):
+        if status == 200 and self.world.fires(Mishap.PUT_ANSWER_LOST):
             status = 503
         if status in (200, 412):
             file = OutputFile(
@@ -225,7 +225,7 @@ class SimRunner:
             self.because(Reason.STORAGE_UNAVAILABLE)
         else:
             longest_s = min(transfer.PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(tries, 10))
-            pause_s = self.world.dice.uniform(0.1, longest_s)
+            pause_s = self.world.injector.uniform(0.1, longest_s)
             again = partial(self.upload, spec, item, tries + 1, away_s=away_s + pause_s)
             self.later(pause_s, again)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from infra.flysim.faults import CAPACITY_ANSWERS, Faults, Site
+from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults
 
 
 class Mishap(StrEnum):
@@ -37,31 +37,31 @@ class Mishap(StrEnum):
 
 
 OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
-    Site.REFUSED: 0.05,
-    Site.UNAVAILABLE: 0.05,
-    Site.READ_LOST: 0.05,
-    Site.CREATE_LOST_DONE: 0.4,
-    Site.CREATE_LOST_UNDONE: 0.2,
-    Site.END_LOST_DONE: 0.35,
-    Site.END_LOST_UNDONE: 0.35,
-    Site.NO_CAPACITY: 0.2,
-    Site.TWIN: 0.9,
-    Site.UNSEEN: 0.6,
-    Site.LIST_LAG: 0.2,
-    Site.EMPTY_LIST: 0.1,
-    Site.PARTIAL_LIST: 0.15,
-    Site.STUCK_FOR_HOURS: 0.1,
-    Site.STUCK_FOR_EVER: 0.08,
-    Site.START_FAILED: 0.1,
-    Site.LAUNCH_FAILED: 0.1,
-    Site.EXITS: 0.25,
-    Site.KILLED: 0.25,
-    Site.OUT_OF_MEMORY: 0.25,
-    Site.STAYS_STOPPED: 0.15,
-    Site.SHOWN_STOPPED: 0.2,
-    Site.LATE_DESTROY: 0.4,
-    Site.HOST_CUT_OFF: 0.3,
-    Site.HOST_DOWN: 0.25,
+    FailPoint.REFUSED: 0.05,
+    FailPoint.UNAVAILABLE: 0.05,
+    FailPoint.READ_LOST: 0.05,
+    FailPoint.CREATE_LOST_DONE: 0.4,
+    FailPoint.CREATE_LOST_UNDONE: 0.2,
+    FailPoint.END_LOST_DONE: 0.35,
+    FailPoint.END_LOST_UNDONE: 0.35,
+    FailPoint.NO_CAPACITY: 0.2,
+    FailPoint.TWIN: 0.9,
+    FailPoint.UNSEEN: 0.6,
+    FailPoint.LIST_LAG: 0.2,
+    FailPoint.EMPTY_LIST: 0.1,
+    FailPoint.PARTIAL_LIST: 0.15,
+    FailPoint.STUCK_FOR_HOURS: 0.1,
+    FailPoint.STUCK_FOR_EVER: 0.08,
+    FailPoint.START_FAILED: 0.1,
+    FailPoint.LAUNCH_FAILED: 0.1,
+    FailPoint.EXITS: 0.25,
+    FailPoint.KILLED: 0.25,
+    FailPoint.OUT_OF_MEMORY: 0.25,
+    FailPoint.STAYS_STOPPED: 0.15,
+    FailPoint.SHOWN_STOPPED: 0.2,
+    FailPoint.LATE_DESTROY: 0.4,
+    FailPoint.HOST_CUT_OFF: 0.3,
+    FailPoint.HOST_DOWN: 0.25,
     Mishap.MESSAGE_LOST: 0.1,
     Mishap.ANSWER_LOST: 0.1,
     Mishap.MESSAGE_LATE: 0.08,
@@ -86,7 +86,7 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.DELETE: 0.4,
 }
 AMPLE_USD = 0.5
-COUNTED_ONLY = frozenset({Site.RATE_LIMITED, Site.REGION_FULL})
+COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,51 +109,58 @@ class Swarm:
     @classmethod
     def of(cls, seed: int) -> Swarm:
         """Return what the world of a seed is like."""
-        dice = Random(f"{seed} swarm")
-        share = dice.choice((0.0, 0.1, 0.25, 0.5, 0.8))
-        on = {site: dice.uniform(0.3, 1.5) for site in OFTEN if dice.random() < share}
+        injector = Random(f"{seed} swarm")
+        share = injector.choice((0.0, 0.1, 0.25, 0.5, 0.8))
+        on = {fail_point: injector.uniform(0.3, 1.5) for fail_point in OFTEN if injector.random() < share}
         if share == 0.0:
-            on = dict.fromkeys(dice.sample(list(OFTEN), 2), 1.5)
-        if Site.TWIN in on:  # comes only of a second create, after one whose machine is not seen
-            on = {Site.CREATE_LOST_DONE: 1.5, Site.LIST_LAG: 1.5, **on}
-        rate = {site: min(0.9, OFTEN[site] * weight) for site, weight in on.items()}
-        heartbeat_s = dice.choice((5, 15))
+            on = dict.fromkeys(injector.sample(list(OFTEN), 2), 1.5)
+        if FailPoint.TWIN in on:  # comes only of a second create, after one whose machine is not seen
+            on = {FailPoint.CREATE_LOST_DONE: 1.5, FailPoint.LIST_LAG: 1.5, **on}
+        rate = {fail_point: min(0.9, OFTEN[fail_point] * weight) for fail_point, weight in on.items()}
+        heartbeat_s = injector.choice((5, 15))
         return cls(
-            rates={site: value for site, value in rate.items() if isinstance(site, Mishap)},
-            fly=_fly(dice, {site: value for site, value in rate.items() if isinstance(site, Site)}),
+            rates={fail_point: value for fail_point, value in rate.items() if isinstance(fail_point, Mishap)},
+            fly=_fly(
+                injector,
+                {
+                    fail_point: value
+                    for fail_point, value in rate.items()
+                    if isinstance(fail_point, FailPoint)
+                },
+            ),
             settings={
-                "max_machines": dice.choice((1, 2, 3)),
-                "attempts_max": dice.choice((1, 2, 3)),
+                "max_machines": injector.choice((1, 2, 3)),
+                "attempts_max": injector.choice((1, 2, 3)),
                 "heartbeat_s": heartbeat_s,
                 "lease_s": 4 * heartbeat_s,
-                "run_timeout_s": dice.choice((200, 600)),
-                "runner_apps": dice.choice(("runners", "runners,runners-2")),
-                "runner_regions": dice.choice(("iad", "iad,ord")),
+                "run_timeout_s": injector.choice((200, 600)),
+                "runner_apps": injector.choice(("runners", "runners,runners-2")),
+                "runner_regions": injector.choice(("iad", "iad,ord")),
                 # enough for all to end: worlds on too little are in test_budget.py
                 "budget_usd_per_day": Random(f"{seed} money").choice((None, None, AMPLE_USD)),
             },
-            batches=dice.randint(1, 3),
-            jobs_max=dice.randint(1, 3),
-            outputs_max=dice.randint(1, 3),
-            submits_s=dice.choice((20.0, 100.0)),
-            faults_s=dice.choice((150.0, 300.0, 600.0)),
-            dead_at_s=dice.uniform(20, 300) if dice.random() < 0.04 else None,
-            tick_s=dice.choice((1.0, 1.0, 3.0)),
-            tick_s_max=dice.choice((3.0, 5.0, 10.0)),
+            batches=injector.randint(1, 3),
+            jobs_max=injector.randint(1, 3),
+            outputs_max=injector.randint(1, 3),
+            submits_s=injector.choice((20.0, 100.0)),
+            faults_s=injector.choice((150.0, 300.0, 600.0)),
+            dead_at_s=injector.uniform(20, 300) if injector.random() < 0.04 else None,
+            tick_s=injector.choice((1.0, 1.0, 3.0)),
+            tick_s_max=injector.choice((3.0, 5.0, 10.0)),
         )
 
 
-def _fly(dice: Random, rates: dict[Site, float]) -> Faults:
-    crowded = dice.random() < 0.15
+def _fly(injector: Random, rates: dict[FailPoint, float]) -> Faults:
+    crowded = injector.random() < 0.15
     return Faults(
         rates=rates,
         capacity={"iad": 1} if crowded else {},
-        capacity_answer=dice.choice(CAPACITY_ANSWERS),
-        pull_s=dice.choice(((0, 1), (1, 20))),
-        boot_s=(0.3, dice.choice((1, 10))),
+        capacity_answer=injector.choice(CAPACITY_ANSWERS),
+        pull_s=injector.choice(((0, 1), (1, 20))),
+        boot_s=(0.3, injector.choice((1, 10))),
         stuck_s=(200, 2400),
-        death_s=(0, dice.choice((10, 40))),
+        death_s=(0, injector.choice((10, 40))),
         late_destroy_s=(10, 400),
         host_lost_s=(0, 30),
-        host_away_s=(30, dice.choice((120, 1200))),
+        host_away_s=(30, injector.choice((120, 1200))),
     )

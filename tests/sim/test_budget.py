@@ -30,11 +30,11 @@ EACH_BYTES = 20_000_000  # two or three tries of an output
 @pytest.fixture(autouse=True)
 def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Submits have estimates and caps of their own and are not refused: it is the launch that must hold."""
-    plain, dice = users.planned, Random(5)
+    plain, injector = users.planned, Random(5)
 
     def planned(jobs: list[int]) -> PlannedBatch:
         little = users.schedule(jobs, each_s=EACH_S, each_bytes=EACH_BYTES, usd=0.0003)
-        return replace(plain(jobs), schedule=little, max_cost_usd=dice.choice(OWN_USD))
+        return replace(plain(jobs), schedule=little, max_cost_usd=injector.choice(OWN_USD))
 
     monkeypatch.setattr(users, "planned", planned)
     monkeypatch.setattr(batches, "require_money", lambda *_: None)

@@ -11,7 +11,7 @@ import pytest
 
 from control.domain import states
 from control.domain.states import LIVE, AttemptState, JobStatus, OutputState, Trigger
-from infra.flysim.faults import Faults, Site, Window
+from infra.flysim.faults import FailPoint, Faults, Window
 from runner.contract import Reason
 from tests.sim.database import Database
 from tests.sim.swarm import Mishap, Swarm
@@ -118,22 +118,25 @@ SMALL = Swarm(
 )  # fmt: skip
 
 
-def once(*sites: Site, until_s: float = 8.0) -> Faults:
+def once(*fail_points: FailPoint, until_s: float = 8.0) -> Faults:
     """Return faults that surely strike in the first seconds, and then never again."""
-    return replace(SMALL.fly, windows=[Window(site=site, from_s=0, until_s=until_s) for site in sites])
+    return replace(
+        SMALL.fly,
+        windows=[Window(fail_point=fail_point, from_s=0, until_s=until_s) for fail_point in fail_points],
+    )
 
 
 SAMPLES = 12  # points of each script that a short run tries
 SEEDS = {"cancel": 4}  # the cancel comes while its job runs
 SCRIPTS = {
     "happy": SMALL,
-    "ambiguous create": replace(SMALL, fly=once(Site.CREATE_LOST_DONE, Site.LIST_LAG)),
+    "ambiguous create": replace(SMALL, fly=once(FailPoint.CREATE_LOST_DONE, FailPoint.LIST_LAG)),
     "cancel": replace(SMALL, rates={Mishap.CANCEL: 1.0}),
     "lost runner": replace(
-        SMALL, fly=replace(once(Site.HOST_CUT_OFF), host_lost_s=(1, 5), host_away_s=(60, 90))
+        SMALL, fly=replace(once(FailPoint.HOST_CUT_OFF), host_lost_s=(1, 5), host_away_s=(60, 90))
     ),
-    "out of memory": replace(SMALL, fly=replace(once(Site.OUT_OF_MEMORY), death_s=(1, 5))),
-    "no capacity": replace(SMALL, fly=once(Site.NO_CAPACITY)),
+    "out of memory": replace(SMALL, fly=replace(once(FailPoint.OUT_OF_MEMORY), death_s=(1, 5))),
+    "no capacity": replace(SMALL, fly=once(FailPoint.NO_CAPACITY)),
     "control away": replace(SMALL, rates={Mishap.AWAY: 1.0}),
     "delete": replace(SMALL, rates={Mishap.DELETE: 1.0}),
 }
@@ -163,9 +166,9 @@ def test_a_failure_of_every_single_call_breaks_nothing(database: Database, name:
 
 
 def test_in_each_script_happens_what_its_name_says(database: Database):
-    for name, site in (
+    for name, fail_point in (
         ("cancel", Mishap.CANCEL), ("delete", Mishap.DELETE), ("control away", Mishap.AWAY),
-        ("ambiguous create", Site.CREATE_LOST_DONE), ("lost runner", Site.HOST_CUT_OFF),
-        ("out of memory", Site.OUT_OF_MEMORY), ("no capacity", Site.NO_CAPACITY),
+        ("ambiguous create", FailPoint.CREATE_LOST_DONE), ("lost runner", FailPoint.HOST_CUT_OFF),
+        ("out of memory", FailPoint.OUT_OF_MEMORY), ("no capacity", FailPoint.NO_CAPACITY),
     ):  # fmt: skip
-        assert World(SEEDS.get(name, 1), database, swarm=SCRIPTS[name]).run().hits[site], name
+        assert World(SEEDS.get(name, 1), database, swarm=SCRIPTS[name]).run().hits[fail_point], name

@@ -35,9 +35,11 @@ class Users:
         """Plan the submits."""
         world = self.world
         for n in range(world.swarm.batches):
-            at_s = world.dice.uniform(0, min(world.swarm.submits_s, world.swarm.faults_s))
-            jobs = [world.dice.randint(1, world.swarm.outputs_max)]
-            jobs += [world.dice.randint(1, world.swarm.outputs_max) for _ in range(world.swarm.jobs_max - 1)]
+            at_s = world.injector.uniform(0, min(world.swarm.submits_s, world.swarm.faults_s))
+            jobs = [world.injector.randint(1, world.swarm.outputs_max)]
+            jobs += [
+                world.injector.randint(1, world.swarm.outputs_max) for _ in range(world.swarm.jobs_max - 1)
+            ]
             world.after(at_s, lambda n=n, jobs=jobs: self.submit(f"key {n}", jobs))
 
     def ask(self, do: Callable[[AppContext], Any], then: Callable[[int, Any], None]) -> None:
@@ -46,7 +48,7 @@ class Users:
         try:
             status, answer = self.world.serve(do)
         finally:
-            is_lost = status is not None and self.world.strikes(Mishap.ANSWER_LOST)
+            is_lost = status is not None and self.world.fires(Mishap.ANSWER_LOST)
             if is_lost or status is None or status >= 500:
                 if not self.world.is_dead_for_ever:
                     self.world.after(ASK_AGAIN_S, lambda: self.ask(do, then))
@@ -67,8 +69,8 @@ class Users:
             assert status == 200, batch_id
             if self.world.oracle.submit_acknowledged(key, batch_id):
                 self.plan_changes(batch_id)
-            if self.world.strikes(Mishap.SUBMIT_AGAIN):
-                self.world.after(self.world.dice.uniform(0, 60), lambda: self.ask(do, then))
+            if self.world.fires(Mishap.SUBMIT_AGAIN):
+                self.world.after(self.world.injector.uniform(0, 60), lambda: self.ask(do, then))
 
         self.ask(do, then)
 
@@ -81,15 +83,15 @@ class Users:
             (Mishap.RETRY, self.retry),
             (Mishap.DELETE, self.delete),
         ):
-            if world.dice.random() < world.rates.get(mishap, 0.0):
+            if world.injector.random() < world.rates.get(mishap, 0.0):
                 latest_s = max(1.0, min(300.0, world.swarm.faults_s - world.t))
-                world.after(world.dice.uniform(0, latest_s), lambda act=act: act(batch_id))
+                world.after(world.injector.uniform(0, latest_s), lambda act=act: act(batch_id))
 
     # --- changes --------------------------------------------------------------------------------------
 
     def cancel(self, batch_id: str) -> None:
         """Cancel a batch or one of its jobs."""
-        chance = self.world.dice.random()
+        chance = self.world.injector.random()
 
         def do(context: AppContext) -> list[str]:
             jobs = list(context.views.job_ids(Batch, batch_id))

@@ -128,7 +128,7 @@ class World:
         self.seed, self.database, self.swarm = seed, database, swarm or Swarm.of(seed)
         self.crash_at, self.fail_at = crash_at, fail_at
         self.t, self._events, self._asked = 0.0, [], 0
-        self.dice = Random(f"{seed} dice")
+        self.injector = Random(f"{seed} dice")
         self.report = Report(worlds=1)
         self.hits = self.report.hits
         self.io_calls = self.calls_outside = 0
@@ -218,10 +218,10 @@ class World:
 
     # --- chance ---------------------------------------------------------------------------------------
 
-    def strikes(self, mishap: Mishap) -> bool:
+    def fires(self, mishap: Mishap) -> bool:
         """Return whether it happens here, and count it."""
         rate = self.rates.get(mishap, 0.0)
-        struck = rate > 0 and self.dice.random() < rate
+        struck = rate > 0 and self.injector.random() < rate
         if struck:
             self.hits[mishap] += 1
             self.say(f"! {mishap}")
@@ -245,15 +245,15 @@ class World:
             if what == "commit":
                 raise OperationalError("injected", None, Injected())
             raise Unanswered(f"injected: {what}")
-        if self._depth < 2 and self.parts is not None and self.strikes(Mishap.SLOW_CALL):
-            self.pause(self.dice.choice((0.5, 2, 8)))
+        if self._depth < 2 and self.parts is not None and self.fires(Mishap.SLOW_CALL):
+            self.pause(self.injector.choice((0.5, 2, 8)))
 
     def crash_point(self, what: str, mishap: Mishap = Mishap.CRASH) -> None:
         """Pass a place where control may die."""
         if self.parts is None:
             return
         self.report.crash_points += 1
-        if self.report.crash_points == self.crash_at or self.strikes(mishap):
+        if self.report.crash_points == self.crash_at or self.fires(mishap):
             self.say(f"! crash {self.report.crash_points}: {what}")
             raise Crash
 
@@ -371,16 +371,16 @@ class World:
                 status, content = self.serve(ask)
             finally:  # a crash of control ends the connection as well
                 self.say(f"{call} of {runner.machine_id[:4]} for {runner.attempt_id[-8:]}: {status}")
-                if status is None or not self.strikes(Mishap.ANSWER_LOST):
+                if status is None or not self.fires(Mishap.ANSWER_LOST):
                     self.after(0.02, lambda: answer(status, content))
 
         self.after(timeout_s, lambda: answer(None, None))
-        if runner.is_muted or self.strikes(Mishap.MESSAGE_LOST):
+        if runner.is_muted or self.fires(Mishap.MESSAGE_LOST):
             return
-        late_s = self.dice.uniform(1, 90) if self.strikes(Mishap.MESSAGE_LATE) else 0.05
+        late_s = self.injector.uniform(1, 90) if self.fires(Mishap.MESSAGE_LATE) else 0.05
         self.after(late_s, arrive)
-        if self.strikes(Mishap.MESSAGE_TWICE):
-            self.after(late_s + self.dice.choice((0, 1, 60)), lambda: self.serve(ask))
+        if self.fires(Mishap.MESSAGE_TWICE):
+            self.after(late_s + self.injector.choice((0, 1, 60)), lambda: self.serve(ask))
         assert sent_at <= self.t
 
     # --- machines -------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ class World:
                 else:
                     runner.because(Reason.CANCELLED)
             case HostLost() if runner is not None:
-                runner.is_muted = self.strikes(Mishap.ZOMBIE_MUTE)
+                runner.is_muted = self.fires(Mishap.ZOMBIE_MUTE)
             case HostBack() if runner is not None:
                 runner.is_muted = False
 
@@ -422,7 +422,7 @@ class World:
                 except Gone:
                     continue
                 except Crash:
-                    self.end_control(self.dice.uniform(0.5, 15))
+                    self.end_control(self.injector.uniform(0.5, 15))
             self.oracle.at_rest()
         return self._reported()
 
@@ -444,9 +444,9 @@ class World:
     def _drawn_windows(self, mishap: Mishap) -> Iterator[tuple[float, float]]:
         rate = self.rates.pop(mishap, 0.0)
         for _ in range(3):
-            start_s = self.dice.uniform(0, self.swarm.faults_s)
-            length_s = self.dice.choice((5, 20, 60, 330))
-            if self.dice.random() < rate:
+            start_s = self.injector.uniform(0, self.swarm.faults_s)
+            length_s = self.injector.choice((5, 20, 60, 330))
+            if self.injector.random() < rate:
                 yield start_s, min(start_s + length_s, self.swarm.faults_s)
 
     def _go_away(self, down_s: float) -> None:
@@ -465,17 +465,19 @@ class World:
         self.report.virtual_s = self.t
         self.report.machines = len(self.fly.truth())
         self.report.jobs.update(status for (status,) in self.database.judge.execute("SELECT status FROM job"))
-        self.hits.update({str(site): count for site, count in self.fly.hits.items()})
+        self.hits.update({str(fail_point): count for fail_point, count in self.fly.hits.items()})
         return self.report
 
 
 @contextmanager
 def _seeded_ids(seed: int) -> Iterator[None]:
     """Have ids come from the seed while a world lives."""
-    dice = Random(f"{seed} ids")
+    injector = Random(f"{seed} ids")
 
     class Seeded:
-        token_hex = staticmethod(here_only(lambda count: dice.randbytes(count).hex(), ids.secrets.token_hex))
+        token_hex = staticmethod(
+            here_only(lambda count: injector.randbytes(count).hex(), ids.secrets.token_hex)
+        )
 
     real, ids.secrets = ids.secrets, Seeded  # type: ignore[assignment,misc]
     try:

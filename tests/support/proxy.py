@@ -1,7 +1,7 @@
 """A fault proxy of our own: HTTP over plain sockets, one request per connection, a thread for each.
 
 The request goes on as it came, `Host` included, so that signatures hold; only `Connection: close` is put
-into it. What goes wrong is a queue of faults per method and path pattern, each of which strikes once.
+into it. What goes wrong is a queue of faults per method and path pattern, each of which fires once.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ import jsonschema_rs
 import pytest
 
 from control.domain.errors import Code
-from infra.flysim.faults import Faults, Site
+from infra.flysim.faults import FailPoint, Faults
 from infra.local.fly_server import local_fly
 from infra.local.s3_server import LocalS3
 from tests.support.maker import Maker, making
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-FULL = Faults(rate_limits=False, rates={Site.NO_CAPACITY: 1.0})  # so that no machine starts
+FULL = Faults(rate_limits=False, rates={FailPoint.NO_CAPACITY: 1.0})  # so that no machine starts
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",

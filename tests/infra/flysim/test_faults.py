@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from infra.flysim.events import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
-from infra.flysim.faults import CAPACITY_ANSWERS, Faults, Site, Window, reboot
+from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults, Window, reboot
 from infra.flysim.gate import Cut
 from infra.flysim.validation import FlyError
 from infra.flysim.world import World
@@ -31,8 +31,8 @@ def later(seconds: float) -> datetime:
 class Cloud:
     """A world, and a process of each machine that does nothing but obey signals."""
 
-    def __init__(self, *sites: Site, seed: str = "test", **faults: Any) -> None:
-        rates = dict.fromkeys(sites, 1.0)
+    def __init__(self, *fail_points: FailPoint, seed: str = "test", **faults: Any) -> None:
+        rates = dict.fromkeys(fail_points, 1.0)
         self.world = World(
             [APP], seed=seed, now=NOW, faults=Faults(**{"rate_limits": False, "rates": rates, **faults})
         )
@@ -111,47 +111,53 @@ def outcome(request: Callable[[], Any]) -> str:
 
 
 def test_a_refused_connection_does_nothing_and_says_nothing() -> None:
-    cloud = Cloud(Site.REFUSED)
+    cloud = Cloud(FailPoint.REFUSED)
     with pytest.raises(Cut):
         cloud.create()
     hits = cloud.world.hits
-    assert (cloud.without_faults().listed(), hits) == ([], Counter({Site.REFUSED: 1}))
+    assert (cloud.without_faults().listed(), hits) == ([], Counter({FailPoint.REFUSED: 1}))
 
 
 def test_an_unavailable_api_answers_some_5xx_and_does_nothing() -> None:
-    cloud = Cloud(Site.UNAVAILABLE)
+    cloud = Cloud(FailPoint.UNAVAILABLE)
     assert {outcome(cloud.create) for _ in range(30)} == {"502", "503", "504"}
     assert cloud.without_faults().listed() == []
 
 
-@pytest.mark.parametrize(("site", "made"), [(Site.CREATE_LOST_DONE, 1), (Site.CREATE_LOST_UNDONE, 0)])
-def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(site: Site, made: int) -> None:
+@pytest.mark.parametrize(
+    ("site", "made"), [(FailPoint.CREATE_LOST_DONE, 1), (FailPoint.CREATE_LOST_UNDONE, 0)]
+)
+def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
+    fail_point: FailPoint, made: int
+) -> None:
     seen = set()
     for seed in range(20):
-        cloud = Cloud(site, seed=str(seed))
+        cloud = Cloud(fail_point, seed=str(seed))
         seen.add(outcome(cloud.create))
-        assert cloud.world.hits == Counter({site: 1})
+        assert cloud.world.hits == Counter({fail_point: 1})
         assert len(cloud.without_faults().listed()) == made
     assert seen == {"408", "500", "cut"}
 
 
 @pytest.mark.parametrize(
-    ("site", "state"), [(Site.END_LOST_DONE, "destroying"), (Site.END_LOST_UNDONE, "started")]
+    ("site", "state"), [(FailPoint.END_LOST_DONE, "destroying"), (FailPoint.END_LOST_UNDONE, "started")]
 )
-def test_a_lost_answer_to_a_destroy_does_not_tell_whether_it_was_done(site: Site, state: str) -> None:
-    cloud = Cloud(site)
+def test_a_lost_answer_to_a_destroy_does_not_tell_whether_it_was_done(
+    fail_point: FailPoint, state: str
+) -> None:
+    cloud = Cloud(fail_point)
     machine_id = cloud.create()
     cloud.go(1)
     assert outcome(lambda: cloud.world.destroy(APP, machine_id, force=True)) in ("408", "500", "cut")
-    assert (cloud.state(machine_id), cloud.world.hits) == (state, Counter({site: 1}))
+    assert (cloud.state(machine_id), cloud.world.hits) == (state, Counter({fail_point: 1}))
 
 
 def test_a_read_may_be_cut() -> None:
-    cloud = Cloud(Site.READ_LOST)
+    cloud = Cloud(FailPoint.READ_LOST)
     machine_id = cloud.create()
     for read in (lambda: cloud.state(machine_id), cloud.listed, lambda: cloud.world.events(APP, machine_id)):
         assert outcome(read) == "cut"
-    assert cloud.world.hits[Site.READ_LOST] == 3
+    assert cloud.world.hits[FailPoint.READ_LOST] == 3
 
 
 def test_limits_are_those_that_fly_documents() -> None:
@@ -163,13 +169,13 @@ def test_limits_are_those_that_fly_documents() -> None:
     for machine_id in ids[:2]:  # each machine has limits of its own
         stops = [outcome(lambda: cloud.world.stop(APP, machine_id, {})) for _ in range(4)]  # noqa: B023
         assert stops == ["ok", "ok", "ok", "429"]
-    assert cloud.world.hits == Counter({Site.RATE_LIMITED: 5})
+    assert cloud.world.hits == Counter({FailPoint.RATE_LIMITED: 5})
     cloud.go(1).create("4")
     assert refused(lambda: cloud.create("5")).status == 429
 
 
 def test_windows_open_and_close_and_count_from_when_the_faults_were_set() -> None:
-    storm = Window(site=Site.UNAVAILABLE, from_s=10, until_s=20)
+    storm = Window(fail_point=FailPoint.UNAVAILABLE, from_s=10, until_s=20)
     cloud = Cloud(windows=[storm])
     seen = [outcome(cloud.go(at).listed) != "ok" for at in (9, 10, 19, 20)]
     assert seen == [False, True, True, False]
@@ -193,14 +199,14 @@ def test_a_full_region_is_passed_over_for_the_next_of_the_list() -> None:
     regions = [cloud.world.get(APP, cloud.create(str(n)))["region"] for n in range(3)]
     assert regions == ["iad", "dfw", "dfw"]
     assert refused(lambda: cloud.create("4")).status == 422
-    assert cloud.world.hits == Counter({Site.REGION_FULL: 4})
+    assert cloud.world.hits == Counter({FailPoint.REGION_FULL: 4})
     cloud.world.destroy(APP, cloud.go(1).create("5", region="lhr"), force=True)
     assert cloud.world.get(APP, cloud.create("6", region="iad,lhr"))["region"] == "lhr"
 
 
 @pytest.mark.parametrize(("answer", "status"), list(zip(CAPACITY_ANSWERS, (422, 409, 403), strict=True)))
 def test_no_capacity_anywhere_is_answered_as_chosen(answer: str, status: int) -> None:
-    cloud = Cloud(Site.NO_CAPACITY, capacity_answer=answer)
+    cloud = Cloud(FailPoint.NO_CAPACITY, capacity_answer=answer)
     error = refused(cloud.create)
     assert (error.status, error.body.get("status")) == (
         status,
@@ -210,9 +216,9 @@ def test_no_capacity_anywhere_is_answered_as_chosen(answer: str, status: int) ->
 
 
 def test_a_name_that_fly_does_not_see_held_makes_twins() -> None:
-    cloud = Cloud(Site.TWIN)
+    cloud = Cloud(FailPoint.TWIN)
     assert cloud.create() != cloud.create()
-    assert (len(cloud.listed()), cloud.world.hits) == (2, Counter({Site.TWIN: 1}))
+    assert (len(cloud.listed()), cloud.world.hits) == (2, Counter({FailPoint.TWIN: 1}))
 
 
 def test_an_unknown_capacity_answer_is_refused() -> None:
@@ -224,16 +230,16 @@ def test_an_unknown_capacity_answer_is_refused() -> None:
 
 
 def test_a_new_machine_is_unseen_by_reads_for_a_while_but_can_be_ended() -> None:
-    cloud = Cloud(Site.UNSEEN, unseen_s=(5, 5))
+    cloud = Cloud(FailPoint.UNSEEN, unseen_s=(5, 5))
     machine_id = cloud.create()
     assert refused(lambda: cloud.state(machine_id)).status == 404
     assert refused(lambda: cloud.world.reached(APP, machine_id, ["started"])).status == 404
     cloud.world.destroy(APP, machine_id, force=True)
-    assert (cloud.go(5).state(machine_id), cloud.world.hits) == ("destroyed", Counter({Site.UNSEEN: 2}))
+    assert (cloud.go(5).state(machine_id), cloud.world.hits) == ("destroyed", Counter({FailPoint.UNSEEN: 2}))
 
 
 def test_a_list_shows_a_change_late_and_in_the_end_what_is() -> None:
-    cloud = Cloud(Site.LIST_LAG, list_lag_s=(10, 10))
+    cloud = Cloud(FailPoint.LIST_LAG, list_lag_s=(10, 10))
     machine_id = cloud.create()
     assert (cloud.go(1).state(machine_id), cloud.listed()) == ("started", [])
     assert cloud.go(11).listed() == ["started"]
@@ -245,14 +251,16 @@ def test_a_list_shows_a_change_late_and_in_the_end_what_is() -> None:
 
 
 def test_a_list_may_be_empty_or_lack_some() -> None:
-    empty, partial = Cloud(Site.EMPTY_LIST), Cloud(Site.PARTIAL_LIST)
+    empty, partial = Cloud(FailPoint.EMPTY_LIST), Cloud(FailPoint.PARTIAL_LIST)
     for cloud in (empty, partial):
         assert (cloud.listed(), cloud.world.hits) == ([], Counter())  # nothing to hide
         for n in range(20):
             cloud.create(str(n))
     assert empty.listed() == []
     assert 0 < len(partial.listed()) < 20
-    assert empty.world.hits + partial.world.hits == Counter({Site.EMPTY_LIST: 1, Site.PARTIAL_LIST: 1})
+    assert empty.world.hits + partial.world.hits == Counter(
+        {FailPoint.EMPTY_LIST: 1, FailPoint.PARTIAL_LIST: 1}
+    )
 
 
 def test_a_destroyed_machine_is_shown_for_a_while_and_then_is_404() -> None:
@@ -291,7 +299,7 @@ def test_a_machine_stopped_or_destroyed_before_its_process_never_gets_one(at: fl
 
 
 def test_a_machine_may_stay_created_for_ever_and_can_be_destroyed() -> None:
-    cloud = Cloud(Site.STUCK_FOR_EVER)
+    cloud = Cloud(FailPoint.STUCK_FOR_EVER)
     machine_id = cloud.create()
     assert (cloud.go(90_000).state(machine_id), cloud.world.next_due()) == ("created", None)
     cloud.world.destroy(APP, machine_id, force=False)
@@ -299,20 +307,20 @@ def test_a_machine_may_stay_created_for_ever_and_can_be_destroyed() -> None:
 
 
 def test_a_machine_may_stay_created_for_hours_and_then_run() -> None:
-    cloud = Cloud(Site.STUCK_FOR_HOURS, stuck_s=(8400, 8400))  # 2 h 20 min: community.fly.io/t/28143
+    cloud = Cloud(FailPoint.STUCK_FOR_HOURS, stuck_s=(8400, 8400))  # 2 h 20 min: community.fly.io/t/28143
     machine_id = cloud.create()
     assert [cloud.go(at).state(machine_id) for at in (8399, 8400)] == ["created", "started"]
 
 
 @pytest.mark.parametrize(
-    ("site", "state"), [(Site.START_FAILED, "failed"), (Site.LAUNCH_FAILED, "destroyed")]
+    ("site", "state"), [(FailPoint.START_FAILED, "failed"), (FailPoint.LAUNCH_FAILED, "destroyed")]
 )
-def test_a_start_may_fail(site: Site, state: str) -> None:
-    cloud = Cloud(site, boot_s=(2, 2))
+def test_a_start_may_fail(fail_point: FailPoint, state: str) -> None:
+    cloud = Cloud(fail_point, boot_s=(2, 2))
     machine_id = cloud.create()
     assert (cloud.go(3).state(machine_id), cloud.running) == (state, set())
     statuses = {event["status"] for event in cloud.world.events(APP, machine_id)}
-    assert site in ({"start_failed"} if state == "failed" else statuses)
+    assert fail_point in ({"start_failed"} if state == "failed" else statuses)
     cloud.go(4)
     if state == "failed":
         cloud.world.destroy(APP, machine_id, force=False)
@@ -324,10 +332,14 @@ def test_a_start_may_fail(site: Site, state: str) -> None:
 
 @pytest.mark.parametrize(
     ("site", "code", "signal", "oom"),
-    [(Site.EXITS, 1, -1, False), (Site.KILLED, 139, 11, False), (Site.OUT_OF_MEMORY, 137, 9, True)],
+    [
+        (FailPoint.EXITS, 1, -1, False),
+        (FailPoint.KILLED, 139, 11, False),
+        (FailPoint.OUT_OF_MEMORY, 137, 9, True),
+    ],
 )
-def test_a_process_may_die_by_itself(site: Site, code: int, signal: int, oom: bool) -> None:
-    cloud = Cloud(site, death_s=(30, 30))
+def test_a_process_may_die_by_itself(fail_point: FailPoint, code: int, signal: int, oom: bool) -> None:
+    cloud = Cloud(fail_point, death_s=(30, 30))
     machine_id = cloud.create()
     assert [cloud.go(at).state(machine_id) for at in (29, 30)] == ["started", "destroyed"]
     event = cloud.exit_event(machine_id)
@@ -336,15 +348,15 @@ def test_a_process_may_die_by_itself(site: Site, code: int, signal: int, oom: bo
 
 
 def test_a_death_that_was_drawn_for_an_earlier_run_is_void() -> None:
-    cloud = Cloud(Site.EXITS, death_s=(30, 30))
+    cloud = Cloud(FailPoint.EXITS, death_s=(30, 30))
     machine_id = cloud.create(restart={"policy": "always"})
     cloud.go(10).leave(machine_id)
     assert (cloud.go(39).state(machine_id), cloud.world.hits) == ("started", Counter())
-    assert cloud.go(40).world.hits == Counter({Site.EXITS: 1})
+    assert cloud.go(40).world.hits == Counter({FailPoint.EXITS: 1})
 
 
 def test_auto_destroy_may_not_happen() -> None:
-    cloud = Cloud(Site.STAYS_STOPPED)
+    cloud = Cloud(FailPoint.STAYS_STOPPED)
     machine_id = cloud.create()
     cloud.go(1).leave(machine_id)
     assert (cloud.go(9000).state(machine_id), cloud.world.next_due()) == ("stopped", None)
@@ -353,14 +365,14 @@ def test_auto_destroy_may_not_happen() -> None:
 
 
 def test_auto_destroy_may_show_stopped_for_a_while() -> None:
-    cloud = Cloud(Site.SHOWN_STOPPED, stopped_s=(5, 5))
+    cloud = Cloud(FailPoint.SHOWN_STOPPED, stopped_s=(5, 5))
     machine_id = cloud.create()
     cloud.go(1).leave(machine_id)
     assert [cloud.go(at).state(machine_id) for at in (5.9, 6)] == ["stopped", "destroyed"]
 
 
 def test_a_destroy_may_be_accepted_and_done_much_later() -> None:
-    cloud = Cloud(Site.LATE_DESTROY, late_destroy_s=(100, 100))
+    cloud = Cloud(FailPoint.LATE_DESTROY, late_destroy_s=(100, 100))
     machine_id = cloud.create()
     cloud.go(1).world.destroy(APP, machine_id, force=True)
     assert [cloud.go(at).state(machine_id) for at in (100.9, 101)] == ["destroying", "destroyed"]
@@ -373,16 +385,16 @@ def test_a_destroy_may_be_accepted_and_done_much_later() -> None:
 # --- hosts ----------------------------------------------------------------------------------------
 
 
-def lost(site: Site) -> tuple[Cloud, str]:
+def lost(fail_point: FailPoint) -> tuple[Cloud, str]:
     """Return a cloud in which a machine's host is away from second 10 to second 1010."""
-    cloud = Cloud(site, host_lost_s=(10, 10), host_away_s=(1000, 1000))
+    cloud = Cloud(fail_point, host_lost_s=(10, 10), host_away_s=(1000, 1000))
     machine_id = cloud.create()
-    assert cloud.go(11).world.hits == Counter({site: 1})
+    assert cloud.go(11).world.hits == Counter({fail_point: 1})
     return cloud, machine_id
 
 
 def test_a_host_that_is_cut_off_leaves_a_zombie_that_answers_to_nobody_at_fly() -> None:
-    cloud, machine_id = lost(Site.HOST_CUT_OFF)
+    cloud, machine_id = lost(FailPoint.HOST_CUT_OFF)
     shown = cloud.world.get(APP, machine_id)
     assert (shown["host_status"], shown["state"], "config" in shown) == ("unreachable", "started", False)
     assert shown["incomplete_config"]["metadata"] == {"a": "job-1"}
@@ -395,7 +407,7 @@ def test_a_host_that_is_cut_off_leaves_a_zombie_that_answers_to_nobody_at_fly() 
 
 
 def test_a_destroy_on_a_lost_host_is_accepted_and_done_when_the_host_is_back() -> None:
-    cloud, machine_id = lost(Site.HOST_CUT_OFF)
+    cloud, machine_id = lost(FailPoint.HOST_CUT_OFF)
     cloud.world.destroy(APP, machine_id, force=True)
     cloud.world.destroy(APP, machine_id, force=True)
     assert (cloud.go(1009).state(machine_id), cloud.running) == ("destroying", {machine_id})
@@ -403,7 +415,7 @@ def test_a_destroy_on_a_lost_host_is_accepted_and_done_when_the_host_is_back() -
 
 
 def test_an_exit_on_a_lost_host_is_heard_of_when_the_host_is_back_with_its_own_instant() -> None:
-    cloud, machine_id = lost(Site.HOST_CUT_OFF)
+    cloud, machine_id = lost(FailPoint.HOST_CUT_OFF)
     cloud.go(500).leave(machine_id)
     assert cloud.go(1009).state(machine_id) == "started"
     assert cloud.go(1010).state(machine_id) == "destroyed"
@@ -412,7 +424,7 @@ def test_an_exit_on_a_lost_host_is_heard_of_when_the_host_is_back_with_its_own_i
 
 
 def test_a_host_that_went_down_took_the_process_with_it_and_shows_so_when_it_is_back() -> None:
-    cloud, machine_id = lost(Site.HOST_DOWN)
+    cloud, machine_id = lost(FailPoint.HOST_DOWN)
     assert (cloud.state(machine_id), cloud.running) == ("started", set())
     assert cloud.go(1010).state(machine_id) == "destroyed"
     assert cloud.exit_event(machine_id)["exited_at"] == "2026-11-01T12:00:10.000Z"
@@ -429,9 +441,13 @@ STATES = {
 def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
     """Return all that was seen of a world with faults drawn from the seed, which somebody uses for 2 h."""
     rng = Random(seed)
-    drawn = [site for site in Site if site not in (Site.RATE_LIMITED, Site.REGION_FULL)]
+    drawn = [
+        fail_point
+        for fail_point in FailPoint
+        if fail_point not in (FailPoint.RATE_LIMITED, FailPoint.REGION_FULL)
+    ]
     faults = Faults(
-        rates={site: rng.choice((0, 0, 0.02, 0.2)) for site in drawn},
+        rates={fail_point: rng.choice((0, 0, 0.02, 0.2)) for fail_point in drawn},
         windows=reboot(from_s=1000, down_s=60, cold_s=60) if rng.random() < 0.3 else (),
         capacity={"iad": 2} if rng.random() < 0.5 else {},
         pull_s=(0, 9), boot_s=(0, 3), retention_s=600, death_s=(0, 15), host_lost_s=(0, 15),
@@ -465,7 +481,7 @@ def test_a_seed_gives_the_same_life_again_and_another_seed_another() -> None:
 def test_every_fault_is_felt_and_every_state_seen_in_some_life() -> None:
     lives = [live(seed) for seed in range(12)]
     hits = sum((hits for _, hits, _ in lives), Counter[str]())
-    assert set(hits) == set(Site), set(Site) - set(hits)
+    assert set(hits) == set(FailPoint), set(FailPoint) - set(hits)
     assert set().union(*(states for _, _, states in lives)) == STATES
     machines = [m for seen, _, _ in lives[:3] for listed in seen if isinstance(listed, list) for m in listed]
     for machine in machines[::10]:
@@ -473,7 +489,7 @@ def test_every_fault_is_felt_and_every_state_seen_in_some_life() -> None:
 
 
 def test_a_world_can_be_copied_and_both_live_on_the_same() -> None:
-    cloud = Cloud(Site.EXITS, death_s=(5, 50), pull_s=(1, 9))
+    cloud = Cloud(FailPoint.EXITS, death_s=(5, 50), pull_s=(1, 9))
     machine_id = cloud.create()
     twin = copy.deepcopy(cloud)
     assert cloud.go(60).world.get(APP, machine_id) == twin.go(60).world.get(APP, machine_id)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from infra.fly.client import FlyMachines
-from infra.flysim.faults import Faults, Site
+from infra.flysim.faults import FailPoint, Faults
 from infra.local.fly_server import LocalFlyHandle, local_fly
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
 from tests.support.fly_spec import check_answer
@@ -150,12 +150,12 @@ def test_without_the_token_nothing_is_told_or_changed(admin: Admin, method: str)
 
 @pytest.mark.parametrize(("site", "made"), [("refused", 0), ("read_lost", 1)])
 def test_a_cut_ends_the_connection_without_an_answer_and_only_that(
-    admin: Admin, site: str, made: int
+    admin: Admin, fail_point: str, made: int
 ) -> None:
-    name = f"cut {site}"
+    name = f"cut {fail_point}"
     if made:
         admin.sleeper(name)
-    admin.set(**{site: 1})
+    admin.set(**{fail_point: 1})
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         admin.http.get(admin.machines)
     admin.set()
@@ -231,8 +231,10 @@ def test_a_429_of_fly_is_rate_limited_whoever_used_up_the_limit(admin: Admin, ma
 
 
 @pytest.mark.parametrize("site", ["refused", "unavailable", "read_lost"])
-def test_reads_that_get_no_answer_are_unanswered(admin: Admin, machines: FlyMachines, site: str) -> None:
-    admin.set(**{site: 1})
+def test_reads_that_get_no_answer_are_unanswered(
+    admin: Admin, machines: FlyMachines, fail_point: str
+) -> None:
+    admin.set(**{fail_point: 1})
     assert isinstance(raised(lambda: machines.get("local-runners", "m1")), Unanswered)
     assert isinstance(raised(lambda: machines.list("local-runners", {})), Unanswered)
 
@@ -302,12 +304,12 @@ def test_a_machine_takes_its_time_to_boot_and_a_wait_sees_it_start(admin: Admin,
 
 @pytest.mark.parametrize(
     ("site", "code", "oom"),
-    [(Site.OUT_OF_MEMORY, 137, True), (Site.EXITS, 1, False), (Site.KILLED, 139, False)],
+    [(FailPoint.OUT_OF_MEMORY, 137, True), (FailPoint.EXITS, 1, False), (FailPoint.KILLED, 139, False)],
 )
 def test_a_process_is_killed_when_its_time_has_come(
-    admin: Admin, machines: FlyMachines, spec: MachineSpec, site: Site, code: int, oom: bool
+    admin: Admin, machines: FlyMachines, spec: MachineSpec, fail_point: FailPoint, code: int, oom: bool
 ) -> None:
-    admin.put({"rate_limits": False, "rates": {site: 1}, "death_s": [0.1, 0.1]})
+    admin.put({"rate_limits": False, "rates": {fail_point: 1}, "death_s": [0.1, 0.1]})
     machine_id = admin.sleeper(spec.name)
     ended = until(machines, machine_id, lambda machine: machine.is_gone)
     assert ended.exit is not None
@@ -316,12 +318,16 @@ def test_a_process_is_killed_when_its_time_has_come(
 
 @pytest.mark.parametrize(
     ("site", "state"),
-    [(Site.START_FAILED, "failed"), (Site.LAUNCH_FAILED, "destroyed"), (Site.STUCK_FOR_EVER, "created")],
+    [
+        (FailPoint.START_FAILED, "failed"),
+        (FailPoint.LAUNCH_FAILED, "destroyed"),
+        (FailPoint.STUCK_FOR_EVER, "created"),
+    ],
 )
 def test_the_rarer_states_are_answered_as_the_document_has_them(
-    admin: Admin, machines: FlyMachines, spec: MachineSpec, site: Site, state: str
+    admin: Admin, machines: FlyMachines, spec: MachineSpec, fail_point: FailPoint, state: str
 ) -> None:
-    admin.set(**{site: 1})
+    admin.set(**{fail_point: 1})
     machine_id = admin.sleeper(spec.name)
     admin.until(machine_id, state)
     for path in ("", f"/{machine_id}/events", f"/{machine_id}/wait?state=settled&timeout=1"):
