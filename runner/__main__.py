@@ -25,7 +25,7 @@ from runner.heartbeat import HeartbeatThread
 from runner.job import Job, held_bytes
 from runner.log import record
 from runner.progress import Progress
-from runner.retry import Again
+from runner.retry import RetryableError
 from runner.stop import Stop, Stopped, stop_on_signals
 from runner.workspace import workspace
 
@@ -90,7 +90,7 @@ def main() -> Exit:
     except Superseded:
         record("superseded")
         return Exit.OK
-    except (Again, Refusal, Stopped) as error:
+    except (RetryableError, Refusal, Stopped) as error:
         record("no_claim", detail=str(error))
         return Exit.NO_CLAIM
     record("claimed", attempt_id=spec.attempt_id, outputs=len(spec.outputs))
@@ -144,7 +144,7 @@ def report(client: ControlClient, finish: Finish, *, until: float) -> Exit:
         client.finish(finish, until=until)
     except Superseded:
         record("superseded")
-    except (Again, Refusal) as error:
+    except (RetryableError, Refusal) as error:
         record("unreported", detail=str(error))
         return Exit.UNREPORTED
     return Exit.OK

@@ -59,7 +59,7 @@ class Counted(Iterator[bytes]):
         return chunk
 
     def close(self) -> None:
-        """Give back what nobody has taken. Again is nothing."""
+        """Give back what nobody has taken. RetryableError is nothing."""
         self._allowance.give_back(self._unsent_bytes)
         self._unsent_bytes = 0
         self._chunks = iter(())

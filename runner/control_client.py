@@ -22,7 +22,7 @@ from runner.contract import (
     Message,
     attempt_path,
 )
-from runner.retry import Again, is_passing, retrying
+from runner.retry import RetryableError, is_transient, retrying
 
 CALL_TIMEOUT_S = 10.0
 BEAT_TIMEOUT_S = 4.0  # short, since the end of the work waits for a beat under way
@@ -50,20 +50,20 @@ class ControlClient:
     def claim(self, *, stop: Event) -> JobSpec:
         """Return the job, asking until CLAIM_TIMEOUT_S is over.
 
-        Raises Again when control did not answer in time, Superseded, Refusal, or Stopped.
+        Raises RetryableError when control did not answer in time, Superseded, Refusal, or Stopped.
         """
         claim, until = Claim(machine_id=self._machine_id), time.monotonic() + CLAIM_TIMEOUT_S
         return retrying(lambda: self._post("claim", claim, JobSpec), stop=stop, until=until)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
-        """Return the answer to one try: the next beat is the retry. Raises Again, Superseded, Refusal."""
+        """Return the answer to one try: the next beat is the retry. Raises RetryableError, Superseded, Refusal."""
         beat = beat.model_copy(update={"machine_id": self._machine_id})
         return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 
     def finish(self, finish: Finish, *, until: float) -> None:
         """Report the end, asking until the instant `until` of `time.monotonic()`; no stop interrupts it.
 
-        Raises Again when control did not answer in time, Superseded, or Refusal.
+        Raises RetryableError when control did not answer in time, Superseded, or Refusal.
         """
         last = finish.model_copy(update={"machine_id": self._machine_id})
         retrying(lambda: self._send("finish", last), stop=Event(), until=until)
@@ -75,7 +75,7 @@ class ControlClient:
         try:
             return shape.model_validate_json(content)
         except ValidationError:
-            raise Again(f"{call}: the body is not the answer that was asked for") from None
+            raise RetryableError(f"{call}: the body is not the answer that was asked for") from None
 
     def _send(self, call: Call, body: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
         """Return the body of a 200, whatever it holds."""
@@ -90,7 +90,7 @@ class ControlClient:
                 timeout=urllib3.Timeout(total=timeout_s),
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Again(f"POST {path}: {type(error).__name__}") from None
+            raise RetryableError(f"POST {path}: {type(error).__name__}") from None
         _judge(answer.status, where=f"POST {path}: {answer.status}")
         return answer.data
 
@@ -98,7 +98,7 @@ class ControlClient:
 def _judge(status: int, *, where: str) -> None:
     if status == 409:
         raise Superseded(where)
-    if is_passing(status):
-        raise Again(where)
+    if is_transient(status):
+        raise RetryableError(where)
     if status != 200:
         raise Refusal(where)

@@ -11,7 +11,7 @@ from runner.contract import Heartbeat, Reason
 from runner.control_client import ControlClient, Refusal
 from runner.log import record
 from runner.progress import Progress
-from runner.retry import Again
+from runner.retry import RetryableError
 from runner.stop import Stop
 
 
@@ -46,7 +46,7 @@ class HeartbeatThread(threading.Thread):
         beat = Heartbeat(seq=self.seq, outputs=reports, timings=self._progress.timings())
         try:
             answer = self._client.heartbeat(beat)
-        except Again as unanswered:
+        except RetryableError as unanswered:
             record("heartbeat_unanswered", detail=str(unanswered))
             return
         except Refusal as refusal:

@@ -20,7 +20,7 @@ PAUSE_S_MAX = 5.0
 Answer = TypeVar("Answer")
 
 
-class Again(Exception):
+class RetryableError(Exception):
     """This try failed in a way that the next one may not. The message may be shown.
 
     `headway` says that it got on before it failed, so the other side was there a moment ago.
@@ -31,7 +31,7 @@ class Again(Exception):
         self.headway = headway
 
 
-def is_passing(status: int) -> bool:
+def is_transient(status: int) -> bool:
     """Return whether an HTTP status tells of a trouble that passes by itself."""
     return status in (408, 429) or status >= 500
 
@@ -44,10 +44,10 @@ def retrying(
     outage_s: float = inf,
     pause_s_max: float = PAUSE_S_MAX,
 ) -> Answer:
-    """Return what `call` returns, trying again after `Again` with exponential back-off and full jitter.
+    """Return what `call` returns, trying again after `RetryableError` with exponential back-off and full jitter.
 
     Tries end at the instant `until` of `time.monotonic()`, or `outage_s` after the first failure since
-    there was headway. Then raises the last `Again`; raises `Stopped` when `stop` is set; anything else that
+    there was headway. Then raises the last `RetryableError`; raises `Stopped` when `stop` is set; anything else that
     `call` raises passes through at once.
     """
     tries, away_until = 0, inf
@@ -56,7 +56,7 @@ def retrying(
             raise Stopped
         try:
             return call()
-        except Again as failed:
+        except RetryableError as failed:
             if failed.headway:
                 tries, away_until = 0, inf
             tries += 1

@@ -19,7 +19,7 @@ import urllib3
 from runner.allowance import Allowance, SendLimit
 from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
-from runner.retry import Again, is_passing, retrying
+from runner.retry import RetryableError, is_transient, retrying
 from runner.stop import Stopped
 
 OUTAGE_S_MAX = 300.0  # a bucket that is back by then costs no attempt; a stop ends a wait earlier
@@ -127,11 +127,11 @@ def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
         _judge(answer.status, accepted=(200, 206))
         _save(answer, path, append=answer.status == 206, bytes_max=source.size_bytes, stop=stop)
     except urllib3.exceptions.HTTPError as error:
-        raise Again(type(error).__name__, headway=path.stat().st_size > have_bytes) from None
+        raise RetryableError(type(error).__name__, headway=path.stat().st_size > have_bytes) from None
     finally:
         answer.close()
     if path.stat().st_size < source.size_bytes:
-        raise Again("cut", headway=path.stat().st_size > have_bytes)
+        raise RetryableError("cut", headway=path.stat().st_size > have_bytes)
 
 
 class _Unreachable(Exception):
@@ -180,8 +180,8 @@ def _too_large(bytes_max: int) -> OutputFailure:
 
 
 def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
-    if is_passing(status):
-        raise Again(f"its server answered {status}")
+    if is_transient(status):
+        raise RetryableError(f"its server answered {status}")
     if status not in accepted:
         raise _Unreachable(f"its server answered {status}.")
 
@@ -196,11 +196,11 @@ def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
         except Late:
             raise _Unreachable(f"it was not done within {FOREIGN_S_MAX:.0f} s.") from None
         except urllib3.exceptions.HTTPError as error:
-            raise Again(f"its server did not answer well ({type(error).__name__})") from None
+            raise RetryableError(f"its server did not answer well ({type(error).__name__})") from None
 
     try:
         retrying(once, stop=stop, outage_s=FOREIGN_OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
-    except Again as last:
+    except RetryableError as last:
         raise _Unreachable(f"{last}.") from None
     except Forbidden as refused:
         raise _Unreachable(str(refused)) from None
@@ -217,8 +217,8 @@ def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_m
 
 
 def _judge(status: int, *, accepted: tuple[int, ...]) -> None:
-    if is_passing(status) or status == 409:  # S3: a conflicting operation is under way, try again
-        raise Again(str(status))
+    if is_transient(status) or status == 409:  # S3: a conflicting operation is under way, try again
+        raise RetryableError(str(status))
     if status not in accepted:
         raise StorageUnavailable(f"the bucket answered {status}")
 
@@ -230,11 +230,11 @@ def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
         try:
             call()
         except urllib3.exceptions.HTTPError as error:
-            raise Again(type(error).__name__) from None
+            raise RetryableError(type(error).__name__) from None
 
     try:
         retrying(once, stop=stop, outage_s=OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
-    except Again as last:
+    except RetryableError as last:
         why = f"the bucket was away for {OUTAGE_S_MAX:.0f} s, the last try failed with {last}"
         raise StorageUnavailable(f"{what}: {why}") from None
 

@@ -18,7 +18,7 @@ from runner import retry, transfer
 from runner.allowance import Allowance, SendLimit
 from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
-from runner.retry import Again, retrying
+from runner.retry import RetryableError, retrying
 from runner.stop import Stop, Stopped
 from runner.transfer import StorageUnavailable, fetch, fingerprint, upload
 from tests.support.clips import PLAIN
@@ -104,7 +104,7 @@ def own_time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
 
 def away(clock: OwnTime, *, until: float) -> str:
     if clock.now < until:
-        raise Again("away")
+        raise RetryableError("away")
     return "back"
 
 
@@ -116,7 +116,7 @@ def test_an_outage_is_ridden_out_with_growing_pauses(own_time: OwnTime) -> None:
 
 
 def test_an_outage_without_end_is_given_up(own_time: OwnTime) -> None:
-    with pytest.raises(Again, match="away"):
+    with pytest.raises(RetryableError, match="away"):
         retrying(partial(away, own_time, until=1000), stop=own_time, outage_s=300, pause_s_max=30)
     assert own_time.now <= 300
 
@@ -125,7 +125,7 @@ def test_headway_starts_the_patience_anew(own_time: OwnTime) -> None:
     def cut() -> str:
         if own_time.now < 1000:
             own_time.now += 200
-            raise Again("cut", headway=True)
+            raise RetryableError("cut", headway=True)
         return "whole"
 
     assert retrying(cut, stop=own_time, outage_s=100) == "whole"

@@ -22,7 +22,7 @@ from runner.contract import (
 )
 from runner.control_client import BEAT_TIMEOUT_S, CALL_TIMEOUT_S
 from runner.deadline import REPORT_S_MAX
-from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_passing
+from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_transient
 from tests.sim.outside import Stored
 from tests.sim.swarm import Mishap
 
@@ -103,7 +103,7 @@ class SimRunner:
             self.begin(spec)
         elif status == 409:
             self.exit(contract.Exit.OK)
-        elif status is None or is_passing(status):
+        elif status is None or is_transient(status):
             pause_s = self.pause_s()
             if self.world.t + pause_s > self.claim_until:
                 self.exit(contract.Exit.NO_CLAIM)
@@ -265,7 +265,7 @@ class SimRunner:
             self.beat_s = answer.next_beat_s
             if not answer.proceed:
                 self.because(Reason.CANCELLED)
-        elif status is not None and not is_passing(status):
+        elif status is not None and not is_transient(status):
             self.because(Reason.CANCELLED)
         if self.over:
             self.report()
@@ -288,7 +288,7 @@ class SimRunner:
         """Exit, or try again until the deadline."""
         if status in (200, 409):
             self.exit(contract.Exit.OK)
-        elif status is None or is_passing(status):
+        elif status is None or is_transient(status):
             pause_s = self.pause_s()
             if self.world.t + pause_s > self.until:
                 self.exit(contract.Exit.UNREPORTED)
