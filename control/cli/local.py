@@ -22,7 +22,7 @@ from control.http.metrics import metrics_port
 from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
-from infra.local.data_dir import kept_secret, owned
+from infra.local.data_dir import locked_dir, persistent_secret
 from infra.local.fly_server import LocalFlyHandle, local_fly
 from infra.local.s3_server import LocalS3, local_s3
 from infra.local.serve import listen, serving, url_of
@@ -49,7 +49,7 @@ class LocalStack:
 def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
     """Yield a running stack that keeps its state in `data_dir`; when the block ends nothing of it runs."""
     with ExitStack() as stack:
-        stack.enter_context(owned(data_dir))
+        stack.enter_context(locked_dir(data_dir))
         s3 = stack.enter_context(local_s3(data_dir / "s3"))
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
@@ -83,7 +83,7 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
     docs/settings.md tells. Budgets are kept as if Fly's prices were paid here. Raises SettingsError.
     """
     embedded: dict[str, Any] = {
-        "token_secret": SecretStr(kept_secret(data_dir / "token-secret", 32)),
+        "token_secret": SecretStr(persistent_secret(data_dir / "token-secret", 32)),
         "token_secret_previous": None,
         "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
         "public_url": url,
@@ -103,7 +103,7 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
     named = {name.lower() for name in os.environ}
     defaults = {**LOCAL_DEFAULTS, "runner_sizes": (_like_this_machine(),)}
     if "auth_password" not in named:
-        defaults["auth_password"] = SecretStr(kept_secret(data_dir / "password", 18))
+        defaults["auth_password"] = SecretStr(persistent_secret(data_dir / "password", 18))
     return load_settings(**embedded, **{name: defaults[name] for name in defaults.keys() - named})
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def kept_secret(path: Path, entropy_bytes: int) -> str:
+def persistent_secret(path: Path, entropy_bytes: int) -> str:
     """Return the secret in the file, made up on first use; only its owner can read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -19,7 +19,7 @@ def kept_secret(path: Path, entropy_bytes: int) -> str:
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def locked_dir(folder: Path) -> Iterator[None]:
     """Keep a second program off the folder, until this process ends in whatever way. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from infra.flysim.faults import Faults
 from infra.flysim.gate import Cut
 from infra.flysim.validation import FlyError, invalid
-from infra.local.data_dir import kept_secret, owned
+from infra.local.data_dir import locked_dir, persistent_secret
 from infra.local.disconnect import Cuttable, cut
 from infra.local.fly_host import LocalFly
 from infra.local.serve import listen, serving
@@ -218,9 +218,9 @@ def local_fly(
     this local Fly alone. Its machines do not outlive it: after a restart they are dead and unknown. Raises
     OSError when the port is taken.
     """
-    secret = token or kept_secret(data_dir / "token", 24)
+    secret = token or persistent_secret(data_dir / "token", 24)
     with (
-        owned(data_dir),
+        locked_dir(data_dir),
         listen(port=port) as listener,
         closing(LocalFly(data_dir, app=app, faults=faults)) as fly,
         serving(create_app(fly, token=secret), listener=listener) as url,
