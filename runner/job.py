@@ -17,11 +17,11 @@ from runner.allowance import Allowance
 from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
 from runner.log import record
 from runner.memory import MemoryBudget, free_bytes
-from runner.pipeline import Floor, Making, failing, guarding
+from runner.pipeline import Pipeline, Workers, failing, guarding
 from runner.plain_files import removed_unless_well
 from runner.probe import probe
 from runner.progress import Progress
-from runner.render import Source, Studio
+from runner.render import Renderer, Source
 from runner.stop import Stop
 
 UPLOADERS_PER_CORE = 3
@@ -50,24 +50,24 @@ class Job:
             ThreadPoolExecutor(cores, thread_name_prefix="render") as renderers,
             ThreadPoolExecutor(UPLOADERS_PER_CORE * cores, thread_name_prefix="upload") as uploaders,
         ):
-            floor = Floor(
-                studio=self._studio(),
+            workers = Workers(
+                renderer=self._studio(),
                 renderers=renderers,
                 uploaders=uploaders,
                 groups=BoundedSemaphore(cores + GROUPS_AHEAD),
             )
-            before: Making | None = None
+            before: Pipeline | None = None
             for source in self.spec.sources:
-                making = self._begin(source, floor)
+                pipeline = self._begin(source, workers)
                 if before:
                     before.settle()
-                before = making
+                before = pipeline
             if before:
                 before.settle()
 
-    def _studio(self) -> Studio:
+    def _studio(self) -> Renderer:
         left_bytes = free_bytes() - held_bytes(self.spec)
-        return Studio(
+        return Renderer(
             program=self.program,
             folder=self.folder,
             memory=MemoryBudget(left_bytes, self.stop),
@@ -77,13 +77,13 @@ class Job:
             stop=self.stop,
         )
 
-    def _begin(self, spec: SourceSpec, floor: Floor) -> Making | None:
+    def _begin(self, spec: SourceSpec, workers: Workers) -> Pipeline | None:
         """Fetch and probe one source and hand its outputs to the workers."""
         outputs = [output for output in self.spec.outputs if output.source_id == spec.source_id]
-        with guarding(floor.studio), failing(floor.studio, outputs):
-            making = Making(floor, self._fetched(spec, floor.studio.memory))
-            making.begin(outputs)
-            return making
+        with guarding(workers.renderer), failing(workers.renderer, outputs):
+            pipeline = Pipeline(workers, self._fetched(spec, workers.renderer.memory))
+            pipeline.begin(outputs)
+            return pipeline
         return None
 
     def _fetched(self, spec: SourceSpec, memory: MemoryBudget) -> Source:

@@ -23,7 +23,7 @@ from runner.log import record
 from runner.plain_files import NotPlain, remove
 from runner.probe import OutputFailure
 from runner.publish import deliver
-from runner.render import Rendered, Shared, Source, Studio
+from runner.render import Rendered, Renderer, Shared, Source
 from runner.stop import Stopped
 from runner.transfer import StorageUnavailable
 
@@ -31,20 +31,20 @@ FAILURES = (ffmpeg.FfmpegFailed, OutputFailure, NotPlain)  # of one output, whic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Floor:
+class Workers:
     """The workers: one renderer per core, and more for uploads, so that a core renders on meanwhile."""
 
-    studio: Studio
+    renderer: Renderer
     renderers: ThreadPoolExecutor
     uploaders: ThreadPoolExecutor
     groups: BoundedSemaphore  # how many may have left something for others: it is memory
 
 
 @dataclass(frozen=True)
-class Making:
+class Pipeline:
     """The outputs of one source on their way."""
 
-    floor: Floor
+    workers: Workers
     source: Source
     _tasks: deque[Future[None]] = field(default_factory=deque)
 
@@ -52,7 +52,7 @@ class Making:
         """Hand the outputs to the workers. Waits while too many groups are open."""
         for group in grouped(outputs):
             if group.others:
-                self.floor.groups.acquire()
+                self.workers.groups.acquire()
                 self._render(self._first, group)
             else:
                 self._render(self._alone, group.first)
@@ -66,14 +66,14 @@ class Making:
     def _first(self, group: Group) -> None:
         """Make the first of a group and let the others follow; without it each is made alone."""
         try:
-            made, shared = self.floor.studio.first(group.first, self.source)
+            made, shared = self.workers.renderer.first(group.first, self.source)
         except FAILURES as failure:
-            self.floor.groups.release()
+            self.workers.groups.release()
             self._again([group.first], str(failure))
             for output in group.others:
                 self._render(self._alone, output)
         except BaseException:
-            self.floor.groups.release()
+            self.workers.groups.release()
             raise
         else:
             self._deliver(made)
@@ -84,12 +84,12 @@ class Making:
         made: list[Rendered] = []
         why = "not what was asked for"
         try:
-            made = self.floor.studio.others(group.others, self.source, shared)
+            made = self.workers.renderer.others(group.others, self.source, shared)
         except FAILURES as failure:
             why = str(failure)
         finally:
             shared.free()
-            self.floor.groups.release()
+            self.workers.groups.release()
         for one in made:
             self._deliver(one)
         well = {one.output.output_id for one in made}
@@ -98,7 +98,7 @@ class Making:
     def _alone(self, output: OutputSpec) -> None:
         """Make one output in the plain way, and once more if that fails."""
         try:
-            made = self.floor.studio.alone(output, self.source)
+            made = self.workers.renderer.alone(output, self.source)
         except FAILURES as failure:
             self._again([output], str(failure))
         else:
@@ -110,44 +110,44 @@ class Making:
             self._render(self._once_more, output)
 
     def _once_more(self, output: OutputSpec) -> None:
-        with failing(self.floor.studio, [output]):
-            self._deliver(self.floor.studio.alone(output, self.source))
+        with failing(self.workers.renderer, [output]):
+            self._deliver(self.workers.renderer.alone(output, self.source))
 
     def _render(self, work: Callable[..., None], *what: object) -> None:
-        self._tasks.append(self.floor.renderers.submit(self._guarded, work, *what))
+        self._tasks.append(self.workers.renderers.submit(self._guarded, work, *what))
 
     def _deliver(self, made: Rendered) -> None:
-        self._tasks.append(self.floor.uploaders.submit(self._guarded, self._delivered, made))
+        self._tasks.append(self.workers.uploaders.submit(self._guarded, self._delivered, made))
 
     def _delivered(self, made: Rendered) -> None:
-        with failing(self.floor.studio, [made.output]):
-            deliver(self.floor.studio, made)
+        with failing(self.workers.renderer, [made.output]):
+            deliver(self.workers.renderer, made)
 
     def _guarded(self, work: Callable[..., None], *what: object) -> None:
         """Turn what ends the whole run into its reason."""
-        with guarding(self.floor.studio):
+        with guarding(self.workers.renderer):
             work(*what)
 
 
 @contextmanager
-def guarding(studio: Studio) -> Iterator[None]:
+def guarding(renderer: Renderer) -> Iterator[None]:
     """Turn what goes wrong in the block for all outputs into the end of the run, with its reason."""
     try:
         yield
     except Stopped:
         return
     except JailUnavailable as trouble:
-        studio.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
+        renderer.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
     except SendLimit as trouble:  # of what is smaller some may yet be sent
-        studio.stop.at_the_end(Reason.SEND_LIMIT, str(trouble))
+        renderer.stop.at_the_end(Reason.SEND_LIMIT, str(trouble))
         record("send_limit", message=str(trouble))
     except StorageUnavailable as trouble:
-        studio.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
+        renderer.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
     except BaseException as trouble:
         if _lacks_room(trouble):
-            studio.stop.because(Reason.OUT_OF_MEMORY, "no room is left for this program's own files")
+            renderer.stop.because(Reason.OUT_OF_MEMORY, "no room is left for this program's own files")
             return
-        studio.stop.because(Reason.RUNNER_CRASHED)
+        renderer.stop.because(Reason.RUNNER_CRASHED)
         raise
 
 
@@ -157,7 +157,7 @@ def _lacks_room(trouble: BaseException) -> bool:
 
 
 @contextmanager
-def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
+def failing(renderer: Renderer, outputs: Sequence[OutputSpec]) -> Iterator[None]:
     """Turn what goes wrong in the block for these outputs into their failure.
 
     What lacked memory has not failed: it is left to a larger machine.
@@ -165,19 +165,19 @@ def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
     try:
         yield
     except OutputFailure as failure:
-        _fail(studio, outputs, failure.code, failure.message)
+        _fail(renderer, outputs, failure.code, failure.message)
     except NotPlain as failure:
-        _fail(studio, outputs, OutputFault.OUTPUT_INVALID, f"{failure}.")
+        _fail(renderer, outputs, OutputFault.OUTPUT_INVALID, f"{failure}.")
     except ffmpeg.OutOfMemory as trouble:
-        studio.stop.at_the_end(Reason.OUT_OF_MEMORY, str(trouble))
+        renderer.stop.at_the_end(Reason.OUT_OF_MEMORY, str(trouble))
         record("out_of_memory", outputs=[output.output_id for output in outputs])
     except ffmpeg.FfmpegTimedOut as failure:
-        _fail(studio, outputs, OutputFault.RENDER_TIMEOUT, str(failure))
+        _fail(renderer, outputs, OutputFault.RENDER_TIMEOUT, str(failure))
     except ffmpeg.FfmpegFailed as failure:
-        _fail(studio, outputs, OutputFault.RENDER_FAILED, str(failure))
+        _fail(renderer, outputs, OutputFault.RENDER_FAILED, str(failure))
 
 
-def _fail(studio: Studio, outputs: Sequence[OutputSpec], code: OutputFault, message: str) -> None:
+def _fail(renderer: Renderer, outputs: Sequence[OutputSpec], code: OutputFault, message: str) -> None:
     for output in outputs:
-        studio.progress.failed(output.output_id, OutputError(code=code, message=message))
+        renderer.progress.failed(output.output_id, OutputError(code=code, message=message))
         record("output_failed", output_id=output.output_id, code=code, message=message)

@@ -15,35 +15,35 @@ from runner.commands import poster_args
 from runner.contract import ExtraFile, OutputFile, PutTarget
 from runner.log import record
 from runner.plain_files import opened, remove
-from runner.render import Rendered, Studio
+from runner.render import Rendered, Renderer
 
 POSTER_TIMEOUT_S = 30.0
 
 
-def deliver(studio: Studio, made: Rendered) -> None:
+def deliver(renderer: Renderer, made: Rendered) -> None:
     """Upload the output's files, report it ready and free its memory, also when it is not uploaded.
 
     Raises StorageUnavailable, SendLimit, Stopped.
     """
     size_bytes = made.path.stat(follow_symlinks=False).st_size
     try:
-        _deliver(studio, made)
+        _deliver(renderer, made)
     finally:
         remove(made.path.parent)
-        studio.memory.hold(-size_bytes)
+        renderer.memory.hold(-size_bytes)
 
 
-def _deliver(studio: Studio, made: Rendered) -> None:
+def _deliver(renderer: Renderer, made: Rendered) -> None:
     output = made.output
     with opened(made.path) as file:
         facts = transfer.fingerprint(file)
-        with studio.progress.timed("upload_s"):
+        with renderer.progress.timed("upload_s"):
             target = PutTarget(url=output.put_url, headers=output.put_headers)
-            _upload(studio, target, file, facts)
-            playlist = _extra(studio, output.playlist, made.playlist)
-            poster = _poster(studio, made)
-            undelivered = _hand_over(studio, made, file, facts.size_bytes)
-    studio.progress.ready(
+            _upload(renderer, target, file, facts)
+            playlist = _extra(renderer, output.playlist, made.playlist)
+            poster = _poster(renderer, made)
+            undelivered = _hand_over(renderer, made, file, facts.size_bytes)
+    renderer.progress.ready(
         output.output_id,
         _described(made, facts),
         playlist=playlist,
@@ -53,11 +53,11 @@ def _deliver(studio: Studio, made: Rendered) -> None:
     record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
 
 
-def _upload(studio: Studio, target: PutTarget, file: BinaryIO, facts: transfer.Fingerprint) -> None:
-    transfer.upload(target, file, facts.size_bytes, stop=studio.stop, allowance=studio.allowance)
+def _upload(renderer: Renderer, target: PutTarget, file: BinaryIO, facts: transfer.Fingerprint) -> None:
+    transfer.upload(target, file, facts.size_bytes, stop=renderer.stop, allowance=renderer.allowance)
 
 
-def _hand_over(studio: Studio, made: Rendered, file: BinaryIO, size_bytes: int) -> str | None:
+def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: int) -> str | None:
     """PUT the output where the user wants it too; return why that failed, or None."""
     if made.output.deliver_url is None:
         return None
@@ -65,27 +65,29 @@ def _hand_over(studio: Studio, made: Rendered, file: BinaryIO, size_bytes: int) 
         made.output.deliver_url,
         file,
         size_bytes,
-        stop=studio.stop,
-        allow=studio.outbound_allow,
-        allowance=studio.allowance,
+        stop=renderer.stop,
+        allow=renderer.outbound_allow,
+        allowance=renderer.allowance,
     )
 
 
-def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
+def _poster(renderer: Renderer, made: Rendered) -> ExtraFile | None:
     """Make and upload a JPEG of the middle frame, if one is wanted and can be had."""
     if not made.output.poster:
         return None
-    path = Path(mkdtemp(dir=studio.folder)) / "poster.jpg"  # not beside the output: that is not to be written
+    path = (
+        Path(mkdtemp(dir=renderer.folder)) / "poster.jpg"
+    )  # not beside the output: that is not to be written
     try:
         ffmpeg.run(
-            [studio.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
+            [renderer.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
             reads=[made.path],
             makes=[path],
             on_progress=lambda _: None,
             timeout_s=POSTER_TIMEOUT_S,
-            stop=studio.stop,
+            stop=renderer.stop,
         )
-        return _extra(studio, made.output.poster, path)
+        return _extra(renderer, made.output.poster, path)
     except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable, SendLimit) as failure:
         record("poster_failed", output_id=made.output.output_id, message=str(failure))
         return None
@@ -93,12 +95,12 @@ def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
         remove(path.parent)
 
 
-def _extra(studio: Studio, target: PutTarget | None, path: Path | None) -> ExtraFile | None:
+def _extra(renderer: Renderer, target: PutTarget | None, path: Path | None) -> ExtraFile | None:
     if not target or not path:
         return None
     with opened(path) as file:
         facts = transfer.fingerprint(file)
-        _upload(studio, target, file, facts)
+        _upload(renderer, target, file, facts)
     return ExtraFile(size_bytes=facts.size_bytes, sha256=facts.sha256, md5=facts.md5, crc32=facts.crc32)
 
 

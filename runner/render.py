@@ -77,7 +77,7 @@ class Shared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Studio:
+class Renderer:
     """Where rendering happens."""
 
     program: str

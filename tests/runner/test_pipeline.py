@@ -151,28 +151,28 @@ def test_a_group_that_is_killed_is_made_one_by_one(long_clip: bytes, tmp_path: P
 
 def test_what_lacked_memory_is_left_to_a_larger_machine_and_its_siblings_are_not() -> None:
     outputs = [OutputSpec(output_id=f"o{n}", source_id="s1", put_url="", put_headers={}) for n in range(2)]
-    floor = SimpleNamespace(stop=Stop(), progress=Progress())
-    with failing(floor, outputs[:1]):
+    workers = SimpleNamespace(stop=Stop(), progress=Progress())
+    with failing(workers, outputs[:1]):
         raise OutOfMemory("FFmpeg was killed by SIGKILL")
-    assert not floor.stop.is_set()
-    with failing(floor, outputs[1:]):
+    assert not workers.stop.is_set()
+    with failing(workers, outputs[1:]):
         raise FfmpegFailed("FFmpeg ended with code 3")
     spec = JobSpec(attempt_id="a", sources=[], outputs=outputs, run_timeout_s=60, next_beat_s=15)
-    finish = ending(spec, floor.progress, floor.stop, seq=1, sent_bytes=0)
+    finish = ending(spec, workers.progress, workers.stop, seq=1, sent_bytes=0)
     assert (finish.outcome, finish.reason) == ("error", Reason.OUT_OF_MEMORY)
     assert [(report.output_id, report.status) for report in finish.outputs] == [("o1", "failed")]
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
 def test_no_room_for_the_runners_own_files_is_want_of_memory_and_no_crash(trouble: Exception) -> None:
-    floor = SimpleNamespace(stop=Stop(), progress=Progress())
-    with guarding(floor):
+    workers = SimpleNamespace(stop=Stop(), progress=Progress())
+    with guarding(workers):
         raise trouble
-    assert floor.stop.reason is Reason.OUT_OF_MEMORY
+    assert workers.stop.reason is Reason.OUT_OF_MEMORY
 
 
 def test_what_nobody_foresaw_is_still_a_crash() -> None:
-    floor = SimpleNamespace(stop=Stop(), progress=Progress())
-    with pytest.raises(OSError, match="denied"), guarding(floor):
+    workers = SimpleNamespace(stop=Stop(), progress=Progress())
+    with pytest.raises(OSError, match="denied"), guarding(workers):
         raise OSError(errno.EACCES, "denied")
-    assert floor.stop.reason is Reason.RUNNER_CRASHED
+    assert workers.stop.reason is Reason.RUNNER_CRASHED

@@ -13,7 +13,7 @@ from runner.contract import Effects, OutputSpec, Preset
 from runner.memory import MemoryBudget
 from runner.probe import probe
 from runner.progress import Progress
-from runner.render import Source, Studio
+from runner.render import Renderer, Source
 from runner.stop import Stop
 from tests.support.clips import PLAIN, describe, make_clip
 
@@ -36,7 +36,7 @@ def rendered(
 ) -> Path:
     """Render and check one output as the runner does."""
     stop = Stop()
-    studio = Studio(
+    renderer = Renderer(
         program=ffmpeg,
         folder=folder,
         memory=MemoryBudget(1 << 40, stop),
@@ -47,7 +47,7 @@ def rendered(
     output = OutputSpec(
         output_id="o", source_id="s", effects=effects, preset=preset, put_url="", put_headers={}
     )
-    return studio.alone(output, source).path
+    return renderer.alone(output, source).path
 
 
 def pixel(ffmpeg: str, path: Path, *, at_s: float, where: str = "80:60") -> tuple[int, int, int]:
