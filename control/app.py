@@ -62,7 +62,7 @@ from control.store import Store
 from control.store.database import close_database, open_database
 from control.store.leader import FencingToken, LeaderLock
 from control.telemetry import counters
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from control.views.batches import Views
 from control.views.event_log import Timeline
 from infra.fly.client import FlyMachines
@@ -229,7 +229,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(OutsideError)
     async def unavailable(_: Request, error: OutsideError) -> JSONResponse:
-        failure("outside_error", error)
+        log_failure("outside_error", error)
         if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
             return _answer(Code.INTERNAL, "Something went wrong on our side; it has been logged.")
         return _answer(
@@ -253,7 +253,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def internal(_: Request, error: Exception) -> JSONResponse:
-        failure("internal_error", error)
+        log_failure("internal_error", error)
         message = "Something went wrong on our side; it has been logged."
         return _answer(Code.INTERNAL, message, CLOSED)  # no middleware sees this answer
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from control.telemetry.log import record
+from control.telemetry.log import log_event
 from infra.ports import Clock
 
 APART_MAX = timedelta(seconds=2)  # a smaller step is taken as it comes: machines' clocks are set by such
@@ -38,7 +38,7 @@ class SteadyClock:
             if abs(apart) > APART_MAX and not self._has_lasted(apart, now_s):
                 return steady
             if abs(apart) > APART_MAX:
-                record("clock_set", seconds=round(apart.total_seconds(), 3))
+                log_event("clock_set", seconds=round(apart.total_seconds(), 3))
             self._follow(wall, now_s)
             return wall
 

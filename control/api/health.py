@@ -20,7 +20,7 @@ from control.context import AppContext
 from control.domain.errors import ErrorBody
 from control.http.threads import HEALTH
 from control.store.database import require_writable
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from control.views.schemas import Health, Ready
 
 LOOK_EVERY_S = 2.0
@@ -113,7 +113,7 @@ def _state(name: str, check: Callable[[], object]) -> str:
     try:
         check()
     except Exception as error:  # noqa: BLE001 - whatever it is, the part does not work
-        failure("not_ready", error, part=name)
+        log_failure("not_ready", error, part=name)
         return str(error) if isinstance(error, _Wrong) else SILENT
     return "ok"
 

@@ -23,7 +23,7 @@ from control.store.calibration import footage
 from control.store.files import MEDIA_NAME, StoredFile
 from control.store.recipe import recipe_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
     Claim,
@@ -100,7 +100,7 @@ async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbea
     try:
         return await REPORTS.run(seen_so_far, context, attempt_id, beat)
     except Busy as busy:
-        failure("outputs_unseen", busy, attempt_id=attempt_id)
+        log_failure("outputs_unseen", busy, attempt_id=attempt_id)
         return {}
 
 
@@ -249,7 +249,7 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
     try:
         return seen_as_reported(context, attempt_id, beat)
     except OutsideError as error:
-        failure("outputs_unseen", error, attempt_id=attempt_id)
+        log_failure("outputs_unseen", error, attempt_id=attempt_id)
         return {}
 
 

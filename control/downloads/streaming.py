@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.store.files import StoredFile
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused, Unanswered
 
 
@@ -58,7 +58,7 @@ class Piped(StreamingResponse):
             while chunk := await self._next():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except OutsideError as error:
-            failure("download_cut", error)
+            log_failure("download_cut", error)
             return  # the server cuts what has no end
         finally:
             with CancelScope(shield=True):  # what was sent is counted also of a client that went away

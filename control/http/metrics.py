@@ -34,7 +34,7 @@ from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
 from control.telemetry import counters
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from infra.ports import Refusal
 
 FRESH_S = 10.0
@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             text = self.server.metrics.text()
         except Exception as error:  # noqa: BLE001 - the scraper is told, whatever it is
-            failure("not_scraped", error)
+            log_failure("not_scraped", error)
             self.send_error(500)
             return
         self.send_response(200)

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from control.domain.errors import Code, ControlError
 from control.http.threads import STREAMS
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from control.views.event_log import News, Opening, Timeline
 from control.views.progress import Subject
 
@@ -111,7 +111,7 @@ class Live:
                 subjects = {stream.subject for stream in asked}
                 news = await STREAMS.run(self._timeline.news, subjects, self._position)
             except Exception as error:  # noqa: BLE001 - the next round tells it
-                failure("streams_not_told", error)
+                log_failure("streams_not_told", error)
                 self._poked.set()
             else:
                 self._position = news.last_id
@@ -190,7 +190,7 @@ class EventStream(Response):
                 chunk, is_last = await self._next()
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
         except Exception as error:  # noqa: BLE001 - the connection closes, and its client comes back
-            failure("stream_broken", error, batch_id=self.subject.batch_id, job_id=self.subject.job_id)
+            log_failure("stream_broken", error, batch_id=self.subject.batch_id, job_id=self.subject.job_id)
 
     async def _next(self) -> tuple[bytes, bool]:
         """Return what comes next, once there is something, and whether it is the last."""

@@ -14,7 +14,7 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-from control.telemetry.log import record
+from control.telemetry.log import log_event
 
 STALL_S = 30.0  # a client is dropped after one to two times this
 SLOWEST_BYTES = 16 * 1024  # so much of what waits for it must a client take in STALL_S
@@ -63,7 +63,7 @@ class StallWatch:
     def _look(self) -> None:
         taken_bytes, waiting_bytes = self._transport.taken_and_waiting()
         if taken_bytes - self._taken_bytes < min(self._waiting_bytes, SLOWEST_BYTES):
-            record("stalled_client_dropped", waiting_bytes=waiting_bytes)
+            log_event("stalled_client_dropped", waiting_bytes=waiting_bytes)
             self._transport.reset()
             return
         self._taken_bytes, self._waiting_bytes = taken_bytes, waiting_bytes

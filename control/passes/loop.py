@@ -92,14 +92,14 @@ class Ticker:
         try:
             return self._is_at_rest()
         except Exception as error:  # noqa: BLE001 - the passes tell what is wrong
-            log.failure("pass_failed", error, name="is_idle")
+            log.log_failure("pass_failed", error, name="is_idle")
             return False
 
     def _run(self, each: Every) -> None:
         try:
             each.run()
         except Exception as error:  # noqa: BLE001 - the next turn tries again
-            log.failure("pass_failed", error, name=each.name)
+            log.log_failure("pass_failed", error, name=each.name)
         else:
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
 

@@ -14,7 +14,7 @@ from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
 from control.store.tables import Attempt, Machine
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused
 
 EVERY_ACTIVE_S = 2.0  # Fly allows one list a second; a slot is free when it is seen to be
@@ -71,7 +71,7 @@ def _observe(context: AppContext, app: str) -> bool:
         context.cloud.refused = error.message if is_refused else context.cloud.refused
         if _is_silence(error):
             context.cloud.silent.add(app)
-        failure("cloud_unseen", error, app=app)
+        log_failure("cloud_unseen", error, app=app)
         return False
 
 

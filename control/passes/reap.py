@@ -16,7 +16,7 @@ from control.domain.states import AttemptState
 from control.store import machines
 from control.store.due import has_come
 from control.store.tables import Attempt, Machine
-from control.telemetry.log import failure, record
+from control.telemetry.log import log_event, log_failure
 from infra import ports
 from infra.ports import OutsideError
 
@@ -37,7 +37,7 @@ def reap(context: AppContext) -> None:
         try:
             _end(context, machine, attempt, now)
         except OutsideError as error:
-            failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
+            log_failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
 
 
 def _unwanted(context: AppContext) -> Sequence[tuple[Machine, Attempt | None]]:
@@ -84,7 +84,7 @@ def _end(context: AppContext, machine: Machine, attempt: Attempt | None, now: da
         context.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
     elif has_come(_destroy_at(machine, attempt, now), now, longest=GRACE_MAX):
         machines.ask_to_destroy(context.store, machine.app, machine.id)
-        record("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
+        log_event("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
         context.machines.destroy(machine.app, machine.id)
 
 

@@ -28,7 +28,7 @@ from control.store.due import is_within
 from control.store.files import named_by
 from control.store.tables import Attempt, Batch, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import has_files
-from control.telemetry.log import failure, record
+from control.telemetry.log import log_event, log_failure
 from control.uploads.service import UPLOAD_LIFE, discard
 from infra.ports import ListedObject, Refused
 
@@ -72,7 +72,7 @@ def _delete_sources(context: AppContext) -> None:
     if found:
         context.storage.delete_many([key for _, key in found])
         retention.source_gone(context.store, [source_id for source_id, _ in found])
-        record("sources_deleted", count=len(found))
+        log_event("sources_deleted", count=len(found))
 
 
 LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
@@ -119,7 +119,7 @@ def sweep(context: AppContext) -> None:
         orphans = sorted(set(old) - _known(session, owner_id, old))
     context.storage.delete_many(orphans)
     if orphans:
-        record("orphan_objects_deleted", count=len(orphans))
+        log_event("orphan_objects_deleted", count=len(orphans))
     until = page[-1].key if len(page) == PAGE else ""
     if until != after:
         retention.swept(context.store, until)
@@ -154,7 +154,7 @@ def abandon(context: AppContext) -> None:
         try:
             discard(context, upload)
         except Refused as refused:  # must not keep the others from their turn
-            failure("upload_not_discarded", refused, upload_id=upload.id)
+            log_failure("upload_not_discarded", refused, upload_id=upload.id)
     _abort_unknown(context)
 
 

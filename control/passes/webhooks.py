@@ -22,7 +22,7 @@ from control.context import AppContext
 from control.domain.errors import ControlError
 from control.store import webhooks
 from control.store.tables import Batch, Webhook
-from control.telemetry.log import failure, record
+from control.telemetry.log import log_event, log_failure
 from infra import outbound
 
 AT_ONCE_MAX = 20
@@ -93,7 +93,7 @@ def _deliver_in_turn(context: AppContext, webhook: Webhook | None) -> None:
                 context.telling.give_back(webhook.batch_id)
             webhook = _begun(context)
     except Exception as error:  # noqa: BLE001 - the row's next try is set already
-        failure("webhook_not_told", error)
+        log_failure("webhook_not_told", error)
 
 
 def _deliver(context: AppContext, webhook: Webhook) -> None:
@@ -110,7 +110,7 @@ def _deliver(context: AppContext, webhook: Webhook) -> None:
     else:
         if 200 <= status < 300:
             webhooks.delivered(context.store, webhook)
-            record("webhook_delivered", batch_id=webhook.batch_id, tries=webhook.tries)
+            log_event("webhook_delivered", batch_id=webhook.batch_id, tries=webhook.tries)
         else:
             _fail(context, webhook, f"It answered {status}.", is_final=status == GONE)
 
@@ -138,7 +138,7 @@ def _post(context: AppContext, webhook: Webhook, body: bytes) -> int:
 
 def _fail(context: AppContext, webhook: Webhook, why: str, *, is_final: bool) -> None:
     webhooks.failed(context.store, webhook, why, is_final=is_final)
-    record("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries, error=why)
+    log_event("webhook_failed", batch_id=webhook.batch_id, tries=webhook.tries, error=why)
 
 
 def message(context: AppContext, webhook: Webhook) -> str:

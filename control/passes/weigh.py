@@ -17,7 +17,7 @@ from control.passes.retention import delete, listed_of_job
 from control.settings import URL_MARGIN_S
 from control.store import retention
 from control.store.tables import Attempt
-from control.telemetry.log import record
+from control.telemetry.log import log_event
 
 EVERY_S = 60.0
 LOOKS = 3  # after an attempt's end, and after that of its URLs; `sweep` is the net below
@@ -35,7 +35,7 @@ def weigh(context: AppContext) -> None:
         useless = retention.weigh(context.store, job_id, found)
         delete(context, useless)
         if useless:
-            record("stray_objects_deleted", count=len(useless), job_id=job_id)
+            log_event("stray_objects_deleted", count=len(useless), job_id=job_id)
 
 
 def _may_have_stored(context: AppContext) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from control.domain.ids import new_id
 from control.store.tables import Meta
-from control.telemetry.log import record
+from control.telemetry.log import log_event
 
 LOCK = 7_238_241_105  # any number, the same for every control of a database
 ACTIVE = "active_control"
@@ -32,7 +32,7 @@ class LeaderLock:
             return
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar():
-            record("standing_by")
+            log_event("standing_by")
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         self._connection = connection
 
@@ -60,5 +60,5 @@ class FencingToken:
             return
         active = session.get_one(Meta, ACTIVE, with_for_update=True, populate_existing=True)
         if active.value != self._mine:
-            record("superseded_by_another_control")
+            log_event("superseded_by_another_control")
             os._exit(1)

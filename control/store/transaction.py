@@ -21,7 +21,7 @@ from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
-from control.telemetry.log import record
+from control.telemetry.log import log_event
 from infra.ports import Clock
 
 _RUNS_ON = select(col(Attempt.claimed_by)).where(
@@ -69,7 +69,7 @@ class Store:
             yield tx
         self._on_commit()
         for name, facts in tx.log_lines:
-            record(name, **facts)
+            log_event(name, **facts)
 
     def runs_on(self, attempt_id: str) -> str | None:
         """Return the machine on which an attempt runs, as it is committed, waiting for no writer."""

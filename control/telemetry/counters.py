@@ -74,7 +74,7 @@ for _why in ("wrong_password", "too_many_tries"):
     LOGINS_REFUSED.labels(_why)
 
 
-def tell(event: str, facts: Mapping[str, Any]) -> None:
+def count(event: str, facts: Mapping[str, Any]) -> None:
     """Count what a log line tells of; a move that was refused counts for nothing."""
     if facts.get("accepted") is False:
         return

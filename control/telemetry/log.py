@@ -21,17 +21,17 @@ TRACE_CHARS_MAX = 2000
 _logger = logging.getLogger("control")
 
 
-def record(event: str, **facts: object) -> None:
+def log_event(event: str, **facts: object) -> None:
     """Log `event` with its facts, and count it; ids are always batch_id, job_id, attempt_id, machine_id."""
     _logger.info(_line(event, facts))
-    counters.tell(event, facts)
+    counters.count(event, facts)
 
 
-def failure(event: str, error: Exception, **facts: object) -> None:
+def log_failure(event: str, error: Exception, **facts: object) -> None:
     """Log something that nobody expected, with the end of its trace."""
     trace = "".join(traceback.format_exception(error))
     text = _without_queries(f"{type(error).__name__}: {error}")
-    record(event, error=text, trace=_without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
+    log_event(event, error=text, trace=_without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
 
 
 def send_to(path: Path | None) -> None:

@@ -20,7 +20,7 @@ from control.domain.ids import new_id
 from control.planning.planner import SOURCES_PER_BATCH_MAX
 from control.store.tables import Source, Upload
 from control.store.uploads import grow
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from control.uploads import mp4
 from control.uploads.service import PART_BYTES, discard, join, look_into, open_upload
 from control.views.schemas import NAME_CHARS_MAX
@@ -93,7 +93,7 @@ class Form:
             if is_open:
                 discard(self.context, upload)
         except OutsideError as error:  # `abandon` does it later
-            failure("upload_not_discarded", error, upload_id=upload.id)
+            log_failure("upload_not_discarded", error, upload_id=upload.id)
 
 
 class _Field:

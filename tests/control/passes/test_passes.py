@@ -23,7 +23,7 @@ from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source
 from control.store.tables import Machine as MachineRow
-from control.telemetry.log import failure
+from control.telemetry.log import log_failure
 from infra.ports import MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.support.fakes import FakeMachines
@@ -741,7 +741,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_pass_that_hangs():
 
 def test_a_trace_in_the_log_holds_no_signed_url(caplog):
     caplog.set_level("INFO", logger="control")
-    failure("broken", ValueError("no answer from https://bucket.test/k?X-Amz-Signature=abc"))
+    log_failure("broken", ValueError("no answer from https://bucket.test/k?X-Amz-Signature=abc"))
     assert "abc" not in caplog.text
     assert "URL" in json.loads(caplog.messages[-1])["trace"]
 
