@@ -56,7 +56,7 @@ class ControlClient:
         return retrying(lambda: self._post("claim", claim, JobSpec), stop=stop, until=until)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
-        """Return the answer to one try: the next beat is the retry. Raises RetryableError, Superseded, Refusal."""
+        """Return the answer to one try; the next beat retries. Raises RetryableError, Superseded, Refusal."""
         beat = beat.model_copy(update={"machine_id": self._machine_id})
         return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 

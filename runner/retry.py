@@ -44,11 +44,11 @@ def retrying(
     outage_s: float = inf,
     pause_s_max: float = PAUSE_S_MAX,
 ) -> Answer:
-    """Return what `call` returns, trying again after `RetryableError` with exponential back-off and full jitter.
+    """Return what `call` returns, retrying after `RetryableError` with exponential back-off and full jitter.
 
     Tries end at the instant `until` of `time.monotonic()`, or `outage_s` after the first failure since
-    there was headway. Then raises the last `RetryableError`; raises `Stopped` when `stop` is set; anything else that
-    `call` raises passes through at once.
+    there was headway. Then raises the last `RetryableError`; raises `Stopped` when `stop` is set; anything
+    else that `call` raises passes through at once.
     """
     tries, away_until = 0, inf
     while True:

@@ -19,7 +19,7 @@ from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
 from control.store.attempts import FINAL
-from control.store.calibration import footage
+from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
 from control.store.recipe import recipe_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
@@ -272,7 +272,7 @@ def _unfinished(
 
 def _most_bytes(output: Output, source: Source) -> float:
     """Return how large no honest output can be; of a source that only its machine has seen, anything."""
-    seen = footage(source)
+    seen = source_info(source)
     if not seen.is_known:
         return math.inf
     return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output)))

@@ -70,7 +70,7 @@ class InsufficientBudget(Exception):
 
 
 def wall_s(estimate: CostEstimate, budgets: Sequence[Budget], *, limit_s: float) -> float:
-    """Return the wall deadline of a machine: the limit, or what the money left pays for. Raises InsufficientBudget."""
+    """Return the wall deadline of a machine: the limit, or what is left pays for. Raises InsufficientBudget."""
     return min((_granted(estimate, budget, limit_s) for budget in budgets), default=limit_s)
 
 

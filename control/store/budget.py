@@ -196,14 +196,14 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
         )
     open_usd = select(func.sum(Job.estimate_usd)).where(col(Job.status).not_in(ENDED))
     committed_usd = tx.session.exec(open_usd).one() or 0.0
-    for budget in shared_budgets(tx.session, tx.settings, tx.now, ()):
-        left_usd = budget.cap_usd - budget.spent_usd - committed_usd
+    for each in shared_budgets(tx.session, tx.settings, tx.now, ()):
+        left_usd = each.cap_usd - each.spent_usd - committed_usd
         if max(cost_usd, most_usd) > left_usd + EPSILON_USD:
             raise ControlError(
                 Code.BUDGET_EXCEEDED,
                 f"This will cost about ${cost_usd:.6f}, and to start it takes ${most_usd:.6f} that can be "
-                f"set aside. Of this {budget.name}'s budget of ${budget.cap_usd:.6f}, "
-                f"${budget.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
+                f"set aside. Of this {each.name}'s budget of ${each.cap_usd:.6f}, "
+                f"${each.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
             )
 
 

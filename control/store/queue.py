@@ -106,14 +106,14 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
     unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
     try:
         return budget.reserve(tx, job, unseen)
-    except InsufficientBudget as short:
-        if short.for_good:
+    except InsufficientBudget as refused:
+        if refused.for_good:
             _give_up(tx, job)
         else:
             job.not_before = tx.now + (
-                MONEY_MAY_COME if short.purse.reserved_usd else MONEY_WILL_NOT_COME_SOON
+                MONEY_MAY_COME if refused.budget.reserved_usd else MONEY_WILL_NOT_COME_SOON
             )
-            wait(tx, job, "budget", WAITING_FOR_MONEY[short.purse.name].format(short.purse.cap_usd))
+            wait(tx, job, "budget", WAITING_FOR_MONEY[refused.budget.name].format(refused.budget.cap_usd))
         return None
 
 

@@ -349,9 +349,9 @@ def swarm_for(name: str, seed: int) -> Swarm:
     """Return a small world with the faults that a mutant or a pair is about, and no others."""
     focus = FOCUS[name]
     return Swarm(
-        rates={fail_point: rate for fail_point, rate in focus.items() if isinstance(fail_point, Mishap)},
+        rates={mishap: rate for mishap, rate in focus.items() if isinstance(mishap, Mishap)},
         fly=Faults(
-            rates={fail_point: rate for fail_point, rate in focus.items() if isinstance(fail_point, FailPoint)},
+            rates={point: rate for point, rate in focus.items() if isinstance(point, FailPoint)},
             pull_s=(0, 12), boot_s=(0.3, 1), death_s=(0, 10), stopped_s=(1, 10), late_destroy_s=(10, 120),
             unseen_s=(10, 16.5),
         ),

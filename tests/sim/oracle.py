@@ -43,8 +43,9 @@ EXCUSES = frozenset(
 # with these Fly shows, or does, less than it was asked to, or later
 HINDRANCES = frozenset(
     {
-        FailPoint.REFUSED, FailPoint.UNAVAILABLE, FailPoint.READ_LOST, FailPoint.END_LOST_DONE, FailPoint.END_LOST_UNDONE, FailPoint.UNSEEN,
-        FailPoint.EMPTY_LIST, FailPoint.PARTIAL_LIST, FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
+        FailPoint.REFUSED, FailPoint.UNAVAILABLE, FailPoint.READ_LOST, FailPoint.END_LOST_DONE,
+        FailPoint.END_LOST_UNDONE, FailPoint.UNSEEN, FailPoint.EMPTY_LIST, FailPoint.PARTIAL_LIST,
+        FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
         Mishap.CRASH, Mishap.CRASH_IN_CREATE, Mishap.AWAY, Mishap.SLOW_CALL, Mishap.CREATE_LATE,
         Mishap.TOKEN_REFUSED,
     }

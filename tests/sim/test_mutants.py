@@ -22,7 +22,7 @@ def test_a_mutant_is_noticed_where_the_core_holds(database: Database, name: str)
     for seed in dict.fromkeys((noticed_by()[name], *range(1, SEEDS_MORE))):
         if said := notices(database, name, seed):
             failure = live(database, seed, swarm_for(name, seed))[1]
-            assert failure is None, f"the core itself: {log_failure}"
+            assert failure is None, f"the core itself: {failure}"
             return
     pytest.fail(f"no world notices {name}: {said}")
 
