@@ -70,7 +70,10 @@ class InsufficientBudget(Exception):
 
 
 def wall_s(estimate: CostEstimate, budgets: Sequence[Budget], *, limit_s: float) -> float:
-    """Return the wall deadline of a machine: the limit, or what is left pays for. Raises InsufficientBudget."""
+    """Return a machine's wall deadline: the limit, or what the money left pays for.
+
+    Raises InsufficientBudget.
+    """
     return min((_granted(estimate, budget, limit_s) for budget in budgets), default=limit_s)
 
 
