@@ -149,6 +149,8 @@ class Effects(Message):
     noise: int = 0
     speed: float = 1.0
     mirror: bool = False
+    shift_x: float = 0.0  # -1..1: where the picture lies in the room that zoom and rotation leave
+    shift_y: float = 0.0
 
 
 class Preset(StrEnum):
