@@ -25,6 +25,10 @@ LISTED = 20
 Status = Annotated[JobStatus | None, BeforeValidator(lambda text: text or None), Query()]
 Limit = Annotated[int, BeforeValidator(lambda text: text or LISTED), Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]  # the first page without one, or with an empty one
+Search = Annotated[
+    str | None,
+    Query(max_length=100, pattern=r"^[^\x00]*$", description="Text in the name of a batch or of a source."),
+]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 _SUBMIT_ERRORS = documented(
@@ -73,16 +77,18 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         return context.views.batch(batch_id)
 
     @router.get("/jobs", responses=_LIST_ERRORS)
-    def list_jobs(status: Status = None, limit: Limit = LISTED, cursor: Cursor = None) -> Page[JobSummary]:
+    def list_jobs(
+        status: Status = None, q: Search = None, limit: Limit = LISTED, cursor: Cursor = None
+    ) -> Page[JobSummary]:
         """List jobs, newest first."""
-        return context.views.jobs(status=status, limit=limit, cursor=cursor)
+        return context.views.jobs(status=status, limit=limit, cursor=cursor, q=q)
 
     @router.get("/batches", responses=_LIST_ERRORS)
     def list_batches(
-        status: Status = None, limit: Limit = LISTED, cursor: Cursor = None
+        status: Status = None, q: Search = None, limit: Limit = LISTED, cursor: Cursor = None
     ) -> Page[BatchSummary]:
         """List batches, newest first."""
-        return context.views.batches(status=status, limit=limit, cursor=cursor)
+        return context.views.batches(status=status, limit=limit, cursor=cursor, q=q)
 
     @router.get("/jobs/{job_id}", responses=_READ_ERRORS)
     def show_job(job_id: str) -> JobView:
@@ -101,6 +107,7 @@ def _form_schema() -> dict[str, Any]:
     """Return the OpenAPI entry of a job as a form (`forms`): the JSON's fields, with files for sources."""
     job = NewJob.model_json_schema()
     properties = {name: shape for name, shape in job["properties"].items() if name != "sources"}
+    properties["without"] = {"type": "string", "description": "Names of effects with commas between them."}
     files = {"type": "array", "items": {"type": "string", "format": "binary"}}
     required = ["files", *(name for name in job["required"] if name != "sources")]
     form = {"type": "object", "required": required, "properties": {"files": files, **properties}}

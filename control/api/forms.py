@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import ValidationError, create_model
+from pydantic import BeforeValidator, ValidationError, create_model
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
@@ -42,6 +42,10 @@ AWAITED_BYTES_PER_S_MIN = 128 * 1024  # while another form waits for a place
 # what a form says in words: all that a job may say but its sources
 _fields: dict[str, Any] = {name: (info.annotation, info) for name, info in NewJob.model_fields.items()}
 del _fields["sources"]
+_fields["without"] = (
+    Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
+    [],
+)
 _Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from control.context import AppContext
+from control.domain.effects import EffectChoice
+from control.domain.encoding import Encoding
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import (
@@ -62,9 +64,10 @@ def planned_source(context: AppContext, row: Source) -> PlannedSource:
 def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
     """Return the plan of a request. A job is for one machine; a batch for as many as pay off.
 
-    Raises ControlError invalid for URLs that cannot be.
+    Raises ControlError invalid for URLs that cannot be called, and for more variations than can differ.
     """
     _require_urls(context, body)
+    _require_distinct(body.variations or 0, body.choice)
     most, deadline_s = (body.max_machines, body.deadline_s) if isinstance(body, NewBatch) else (1, None)
     return plan(
         sources,
@@ -72,11 +75,23 @@ def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSo
         preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
-        capacity=_capacity(context, most, _fitting_sizes(context, sources)),
+        capacity=_capacity(context, most, _fitting_sizes(context, sources, body.encoding)),
         sends=1 if body.output_url is None else 2,
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
+        name=body.name,
+        choice=body.choice,
+        encoding=body.encoding,
     )
+
+
+def _require_distinct(variations: int, choice: EffectChoice) -> None:
+    if variations > choice.distinct_max:
+        raise ControlError(
+            Code.INVALID,
+            f"variations: with the effects that `without` leaves, a video can have at most"
+            f" {choice.distinct_max:.0f} different variations. Ask for fewer, or leave more effects in.",
+        )
 
 
 def _require_urls(context: AppContext, body: NewJob) -> None:
@@ -92,9 +107,12 @@ def _require_urls(context: AppContext, body: NewJob) -> None:
             raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
 
 
-def _fitting_sizes(context: AppContext, sources: Sequence[PlannedSource]) -> Sequence[str]:
+def _fitting_sizes(
+    context: AppContext, sources: Sequence[PlannedSource], encoding: Encoding
+) -> Sequence[str]:
     """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
-    allowed, needed = context.settings.runner_sizes, needed_bytes([source.source_info for source in sources])
+    allowed = context.settings.runner_sizes
+    needed = needed_bytes([source.source_info for source in sources], encoding)
     if fitting := fitting_sizes(needed, allowed):
         return fitting
     name = max(sources, key=lambda source: source.source_info.size_bytes).name

@@ -66,7 +66,8 @@ def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bo
     return Quote(
         **chosen.model_dump(),
         size=planned.schedule.size,
-        estimated=not all(source.source_info.is_known for source in sources),
+        estimated=planned.encoding.frame_rate == "source"
+        or not all(source.source_info.is_known for source in sources),
         fits=has_room,
         curve=[_point(way) for way in planned.curve],
     )

@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.context import AppContext
+from control.domain.encoding import Encoding
 from control.domain.errors import Code, ControlError, documented
 from control.domain.states import AttemptState
 from control.http.threads import REPORTS, RUNNER, Busy
@@ -21,7 +22,7 @@ from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
-from control.store.recipe import recipe_of
+from control.store.recipe import encoding_of, recipe_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, StoredObject
@@ -138,19 +139,12 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         ).all()
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
-        output_url = session.exec(
-            select(Batch.output_url).join(Job).where(col(Job.id) == attempt.job_id)
-        ).one()
+        batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
         sources=[_source_spec(context, source, expires_s) for source in sources],
-        outputs=[
-            _output_spec(context, attempt_id, output, expires_s).model_copy(
-                update={"deliver_url": output_url}
-            )
-            for output in todo
-        ],
+        outputs=[_output_spec(context, attempt_id, batch, output, expires_s) for output in todo],
         run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=context.settings.heartbeat_s,
         outbound_allow=list(context.settings.outbound_allow),
@@ -169,24 +163,29 @@ def _source_spec(context: AppContext, source: Source, expires_s: int) -> SourceS
     )
 
 
-def _output_spec(context: AppContext, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
+def _output_spec(
+    context: AppContext, attempt_id: str, batch: Batch, output: Output, expires_s: int
+) -> OutputSpec:
     def target(ending: str) -> PutTarget:
         key = output_key(context, attempt_id, output.id, ending)
         url, headers = context.storage.sign_put(key, expires_s=expires_s)
         return PutTarget(url=url, headers=headers)
 
-    file, is_hls = target(FILE), output.preset == Preset.HLS
+    file, is_hls, encoding = target(FILE), output.preset == Preset.HLS, encoding_of(batch)
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
         label=f"var{output.variation:02}" if output.variation else "",
         effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
+        quality=encoding.quality,
+        frame_rate=encoding.frame_rate,
         put_url=file.url,
         put_headers=file.headers,
         playlist=target(PLAYLIST) if is_hls else None,
         media_name=MEDIA_NAME if is_hls else "",
         poster=target(POSTER),
+        deliver_url=batch.output_url,
     )
 
 
@@ -260,22 +259,27 @@ def _unfinished(
     if not among:
         return ()
     with context.views.session() as session:
-        mine = select(Output, Source).join(Source).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        mine = (
+            select(Output, Source, Batch)
+            .join(Source)
+            .join(Batch, col(Batch.id) == col(Output.batch_id))
+            .join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        )
         runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
         mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
         return [
-            (output, _most_bytes(output, source))
-            for output, source in session.exec(mine).all()
+            (output, _most_bytes(output, source, encoding_of(batch)))
+            for output, source, batch in session.exec(mine).all()
             if output.id in among
         ]
 
 
-def _most_bytes(output: Output, source: Source) -> float:
+def _most_bytes(output: Output, source: Source, encoding: Encoding) -> float:
     """Return how large no honest output can be; of a source that only its machine has seen, anything."""
     seen = source_info(source)
     if not seen.is_known:
         return math.inf
-    return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output)))
+    return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output), encoding))
 
 
 def _is_as_reported(stored: StoredObject, file: OutputFile | ExtraFile) -> bool:

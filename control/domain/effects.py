@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, get_args
@@ -33,16 +32,11 @@ _PER_VARIATION = {"rotation", "brightness", "contrast", "saturation", "zoom"}
 class EffectChoice:
     """Which effects a batch leaves out, and how strong the others are: 1 is their whole range.
 
-    `without` is in the order of EFFECT_NAMES and never names all of them.
+    `without` never names all of EFFECT_NAMES.
     """
 
     without: tuple[EffectName, ...] = ()
     strength: float = 1.0
-
-    @classmethod
-    def of(cls, without: Collection[str], strength: float = 1.0) -> EffectChoice:
-        """Return the choice that leaves these effects out, in whatever order they are given."""
-        return cls(tuple(name for name in EFFECT_NAMES if name in without), strength)
 
     def has(self, name: EffectName) -> bool:
         """Tell whether an effect is used."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from control.domain.effects import effects, tag
+from control.domain.effects import ALL_EFFECTS, EffectChoice, effects, tag
+from control.domain.encoding import STANDARD, Encoding
 from control.domain.filenames import folders
 from control.planning.schedule import Capacity, Schedule, choose, schedules
 from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, work_units
@@ -53,6 +54,9 @@ class PlannedBatch:
     schedule: Schedule | None = None  # what each job will take; its loads are in the order of the jobs
     curve: Sequence[Schedule] = ()  # on the same size with more and fewer machines
     max_cost_usd: float | None = None  # the batch's own cap
+    name: str | None = None  # by which its user knows it
+    choice: EffectChoice = ALL_EFFECTS
+    encoding: Encoding = STANDARD
 
     @property
     def outputs_count(self) -> int:
@@ -76,24 +80,29 @@ def plan(
     sends: int = 1,
     deadline_s: float | None = None,
     max_cost_usd: float | None = None,
+    name: str | None = None,
+    choice: EffectChoice = ALL_EFFECTS,
+    encoding: Encoding = STANDARD,
 ) -> PlannedBatch:
     """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
 
     By `choose`: with a deadline or a most that it may cost, still the best of all ways when none keeps both.
-    `sends` is to how many places each output goes: the bucket, and a user's URL.
+    `sends` is to how many places each output goes: the bucket, and a user's URL. `variations` are at most
+    `choice.distinct_max`.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
         outputs = [_transcode(source, folder, preset, new_id()) for source, folder in placed]
     else:
         outputs = [
-            _variation(source, folder, variation, seed, new_id())
+            _variation(source, folder, variation, seed, new_id(), choice)
             for source, folder in placed
             for variation in range(1, variations + 1)
         ]
     numbers = {source.source_id: number for number, source in enumerate(sources)}
     asked = [(numbers[output.source_id], output.effects) for output in outputs]
-    ways = schedules(work_units(asked, [source.source_info for source in sources], sends=sends), capacity)
+    seen = [source.source_info for source in sources]
+    ways = schedules(work_units(asked, seen, sends=sends, encoding=encoding), capacity)
     chosen = choose(ways, deadline_s=deadline_s, max_cost_usd=max_cost_usd)
     return PlannedBatch(
         seed=seed,
@@ -106,6 +115,9 @@ def plan(
         schedule=chosen,
         curve=[way for way in ways if way.size == chosen.size],
         max_cost_usd=max_cost_usd,
+        name=name,
+        choice=choice,
+        encoding=encoding,
     )
 
 
@@ -115,7 +127,7 @@ def jobs_count(outputs: int) -> int:
 
 
 def _variation(
-    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str
+    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str, choice: EffectChoice
 ) -> PlannedOutput:
     fingerprint = source.fingerprint
     code = tag(seed=seed, fingerprint=fingerprint, variation=variation)
@@ -124,7 +136,7 @@ def _variation(
         source_id=source.source_id,
         variation=variation,
         name=f"{folder}/{folder}_var{variation:02d}_{code}.mp4",
-        effects=effects(seed=seed, fingerprint=fingerprint, variation=variation),
+        effects=effects(seed=seed, fingerprint=fingerprint, variation=variation, choice=choice),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from control.domain.encoding import STANDARD, Encoding
 from control.planning.prices import memory_bytes
 from control.planning.workload import SourceInfo
 from runner.contract import (
@@ -22,10 +23,10 @@ PIXELS_ASSUMED = 1920 * 1080  # of a source that nobody has looked into yet
 OUTPUTS_IN_FLIGHT = 2  # one is rendered, one is uploaded; more where there is room
 
 
-def needed_bytes(sources: Sequence[SourceInfo]) -> float:
+def needed_bytes(sources: Sequence[SourceInfo], encoding: Encoding = STANDARD) -> float:
     """Return how much memory a machine must have to make outputs of these sources, one after another."""
     held = sum(sorted(source.size_bytes for source in sources)[-2:])
-    return MEMORY_BASE_BYTES + held + max(map(_working_bytes, sources), default=0)
+    return MEMORY_BASE_BYTES + held + max((_working_bytes(source, encoding) for source in sources), default=0)
 
 
 def fitting_sizes(needed: float, sizes: Sequence[str]) -> tuple[str, ...]:
@@ -39,8 +40,8 @@ def next_size(size: str, sizes: Sequence[str]) -> str | None:
     return min(larger, key=memory_bytes, default=None)
 
 
-def _working_bytes(source: SourceInfo) -> float:
+def _working_bytes(source: SourceInfo, encoding: Encoding) -> float:
     pixels = source.pixels or PIXELS_ASSUMED
-    output_bytes = OUTPUT_BYTES_PER_S * source.duration_s
+    output_bytes = OUTPUT_BYTES_PER_S * encoding.cap_factor(pixels) * source.duration_s
     rendering = PROCESS_BYTES + FIRST_BYTES_PER_PIXEL * pixels + OUTPUTS_IN_FLIGHT * output_bytes
     return max(PROBE_BYTES, rendering)

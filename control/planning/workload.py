@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from control.domain.effects import SIBLINGS
+from control.domain.encoding import STANDARD, Encoding
 from runner.contract import Effects
-
-FRAMES_PER_S = 30000 / 1001
 
 # Core-seconds for each megapixel of a frame (docs/performance.md); a leader decodes and analyses for siblings
 LEADER_S = 0.0198
@@ -26,6 +25,7 @@ FETCH_BYTES_PER_S = 50e6
 UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = 30.0, 1920 * 1080, 30e6  # a source that nobody has seen yet
 
 BITS_PER_PIXEL = 0.07
+HIGH_BITS_FACTOR = 1.6  # of CRF 19 against 23: x264 doubles its bits with each 6 less
 VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the encoder's cap: runner/graph.py
 PRESET_BPS_MAX = 12e6  # presets have no cap of their own
 CAP_MARGIN = 1.25  # container, a frame too many, and what is sent again after a cut
@@ -57,20 +57,22 @@ class SourceInfo:
         """Seconds until the source is on the machine and looked at."""
         return SOURCE_S + self.size_bytes / FETCH_BYTES_PER_S
 
-    def work_s(self, effects: Effects | None, *, is_leader: bool) -> float:
+    def work_s(self, effects: Effects | None, *, is_leader: bool, encoding: Encoding = STANDARD) -> float:
         """Return the core-seconds of one output of it; `effects` is None of a preset."""
-        megapixels = self.pixels * self.duration_s * FRAMES_PER_S / 1e6
+        megapixels = self.pixels * self.duration_s * encoding.frames_per_s / 1e6
         if effects is None:
             return OUTPUT_S + megapixels * TRANSCODE_S
         each = LEADER_S if is_leader else SIBLING_S
         return OUTPUT_S + megapixels / effects.speed * each * (1 + NOISE_SHARE * effects.noise)
 
-    def likely_bytes(self) -> float:
+    def likely_bytes(self, encoding: Encoding = STANDARD) -> float:
         """Return how large one output of it will be, more or less."""
-        video_bps = min(VIDEO_BPS_MAX, BITS_PER_PIXEL * self.pixels * FRAMES_PER_S)
+        bits_per_pixel = BITS_PER_PIXEL * (HIGH_BITS_FACTOR if encoding.quality == "high" else 1)
+        cap_bps = VIDEO_BPS_MAX * encoding.cap_factor(self.pixels)
+        video_bps = min(cap_bps, bits_per_pixel * self.pixels * encoding.frames_per_s)
         return (video_bps + AUDIO_BPS) / 8 * self.duration_s
 
-    def bytes_max(self, effects: Effects | None) -> float:
+    def bytes_max(self, effects: Effects | None, encoding: Encoding = STANDARD) -> float:
         """Return how much making one output of it may send: what is set aside for its egress.
 
         An output of a source that nobody has seen may be as large as the largest source that is taken.
@@ -79,7 +81,8 @@ class SourceInfo:
             return POSTER_BYTES + CAP_MARGIN * max(self.bytes_most, self.size_bytes)
         if effects is None:
             return POSTER_BYTES + max(2 * self.size_bytes, PRESET_BPS_MAX / 8 * self.duration_s)
-        bits = (VIDEO_BPS_MAX + AUDIO_BPS) * self.duration_s / effects.speed + VIDEO_BUFFER_BITS
+        factor, duration_s = encoding.cap_factor(self.pixels), self.duration_s / effects.speed
+        bits = (VIDEO_BPS_MAX * factor + AUDIO_BPS) * duration_s + VIDEO_BUFFER_BITS * factor
         return POSTER_BYTES + CAP_MARGIN * bits / 8
 
 
@@ -100,7 +103,11 @@ class WorkUnit:
 
 
 def work_units(
-    asked: Sequence[tuple[int, Effects | None]], source_info: Sequence[SourceInfo], *, sends: int = 1
+    asked: Sequence[tuple[int, Effects | None]],
+    source_info: Sequence[SourceInfo],
+    *,
+    sends: int = 1,
+    encoding: Encoding = STANDARD,
 ) -> list[WorkUnit]:
     """Return the pieces of these outputs, each a source and its effects, in order.
 
@@ -113,7 +120,7 @@ def work_units(
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [_work_unit(asked, run, source_info[asked[run[0]][0]], sends) for run in runs]
+    return [_work_unit(asked, run, source_info[asked[run[0]][0]], sends, encoding) for run in runs]
 
 
 def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | None]) -> bool:
@@ -123,18 +130,24 @@ def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | N
 
 
 def _work_unit(
-    asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], seen: SourceInfo, sends: int
+    asked: Sequence[tuple[int, Effects | None]],
+    run: Sequence[int],
+    seen: SourceInfo,
+    sends: int,
+    encoding: Encoding,
 ) -> WorkUnit:
     source_info = seen.guessed()
-    each = [source_info.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
+    each = [
+        source_info.work_s(asked[index][1], is_leader=index == run[0], encoding=encoding) for index in run
+    ]
     return WorkUnit(
         source=asked[run[0]][0],
         outputs=run,
         work_s=sum(each),
         longest_s=each[0] + max(each[1:], default=0.0),
         fetch_s=source_info.fetch_s,
-        likely_bytes=sends * source_info.likely_bytes() * len(run),
-        bytes_max=sends * sum(seen.bytes_max(asked[index][1]) for index in run),
+        likely_bytes=sends * source_info.likely_bytes(encoding) * len(run),
+        bytes_max=sends * sum(seen.bytes_max(asked[index][1], encoding) for index in run),
     )
 
 

@@ -1,8 +1,9 @@
-"""The recipe of an output as its row holds it: JSON that an older or newer control may have written."""
+"""How an output is made, as its rows hold it: an older or newer control may have written them."""
 
 from __future__ import annotations
 
-from control.store.tables import Output
+from control.domain.encoding import Encoding
+from control.store.tables import Batch, Output
 from runner.contract import Effects
 
 
@@ -13,3 +14,8 @@ def recipe_of(output: Output) -> Effects | None:
     that is unknown here is ignored.
     """
     return Effects.model_validate(output.effects) if output.effects else None
+
+
+def encoding_of(batch: Batch) -> Encoding:
+    """Return how the variations of a batch are encoded."""
+    return Encoding(quality=batch.quality, frame_rate=batch.frame_rate)  # type: ignore[arg-type]  # as accepted

@@ -69,9 +69,16 @@ class Batch(SQLModel, table=True):
     __table_args__ = (Index(None, "created_at", "id"),)
 
     id: str = Field(primary_key=True)
+    name: str | None = None  # by which its user knows it
     seed: int = Field(sa_type=BigInteger)
     variations: int  # 0 with a preset
     preset: str | None = None
+    without: list[str] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )  # effects left out
+    strength: float = 1.0  # of the other effects
+    quality: str = "standard"
+    frame_rate: str = "29.97"
     output_url: str | None = None  # the one result is PUT there too; forgotten at the end
     max_cost_usd: float | None = None  # its own cap, for all its attempts together
     status: str

@@ -8,19 +8,57 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
+from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN, EffectChoice, EffectName
+from control.domain.encoding import Encoding
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, Preset
+from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, FrameRate, Preset, Quality
 
 NAME_CHARS_MAX = 255
+BATCH_NAME_CHARS_MAX = 100
 SEED_MAX = 2**63 - 1
 # What is reckoned with has an end, or a quote would be infinite, or no number at all.
 BYTES_MAX, SECONDS_MAX, PIXELS_MAX = 2**53 - 1, 1e9, 2**16
 
 # any text but NUL, which PostgreSQL does not store
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
+
+BatchName = Annotated[
+    str, StringConstraints(min_length=1, max_length=BATCH_NAME_CHARS_MAX, pattern=r"^[^\x00]*$")
+]
+
+
+def _some_are_left(without: list[EffectName]) -> list[EffectName]:
+    if len(set(without)) != len(without):
+        raise ValueError("name each effect once")
+    if len(without) == len(EFFECT_NAMES):
+        raise ValueError("leave at least one of the eight effects in")
+    return without
+
+
+Without = Annotated[
+    list[EffectName],
+    AfterValidator(_some_are_left),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "enum": list(EFFECT_NAMES)},
+            "uniqueItems": True,
+            "maxItems": len(EFFECT_NAMES) - 1,
+        }
+    ),
+]
+Strength = Annotated[float, Field(ge=STRENGTH_MIN, le=1, allow_inf_nan=False)]
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=URL_CHARS_MAX)]
 
@@ -154,12 +192,29 @@ class NewJob(Request):
     output_url: Url | None = None  # with exactly one output: it is PUT there too
     webhook_url: Url | None = None  # is told the end, signed
     preset: Literal["web-optimized", "hls", "copy", "default"] | None = None  # `default` is `copy`
+    name: BatchName | None = None  # by which people find the batch; the ZIP is called so
+    without: Without = []  # effects that are left out
+    strength: Strength = 1.0  # of the other effects: 1 is their whole range
+    quality: Quality = "standard"
+    frame_rate: FrameRate = "29.97"
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.variations is None) == (self.preset is None):
             raise ValueError("give either variations or a preset")
+        if self.preset is not None and (self.choice, self.encoding) != (EffectChoice(), Encoding()):
+            raise ValueError("without, strength, quality and frame_rate are for variations, not for a preset")
         return self
+
+    @property
+    def choice(self) -> EffectChoice:
+        """The effects that are used, and their strength."""
+        return EffectChoice(tuple(self.without), self.strength)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How variations are encoded."""
+        return Encoding(quality=self.quality, frame_rate=self.frame_rate)
 
     @property
     def recipe(self) -> Preset | None:
@@ -209,7 +264,7 @@ class CurvePoint(BaseModel):
 
 
 class Quote(BaseModel):
-    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`).
+    """What a batch will take. `estimated`: a source, or the frame rate of the sources, is not known yet.
 
     `fits` is false when its results may not fit into the storage now: then a submit is a 507.
     """
@@ -267,6 +322,17 @@ class OutputView(BaseModel):
     delivery_error: str | None = None  # why `output_url` did not take it
 
 
+class LinkWanted(Request):
+    """Which outputs a download link is for; without `output_ids` all."""
+
+    output_ids: (
+        Annotated[
+            list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX)
+        ]
+        | None
+    ) = None
+
+
 class DownloadLink(BaseModel):
     """Where a browser gets the ZIP without a header, until then."""
 
@@ -302,9 +368,13 @@ class AttemptView(BaseModel):
 
 
 class Summary(BaseModel):
-    """What jobs and batches have in common, as lists show it."""
+    """What jobs and batches have in common, as lists show it. `name` is the batch's."""
 
     batch_id: str
+    name: str | None
+    source_names: list[str]  # the first three
+    sources_count: int
+    poster_output_id: str | None  # the first output that has a poster
     status: str
     partial: bool
     progress: Progress
@@ -351,8 +421,14 @@ class WebhookView(BaseModel):
 
 
 class Details(BaseModel):
-    """What a single job or batch shows beyond its summary."""
+    """What a single job or batch shows beyond its summary: how it is made, and of what."""
 
+    variations: int  # of each source; 0 with a preset
+    preset: str | None
+    without: list[EffectName]
+    strength: float
+    quality: Quality
+    frame_rate: FrameRate
     webhook: WebhookView | None
     ticket: str
     sources: list[SourceView]

@@ -97,7 +97,7 @@ def test_a_whole_shift_reaches_the_edge_of_the_source_and_never_passes_it(change
     shown = [graph._origin(effects(**changes), x, y, width=1280, height=720) for x, y in corners]
     across, down = [u for u, _ in shown], [v for _, v in shown]
     for found, longest, side in ((across, 1279, changes["shift_x"]), (down, 719, changes["shift_y"])):
-        assert -1 <= min(found)
+        assert min(found) >= -1
         assert max(found) <= longest + 0.5
         assert (max(found) >= longest - 1) if side == 1.0 else (min(found) <= 0.5)
 
