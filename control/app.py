@@ -32,6 +32,7 @@ from control.api import (
     outputs,
     quote,
     runner,
+    sources,
     storage,
     uploads,
 )
@@ -190,7 +191,10 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
-    nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
+    nouns = (
+        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs),
+        *(machines, costs, storage),
+    )
     routers = (
         runner.routes(context),  # asked most often, so looked at first
         *(noun.routes(context, guard) for noun in nouns),

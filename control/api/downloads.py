@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -22,12 +22,12 @@ from control.downloads.layouts import Layouts, made
 from control.downloads.ranges import Span
 from control.downloads.streaming import Piped, Share, fetch
 from control.downloads.zip_layout import Slice
-from control.http.guard import Credentials, Guard, Ticket
+from control.http.guard import Credentials, Guard, LinkTicket
 from control.http.threads import API
 from control.store.machines import count_download
 from control.store.tables import Batch, Job
 from control.views.batches import found
-from control.views.schemas import DownloadLink
+from control.views.schemas import DownloadLink, LinkWanted
 
 THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
 
@@ -66,16 +66,16 @@ def _add(router: APIRouter, zips: _Zips) -> None:
     address = f"/{zips.noun}/{{id}}/download"
 
     @router.head(address, **_ZIP_ROUTE)
-    async def size(id: str, credentials: Credentials, ticket: Ticket = None) -> Response:  # noqa: A002
-        """Tell the length of the ZIP, and its ETag once it is frozen."""
-        _, facts = await zips.allowed(id, credentials, ticket)
-        return Response(headers=_headers(id, facts, None), media_type="application/zip")
+    async def size(id: str, credentials: Credentials, ticket: LinkTicket = None) -> Response:  # noqa: A002
+        """Return the length of the ZIP, and its ETag once it is frozen."""
+        asked, facts = await zips.allowed(id, credentials, ticket)
+        return Response(headers=_headers(asked, facts, None), media_type="application/zip")
 
     @router.get(address, **{**_ZIP_ROUTE, "responses": {**_ZIP_ROUTE["responses"], **_PART_OF_ZIP}})
     async def stream(
         id: str,  # noqa: A002
         credentials: Credentials,
-        ticket: Ticket = None,
+        ticket: LinkTicket = None,
         range_: RangeHeader = None,
         if_range: IfRangeHeader = None,
         if_match: IfMatch = None,
@@ -95,14 +95,17 @@ def _add(router: APIRouter, zips: _Zips) -> None:
             place=zips.share.taken(id),
             threads=zips.threads,
             status_code=206 if span else 200,
-            headers=_headers(id, layout.facts, span),
+            headers=_headers(asked, layout.facts, span),
             media_type="application/zip",
         )
 
     @router.post(f"{address}-link", dependencies=[Depends(zips.guard)], responses=documented(*_LINK_ERRORS))
-    async def link(id: str) -> DownloadLink:  # noqa: A002
-        """Return a URL of the ZIP that needs no header. Once a retry has changed the ZIP it answers 412."""
-        return await zips.link(id)
+    async def link(id: str, body: LinkWanted | None = None) -> DownloadLink:  # noqa: A002
+        """Return a URL of the ZIP, or of a ZIP of some outputs, that needs no header.
+
+        Once a retry has changed the ZIP, the URL answers 412.
+        """
+        return await zips.link(id, body.output_ids if body else None)
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,9 @@ class _Zips:
     noun: Literal["jobs", "batches"]
 
     async def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> tuple[Asked, Facts]:
-        """Tell of a ZIP to whom has a client's token, or a ticket for just this archive."""
+        """Return a ZIP and its facts to a client with a token, or with a ticket for just this archive."""
         link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
-        asked = await run_in_threadpool(self._asked, id_)
+        asked = await run_in_threadpool(self._asked, id_, link.chosen if link else None)
         if link and link.expires_at <= self.context.clock():
             raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
         facts = await self._facts(asked)
@@ -128,22 +131,29 @@ class _Zips:
             raise ControlError(Code.CHANGED, "A retry has changed this archive. Ask for a new link.")
         return asked, facts
 
-    async def link(self, id_: str) -> DownloadLink:
+    async def link(self, id_: str, output_ids: Collection[str] | None) -> DownloadLink:
         """Return a link that lives as long as the frozen archive, or for an hour while it still grows."""
-        asked = await run_in_threadpool(self._asked, id_)
+        chosen = None if output_ids is None else await run_in_threadpool(self._positions, id_, output_ids)
+        asked = await run_in_threadpool(self._asked, id_, chosen)
         tag = (await self._facts(asked)).tag if asked.ended_at else None
         return await run_in_threadpool(self._signed, asked, tag)
 
     def _signed(self, asked: Asked, tag: str | None) -> DownloadLink:
         expires_at = asked.expires_at if tag else None
-        link = Link(tag or "", (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0))
+        expires_at = (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0)
+        link = Link(tag or "", expires_at, asked.chosen)
         ticket = self.context.signer.link(asked.id, link, generation=self.context.views.token_generation())
         address = f"{self.context.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
-    def _asked(self, id_: str) -> Asked:
+    def _asked(self, id_: str, chosen: frozenset[int] | None) -> Asked:
         with self.context.views.session() as session:
-            return contents.asked(session, found(session, self.table, id_), now=self.context.clock())
+            subject = found(session, self.table, id_)
+            return contents.asked(session, subject, now=self.context.clock(), chosen=chosen)
+
+    def _positions(self, id_: str, output_ids: Collection[str]) -> frozenset[int]:
+        with self.context.views.session() as session:
+            return contents.positions(session, found(session, self.table, id_), output_ids)
 
     async def _facts(self, asked: Asked) -> Facts:
         return asked.facts or (await self.layouts.of(asked)).facts
@@ -164,11 +174,11 @@ def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None
         ) from None
 
 
-def _headers(id_: str, facts: Facts, span: Span | None) -> dict[str, str]:
+def _headers(asked: Asked, facts: Facts, span: Span | None) -> dict[str, str]:
     size_bytes = facts.size_bytes
     headers = {
         "Content-Length": str(span.stop - span.start if span else size_bytes),
-        "Content-Disposition": content_disposition(f"{id_}.zip"),
+        "Content-Disposition": content_disposition(asked.zip_name),
         "Cache-Control": "private, no-transform",  # a proxy that packed it again would break its ranges
     }
     if facts.tag:

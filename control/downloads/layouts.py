@@ -24,7 +24,7 @@ AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all layouts that are kept for later
 LIVE_SHARE = 4  # a layout that still grows is used for so many times what it took: a fifth of a core at most
 
-_Key = tuple[str, datetime | None]
+_Key = tuple[str, datetime | None, frozenset[int] | None]
 
 
 class Layouts:
@@ -38,7 +38,7 @@ class Layouts:
 
     async def of(self, asked: Asked) -> Layout:
         """Return a ZIP's layout. Raises what making it raises."""
-        key = (asked.id, asked.ended_at)
+        key = (asked.id, asked.ended_at, asked.chosen)
         layout, good_until = self._kept.get(key, (None, 0.0))
         if layout is not None and time.monotonic() < good_until:
             self._kept.move_to_end(key)
@@ -68,15 +68,16 @@ class Layouts:
 
 
 def made(context: AppContext, asked: Asked) -> Layout:
-    """Lay a ZIP out, and keep size and ETag of a frozen one with its row.
+    """Lay a ZIP out, and keep size and ETag of a whole, frozen one with its row.
 
     What is kept may differ after a deploy that lays ZIPs out otherwise: then what it is now replaces it.
     Raises ControlError not_found, expired, not_ready: it may have changed since it was asked for.
     """
     with context.views.session() as session:
-        layout = laid_out(session, found(session, asked.table, asked.id), now=context.clock())
+        subject = found(session, asked.table, asked.id)
+        layout = laid_out(session, subject, now=context.clock(), chosen=asked.chosen)
     facts = layout.facts
-    if asked.ended_at and facts.tag and facts != asked.facts:
+    if asked.chosen is None and asked.ended_at and facts.tag and facts != asked.facts:
         retention.freeze(
             context.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
         )
