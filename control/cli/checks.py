@@ -10,6 +10,9 @@ from pathlib import Path
 
 import typer
 
+from control.domain.effects import EFFECT_NAMES
+
+NAME_CHARS_MAX = 100
 OTHER_IDS = {"out": "an output", "src": "a source", "upl": "an upload"}
 
 
@@ -28,6 +31,22 @@ def some_usd(usd: float | None) -> float | None:
     if usd is not None and not 0 < usd < math.inf:
         raise typer.BadParameter("must be an amount above 0; without the option there is no limit.")
     return usd
+
+
+def some_name(name: str | None) -> str | None:
+    """Return a batch's name, of 1 to 100 characters, or None without one."""
+    if name is not None and not 1 <= len(name) <= NAME_CHARS_MAX:
+        raise typer.BadParameter(f"must have 1 to {NAME_CHARS_MAX} characters.")
+    return name
+
+
+def some_effects(names: list[str] | None) -> list[str] | None:
+    """Return the effects that are left out. At least one must stay in."""
+    if unknown := set(names or ()) - set(EFFECT_NAMES):
+        raise typer.BadParameter(f"{min(unknown)!r} is no effect; there are {', '.join(EFFECT_NAMES)}.")
+    if set(names or ()) == set(EFFECT_NAMES):
+        raise typer.BadParameter("leave at least one of the eight effects in.")
+    return names
 
 
 def require_digest(image: str) -> None:

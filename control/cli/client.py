@@ -153,30 +153,21 @@ class Client:
                 pool.shutdown(wait=False, cancel_futures=True)  # parts that wait would be sent in vain
                 raise
 
-    def submit(
-        self,
-        source_ids: Sequence[str],
-        *,
-        variations: int | None = None,
-        preset: str | None = None,
-        seed: int | None = None,
-        **limits: float | None,
-    ) -> dict[str, Any]:
-        """Submit a batch of variations, or of a preset, and return it.
+    def submit(self, source_ids: Sequence[str], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+        """Submit a batch of uploaded sources and links, and return it.
 
-        `limits`: `max_machines`, `max_cost_usd`, `deadline_s`.
+        `wish` has the other fields of `POST /api/batches`; one that is None is left out.
         """
         sources = [{"source_id": source_id} for source_id in source_ids]
-        wish = {"variations": variations, "preset": preset, "seed": seed, **limits}
-        return self._call("POST", "/api/batches", json={"sources": sources, **wish})
+        return self._call("POST", "/api/batches", json=_asked([*sources, *_links(urls)], wish))
 
-    def quote(self, videos: Sequence[Path], *, variations: int, **limits: float | None) -> dict[str, Any]:
-        """Return what a batch of these videos will take. They are looked into here, and not uploaded.
+    def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+        """Return what a batch of these videos and links will take. Videos are read here, and not uploaded.
 
-        Raises mp4.NotPlayable.
+        `wish` is as for `submit`. Raises mp4.NotPlayable.
         """
-        body = {"sources": [_facts(path) for path in videos], "variations": variations, **limits}
-        return self._call("POST", "/api/quote", json=body)
+        sources = [_facts(path) for path in videos]
+        return self._call("POST", "/api/quote", json=_asked([*sources, *_links(urls)], wish))
 
     def costs(self, **days: str | None) -> dict[str, Any]:
         """Return what was paid for; `days` are `from` and `to`."""
@@ -201,12 +192,12 @@ class Client:
             _check(answer)
             yield from _happenings(answer.iter_lines())
 
-    def newest(self, noun: str, *, limit: int) -> list[dict[str, Any]]:
-        """Return the newest `jobs` or `batches`, as lists show them."""
+    def newest(self, noun: str, *, limit: int, q: str = "") -> list[dict[str, Any]]:
+        """Return the newest `jobs` or `batches`, as lists show them; with `q` those with it in a name."""
         found: list[dict[str, Any]] = []
         cursor = None
         while len(found) < limit:
-            query = {"limit": min(100, limit - len(found)), **({"cursor": cursor} if cursor else {})}
+            query = {"limit": min(100, limit - len(found)), "q": q, "cursor": cursor or ""}
             page = self._call("GET", f"/api/{noun}", params=query)
             found, cursor = found + page["items"], page["next_cursor"]
             if cursor is None:
@@ -266,6 +257,14 @@ class Client:
         _check(answer)
         body: dict[str, Any] = answer.json()
         return body
+
+
+def _links(urls: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"url": url} for url in urls]
+
+
+def _asked(sources: Sequence[dict[str, Any]], wish: dict[str, Any]) -> dict[str, Any]:
+    return {"sources": sources, **{name: value for name, value in wish.items() if value is not None}}
 
 
 def _address(id_: str) -> str:
