@@ -296,7 +296,8 @@ def rm(id_: Id, as_json: Json = False) -> None:
     """Delete a job or batch with its files; cancel it if it lives."""
     with _connected() as client:
         client.delete(id_)
-    print(json.dumps({"deleted": id_}) if as_json else f"{id_} is deleted.")
+    if as_json:
+        print(json.dumps({"deleted": id_}))
 
 
 @app.command()
@@ -320,10 +321,8 @@ def download(
             progress.update(task, completed=done, total=size_bytes, visible=True)
 
         save(client, id_, out, show)
-    size_bytes = out.stat().st_size
-    print(
-        json.dumps({"file": str(out), "size_bytes": size_bytes}) if as_json else f"{out}: {size_bytes} bytes"
-    )
+    if as_json:
+        print(json.dumps({"file": str(out), "size_bytes": out.stat().st_size}))
 
 
 @app.command()

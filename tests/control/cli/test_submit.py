@@ -97,8 +97,8 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
     [
         (("--without", "hue"), "'hue' is no effect"),
         (("--name", ""), "must have 1 to 100 characters"),
-        (("--strength", "2"), "not in the range"),
-        (("--seed", "-1"), "not in the range"),
+        (("--strength", "2"), "less than or equal to 1"),
+        (("--seed", "-1"), "greater than or equal to 0"),
     ],
     ids=str,
 )
