@@ -6,19 +6,17 @@ the client of each request. Runners' calls and the health check have room that o
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from control.auth.login_limit import network_of
 from control.auth.tokens import Signer
-from control.domain import errors
 from control.domain.errors import Code
-from control.http.address import address_of
+from control.http.caller import address_of, attempt_of
+from control.http.errors import answer
 
 REQUESTS_MAX = (
     750  # of clients; the other connections (`protocol.CONNECTIONS_MAX`) are for runners and health
@@ -26,8 +24,6 @@ REQUESTS_MAX = (
 CLIENT_REQUESTS_MAX = 200  # of one network: an office shares an address, and has event streams
 RUNNER_REQUESTS_MAX = 4  # of one attempt: a beat and a finish, and what it gave up waiting for
 HEALTH_REQUESTS_MAX = 50
-
-_RUNNER = re.compile(r"/runner/attempts/([^/]+)/")
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,6 @@ class Caller:
     name: str
     requests_max: int
     is_client: bool = False
-
-
-def attempt_of(scope: Scope, signer: Signer) -> str | None:
-    """Return the attempt whose runner asks, or None if the request does not carry its token."""
-    address = _RUNNER.match(scope["path"])
-    kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-    if address is None or kind.lower() != "bearer":
-        return None
-    return address[1] if signer.is_attempt_token(token.strip(), address[1]) else None
 
 
 class Crowd:
@@ -90,8 +77,4 @@ class Crowd:
 
 def _refused() -> JSONResponse:
     message = "Too many requests are under way already. Try again in a moment."
-    return JSONResponse(
-        errors.body(Code.UNAVAILABLE, message),
-        errors.STATUS[Code.UNAVAILABLE],
-        {"Retry-After": "1", "Connection": "close"},
-    )
+    return answer(Code.UNAVAILABLE, message, {"Retry-After": "1", "Connection": "close"})

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control.auth.tokens import Signer
-from control.http.crowd import attempt_of
+from control.http.caller import attempt_of
 from control.http.server import has_body
 from control.settings import Settings
 
