@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from control.domain.reasons import REASONS
 from runner.contract import Reason
 
 
@@ -93,39 +94,6 @@ def move(state: AttemptState, trigger: Trigger) -> AttemptState | None:
     return TRANSITIONS[trigger].get(state)
 
 
-# Infrastructure is tried again; what the job itself does wrong is not.
-RETRYABLE: dict[Reason, bool] = {
-    Reason.RUNNER_CRASHED: True,
-    Reason.STORAGE_UNAVAILABLE: True,
-    Reason.RUN_DEADLINE: True,  # what one machine did not end in time, the next goes on with
-    Reason.JAIL_UNAVAILABLE: False,  # an image or kernel that cannot will not learn it
-    Reason.CANCELLED: True,  # by the cloud or an operator, not by the user: nobody asked control
-    Reason.LAUNCH_REFUSED: False,
-    Reason.BOOT_DEADLINE: True,
-    Reason.LEASE_EXPIRED: True,
-    Reason.MACHINE_ENDED: True,
-    Reason.OUT_OF_MEMORY: True,
-    Reason.SEND_LIMIT: True,  # cut connections may have used it up
-    Reason.BUDGET_EXCEEDED: False,
-}
-
-# For people, in the job's `error` and in outputs that no attempt is left for.
-REASON_TEXT: dict[Reason, str] = {
-    Reason.RUNNER_CRASHED: "The renderer crashed.",
-    Reason.STORAGE_UNAVAILABLE: "The storage did not answer.",
-    Reason.RUN_DEADLINE: "Rendering took longer than a machine may run.",
-    Reason.JAIL_UNAVAILABLE: "The machine cannot confine FFmpeg, so it refused to open videos.",
-    Reason.CANCELLED: "The machine was stopped.",
-    Reason.LAUNCH_REFUSED: "The cloud refused to make the machine.",
-    Reason.BOOT_DEADLINE: "The machine did not start in time.",
-    Reason.LEASE_EXPIRED: "The machine stopped reporting.",
-    Reason.MACHINE_ENDED: "The machine ended before its work was done.",
-    Reason.OUT_OF_MEMORY: "The machine ran out of memory.",
-    Reason.SEND_LIMIT: "It takes more bytes than a machine was allowed to send for it.",
-    Reason.BUDGET_EXCEEDED: "Too little is left of max_cost_usd for another machine.",
-}
-
-
 @dataclass(frozen=True)
 class JobOutcome:
     """What becomes of a job when its attempt has ended."""
@@ -139,7 +107,7 @@ def job_outcome(
 ) -> JobOutcome:
     """Decide what follows an attempt. `reason` is None when it ended well."""
     unfinished = {OutputState.QUEUED, OutputState.RUNNING}.intersection(outputs)
-    retryable = reason is not None and RETRYABLE[reason] and may_retry
+    retryable = reason is not None and REASONS[reason].is_retryable and may_retry
     if unfinished and retryable and not is_cancelled:
         return JobOutcome(JobStatus.QUEUED, partial=False)
     return final_outcome(outputs, is_cancelled=is_cancelled)
