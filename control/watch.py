@@ -37,7 +37,8 @@ def watch(parts: Parts) -> None:
         until = _until(parts, attempt, heard, lease)
         if judgement := judge(attempt, machine, parts.store.monotonic(), until):
             fact, reason, detail = judgement
-            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=heard)
+            seen = heard if fact is Fact.LEASE_EXPIRED else None
+            attempts.end(parts.store, attempt.id, fact, reason, detail, lease_seen=seen)
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ class Until:
 
     boot: float | None
     run: float | None
-    lease: float | None
+    lease: float
     amnesty: float  # runners could not reach control before its start, nor does it know who beat before
 
 
-def _until(parts: Parts, attempt: Attempt, heard: float | None, lease: timedelta) -> Until:
+def _until(parts: Parts, attempt: Attempt, heard: float, lease: timedelta) -> Until:
     settings, of_row = parts.settings, parts.store.leases.of_row
     boot, run = timedelta(seconds=settings.boot_timeout_s), timedelta(seconds=settings.run_timeout_s)
     return Until(
         boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
         run=of_row(attempt.id, attempt.run_until, run),
-        lease=heard or of_row(attempt.id, attempt.lease_until, lease),
+        lease=max(heard, of_row(attempt.id, attempt.lease_until, lease) or heard),
         amnesty=parts.cloud.started_at + 2 * lease.total_seconds(),
     )
 
