@@ -102,11 +102,11 @@ def end(
 ) -> None:
     """End a live attempt for a fact that launch or watch brings; the move table may refuse.
 
-    A lease that was extended since it was `lease_seen` keeps the attempt from ending for its lease.
+    With `lease_seen`, a lease extended since that look keeps the attempt alive.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        is_renewed = trigger is Trigger.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
+        is_renewed = lease_seen is not None and store.leases.until(attempt_id) != lease_seen
         if attempt.state in states.LIVE and not is_renewed:
             end_within(tx, attempt, trigger, reason, detail)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from math import inf
 
 from control.settings import Settings
 from infra.ports import Clock
@@ -44,9 +45,9 @@ class Leases:
         """Let an attempt be silent for so long from now."""
         self._until[attempt_id] = self._monotonic() + length.total_seconds()
 
-    def until(self, attempt_id: str) -> float | None:
-        """Return when the lease of an attempt runs out that this process has heard; None of another."""
-        return self._until.get(attempt_id)
+    def until(self, attempt_id: str) -> float:
+        """Return when the lease of an attempt runs out; of one that this process has not heard, long ago."""
+        return self._until.get(attempt_id, -inf)
 
     def of_row(self, attempt_id: str, at: datetime | None, longest: timedelta) -> float | None:
         """Return when an instant of an attempt's row comes: as it was when it was first asked for.
