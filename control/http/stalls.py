@@ -19,6 +19,8 @@ from control.telemetry.log import log_event
 STALL_S = 30.0  # a client is dropped after one to two times this
 SLOWEST_BYTES = 16 * 1024  # so much of what waits for it must a client take in STALL_S
 
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of socket(7): at once, and forget what is unsent
+
 
 class CountedTransport:
     """A transport that knows how much of what was written its client has acknowledged."""
@@ -38,13 +40,16 @@ class CountedTransport:
 
     def taken_and_waiting(self) -> tuple[int, int]:
         """Return how many bytes the client has acknowledged so far, and how many wait for it."""
-        waiting_bytes = self._transport.get_write_buffer_size() + _in_kernel(self._transport)
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if not self._transport.is_closing():  # its descriptor may already be another connection's
+            waiting_bytes += _in_kernel(self._transport)
         return self._written_bytes - waiting_bytes, waiting_bytes
 
     def reset(self) -> None:
         """End the connection at once; what the kernel holds for the client goes too."""
-        with suppress(OSError):
-            _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not self._transport.is_closing():  # its descriptor may already be another connection's
+            with suppress(OSError):
+                _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
 
