@@ -227,7 +227,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close connections that take longer than PATIENCE_S, even if they still send. Called twice a second."""
+        """Close connections that take longer than PATIENCE_S, also active ones. Called twice a second."""
         for request, until_s in self._open.copy().items():
             if time.monotonic() > until_s:
                 with suppress(OSError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -84,8 +83,6 @@ HEAD_BYTES_MAX = 16 * 1024  # of a request head, and of the trailers after a bod
 HEADERS_MAX = 100
 PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
 UNSENT_BYTES = 128 * 1024  # of an answer in the kernel; the rest stays in our memory, where it is counted
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: discard unsent bytes
 
 
 class Waiting:
@@ -260,9 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close the connection now and discard the unsent bytes."""
         self._is_over = True
         self._stop_waiting()
-        with suppress(OSError):
-            self._real.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._real.abort()
+        self._real.reset()
 
     def is_over(self) -> bool:
         """Return whether nothing more is answered on this connection."""

@@ -19,6 +19,8 @@ from control.telemetry.log import log_event
 STALL_S = 30.0  # a client is dropped after one to two times this
 SLOWEST_BYTES = 16 * 1024  # a client must read at least so much of its waiting bytes in STALL_S
 
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of socket(7): close at once and discard unsent bytes
+
 
 class CountedTransport:
     """A transport that knows how many of the written bytes its client has acknowledged."""
@@ -38,13 +40,16 @@ class CountedTransport:
 
     def taken_and_waiting(self) -> tuple[int, int]:
         """Return how many bytes the client has acknowledged so far, and how many wait for it."""
-        waiting_bytes = self._transport.get_write_buffer_size() + _in_kernel(self._transport)
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if not self._transport.is_closing():  # its descriptor may belong to another connection
+            waiting_bytes += _in_kernel(self._transport)
         return self._written_bytes - waiting_bytes, waiting_bytes
 
     def reset(self) -> None:
         """Close the connection at once and discard the unsent bytes, also those in the kernel."""
-        with suppress(OSError):
-            _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not self._transport.is_closing():  # after that, its descriptor may belong to another connection
+            with suppress(OSError):
+                _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
 

@@ -104,11 +104,11 @@ def end(
 ) -> None:
     """End a live attempt because of what launch or watch found; the transition table may refuse that.
 
-    LEASE_EXPIRED does nothing if the lease was extended since the caller read it as `lease_seen`.
+    With `lease_seen`, nothing happens if the lease was extended since the caller read it.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        is_renewed = trigger is Trigger.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
+        is_renewed = lease_seen is not None and store.leases.until(attempt_id) != lease_seen
         if attempt.state in states.LIVE and not is_renewed:
             end_within(tx, attempt, trigger, reason, detail)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from math import inf
 
 from control.settings import Settings
 from infra.ports import Clock
@@ -45,9 +46,9 @@ class Leases:
         """Set the lease of an attempt to end `length` from now."""
         self._until[attempt_id] = self._monotonic() + length.total_seconds()
 
-    def until(self, attempt_id: str) -> float | None:
-        """Return when the lease of an attempt ends; None if the attempt has not called this process yet."""
-        return self._until.get(attempt_id)
+    def until(self, attempt_id: str) -> float:
+        """Return when the lease of an attempt ends; long ago if it has not called this process yet."""
+        return self._until.get(attempt_id, -inf)
 
     def of_row(self, attempt_id: str, at: datetime | None, longest: timedelta) -> float | None:
         """Return a time of an attempt's row on the monotonic clock, fixed when it is first asked for.
