@@ -29,7 +29,7 @@ from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
-from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_budgets, spent_usd
+from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, periods, shared_budgets, spent_usd
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
@@ -143,7 +143,7 @@ def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[
         "Machines without a live attempt, after their grace period.",
         sum(s > 0 for s in leaks_s),
     )
-    gone = select(func.sum(Machine.leaked_seconds)).where(col(Machine.gone_at) >= _midnight(now))
+    gone = select(func.sum(Machine.leaked_seconds)).where(col(Machine.gone_at) >= periods(now)["day"])
     leaked_s = sum(leaks_s) + (session.exec(gone).one() or 0.0)
     yield _gauge("leaked_machine_seconds", "Machine-seconds leaked today (UTC).", leaked_s)
 
@@ -151,9 +151,7 @@ def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[
 def _money(session: Session, context: AppContext, now: datetime) -> Iterator[Metric]:
     alive = session.exec(select(Machine).where(col(Machine.gone_at).is_(None))).all()
     accrued = sum(accrued_usd(machine, now) for machine in alive)
-    day = _midnight(now)
-    since = {"day": day, "month": day.replace(day=1)}
-    spent = {period: spent_usd(session, start) + accrued for period, start in since.items()}
+    spent = {period: spent_usd(session, since) + accrued for period, since in periods(now).items()}
     yield _by("spend_usd", "Cost of machines this day and month (UTC), so far.", "period", spent)
     unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
     budgets = shared_budgets(session, context.settings, now, unseen)
@@ -172,10 +170,6 @@ def _storage(session: Session, settings: Settings, now: datetime) -> Iterator[Me
         held.fixed,
     )
     yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", settings.storage_cap_bytes)
-
-
-def _midnight(now: datetime) -> datetime:
-    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 PATIENCE_S = 10.0  # a scrape may take so long, from its connection to its end

@@ -83,19 +83,21 @@ def shared_budgets(
     session: Session, settings: Settings, now: datetime, unseen: Sequence[Attempt]
 ) -> list[Budget]:
     """Return the budgets of the day and of the month, without those that have no cap."""
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    caps = (
-        ("day", settings.budget_usd_per_day, day),
-        ("month", settings.budget_usd_per_month, day.replace(day=1)),
-    )
-    if all(cap_usd is None for _, cap_usd, _ in caps):
+    caps = {"day": settings.budget_usd_per_day, "month": settings.budget_usd_per_month}
+    if all(cap_usd is None for cap_usd in caps.values()):
         return []
     reserved_usd = _reserved_usd(session, unseen, now)
     return [
         Budget(name=name, cap_usd=cap_usd, spent_usd=spent_usd(session, since), reserved_usd=reserved_usd)
-        for name, cap_usd, since in caps
-        if cap_usd is not None
+        for name, since in periods(now).items()
+        if (cap_usd := caps[name]) is not None
     ]
+
+
+def periods(now: datetime) -> dict[str, datetime]:
+    """Return when the current day and the current month began (UTC)."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return {"day": day, "month": day.replace(day=1)}
 
 
 def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Budget:
