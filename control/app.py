@@ -62,13 +62,13 @@ from infra.ports import Clock
 from infra.s3 import TigrisStorage
 
 TICK_S = 1.0
-TELL_S = 5.0  # webhooks, beside the ends that wake them at once
-FLY_TIMEOUT_S = 10.0  # the passes wait for one another
+TELL_S = 5.0  # between two looks for due webhooks; the end of a batch wakes the courier at once
+FLY_TIMEOUT_S = 10.0  # short, since the passes run one after another
 BUCKET_TIMEOUT_S = 30.0
-KEPT_CONNECTIONS = 10  # to the bucket; a download holds one for as long as its client takes, however many
-STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
+KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end
+STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
-# With their seconds, on a thread of their own: nobody waits for them.
+# These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
 SLOW_PASSES = ((expire, 10.0), (weigh, EVERY_S), (sweep, 600.0), (abandon, 300.0))
 
 
@@ -77,9 +77,9 @@ def _now() -> datetime:
 
 
 def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None) -> FastAPI:
-    """Return control, ready to be served; its passes run while it is served.
+    """Return the ASGI app of control. Its passes run while it is served.
 
-    `machine_env` is what machines are to find in their environment beside what is their own.
+    `machine_env` is added to the environment of every machine.
     """
     leader_lock = LeaderLock()
     engine = open_database(settings.database_url, leader_lock=leader_lock.take)
@@ -141,8 +141,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         lifespan=running,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # `_add_document`
-        redirect_slashes=False,  # such a redirect leads wherever the Host header says
+        openapi_url=None,  # see `_add_document`
+        redirect_slashes=False,  # such a redirect goes to the host of the Host header, which anyone can set
         responses=documented(Code.TOO_LARGE, Code.TOO_SLOW, Code.INTERNAL, Code.UNAVAILABLE),
     )
 
@@ -153,7 +153,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
-    app.state.drain = drain  # begins before the server's end: the lifespan ends after the last answer
+    app.state.drain = drain  # called when the server begins to stop: the lifespan ends after the last answer
     app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     allow_origins(app, settings)
@@ -167,7 +167,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
 
 def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
-    """Return the bucket that the settings name; its URLs are signed at the instants of `clock`."""
+    """Return the bucket that the settings name. `clock` gives the time for signed URLs."""
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -183,7 +183,7 @@ def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
     nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
     routers = (
-        runner.routes(context),  # asked most often, so looked at first
+        runner.routes(context),  # called most often, so matched first
         *(noun.routes(context, guard) for noun in nouns),
         health.routes(context),
         page_routes(context),
@@ -193,7 +193,7 @@ def _add_routes(app: FastAPI, context: AppContext) -> None:
 
 
 def _add_document(app: FastAPI) -> None:
-    """Serve the OpenAPI document from one string: the framework makes 100 kB anew for each who asks."""
+    """Serve the OpenAPI document from a cached string: the framework would build 100 kB for each request."""
 
     @cache
     def document() -> bytes:

@@ -1,4 +1,4 @@
-"""What clients are told when something is refused: a closed list of codes, each with one HTTP status."""
+"""The errors that clients get: a closed list of codes. `control.http.errors` maps each to an HTTP status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """`error.code`: closed, published in the OpenAPI document, so clients may match on it."""
+    """`error.code`: a closed list, published in the OpenAPI document, so clients may match on it."""
 
     INVALID = "invalid"
     UNAUTHORIZED = "unauthorized"
@@ -34,7 +34,7 @@ class Code(StrEnum):
 
 
 class ControlError(Exception):
-    """A refusal with a message that a person can act on. `headers` go with the answer."""
+    """A refused request. `message` tells a person what to do; `headers` are added to the answer."""
 
     def __init__(self, code: Code, message: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -42,5 +42,5 @@ class ControlError(Exception):
 
 
 def source_gone(source_id: str) -> ControlError:
-    """Return the refusal of a source whose time is over."""
+    """Return the error for a source that has been deleted."""
     return ControlError(Code.SOURCE_GONE, f"Source {source_id} has been deleted. Upload the video again.")
