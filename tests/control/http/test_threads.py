@@ -118,7 +118,7 @@ def test_uploads_that_wait_for_a_frozen_bucket_delay_no_claim_no_beat_and_no_hea
     assert sum(not call.done() for call in waiting) == BUCKET.total
 
 
-def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world):
+def test_an_upload_that_finds_no_thread_is_refused_at_once_with_retry_after(world):
     waiting = world.many(BUCKET.total + 5, "POST", "/api/uploads", json=UPLOAD)
     refused = [call.result() for call in waiting if call.done()]
     assert len(refused) == 5
@@ -127,7 +127,7 @@ def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world
         assert int(answer.headers["Retry-After"]) >= 1
 
 
-def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(world):
+def test_heartbeats_that_wait_for_a_frozen_bucket_delay_no_other_heartbeat(world):
     attempt_id = world.attempt()
     world.runner(attempt_id, "claim", {"machine_id": "m1"})
     made = [ready(output.id) for output in world.rows.outputs(attempt_id.partition("-")[0])]
@@ -143,7 +143,7 @@ def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(wo
     assert {output.state for output in world.rows.outputs(attempt_id.partition("-")[0])} == {"running"}
 
 
-def test_strangers_who_ask_whether_it_is_ready_delay_no_beat(world, monkeypatch):
+def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):
     monkeypatch.setattr(health, "FIRST_S", 2.0)
     attempt_id = world.attempt()
     world.runner(attempt_id, "claim", {"machine_id": "m1"})
