@@ -1,4 +1,4 @@
-"""How an output is made, as its rows hold it: an older or newer control may have written them."""
+"""Reads from its rows how an output is made: an older or newer control may have written them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from runner.contract import Effects
 
 
 def recipe_of(output: Output) -> Effects | None:
-    """Return the effects of an output, or None of a preset.
+    """Return the effects of an output, or None for a preset.
 
-    A field that the row lacks, since it was written before the field was added, has its neutral value; one
-    that is unknown here is ignored.
+    A field that an older version did not write gets its neutral value. A field that is unknown is ignored.
     """
     return Effects.model_validate(output.effects) if output.effects else None
 
