@@ -71,6 +71,7 @@ def routes(context: AppContext) -> APIRouter:
 
     @router.post("/claim")
     def claim(attempt_id: str, body: Claim) -> JobSpec:
+        """Take the attempt for the machine that calls first, and return all that it has to do."""
         return take_claim(context, attempt_id, body)
 
     # What waits for the bucket waits in threads of its own, so that a bucket that hangs delays no claim and
@@ -78,11 +79,13 @@ def routes(context: AppContext) -> APIRouter:
 
     @router.post("/heartbeat")
     async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
+        """Extend the lease of the attempt, take in its progress, and return whether to go on."""
         verified = await _verified_in_time(context, attempt_id, body) if _is_any_ready(body.outputs) else {}
         return await RUNNER.run(take_heartbeat, context, attempt_id, body, verified)
 
     @router.post("/finish", responses=documented(Code.UNAVAILABLE))
     async def finish(attempt_id: str, body: Finish) -> Message:
+        """Take in the last report of the attempt, which ends it."""
         is_news = _is_any_ready(body.outputs)
         verified = await REPORTS.run(seen_as_reported, context, attempt_id, body) if is_news else {}
         await RUNNER.run(take_finish, context, attempt_id, body, verified)

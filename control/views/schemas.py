@@ -74,11 +74,22 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+_SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
+_FACTS = {"name": "ad.mp4", "size_bytes": 20_971_520, "duration_s": 15.0, "width": 1080, "height": 1920}
+
+
+def _like(example: dict[str, Any]) -> ConfigDict:
+    """Return the configuration of a request's model that shows this example in the OpenAPI document."""
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [example]})
+
+
 # --- auth, health -----------------------------------------------------------------------------------
 
 
 class Login(Request):
     """The shared password."""
+
+    model_config = _like({"password": "correct horse battery staple"})
 
     password: Annotated[str, Field(max_length=1024)]
 
@@ -110,6 +121,8 @@ class Ready(BaseModel):
 
 class NewUpload(Request):
     """A file about to be uploaded."""
+
+    model_config = _like({"name": "ad.mp4", "size_bytes": 20_971_520, "content_type": "video/mp4"})
 
     name: Name
     size_bytes: Annotated[int, Field(ge=0)]
@@ -145,6 +158,8 @@ class PartDone(Request):
 
 class UploadDone(Request):
     """All parts are in the bucket."""
+
+    model_config = _like({"parts": [{"number": 1, "etag": "9b2cf535f27731c974343645a3985328"}]})
 
     parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000)]
 
@@ -184,6 +199,8 @@ class SourceRef(Request):
 
 class NewJob(Request):
     """What to make of each source: `variations`, or a `preset`. The same seed makes the same effects."""
+
+    model_config = _like({"sources": [_SOURCE], "variations": 10, "without": ["mirror"], "name": "Spring"})
 
     sources: Annotated[list[SourceRef], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)]
     variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)] | None = None
@@ -232,6 +249,8 @@ class NewBatch(NewJob):
 
     __doc__ = f"As a job, over as many machines as it takes; at most {OUTPUTS_PER_BATCH_MAX} outputs."
 
+    model_config = _like({"sources": [_SOURCE], "variations": 50, "name": "Spring", "max_cost_usd": 2.5})
+
     max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None leaves it to us
     # the cheapest plan that is done by then, or the fastest if none is
     deadline_s: Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)] | None = None
@@ -249,6 +268,8 @@ class SourceFacts(Request):
 
 class NewQuote(NewBatch):
     """As a batch; a source may also be described, so that nothing needs to be uploaded to be quoted."""
+
+    model_config = _like({"sources": [_FACTS], "variations": 50, "quality": "high"})
 
     sources: Annotated[  # type: ignore[assignment]
         list[SourceRef | SourceFacts], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)
@@ -324,6 +345,8 @@ class OutputView(BaseModel):
 
 class LinkWanted(Request):
     """Which outputs a download link is for; without `output_ids` all."""
+
+    model_config = _like({"output_ids": ["out_0123456789abcdef0123456789abcdef"]})
 
     output_ids: (
         Annotated[

@@ -208,7 +208,7 @@ def test_an_ended_attempt_makes_nobody_look_into_the_bucket(context, rows, machi
     reports.finish(context.store, f"{job_id}-1", finished(outcome="error"), {})
     monkeypatch.setattr(runner_api, "_look", lambda *_: pytest.fail("it was looked at"))
     late = [ready(output.id) for output in rows.outputs(job_id)]
-    assert runner_api._verified(context, f"{job_id}-1", late) == {}
+    assert runner_api.seen_as_reported(context, f"{job_id}-1", finished(*late)) == {}
 
 
 # --- anything -----------------------------------------------------------------------------------------
