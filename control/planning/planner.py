@@ -1,4 +1,4 @@
-"""From what a user asks for to a batch: which outputs there are, and which job makes which. PURE."""
+"""Turns a request into a batch: its outputs, and the job that makes each of them. PURE."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OUTPUTS_PER_BATCH_MAX = 10_000
 SOURCES_PER_BATCH_MAX = 100
 VARIATIONS_MAX = 100
 
-FEWEST = Capacity(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
+FEWEST = Capacity(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # the fewest jobs that are possible
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSource:
-    """A source as the plan sees it. `fingerprint` stands for its content."""
+    """A source as the plan sees it. Equal content has an equal `fingerprint`."""
 
     source_id: str
     name: str
@@ -32,7 +32,7 @@ class PlannedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedOutput:
-    """An output to be. `name` is its path in the ZIP; of preset `hls` it ends in "/" and is a folder's."""
+    """An output to make. `name` is its path in the ZIP; for preset `hls` that is a folder and ends in "/"."""
 
     output_id: str
     source_id: str
@@ -40,21 +40,21 @@ class PlannedOutput:
     name: str
     effects: Effects | None  # None with a preset
     preset: Preset | None = None
-    position: int = 0  # within the batch; equal ones stay as they come
+    position: int = 0  # within the batch; outputs with equal positions keep their order
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedBatch:
-    """A batch to be stored: jobs in the order of their launch, each with its outputs in order."""
+    """A batch to store: jobs in launch order, each with its outputs in order."""
 
     seed: int
     variations: int  # 0 with a preset
     preset: Preset | None = None
     jobs: Sequence[Sequence[PlannedOutput]]
-    schedule: Schedule | None = None  # what each job will take; its loads are in the order of the jobs
-    curve: Sequence[Schedule] = ()  # on the same size with more and fewer machines
-    max_cost_usd: float | None = None  # the batch's own cap
-    name: str | None = None  # by which its user knows it
+    schedule: Schedule | None = None  # time and cost of each job; its assignments are in the order of `jobs`
+    curve: Sequence[Schedule] = ()  # the same machine size with more and with fewer machines
+    max_cost_usd: float | None = None  # the budget of this batch
+    name: str | None = None  # that the user gave it
     choice: EffectChoice = ALL_EFFECTS
     encoding: Encoding = STANDARD
 
@@ -65,7 +65,7 @@ class PlannedBatch:
 
     @property
     def bytes_max(self) -> float:
-        """What all outputs may amount to: the room that they need."""
+        """The largest possible size of all outputs: the storage that they may need."""
         return sum(assignment.bytes_max for assignment in self.schedule.assignments) if self.schedule else 0.0
 
 
@@ -84,11 +84,11 @@ def plan(
     choice: EffectChoice = ALL_EFFECTS,
     encoding: Encoding = STANDARD,
 ) -> PlannedBatch:
-    """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
+    """Return the batch of `variations` outputs of each source, or of the `preset` of each, split into jobs.
 
-    By `choose`: with a deadline or a most that it may cost, still the best of all ways when none keeps both.
-    `sends` is to how many places each output goes: the bucket, and a user's URL. `variations` are at most
-    `choice.distinct_max`.
+    One job is for one machine. `choose` picks the schedule; when none meets the deadline and the cost limit,
+    it picks the best one anyway. `sends` is the number of places that each output goes to: the bucket, and
+    the URL of a user. `variations` must not be larger than `choice.distinct_max`.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
@@ -122,7 +122,7 @@ def plan(
 
 
 def jobs_count(outputs: int) -> int:
-    """Return how many jobs, and so machines at once, a batch of so many outputs has at least."""
+    """Return the smallest number of jobs, and so of machines, that a batch of this many outputs needs."""
     return -(-outputs // OUTPUTS_PER_JOB_MAX)
 
 
