@@ -1,7 +1,7 @@
-"""The client commands of `refresher`: each reads its options and calls one thing of a control that runs.
+"""The client commands of `refresher`: each reads its options and calls the API of a running control.
 
 Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than the
-contract. Long because it is one list of commands, each with the words of its help.
+contract. Long because it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
-MaxCost = Annotated[float | None, typer.Option(help="At most so many USD.", callback=some_usd)]
-MaxMachines = Annotated[int | None, typer.Option(min=1, help="At most so many machines at once.")]
-Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
+MaxCost = Annotated[
+    float | None, typer.Option(help="The most that the batch may cost, in USD.", callback=some_usd)
+]
+MaxMachines = Annotated[int | None, typer.Option(min=1, help="The largest number of machines at once.")]
+Limit = Annotated[int, typer.Option(min=1, help="The largest number of items; the newest come first.")]
 Search = Annotated[str, typer.Option(metavar="TEXT", help="Only those with this text in a name.")]
 Videos = Annotated[
     list[str], typer.Argument(metavar="VIDEO|FOLDER|URL", help="MP4 or MOV files, folders of them, or links.")
@@ -61,7 +63,9 @@ Quality = Annotated[Literal["standard", "high"] | None, typer.Option(help="The q
 FrameRate = Annotated[
     Literal["29.97", "source"] | None, typer.Option(help="Frames per second of variations (29.97).")
 ]
-Deadline = Annotated[float | None, typer.Option(min=1, help="The cheapest plan that ends within so many s.")]
+Deadline = Annotated[
+    float | None, typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds.")
+]
 
 
 @app.command()
@@ -84,7 +88,7 @@ def submit(
     max_cost_usd: MaxCost = None,
     deadline_s: Deadline = None,
     webhook_url: Annotated[str | None, typer.Option(help="This URL is called at the end.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return at the end of the batch.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the batch.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
     ] = None,
@@ -226,7 +230,7 @@ def quote(
 
 
 def _count(number: int, noun: str) -> str:
-    """Return such as `   2 machines`, as wide for one."""
+    """Return a text like `   2 machines`, with the same width for one."""
     return f"{number:>4} {noun}{' ' if number == 1 else 's'}"
 
 
@@ -236,7 +240,7 @@ def costs(
     to: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what machines have cost, by day and by batch, and what is left of the budgets."""
+    """Show the costs of machines by day and by batch, and the rest of the budgets."""
     with _connected() as client:
         found = client.costs(**{"from": from_, "to": to})
     if as_json:
@@ -279,14 +283,14 @@ def show(id_: Id, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(id_: Id, as_json: Json = False) -> None:
-    """Cancel a job or batch; what is ready stays."""
+    """Cancel a job or batch; ready outputs stay."""
     with _connected() as client:
         _print(client.cancel(id_), as_json)
 
 
 @app.command()
 def retry(id_: Id, as_json: Json = False) -> None:
-    """Start again what is not ready of an ended job or batch."""
+    """Make the missing outputs of an ended job or batch again."""
     with _connected() as client:
         _print(client.retry(id_), as_json)
 
@@ -327,7 +331,7 @@ def download(
 
 @app.command()
 def machines(as_json: Json = False) -> None:
-    """List what the cloud holds now, each machine with its job or as an orphan."""
+    """List the machines in the cloud, each with its job or as an orphan."""
     with _connected() as client:
         _print(client.machines(), as_json)
 
@@ -359,7 +363,7 @@ def _connected() -> Iterator[Client]:
 
 
 def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """Print the data as JSON, or one line for each thing and each of its outputs."""
+    """Print the data as JSON, or one line for each item and each of its outputs."""
     if as_json:
         print(json.dumps(data))
         return
