@@ -1,4 +1,4 @@
-"""Getting results: the ZIP of a job or batch, and links to it that need no header."""
+"""Downloads: the ZIP of a job or batch, and links to it that need no header."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from control.store.tables import Batch, Job
 from control.views.batches import found
 from control.views.schemas import DownloadLink, LinkWanted
 
-THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
+THREADS_MAX = 32  # downloads that read from the bucket at the same time
 
 RangeHeader = Annotated[str | None, Header(alias="Range", max_length=1000)]
 IfRangeHeader = Annotated[str | None, Header(alias="If-Range", max_length=200)]
@@ -43,12 +43,12 @@ _ZIP_ROUTE: dict[str, Any] = {
     "response_class": Response,
     "responses": {
         200: {**_ZIP, "description": "The whole ZIP."},
-        304: {"description": "It is the one that If-None-Match names."},
+        304: {"description": "The archive has the ETag of If-None-Match."},
         **documented(*_LINK_ERRORS, Code.CHANGED, Code.UNAVAILABLE),
     },
 }
 _PART_OF_ZIP: dict[int | str, Any] = {
-    206: {**_ZIP, "description": "The range that was asked for."},
+    206: {**_ZIP, "description": "The requested range."},
     **documented(Code.RANGE_NOT_SATISFIABLE),
 }
 
@@ -82,13 +82,13 @@ def _add(router: APIRouter, zips: _Zips) -> None:
         if_match: IfMatch = None,
         if_none_match: IfNoneMatch = None,
     ) -> Response:
-        """Stream a ZIP of what is ready. After the end it is frozen: it has an ETag, and can be resumed."""
+        """Stream a ZIP of the ready outputs. After the end it has an ETag and can be resumed."""
         asked, facts = await zips.allowed(id, credentials, ticket)
         if facts.tag and if_match is not None and not ranges.names(if_match, f'"{facts.tag}"'):
             raise ControlError(Code.CHANGED, "The archive is not the one that If-Match names.")
         if facts.tag and ranges.names(if_none_match, f'"{facts.tag}"'):
             return Response(status_code=304, headers={"ETag": f'"{facts.tag}"'})
-        _span(facts, range_, if_range)  # before the layout is needed
+        _span(facts, range_, if_range)  # refuses before the layout is made
         layout = await zips.layouts.of(asked)
         span = _span(layout.facts, range_, if_range)
         return Piped(
@@ -133,7 +133,7 @@ class _Zips:
         return asked, facts
 
     async def link(self, id_: str, output_ids: Collection[str] | None) -> DownloadLink:
-        """Return a link that lives as long as the frozen archive, or for an hour while it still grows."""
+        """Return a link. It lives as long as the frozen archive, or an hour while the archive still grows."""
         chosen = None if output_ids is None else await run_in_threadpool(self._positions, id_, output_ids)
         asked = await run_in_threadpool(self._asked, id_, chosen)
         tag = (await self._facts(asked)).tag if asked.ended_at else None
@@ -161,7 +161,7 @@ class _Zips:
 
 
 def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None:
-    """Return the range to send, or None for the whole: always so while the archive still grows."""
+    """Return the range to send, or None for the whole archive. While it still grows it is always None."""
     size_bytes = facts.size_bytes
     if facts.tag is None:
         return None
@@ -180,7 +180,7 @@ def _headers(asked: Asked, facts: Facts, span: Span | None) -> dict[str, str]:
     headers = {
         "Content-Length": str(span.stop - span.start if span else size_bytes),
         "Content-Disposition": content_disposition(asked.zip_name),
-        "Cache-Control": "private, no-transform",  # a proxy that packed it again would break its ranges
+        "Cache-Control": "private, no-transform",  # compression by a proxy would break the ranges
     }
     if facts.tag:
         headers |= {"ETag": f'"{facts.tag}"', "Accept-Ranges": "bytes"}
@@ -190,7 +190,7 @@ def _headers(asked: Asked, facts: Facts, span: Span | None) -> dict[str, str]:
 
 
 def _counted(zips: _Zips, content: Generator[bytes]) -> Generator[bytes]:
-    """Yield the content; what was sent by its end, or when the client went away, is counted."""
+    """Yield the content. Count the sent bytes at its end, or when the client disconnects."""
     sent = 0
     try:
         for chunk in content:

@@ -1,4 +1,4 @@
-"""From a request to a plan, with what is known at the moment: what a submit stores and a quote tells."""
+"""Plans a request with the current facts. A submit stores the plan, a quote shows it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from control.uploads.sources import require_callable
 from control.views.schemas import NewBatch, NewJob
 
 SEED_BITS = 63
-FREE_SHARE_MIN = 4  # machines that are busy now will be free by then: at least a fourth of all counts as free
+FREE_SHARE_MIN = 4  # busy machines become free: at least a fourth of all machines counts as free
 
 
 def require_plannable(body: NewBatch) -> None:
-    """Return if a batch is not too large for its machines. Raises ControlError invalid."""
+    """Return if the batch is not too large for its machines. Raises ControlError invalid."""
     outputs = body.outputs_count
     if outputs > OUTPUTS_PER_BATCH_MAX:
         raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
@@ -62,7 +62,7 @@ def planned_source(context: AppContext, row: Source) -> PlannedSource:
 
 
 def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
-    """Return the plan of a request. A job is for one machine; a batch for as many as pay off.
+    """Return the plan of a request. A job is for one machine; a batch for as many as are worth their cost.
 
     Raises ControlError invalid for URLs that cannot be called, and for more variations than can differ.
     """
@@ -110,7 +110,7 @@ def _require_urls(context: AppContext, body: NewJob) -> None:
 def _fitting_sizes(
     context: AppContext, sources: Sequence[PlannedSource], encoding: Encoding
 ) -> Sequence[str]:
-    """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
+    """Return the allowed sizes with enough memory. Raises ControlError invalid when there is none."""
     allowed = context.settings.runner_sizes
     needed = needed_bytes([source.source_info for source in sources], encoding)
     if fitting := fitting_sizes(needed, allowed):

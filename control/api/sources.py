@@ -17,7 +17,7 @@ from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
 from control.store.tables import Batch, Output, Source
 
-BATCHES_MAX = 1000  # of a source: whose ticket is looked at
+BATCHES_MAX = 1000  # of one source whose tickets are accepted; the newest
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:
