@@ -1,4 +1,4 @@
-"""Reads that build what clients see. Must never write.
+"""Reads the rows of jobs and batches for clients. Must never write.
 
 Long because single and listed jobs and batches share their queries; the JSON is made in `serializers`.
 """
@@ -24,7 +24,7 @@ from control.views import schemas, serializers
 from infra.ports import Clock
 
 Row = TypeVar("Row")
-SOURCE_NAMES = 3  # so many are named in a list
+SOURCE_NAMES = 3  # the number of source names in a list
 
 
 @dataclass
@@ -32,8 +32,10 @@ class Overview:
     """What a list shows of a job's outputs."""
 
     tally: serializers.Tally = field(default_factory=serializers.Tally)
-    sources: dict[str, tuple[int, str]] = field(default_factory=dict)  # by id: where it comes first, its name
-    poster: tuple[int, str] | None = None  # the first output that has one: its place and its id
+    sources: dict[str, tuple[int, str]] = field(
+        default_factory=dict
+    )  # by id: its first position, and its name
+    poster: tuple[int, str] | None = None  # the first output with a poster: its position and its id
 
 
 class Views:
@@ -43,11 +45,11 @@ class Views:
         self._engine, self._signer, self._clock = engine, signer, clock
 
     def session(self) -> Session:
-        """Return a reading session, for the passes and routes that need rows as they are."""
+        """Return a session for reading, for passes and routes that need the rows themselves."""
         return Session(self._engine)
 
     def token_generation(self) -> int:
-        """Return the generation that a bearer token must be of."""
+        """Return the generation that a bearer token must have."""
         with self.session() as session:
             return _token_generation(session)
 
@@ -91,7 +93,7 @@ class Views:
             )
 
     def job_ids(self, kind: type[Job] | type[Batch], id_: str) -> Sequence[str]:
-        """Return the jobs that the id of a job or batch stands for. Raises ControlError not_found."""
+        """Return the ids of the jobs of a job or batch. Raises ControlError not_found."""
         with self.session() as session:
             if kind is Job:
                 return [found(session, Job, id_).id]
@@ -99,7 +101,7 @@ class Views:
             return [job.id for job in _jobs(session, [batch])]
 
     def whereabouts(self, job_id: str) -> tuple[str, int]:
-        """Return a job's batch, and how many other jobs that has. Raises ControlError not_found."""
+        """Return the batch of a job, and its number of other jobs. Raises ControlError not_found."""
         with self.session() as session:
             batch_id = found(session, Job, job_id).batch_id
             mine = select(func.count()).select_from(Job).where(col(Job.batch_id) == batch_id)
@@ -205,7 +207,7 @@ class Views:
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
-    """Return a row by its id. Raises ControlError not_found, also for what a user has deleted."""
+    """Return a row by its id. Raises ControlError not_found, also if a user has deleted it."""
     row = session.get(table, row_id)
     batch = session.get(Batch, row.batch_id) if isinstance(row, Job | Output) else row
     if row is None or getattr(batch, "deleted_at", None) is not None:
@@ -304,7 +306,7 @@ def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
 
 
 def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str | None, q: str | None) -> Any:
-    """Return the query of a page and one more row, which tells whether another page follows."""
+    """Return the query of a page and one more row, which shows whether another page follows."""
     created_at, row_id = col(table.created_at), col(table.id)  # type: ignore[attr-defined]
     query = select(table).order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None))
