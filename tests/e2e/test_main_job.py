@@ -33,6 +33,8 @@ RANGES = {
     "zoom": (1.0, 1.05),
     "noise": (0, 8),
     "speed": (0.97, 1.03),
+    "shift_x": (-1.0, 1.0),
+    "shift_y": (-1.0, 1.0),
 }
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
