@@ -88,7 +88,7 @@ class World:
 
 @contextmanager
 def serving_with(settings, rows, context, monkeypatch, bucket) -> Iterator[World]:
-    monkeypatch.setattr(wiring, "storage_of", lambda _: bucket)
+    monkeypatch.setattr(wiring, "storage_of", lambda *_: bucket)
     with (
         serving(wiring.create_app(settings.model_copy(update={"fly_api_url": "http://127.0.0.1:9"}))) as url,
         httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
