@@ -98,6 +98,8 @@ class Effects(Message):
     noise: int
     speed: float
     mirror: bool
+    shift_x: float = 0.0  # -1..1: where the picture lies in the room that zoom and rotation leave
+    shift_y: float = 0.0
 
 
 class Preset(StrEnum):

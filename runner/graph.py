@@ -124,7 +124,18 @@ def _origin(effects: Effects, x: float, y: float, *, width: int, height: int) ->
     dx = middle_x + (x - middle_x) / effects.zoom - width / 2
     dy = middle_y + (y - middle_y) / effects.zoom - height / 2
     turn_cos, turn_sin = cos(effects.rotation_rad), sin(effects.rotation_rad)
-    return turn_cos * dx + turn_sin * dy + width / 2, -turn_sin * dx + turn_cos * dy + height / 2
+    u = turn_cos * dx + turn_sin * dy + width / 2
+    v = -turn_sin * dx + turn_cos * dy + height / 2
+    return (
+        u + effects.shift_x * _room(width - 1, height - 1, effects),
+        v + effects.shift_y * _room(height - 1, width - 1, effects),
+    )
+
+
+def _room(side: int, other: int, effects: Effects) -> float:
+    """Return how far the picture can be moved along a side before its edge shows: 0 without zoom."""
+    needed = side * cos(effects.rotation_rad) + other * abs(sin(effects.rotation_rad))
+    return max(0.0, side / 2 - needed / (2 * effects.zoom))
 
 
 def _even(length: int) -> int:
