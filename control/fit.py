@@ -14,6 +14,7 @@ from runner.contract import (
     FIRST_BYTES_PER_PIXEL,
     MEMORY_BASE_BYTES,
     OUTPUT_BYTES_PER_S,
+    PROBE_BYTES,
     PROCESS_BYTES,
 )
 
@@ -41,4 +42,5 @@ def next_size(size: str, sizes: Sequence[str]) -> str | None:
 def _working_bytes(source: Footage) -> float:
     pixels = source.pixels or PIXELS_ASSUMED
     output_bytes = OUTPUT_BYTES_PER_S * source.duration_s
-    return PROCESS_BYTES + FIRST_BYTES_PER_PIXEL * pixels + OUTPUTS_IN_FLIGHT * output_bytes
+    rendering = PROCESS_BYTES + FIRST_BYTES_PER_PIXEL * pixels + OUTPUTS_IN_FLIGHT * output_bytes
+    return max(PROBE_BYTES, rendering)

@@ -48,7 +48,8 @@ def expected(output: OutputSpec, probe: Probe) -> Expected:
 def check_output(program: str, path: Path, wanted: Expected, *, stop: Event) -> float:
     """Return the duration in seconds of a rendered file that is what was asked for.
 
-    Raises OutputFailure(OUTPUT_INVALID) that names the first difference, or Stopped.
+    Raises OutputFailure(OUTPUT_INVALID) that names the first difference; OutOfMemory and FfmpegHung, which
+    say nothing about the file; or Stopped.
     """
     found = _read_to_the_end(program, path, wanted, stop=stop)
     if wanted.is_coded_here:
@@ -66,7 +67,7 @@ def check_output(program: str, path: Path, wanted: Expected, *, stop: Event) -> 
 
 def check_playlist(text: str, *, media_name: str, media_bytes: int) -> None:
     """Raise OutputFailure(OUTPUT_INVALID) unless the playlist's ranges cover the media to its end."""
-    ranges = re.findall(r"BYTERANGE[:=]\"?(\d+)@(\d+)", text)
+    ranges = re.findall(r"BYTERANGE[:=]\"?([0-9]{1,18})@([0-9]{1,18})", text)
     end = 0
     for length, start in ranges:
         if int(start) != end:
@@ -88,6 +89,8 @@ def _read_to_the_end(program: str, path: Path, wanted: Expected, *, stop: Event)
             timeout_s=CHECK_S_BASE + CHECK_S_PER_SECOND * wanted.duration_s,
             stop=stop,
         )
+    except (ffmpeg.OutOfMemory, ffmpeg.FfmpegHung):
+        raise
     except ffmpeg.FfmpegFailed as failure:
         raise _invalid(f"does not open ({failure})") from failure
 
@@ -101,7 +104,7 @@ def _require_codecs(said: str, wanted: Expected) -> None:
 
 def _container_duration_s(said: str) -> float:
     """Return the duration that our own file states, as every player shows it."""
-    stated = re.search(r"^ *Duration: (\d+):(\d+):(\d+\.\d+)", said, re.MULTILINE)
+    stated = re.search(r"^ *Duration: ([0-9]{1,5}):([0-9]{2}):([0-9]{2}\.[0-9]{1,6}),", said, re.MULTILINE)
     if not stated:
         raise _invalid("states no duration")
     hours, minutes, seconds = stated.groups()

@@ -7,7 +7,7 @@ image give the same arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.contract import Effects, Preset
@@ -70,12 +70,12 @@ def others_args(
     ]
 
 
-def kbps_of(stats: str, duration_s: float) -> int:
-    """Return the bit rate of the picture that an analysis tells of: for `others_args`.
+def kbps_of(stats: Iterable[str], duration_s: float) -> int:
+    """Return the bit rate of the picture that the lines of an analysis tell of: for `others_args`.
 
     It may be above CAP_KBPS: a full buffer at its start gives a short clip more.
     """
-    bits = sum(map(int, re.findall(r" (?:tex|mv|misc):(\d+)", stats)))
+    bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
     return max(1, round(bits * SHARED_RATE / duration_s / 1000))
 
 

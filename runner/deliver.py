@@ -5,13 +5,15 @@ Must never report an output before all of its files are in the bucket, nor let a
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import BinaryIO
 
 from runner import ffmpeg, transfer
 from runner.commands import poster_args
 from runner.contract import ExtraFile, OutputFile, PutTarget
 from runner.log import record
+from runner.plain_files import opened, remove
 from runner.render import Rendered, Studio
 
 POSTER_TIMEOUT_S = 30.0
@@ -19,13 +21,15 @@ POSTER_TIMEOUT_S = 30.0
 
 def deliver(studio: Studio, made: Rendered) -> None:
     """Upload the output's files, report it ready and free its memory. Raises StorageUnavailable, Stopped."""
-    output, facts = made.output, transfer.fingerprint(made.path)
-    with studio.progress.timed("upload_s"):
-        target = PutTarget(url=output.put_url, headers=output.put_headers)
-        transfer.upload(target, made.path, facts.size_bytes, stop=studio.stop)
-        playlist = _extra(studio, output.playlist, made.playlist)
-        poster = _poster(studio, made)
-        undelivered = _hand_over(studio, made, facts.size_bytes)
+    output = made.output
+    with opened(made.path) as file:
+        facts = transfer.fingerprint(file)
+        with studio.progress.timed("upload_s"):
+            target = PutTarget(url=output.put_url, headers=output.put_headers)
+            transfer.upload(target, file, facts.size_bytes, stop=studio.stop)
+            playlist = _extra(studio, output.playlist, made.playlist)
+            poster = _poster(studio, made)
+            undelivered = _hand_over(studio, made, file, facts.size_bytes)
     studio.progress.ready(
         output.output_id,
         _described(made, facts),
@@ -34,16 +38,16 @@ def deliver(studio: Studio, made: Rendered) -> None:
         delivery_error=undelivered,
     )
     record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)
-    shutil.rmtree(made.path.parent)
+    remove(made.path.parent)
     studio.memory.hold(-facts.size_bytes)
 
 
-def _hand_over(studio: Studio, made: Rendered, size_bytes: int) -> str | None:
+def _hand_over(studio: Studio, made: Rendered, file: BinaryIO, size_bytes: int) -> str | None:
     """PUT the output where the user wants it too; return why that failed, or None."""
     if made.output.deliver_url is None:
         return None
     return transfer.deliver(
-        made.output.deliver_url, made.path, size_bytes, stop=studio.stop, allow=studio.outbound_allow
+        made.output.deliver_url, file, size_bytes, stop=studio.stop, allow=studio.outbound_allow
     )
 
 
@@ -51,27 +55,30 @@ def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
     """Make and upload a JPEG of the middle frame, if one is wanted and can be had."""
     if not made.output.poster:
         return None
-    path = made.path.with_name("poster.jpg")
+    path = Path(mkdtemp(dir=studio.folder)) / "poster.jpg"  # not beside the output: that is not to be written
     try:
         ffmpeg.run(
             [studio.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
             reads=[made.path],
-            writes=[made.path.parent],
+            makes=[path],
             on_progress=lambda _: None,
             timeout_s=POSTER_TIMEOUT_S,
             stop=studio.stop,
         )
-        return _extra(studio, made.output.poster, path if path.exists() else None)
+        return _extra(studio, made.output.poster, path)
     except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable) as failure:
         record("poster_failed", output_id=made.output.output_id, message=str(failure))
         return None
+    finally:
+        remove(path.parent)
 
 
 def _extra(studio: Studio, target: PutTarget | None, path: Path | None) -> ExtraFile | None:
     if not target or not path:
         return None
-    facts = transfer.fingerprint(path)
-    transfer.upload(target, path, facts.size_bytes, stop=studio.stop)
+    with opened(path) as file:
+        facts = transfer.fingerprint(file)
+        transfer.upload(target, file, facts.size_bytes, stop=studio.stop)
     return ExtraFile(size_bytes=facts.size_bytes, sha256=facts.sha256, md5=facts.md5, crc32=facts.crc32)
 
 

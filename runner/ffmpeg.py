@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import signal
 import subprocess
 import threading
@@ -14,9 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
-from runner import jail
+from runner import jail, plain_files
+from runner.pulse import HANG_S, Pulse
 from runner.stop import Stopped
 
 VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: before it a file of 50 KB runs code
@@ -24,6 +25,10 @@ VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: before it a file of 50 KB runs code
 STDERR_BYTES_MAX = 8192
 SAID_CHARS_MAX = 300
 POLL_S = 0.1
+CHUNK_BYTES = 1 << 16
+PIPE_BYTES_MAX = 2 << 20  # what two pipes can hold at most (pipe-max-size)
+LINE_BYTES_MAX = 1024
+DIGITS_MAX = 18  # of a number: what a 64 bit number holds
 
 _groups: set[int] = set()
 
@@ -40,11 +45,18 @@ class FfmpegFailed(Exception):
 
 
 class OutOfMemory(FfmpegFailed):
-    """The kernel killed FFmpeg for want of memory (`jail_exec` has it go first)."""
+    """The kernel killed FFmpeg for want of memory (`jail_exec` has it go first), or its folder is full.
+
+    The folder lies in memory where it can (`workspace`), so either way a larger machine is needed.
+    """
 
 
 class FfmpegTimedOut(FfmpegFailed):
     """FFmpeg did not end in time and was killed."""
+
+
+class FfmpegHung(FfmpegTimedOut):
+    """FFmpeg neither told of progress nor worked for HANG_S, and was killed. Another try may do better."""
 
 
 def find_ffmpeg() -> str:
@@ -71,7 +83,7 @@ def run(
     command: Sequence[str],
     *,
     reads: Sequence[Path],
-    writes: Sequence[Path],
+    makes: Sequence[Path],
     timeout_s: float,
     stop: threading.Event,
     on_progress: Callable[[float], None],
@@ -79,17 +91,19 @@ def run(
 ) -> str:
     """Run FFmpeg in its jail to its end and return the tail of what it wrote to stderr.
 
-    It sees the files or folders in `reads`, may write into the folders in `writes`; nothing else is there.
-    `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames of its first
-    video stream, from a thread of its own, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed
-    (OutOfMemory, FfmpegTimedOut), Stopped when `stop` was set, or JailUnavailable; the whole process group
-    is dead by then.
+    It sees the files or folders in `reads` and may write into the folders of the files in `makes`, each of
+    them a folder of its own; nothing else is there. When this returns, `makes` are regular files that are
+    ours alone. `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames
+    of its first video stream, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory,
+    FfmpegTimedOut, FfmpegHung), Stopped when `stop` was set, or JailUnavailable; the whole process group is
+    dead by then.
     """
     if stop.is_set():
         raise Stopped
     limits = jail.Limits.of_this_machine(wall_s=timeout_s)
+    folders = list(dict.fromkeys(path.parent for path in makes))
     process = subprocess.Popen(  # by the thread that waits for it: with that thread the kernel kills FFmpeg
-        jail.confined(command, reads=reads, writes=writes, limits=limits),
+        jail.confined(command, reads=reads, writes=folders, limits=limits),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,12 +111,21 @@ def run(
         start_new_session=True,
     )
     _groups.add(process.pid)
+    kills = _kills_for_memory()
+    told = _Told({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
+    tail = _Tail()
     try:
-        readers = {b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames}
-        return _attend(process, timeout_s=timeout_s, stop=stop, readers=readers)
+        code = _attend(process, told, tail, timeout_s=timeout_s, stop=stop)
     finally:
         process.wait()
         _groups.discard(process.pid)
+    is_short = code == -signal.SIGKILL and _kills_for_memory() > kills
+    _judge(code, tail, is_short=is_short or (code != 0 and any(map(plain_files.is_full, folders))))
+    try:
+        plain_files.take(makes)
+    except plain_files.NotPlain as trouble:
+        raise FfmpegFailed(str(trouble)) from None
+    return tail.text()
 
 
 def kill_all() -> None:
@@ -112,56 +135,67 @@ def kill_all() -> None:
 
 
 def _attend(
+    process: subprocess.Popen[bytes], told: _Told, tail: _Tail, *, timeout_s: float, stop: threading.Event
+) -> int:
+    """Listen until the process ends, and return its exit code. Nothing of its group lives afterwards."""
+    assert process.stdout
+    assert process.stderr
+    with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
+        pipes.register(process.stdout, selectors.EVENT_READ, told.take)
+        pipes.register(process.stderr, selectors.EVENT_READ, tail.take)
+        try:
+            code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
+        finally:
+            _kill_group(process.pid)  # also what it left behind
+        _drain(pipes)
+    return code
+
+
+def _listen(
     process: subprocess.Popen[bytes],
+    pipes: selectors.BaseSelector,
+    told: _Told,
     *,
     timeout_s: float,
     stop: threading.Event,
-    readers: Mapping[bytes, Callable[[int], object]],
-) -> str:
-    assert process.stdout
-    assert process.stderr
-    tail = _Tail(process.stderr)
-    kills = _kills_for_memory()
-    threads = [
-        threading.Thread(target=_read_progress, args=(process.stdout, readers), daemon=True),
-        threading.Thread(target=tail.read, daemon=True),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        code = _wait(process, threads[0], timeout_s=timeout_s, stop=stop)
-    finally:
-        _kill_group(process.pid)  # also what it left behind, or the pipes would stay open
-        for thread in threads:
-            thread.join()
-        process.stdout.close()
-        process.stderr.close()
-    if code == jail.FAILED and not jail.is_off():
-        raise jail.JailUnavailable(tail.said())
-    if code != 0:
-        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
-        is_short = code == -signal.SIGKILL and _kills_for_memory() > kills
-        raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
-    return tail.text()
-
-
-def _wait(
-    process: subprocess.Popen[bytes], progress: threading.Thread, *, timeout_s: float, stop: threading.Event
 ) -> int:
-    """Return the exit code. Waits on the progress pipe first: it closes at the very moment of the end."""
+    """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung when there will be none."""
+    pulse, figures = Pulse(process.pid), dict(told.figures)
     ends_at = time.monotonic() + timeout_s
     while True:
         if stop.is_set():
             raise Stopped
         if time.monotonic() > ends_at:
             raise FfmpegTimedOut(f"FFmpeg did not end within {timeout_s:.0f} s")
-        if progress.is_alive():
-            progress.join(POLL_S)
-            code = process.poll()
-        else:
-            code = _wait_a_moment(process)
+        if pulse.is_gone():
+            raise FfmpegHung(f"FFmpeg made no progress for {HANG_S:.0f} s")
+        _hear(pipes, POLL_S)
+        if figures != told.figures:
+            figures = dict(told.figures)
+            pulse.moved()
+        code = process.poll() if pipes.get_map() else _wait_a_moment(process)
         if code is not None:
             return code
+
+
+def _hear(pipes: selectors.BaseSelector, wait_s: float) -> int:
+    """Hand on what the pipes hold by now and return how many bytes; a pipe that is at its end is let go."""
+    heard = 0
+    for key, _ in pipes.select(wait_s) if pipes.get_map() else []:
+        chunk = os.read(key.fd, CHUNK_BYTES)
+        heard += len(chunk)
+        if chunk:
+            key.data(chunk)
+        else:
+            pipes.unregister(key.fileobj)
+    return heard
+
+
+def _drain(pipes: selectors.BaseSelector) -> None:
+    """Hear what is left in the pipes. They may be held open and fed by who got out of the group."""
+    left = PIPE_BYTES_MAX
+    while left > 0 and (heard := _hear(pipes, 0)):
+        left -= heard
 
 
 def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
@@ -171,31 +205,60 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _read_progress(pipe: IO[bytes], readers: Mapping[bytes, Callable[[int], object]]) -> None:
-    for line in pipe:
-        key, _, value = line.strip().partition(b"=")
-        if key in readers and value.isdigit():
-            readers[key](int(value))
+def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
+    """Raise what an exit code stands for; nothing if it is 0."""
+    if code == jail.FAILED and not jail.is_off():
+        raise jail.JailUnavailable(tail.said())
+    if code != 0:
+        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
+        raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
+
+
+class _Told:
+    """What FFmpeg tells of its progress: lines of `name=number`. Hands on the numbers that somebody wants.
+
+    `figures` are the last of each of FIGURES. Anything may come: only numbers of a sane length count.
+    """
+
+    FIGURES = (b"out_time_us", b"frame", b"total_size")
+
+    def __init__(self, readers: Mapping[bytes, Callable[[int], object]]) -> None:
+        self.figures: dict[bytes, int] = {}
+        self._readers, self._begun = readers, b""
+
+    def take(self, chunk: bytes) -> None:
+        *whole, begun = (self._begun + chunk).split(b"\n")
+        self._begun = begun[-LINE_BYTES_MAX:]
+        for line in whole:
+            name, _, value = line.strip().partition(b"=")
+            if name in self.FIGURES and value.isdigit() and len(value) <= DIGITS_MAX:
+                self.figures[name] = int(value)
+                if name in self._readers:
+                    self._readers[name](int(value))
 
 
 class _Tail:
-    """Reads a pipe to its end and keeps only the last bytes, however much comes."""
+    """Keeps only the last bytes of what FFmpeg says, however much comes."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe, self._kept = pipe, b""
+    def __init__(self) -> None:
+        self._kept = b""
 
-    def read(self) -> None:
-        while chunk := os.read(self._pipe.fileno(), 65536):
-            self._kept = (self._kept + chunk)[-STDERR_BYTES_MAX:]
+    def take(self, chunk: bytes) -> None:
+        self._kept = (self._kept + chunk)[-STDERR_BYTES_MAX:]
 
     def text(self) -> str:
         return self._kept.decode(errors="replace")
 
     def said(self) -> str:
-        """Return the last lines for people: no folders, no memory addresses."""
+        """Return the last lines for people: no folders, no memory addresses, nothing that steers a screen."""
         text = re.sub(r"(file:)?/[^\s'\"]*/", "", self.text())
-        lines = [line.strip() for line in re.sub(r" @ 0x[0-9a-f]+", "", text).splitlines()]
+        lines = [_printable(line).strip() for line in re.sub(r" @ 0x[0-9a-f]+", "", text).splitlines()]
         return " | ".join(line for line in lines[-3:] if line)[-SAID_CHARS_MAX:]
+
+
+def _printable(line: str) -> str:
+    """Return the line without control characters: those of a terminal, and those that turn its direction."""
+    return "".join(character if character.isprintable() else " " for character in line)
 
 
 def _kills_for_memory() -> int:

@@ -84,6 +84,7 @@ def confined(
 
     Inside, the absolute paths in `reads` (files or folders) and `writes` (folders) have the names they have
     outside; nothing else is there but the program and its libraries. Folders in `writes` change their owner.
+    None of these may be a link: where it leads may have been chosen by an FFmpeg.
     The process must be a child of this one, with `env={}`; its end is that of the command, or the code
     FAILED with a line about it on stderr: then `command` was not run.
     Raises JailUnavailable where no jail can be made at all.
@@ -91,7 +92,9 @@ def confined(
     if is_off():
         return list(command)
     options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments()]
-    for path in (*_needs(command[0]), *reads):
+    for needed in _needs(command[0]):
+        options += ["--need", needed]
+    for path in reads:
         options += ["--read", str(path)]
     for path in writes:
         options += ["--write", str(path)]

@@ -5,7 +5,8 @@ line that begins with `jail: `. Must import next to nothing, since nothing can b
 
 One process stays outside and waits (the first process of a new process namespace must be someone's child);
 if it dies, or the runner, the kernel kills FFmpeg. Options are pairs before `--`, the command comes after:
-`--parent PID`, `--seccomp HEX`, `--limit NAME=N`, `--read PATH`, `--write PATH`.
+`--parent PID`, `--seccomp HEX`, `--limit NAME=N`, `--need PATH`, `--read PATH`, `--write PATH`. Only what is
+needed may be a link: the rest lies where an FFmpeg could write before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_EXEC = 1, 2, 4, 8  # MS_*, and ST_* of 
 _KEPT_FLAGS = _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_EXEC
 _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 _DETACH = 2
+_KIND, _A_FILE, _A_FOLDER = 0o170000, 0o100000, 0o040000  # S_IFMT, S_IFREG, S_IFDIR: `stat` is not imported
 _SET_PARENT_DEATH_SIGNAL, _DROP_BOUNDING, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 1, 24, 22, 38  # prctl
 _CLEAR_AMBIENT = (47, 4)
 _SECCOMP_FILTER = 2
@@ -46,18 +48,28 @@ def main(arguments: list[str]) -> None:
         _become_nobody_of_a_new_world()
     _call("unshare", _NEW_PROCESSES)
     here, there = os.pipe()
+    failed, fail = os.pipe()  # closes unused when the command begins: its exit code cannot pass for ours
     child = os.fork()
     if child:
         os.close(here)
-        _end_as(child)
+        os.close(fail)
+        _end_as(child, failed)
     os.close(there)
+    try:
+        _enter(options, here, command=arguments[split + 1 :])
+    except BaseException:
+        os.write(fail, b"!")
+        raise
+
+
+def _enter(options: dict[str, list[str]], parent: int, *, command: list[str]) -> None:
+    """Build the jail around this process and become the command. `parent` is a pipe that the parent holds."""
     _jail(options)
     _die_with_parent()  # anew: the kernel forgets it when a process gives up its user
-    os.set_blocking(here, False)
-    if _is_cut(here):
+    os.set_blocking(parent, False)
+    if _is_cut(parent):
         raise RuntimeError("the runner is gone")
     _filter_calls(bytes.fromhex(options["seccomp"][0]))
-    command = arguments[split + 1 :]
     os.execve(command[0], command, {})  # noqa: S606
 
 
@@ -70,40 +82,58 @@ def _become_nobody_of_a_new_world() -> None:
     _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
 
 
-def _end_as(child: int) -> None:
-    """Wait for the child and end the way it ended."""
+def _end_as(child: int, failed: int) -> None:
+    """Wait for the child and end the way it ended; with FAILED only if it did not become the command."""
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), os.WTERMSIG(status))
         os._exit(128 + os.WTERMSIG(status))  # of one of the few that Python ignores
-    os._exit(os.WEXITSTATUS(status))
+    code = os.WEXITSTATUS(status)
+    os._exit(1 if code == FAILED and not os.read(failed, 1) else code)
 
 
 def _jail(options: dict[str, list[str]]) -> None:
     _write("/proc/self/oom_score_adj", "1000")  # should memory run out, FFmpeg goes and the runner tells
     _call("unshare", _NEW_MOUNTS | _NEW_NET | _NEW_IPC | _NEW_UTS)
-    readable, writable = options.get("read", []), options.get("write", [])
-    if os.geteuid() == 0:
-        for path in writable:
-            os.chown(path, NOBODY, NOBODY)
-    _see_only(readable, writable)
+    _see_only(_shown(options))
     for limit in options.get("limit", []):
         name, _, value = limit.partition("=")
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
     _drop_privileges()
 
 
-def _see_only(readable: list[str], writable: list[str]) -> None:
-    """Replace the root by one that holds nothing but these paths."""
+def _shown(options: dict[str, list[str]]) -> list[tuple[int, str, int]]:
+    """Return what the jail shows: descriptors, the paths they get inside, and the flags of their mounts."""
+    found = [(os.open(path, os.O_PATH), path, _READ_ONLY) for path in options.get("need", [])]
+    for path in options.get("read", []):
+        found.append((_not_a_link(path, os.O_PATH), path, _READ_ONLY))
+    for path in options.get("write", []):
+        folder = _not_a_link(path, os.O_RDONLY | os.O_DIRECTORY)
+        if os.geteuid() == 0:
+            os.fchown(folder, NOBODY, NOBODY)
+        found.append((folder, path, _NO_EXEC))
+    return found
+
+
+def _not_a_link(path: str, flags: int) -> int:
+    """Open a file or folder. Raises OSError if it is anything else: with O_PATH even a link can be opened."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW)
+    kind = os.fstat(descriptor).st_mode & _KIND
+    if kind not in (_A_FILE, _A_FOLDER):
+        raise OSError(f"{path} is neither a file nor a folder")
+    return descriptor
+
+
+def _see_only(shown: list[tuple[int, str, int]]) -> None:
+    """Replace the root by one that holds nothing but these descriptors' files and folders."""
     _call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
+    os.chdir("/proc/self/fd")  # it stays within reach from here when _ROOT has covered it
     _call(
         "mount", b"jail", _ROOT.encode(), b"tmpfs", _NO_SETUID | _NO_DEVICES | _NO_EXEC, b"size=1m,mode=755"
     )
-    for path in readable:
-        _show(path, _READ_ONLY | _NO_SETUID | _NO_DEVICES)
-    for path in writable:
-        _show(path, _NO_SETUID | _NO_DEVICES | _NO_EXEC)
+    for descriptor, path, flags in shown:
+        _show(descriptor, path, flags | _NO_SETUID | _NO_DEVICES)
     sealed = _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES | _NO_EXEC
     _call("mount", None, _ROOT.encode(), None, sealed, None)
     os.chdir(_ROOT)
@@ -112,14 +142,15 @@ def _see_only(readable: list[str], writable: list[str]) -> None:
     os.chdir("/")
 
 
-def _show(path: str, flags: int) -> None:
+def _show(descriptor: int, path: str, flags: int) -> None:
+    """Mount what a descriptor of ours stands for. The working directory is the one that lists them."""
     target = _ROOT + path
-    if os.path.isdir(path):  # noqa: PTH112 - pathlib takes as long to import as all the rest
-        os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    if os.fstat(descriptor).st_mode & _KIND == _A_FOLDER:
+        os.makedirs(target, exist_ok=True)  # noqa: PTH103 - pathlib takes as long to import as all the rest
     else:
         os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
-    _call("mount", os.fsencode(path), os.fsencode(target), None, _BIND, None)
+    _call("mount", str(descriptor).encode(), os.fsencode(target), None, _BIND, None)
     flags |= os.statvfs(target).f_flag & _KEPT_FLAGS  # an ordinary user must not take any away
     _call("mount", None, os.fsencode(target), None, _REMOUNT | _BIND | flags, None)
 

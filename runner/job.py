@@ -13,10 +13,11 @@ from tempfile import mkdtemp
 from threading import BoundedSemaphore
 
 from runner import transfer
-from runner.contract import JobSpec, SourceSpec
+from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
 from runner.log import record
 from runner.making import Floor, Making, failing, guarding
 from runner.memory import Budget, free_bytes
+from runner.plain_files import removed_unless_well
 from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Source, Studio
@@ -77,17 +78,18 @@ class Job:
         """Fetch and probe one source and hand its outputs to the workers."""
         outputs = [output for output in self.spec.outputs if output.source_id == spec.source_id]
         with guarding(floor.studio), failing(floor.studio, outputs):
-            making = Making(floor, self._fetched(spec))
+            making = Making(floor, self._fetched(spec, floor.studio.memory))
             making.begin(outputs)
             return making
         return None
 
-    def _fetched(self, spec: SourceSpec) -> Source:
+    def _fetched(self, spec: SourceSpec, memory: Budget) -> Source:
         path = Path(mkdtemp(dir=self.folder), "source.mp4")
-        with self.progress.timed("fetch_s"):
-            transfer.fetch(spec, path, stop=self.stop, allow=self.spec.outbound_allow)
-        with self.progress.timed("probe_s"):
-            found = probe(self.program, path, stop=self.stop)
+        with removed_unless_well(path):
+            with self.progress.timed("fetch_s"):
+                transfer.fetch(spec, path, stop=self.stop, allow=self.spec.outbound_allow)
+            with memory.lent(PROBE_BYTES), self.progress.timed("probe_s"):
+                found = probe(self.program, path, stop=self.stop)
         record("source_ready", source_id=spec.source_id, width=found.width, height=found.height)
         return Source(path=path, probe=found)
 

@@ -6,12 +6,12 @@ in the plain way, before it is called failed.
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import ENOMEM, ENOSPC
 from threading import BoundedSemaphore
 
 from runner import ffmpeg
@@ -20,10 +20,13 @@ from runner.deliver import deliver
 from runner.groups import Group, grouped
 from runner.jail import JailUnavailable
 from runner.log import record
+from runner.plain_files import NotPlain, remove
 from runner.probe import OutputFailure
 from runner.render import Rendered, Shared, Source, Studio
 from runner.stop import Stopped
 from runner.transfer import StorageUnavailable
+
+FAILURES = (ffmpeg.FfmpegFailed, OutputFailure, NotPlain)  # of one output, which is made again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +60,13 @@ class Making:
         """Wait for the outputs and free the source. Raises what one of them raised unforeseen."""
         while self._tasks:
             self._tasks.popleft().result()  # a task adds those that follow it before it ends
-        shutil.rmtree(self.source.path.parent)
+        remove(self.source.path.parent)
 
     def _first(self, group: Group) -> None:
         """Make the first of a group and let the others follow; without it each is made alone."""
         try:
             made, shared = self.floor.studio.first(group.first, self.source)
-        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+        except FAILURES as failure:
             self.floor.groups.release()
             self._again([group.first], str(failure))
             for output in group.others:
@@ -81,7 +84,7 @@ class Making:
         why = "not what was asked for"
         try:
             made = self.floor.studio.others(group.others, self.source, shared)
-        except ffmpeg.FfmpegFailed as failure:
+        except FAILURES as failure:
             why = str(failure)
         finally:
             shared.free()
@@ -95,7 +98,7 @@ class Making:
         """Make one output in the plain way, and once more if that fails."""
         try:
             made = self.floor.studio.alone(output, self.source)
-        except (ffmpeg.FfmpegFailed, OutputFailure) as failure:
+        except FAILURES as failure:
             self._again([output], str(failure))
         else:
             self._deliver(made)
@@ -113,7 +116,11 @@ class Making:
         self._tasks.append(self.floor.renderers.submit(self._guarded, work, *what))
 
     def _deliver(self, made: Rendered) -> None:
-        self._tasks.append(self.floor.uploaders.submit(self._guarded, deliver, self.floor.studio, made))
+        self._tasks.append(self.floor.uploaders.submit(self._guarded, self._delivered, made))
+
+    def _delivered(self, made: Rendered) -> None:
+        with failing(self.floor.studio, [made.output]):
+            deliver(self.floor.studio, made)
 
     def _guarded(self, work: Callable[..., None], *what: object) -> None:
         """Turn what ends the whole run into its reason."""
@@ -132,9 +139,17 @@ def guarding(studio: Studio) -> Iterator[None]:
         studio.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
     except StorageUnavailable as trouble:
         studio.stop.because(Reason.STORAGE_UNAVAILABLE, str(trouble))
-    except BaseException:
+    except BaseException as trouble:
+        if _lacks_room(trouble):
+            studio.stop.because(Reason.OUT_OF_MEMORY, "no room is left for this program's own files")
+            return
         studio.stop.because(Reason.RUNNER_CRASHED)
         raise
+
+
+def _lacks_room(trouble: BaseException) -> bool:
+    """Return whether a larger machine would have spared us this: files lie in memory (`workspace`)."""
+    return isinstance(trouble, MemoryError) or getattr(trouble, "errno", None) in (ENOSPC, ENOMEM)
 
 
 @contextmanager
@@ -147,6 +162,8 @@ def failing(studio: Studio, outputs: Sequence[OutputSpec]) -> Iterator[None]:
         yield
     except OutputFailure as failure:
         _fail(studio, outputs, failure.code, failure.message)
+    except NotPlain as failure:
+        _fail(studio, outputs, OutputFault.OUTPUT_INVALID, f"{failure}.")
     except ffmpeg.OutOfMemory as trouble:
         studio.stop.at_the_end(Reason.OUT_OF_MEMORY, str(trouble))
         record("out_of_memory", outputs=[output.output_id for output in outputs])

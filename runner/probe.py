@@ -10,13 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from threading import Event
 
 from runner import ffmpeg
 from runner.contract import OutputFault
 from runner.graph import HDR_TRANSFERS, Probe, reading
 from runner.intake import excess, excess_told
+from runner.plain_files import lines, remove, text
 
 PROBE_TIMEOUT_S = 120.0
 
@@ -39,9 +40,16 @@ class Look:
 
 
 def probe(program: str, path: Path, *, stop: Event) -> Probe:
-    """Return what the source is. Raises OutputFailure(SOURCE_UNPLAYABLE or SOURCE_TOO_LARGE), or Stopped."""
+    """Return what the source is. An FFmpeg that hung is run once more.
+
+    Raises OutputFailure(SOURCE_UNPLAYABLE or SOURCE_TOO_LARGE), OutOfMemory, or Stopped.
+    """
     try:
-        looked = look(program, path, timeout_s=PROBE_TIMEOUT_S, stop=stop)
+        looked = _looked_twice(program, path, stop=stop)
+    except ffmpeg.OutOfMemory:
+        raise
+    except ffmpeg.FfmpegHung as failure:
+        raise _unplayable(f"This video cannot be read ({failure}, twice).") from failure
     except ffmpeg.FfmpegTimedOut as failure:
         raise _too_large(f"more packets than we read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
@@ -56,6 +64,13 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     return found
 
 
+def _looked_twice(program: str, path: Path, *, stop: Event) -> Look:
+    try:
+        return look(program, path, timeout_s=PROBE_TIMEOUT_S, stop=stop)
+    except ffmpeg.FfmpegHung:
+        return look(program, path, timeout_s=PROBE_TIMEOUT_S, stop=stop)
+
+
 def look(
     program: str, path: Path, *more: str, before: Sequence[str] = (), timeout_s: float, stop: Event
 ) -> Look:
@@ -63,30 +78,44 @@ def look(
 
     `before` are arguments for the reading, `more` for a further output. Raises FfmpegFailed, or Stopped.
     """
-    times_s, frames = [0.0], [0]
-    with TemporaryDirectory(dir=path.parent) as folder:
-        frame, streams = Path(folder, "frame.y4m"), Path(folder, "streams")
-        told = [*_packets(streams), *_one_frame(frame), *more]
+    times_s, frames = _Most(), _Most()
+    folder = Path(mkdtemp(dir=path.parent))
+    frame, streams = folder / "frame.y4m", folder / "streams"
+    try:
         said = ffmpeg.run(
-            [program, "-loglevel", "info", *before, *reading(str(path)), *told],
+            [
+                *[program, "-loglevel", "info", *before, *reading(str(path))],
+                *[*_packets(streams), *_one_frame(frame), *more],
+            ],
             reads=[path],
-            writes=[Path(folder)],
-            on_progress=times_s.append,
-            on_frames=frames.append,
+            makes=[frame, streams],
+            on_progress=times_s.see,
+            on_frames=frames.see,
             timeout_s=timeout_s,
             stop=stop,
         )
         width, height = _dimensions(frame)
-        has_audio = any(line.split(",")[1] == "a" for line in streams.read_text().splitlines())
+        has_audio = bool(re.search(r"^\d+,a,", text(streams), re.MULTILINE))
+    finally:
+        remove(folder)
     found = Probe(
         width=width,
         height=height,
-        duration_s=max(times_s),
+        duration_s=times_s.value,
         has_audio=has_audio,
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
     )
-    return Look(found, max(frames), said)
+    return Look(found, int(frames.value), said)
+
+
+class _Most:
+    """The largest number seen so far: there may be millions."""
+
+    value = 0.0
+
+    def see(self, value: float) -> None:
+        self.value = max(self.value, value)
 
 
 def _hdr(said: str) -> str | None:
@@ -115,9 +144,8 @@ def _packets(path: Path) -> list[str]:
 
 
 def _dimensions(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        header = file.readline(200).decode(errors="replace")
-    found = re.match(r"YUV4MPEG2 W(\d+) H(\d+) ", header)
+    header = next(lines(path), "")
+    found = re.match(r"YUV4MPEG2 W([1-9][0-9]{0,4}) H([1-9][0-9]{0,4}) ", header)
     if not found:
         raise ffmpeg.FfmpegFailed("no frame could be decoded")
     return int(found[1]), int(found[2])

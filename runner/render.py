@@ -6,7 +6,6 @@ Must never hand on a file that was not decoded to its end.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from runner.commands import Other, kbps_of, others_args, preset_args, variation_
 from runner.contract import OutputSpec, Preset
 from runner.graph import Probe
 from runner.memory import Budget, first_bytes, others_bytes, output_bytes
+from runner.plain_files import lines, remove, removed_unless_well, size_bytes, text
 from runner.probe import OutputFailure
 from runner.progress import Progress
 from runner.stop import Stop
@@ -61,9 +61,9 @@ class Shared:
     stats: Path
 
     @property
-    def files(self) -> Sequence[Path]:
-        """All of it; x264 writes what it knows of macroblocks beside its statistics."""
-        return [self.file, self.stats, self.stats.with_name(f"{self.stats.name}.mbtree")]
+    def analysis(self) -> Sequence[Path]:
+        """Its statistics, and what x264 knows of macroblocks beside them."""
+        return [self.stats, self.stats.with_name(f"{self.stats.name}.mbtree")]
 
     @property
     def names(self) -> Mapping[Path, str]:
@@ -72,7 +72,7 @@ class Shared:
 
     def free(self) -> None:
         """Remove it all."""
-        shutil.rmtree(self.stats.parent)
+        remove(self.stats.parent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +91,12 @@ class Studio:
         path = self._place()
         playlist = path.with_name("playlist.m3u8")
         args = _plain_args(output, source, path, playlist)
-        with self._room([output], source, first_bytes(source.probe)):
-            self._run(args, [output], source, writes=[path.parent])
+        is_hls = output.preset is Preset.HLS
+        with removed_unless_well(path), self._room([output], source, first_bytes(source.probe)):
+            self._run(args, [output], source, makes=[path, playlist] if is_hls else [path])
+            named = _with_named_media(playlist, output.media_name, path) if is_hls else None
             made = self._checked(output, source, path, args, {playlist: "PLAYLIST"})
-        if output.preset is not Preset.HLS:
-            return made
-        _name_media(playlist, output.media_name, path)
-        return replace(made, playlist=playlist)
+        return replace(made, playlist=named)
 
     def first(self, output: OutputSpec, source: Source) -> tuple[Rendered, Shared]:
         """Make the first output of a group, with what the others need. Raises as `alone`."""
@@ -107,10 +106,11 @@ class Studio:
         args = variation_args(
             output.effects, source.probe, source=str(source.path), output=str(path), stats=str(stats)
         )
-        with self._room([output], source, first_bytes(source.probe)):
-            self._run(args, [output], source, writes=[path.parent, stats.parent])
+        room = self._room([output], source, first_bytes(source.probe))
+        with removed_unless_well(path, stats), room:
+            self._run(args, [output], source, makes=[path, *shared.analysis])
             made = self._checked(output, source, path, args, shared.names)
-        os.link(path, shared.file)
+            os.link(path, shared.file, follow_symlinks=False)
         return made, shared
 
     def others(self, outputs: Sequence[OutputSpec], source: Source, shared: Shared) -> list[Rendered]:
@@ -125,16 +125,17 @@ class Studio:
             source=str(source.path),
             first=str(shared.file),
             stats=str(shared.stats),
-            kbps=kbps_of(shared.stats.read_text(), expected(outputs[0], source.probe).duration_s),
+            kbps=kbps_of(lines(shared.stats), expected(outputs[0], source.probe).duration_s),
         )
         places = {Path(o.path): _named("OUTPUT", spec) for o, spec in zip(others, outputs, strict=True)}
         names = {**shared.names, **places}
         made = []
-        with self._room(outputs, source, others_bytes(source.probe, len(outputs))):
-            writes = [path.parent for path in places]
-            self._run(args, outputs, source, reads=shared.files, writes=writes)
+        room = self._room(outputs, source, others_bytes(source.probe, len(outputs)))
+        with removed_unless_well(*places), room:
+            reads = [shared.file, *shared.analysis]
+            self._run(args, outputs, source, reads=reads, makes=list(places))
             for output, path in zip(outputs, places, strict=True):
-                with suppress(OutputFailure):
+                with suppress(OutputFailure, ffmpeg.FfmpegFailed), removed_unless_well(path):
                     made.append(self._checked(output, source, path, args, names))
         return made
 
@@ -156,7 +157,7 @@ class Studio:
         source: Source,
         *,
         reads: Sequence[Path] = (),
-        writes: Sequence[Path],
+        makes: Sequence[Path],
     ) -> None:
         """Run FFmpeg and let its outputs, which advance together, share the progress."""
         lasts_s = expected(outputs[0], source.probe).duration_s
@@ -170,7 +171,7 @@ class Studio:
             ffmpeg.run(
                 [self.program, *args],
                 reads=[source.path, *reads],
-                writes=writes,
+                makes=makes,
                 on_progress=tell,
                 timeout_s=RENDER_S_BASE + len(outputs) * RENDER_S_PER_SECOND * lasts_s,
                 stop=self.stop,
@@ -181,7 +182,7 @@ class Studio:
     ) -> Rendered:
         with self.progress.timed("render_s"):
             duration_s = check_output(self.program, path, expected(output, source.probe), stop=self.stop)
-        self.memory.hold(path.stat().st_size)
+        self.memory.hold(size_bytes(path))
         said = without_paths(args, {**names, source.path: "SOURCE", path: "OUTPUT"})
         return Rendered(output=output, path=path, duration_s=duration_s, args=said)
 
@@ -207,7 +208,11 @@ def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) 
     )
 
 
-def _name_media(playlist: Path, media_name: str, media: Path) -> None:
-    text = playlist.read_text().replace(PLAYLIST_MEDIA, media_name)
-    check_playlist(text, media_name=media_name, media_bytes=media.stat().st_size)
-    playlist.write_text(text)
+def _with_named_media(playlist: Path, media_name: str, media: Path) -> Path:
+    """Write a playlist that calls the media by the user's name for it, and return its path."""
+    named = playlist.with_name("named.m3u8")
+    told = text(playlist).replace(PLAYLIST_MEDIA, media_name)
+    check_playlist(told, media_name=media_name, media_bytes=size_bytes(media))
+    with named.open("x") as file:  # a new file: never through what has the name already
+        file.write(told)
+    return named

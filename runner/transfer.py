@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 import urllib3
 
@@ -56,15 +57,15 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
     _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
 
 
-def upload(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
+def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event) -> None:
     """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
 
     Raises StorageUnavailable, or Stopped.
     """
-    _persist(lambda: _upload_once(target, path, size_bytes, stop=stop), what="the output", stop=stop)
+    _persist(lambda: _upload_once(target, file, size_bytes, stop=stop), what="the output", stop=stop)
 
 
-def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collection[str]) -> str | None:
+def deliver(url: str, file: BinaryIO, size_bytes: int, *, stop: Event, allow: Collection[str]) -> str | None:
     """PUT the file to a user's URL. Return None, or in words why the user's server did not take it.
 
     Raises Stopped.
@@ -75,7 +76,7 @@ def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collec
 
     def once() -> None:
         body = outbound.request(
-            "PUT", url, allow=allow, headers=headers, body=lambda: _chunks(path, stop=stop)
+            "PUT", url, allow=allow, headers=headers, body=lambda: _chunks(file, stop=stop)
         )
         with body as answer:
             _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
@@ -87,10 +88,10 @@ def deliver(url: str, path: Path, size_bytes: int, *, stop: Event, allow: Collec
     return None
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def fingerprint(file: BinaryIO) -> Fingerprint:
     """Return the file's size and sums."""
     sha256, md5, crc32, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, 0
-    for chunk in _chunks(path):
+    for chunk in _chunks(file):
         sha256.update(chunk)
         md5.update(chunk)
         crc32 = zlib.crc32(chunk, crc32)
@@ -195,9 +196,9 @@ def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_m
                 raise StorageUnavailable("the stored source is larger than control says")
 
 
-def _upload_once(target: PutTarget, path: Path, size_bytes: int, *, stop: Event) -> None:
+def _upload_once(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event) -> None:
     headers = {**target.headers, "Content-Length": str(size_bytes)}
-    body = _chunks(path, stop=stop)
+    body = _chunks(file, stop=stop)
     answer = _http.request("PUT", target.url, headers=headers, body=body, redirect=False)
     _judge(answer.status, accepted=(200, 201, 204, 412))
 
@@ -225,9 +226,10 @@ def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
         raise StorageUnavailable(f"{what}: {why}") from None
 
 
-def _chunks(path: Path, *, stop: Event | None = None) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            if stop and stop.is_set():
-                raise Stopped
-            yield chunk
+def _chunks(file: BinaryIO, *, stop: Event | None = None) -> Iterator[bytes]:
+    """Yield the open file from its start, each time: the same one, whatever its name stands for by now."""
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        if stop and stop.is_set():
+            raise Stopped
+        yield chunk

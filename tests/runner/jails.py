@@ -57,6 +57,12 @@ def without_namespaces() -> list[str]:
     return ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 
 
+def with_library(command: list[str], library: list[Path]) -> list[str]:
+    """Return a confined command that gets a Python's library too, as a program's own: it may be links."""
+    at = command.index("--")
+    return [*command[:at], *(word for path in library for word in ("--need", str(path))), *command[at:]]
+
+
 def python_in_jail(
     *arguments: str,
     reads: list[Path] | None = None,
@@ -67,12 +73,12 @@ def python_in_jail(
     assert not jail.is_off()  # what is run here is not to be run outside
     command = jail.confined(
         [PYTHON, "-I", "-S", *arguments],
-        reads=[*LIBRARY, *(reads or [])],
+        reads=reads or [],
         writes=writes or [],
         limits=limits or jail.Limits.of_this_machine(wall_s=60),
     )
     return subprocess.run(
-        command,
+        with_library(command, LIBRARY),
         env={"SECRET": "canary"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

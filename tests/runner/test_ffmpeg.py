@@ -5,17 +5,20 @@ Without a jail, in which a shell cannot start a process; `test_jail` looks at ho
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from runner import ffmpeg as runner_ffmpeg
-from runner import jail
-from runner.ffmpeg import FfmpegFailed, FfmpegTimedOut, OutOfMemory, run
+from runner import jail, pulse
+from runner.ffmpeg import FfmpegFailed, FfmpegHung, FfmpegTimedOut, OutOfMemory, run
 from runner.stop import Stop, Stopped
 
 
@@ -31,6 +34,7 @@ def ignore(_: float) -> None:
 def shell(
     script: str,
     *,
+    makes: Sequence[Path] = (),
     timeout_s: float = 20,
     stop: threading.Event | None = None,
     on_progress: Callable[[float], None] = ignore,
@@ -39,7 +43,7 @@ def shell(
     return run(
         ["/bin/sh", "-c", script],
         reads=[],
-        writes=[],
+        makes=makes,
         timeout_s=timeout_s,
         stop=stop or Stop(),
         on_progress=on_progress,
@@ -136,3 +140,88 @@ def test_the_process_gets_neither_our_environment_nor_stdin(monkeypatch: pytest.
     said = shell("/usr/bin/env >&2; cat; echo done >&2")
     assert "canary" not in said
     assert said.endswith("done\n")
+
+
+def test_a_flood_of_progress_takes_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most = [0.0]
+
+    def keep(seconds: float) -> None:
+        most[0] = max(most[0], seconds)
+
+    shell("head -c 300000000 /dev/zero; echo; echo out_time_us=7000000", on_progress=keep)
+    assert most == [7.0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "inf", "1e3", "", "9" * 5000, "0x1", "N/A", "\\0377"])
+def test_a_progress_that_is_no_number_is_passed_over(value: str) -> None:
+    times_s: list[float] = []
+    frames: list[int] = []
+    script = f"printf 'out_time_us={value}\nframe={value}\nout_time_us=2000000\nframe=5\n'"
+    shell(script, on_progress=times_s.append, on_frames=frames.append)
+    assert (times_s, frames) == ([2.0], [5])
+
+
+def test_what_it_says_holds_nothing_that_steers_a_terminal() -> None:
+    with pytest.raises(FfmpegFailed) as caught:
+        shell(r"printf '\033]0;title\007\033[2Jbad \342\200\256gpj.exe\n' >&2; exit 1")
+    assert str(caught.value) == "FFmpeg ended with code 1: ]0;title  [2Jbad  gpj.exe"
+
+
+def test_who_leaves_the_group_and_holds_the_pipes_holds_nobody_up(tmp_path: Path) -> None:
+    if not shutil.which("setsid"):
+        pytest.skip("needs setsid")
+    pid, started = tmp_path / "pid", time.monotonic()
+    shell(
+        f"setsid sh -c 'echo $$ >{pid}; while :; do echo frame=1; done' & while ! test -s {pid}; do :; done"
+    )
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert time.monotonic() - started < 15
+
+
+def test_a_file_that_is_asked_for_must_be_there_and_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "file"
+    path.parent.mkdir()
+    with pytest.raises(FfmpegFailed, match="left a file out"):
+        shell("true", makes=[path])
+    with pytest.raises(FfmpegFailed, match="something else than a file"):
+        shell(f"mkfifo {path}", makes=[path])
+    path.unlink()
+    shell(f"echo content >{path}", makes=[path])
+    assert path.read_text() == "content\n"
+
+
+def test_a_full_folder_is_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out" / "file"
+    path.parent.mkdir()
+    monkeypatch.setattr(runner_ffmpeg.plain_files, "is_full", lambda folder: folder == path.parent)
+    with pytest.raises(OutOfMemory):
+        shell("exit 1", makes=[path])
+    shell(f"echo content >{path}", makes=[path])  # what ends well did find room
+
+
+@pytest.fixture
+def hangs_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "HANG_S", 1.2)
+
+
+@pytest.mark.usefixtures("hangs_soon")
+@pytest.mark.parametrize("script", ["kill -STOP $$", "echo frame=5; sleep 60", "exec sleep 60"])
+def test_a_process_that_stands_still_is_ended_long_before_its_limit(script: str) -> None:
+    with pytest.raises(FfmpegHung, match="made no progress"):
+        shell(script, timeout_s=60)
+
+
+@pytest.mark.usefixtures("hangs_soon")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "for n in 1 2 3 4 5 6; do echo frame=$n; sleep 0.6; done",
+        "for n in 1 2 3 4 5 6; do echo out_time_us=${n}000000; sleep 0.6; done",
+        "for n in 1 2 3 4 5 6; do echo total_size=$n; sleep 0.6; done",
+        "end=$(($(date +%s) + 4)); while test $(date +%s) -lt $end; do :; done",
+    ],
+)
+def test_a_process_that_tells_of_progress_or_works_is_waited_for(script: str) -> None:
+    shell(script, timeout_s=60)

@@ -186,7 +186,7 @@ def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_abov
         return args[args.index("-maxrate") + 1]
 
     stats = "in:0 tex:2000000 mv:900000 misc:100000\nin:1 tex:3000000 mv:0 misc:0\n"
-    assert kbps_of(stats, 2.0) == 3060
+    assert kbps_of(stats.splitlines(), 2.0) == 3060
     assert (cap(3060), cap(900)) == ("3060k", "2500k")
 
 

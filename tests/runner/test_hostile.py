@@ -99,11 +99,11 @@ def refused(ffmpeg: str, source: Path) -> OutputFailure:
     return caught.value
 
 
-def render(ffmpeg: str, args: list[str], source: Path, folder: Path) -> str:
+def render(ffmpeg: str, args: list[str], source: Path, *makes: Path) -> str:
     return runner_ffmpeg.run(
         [ffmpeg, *args],
         reads=[source],
-        writes=[folder],
+        makes=makes,
         timeout_s=60,
         stop=Stop(),
         on_progress=lambda _: None,
@@ -130,7 +130,7 @@ def test_a_video_that_points_at_a_neighbour_is_refused_by_probe_and_render(
     output.parent.mkdir()
     args = variation_args(PLAIN, pretended, source=str(source), output=str(output))
     with pytest.raises(runner_ffmpeg.FfmpegFailed):
-        render(ffmpeg, args, source, output.parent)
+        render(ffmpeg, args, source, output)
     assert not output.exists() or output.stat().st_size == 0
 
 
@@ -141,13 +141,14 @@ def test_even_an_ffmpeg_that_follows_pointers_finds_no_neighbour_in_the_jail(
     needs_a_jail()
     source.write_text(POINTERS[kind].format(neighbour))
     demuxer = "hls" if "HLS" in kind else "concat"
-    out = source.parent / "out.mp4"
+    out = source.parent / "out" / "out.mp4"
+    out.parent.mkdir()
     trusting = ["-v", "error", "-f", demuxer, "-i", str(source), "-c", "copy", "-y", str(out)]
     trusting[2:2] = ["-allowed_extensions", "ALL"] if demuxer == "hls" else ["-safe", "0"]
     with pytest.raises(runner_ffmpeg.FfmpegFailed):
-        render(ffmpeg, trusting, source, source.parent)
+        render(ffmpeg, trusting, source, out)
     monkeypatch.setattr(jail, "is_off", lambda: True)
-    render(ffmpeg, trusting, source, source.parent)
+    render(ffmpeg, trusting, source, out)
     assert out.stat().st_size > 1000  # and without a jail it does
 
 
@@ -181,7 +182,7 @@ def test_a_decoder_that_nobody_needs_is_not_within_reach(ffmpeg: str, source: Pa
     assert refused(ffmpeg, source).code is OutputFault.SOURCE_UNPLAYABLE
     args = ["-v", "error", *intake.INPUT_OPTIONS, "-i", f"file:{source}", "-map", "0:V", "-f", "null", "-"]
     with pytest.raises(runner_ffmpeg.FfmpegFailed) as caught:
-        render(ffmpeg, args, source, source.parent)
+        render(ffmpeg, args, source)
     assert "Codec (magicyuv) not on whitelist" in caught.value.tail
 
 
@@ -271,5 +272,5 @@ def test_what_ffmpeg_writes_is_bounded(ffmpeg: str, tmp_path: Path, monkeypatch:
     raw.parent.mkdir()
     args = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=640x360:d=5", "-f", "rawvideo", str(raw)]
     with pytest.raises(runner_ffmpeg.FfmpegFailed, match="File too large"):
-        render(ffmpeg, args, nothing, raw.parent)
+        render(ffmpeg, args, nothing, raw)
     assert raw.stat().st_size == 1 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from runner import ffmpeg as runner_ffmpeg
 from runner import jail, jail_exec, seccomp
 from runner.stop import Stop
 from tests.runner.forbidden_acts import ACTS
-from tests.runner.jails import LIBRARY, PYTHON, library, needs_a_jail, python_in_jail
+from tests.runner.jails import PYTHON, library, needs_a_jail, python_in_jail, with_library
 
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
 ORDINARY = 65533  # a user that nobody is
@@ -37,6 +38,12 @@ HARMLESS = [
         "write over what is given to read",
         "start a process",
         "fill the memory",
+    ],
+    *["make a symbolic link", "give a file a second name", "make a pipe", "make a folder"],
+    *[
+        "make a socket that others see",
+        "take the rights from a file",
+        "let a file run with its owner's rights",
     ],
     *["start threads without end", "write without end", "have an environment", "signal a process outside"],
 ]
@@ -118,8 +125,8 @@ def test_an_ordinary_user_makes_a_jail_that_holds_as_well(outside: dict[str, obj
             os.chown(path, ORDINARY, ORDINARY)
         given = json.dumps({**outside, "folder": str(writable), "calls": CALLS})
         program = [os.path.realpath(python), "-I", "-S", str(script), given]
-        reads = [*library(python), script]
-        command = jail.confined(program, reads=reads, writes=[writable], limits=LIMITS)
+        command = jail.confined(program, reads=[script], writes=[writable], limits=LIMITS)
+        command = with_library(command, library(python))
         command[0] = python
         ids = (f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups")
         done = subprocess.run(
@@ -159,13 +166,33 @@ def test_an_exit_code_comes_through() -> None:
     assert python_in_jail("-c", "import sys; sys.exit(7)").returncode == 7
 
 
+def test_an_exit_code_that_means_a_failed_jail_does_not_come_from_inside() -> None:
+    assert python_in_jail("-c", f"import sys; sys.exit({jail.FAILED})").returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_a_link_is_never_followed_into_a_jail(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "link").symlink_to("/etc" if kind == "writes" else "/etc/passwd")
+    given = {kind: [tmp_path / "link"]}
+    done = python_in_jail("-c", "print('ran')", **given)  # type: ignore[arg-type]
+    assert (done.returncode, done.stdout) == (jail.FAILED, "")
+    assert re.match(r"jail: .*(neither a file nor a folder|Not a directory|symbolic links)", done.stderr)
+    assert Path("/etc").stat().st_uid == 0
+
+
+def test_a_pipe_given_to_read_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = python_in_jail("-c", "print('ran')", reads=[tmp_path / "pipe"])
+    assert (done.returncode, done.stdout) == (jail.FAILED, "")
+
+
 def test_a_jail_that_cannot_be_made_runs_nothing_and_is_no_failure_of_the_video(tmp_path: Path) -> None:
     command = [PYTHON, "-I", "-S", "-c", "print('ran', file=sys.stderr)"]
-    with pytest.raises(jail.JailUnavailable, match="mount"):
+    with pytest.raises(jail.JailUnavailable, match="No such file"):
         runner_ffmpeg.run(
             command,
             reads=[tmp_path / "missing"],
-            writes=[],
+            makes=[],
             timeout_s=20,
             stop=Stop(),
             on_progress=lambda _: None,
@@ -174,7 +201,7 @@ def test_a_jail_that_cannot_be_made_runs_nothing_and_is_no_failure_of_the_video(
 
 def test_a_runner_that_is_gone_already_starts_nothing() -> None:
     limits = jail.Limits.of_this_machine(wall_s=20)
-    command = jail.confined([PYTHON, "-c", "print('ran')"], reads=LIBRARY, writes=[], limits=limits)
+    command = jail.confined([PYTHON, "-c", "print('ran')"], reads=[], writes=[], limits=limits)
     command[command.index("--parent") + 1] = "1"
     done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (jail_exec.FAILED, "")
@@ -184,19 +211,18 @@ def test_a_runner_that_is_gone_already_starts_nothing() -> None:
 
 PARENT = """
 import subprocess, sys
-from pathlib import Path
 from runner import jail
+from tests.runner.jails import LIBRARY, PYTHON, with_library
 limits = jail.Limits.of_this_machine(wall_s=60)
 script = "import time; print('up', flush=True); time.sleep(60)"
-command = jail.confined([sys.argv[1], "-I", "-S", "-c", script],
-                        reads=[Path(path) for path in sys.argv[2:]], writes=[], limits=limits)
-subprocess.run(command, env={})
+command = jail.confined([PYTHON, "-I", "-S", "-c", script], reads=[], writes=[], limits=limits)
+subprocess.run(with_library(command, LIBRARY), env={})
 """
 
 
 @pytest.mark.parametrize("victim", ["the runner", "the process that waits"])
 def test_what_is_in_the_jail_dies_with(victim: str) -> None:
-    command = [sys.executable, "-c", PARENT, PYTHON, *map(str, LIBRARY)]
+    command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout
         assert runner.stdout.readline() == "up\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import pytest
 from runner.__main__ import ending
 from runner.contract import Effects, Exit, JobSpec, OutputFile, OutputSpec, Reason
 from runner.ffmpeg import FfmpegFailed, OutOfMemory
-from runner.making import failing
+from runner.making import failing, guarding
 from runner.progress import Progress
 from runner.stop import Stop
 from tests.fake_control import FakeControl, fake_control
@@ -160,3 +161,18 @@ def test_what_lacked_memory_is_left_to_a_larger_machine_and_its_siblings_are_not
     finish = ending(spec, floor.progress, floor.stop, seq=1)
     assert (finish.outcome, finish.reason) == ("error", Reason.OUT_OF_MEMORY)
     assert [(report.output_id, report.status) for report in finish.outputs] == [("o1", "failed")]
+
+
+@pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_no_room_for_the_runners_own_files_is_want_of_memory_and_no_crash(trouble: Exception) -> None:
+    floor = SimpleNamespace(stop=Stop(), progress=Progress())
+    with guarding(floor):
+        raise trouble
+    assert floor.stop.reason is Reason.OUT_OF_MEMORY
+
+
+def test_what_nobody_foresaw_is_still_a_crash() -> None:
+    floor = SimpleNamespace(stop=Stop(), progress=Progress())
+    with pytest.raises(OSError, match="denied"), guarding(floor):
+        raise OSError(errno.EACCES, "denied")
+    assert floor.stop.reason is Reason.RUNNER_CRASHED

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner import ffmpeg as ffmpeg_module
+from runner.check import check_output
 from runner.contract import OutputFault
 from runner.probe import OutputFailure, probe
 from runner.stop import Stop
 from tests.runner.clips import make_clip
+from tests.runner.test_check import WANTED
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +83,41 @@ def test_a_truncated_clip_without_its_index_is_unplayable(ffmpeg: str, clip: Pat
     path = tmp_path / "source.mp4"
     path.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     assert fault(ffmpeg, path).code is OutputFault.SOURCE_UNPLAYABLE
+
+
+@pytest.mark.parametrize("trouble", [ffmpeg_module.OutOfMemory, ffmpeg_module.FfmpegHung])
+def test_what_says_nothing_about_the_output_does_not_make_it_invalid(
+    ffmpeg: str, clip: Path, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
+) -> None:
+    def ended(*_: object, **__: object) -> str:
+        raise trouble("FFmpeg was killed by SIGKILL")
+
+    monkeypatch.setattr(ffmpeg_module, "run", ended)
+    with pytest.raises(trouble):
+        check_output(ffmpeg, clip, WANTED, stop=Stop())
+
+
+def test_a_probe_that_lacks_memory_says_nothing_about_the_video(
+    ffmpeg: str, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> str:
+        raise ffmpeg_module.OutOfMemory("FFmpeg was killed by SIGKILL")
+
+    monkeypatch.setattr(ffmpeg_module, "run", killed)
+    with pytest.raises(ffmpeg_module.OutOfMemory):
+        probe(ffmpeg, clip, stop=Stop())
+    assert list(clip.parent.iterdir()) == [clip]
+
+
+def test_a_probe_that_hung_once_is_run_again(
+    ffmpeg: str, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = ffmpeg_module.run, iter([True, False])
+
+    def hung_first(*args: Any, **more: Any) -> str:
+        if next(tries):
+            raise ffmpeg_module.FfmpegHung("FFmpeg made no progress for 60 s")
+        return real(*args, **more)
+
+    monkeypatch.setattr(ffmpeg_module, "run", hung_first)
+    assert probe(ffmpeg, clip, stop=Stop()).width == 160

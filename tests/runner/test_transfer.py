@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def put(bucket: FakeControl, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
     target = bucket.spec().outputs[0]
-    upload(PutTarget(url=target.put_url, headers=target.put_headers), path, len(content), stop=Stop())
+    with path.open("rb") as file:
+        upload(PutTarget(url=target.put_url, headers=target.put_headers), file, len(content), stop=Stop())
 
 
 def test_a_cut_download_goes_on_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:
@@ -156,9 +158,8 @@ def test_a_large_upload_arrives_whole_after_failures(bucket: FakeControl, tmp_pa
     assert bucket.objects == {"output/o1": BYTES}
 
 
-def test_the_fingerprint_of_known_bytes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"123456789")
-    facts = fingerprint(tmp_path / "file")
+def test_the_fingerprint_of_known_bytes() -> None:
+    facts = fingerprint(BytesIO(b"123456789"))
     assert (facts.size_bytes, facts.crc32) == (9, 0xCBF43926)
     assert facts.md5 == "25f9e794323b453885f5181f1b624d0b"
     assert facts.sha256.startswith("15e2b0d3c33891eb")
@@ -189,7 +190,7 @@ def test_the_url_of_a_user_that_is_private_is_never_asked(
     with pytest.raises(OutputFailure, match="public internet") as caught:
         fetch(foreign(bucket), tmp_path / "source", stop=Stop())
     assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
-    why = transfer.deliver(bucket.url, tmp_path / "none", 0, stop=Stop(), allow=[])
+    why = transfer.deliver(bucket.url, BytesIO(), 0, stop=Stop(), allow=[])
     assert why
     assert "public internet" in why
     assert bucket.gets == 0
@@ -235,20 +236,16 @@ def test_a_url_that_drips_is_given_up(
         fetch(foreign(bucket), tmp_path / "source", stop=Stop(), allow=[place])
 
 
-def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: str, tmp_path: Path) -> None:
+def test_a_result_is_delivered_to_the_url_of_a_user(bucket: FakeControl, place: str) -> None:
     bucket.failing["PUT"] = [503]
-    (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")
-    assert transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place]) is None
+    assert transfer.deliver(url, BytesIO(BYTES), len(BYTES), stop=Stop(), allow=[place]) is None
     assert bucket.objects == {"theirs": BYTES}
 
 
-def test_a_delivery_that_is_refused_says_so_without_the_url(
-    bucket: FakeControl, place: str, tmp_path: Path
-) -> None:
+def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl, place: str) -> None:
     bucket.failing["PUT"] = [403, 403]
-    (tmp_path / "output").write_bytes(BYTES)
     url = bucket.spec().outputs[0].put_url
-    why = transfer.deliver(url, tmp_path / "output", len(BYTES), stop=Stop(), allow=[place])
+    why = transfer.deliver(url, BytesIO(BYTES), len(BYTES), stop=Stop(), allow=[place])
     assert why == "The result was not taken by output_url: its server answered 403."
     assert bucket.failing["PUT"] == [403]
