@@ -52,25 +52,30 @@ def _hand_over(studio: Studio, made: Rendered, file: BinaryIO, size_bytes: int) 
 
 
 def _poster(studio: Studio, made: Rendered) -> ExtraFile | None:
-    """Make and upload a JPEG of the middle frame, if one is wanted and can be had."""
+    """Upload a JPEG of the middle frame, if one is wanted and can be had; it may have to be made first."""
     if not made.output.poster:
         return None
-    path = Path(mkdtemp(dir=studio.folder)) / "poster.jpg"  # not beside the output: that is not to be written
+    folder = Path(mkdtemp(dir=studio.folder))  # not beside the output: that is not to be written
     try:
-        ffmpeg.run(
-            [studio.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
-            reads=[made.path],
-            makes=[path],
-            on_progress=lambda _: None,
-            timeout_s=POSTER_TIMEOUT_S,
-            stop=studio.stop,
-        )
+        path = made.poster or _made_poster(studio, made, folder / "poster.jpg")
         return _extra(studio, made.output.poster, path)
     except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable) as failure:
         record("poster_failed", output_id=made.output.output_id, message=str(failure))
         return None
     finally:
-        remove(path.parent)
+        remove(folder)
+
+
+def _made_poster(studio: Studio, made: Rendered, path: Path) -> Path:
+    ffmpeg.run(
+        [studio.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
+        reads=[made.path],
+        makes=[path],
+        on_progress=lambda _: None,
+        timeout_s=POSTER_TIMEOUT_S,
+        stop=studio.stop,
+    )
+    return path
 
 
 def _extra(studio: Studio, target: PutTarget | None, path: Path | None) -> ExtraFile | None:

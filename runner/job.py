@@ -14,6 +14,7 @@ from threading import BoundedSemaphore
 
 from runner import transfer
 from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
+from runner.kernel import find_kernel
 from runner.log import record
 from runner.making import Floor, Making, failing, guarding
 from runner.memory import Budget, free_bytes
@@ -68,6 +69,7 @@ class Job:
         return Studio(
             program=self.program,
             folder=self.folder,
+            kernel=find_kernel(),
             memory=Budget(left_bytes, self.stop),
             outbound_allow=self.spec.outbound_allow,
             progress=self.progress,

@@ -95,9 +95,9 @@ class Making:
         self._again([output for output in group.others if output.output_id not in well], why)
 
     def _alone(self, output: OutputSpec) -> None:
-        """Make one output in the plain way, and once more if that fails."""
+        """Make one output by itself, and once more in the plain way if that fails."""
         try:
-            made = self.floor.studio.alone(output, self.source)
+            made = self.floor.studio.single(output, self.source)
         except FAILURES as failure:
             self._again([output], str(failure))
         else:

@@ -1,6 +1,6 @@
 /* Draws the effects of several variations on raw video, in one pass: rotation, zoom, shift, mirror, colour, noise.
  *
- *   effects WIDTH HEIGHT RECIPE...        reads frames from stdin, writes the frames of recipe n to descriptor 3 + n
+ *   effects WIDTH HEIGHT RECIPE...        reads frames from descriptor 3, writes those of recipe n to 4 + n
  *   effects PATH WIDTH HEIGHT RECIPE...   the same by one path: `scalar`, `base` or `wide`; for tests
  *
  * Frames are yuv420p, 8 bit, rows without padding; WIDTH and HEIGHT are even, 2 to 8192. A recipe is nine decimals
@@ -26,7 +26,7 @@ enum {
     RECIPES_MAX = 16,
     LANES = 16,
     ONE = 1 << 6,      /* of the values between the two passes: 6 bits after the point */
-    FIRST_OUTPUT = 3,  /* descriptor */
+    INPUT = 3, FIRST_OUTPUT = 4, /* descriptors */
     STARTS = 1024,     /* where in the table of noise a row may begin */
     PIPE_BYTES = 1 << 20,
     PAGE_BYTES = 1 << 16, /* the largest that Linux has on these machines */
@@ -97,7 +97,7 @@ __asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tb begin\n");
 #error "the numbers of this machine's calls are not known"
 #endif
 
-enum { STDIN = 0, STDERR = 2, INTERRUPTED = -4, SET_PIPE_SIZE = 1031, SIGNAL_PIPE = 13, IGNORE = 1 };
+enum { STDERR = 2, INTERRUPTED = -4, SET_PIPE_SIZE = 1031, SIGNAL_PIPE = 13, IGNORE = 1 };
 enum { NO_ACCESS = 0, READ_WRITE = 3, PRIVATE_ANONYMOUS = 0x22 };
 
 /* A compiler calls these two by itself. */
@@ -449,7 +449,7 @@ static int run(const Variation *variations, int count, int width, int height, Pl
     if (!from || !to || !row || !middle) return complain("memory is short");
     Scratch scratch = {.middle = middle + LANES, .row = row};
     for (uint32_t frame = 0;; frame++) {
-        long got = read_all(STDIN, from, size);
+        long got = read_all(INPUT, from, size);
         if (got == 0) return 0;
         if (got != (long)size) return complain("a frame is cut off");
         for (int n = 0; n < count; n++) {
@@ -524,7 +524,7 @@ static int draw_all(int argc, char **argv) {
     if (!path || !width || !height || count < 1 || count > RECIPES_MAX)
         return complain("WIDTH HEIGHT RECIPE... are needed");
     ignore_closed_pipes();
-    enlarge(STDIN);
+    enlarge(INPUT);
     for (int n = 0; n < count; n++) {
         Recipe recipe;
         if (!parsed(argv[3 + n], &recipe)) return complain("a recipe is wrong");

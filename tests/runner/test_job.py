@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def lives(pid: int) -> bool:
 
 
 def ffmpegs_of(pid: int) -> list[int]:
-    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are its grandchildren."""
+    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are deep below it."""
     parents, names = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -117,8 +118,10 @@ def ffmpegs_of(pid: int) -> list[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)], names[int(stat.parent.name)] = int(rest.split()[1]), name
-    ours = {pid} | {child for child, parent in parents.items() if parent == pid}
-    return [child for child, name in names.items() if name.startswith("ffmpeg") and parents[child] in ours]
+    ours, more = {pid}, {pid}
+    while more := {child for child, parent in parents.items() if parent in more} - ours:
+        ours |= more
+    return [child for child in ours if names.get(child, "").startswith("ffmpeg")]
 
 
 def test_two_sources_become_two_different_variations_each(

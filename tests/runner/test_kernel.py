@@ -79,7 +79,7 @@ def by_kernel(
     """Return the frames of each recipe. They go to files, since a pipe holds only so much."""
     files = [os.memfd_create("frames") for _ in recipes]
     high = [fcntl.fcntl(file, fcntl.F_DUPFD, 100) for file in files]  # clear of those that are set
-    named = " ".join(f"{3 + n}>&{descriptor}" for n, descriptor in enumerate(high))
+    named = "3<&0 " + " ".join(f"{4 + n}>&{descriptor}" for n, descriptor in enumerate(high))
     words = [str(program), *([path] if path else []), str(width), str(height), *recipes]
     command = ["bash", "-c", f'exec "$0" "$@" {named}', *words]
     done = subprocess.run(
@@ -249,9 +249,8 @@ def test_a_frame_that_is_cut_off_and_an_output_that_nobody_reads_are_errors():
     frame = picture(16, 16)
     with pytest.raises(AssertionError, match="1: effects: a frame is cut off"):
         by_kernel(frame + frame[:-1], 16, 16, recipe_of(PLAIN))
-    closed = subprocess.run(
-        [PROGRAM, "16", "16", recipe_of(PLAIN)], input=frame, capture_output=True, check=False
-    )
+    words = ["bash", "-c", 'exec "$0" "$@" 3<&0 4>&-', PROGRAM, "16", "16", recipe_of(PLAIN)]
+    closed = subprocess.run(words, input=frame, capture_output=True, check=False)
     assert closed.returncode == 1
     assert b"an output is closed" in closed.stderr
 
