@@ -167,7 +167,16 @@ def _poster_of(n: int, frame: int, probe: Probe, path: str) -> list[str]:
     """Return the arguments of a JPEG of this frame; of the first one in a picture that ends before it."""
     chosen = rf"select='eq(n\,0)+eq(n\,{frame})'"
     return [
-        *["-map", f"{n}:v", "-frames:v", "2", "-vf", ",".join([*tagged(probe), chosen, _poster_size()])],
+        *[
+            "-map",
+            f"{n}:v",
+            "-frames:v",
+            "2",
+            "-fps_mode",
+            "passthrough",
+            "-vf",
+            ",".join([*tagged(probe), chosen, _poster_size()]),
+        ],
         *_jpeg(path),
     ]
 
