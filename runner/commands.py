@@ -87,7 +87,7 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     params = f"{X264}:{_search(others[0].effects)}:pass=2:stats={stats}"
-    coded = [*sound, *_x264(params, cap_kbps=max(kbps, CAP_KBPS)), "-b:v", f"{kbps}k"]
+    coded = [*sound, *_x264(params, cap_kbps=_cap_of_others(others[0].effects, kbps)), "-b:v", f"{kbps}k"]
     ends = [[*_picture(other.effects, probe), *coded, *NAMELESS, *mp4(other.path)] for other in others]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
@@ -130,7 +130,8 @@ def others_coding_args(
     """Return the arguments that code the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     params = f"{X264}:{_search(targets[0].effects)}:pass=2:stats={stats}"
-    coded = [*sound, *_x264(params, cap_kbps=max(kbps, CAP_KBPS)), "-b:v", f"{kbps}k"]
+    cap_kbps = _cap_of_others(targets[0].effects, kbps)
+    coded = [*sound, *_x264(params, cap_kbps=cap_kbps), "-b:v", f"{kbps}k"]
     return [
         *[*_coding(len(targets), probe), *(["-vn", *also_reading(first)] if sound else [])],
         *(arg for n, target in enumerate(targets) for arg in _coded(n, target, probe, coded)),
@@ -210,9 +211,18 @@ def _search(effects: Effects) -> str:
     return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
-def _x264(params: str, *, cap_kbps: int = CAP_KBPS) -> list[str]:
-    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"]
+def _x264(params: str, *, cap_kbps: int | None = CAP_KBPS) -> list[str]:
+    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"] if cap_kbps else []
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
+
+
+def _cap_of_others(effects: Effects, kbps: int) -> int | None:
+    """Return the cap of outputs that follow an analysis, or None: then only its bit rate binds them.
+
+    The first one kept to the cap and they share its bits out as it did, so they keep to it as well; to watch
+    it would cost a third of an encoding. Only grain at the cap looks worse without (docs/performance.md).
+    """
+    return max(kbps, CAP_KBPS) if effects.noise >= GRAIN_FROM and kbps >= CAP_KBPS else None
 
 
 def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:
