@@ -49,6 +49,7 @@ soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/intake tests/control/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 

@@ -75,7 +75,7 @@ def compare(clip: Path, count: int) -> str:
 
 
 def _compare(clip: Path, folder: Path, count: int) -> str:
-    source = _excerpt(clip, folder / "source.mp4")
+    source = excerpt(clip, folder / "source.mp4")
     found = probe(find_ffmpeg(), source, stop=Stop())
     wanted = [effects(seed=SEED, fingerprint=clip.stem, variation=n + 1) for n in range(count)]
     plain = _side(lambda: _obvious(source, found, wanted, folder), source, wanted, found, obvious.chain)
@@ -140,7 +140,8 @@ def _our_chain(recipe: Effects, found: Probe) -> str:
     return ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
 
 
-def _excerpt(clip: Path, path: Path) -> Path:
+def excerpt(clip: Path, path: Path) -> Path:
+    """Write the first seconds of a clip."""
     command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(clip), "-t", str(EXCERPT_S), "-c", "copy"]
     subprocess.run([*command, str(path)], check=True)
     return path
