@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,12 @@ def test_a_source_with_strange_tags_is_drawn_by_the_filters(
     assert not was_drawn(studio.single(output(), source))
 
 
-def test_a_group_is_drawn_and_leaves_nothing_but_its_outputs(
-    studio: Studio, ffmpeg: str, tmp_path: Path
+@pytest.mark.parametrize("has_kernel", [True, False])
+def test_a_group_is_made_with_and_without_the_kernel_and_leaves_nothing_but_its_outputs(
+    studio: Studio, ffmpeg: str, tmp_path: Path, has_kernel: bool
 ) -> None:
+    if not has_kernel:
+        studio = replace(studio, kernel=None)
     source = source_of(studio, make_clip(ffmpeg, tmp_path / "clip.mp4"))
     before = set(studio.folder.iterdir())
     first, shared = studio.first(output(), source)
@@ -129,6 +133,6 @@ def test_a_group_is_drawn_and_leaves_nothing_but_its_outputs(
         [output(TURNED.model_copy(update={"mirror": n > 1}), n) for n in (1, 2)], source, shared
     )
     shared.free()
-    assert [was_drawn(made) for made in (first, *others)] == [True, True, True]
+    assert [was_drawn(made) for made in (first, *others)] == [has_kernel] * 3
     assert len({made.path.read_bytes() for made in (first, *others)}) == 3
     assert set(studio.folder.iterdir()) - before == {made.path.parent for made in (first, *others)}
