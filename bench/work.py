@@ -1,4 +1,4 @@
-"""What the planner reckons with (`control/planning/workload.py`), measured: core-seconds for each megapixel of a frame.
+"""The planner's constants (`control/planning/workload.py`), measured: core-seconds per megapixel of a frame.
 
 `python -m bench.work` makes a group of four of one clip as the runner does, and writes the figures to
 `bench/work.json`; `tests/control/planning/test_work_figures.py` holds the planner's constants against them.

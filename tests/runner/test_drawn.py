@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.allowance import Allowance
 from runner.contract import Effects, OutputSpec, PutTarget
 from runner.kernel import find_kernel
 from runner.memory import MemoryBudget
@@ -46,7 +47,13 @@ def renderer(ffmpeg: str, tmp_path: Path) -> Renderer:
     folder.mkdir()
     budget = MemoryBudget(1 << 30, stop)
     return Renderer(
-        program=ffmpeg, folder=folder, memory=budget, progress=Progress(), stop=stop, kernel=kernel
+        program=ffmpeg,
+        folder=folder,
+        memory=budget,
+        progress=Progress(),
+        stop=stop,
+        kernel=kernel,
+        allowance=Allowance(None),
     )
 
 
