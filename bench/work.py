@@ -18,7 +18,7 @@ from control.planning.workload import FRAMES_PER_S, NOISE_SHARE
 from runner.contract import OutputSpec
 from runner.ffmpeg_program import find_ffmpeg
 from runner.kernel import find_kernel
-from runner.memory import Budget
+from runner.memory import MemoryBudget
 from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Renderer, Source
@@ -37,7 +37,7 @@ def run(clip: Path) -> dict[str, float]:
         renderer = Renderer(
             program=find_ffmpeg(),
             folder=folder,
-            memory=Budget(4 << 30, stop),
+            memory=MemoryBudget(4 << 30, stop),
             progress=Progress(),
             stop=stop,
             kernel=find_kernel(),

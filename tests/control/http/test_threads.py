@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends
 
 from control import app as wiring
 from control.api import health
-from control.http import threads
+from control.http import crowd, threads
 from control.http.threads import BUCKET, REPORTS, Threads, require_threads
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
@@ -127,7 +127,8 @@ def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world
         assert int(answer.headers["Retry-After"]) >= 1
 
 
-def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(world):
+def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(world, monkeypatch):
+    monkeypatch.setattr(crowd, "RUNNER_REQUESTS_MAX", 100)  # of one attempt: here it stands for many
     attempt_id = world.attempt()
     world.runner(attempt_id, "claim", {"machine_id": "m1"})
     made = [ready(output.id) for output in world.rows.outputs(attempt_id.partition("-")[0])]
