@@ -31,11 +31,6 @@ class RetryableError(Exception):
         self.headway = headway
 
 
-def is_transient(status: int) -> bool:
-    """Return whether an HTTP status tells of a trouble that passes by itself."""
-    return status in (408, 429) or status >= 500
-
-
 def retrying(
     call: Callable[[], Answer],
     *,

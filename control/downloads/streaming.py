@@ -20,7 +20,7 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.store.files import StoredFile
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused, Unanswered
+from infra.ports import OutsideError, Refusal, Refused, Unanswered, is_transient
 
 
 class Piped(StreamingResponse):
@@ -76,8 +76,6 @@ OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one 
 TRIES_MAX = 5  # consecutive tries without a byte
 PAUSE_S = 0.1  # before the second try; doubled before each further one
 URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
-
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Share:
@@ -141,7 +139,7 @@ def _answer(context: AppContext, share: Share, file: StoredFile, start: int, sto
 
 def _require_range(file: StoredFile, answer: urllib3.BaseHTTPResponse, length: int) -> None:
     status = answer.status
-    if status in _BUSY:
+    if is_transient(status):
         raise _unanswered(file, "the bucket is busy or failing", status)
     if status != 206 or answer.headers.get("content-length") != str(length):
         message = "the object has changed or is gone" if status in (404, 412) else "not the requested bytes"

@@ -6,6 +6,7 @@ from functools import partial
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, Literal
 
+from infra.ports import is_transient
 from runner import contract, transfer
 from runner.contract import (
     Claim,
@@ -22,7 +23,7 @@ from runner.contract import (
 )
 from runner.control_client import BEAT_TIMEOUT_S, CALL_TIMEOUT_S
 from runner.deadline import REPORT_S_MAX
-from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_transient
+from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX
 from tests.sim.outside import Stored
 from tests.sim.swarm import Mishap
 
