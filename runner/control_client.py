@@ -12,7 +12,6 @@ from typing import Literal, TypeVar
 import urllib3
 from pydantic import ValidationError
 
-from infra.ports import is_transient
 from runner.contract import (
     CLAIM_TIMEOUT_S,
     Claim,
@@ -23,7 +22,7 @@ from runner.contract import (
     Message,
     attempt_path,
 )
-from runner.retry import RetryableError, retrying
+from runner.retry import RetryableError, is_transient, retrying
 
 CALL_TIMEOUT_S = 10.0
 BEAT_TIMEOUT_S = 4.0  # short, since the end of the work waits for a beat under way

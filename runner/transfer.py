@@ -16,11 +16,10 @@ from typing import BinaryIO
 
 import urllib3
 
-from infra.ports import is_transient
 from runner.allowance import Allowance, SendLimit
 from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
-from runner.retry import RetryableError, retrying
+from runner.retry import RetryableError, is_transient, retrying
 from runner.stop import Stopped
 
 OUTAGE_S_MAX = 300.0  # a bucket that is back by then costs no attempt; a stop ends a wait earlier

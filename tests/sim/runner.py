@@ -6,7 +6,6 @@ from functools import partial
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, Literal
 
-from infra.ports import is_transient
 from runner import contract, transfer
 from runner.contract import (
     Claim,
@@ -23,7 +22,7 @@ from runner.contract import (
 )
 from runner.control_client import BEAT_TIMEOUT_S, CALL_TIMEOUT_S
 from runner.deadline import REPORT_S_MAX
-from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX
+from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_transient
 from tests.sim.outside import Stored
 from tests.sim.swarm import Mishap
 
