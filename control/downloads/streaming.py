@@ -22,6 +22,15 @@ from control.store.files import StoredFile
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused, Unanswered, is_transient
 
+CHUNK_BYTES_MAX = 2 * 1024**2  # a chunk costs thread switches: with a quarter of it, CPU rises by half
+CHUNK_BYTES_MIN = 64 * 1024
+CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, unless CHUNK_BYTES_MIN makes it more
+OPEN_MAX = 200
+OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one file
+TRIES_MAX = 5  # consecutive tries without a byte
+PAUSE_S = 0.1  # before the second try; doubled before each further one
+URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
+
 
 class Piped(StreamingResponse):
     """Sends what a blocking generator yields. The headers must contain the Content-Length of the body.
@@ -66,16 +75,6 @@ class Piped(StreamingResponse):
 
     async def _next(self) -> bytes:
         return await to_thread.run_sync(next, self._chunks, b"", limiter=self._threads)
-
-
-CHUNK_BYTES_MAX = 2 * 1024**2  # a chunk costs thread switches: with a quarter of it, CPU rises by half
-CHUNK_BYTES_MIN = 64 * 1024
-CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, unless CHUNK_BYTES_MIN makes it more
-OPEN_MAX = 200
-OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one file
-TRIES_MAX = 5  # consecutive tries without a byte
-PAUSE_S = 0.1  # before the second try; doubled before each further one
-URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
 
 
 class Share:
