@@ -38,10 +38,10 @@ SOURCE_FRAME = "8192x4320"  # both limits of a frame in words
 # --- memory: what control chooses a machine by, and the runner how much runs at once ------------------
 
 MEMORY_BASE_BYTES = 400 << 20  # the system, this program and FFmpeg's own code
-PROCESS_BYTES = 90 << 20  # one FFmpeg that decodes and filters, beside its encoders
+PROCESS_BYTES = 150 << 20  # two FFmpegs and the kernel between them, beside encoders
 PROBE_BYTES = 140 << 20  # one FFmpeg that looks at a source of unknown size, and the frame that it writes
-FIRST_BYTES_PER_PIXEL = 200  # of an encoder with its look-ahead (docs/performance.md has the table)
-OTHER_BYTES_PER_PIXEL = 70  # of one that follows another's analysis
+FIRST_BYTES_PER_PIXEL = 220  # of an encoder with its look-ahead (docs/performance.md has the table)
+OTHER_BYTES_PER_PIXEL = 90  # of one that follows another's analysis
 OUTPUT_BYTES_PER_S = 340_000  # of a variation, at the cap of its bit rate
 
 # --- reasons and exit codes -----------------------------------------------------------------------
@@ -150,6 +150,8 @@ class Effects(Message):
     noise: int = 0
     speed: float = 1.0
     mirror: bool = False
+    shift_x: float = 0.0  # -1..1: where the picture lies in the room that zoom and rotation leave
+    shift_y: float = 0.0
 
 
 class Preset(StrEnum):
