@@ -7,6 +7,7 @@ Long because the whole wire is in one file, read side by side with the contract.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
@@ -304,6 +305,14 @@ class Finish(Message):
     machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
 
 
+ATTEMPTS_PATH = "/runner/attempts"
+
+
 def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"]) -> str:
     """Return the path of one of the three calls; each is a POST with the attempt token as bearer."""
-    return f"/runner/attempts/{attempt_id}/{call}"
+    return f"{ATTEMPTS_PATH}/{attempt_id}/{call}"
+
+
+def without_queries(text: str) -> str:
+    """Return the text without URLs and paths that have a query, since one of them may be a signed URL."""
+    return re.sub(r"(https?:/)?/[^\s'\"?]*\?[^\s'\"]*", "URL", text)

@@ -22,6 +22,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from control.cli.resume import Unfinished
 from control.uploads import mp4
 from infra.hosts import DIRECT
+from infra.ports import is_transient
 
 PARALLEL_PARTS = 4
 BUSY_TRIES = 10  # of a call more: a 503 that says when to come again has done nothing
@@ -314,7 +315,7 @@ def _read(path: Path, start: int, size: int) -> bytes:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+        return is_transient(error.response.status_code)
     return isinstance(error, httpx.HTTPError)
 
 
