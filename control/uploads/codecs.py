@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from runner.media import PICTURE_CODECS, SOUND_CODECS, found
+from runner.media import PICTURE_CODECS, SOUND_CODECS, Codec, found
 
 HEVC_BITS_MAX = 12  # FFmpeg decodes no more
 AAC_OBJECT_TYPES = (1, 2, 4, 5, 17, 23, 29, 39, 42)  # Main, LC, LTP, HE, ER LC, LD, HE v2, ELD, USAC
@@ -66,29 +66,38 @@ OTHER_SOUNDS = {
 OTHER_OBJECT_TYPES = {0xA3: "VC-1 (Windows Media)", 0xA9: "DTS", 0xDD: "Vorbis", 0xD1: "EVRC", 0xE1: "QCELP"}
 
 
+def picture_codec(tag: str, entry: bytes) -> Codec | None:
+    """Return the listed codec of a sample entry of pictures; `entry` is its inside."""
+    return found(PICTURE_CODECS, tag, _decoder_of(entry)[0] if tag == "mp4v" else None)
+
+
+def sound_codec(tag: str, entry: bytes) -> Codec | None:
+    """Return the listed codec of a sample entry of sound."""
+    return found(SOUND_CODECS, tag, _decoder_of(entry)[0] if tag == "mp4a" else None)
+
+
 def picture_refusal(tag: str, entry: bytes) -> str:
-    """Return why pictures of this sample entry are not taken; empty if they are. `entry` is its inside."""
+    """Return why pictures of this sample entry are not taken; empty if they are."""
     if tag in ("encv", "drmi"):
         return f"The video is {PROTECTED}"
-    object_type, _ = _decoder_of(entry) if tag == "mp4v" else (None, b"")
     name = _other_picture(entry)
-    if not name and found(PICTURE_CODECS, tag, object_type) is None:
-        name = OTHER_PICTURES.get(tag) or _unlisted(tag, object_type)
+    if not name and picture_codec(tag, entry) is None:
+        name = OTHER_PICTURES.get(tag) or _unlisted(tag, entry)
     return f"The video is coded as {name}, which is not supported. {PICTURE_REMEDY}" if name else ""
 
 
 def sound_refusal(tag: str, entry: bytes) -> str:
-    """Return why a sound track of this sample entry is not taken; empty if it is."""
+    """Return why sound of this sample entry is not taken; empty if it is."""
     if tag in ("enca", "drms"):
         return f"The sound is {PROTECTED}"
-    object_type, config = _decoder_of(entry) if tag == "mp4a" else (None, b"")
-    name = _other_sound(tag, entry, object_type, config)
-    if not name and found(SOUND_CODECS, tag, object_type) is None:
-        name = OTHER_SOUNDS.get(tag) or _unlisted(tag, object_type)
+    name = _other_sound(tag, entry)
+    if not name and sound_codec(tag, entry) is None:
+        name = OTHER_SOUNDS.get(tag) or _unlisted(tag, entry)
     return f"The sound is coded as {name}, which is not supported. {SOUND_REMEDY}" if name else ""
 
 
-def _unlisted(tag: str, object_type: int | None) -> str:
+def _unlisted(tag: str, entry: bytes) -> str:
+    object_type = _decoder_of(entry)[0] if tag in ("mp4v", "mp4a") else None
     if object_type is not None:
         return OTHER_OBJECT_TYPES.get(object_type, f"MPEG-4 object type {object_type:#04x}")
     if tag.isascii() and tag.isprintable():
@@ -110,7 +119,8 @@ def _other_picture(entry: bytes) -> str:
     return ""
 
 
-def _other_sound(tag: str, entry: bytes, object_type: int | None, config: bytes) -> str:
+def _other_sound(tag: str, entry: bytes) -> str:
+    object_type, config = _decoder_of(entry) if tag == "mp4a" else (None, b"")
     if object_type == 0x40 and config:
         kind = _aac_object_type(config)
         if kind not in AAC_OBJECT_TYPES:
