@@ -111,6 +111,8 @@ def _walk(file: File) -> _Top:
             at = reached
     if at < file.size_bytes:
         raise Scattered
+    if top.open_moof is not top.last_moof and top.open_moof is not None:  # its media never came
+        top.is_cut = True
     return top
 
 
@@ -345,8 +347,8 @@ def _fragmented(
 
 
 def _cut_off(top: _Top, duration_s: float) -> str:
-    what = f"{top.missing_bytes:,} bytes" if top.missing_bytes else "a part"
-    return f"The recording was cut off: {what} at its end are missing. {duration_s:,.1f} s of it are whole."
+    what = f"{top.missing_bytes:,} bytes are" if top.missing_bytes else "a part is"
+    return f"The recording was cut off: {what} missing at its end. {duration_s:,.1f} s of it are whole."
 
 
 def _promised_s(file: File, index: _Index) -> float:

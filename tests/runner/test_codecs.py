@@ -1,4 +1,4 @@
-"""A machine makes an output of every codec that the look at upload takes: the one list, from the other side."""
+"""A machine makes an output of every codec that the look at upload takes."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_a_recording_of_many_fragments_that_was_cut_off_is_taken_as_far_as_it_is
     found = look_into(recording.read, size_bytes=recording.size_bytes - 599_991)
     assert found.duration_s == pytest.approx(recording.duration_s - 60 * 0.04 + 0.04, abs=0.001)
     (note,) = found.notes
-    assert note.startswith("The recording was cut off: 599,991 bytes at its end are missing.")
+    assert note.startswith("The recording was cut off: 599,991 bytes are missing at its end.")
     assert len(recording.reads) <= READS_MAX
 
 
