@@ -1,5 +1,7 @@
 """Damaged videos by the hundred, through one whole runner: each ends as an output or as a reason.
 
+Half of them are footage in H.264, the others go through the files of all other decoders.
+
 200 in a short run; `make soak` takes 2,000 (HOSTILE_FULL).
 """
 
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from runner.contract import Exit, OutputFault
 from tests.support.clips import PLAIN
+from tests.support.codec_files import ONE_FOR_EACH_DECODER, PICTURES, SOUNDS, made
 from tests.support.damaged_videos import footage, mutated
 from tests.support.fake_control import fake_control
 
@@ -29,9 +32,14 @@ def test_no_damaged_video_hangs_or_kills_the_runner(ffmpeg: str, tmp_path: Path)
     sound = footage(ffmpeg, tmp_path / "sound.mp4")
     work = tmp_path / "work"
     work.mkdir()
+
+    def whole(seed: int) -> bytes:
+        name = ONE_FOR_EACH_DECODER[seed // 2 % len(ONE_FOR_EACH_DECODER)]
+        return made(ffmpeg, name, {**PICTURES, **SOUNDS}[name]) if seed % 2 else sound
+
     with fake_control() as control:
         control.run_timeout_s = SECONDS_MAX
-        control.sources = {f"s{seed}": mutated(sound, seed) for seed in range(COUNT)} | {"sound": sound}
+        control.sources = {f"s{seed}": mutated(whole(seed), seed) for seed in range(COUNT)} | {"sound": sound}
         control.outputs = [(f"of-{source}", source, EFFECTS) for source in control.sources]
         env = {**control.env(), "TMPDIR": str(work), "RUN_TIMEOUT_S": str(SECONDS_MAX)}
         runner = subprocess.run(

@@ -104,6 +104,16 @@ NOT_TAKEN = {
     "Vorbis": _sound("vorbis.mp4", "-ac 2 -c:a vorbis -strict -2"),
 }
 
+# For tests that damage files: one for each decoder, but for those of H.264 and AAC.
+ONE_FOR_EACH_DECODER = [
+    *["hevc-10-bit.mov", "av1-10-bit.mp4", "vp9.mp4", "mpeg4.mp4", "mpeg2.mp4", "mpeg1.mp4", "h263.3gp"],
+    *["prores-alpha.mov", "dnxhr-hqx.mov", "cineform-alpha.mov", "animation-alpha.mov", "png.mov"],
+    *["jpeg2000.mov", "hap-alpha.mov", "photo-jpeg.mov", "dv.mov", "2vuy.mov", "v210.mov", "r210.mov"],
+    *["r10k.mov", "mp3.mov", "mp2.mp4", "ac3.mp4", "eac3.mp4", "alac.mov", "flac.mp4", "opus.mp4"],
+    *[f"pcm-{kind}.mov" for kind in PCM],
+    *["a-law.mov", "mu-law.mov", "ima4.mov", "ima-wav.mov", "adpcm-ms.mov", "amr-nb.3gp"],
+]
+
 
 @cache
 def made(ffmpeg: str, file: str, arguments: str) -> bytes:
