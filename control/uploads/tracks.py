@@ -46,7 +46,8 @@ def read(file: File, trak: Box) -> Track:
     timescale, _ = time(required(file, trak, b"mdia", b"mdhd"))
     kind = required(file, trak, b"mdia", b"hdlr")[8:12]
     (track_id,) = struct.unpack_from(">I", tkhd, 20 if tkhd[0] else 12)
-    stsd = file.find(trak, b"mdia", b"minf", b"stbl", b"stsd")
+    is_used = kind in (b"vide", b"soun")  # the boxes of others may be as odd as they like
+    stsd = file.find(trak, b"mdia", b"minf", b"stbl", b"stsd") if is_used else None
     entry = next(file.children(stsd, skip=8), None) if stsd is not None else None
     body = file.load(entry) if entry is not None else b""
     width, height = _size(body, tkhd) if kind == b"vide" and body else (0, 0)
@@ -59,7 +60,7 @@ def read(file: File, trak: Box) -> Track:
         width=width,
         height=height,
         chapters=_chapters(file, trak),
-        is_elsewhere=_is_elsewhere(file, trak),
+        is_elsewhere=is_used and _is_elsewhere(file, trak),
         trak=trak,
     )
 
@@ -113,8 +114,8 @@ def _chapters(file: File, trak: Box) -> tuple[int, ...]:
 def _is_elsewhere(file: File, trak: Box) -> bool:
     dref = file.find(trak, b"mdia", b"minf", b"dinf", b"dref")
     first = next(file.children(dref, skip=8), None) if dref is not None else None
-    # Flag 1 says that the media is in this file; old QuickTime programs leave it out of an empty reference.
-    return first is not None and first.size_bytes > 4 and not file.load(first)[3] & 1
+    # Only an alias names another file for FFmpeg, unless its flag says that the media is in this one.
+    return first is not None and first.kind == b"alis" and not file.load(first)[3] & 1
 
 
 def _bytes(file: File, tables: dict[bytes, Box], *, has_exact_sizes: bool) -> tuple[int, int]:

@@ -23,7 +23,7 @@ export async function objection(file: File): Promise<string | null> {
     .text()
     .catch(() => null);
   if (head === null) return "The file cannot be read. Was it moved or deleted?";
-  if (!FIRST_BOXES.includes(head)) return "Only MP4 and MOV videos can be taken, and its content is something else.";
+  if (!FIRST_BOXES.includes(head)) return "Only MP4 and MOV videos are taken. This file is something else.";
   return null;
 }
 
