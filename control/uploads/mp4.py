@@ -348,7 +348,9 @@ def _fragmented(
 
 def _cut_off(top: _Top, duration_s: float) -> str:
     what = f"{top.missing_bytes:,} bytes are" if top.missing_bytes else "a part is"
-    return f"The recording was cut off: {what} missing at its end. {duration_s:,.1f} s of it are whole."
+    return (
+        f"The recording was cut off: {what} missing at its end. Up to {duration_s:,.1f} s of it can be used."
+    )
 
 
 def _promised_s(file: File, index: _Index) -> float:
