@@ -13,9 +13,10 @@ from control.domain.effects import SIBLINGS
 from control.domain.encoding import STANDARD, Encoding
 from runner.contract import Effects
 
-# Core-seconds for each megapixel (docs/performance.md). A leader also decodes and analyses for its siblings.
-LEADER_S = 0.0198
-SIBLING_S = 0.0138
+# Core-seconds for each megapixel (`python -m bench.work`; docs/performance.md). A leader also analyses for
+# its siblings.
+LEADER_S = 0.0185
+SIBLING_S = 0.0080
 NOISE_SHARE = 0.02  # noise is expensive to encode: the additional share for each step
 TRANSCODE_S = 0.0180  # a preset: no warping, nothing shared
 OUTPUT_S = 0.3  # fixed time of each output: processes, the check, the upload

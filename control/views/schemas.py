@@ -22,7 +22,8 @@ from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN, EffectChoice, Eff
 from control.domain.encoding import Encoding
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, FrameRate, Preset, Quality
+from runner.contract import FrameRate, Preset, Quality
+from runner.media import SOURCE_S_MAX, SOURCE_SIDE_MAX
 
 NAME_CHARS_MAX = 255
 BATCH_NAME_CHARS_MAX = 100
@@ -165,7 +166,7 @@ class UploadDone(Request):
 
 
 class SourceCreated(BaseModel):
-    """A playable video, ready to be used in batches."""
+    """A playable video, ready to be used in batches. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
@@ -173,6 +174,7 @@ class SourceCreated(BaseModel):
     duration_s: float
     width: int
     height: int
+    notes: list[str] = []
 
 
 # --- jobs and batches -------------------------------------------------------------------------------
@@ -364,12 +366,13 @@ class DownloadLink(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs."""
+    """A source with its outputs. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
     status: str
     percent: float
+    notes: list[str] = []
     outputs: list[OutputView]
 
 

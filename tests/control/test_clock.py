@@ -1,4 +1,4 @@
-"""A wall clock that jumps: nothing of control waits, ends or begins for it."""
+"""A wall clock that jumps: nothing in control waits, ends or starts because of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nonsense in the environment stops the start, and the line names the variable."""
+"""An invalid environment stops the start with one line that names the variable."""
 
 from __future__ import annotations
 

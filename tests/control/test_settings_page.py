@@ -1,4 +1,4 @@
-"""docs/settings.md says of each variable of control what the code does."""
+"""docs/settings.md describes each variable of control as the code uses it."""
 
 from __future__ import annotations
 

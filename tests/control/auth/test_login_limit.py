@@ -127,7 +127,7 @@ def test_all_addresses_of_one_48_count_as_one_guesser(limit):
 def test_a_known_network_stays_known_after_any_number_of_wrong_tries(limit, now):
     limit.admit("203.0.113.7")
     limit.succeeded("203.0.113.7")
-    for n in range(ADDRESSES_MAX + 10):  # each is looked at, as slowly as it takes
+    for n in range(ADDRESSES_MAX + 10):  # each is admitted, since time passes in between
         now.s += 1
         limit.admit(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
     for n in range(2 * TOGETHER.burst):

@@ -1,4 +1,4 @@
-"""The rules of jobs and attempts."""
+"""The state machine of jobs and attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts of ZIPs: how many are made at once, for whom, and how many are kept."""
+"""The cache of ZIP layouts: how many are made at once, who shares them, how many are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one async place of downloads: no byte ahead of the client, and no thread of anyone else's."""
+"""Streamed downloads: no chunk ahead of the client, and no thread of other calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ZIP planner against its own whole, the standard library and Info-ZIP."""
+"""Computed ZIPs, read by the standard library and by Info-ZIP; ranges compared with the whole."""
 
 from __future__ import annotations
 

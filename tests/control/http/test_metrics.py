@@ -1,4 +1,4 @@
-"""What a scrape tells, over real HTTP; and the alert rules, which read nothing else."""
+"""The metrics over real HTTP, and the alert rules, which use only these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event streams over real HTTP and over readers that misbehave, without machines."""
+"""Event streams over real HTTP and with readers that misbehave, without machines."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callab
         path = address(first.rows, job_id)
         with http.stream("GET", path) as answer:
             before = durable(itertools.islice(told(answer.iter_lines()), 2))
-    cancel(second, job_id)  # while nobody serves
+    cancel(second, job_id)  # while no control serves
     with second.served() as http:
         last = {"Last-Event-ID": str(before[-1][1])}
         with http.stream("GET", path, headers=last) as answer:
@@ -158,7 +158,7 @@ def test_a_stream_of_many_events_is_read_page_by_page(world: World) -> None:
 
 @dataclass
 class Reader:
-    """What uvicorn is to a stream; takes in nothing while it is `stuck`."""
+    """Stands for uvicorn; accepts nothing while it is `stuck`."""
 
     sent: list[bytes] = field(default_factory=list)
     stuck: bool = False
@@ -248,7 +248,7 @@ def test_a_stream_that_joins_while_news_is_read_for_others_misses_nothing(
 
 def test_a_reader_that_falls_behind_gets_the_rest_in_order_and_holds_no_memory(world: World) -> None:
     async def run() -> None:
-        job_id = world.rows.submit(sources=3, variations=100)  # and another job, so that the batch lives on
+        job_id = world.rows.submit(sources=3, variations=100)  # and another job, so that the batch stays live
         many = len(world.rows.outputs(job_id))
         reader = Reader()
         task = await watching(world, world.rows.job(job_id).batch_id, reader)

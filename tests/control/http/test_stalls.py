@@ -1,4 +1,4 @@
-"""Clients that take nothing in are dropped whatever they were sent, and slow ones are not."""
+"""Clients that stop reading are dropped, whatever the answer is; slow clients are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each class of routes has threads of its own: what hangs or floods in one does not delay another."""
+"""Each class of routes has its own threads: a call that hangs or a flood in one does not delay another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOO_LONG_S = 3.5  # a runner waits 4 s for the answer to a beat
 
 @dataclass
 class Frozen:
-    """A bucket that takes every call and answers none until it thaws; then it is away."""
+    """A bucket that accepts every call and answers none until it thaws; then all calls fail."""
 
     thaws: threading.Event = field(default_factory=threading.Event)
 
@@ -56,7 +56,7 @@ class Frozen:
 
 @dataclass
 class World:
-    """A served control whose bucket has frozen, and many who call it."""
+    """A served control whose bucket is frozen, and many clients."""
 
     http: httpx.Client
     rows: Any
@@ -64,7 +64,7 @@ class World:
     pool: ThreadPoolExecutor
 
     def many(self, count: int, method: str, path: str, **content: Any) -> list[Future[httpx.Response]]:
-        """Begin so many calls, and return once they have arrived."""
+        """Start `count` calls and return when they have arrived."""
         calls = [self.pool.submit(self.http.request, method, path, **content) for _ in range(count)]
         wait(calls, timeout=1)
         return calls
@@ -78,7 +78,7 @@ class World:
         return [self.pool.submit(self.http.post, path, json=news, headers=token) for _ in range(count)]
 
     def runner(self, attempt_id: str, call: str, body: dict[str, Any]) -> float:
-        """Call as a runner does, and return how long the answer took."""
+        """Call as a runner does. Return how long the answer took, in seconds."""
         began = time.monotonic()
         answer = self.http.post(
             f"/runner/attempts/{attempt_id}/{call}",

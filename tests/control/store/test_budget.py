@@ -1,4 +1,4 @@
-"""Reserves, waits and settlements on a real SQLite file, with a cloud that does as it is told."""
+"""Reserves, waits and settlements on a real SQLite file, with a fake cloud."""
 
 from __future__ import annotations
 

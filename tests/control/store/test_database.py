@@ -1,4 +1,4 @@
-"""How the SQLite file is set up."""
+"""The settings of the SQLite file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two controls on one PostgreSQL: one is active, the other waits for its end, and never are both."""
+"""Two controls on one PostgreSQL: one is active, the other waits for its end, and both never write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.peer
 
 
 class Control(Part):
-    """A control that needs neither bucket nor Fly, since nobody asks it for anything."""
+    """A control that needs neither bucket nor Fly, since no request needs them."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The writes, on a real SQLite file: guarded moves, their events, and what follows for job and batch."""
+"""The store on a real SQLite file: state changes, their events, and the effects on job and batch."""
 
 from __future__ import annotations
 

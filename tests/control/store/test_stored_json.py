@@ -1,6 +1,6 @@
-"""JSON that rows hold outlives the code that wrote it: a deploy finds queued rows of the version before.
+"""JSON in rows is read by newer code: after a deploy there are queued rows of the version before.
 
-`tests/contract_samples/rows/` keeps what each released version stored, for ever: add a file with each field.
+`tests/contract_samples/rows/` keeps what each released version stored: add a file for each new field.
 """
 
 from __future__ import annotations
