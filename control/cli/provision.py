@@ -1,4 +1,4 @@
-"""`refresher provision`: put a deployment on Fly, prove that it works, keep it up to date, take it away."""
+"""`refresher provision`: create a deployment on Fly, check that it works, update it, remove it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def provision(
 ) -> None:
     """Print the steps of `what`, and run them with `apply`. Raises StepFailed, ApiError.
 
-    Secrets are taken from the environment. Those that are missing there and at Fly are made up: a token
-    secret and a password, which is printed. What Fly has stays, but for the token secret of `rotate`.
+    Secrets come from the environment. A token secret and a password that neither the environment nor Fly has
+    are generated; the password is printed. Secrets at Fly stay, except the token secret with `rotate`.
     """
     console = Console()
     values = {name: environment[name] for name in GIVEN if environment.get(name)}
@@ -54,7 +54,7 @@ def provision(
 
 
 def smoke(url: str, password: str, console: Console) -> None:
-    """Make one variation of a made-up clip there, show it, and delete it again. Raises ApiError."""
+    """Make one variation of a test clip with the deployment, show it, and delete it. Raises ApiError."""
     with tempfile.TemporaryDirectory(prefix="refresher-") as folder:
         clip = Path(folder, "clip.mp4")
         demo.make_clip(clip)
