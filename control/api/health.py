@@ -22,12 +22,17 @@ from control.http.threads import HEALTH
 from control.store.database import require_writable
 from control.telemetry.log import log_failure
 from control.views.schemas import Health, Ready
+from infra.ports import Refusal
 
 LOOK_EVERY_S = 2.0
 ANSWER_S = 1.0  # so long an answer waits for a look that has begun; then the last one has to do
 FIRST_S = 6.0  # so long when there is no last one: the bucket's check has given up by then
 KEPT_S = 15.0  # so long the last one will do: a look that takes longer is itself what is wrong
 SILENT = "does not answer"
+BLOCKED = {
+    Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}",
+    Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method before it makes machines in the app {app}",
+}
 
 
 def routes(context: AppContext) -> APIRouter:
@@ -127,7 +132,7 @@ def _require_database(context: AppContext) -> None:
 
 
 def _require_an_answer(context: AppContext) -> None:
-    if context.cloud.refused is not None:
-        raise RuntimeError(f"Fly refuses our token: {context.cloud.refused}")
+    for app, blocked in sorted(context.cloud.blocked.items()):
+        raise _Wrong(BLOCKED[blocked.refusal].format(app=app))
     if context.cloud.silent:
-        raise RuntimeError("Fly did not answer the last time that it was asked")
+        raise RuntimeError(f"Fly did not answer for {', '.join(sorted(context.cloud.silent))}")

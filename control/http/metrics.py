@@ -77,11 +77,15 @@ class Metrics:
             yield from _money(session, self._context, now)
             yield from _storage(session, self._context.settings, now)
         yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
-        yield _gauge("fly_token_refused", "1 while Fly refuses our token.", cloud.refused is not None)
+        yield _gauge(
+            "fly_token_refused",
+            "1 while Fly refuses our token.",
+            any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in cloud.blocked.values()),
+        )
         looks = CounterMetricFamily(
             "refresher_fly_observations", "Looks at Fly in which no machine of ours was missing."
         )
-        looks.add_metric([], cloud.trusted)
+        looks.add_metric([], min(cloud.trusted[app] for app in self._context.settings.runner_apps))
         yield looks
 
 

@@ -27,12 +27,12 @@ Judgement = tuple[Trigger, Reason, str]
 
 def watch(context: AppContext) -> None:
     """Judge every live attempt."""
-    if not context.cloud.is_known:
-        return
     live = _live(context)
     context.store.leases.keep_only({attempt.id for attempt, _ in live})
     lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
     for attempt, machine in live:
+        if not context.cloud.is_known(attempt.app):
+            continue
         heard = context.store.leases.until(attempt.id)
         until = _until(context, attempt, heard, lease)
         if judgement := judge(attempt, machine, context.store.monotonic(), until):
@@ -96,7 +96,7 @@ def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool
 # As much of the rows as is judged: whole ones of a thousand attempts take a third of this second.
 _ATTEMPT = Bundle[Any](
     "attempt",
-    *(getattr(Attempt, name) for name in ("id", "state", "run_until", "lease_until", "boot_from")),
+    *(getattr(Attempt, name) for name in ("id", "app", "state", "run_until", "lease_until", "boot_from")),
 )
 _MACHINE = Bundle[Any](
     "machine",

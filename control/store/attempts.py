@@ -73,13 +73,20 @@ def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) 
 
 
 def postpone(
-    store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta
+    store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta, app: str
 ) -> None:
-    """Note a create that was surely not done: the job waits, visibly, and no attempt is used up."""
+    """Record a create that was certainly not done: the job waits, visibly, and no attempt is used up.
+
+    If no earlier create can have been done either, the next one uses `app` and the image of this release.
+    """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.state != AttemptState.LAUNCHING:
             return
+        if attempt.asked_at is None:
+            if app != attempt.app:
+                retry_after = timedelta(0)
+            attempt.app, attempt.image = app, tx.settings.runner_image
         attempt.launch_after = tx.now + retry_after
         wait(tx, tx.job(attempt), refusal, message)
 
