@@ -29,6 +29,7 @@ from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
+from control.store.attempts import SLOW_BOOT
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_budgets, spent_usd
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
@@ -43,7 +44,7 @@ MACHINE_STATES = (
     *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
     *("replacing", "replaced", "failed", "destroying"),
 )
-WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP)
+WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP, SLOW_BOOT)
 WEBHOOK_STATES = ("waiting", "due", "delivered", "dead")
 OTHER = "other"  # a word that is new to us
 

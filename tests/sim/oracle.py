@@ -279,7 +279,10 @@ class Oracle:
             return
         if self.restarts[job_id] != self.retried[job_id] or self.retried[job_id] > self.retries_asked[job_id]:
             self.fail(f"I2: job {job_id} left its end without a user's retry")
-        counted = "SELECT count(*) FROM attempt WHERE job_id = ? AND machine_id IS NOT NULL"
+        counted = (  # a machine that Fly does not start in time costs the job no attempt
+            "SELECT count(*) FROM attempt WHERE job_id = ? AND machine_id IS NOT NULL"
+            " AND coalesce(reason, '') != 'boot_deadline'"
+        )
         tries = self.sql.execute(counted, (job_id,)).fetchone()[0]
         if tries > self.world.settings.attempts_max * (1 + self.retried[job_id]):
             self.fail(f"L1: job {job_id} has had {tries} attempts")

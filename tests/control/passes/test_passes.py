@@ -19,7 +19,7 @@ from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import LATE_PUT_S, forget
-from control.passes.watch import watch
+from control.passes.watch import LEARN_EVERY_S, watch
 from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source
@@ -320,6 +320,65 @@ def test_a_machine_that_never_claims_is_lost_after_the_boot_deadline_and_destroy
     assert rows.attempt(f"{job_id}-1").reason == "boot_deadline"
     assert rows.job(job_id).status == "queued"
     assert machines.destroyed == ["m1"]
+
+
+def test_a_machine_that_fly_does_not_start_is_replaced_and_uses_up_no_attempt(world):
+    context, rows, machines = world
+    job_id = rows.submit()
+    for number in range(1, 8):  # attempts_max is 3
+        launch(context)
+        machines.change(machine_name(f"{job_id}-{number}"), state="created", started_at=None)
+        for row in rows.all(MachineRow):
+            with context.store.transaction() as tx:
+                tx.session.get_one(MachineRow, (row.app, row.id)).started_at = None
+        rows.clock.forward(181)
+        tick(context)
+        assert rows.attempt(f"{job_id}-{number}").reason == "boot_deadline"
+        assert context.views.job(job_id).waiting.code == "slow_boot"
+        rows.clock.forward(61)
+    assert rows.job(job_id).status == "queued"
+
+
+def test_machines_that_start_and_never_call_do_use_up_attempts(world):
+    context, rows, _ = world
+    job_id = rows.submit()
+    for _ in range(3):
+        launch(context)
+        tick(context)
+        rows.clock.forward(181)
+        tick(context)
+        rows.clock.forward(61)
+    assert (rows.job(job_id).status, rows.job(job_id).error_code) == ("failed", "boot_deadline")
+
+
+def test_the_boot_deadline_is_learned_and_a_second_attempt_gets_the_whole_time(world):
+    context, rows, machines = world
+    for _ in range(20):
+        launch_and_claim_after(context, rows, machines, 4)
+    rows.clock.forward(LEARN_EVERY_S)
+    job_id = rows.submit()
+    launch(context)
+    for seconds, state in ((29, "booting"), (2, "lost")):
+        rows.clock.forward(seconds)
+        tick(context)
+        assert rows.attempt(f"{job_id}-1").state == state
+    rows.clock.forward(60)
+    launch(context)
+    rows.clock.forward(170)
+    tick(context)
+    assert rows.attempt(f"{job_id}-2").state == "booting"
+
+
+def launch_and_claim_after(context, rows: Rows, machines: FakeMachines, seconds: float) -> None:
+    job_id = rows.submit()
+    launch(context)
+    attempt_id = f"{job_id}-1"
+    rows.clock.forward(seconds)
+    reports.claim(context.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    both = [ready(output.id) for output in rows.outputs(job_id)]
+    reports.finish(context.store, attempt_id, finished(*both), {})
+    machines.change(machine_name(attempt_id), state="destroyed")
+    tick(context)
 
 
 def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(world):
