@@ -110,7 +110,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     machines = FlyMachines(
         api_url=settings.fly_api_url,
-        token=settings.fly_api_token.get_secret_value(),
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
         timeout_s=FLY_TIMEOUT_S,
     )
     context = AppContext(

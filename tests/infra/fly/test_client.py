@@ -568,3 +568,20 @@ def test_a_token_with_its_prefix_is_kept_out_of_errors_too(fake: respx.Router) -
         adapter.create(SPEC)
     adapter.close()
     assert TOKEN not in str(refused.value)
+
+
+def test_each_app_is_called_with_its_own_token_and_no_error_quotes_any(fake: respx.Router) -> None:
+    tokens = {"runners": f"FlyV1 {TOKEN}", "more": "fm2_of-another-app"}
+    adapter = FlyMachines(api_url=API, tokens=tokens)
+    first = fake.post(MACHINES).respond(401, json={"error": f"bad {TOKEN} or fm2_of-another-app"})
+    second = fake.get(f"{API}/apps/more/machines").respond(json=[])
+    with pytest.raises(Refused) as refused:
+        adapter.create(SPEC)
+    adapter.list("more", {})
+    assert str(refused.value).endswith("bad *** or ***")
+    assert first.calls.last.request.headers["Authorization"] == f"FlyV1 {TOKEN}"
+    assert second.calls.last.request.headers["Authorization"] == "FlyV1 fm2_of-another-app"
+    with pytest.raises(Refused) as unnamed:
+        adapter.list("third", {})
+    adapter.close()
+    assert (unnamed.value.refusal, unnamed.value.status) == (Refusal.UNAUTHORIZED, None)
