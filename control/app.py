@@ -49,6 +49,7 @@ from control.http.metrics import Metrics
 from control.http.middleware import CLOSED, BodyLimit, ClosedHeaders, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
+from control.passes.bucket_rules import check_bucket_rules
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
@@ -78,7 +79,13 @@ KEPT_CONNECTIONS = 10  # to the bucket; a download holds one for as long as its 
 STOP_S = 2.5  # for the pass that runs; what is cut off is done again after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # With their seconds, on a thread of their own: nobody waits for them.
-SLOW_PASSES = ((expire, 10.0), (weigh, EVERY_S), (sweep, 600.0), (abandon, 300.0))
+SLOW_PASSES = (
+    (check_bucket_rules, 600.0),
+    (expire, 10.0),
+    (weigh, EVERY_S),
+    (sweep, 600.0),
+    (abandon, 300.0),
+)
 
 
 def _now() -> datetime:

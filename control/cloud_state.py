@@ -48,6 +48,7 @@ class Cloud:
     is_explained: bool = True  # queued jobs may say that an operator must act
     refused_since: dict[str, float] = field(default_factory=dict)  # by attempt: refused for an unknown reason
     image_missing_since: dict[str, float] = field(default_factory=dict)  # by image
+    rules_wrong: str | None = None  # what is wrong with the bucket's CORS rule
     boot_deadline: tuple[float, float] | None = None  # in seconds as learned, and when it was
 
     def is_known(self, app: str) -> bool:

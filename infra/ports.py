@@ -255,7 +255,7 @@ class Storage(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none."""
+        """Return the object's size and ETag, or None when there is none, now and a moment later."""
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:
@@ -277,9 +277,14 @@ class Storage(Protocol):
         """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
         ...
 
-    def set_rules(self, origins: Sequence[str]) -> None:
+    def allowed_origins(self) -> frozenset[str]:
+        """Return the origins whose pages may PUT by signed URLs; none when the bucket has no such rule."""
+        ...
+
+    def set_rules(self, origins: Sequence[str]) -> str | None:
         """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
 
-        Replaces the bucket's rules, so that a repeat changes nothing.
+        Replaces the bucket's rules, so that a repeat changes nothing. The second rule is optional: returns
+        why the bucket refused it, or None.
         """
         ...

@@ -40,7 +40,7 @@ def routes(context: AppContext) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["health"], route_class=HEALTH.route)
     watched = {
         "database": _Part("database", lambda: _require_database(context)),
-        "storage": _Part("storage", context.storage.check),
+        "storage": _Part("storage", lambda: _require_storage(context)),
         "machines": _Part("machines", lambda: _require_an_answer(context)),
     }
 
@@ -129,6 +129,12 @@ def _require_database(context: AppContext) -> None:
         require_writable(context.settings.database_url)
     except OSError as error:
         raise _Wrong("its disk cannot be written to") from error
+
+
+def _require_storage(context: AppContext) -> None:
+    context.storage.check()
+    if context.cloud.rules_wrong is not None:
+        raise _Wrong(context.cloud.rules_wrong)
 
 
 def _require_an_answer(context: AppContext) -> None:

@@ -199,12 +199,13 @@ def provision(
 def bucket_rules(
     as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
 ) -> None:
-    """Set the bucket's rules: which pages may use it, and that unfinished uploads go."""
+    """Set the bucket's rules: which pages may use it, and that it deletes unfinished uploads."""
     from control.app import storage_of
     from control.settings import load_settings
 
     settings = load_settings()
-    storage_of(settings).set_rules(settings.origins)
+    if warning := storage_of(settings).set_rules(settings.origins):
+        typer.echo(f"Warning: the bucket refused its lifecycle rule, which is optional: {warning}", err=True)
     _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
 
 
