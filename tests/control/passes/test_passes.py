@@ -226,15 +226,15 @@ def test_jobs_stop_saying_that_an_operator_must_act_once_he_has_though_they_go_o
     store = Store(rows.engine, context.settings, rows.clock, monotonic=rows.clock.monotonic)
     context = replace(context, store=store)
     machines.answers = [Refused(Refusal.PAYMENT_REQUIRED, "add a payment method")]
-    for _ in range(3):
+    for _ in range(6):
         rows.submit()
     launch(context)
     launch(context)
-    assert [job.waiting_code for job in rows.all(Job)] == ["payment_required"] * 3
+    assert [job.waiting_code for job in rows.all(Job)] == ["payment_required"] * 6
     rows.clock.forward(30)
-    launch(context)
-    launch(context)
-    assert {job.waiting_code for job in rows.all(Job)} <= {None, "machine_cap"}
+    machines.answers = [Unanswered("cut")]
+    launch(context)  # the probe of the app
+    assert {job.waiting_code for job in rows.all(Job)} == {"unanswered", "machine_cap", None}
 
 
 # --- several apps -----------------------------------------------------------------------------------
@@ -253,9 +253,10 @@ def test_one_app_that_refuses_our_token_holds_back_neither_its_jobs_nor_the_othe
     machines.refused_apps = {"runners"}
     jobs = [rows.submit() for _ in range(4)]
     for _ in range(5):
-        tick(context)
         launch(context)
+        tick(context)
         rows.clock.forward(1)
+    assert machines.specs[0].app == "runners", "an attempt has moved"
     assert {rows.attempt(f"{job_id}-1").app for job_id in jobs} == {"spare"}
     assert {rows.attempt(f"{job_id}-1").state for job_id in jobs} == {"booting"}
     assert {job.attempts_used for job in rows.all(Job)} == {1}

@@ -133,7 +133,7 @@ class Keep:
         changed = {"storage_cap_bytes": cap_bytes, "evict_grace_s": grace_s}
         settings = self.context.settings.model_copy(update=changed)
         self.context.store.settings = settings
-        return replace(self, parts=replace(self.context, settings=settings))
+        return replace(self, context=replace(self.context, settings=settings))
 
 
 def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
