@@ -42,13 +42,13 @@ _BAD_PARTS = {
 }
 
 
-ABANDONED_DAYS = 2  # an upload lives for one; this is for those that control has lost
-CONNECTIONS_KEPT = 32  # by each client: as many calls as are under way at once, mostly
+ABANDONED_DAYS = 2  # an upload lives for one day; this is for uploads that control has lost
+CONNECTIONS_KEPT = 32  # by each client: about as many calls as are under way at once
 # A Global bucket of Tigris reads eventually: without this header a HEAD may miss what another region has just
 # stored. https://www.tigrisdata.com/docs/objects/consistency/ (2026-11)
 CONSISTENT = ("X-Tigris-Consistent", "true")
 AGAIN_AFTER_S = 0.5  # a 404 on an object that should be there is asked once more, so much later
-LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
+LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a heartbeat, then repeats it
 
 
 def connect(
