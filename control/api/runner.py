@@ -12,8 +12,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState
+from control.http.caller import RUNNER_PREFIX
+from control.http.errors import documented
 from control.http.threads import REPORTS, RUNNER, Busy
 from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
@@ -41,8 +43,6 @@ from runner.contract import (
     SourceSpec,
 )
 
-PREFIX = "/runner/attempts"
-
 # An output beyond both is not believed: the planner's bound is too near to what presets may make.
 OUTPUT_SLACK, OUTPUT_BYTES_ANYWAY = 4, 64 * 1024**2
 
@@ -61,7 +61,7 @@ def routes(context: AppContext) -> APIRouter:
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
-        prefix=f"{PREFIX}/{{attempt_id}}",
+        prefix=f"{RUNNER_PREFIX}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
         route_class=RUNNER.route,
         tags=["runner"],

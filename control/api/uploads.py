@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Depends
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented, source_gone
+from control.domain.errors import Code, ControlError, source_gone
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import BUCKET
 from control.store import uploads as store

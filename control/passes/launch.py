@@ -18,9 +18,8 @@ from control.store.budget import limit_s_of
 from control.store.due import is_due
 from control.store.tables import Attempt, Job
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
+from infra.ratelimit import ORDINARY
 from runner import contract
-
-LAUNCHES_PER_PASS_MAX = 3  # Fly's burst of creates per app (facts/fly.md, section 3)
 
 RETRY_AFTER = {
     Refusal.RATE_LIMITED: timedelta(seconds=1),
@@ -53,7 +52,7 @@ def launch(context: AppContext) -> None:
 def _apps_with_room(context: AppContext) -> list[str]:
     """Return an app for each create that Fly allows now, used in turn."""
     room = {app: context.machines.room(app) for app in context.settings.runner_apps}
-    turns = range(min(LAUNCHES_PER_PASS_MAX, max(room.values())))
+    turns = range(min(ORDINARY.burst, max(room.values())))
     return [app for turn in turns for app in context.settings.runner_apps if room[app] > turn]
 
 

@@ -1,4 +1,4 @@
-"""Calibration: what a finished job tells of its size, and what is known of all sizes."""
+"""Calibration: learns the speed of a machine size from finished jobs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from control.store.transaction import Transaction
 
 
 def speeds(session: Session) -> dict[str, workload.Speed]:
-    """Return what is known, by size."""
+    """Return the measured speeds by size."""
     return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
 
 
 def source_info(source: Source) -> workload.SourceInfo:
-    """Return a source as its work depends on it."""
+    """Return the properties of a source that decide how much work it is."""
     return workload.SourceInfo(
         size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
     )
 
 
 def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
-    """Take in for how long the machine of an attempt was billed that has made whole what it was asked for.
+    """Update the speed of a size from an attempt whose machine was billed for `wall_s`.
 
-    One that failed somewhere, or used no time at all, tells nothing; nor do sources that nobody measured.
+    Ignored are attempts with an output that is not ready or with no billed time, and attempts with sources of
+    unknown length or size.
     """
     outputs = _made(tx, attempt)
     sources = {row.id: source_info(row) for row in _sources(tx, outputs)}

@@ -1,4 +1,4 @@
-"""From a waiting job to an attempt: who is next, whether there is room and money, and why a job waits."""
+"""Starts attempts of queued jobs: which job is next, whether machines and money suffice, why a job waits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
 from runner.contract import Reason
 
-MACHINE_CAP = "machine_cap"  # why a job waits while as many machines live as may
+MACHINE_CAP = "machine_cap"  # the code of a job that waits because MAX_MACHINES machines are alive
 
-
-MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
-
-
-MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
-
+# When a job that lacks money is looked at again:
+MONEY_MAY_COME = timedelta(seconds=10)  # some is reserved for machines that may turn out to cost less
+MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)  # none is reserved
 
 WAITING_FOR_MONEY = {
     "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
@@ -38,10 +35,10 @@ WAITING_FOR_MONEY = {
 
 
 def start(store: Store, apps: Sequence[str]) -> None:
-    """Start an attempt of the jobs that have waited longest, one on each of `apps`, as far as the cap allows.
+    """Start attempts of the jobs that have waited longest, one on each of `apps`, up to MAX_MACHINES.
 
-    Commits before anything is asked of the cloud, so a crash leaves rows in `launching`, which the next
-    tick picks up.
+    This only writes rows; the machines are created after the commit. A crash in between leaves attempts in
+    `launching`, which the next tick continues.
     """
     with store.transaction() as tx:
         room = tx.settings.max_machines - possibly_alive(tx.session, tx.now)
@@ -55,29 +52,30 @@ def start(store: Store, apps: Sequence[str]) -> None:
 
 
 def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
-    """Tell whether `start` has something to do: a job to start, or one to tell why it waits."""
+    """Return whether `start` has something to do: a job to start, or a job that does not show yet why it
+    waits."""
     query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
     first = session.execute(query.limit(1)).first()
     return first is not None and (first[0] != MACHINE_CAP or first[1] < settings.max_machines)
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
-    """Return the query of the queued jobs whose turn it is, in their order; none of a deleted batch."""
+    """Return the query of the queued jobs that may start now, in their order, without deleted batches."""
     has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
     due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
     due = due.where(col(Batch.deleted_at).is_(None))
-    is_dated_right = (
-        col(Job.not_before) <= now
-    )  # how long the others have waited nobody knows: they are first
+    # a `not_before` far in the future came from a wrong clock: how long that job has waited is unknown, so it
+    # goes first
+    is_dated_right = col(Job.not_before) <= now
     return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
 
 
 def possibly_alive(session: Session, now: datetime) -> int:
-    """Return how many machines live or may live: what MAX_MACHINES counts.
+    """Return how many machines are alive or may be alive: what MAX_MACHINES limits.
 
-    Those that the ledger does not know to be gone, live attempts without one, and attempts of which a
-    create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
-    machine of theirs came and went.
+    Counted are the machines that the ledger does not show as gone, live attempts without a machine, and
+    attempts with an unanswered create call for as long as a machine of it may still appear. The last count
+    even if an earlier machine of the attempt has come and gone.
     """
     alive: int = session.exec(select(_count_possibly_alive(now))).one()
     return alive
@@ -90,7 +88,7 @@ def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
 
 
 def is_unseen(now: datetime) -> ColumnElement[bool]:
-    """Return the condition of an attempt that may have a machine which the ledger does not show."""
+    """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
@@ -101,8 +99,11 @@ def is_unseen(now: datetime) -> ColumnElement[bool]:
 
 
 def _reserve(tx: Transaction, job: Job) -> Reserve | None:
-    """Return what is set aside for a job's machine; without enough money the job waits, or fails, instead."""
-    tx.session.flush()  # what this transaction has set aside so far counts
+    """Return what to reserve for a job's machine, or None if the money does not suffice.
+
+    Then the job waits, or ends if it can never be paid for.
+    """
+    tx.session.flush()  # what this transaction has reserved so far counts
     unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
     try:
         return budget.reserve(tx, job, unseen)
@@ -118,7 +119,7 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
 
 
 def _give_up(tx: Transaction, job: Job) -> None:
-    """End a job whose own money is used up; what is ready stays."""
+    """End a job whose own budget is used up. Ready outputs stay."""
     outputs = tx.outputs(job.id)
     output_states = [OutputState(output.state) for output in outputs]
     job_outcome = states.final_outcome(output_states, is_cancelled=False)

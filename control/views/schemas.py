@@ -291,6 +291,7 @@ class AttemptView(BaseModel):
     number: int
     state: str
     reason: str | None
+    reason_text: str | None  # for people
     machine_id: str | None
     app: str
     region: str | None

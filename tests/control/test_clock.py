@@ -11,13 +11,14 @@ import pytest
 from control import app as wiring
 from control.clock import SETTLED_S, SteadyClock
 from control.domain.ids import machine_name
+from control.domain.states import UNKNOWN_CREATE_TTL_S
 from control.passes.launch import launch
 from control.passes.observe import EVERY_IDLE_S, observe
 from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
 from control.passes.retention import expire, forget
 from control.passes.watch import watch
 from control.settings import load_settings
-from control.store import Store, attempts, changes, queue, reports
+from control.store import Store, changes, queue, reports
 from control.store.tables import Job, Output
 from control.store.tables import Machine as MachineRow
 from infra.local.serve import serving
@@ -241,7 +242,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     launch(parts)
     changes.cancel(parts.store, [job_id])
     rows.clock.jump(-AHEAD_S)
-    rows.clock.forward(2 * attempts.UNKNOWN_CREATE_TTL_S)
+    rows.clock.forward(2 * UNKNOWN_CREATE_TTL_S)
     with parts.store.transaction() as tx:
         assert queue.possibly_alive(tx.session, tx.now) == 0
 

@@ -43,10 +43,6 @@ def test_only_a_running_attempt_may_beat_or_finish():
         assert {state for state in AttemptState if states.move(state, fact)} == {AttemptState.RUNNING}
 
 
-def test_every_reason_has_its_words_and_its_retry_rule():
-    assert set(states.RETRYABLE) == set(Reason) == set(states.REASON_TEXT)
-
-
 @pytest.mark.parametrize(
     ("outputs", "reason", "used", "status", "partial"),
     [

@@ -16,10 +16,10 @@ import pytest
 from fastapi import FastAPI
 
 from control.api import events
-from control.app import _add_error_answers
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http import sse
+from control.http.errors import add_error_handlers
 from control.http.guard import Guard
 from control.http.sse import Live
 from control.store import Store, changes
@@ -58,7 +58,7 @@ class World:
     def served(self) -> Iterator[httpx.Client]:
         app = FastAPI()
         app.include_router(events.routes(Guard(self.context), self.timeline, self.live))
-        _add_error_answers(app)
+        add_error_handlers(app)
         token, _ = self.context.signer.bearer(generation=0, now=self.context.clock())
         headers = {"Authorization": f"Bearer {token}"}
         with (

@@ -12,11 +12,12 @@ from sqlalchemy import text
 from control.api.runner import job_spec
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name, new_id
+from control.domain.states import UNKNOWN_CREATE_TTL_S
 from control.passes.launch import launch
 from control.passes.observe import observe
 from control.planning.planner import plan
 from control.planning.schedule import Capacity
-from control.store import Store, attempts, batches, changes, reports
+from control.store import Store, batches, changes, reports
 from control.store import machines as ledger
 from control.store.calibration import speeds
 from control.store.tables import Attempt, Job, Source
@@ -159,7 +160,7 @@ def test_a_create_that_control_died_in_keeps_its_money_set_aside(context, rows, 
     second = rows.submit()
     launch(context)
     assert rows.job(second).waiting_code == "budget"
-    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S + 1)
+    rows.clock.forward(UNKNOWN_CREATE_TTL_S + 1)
     launch(context)
     assert rows.job(second).status == "launching"
 
