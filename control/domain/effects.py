@@ -16,7 +16,7 @@ SIBLINGS = 4  # so many variations share `noise` and `speed`, and with them deco
 def effects(*, seed: int, fingerprint: str, variation: int) -> Effects:
     """Return the recipe of a source's variation (counted from 1), whatever their total number.
 
-    `fingerprint` stands for the source's content. Ranges: contract, section 5. Draws are rounded to six
+    `fingerprint` stands for the source's content. Ranges: docs/glossary.md. Draws are rounded to six
     digits, far below what an eye sees; two of a source's hundred being equal in all six free draws does
     not happen.
     """

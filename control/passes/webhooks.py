@@ -1,4 +1,4 @@
-"""The pass that tells users' programs that what they posted has ended (contract, section 7).
+"""The pass that calls the webhooks of batches that have ended (docs/api.md has the message).
 
 Signed as https://www.standardwebhooks.com says. Runs beside the other passes: who is told may be slow.
 Must never log a URL: its query may be a key.

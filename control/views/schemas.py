@@ -1,6 +1,6 @@
-"""The JSON that clients send and get (contract, section 4). Units end the names; times are RFC 3339 UTC.
+"""The JSON that clients send and get (docs/api.md). Units end the names; times are RFC 3339 UTC.
 
-Long because it is one list of small shapes, read side by side with the contract.
+Long because it is one list of small shapes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The judge: invariants of design.md, section 6, from what is durable and from Fly's own truth.
+"""The judge of the invariants (docs/glossary.md), from durable state and from Fly's own truth.
 
 Shares nothing with the core: SQL on a connection of its own, the trace that triggers keep, the model's
 machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`; what

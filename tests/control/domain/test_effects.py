@@ -24,7 +24,7 @@ def hundred(seed: int, fingerprint: str = "f"):
 
 
 @given(SEEDS, st.text())
-def test_every_effect_lies_in_the_contract_s_range(seed, fingerprint):
+def test_every_effect_lies_in_its_documented_range(seed, fingerprint):
     for recipe in hundred(seed, fingerprint)[:12]:
         for name, (low, high) in RANGES.items():
             assert low <= getattr(recipe, name) <= high
