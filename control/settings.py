@@ -89,7 +89,7 @@ class Settings(Listening):
         if isinstance(value, str):
             value = tuple(word.strip() for word in value.split(",") if word.strip())
         if not value:
-            raise ValueError("names nothing")
+            raise ValueError("is empty")
         return value
 
     @field_validator("outbound_allow", mode="before")

@@ -17,7 +17,7 @@ PATH = re.compile(
 DECISION = re.compile(r"docs/decisions/(\d{4})")
 OUTSIDE = re.compile(r"\b(?:style|design)\.md\b|\bfacts/|\bcontract, (?:section )?\d|\.\./shared")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-STATUS = re.compile(r"^Status: (?:accepted|superseded by \d+)(?:\.|; .+\.)$")
+STATUS = re.compile(r"^Status: (?:accepted(?: \([^)]+\))?|superseded by \d+)(?:\.|; .+\.)$")
 
 
 def files() -> list[Path]:

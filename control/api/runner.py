@@ -14,7 +14,6 @@ from sqlmodel import col, select
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState
-from control.http.caller import RUNNER_PREFIX
 from control.http.errors import documented
 from control.http.threads import REPORTS, RUNNER, Busy
 from control.passes.retention import outputs_prefix
@@ -28,6 +27,7 @@ from control.store.tables import Attempt, Batch, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
+    ATTEMPTS_PATH,
     Claim,
     ExtraFile,
     Finish,
@@ -61,7 +61,7 @@ def routes(context: AppContext) -> APIRouter:
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
-        prefix=f"{RUNNER_PREFIX}/{{attempt_id}}",
+        prefix=f"{ATTEMPTS_PATH}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
         route_class=RUNNER.route,
         tags=["runner"],

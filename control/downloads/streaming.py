@@ -20,7 +20,16 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.store.files import StoredFile
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused, Unanswered
+from infra.ports import OutsideError, Refusal, Refused, Unanswered, is_transient
+
+CHUNK_BYTES_MAX = 2 * 1024**2  # a chunk costs thread switches: with a quarter of it, CPU rises by half
+CHUNK_BYTES_MIN = 64 * 1024
+CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, unless CHUNK_BYTES_MIN makes it more
+OPEN_MAX = 200
+OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one file
+TRIES_MAX = 5  # consecutive tries without a byte
+PAUSE_S = 0.1  # before the second try; doubled before each further one
+URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
 
 
 class Piped(StreamingResponse):
@@ -66,18 +75,6 @@ class Piped(StreamingResponse):
 
     async def _next(self) -> bytes:
         return await to_thread.run_sync(next, self._chunks, b"", limiter=self._threads)
-
-
-CHUNK_BYTES_MAX = 2 * 1024**2  # a chunk costs thread switches: with a quarter of it, CPU rises by half
-CHUNK_BYTES_MIN = 64 * 1024
-CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, unless CHUNK_BYTES_MIN makes it more
-OPEN_MAX = 200
-OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one file
-TRIES_MAX = 5  # consecutive tries without a byte
-PAUSE_S = 0.1  # before the second try; doubled before each further one
-URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
-
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Share:
@@ -141,7 +138,7 @@ def _answer(context: AppContext, share: Share, file: StoredFile, start: int, sto
 
 def _require_range(file: StoredFile, answer: urllib3.BaseHTTPResponse, length: int) -> None:
     status = answer.status
-    if status in _BUSY:
+    if is_transient(status):
         raise _unanswered(file, "the bucket is busy or failing", status)
     if status != 206 or answer.headers.get("content-length") != str(length):
         message = "the object has changed or is gone" if status in (404, 412) else "not the requested bytes"

@@ -8,10 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from control.auth.tokens import Signer
+from runner.contract import ATTEMPTS_PATH
 
-RUNNER_PREFIX = "/runner/attempts"
-
-_RUNNER = re.compile(rf"{RUNNER_PREFIX}/([^/]+)/")
+_RUNNER = re.compile(rf"{ATTEMPTS_PATH}/([^/]+)/")
 
 
 def address_of(scope: Scope, *, is_behind_fly: bool) -> str:

@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from control.domain.errors import Code, ControlError
-from control.http.caller import RUNNER_PREFIX
 from control.http.middleware import CLOSED
 from control.telemetry import counters
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused
+from runner.contract import ATTEMPTS_PATH
 
 STATUS: dict[Code, int] = {
     Code.INVALID: 422,
@@ -102,7 +102,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if request.url.path.startswith(RUNNER_PREFIX):
+        if request.url.path.startswith(ATTEMPTS_PATH):
             counters.RUNNER_CALLS_REFUSED.labels("invalid").inc()
         return answer(Code.INVALID, _first_problem(error))
 

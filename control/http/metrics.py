@@ -38,6 +38,8 @@ from control.telemetry.log import log_failure
 from infra.ports import Refusal
 
 FRESH_S = 10.0
+PATIENCE_S = 10.0  # a scrape may take so long, from its connection to its end
+SCRAPES_MAX = 8  # at once; each has a thread
 # https://fly.io/docs/machines/machine-states/ (2026-08) without `destroyed`, which counts as gone
 MACHINE_STATES = (
     *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
@@ -170,10 +172,6 @@ def _storage(session: Session, settings: Settings, now: datetime) -> Iterator[Me
         held.fixed,
     )
     yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", settings.storage_cap_bytes)
-
-
-PATIENCE_S = 10.0  # a scrape may take so long, from its connection to its end
-SCRAPES_MAX = 8  # at once; each has a thread
 
 
 @contextmanager

@@ -49,6 +49,16 @@ BYTES_MAX = (
     (re.compile(r"/api/(jobs|batches)/[^/]+/download-link"), 512 * 1024),
 )
 
+CLOSED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",  # answers hold tokens, tickets and signed URLs
+}
+HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
+_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Range", "Last-Event-ID", "Range")
+_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
+
 
 def is_form(scope: Scope) -> bool:
     """Return whether the request is a form of videos."""
@@ -215,15 +225,6 @@ def client_bytes_max(path: str) -> int:
     return next((most for address, most in BYTES_MAX if address.fullmatch(path)), CLIENT_BYTES_MAX)
 
 
-CLOSED = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",  # answers hold tokens, tickets and signed URLs
-}
-HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
-
-
 class ClosedHeaders:
     """ASGI middleware: adds each header of CLOSED that the route has not set, with https HTTPS_ONLY too."""
 
@@ -242,10 +243,6 @@ class ClosedHeaders:
             await send(message)
 
         await self._app(scope, receive, closed)
-
-
-_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Range", "Last-Event-ID", "Range")
-_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
 
 
 def allow_origins(app: FastAPI, settings: Settings) -> None:

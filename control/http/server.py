@@ -26,6 +26,15 @@ from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers in progress when the server is stopped
 FILES = 4096  # open files to allow, if the system permits it: each connection is one
+CONNECTIONS_MAX = 1000
+OTHER_FILES = 200  # other open files of the process: database, bucket, Fly
+HEAD_S_MAX = 10.0
+IDLE_S_MAX = 5.0  # between an answer and the next request
+LINGER_S = 2.0  # after the last answer, bytes that the client still sends are read and dropped for so long
+HEAD_BYTES_MAX = 16 * 1024  # of a request head, and of the trailers after a body
+HEADERS_MAX = 100
+PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
+UNSENT_BYTES = 128 * 1024  # of an answer in the kernel; the rest stays in our memory, where it is counted
 
 
 def serve(
@@ -72,17 +81,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
-
-
-CONNECTIONS_MAX = 1000
-OTHER_FILES = 200  # other open files of the process: database, bucket, Fly
-HEAD_S_MAX = 10.0
-IDLE_S_MAX = 5.0  # between an answer and the next request
-LINGER_S = 2.0  # after the last answer, bytes that the client still sends are read and dropped for so long
-HEAD_BYTES_MAX = 16 * 1024  # of a request head, and of the trailers after a body
-HEADERS_MAX = 100
-PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
-UNSENT_BYTES = 128 * 1024  # of an answer in the kernel; the rest stays in our memory, where it is counted
 
 
 class Waiting:

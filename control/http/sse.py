@@ -144,7 +144,7 @@ class EventStream(Response):
 
     def take(self, news: News) -> None:
         """Buffer a round of news. A stream that is behind only notes up to which event it has to read."""
-        snapshot, told = news.snapshots.get(self.subject), news.told.get(self.subject)
+        snapshot, events = news.snapshots.get(self.subject), news.told.get(self.subject)
         if snapshot is None:
             self._is_over = True  # deleted
         elif snapshot.facts != self._facts:
@@ -153,8 +153,8 @@ class EventStream(Response):
             self.until = news.last_id
         else:
             self._position = self.until = max(self.until, news.last_id)
-            if told is not None:
-                self._pending, self._pending_ends = told.content, told.is_end
+            if events is not None:
+                self._pending, self._pending_ends = events.content, events.is_end
         self._woken.set()
 
     def catch_up(self, until: int) -> None:

@@ -44,14 +44,14 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     work_units = workload.work_units(asked, list(sources.values()))
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
-    told = (_speed(row) if row else workload.Speed()).learn(
+    speed = (_speed(row) if row else workload.Speed()).learn(
         work_s=workload.machine_work_s(work_units, prices.cpus(attempt.size)),
         wall_s=wall_s,
         launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
         / sum(unit.likely_bytes for unit in work_units),
     )
-    tx.session.merge(Speed(size=attempt.size, **asdict(told)))
+    tx.session.merge(Speed(size=attempt.size, **asdict(speed)))
 
 
 def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:

@@ -25,6 +25,7 @@ from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
 SOURCES_AT_ONCE_MAX = 500
+URLS_AT_ONCE_MAX = 1000
 SWEPT = "swept_until"
 
 
@@ -178,9 +179,6 @@ def swept(store: Store, until: str) -> None:
         tx.session.merge(Meta(key=SWEPT, value=until))
 
 
-AT_ONCE_MAX = 1000
-
-
 def forget_ended(store: Store) -> None:
     """Remove the URLs of batches that have ended and cannot be retried.
 
@@ -200,8 +198,8 @@ def forget_ended(store: Store) -> None:
         urls = (
             select(Source).join(Output).where(col(Source.url).is_not(None), col(Output.batch_id).in_(ended))
         )
-        for source in tx.session.exec(urls.limit(AT_ONCE_MAX)).unique().all():
+        for source in tx.session.exec(urls.limit(URLS_AT_ONCE_MAX)).unique().all():
             source.url, source.deleted_at = None, tx.now
         targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
-        for batch in tx.session.exec(targets.limit(AT_ONCE_MAX)).all():
+        for batch in tx.session.exec(targets.limit(URLS_AT_ONCE_MAX)).all():
             batch.output_url = None

@@ -59,6 +59,7 @@ class Source(SQLModel, table=True):
     height: int
     url: str | None = None  # given by a user; removed when its batch can no longer be retried
     refusal: str | None = None  # why this file of a form was not accepted; its outputs have failed
+    notes: list[str] | None = Field(default=None, sa_column=Column(JSON))  # what could not be used of it
     created_at: datetime
     deleted_at: datetime | None = None
 

@@ -66,7 +66,7 @@ def require_space(session: Session, settings: Settings, now: datetime, *, more_b
         raise ControlError(
             Code.STORAGE_FULL,
             f"The storage has no room for this: it may take {math.ceil(more_bytes)} bytes more, and of "
-            f"{cap_bytes} bytes {fixed_bytes} are taken by work that goes on, open uploads and results that "
+            f"{cap_bytes} bytes {fixed_bytes} are taken by running work, open uploads and results that "
             "ended lately. Ask for less, delete what you do not need, or try again later.",
         )
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from control.telemetry import counters
+from runner.contract import without_queries
 
 TRACE_CHARS_MAX = 2000
 
@@ -30,8 +30,8 @@ def log_event(event: str, **facts: object) -> None:
 def log_failure(event: str, error: Exception, **facts: object) -> None:
     """Log an unexpected error with the end of its trace."""
     trace = "".join(traceback.format_exception(error))
-    text = _without_queries(f"{type(error).__name__}: {error}")
-    log_event(event, error=text, trace=_without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
+    text = without_queries(f"{type(error).__name__}: {error}")
+    log_event(event, error=text, trace=without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
 
 
 def send_to(path: Path | None) -> None:
@@ -48,17 +48,12 @@ class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.name == _logger.name:
             return record.getMessage()
-        facts = {"logger": record.name, "message": _without_queries(record.getMessage())}
+        facts = {"logger": record.name, "message": without_queries(record.getMessage())}
         if record.exc_info:
-            facts["trace"] = _without_queries(self.formatException(record.exc_info))[-TRACE_CHARS_MAX:]
+            facts["trace"] = without_queries(self.formatException(record.exc_info))[-TRACE_CHARS_MAX:]
         return _line("library_log", facts)
 
 
 def _line(event: str, facts: Mapping[str, object]) -> str:
     line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
     return json.dumps(line, default=str, ensure_ascii=False)
-
-
-def _without_queries(text: str) -> str:
-    """Return the text without URLs and paths that have a query, since one of them may be a signed URL."""
-    return re.sub(r"(https?:/)?/[^\s'\"?]*\?[^\s'\"]*", "URL", text)

@@ -1,4 +1,4 @@
-"""The page has words for all that the API may say, and knows nothing that it does not say."""
+"""The page has a word for every state of the API and expects nothing that the API does not send."""
 
 from __future__ import annotations
 

@@ -19,6 +19,6 @@ from infra.ports import OutsideError, Refusal, Refused, Unanswered
     ],
     ids=str,
 )
-def test_only_a_storage_that_does_not_answer_is_said_not_to(settings, error, status, code):
+def test_only_an_unanswered_call_is_reported_as_unavailable(settings, error, status, code):
     answer = asyncio.run(create_app(settings).exception_handlers[OutsideError](None, error))
     assert (answer.status_code, code in answer.body) == (status, True)

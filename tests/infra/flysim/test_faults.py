@@ -125,7 +125,7 @@ def test_an_unavailable_api_answers_some_5xx_and_does_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("site", "made"), [(FailPoint.CREATE_LOST_DONE, 1), (FailPoint.CREATE_LOST_UNDONE, 0)]
+    ("fail_point", "made"), [(FailPoint.CREATE_LOST_DONE, 1), (FailPoint.CREATE_LOST_UNDONE, 0)]
 )
 def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
     fail_point: FailPoint, made: int
@@ -140,7 +140,7 @@ def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
 
 
 @pytest.mark.parametrize(
-    ("site", "state"), [(FailPoint.END_LOST_DONE, "destroying"), (FailPoint.END_LOST_UNDONE, "started")]
+    ("fail_point", "state"), [(FailPoint.END_LOST_DONE, "destroying"), (FailPoint.END_LOST_UNDONE, "started")]
 )
 def test_a_lost_answer_to_a_destroy_does_not_tell_whether_it_was_done(
     fail_point: FailPoint, state: str
@@ -313,7 +313,7 @@ def test_a_machine_may_stay_created_for_hours_and_then_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("site", "state"), [(FailPoint.START_FAILED, "failed"), (FailPoint.LAUNCH_FAILED, "destroyed")]
+    ("fail_point", "state"), [(FailPoint.START_FAILED, "failed"), (FailPoint.LAUNCH_FAILED, "destroyed")]
 )
 def test_a_start_may_fail(fail_point: FailPoint, state: str) -> None:
     cloud = Cloud(fail_point, boot_s=(2, 2))
@@ -331,7 +331,7 @@ def test_a_start_may_fail(fail_point: FailPoint, state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("site", "code", "signal", "oom"),
+    ("fail_point", "code", "signal", "oom"),
     [
         (FailPoint.EXITS, 1, -1, False),
         (FailPoint.KILLED, 139, 11, False),

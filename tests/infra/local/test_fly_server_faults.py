@@ -121,12 +121,12 @@ def test_faults_are_set_and_told_as_json_with_what_they_hit(admin: Admin) -> Non
         {
             "rate_limits": False,
             "rates": {"unavailable": 1},
-            "windows": [{"site": "empty_list", "from_s": 1, "until_s": 2}],
+            "windows": [{"fail_point": "empty_list", "from_s": 1, "until_s": 2}],
             "boot_s": [1, 2.5],
         }
     )
     assert (told["faults"]["rates"], told["faults"]["boot_s"]) == ({"unavailable": 1}, [1, 2.5])
-    assert told["faults"]["windows"] == [{"site": "empty_list", "from_s": 1, "until_s": 2, "rate": 1}]
+    assert told["faults"]["windows"] == [{"fail_point": "empty_list", "from_s": 1, "until_s": 2, "rate": 1}]
     assert admin.call("GET").status_code in (502, 503, 504)
     assert admin.hits()["unavailable"] == before + 1
 
@@ -148,7 +148,7 @@ def test_without_the_token_nothing_is_told_or_changed(admin: Admin, method: str)
 # --- cuts and limits on the wire ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("site", "made"), [("refused", 0), ("read_lost", 1)])
+@pytest.mark.parametrize(("fail_point", "made"), [("refused", 0), ("read_lost", 1)])
 def test_a_cut_ends_the_connection_without_an_answer_and_only_that(
     admin: Admin, fail_point: str, made: int
 ) -> None:
@@ -230,7 +230,7 @@ def test_a_429_of_fly_is_rate_limited_whoever_used_up_the_limit(admin: Admin, ma
     assert (error.refusal, error.status) == (Refusal.RATE_LIMITED, 429)
 
 
-@pytest.mark.parametrize("site", ["refused", "unavailable", "read_lost"])
+@pytest.mark.parametrize("fail_point", ["refused", "unavailable", "read_lost"])
 def test_reads_that_get_no_answer_are_unanswered(
     admin: Admin, machines: FlyMachines, fail_point: str
 ) -> None:
@@ -303,7 +303,7 @@ def test_a_machine_takes_its_time_to_boot_and_a_wait_sees_it_start(admin: Admin,
 
 
 @pytest.mark.parametrize(
-    ("site", "code", "oom"),
+    ("fail_point", "code", "oom"),
     [(FailPoint.OUT_OF_MEMORY, 137, True), (FailPoint.EXITS, 1, False), (FailPoint.KILLED, 139, False)],
 )
 def test_a_process_is_killed_when_its_time_has_come(
@@ -317,7 +317,7 @@ def test_a_process_is_killed_when_its_time_has_come(
 
 
 @pytest.mark.parametrize(
-    ("site", "state"),
+    ("fail_point", "state"),
     [
         (FailPoint.START_FAILED, "failed"),
         (FailPoint.LAUNCH_FAILED, "destroyed"),
