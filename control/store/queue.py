@@ -112,13 +112,17 @@ def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
 
 def is_unseen(now: datetime) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
-    own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
-    has_machine = select(Machine.id).where(own).exists()
+    has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
     may_have = or_(
         col(Attempt.state).in_(states.LIVE),
         is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)),
     )
     return and_(may_have, ~has_machine)
+
+
+def _is_own_live_machine() -> ColumnElement[bool]:
+    """Return the SQL condition on a machine and an attempt: the machine is the attempt's and not gone."""
+    return and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
 
 
 def _reserve(tx: Transaction, job: Job) -> Reserve | None:
