@@ -46,6 +46,7 @@ from control.http.metrics import Metrics
 from control.http.middleware import BodyLimit, ClosedHeaders, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
+from control.passes.bucket_rules import check_bucket_rules
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
@@ -72,7 +73,13 @@ KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own an
 STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
-SLOW_PASSES = ((expire, 10.0), (weigh, EVERY_S), (sweep, 600.0), (abandon, 300.0))
+SLOW_PASSES = (
+    (check_bucket_rules, 600.0),
+    (expire, 10.0),
+    (weigh, EVERY_S),
+    (sweep, 600.0),
+    (abandon, 300.0),
+)
 
 
 def _now() -> datetime:
@@ -104,7 +111,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     machines = FlyMachines(
         api_url=settings.fly_api_url,
-        token=settings.fly_api_token.get_secret_value(),
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
         timeout_s=FLY_TIMEOUT_S,
     )
     context = AppContext(

@@ -2,7 +2,7 @@
 
 A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
 fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
-Long because the whole wire is in one file, read side by side with the contract.
+Long because the whole wire is in one file.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Effects(Message):
 
 
 class Preset(StrEnum):
-    """A named transcode instead of random effects (contract, section 5)."""
+    """A named transcode instead of random effects."""
 
     WEB_OPTIMIZED = "web-optimized"
     HLS = "hls"  # two files: a playlist and one fragmented MP4 that it names

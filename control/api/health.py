@@ -22,12 +22,17 @@ from control.http.threads import HEALTH
 from control.store.database import require_writable
 from control.telemetry.log import log_failure
 from control.views.schemas import Health, Ready
+from infra.ports import Refusal
 
 LOOK_EVERY_S = 2.0
 ANSWER_S = 1.0  # how long an answer waits for a running check; then it uses the last result
 FIRST_S = 6.0  # how long when there is no last result: the check of the bucket has timed out by then
 KEPT_S = 15.0  # how old the last result may be: a check that takes longer is a failure itself
 SILENT = "does not answer"
+BLOCKED = {
+    Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}",
+    Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method before it makes machines in the app {app}",
+}
 
 
 def routes(context: AppContext) -> APIRouter:
@@ -35,7 +40,7 @@ def routes(context: AppContext) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["health"], route_class=HEALTH.route)
     watched = {
         "database": _Part("database", lambda: _require_database(context)),
-        "storage": _Part("storage", context.storage.check),
+        "storage": _Part("storage", lambda: _require_storage(context)),
         "machines": _Part("machines", lambda: _require_an_answer(context)),
     }
 
@@ -126,8 +131,14 @@ def _require_database(context: AppContext) -> None:
         raise _Wrong("its disk cannot be written to") from error
 
 
+def _require_storage(context: AppContext) -> None:
+    context.storage.check()
+    if context.cloud.rules_wrong is not None:
+        raise _Wrong(context.cloud.rules_wrong)
+
+
 def _require_an_answer(context: AppContext) -> None:
-    if context.cloud.refused is not None:
-        raise RuntimeError(f"Fly refuses our token: {context.cloud.refused}")
+    for app, blocked in sorted(context.cloud.blocked.items()):
+        raise _Wrong(BLOCKED[blocked.refusal].format(app=app))
     if context.cloud.silent:
-        raise RuntimeError("Fly did not answer the last time that it was asked")
+        raise RuntimeError(f"Fly did not answer for {', '.join(sorted(context.cloud.silent))}")

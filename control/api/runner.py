@@ -1,4 +1,4 @@
-"""The three calls of a runner: claim, heartbeat, finish (contract, section 6)."""
+"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client of control's public API, for the CLI and the demo. Must never know more than the contract.
+"""A client of control's public API, for the CLI and the demo. Must never know more than docs/api.md tells.
 
 Long because it has a method for each call, and uploads that can be resumed.
 """

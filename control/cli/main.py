@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -184,7 +185,12 @@ def provision(
     python_image: Annotated[
         str, typer.Option(help="For up and release: the images' base, like python:3.13-slim@sha256:...")
     ] = "",
-    image: Annotated[str, typer.Option(help="For roll-back: the earlier image of control.")] = "",
+    image: Annotated[
+        str, typer.Option(help="For roll-back: the earlier image of control, or its label (the tag).")
+    ] = "",
+    runner_apps: Annotated[
+        int, typer.Option(min=1, max=20, help="How many apps hold runners: more of them launch faster.")
+    ] = 1,
     apply: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
     ] = False,
@@ -197,8 +203,21 @@ def provision(
         raise typer.BadParameter("--image belongs to roll-back, which needs it")
     if what in (Provisioning.UP, Provisioning.RELEASE):
         require_digest(python_image)
-    deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
-    run(what, deployment, os.environ, image=image, apply=apply)
+    if "@" in image:
+        raise typer.BadParameter("--image names a release by its label, like release-20261126-120000")
+    run(
+        what,
+        Deployment(
+            name=name,
+            org=org,
+            region=region,
+            python_image=python_image,
+            label=image.rpartition(":")[2] or f"release-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+            runner_apps=runner_apps,
+        ),
+        os.environ,
+        apply=apply,
+    )
 
 
 @app.command("bucket-rules")
@@ -210,7 +229,8 @@ def bucket_rules(
     from control.settings import load_settings
 
     settings = load_settings()
-    storage_of(settings).set_rules(settings.origins)
+    if warning := storage_of(settings).set_rules(settings.origins):
+        typer.echo(f"Warning: the bucket refused its lifecycle rule, which is optional: {warning}", err=True)
     _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
 
 

@@ -67,7 +67,7 @@ ALL_EFFECTS = EffectChoice()
 def effects(*, seed: int, fingerprint: str, variation: int, choice: EffectChoice = ALL_EFFECTS) -> Effects:
     """Return the recipe of a source's variation (counted from 1), whatever their total number.
 
-    `fingerprint` stands for the source's content. Ranges: contract, section 5. An effect that is left out has
+    `fingerprint` stands for the source's content. Ranges: docs/glossary.md. An effect that is left out has
     its neutral value and changes no other. Values are rounded to six digits, far below what an eye sees. The
     caller asks for no variation beyond `choice.distinct_max`; up to there each differs from every other.
     """

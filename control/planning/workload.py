@@ -13,7 +13,7 @@ from control.domain.effects import SIBLINGS
 from control.domain.encoding import STANDARD, Encoding
 from runner.contract import Effects
 
-# Core-seconds for each megapixel (`python -m bench.work`; docs/performance.md). A leader also analyses for
+# Core-seconds for each megapixel (`python -m bench.work`, docs/performance.md). A leader also analyses for
 # its siblings.
 LEADER_S = 0.0185
 SIBLING_S = 0.0080

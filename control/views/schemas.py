@@ -1,4 +1,4 @@
-"""The JSON that clients send and receive. Names end with their unit; times are RFC 3339 in UTC.
+"""The JSON that clients send and receive (docs/api.md). Names end with their unit; times are RFC 3339 in UTC.
 
 Long because it is one list of small models.
 """

@@ -81,7 +81,7 @@ def codes(document: dict[str, Any]) -> set[str]:
 @pytest.fixture(scope="session")
 def refused(codes: set[str]) -> Callable[..., dict[str, str]]:
     def check(answer: httpx.Response, *statuses: int) -> dict[str, str]:
-        """Return the error of an answer that is a refusal as the contract shapes it."""
+        """Return the error of an answer that is a refusal in the shape that docs/api.md gives."""
         assert answer.status_code in statuses, f"{answer.status_code}: {answer.text}"
         assert answer.headers["content-type"] == "application/json"
         body = answer.json()

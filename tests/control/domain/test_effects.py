@@ -46,7 +46,7 @@ def fields(effect: str) -> tuple[str, ...]:
 
 
 @given(SEEDS, st.text())
-def test_every_effect_lies_in_the_contract_s_range(seed, fingerprint):
+def test_every_effect_lies_in_its_documented_range(seed, fingerprint):
     for recipe in hundred(seed, fingerprint)[:12]:
         for name, (low, high) in RANGES.items():
             assert low <= getattr(recipe, name) <= high
