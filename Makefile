@@ -9,6 +9,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+KERNEL := runner/kernel/effects
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
@@ -18,7 +19,7 @@ PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.htm
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(STAMP) $(if $(SKIP_FRONTEND),,$(PAGE)) ## install everything into .venv; SKIP_FRONTEND=1 leaves the page out
+setup: $(STAMP) $(if $(SKIP_FRONTEND),,$(PAGE)) $(if $(SKIP_KERNEL),,$(KERNEL)) ## install everything into .venv; SKIP_FRONTEND=1, SKIP_KERNEL=1 leave the page, the kernel out
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=..."; exit 1; }
@@ -30,6 +31,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 $(PAGE): $(PAGE_SOURCES) | $(STAMP)
 	@$(BIN)/python control/web/build.py
+
+$(KERNEL): runner/kernel/effects.c runner/kernel/build.py | $(STAMP)
+	@$(BIN)/python runner/kernel/build.py || true
 
 demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VARIATIONS=3 OUT=demo-out
 	@$(BIN)/refresher demo $(VIDEO) -n $(VARIATIONS) -o $(OUT)
@@ -48,6 +52,7 @@ soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 
@@ -77,6 +82,7 @@ lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
 	@$(COMPILE) --extra runner -c requirements.lock -o requirements.runner.lock
 	@$(COMPILE) --extra control -c requirements.lock -o requirements.control.lock
 	@$(COMPILE) --extra build -c requirements.lock -o requirements.build.lock
+	@$(COMPILE) --extra kernel -c requirements.lock -o requirements.kernel.lock
 
 clean: ## remove what setup, demo and serve made
 	@rm -rf .venv .refresher demo-out *.egg-info control/web/dist control/web/node_modules

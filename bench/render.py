@@ -8,12 +8,13 @@ already. `python -m bench.render CLIP [OUTPUTS]` compares one clip alone.
 from __future__ import annotations
 
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from bench import obvious
 from bench.vmaf import Picture, picture
 from bench.wire import Wire
 from control.domain.effects import effects
+from runner.commands import decoding_args, drawing_args
 from runner.contract import Effects
 from runner.ffmpeg_program import find_ffmpeg
-from runner.graph import Probe, drawn, standard, timed
+from runner.graph import FRAME_RATE, Probe, drawn, even_size, standard, timed
+from runner.kernel import find_kernel
 from runner.probe import probe
 from runner.stop import Stop
 from tests.support.fake_control import fake_control
@@ -75,11 +78,17 @@ def compare(clip: Path, count: int) -> str:
 
 
 def _compare(clip: Path, folder: Path, count: int) -> str:
-    source = _excerpt(clip, folder / "source.mp4")
+    source = excerpt(clip, folder / "source.mp4")
     found = probe(find_ffmpeg(), source, stop=Stop())
     wanted = [effects(seed=SEED, fingerprint=clip.stem, variation=n + 1) for n in range(count)]
-    plain = _side(lambda: _obvious(source, found, wanted, folder), source, wanted, found, obvious.chain)
-    ours = _side(lambda: _ours(source, wanted, folder), source, wanted, found, _our_chain)
+    plain = _side(
+        lambda: _obvious(source, found, wanted, folder),
+        wanted,
+        lambda e: (["-i", str(source)], obvious.chain(e, found)),
+    )
+    ours = _side(
+        lambda: _ours(source, wanted, folder), wanted, lambda e: _our_frames(e, found, source, folder)
+    )
     return (
         f"{clip.stem}, {count} variations of {EXCERPT_S} s:"
         f" CPU {ours.cpu_s:.1f} s ({ours.cpu_s / plain.cpu_s:.2f}x),"
@@ -94,16 +103,17 @@ def _compare(clip: Path, folder: Path, count: int) -> str:
 
 def _side(
     make: Callable[[], tuple[list[Path], float]],
-    source: Path,
     wanted: list[Effects],
-    found: Probe,
-    chain: Callable[[Effects, Probe], str],
+    uncoded: Callable[[Effects], tuple[Sequence[str], str]],
 ) -> Side:
+    """Let one way make its files; `uncoded` gives the frames that each is to look like."""
     before, start = _cpu_s(), time.perf_counter()
     files, transfer_s = make()
     cpu_s, wall_s = _cpu_s() - before, time.perf_counter() - start
-    seen = zip(wanted, files, strict=True)
-    pictures = [picture(find_ffmpeg(), f, source=source, chain=chain(e, found)) for e, f in seen]
+    pictures = []
+    for recipe, file in zip(wanted, files, strict=True):
+        drawn, chain = uncoded(recipe)
+        pictures.append(picture(find_ffmpeg(), file, drawn=drawn, chain=chain))
     return Side(cpu_s, wall_s, files, pictures, transfer_s)
 
 
@@ -136,11 +146,22 @@ def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path]
     return [folder / f"{name}.mp4" for name in names], transfer_s
 
 
-def _our_chain(recipe: Effects, found: Probe) -> str:
-    return ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
+def _our_frames(recipe: Effects, found: Probe, source: Path, folder: Path) -> tuple[Sequence[str], str]:
+    """Return our frames before they are coded: by the kernel, whose noise differs from a filter's."""
+    kernel = find_kernel()
+    if not kernel:
+        return ["-i", str(source)], ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
+    decoding = shlex.join([find_ffmpeg(), *decoding_args(recipe, found, source=str(source))])
+    drawing = shlex.join([str(kernel.path), *drawing_args([recipe], found)])
+    frames = folder / "frames"
+    subprocess.run(["bash", "-c", f"{decoding} 3>&1 | {drawing} 3<&0 4>{frames}"], check=True)
+    size = "x".join(map(str, even_size(found)))
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", FRAME_RATE]
+    return [*raw, "-i", str(frames)], "null"
 
 
-def _excerpt(clip: Path, path: Path) -> Path:
+def excerpt(clip: Path, path: Path) -> Path:
+    """Write the first seconds of a clip."""
     command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(clip), "-t", str(EXCERPT_S), "-c", "copy"]
     subprocess.run([*command, str(path)], check=True)
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,12 @@ class Picture:
     fifth_percentile: float
 
 
-def picture(program: str, output: Path, *, source: Path, chain: str) -> Picture:
-    """Return the VMAF of `output` against `source` drawn by `chain`."""
+def picture(program: str, output: Path, *, drawn: Sequence[str], chain: str) -> Picture:
+    """Return the VMAF of `output` against the input of the arguments `drawn`, through `chain`."""
     log = output.with_suffix(".json")
     measured = f"libvmaf=log_fmt=json:log_path={log}:n_threads=2:n_subsample={EVERY}"
     compared = f"[0:v]setpts=PTS-STARTPTS[d];[1:v]{chain},setpts=PTS-STARTPTS[r];[d][r]{measured}"
-    command = [program, "-nostdin", "-v", "error", "-i", str(output), "-i", str(source)]
+    command = [program, "-nostdin", "-v", "error", "-i", str(output), *drawn]
     subprocess.run([*command, "-filter_complex", compared, "-f", "null", "-"], check=True)
     frames = sorted(frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"])
     return Picture(mean=statistics.fmean(frames), fifth_percentile=frames[len(frames) // 20])

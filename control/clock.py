@@ -1,8 +1,8 @@
-"""The time that control goes by: the wall clock without its jumps.
+"""The clock of control: the wall clock without its jumps.
 
-A wall clock that jumps, if only for a moment, would expire results, lose machines or start a new day's
-budget. So time goes on as the monotonic clock does, and a step of the wall clock counts once it has lasted.
-At its start control believes what the machine's clock says.
+If the wall clock jumped even for a moment, control could expire results, lose machines or start the budget of
+a new day. So time follows the monotonic clock, and a step of the wall clock counts only after it has lasted.
+At its start control trusts the clock of its machine.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from datetime import datetime, timedelta
 from control.telemetry.log import log_event
 from infra.ports import Clock
 
-APART_MAX = timedelta(seconds=2)  # a smaller step is taken as it comes: machines' clocks are set by such
-SETTLED_S = 60.0  # a step that has lasted for so long is the truth
+APART_MAX = timedelta(seconds=2)  # a smaller step is followed at once: time servers correct clocks by such
+SETTLED_S = 60.0  # a step that has lasted so long is followed
 
 
 class SteadyClock:
-    """A clock for any thread. A step of `wall` is followed after SETTLED_S in which `wall` stood by it."""
+    """A clock, safe to use from any thread. It follows a step of `wall` that has lasted SETTLED_S."""
 
     def __init__(self, wall: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall, self._monotonic = wall, monotonic
         self._lock = threading.Lock()
-        self._step: timedelta | None = None  # that the wall clock has made and that does not count yet
-        self._step_s = 0.0  # when it was first seen
+        self._step: timedelta | None = None  # a step of the wall clock that is not followed yet
+        self._step_s = 0.0  # when the step was first seen
         self._follow(wall(), monotonic())
 
     def __call__(self) -> datetime:
-        """Return the instant, with UTC as its zone."""
+        """Return the current time in UTC."""
         with self._lock:
             now_s, wall = self._monotonic(), self._wall()
             steady = self._base + timedelta(seconds=now_s - self._base_s)

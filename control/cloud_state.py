@@ -84,7 +84,7 @@ class Cloud:
         self.full_until[region] = now + FULL_FOR_S
 
     def has_room(self, regions: Sequence[str], now: float) -> bool:
-        """Tell whether one of the regions is not known to be full."""
+        """Return whether at least one of the regions is not known to be full."""
         return any(self.full_until.get(region, now) <= now for region in regions)
 
     def in_order(self, regions: Sequence[str], now: float) -> tuple[str, ...]:

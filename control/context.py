@@ -1,4 +1,4 @@
-"""What routes and passes work with, wired once in `app`."""
+"""What all routes and passes work with. `app` creates it once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infra.ports import Clock, Machines, Storage
 
 @dataclass(frozen=True, kw_only=True)
 class AppContext:
-    """The parts of one control."""
+    """The dependencies of one control."""
 
     settings: Settings
     clock: Clock
@@ -29,8 +29,8 @@ class AppContext:
     storage: Storage
     machines: Machines
     cloud: Cloud
-    bucket_http: urllib3.PoolManager  # for streaming objects by signed URL
-    wake: Callable[[], None]  # makes the ticker run its passes now
+    bucket_http: urllib3.PoolManager  # to stream objects from signed URLs
+    wake: Callable[[], None]  # makes the passes run now
     answering: Answering = field(default_factory=Answering)
-    telling: Turns = field(default_factory=Turns)  # of webhooks
-    machine_env: Mapping[str, str] = field(default_factory=dict)  # for each machine, beside its own
+    telling: Turns = field(default_factory=Turns)  # limits the webhook calls that run at once
+    machine_env: Mapping[str, str] = field(default_factory=dict)  # added to the environment of every machine

@@ -1,4 +1,4 @@
-"""The environment of control as one frozen object. Nonsense stops the start and names the variable."""
+"""The settings of control, read from the environment. An invalid one stops the start and is named."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
 HOURS_MAX = 87_600  # ten years
-URL_MARGIN_S = 15 * 60  # a runner's signed URLs outlive the wall deadline of its run by this
+URL_MARGIN_S = 15 * 60  # the signed URLs of a runner stay valid for so long after its deadline
 RUN_S_MAX = SIGNED_S_MAX - URL_MARGIN_S
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
 
 class SettingsError(Exception):
-    """The settings make no sense; the message names the variable."""
+    """A setting is invalid. The message names the variable."""
 
 
 class Listening(BaseSettings):
-    """Where control listens: what `serve --local` has to know before its stack runs."""
+    """Where control listens: the part that `serve --local` needs before its stack runs."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
@@ -40,7 +40,7 @@ class Listening(BaseSettings):
 
 
 class Settings(Listening):
-    """Settings as the contract names them (section 3), in lower case."""
+    """All settings: the variables of docs/settings.md in lower case."""
 
     auth_password: SecretStr
     token_secret: SecretStr
@@ -80,7 +80,7 @@ class Settings(Listening):
 
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
-    fly_app_name: str | None = None  # set by Fly on its machines: then Fly's proxy is in front of us
+    fly_app_name: str | None = None  # Fly sets it on its machines: then Fly's proxy is in front of control
 
     budget_usd_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     budget_usd_per_month: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -91,7 +91,7 @@ class Settings(Listening):
         if isinstance(value, str):
             value = tuple(word.strip() for word in value.split(",") if word.strip())
         if not value:
-            raise ValueError("names nothing")
+            raise ValueError("is empty")
         return value
 
     @field_validator("outbound_allow", mode="before")
@@ -194,25 +194,25 @@ class Settings(Listening):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins whose pages may use signed URLs of the bucket."""
+        """The origins whose pages may use the signed URLs of the bucket."""
         return tuple(dict.fromkeys((origin(self.public_url), *self.allowed_origins)))
 
     @property
     def runner_callback_url(self) -> str:
-        """Where runners reach control, without a trailing slash."""
+        """The URL at which runners reach control, without a trailing slash."""
         return (self.callback_url or self.public_url).rstrip("/")
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Return the settings of this process's environment; `overrides` win over it.
+    """Return the settings from the environment of this process. `overrides` take precedence.
 
-    Raises SettingsError with one line that names the variable, never its value.
+    Raises SettingsError with one line that names the variable and never shows its value.
     """
     return _load(Settings, **overrides)
 
 
 def load_port() -> int:
-    """Return the port that the environment names. Raises SettingsError."""
+    """Return the port from the environment. Raises SettingsError."""
     return _load(Listening).port
 
 
@@ -237,7 +237,7 @@ def _is_webhook_secret(text: str) -> bool:
 
 
 def origin(url: str) -> str:
-    """Return the origin of a URL as browsers send it: lower case, without a default port."""
+    """Return the origin of a URL as browsers send it: in lower case and without a default port."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     is_default = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
@@ -245,7 +245,7 @@ def origin(url: str) -> str:
 
 
 def is_http_url(text: str) -> bool:
-    """Tell whether this is an http or https URL with a host."""
+    """Return whether this is an http or https URL with a host."""
     try:
         url = urlsplit(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0

@@ -70,6 +70,11 @@ class NotStarted(RuntimeError):
     """A server that should run on this machine did not start. The message says why."""
 
 
+def is_transient(status: int) -> bool:
+    """Return whether the same HTTP request may succeed later: a time-out, a rate limit, a failing server."""
+    return status in (408, 429) or status >= 500
+
+
 # --- machines -------------------------------------------------------------------------------------
 
 

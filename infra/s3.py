@@ -29,6 +29,7 @@ from infra.ports import (
     StoredObject,
     StoredPart,
     Unanswered,
+    is_transient,
 )
 from infra.presign import Presigner, is_virtual_host
 
@@ -405,7 +406,7 @@ def _translated(response: dict[str, Any], *, method: str, path: str) -> OutsideE
     answer = response.get("ResponseMetadata", {})
     status, code = int(answer.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
     where = {"method": method, "path": path, "status": status, "request_id": answer.get("RequestId")}
-    if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
+    if is_transient(status) or code in ("SlowDown", "RequestTimeout", "InternalError"):
         return Unanswered(f"the bucket is busy or unwell ({code})", **where)
     if status in (401, 403):
         return Refused(Refusal.UNAUTHORIZED, f"the bucket refused our key ({code})", **where)

@@ -6,7 +6,6 @@ Must never end without telling control, as long as there is a claim and control 
 from __future__ import annotations
 
 import os
-import re
 import resource
 import sys
 import time
@@ -157,8 +156,8 @@ def _outcome(reason: Reason | None) -> Literal["ok", "error", "cancelled"]:
 
 
 def _trimmed(trace: str) -> str:
-    """Return the end of a trace without signed URLs, which the words of an exception may hold."""
-    return re.sub(r"(https?://|/)[^\s'\"]*\?\S*", "URL", trace)[-DETAIL_CHARS_MAX:]
+    """Return the end of a trace without signed URLs, which the message of an exception may hold."""
+    return contract.without_queries(trace)[-DETAIL_CHARS_MAX:]
 
 
 def _wall_s() -> float:

@@ -1,18 +1,25 @@
 """Whether an output is what was asked for.
 
-Must never call a file good that a player would stumble over: it is opened, measured and decoded to its end.
+Must never call a file good that a player would stumble over: it is opened, measured, and decoded to its end
+unless each of its packets is known to be as the encoders made it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from tempfile import mkdtemp
 from threading import Event
 
 from runner import ffmpeg
+from runner.commands import packets_args
 from runner.contract import OutputFault, OutputSpec, Preset
 from runner.graph import Probe, even_size
+from runner.plain_files import lines, remove
 from runner.probe import Look, OutputFailure, look
 
 DURATION_TOLERANCE = 0.02  # 0.0..1.0 of the duration
@@ -45,13 +52,21 @@ def expected(output: OutputSpec, probe: Probe) -> Expected:
     )
 
 
-def check_output(program: str, path: Path, wanted: Expected, *, stop: Event) -> float:
+def check_output(
+    program: str, path: Path, wanted: Expected, *, stop: Event, packets: Path | None = None
+) -> float:
     """Return the duration in seconds of a rendered file that is what was asked for.
 
+    `packets` are the sums of its packets as they left the encoders (`runner.commands.Target`): if all of
+    them are in the file, in order, unchanged and with their times, then only key frames and the sound are
+    decoded, since nothing can have been damaged on the way. Without them it is decoded to its end.
     Raises OutputFailure(OUTPUT_INVALID) that names the first difference; OutOfMemory and FfmpegHung, which
     say nothing about the file; or Stopped.
     """
-    found = _read_to_the_end(program, path, wanted, stop=stop)
+    if packets:
+        found = _read_all_packets(program, path, packets, wanted, stop=stop)
+    else:
+        found = _read_to_the_end(program, path, wanted, stop=stop)
     if wanted.is_coded_here:
         _require_codecs(found.said, wanted)
     if found.probe.has_audio != wanted.has_audio:
@@ -79,13 +94,62 @@ def check_playlist(text: str, *, media_name: str, media_bytes: int) -> None:
 
 def _read_to_the_end(program: str, path: Path, wanted: Expected, *, stop: Event) -> Look:
     """Decode all of it. Only the loop filter is skipped: a third of the time, and it cannot fail."""
+    return _read(program, path, wanted, decoded=["-skip_loop_filter", "all"], stop=stop)
+
+
+def _read_all_packets(program: str, path: Path, packets: Path, wanted: Expected, *, stop: Event) -> Look:
+    folder = Path(mkdtemp(dir=path.parent.parent))
+    try:
+        again = folder / "packets"
+        only_keys = ["-skip_frame", "nokey", "-skip_loop_filter", "all"]
+        found = _read(
+            program, path, wanted, *packets_args(str(again)), decoded=only_keys, makes=[again], stop=stop
+        )
+        if digests(lines(packets)) != digests(lines(again)):
+            raise _invalid("does not hold what was coded for it")
+        return found
+    finally:
+        remove(folder)
+
+
+def digests(told: Iterable[str]) -> Mapping[str, str]:
+    """Return, for each stream of FFmpeg's `framehash`, one sum over its headers and its packets' facts.
+
+    The same stream in two files has one sum, whatever their units of time and order of streams' packets.
+    """
+    units: dict[str, Fraction] = {}
+    sums: dict[str, hashlib._Hash] = {}
+    for line in told:
+        if match := re.match(r"#tb ([0-9]): ([0-9]+/[0-9]+)$|#extradata ([0-9]), *(.*)$", line):
+            if match[1]:
+                units[match[1]] = Fraction(match[2])
+            else:
+                sums.setdefault(match[3], hashlib.sha256()).update(match[4].encode())
+        elif not line.startswith("#"):
+            stream, decoded_at, shown_at, _, size, digest, *_ = (word.strip() for word in line.split(","))
+            times = [int(when) * units[stream] for when in (decoded_at, shown_at)]
+            facts = f"{times[0]} {times[1]} {size} {digest}\n"
+            sums.setdefault(stream, hashlib.sha256()).update(facts.encode())
+    return {stream: found.hexdigest() for stream, found in sums.items()}
+
+
+def _read(
+    program: str,
+    path: Path,
+    wanted: Expected,
+    *more: str,
+    decoded: Sequence[str],
+    makes: Sequence[Path] = (),
+    stop: Event,
+) -> Look:
     strict = ["-xerror", "-err_detect", "explode"] if wanted.is_coded_here else []
     try:
         return look(
             program,
             path,
-            *["-map", "0:V:0", "-map", "0:a:0?", "-f", "null", "-"],
-            before=[*strict, "-skip_loop_filter", "all"],
+            *["-map", "0:V:0", "-map", "0:a:0?", "-f", "null", "-", *more],
+            before=[*strict, *decoded],
+            makes=makes,
             timeout_s=CHECK_S_BASE + CHECK_S_PER_SECOND * wanted.duration_s,
             stop=stop,
         )

@@ -9,12 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from runner.contract import Effects, Preset
-from runner.graph import Probe, also_reading, drawn, paced_sound, reading, standard, timed, whole
+from runner.graph import (
+    FRAME_RATE,
+    Probe,
+    also_reading,
+    drawn,
+    even_size,
+    paced_sound,
+    reading,
+    standard,
+    tagged,
+    timed,
+    whole,
+)
+from runner.limits import GLOBAL_OPTIONS
+from runner.recipe import recipe_of
 
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
+PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 
 # Less than half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions,
 # references and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive
@@ -34,6 +50,16 @@ class Other:
     path: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where an output that the kernel draws goes, with what is told of it."""
+
+    effects: Effects
+    path: str
+    packets: str  # gets the sum of each packet as it was coded
+    poster: str | None = None
+
+
 def variation_args(
     effects: Effects, probe: Probe, *, source: str, output: str, stats: str | None = None
 ) -> list[str]:
@@ -41,12 +67,11 @@ def variation_args(
 
     With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
     """
-    analysis = f":pass=1:stats={stats}" if stats else ""
     return [
         *["-loglevel", "error", *reading(source)],
         *_picture(effects, probe),
         *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
-        *[*_x264(f"{X264}:{_search(effects)}{analysis}"), *CRF],
+        *[*_x264(f"{X264}:{_search(effects)}{_analysed(stats)}"), *CRF],
         *NAMELESS,
         *mp4(output),
     ]
@@ -62,12 +87,105 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     params = f"{X264}:{_search(others[0].effects)}:pass=2:stats={stats}"
-    coded = [*sound, *_x264(params, cap_kbps=max(kbps, CAP_KBPS)), "-b:v", f"{kbps}k"]
+    coded = [*sound, *_x264(params, cap_kbps=_cap_of_others(others[0].effects, kbps)), "-b:v", f"{kbps}k"]
     ends = [[*_picture(other.effects, probe), *coded, *NAMELESS, *mp4(other.path)] for other in others]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
     ]
+
+
+# --- by the kernel: one FFmpeg decodes, the kernel draws, another FFmpeg codes; `runner.jail.Line` joins them
+
+
+def decoding_args(effects: Effects, probe: Probe, *, source: str) -> list[str]:
+    """Return the arguments that write standard frames, at the pace of these effects, raw to descriptor 3."""
+    filters = [*whole(probe), *timed(effects), *standard(probe)]
+    return [
+        *["-loglevel", "error", "-hide_banner", *GLOBAL_OPTIONS, "-nostats", "-filter_threads", "1"],
+        *[*also_reading(source), "-map", "0:V:0", "-vf", ",".join(filters)],
+        *["-c:v", "rawvideo", "-f", "rawvideo", "pipe:3"],
+    ]
+
+
+def drawing_args(each: Sequence[Effects], probe: Probe) -> list[str]:
+    """Return the kernel's arguments: it reads descriptor 3 and writes these effects to 4 and on."""
+    return [*map(str, even_size(probe)), *map(recipe_of, each)]
+
+
+def first_coding_args(target: Target, probe: Probe, *, source: str, stats: str | None = None) -> list[str]:
+    """Return the arguments that code the drawn frames of one output, or a first one, as `variation_args`."""
+    effects = target.effects
+    sound = ["-map", "1:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []
+    coded = [*_x264(f"{X264}:{_search(effects)}{_analysed(stats)}"), *CRF]
+    return [
+        *[*_coding(1, probe), *(["-vn", *also_reading(source)] if sound else [])],
+        *_coded(0, target, probe, [*sound, *coded]),
+    ]
+
+
+def others_coding_args(
+    targets: Sequence[Target], probe: Probe, *, first: str, stats: str, kbps: int
+) -> list[str]:
+    """Return the arguments that code the drawn frames of several outputs, as `others_args` does."""
+    sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
+    params = f"{X264}:{_search(targets[0].effects)}:pass=2:stats={stats}"
+    cap_kbps = _cap_of_others(targets[0].effects, kbps)
+    coded = [*sound, *_x264(params, cap_kbps=cap_kbps), "-b:v", f"{kbps}k"]
+    return [
+        *[*_coding(len(targets), probe), *(["-vn", *also_reading(first)] if sound else [])],
+        *(arg for n, target in enumerate(targets) for arg in _coded(n, target, probe, coded)),
+    ]
+
+
+def _coding(count: int, probe: Probe) -> list[str]:
+    """Return the arguments that open so many pipes of raw frames."""
+    size = "x".join(map(str, even_size(probe)))
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", FRAME_RATE]
+    return [
+        *["-loglevel", "error", "-hide_banner", *GLOBAL_OPTIONS, "-nostats", "-progress", "pipe:1"],
+        *["-filter_threads", "1", *(arg for n in range(count) for arg in [*raw, "-i", f"pipe:{4 + n}"])],
+    ]
+
+
+def _coded(n: int, target: Target, probe: Probe, coded: Sequence[str]) -> list[str]:
+    """Return the arguments of one output, of its packets' sums, and of its poster."""
+    frames = round(probe.duration_s / target.effects.speed * Fraction(FRAME_RATE))
+    poster = [] if target.poster is None else _poster_of(n, frames // 2, probe, target.poster)
+    picture = ["-map", f"{n}:v", "-vf", ",".join(tagged(probe))]
+    return [*picture, *coded, *NAMELESS, *_mp4_and_packets(target.path, target.packets), *poster]
+
+
+def _mp4_and_packets(output: str, packets: str) -> list[str]:
+    """Return the arguments that write what `mp4` does, byte for byte, and the sum of each packet aside."""
+    playable = f"[f=mp4:movflags=+faststart:empty_hdlr_name=1:fflags=+bitexact]file:{output}"
+    summed = f"[f=framehash:hash={PACKET_SUM}:fflags=+bitexact]file:{packets}"
+    headed = ["-flags:v", "+bitexact+global_header", "-flags:a", "+bitexact+global_header"]
+    return [*headed, "-f", "tee", f"{playable}|{summed}"]
+
+
+def _poster_of(n: int, frame: int, probe: Probe, path: str) -> list[str]:
+    """Return the arguments of a JPEG of this frame; of the first one in a picture that ends before it."""
+    chosen = rf"select='eq(n\,0)+eq(n\,{frame})'"
+    return [
+        *[
+            "-map",
+            f"{n}:v",
+            "-frames:v",
+            "2",
+            "-fps_mode",
+            "passthrough",
+            "-vf",
+            ",".join([*tagged(probe), chosen, _poster_size()]),
+        ],
+        *_jpeg(path),
+    ]
+
+
+def packets_args(path: str) -> list[str]:
+    """Return the output arguments that sum a finished file's packets up as `Target.packets` were."""
+    streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy", *WITHOUT_X264S_NAME]
+    return [*streams, "-f", "framehash", "-hash", PACKET_SUM, f"file:{path}"]
 
 
 def kbps_of(stats: Iterable[str], duration_s: float) -> int:
@@ -84,14 +202,27 @@ def _picture(effects: Effects, probe: Probe) -> list[str]:
     return ["-map", "0:V:0", "-vf", ",".join(filters)]
 
 
+def _analysed(stats: str | None) -> str:
+    return f":pass=1:stats={stats}" if stats else ""
+
+
 def _search(effects: Effects) -> str:
     """Return how finely motion is searched for."""
     return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
-def _x264(params: str, *, cap_kbps: int = CAP_KBPS) -> list[str]:
-    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"]
+def _x264(params: str, *, cap_kbps: int | None = CAP_KBPS) -> list[str]:
+    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"] if cap_kbps else []
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
+
+
+def _cap_of_others(effects: Effects, kbps: int) -> int | None:
+    """Return the cap of outputs that follow an analysis, or None: then only its bit rate binds them.
+
+    The first one kept to the cap and they share its bits out as it did, so they keep to it as well; to watch
+    it would cost a third of an encoding. Only grain at the cap looks worse without (docs/performance.md).
+    """
+    return max(kbps, CAP_KBPS) if effects.noise >= GRAIN_FROM and kbps >= CAP_KBPS else None
 
 
 def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:
@@ -113,11 +244,19 @@ def poster_args(duration_s: float, *, source: str, output: str) -> list[str]:
 
     Frames on which no other is built are not decoded: that takes a third of the time.
     """
-    fit = f"w='min({POSTER_SIDE_MAX},iw)':h='min({POSTER_SIDE_MAX},ih)'"
-    scale = f"scale={fit}:force_original_aspect_ratio=decrease"
     return [
         *["-loglevel", "error", "-skip_frame", "noref", "-ss", f"{duration_s / 2:.3f}", *reading(source)],
-        *["-map", "0:V:0", "-frames:v", "1", "-vf", f"{scale},format=yuvj420p"],
+        *["-map", "0:V:0", "-frames:v", "1", "-vf", _poster_size(), *_jpeg(output)],
+    ]
+
+
+def _poster_size() -> str:
+    fit = f"w='min({POSTER_SIDE_MAX},iw)':h='min({POSTER_SIDE_MAX},ih)'"
+    return f"scale={fit}:force_original_aspect_ratio=decrease,format=yuvj420p"
+
+
+def _jpeg(output: str) -> list[str]:
+    return [
         *[*WITHOUT_METADATA, "-flags:v", "+bitexact"],
         *["-c:v", "mjpeg", "-q:v", "4", "-threads:v", "1", "-f", "image2", "-update", "1", f"file:{output}"],
     ]
@@ -143,8 +282,9 @@ WITHOUT_METADATA = [
     *["-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v:0", "encoder="],
     *["-fflags", "+bitexact"],
 ]
+WITHOUT_X264S_NAME = ["-bsf:v", "filter_units=remove_types=6"]  # an SEI, with its settings too
 NAMELESS = [
     *WITHOUT_METADATA,
     *["-flags:v", "+bitexact", "-flags:a", "+bitexact"],
-    *["-bsf:v", "filter_units=remove_types=6"],  # the SEI in which x264 writes its name and settings
+    *WITHOUT_X264S_NAME,
 ]

@@ -7,6 +7,7 @@ Long because the whole wire is in one file, read side by side with the contract.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
@@ -27,20 +28,13 @@ ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or 
 
 CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
 
-# --- videos: what control takes and a machine makes something of; either refuses the rest -----------------
-
-SOURCE_S_MAX = 4 * 3600.0
-SOURCE_SIDE_MAX = 8192  # pixels
-SOURCE_PIXELS_MAX = 8192 * 4320  # of a frame, lying or upright: a small file may claim a huge one
-SOURCE_FRAME = "8192x4320"  # both limits of a frame in words
-
 # --- memory: what control chooses a machine by, and the runner how much runs at once ------------------
 
 MEMORY_BASE_BYTES = 400 << 20  # the system, this program and FFmpeg's own code
-PROCESS_BYTES = 90 << 20  # one FFmpeg that decodes and filters, beside its encoders
+PROCESS_BYTES = 150 << 20  # two FFmpegs and the kernel between them, beside encoders
 PROBE_BYTES = 140 << 20  # one FFmpeg that looks at a source of unknown size, and the frame that it writes
-FIRST_BYTES_PER_PIXEL = 200  # of an encoder with its look-ahead (docs/performance.md has the table)
-OTHER_BYTES_PER_PIXEL = 70  # of one that follows another's analysis
+FIRST_BYTES_PER_PIXEL = 220  # of an encoder with its look-ahead (docs/performance.md has the table)
+OTHER_BYTES_PER_PIXEL = 90  # of one that follows another's analysis
 OUTPUT_BYTES_PER_S = 340_000  # of a variation, at the cap of its bit rate
 
 # --- reasons and exit codes -----------------------------------------------------------------------
@@ -149,6 +143,8 @@ class Effects(Message):
     noise: int = 0
     speed: float = 1.0
     mirror: bool = False
+    shift_x: float = 0.0  # -1..1: where the picture lies in the room that zoom and rotation leave
+    shift_y: float = 0.0
 
 
 class Preset(StrEnum):
@@ -302,6 +298,14 @@ class Finish(Message):
     machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
 
 
+ATTEMPTS_PATH = "/runner/attempts"
+
+
 def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"]) -> str:
     """Return the path of one of the three calls; each is a POST with the attempt token as bearer."""
-    return f"/runner/attempts/{attempt_id}/{call}"
+    return f"{ATTEMPTS_PATH}/{attempt_id}/{call}"
+
+
+def without_queries(text: str) -> str:
+    """Return the text without URLs and paths that have a query, since one of them may be a signed URL."""
+    return re.sub(r"(https?:/)?/[^\s'\"?]*\?[^\s'\"]*", "URL", text)

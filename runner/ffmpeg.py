@@ -57,7 +57,7 @@ class FfmpegHung(FfmpegTimedOut):
 
 
 def run(
-    command: Sequence[str],
+    command: Sequence[str] | jail.Line,
     *,
     reads: Sequence[Path],
     makes: Sequence[Path],
@@ -66,7 +66,7 @@ def run(
     on_progress: Callable[[float], None],
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Run FFmpeg in its jail to its end and return the tail of what it wrote to stderr.
+    """Run FFmpeg, or a line with it, in its jail to its end; return the tail of what it wrote to stderr.
 
     It sees the files or folders in `reads` and may write into the folders of the files in `makes`, each of
     them a folder of its own; nothing else is there. When this returns, `makes` are regular files that are

@@ -10,6 +10,7 @@ brightness to hundredths and takes 1 off both chroma planes, which is a green ca
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import cos, sin
 
 from runner.contract import Effects
@@ -17,6 +18,17 @@ from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 
 FRAME_RATE = "30000/1001"
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG
+UNTAGGED = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """How a source's numbers are meant, in FFmpeg's words."""
+
+    aspect: str = "0/1"  # of a pixel; 0 where nothing is said
+    matrix: str = UNTAGGED
+    primaries: str = UNTAGGED
+    transfer: str = UNTAGGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +41,7 @@ class Probe:
     has_audio: bool
     is_interlaced: bool = False
     hdr_transfer: str | None = None  # one of HDR_TRANSFERS
+    tags: Tags | None = Tags()  # None if they are none that raw frames can be given anew
 
 
 def even_size(probe: Probe) -> tuple[int, int]:
@@ -79,6 +92,20 @@ def standard(probe: Probe) -> list[str]:
     ]
 
 
+def tagged(probe: Probe) -> list[str]:
+    """Return the filters that give frames the tags which `standard` would have left them."""
+    assert probe.tags, "frames without these tags are not to be sent raw"
+    width, height = even_size(probe)
+    aspect = Fraction(probe.tags.aspect) * Fraction(height * probe.width, width * probe.height)
+    bt709 = Tags(matrix="bt709", primaries="bt709", transfer="bt709")
+    tags = bt709 if probe.hdr_transfer else probe.tags
+    colour = f"color_primaries={tags.primaries}:color_trc={tags.transfer}:colorspace={tags.matrix}"
+    return [
+        f"setparams=range=tv:{colour}",
+        f"setsar=sar={aspect.numerator}/{aspect.denominator}:max=10000000",
+    ]
+
+
 def drawn(effects: Effects, probe: Probe) -> list[str]:
     """Return the filters that make one variation of standard frames."""
     width, height = even_size(probe)
@@ -124,7 +151,18 @@ def _origin(effects: Effects, x: float, y: float, *, width: int, height: int) ->
     dx = middle_x + (x - middle_x) / effects.zoom - width / 2
     dy = middle_y + (y - middle_y) / effects.zoom - height / 2
     turn_cos, turn_sin = cos(effects.rotation_rad), sin(effects.rotation_rad)
-    return turn_cos * dx + turn_sin * dy + width / 2, -turn_sin * dx + turn_cos * dy + height / 2
+    u = turn_cos * dx + turn_sin * dy + width / 2
+    v = -turn_sin * dx + turn_cos * dy + height / 2
+    return (
+        u + effects.shift_x * _room(width - 1, height - 1, effects),
+        v + effects.shift_y * _room(height - 1, width - 1, effects),
+    )
+
+
+def _room(side: int, other: int, effects: Effects) -> float:
+    """Return how far the picture can be moved along a side before its edge shows: 0 without zoom."""
+    needed = side * cos(effects.rotation_rad) + other * abs(sin(effects.rotation_rad))
+    return max(0.0, side / 2 - needed / (2 * effects.zoom))
 
 
 def _even(length: int) -> int:

@@ -63,6 +63,27 @@ class Limits:
         return [word for name, value in limits.items() for word in ("--limit", f"{name}={value}")]
 
 
+@dataclass(frozen=True)
+class Line:
+    """Commands of one jail that run at once: from each but the last, some pipes lead to the next.
+
+    All pipes are counted from descriptor 3 on. The line ends when all have ended well, or the first badly.
+    """
+
+    commands: Sequence[Sequence[str]]
+    pipes: Sequence[int] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """All commands, one after another."""
+        return [word for command in self.commands for word in command]
+
+    def arguments(self) -> list[str]:
+        """Return the options of `jail_exec`."""
+        lengths = [word for command in self.commands for word in ("--words", str(len(command)))]
+        return lengths + [word for count in self.pipes for word in ("--pipes", str(count))]
+
+
 class _Switch:
     is_off = False
 
@@ -78,9 +99,11 @@ def is_off() -> bool:
 
 
 def confined(
-    command: Sequence[str], *, reads: Sequence[Path], writes: Sequence[Path], limits: Limits
+    command: Sequence[str] | Line, *, reads: Sequence[Path], writes: Sequence[Path], limits: Limits
 ) -> list[str]:
     """Return the command that runs `command` in a jail, or `command` itself when the jail is off.
+
+    A line of several commands needs a jail: who makes one asks `is_off` before.
 
     Inside, the absolute paths in `reads` (files or folders) and `writes` (folders) have the names they have
     outside; nothing else is there but the program and its libraries. Folders in `writes` change their owner.
@@ -89,16 +112,18 @@ def confined(
     FAILED with a line about it on stderr: then `command` was not run.
     Raises JailUnavailable where no jail can be made at all.
     """
+    line = command if isinstance(command, Line) else Line([command])
     if is_off():
-        return list(command)
-    options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments()]
-    for needed in _needs(command[0]):
+        assert len(line.commands) == 1, "pipes between commands are laid in the jail"
+        return line.words
+    options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments(), *line.arguments()]
+    for needed in dict.fromkeys(need for words in line.commands for need in _needs(words[0])):
         options += ["--need", needed]
     for path in reads:
         options += ["--read", str(path)]
     for path in writes:
         options += ["--write", str(path)]
-    return [*_LAUNCHER, *options, "--", *command]
+    return [*_LAUNCHER, *options, "--", *line.words]
 
 
 def check(program: str) -> None:

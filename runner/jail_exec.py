@@ -7,6 +7,10 @@ One process stays outside and waits (the first process of a new process namespac
 if it dies, or the runner, the kernel kills FFmpeg. Options are pairs before `--`, the command comes after:
 `--parent PID`, `--seccomp HEX`, `--limit NAME=N`, `--need PATH`, `--read PATH`, `--write PATH`. Only what is
 needed may be a link: the rest lies where an FFmpeg could write before.
+
+Several commands are a line: with `--words N` for each, the N words of the first come first, and so on; with
+`--pipes N` for each but the last, so many pipes lead from it to the next. All pipes are counted from
+descriptor 3 on, at both of their ends. The first that ends badly ends all of them, and the jail as it did.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ _SET_PARENT_DEATH_SIGNAL, _DROP_BOUNDING, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 1, 2
 _CLEAR_AMBIENT = (47, 4)
 _SECCOMP_FILTER = 2
 _SIGKILL = 9  # the signal module takes as long to import as all the rest
+_SIGNALLED = 128  # and the signal: how the first process of a line says it; FFmpeg has no such codes
+_FIRST_PIPE, _PIPES_ASIDE = 3, 100
 _ROOT = "/proc"  # an empty file system is put there: a folder that each Linux has and nobody keeps videos in
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,24 +59,78 @@ def main(arguments: list[str]) -> None:
     if child:
         os.close(here)
         os.close(fail)
-        _end_as(child, failed)
+        _end_as(child, failed, is_line=len(options["words"]) > 1)
     os.close(there)
     try:
-        _enter(options, here, command=arguments[split + 1 :])
+        _enter(options, here, words=arguments[split + 1 :])
     except BaseException:
         os.write(fail, b"!")
         raise
 
 
-def _enter(options: dict[str, list[str]], parent: int, *, command: list[str]) -> None:
-    """Build the jail around this process and become the command. `parent` is a pipe that the parent holds."""
+def _enter(options: dict[str, list[str]], parent: int, *, words: list[str]) -> None:
+    """Build the jail around this process and become the command, or run a line of them.
+
+    `parent` is a pipe that the parent holds.
+    """
     _jail(options)
     _die_with_parent()  # anew: the kernel forgets it when a process gives up its user
     os.set_blocking(parent, False)
     if _is_cut(parent):
         raise RuntimeError("the runner is gone")
-    _filter_calls(bytes.fromhex(options["seccomp"][0]))
+    commands = _commands(words, [int(count) for count in options["words"]])
+    filtered = bytes.fromhex(options["seccomp"][0])
+    if len(commands) > 1:
+        _run_line(commands, [int(count) for count in options["pipes"]], filtered)
+    _become(commands[0], filtered)
+
+
+def _commands(words: list[str], lengths: list[int]) -> list[list[str]]:
+    commands = []
+    for length in lengths:
+        commands.append(words[:length])
+        words = words[length:]
+    return commands
+
+
+def _become(command: list[str], filtered: bytes) -> None:
+    _filter_calls(filtered)
     os.execve(command[0], command, {})  # noqa: S606
+
+
+def _run_line(commands: list[list[str]], pipes: list[int], filtered: bytes) -> None:
+    """As the first process of the jail: start the commands, and end with them; what is left dies too."""
+    ends = [_pipe_aside(_PIPES_ASIDE + 2 * n) for n in range(sum(pipes))]
+    first = 0  # of the pipes that lead to the next command
+    read: list[int] = []
+    for command, count in zip(commands, [*pipes, 0], strict=True):
+        written = list(range(first, first + count))
+        if os.fork() == 0:
+            for n in read:
+                os.dup2(ends[n][0], _FIRST_PIPE + n)
+            for n in written:
+                os.dup2(ends[n][1], _FIRST_PIPE + n)
+            _become(command, filtered)  # all else closes by itself
+        read, first = written, first + count
+    for end in (end for pair in ends for end in pair):
+        os.close(end)
+    _filter_calls(filtered)
+    for _ in commands:
+        _, status = os.wait()
+        if os.WIFSIGNALED(status):
+            os._exit(_SIGNALLED + os.WTERMSIG(status))  # no signal of its own ends the first process
+        if status:
+            os._exit(os.WEXITSTATUS(status))
+    os._exit(0)
+
+
+def _pipe_aside(number: int) -> tuple[int, int]:
+    """Return the ends of a pipe, at this number and the next: away from those that commands know."""
+    read, written = os.pipe()
+    aside = (os.dup2(read, number, inheritable=False), os.dup2(written, number + 1, inheritable=False))
+    os.close(read)
+    os.close(written)
+    return aside
 
 
 def _become_nobody_of_a_new_world() -> None:
@@ -82,15 +142,21 @@ def _become_nobody_of_a_new_world() -> None:
     _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
 
 
-def _end_as(child: int, failed: int) -> None:
+def _end_as(child: int, failed: int, *, is_line: bool) -> None:
     """Wait for the child and end the way it ended; with FAILED only if it did not become the command."""
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.kill(os.getpid(), os.WTERMSIG(status))
-        os._exit(128 + os.WTERMSIG(status))  # of one of the few that Python ignores
+        _end_by(os.WTERMSIG(status))
     code = os.WEXITSTATUS(status)
+    if is_line and _SIGNALLED < code < _SIGNALLED + 32:
+        _end_by(code - _SIGNALLED)
     os._exit(1 if code == FAILED and not os.read(failed, 1) else code)
+
+
+def _end_by(signal: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal)
+    os._exit(_SIGNALLED + signal)  # of one of the few that Python ignores
 
 
 def _jail(options: dict[str, list[str]]) -> None:

@@ -15,6 +15,7 @@ from threading import BoundedSemaphore
 from runner import transfer
 from runner.allowance import Allowance
 from runner.contract import PROBE_BYTES, JobSpec, SourceSpec
+from runner.kernel import find_kernel
 from runner.log import record
 from runner.memory import MemoryBudget, free_bytes
 from runner.pipeline import Pipeline, Workers, failing, guarding
@@ -70,6 +71,7 @@ class Job:
         return Renderer(
             program=self.program,
             folder=self.folder,
+            kernel=find_kernel(),
             memory=MemoryBudget(left_bytes, self.stop),
             outbound_allow=self.spec.outbound_allow,
             progress=self.progress,

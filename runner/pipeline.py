@@ -96,9 +96,9 @@ class Pipeline:
         self._again([output for output in group.others if output.output_id not in well], why)
 
     def _alone(self, output: OutputSpec) -> None:
-        """Make one output in the plain way, and once more if that fails."""
+        """Make one output by itself, and once more in the plain way if that fails."""
         try:
-            made = self.workers.renderer.alone(output, self.source)
+            made = self.workers.renderer.single(output, self.source)
         except FAILURES as failure:
             self._again([output], str(failure))
         else:

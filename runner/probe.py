@@ -15,7 +15,7 @@ from threading import Event
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, Probe, reading
+from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, reading
 from runner.limits import excess, excess_told
 from runner.plain_files import lines, remove, text
 
@@ -73,11 +73,18 @@ def _looked_twice(program: str, path: Path, *, stop: Event) -> Look:
 
 
 def look(
-    program: str, path: Path, *more: str, before: Sequence[str] = (), timeout_s: float, stop: Event
+    program: str,
+    path: Path,
+    *more: str,
+    before: Sequence[str] = (),
+    makes: Sequence[Path] = (),
+    timeout_s: float,
+    stop: Event,
 ) -> Look:
     """Decode one frame and read every packet in a single process.
 
-    `before` are arguments for the reading, `more` for a further output. Raises FfmpegFailed, or Stopped.
+    `before` are arguments for the reading, `more` for further outputs, which write the files in `makes`.
+    Raises FfmpegFailed, or Stopped.
     """
     times_s, frames = _Most(), _Most()
     folder = Path(mkdtemp(dir=path.parent))
@@ -89,7 +96,7 @@ def look(
                 *[*_packets(streams), *_one_frame(frame), *more],
             ],
             reads=[path],
-            makes=[frame, streams],
+            makes=[frame, streams, *makes],
             on_progress=times_s.see,
             on_frames=frames.see,
             timeout_s=timeout_s,
@@ -106,6 +113,7 @@ def look(
         has_audio=has_audio,
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
+        tags=_tags(said),
     )
     return Look(found, int(frames.value), said)
 
@@ -117,6 +125,27 @@ class _Most:
 
     def see(self, value: float) -> None:
         self.value = max(self.value, value)
+
+
+# The names by which `showinfo` tells of these and `setparams` takes them.
+_MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c", UNTAGGED}
+_PRIMARIES = {"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte432", UNTAGGED}
+_TRANSFERS = {
+    *["bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "linear", "iec61966-2-1", "iec61966-2-4"],
+    *["bt2020-10", "bt2020-12", *HDR_TRANSFERS, UNTAGGED],
+}
+
+
+def _tags(said: str) -> Tags | None:
+    """Return what the frame says of its own; None if part of that is strange."""
+    tags = Tags(
+        aspect=_shown(said, r"sar:([0-9]{1,6}/[1-9][0-9]{0,5})\b") or "0/1",
+        matrix=_shown(said, r"color_space:(\S+)") or UNTAGGED,
+        primaries=_shown(said, r"color_primaries:(\S+)") or UNTAGGED,
+        transfer=_shown(said, r"color_trc:(\S+)") or UNTAGGED,
+    )
+    known = tags.matrix in _MATRICES and tags.primaries in _PRIMARIES and tags.transfer in _TRANSFERS
+    return tags if known else None
 
 
 def _hdr(said: str) -> str | None:

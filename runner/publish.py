@@ -72,27 +72,30 @@ def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: i
 
 
 def _poster(renderer: Renderer, made: Rendered) -> ExtraFile | None:
-    """Make and upload a JPEG of the middle frame, if one is wanted and can be had."""
+    """Upload a JPEG of the middle frame, if one is wanted and can be had; it may have to be made first."""
     if not made.output.poster:
         return None
-    path = (
-        Path(mkdtemp(dir=renderer.folder)) / "poster.jpg"
-    )  # not beside the output: that is not to be written
+    folder = Path(mkdtemp(dir=renderer.folder))  # not beside the output: that is not to be written
     try:
-        ffmpeg.run(
-            [renderer.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
-            reads=[made.path],
-            makes=[path],
-            on_progress=lambda _: None,
-            timeout_s=POSTER_TIMEOUT_S,
-            stop=renderer.stop,
-        )
+        path = made.poster or _made_poster(renderer, made, folder / "poster.jpg")
         return _extra(renderer, made.output.poster, path)
     except (ffmpeg.FfmpegFailed, transfer.StorageUnavailable, SendLimit) as failure:
         record("poster_failed", output_id=made.output.output_id, message=str(failure))
         return None
     finally:
-        remove(path.parent)
+        remove(folder)
+
+
+def _made_poster(renderer: Renderer, made: Rendered, path: Path) -> Path:
+    ffmpeg.run(
+        [renderer.program, *poster_args(made.duration_s, source=str(made.path), output=str(path))],
+        reads=[made.path],
+        makes=[path],
+        on_progress=lambda _: None,
+        timeout_s=POSTER_TIMEOUT_S,
+        stop=renderer.stop,
+    )
+    return path
 
 
 def _extra(renderer: Renderer, target: PutTarget | None, path: Path | None) -> ExtraFile | None:

@@ -1,31 +1,46 @@
 """Run the FFmpeg commands that make outputs, and check what they made.
 
-Must never hand on a file that was not decoded to its end.
+Where the kernel can, it draws the effects between an FFmpeg that decodes and one that codes; else, and
+wherever that failed, FFmpeg's filters do. Must never hand on a file that was not checked.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-from runner import ffmpeg
+from runner import ffmpeg, jail
 from runner.allowance import Allowance
 from runner.check import check_output, check_playlist, expected
-from runner.commands import Other, kbps_of, others_args, preset_args, variation_args
-from runner.contract import OutputSpec, Preset
-from runner.graph import Probe
+from runner.commands import (
+    Other,
+    Target,
+    decoding_args,
+    drawing_args,
+    first_coding_args,
+    kbps_of,
+    others_args,
+    others_coding_args,
+    preset_args,
+    variation_args,
+)
+from runner.contract import Effects, OutputSpec, Preset
+from runner.graph import Probe, even_size
+from runner.kernel import Kernel
 from runner.memory import MemoryBudget, first_bytes, others_bytes, output_bytes
 from runner.plain_files import lines, remove, removed_unless_well, size_bytes, text
 from runner.probe import OutputFailure
 from runner.progress import Progress
+from runner.recipe import is_drawable
 from runner.stop import Stop
 
 RENDER_S_BASE = 60.0
 RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it catches what hangs
+Command = Sequence[str] | jail.Line
 PLAYLIST_MEDIA = "media.mp4"  # as FFmpeg names it; the user's name replaces it
 
 
@@ -51,6 +66,40 @@ class Rendered:
     duration_s: float
     args: list[str]
     playlist: Path | None = None
+    poster: Path | None = None  # beside the output, if one is there already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one output is made, in a folder of its own; what the kernel draws has more files there."""
+
+    output: OutputSpec
+    path: Path
+    packets: Path | None = None
+    poster: Path | None = None
+
+    @property
+    def effects(self) -> Effects:
+        """Those of the output, which is no preset."""
+        assert self.output.effects, "a preset has no effects"
+        return self.output.effects
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is made there."""
+        return [path for path in (self.path, self.packets, self.poster) if path]
+
+    @property
+    def names(self) -> Mapping[Path, str]:
+        """How the paths are called where arguments are told."""
+        kinds = {self.path: "OUTPUT", self.packets: "PACKETS", self.poster: "POSTER"}
+        return {path: _named(kind, self.output) for path, kind in kinds.items() if path}
+
+    @property
+    def target(self) -> Target:
+        """The same for the arguments."""
+        poster = str(self.poster) if self.poster else None
+        return Target(effects=self.effects, path=str(self.path), packets=str(self.packets), poster=poster)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,64 +135,126 @@ class Renderer:
     progress: Progress
     allowance: Allowance
     stop: Stop
+    kernel: Kernel | None = None
     outbound_allow: Sequence[str] = ()  # private places that users' URLs may name
 
     def alone(self, output: OutputSpec, source: Source) -> Rendered:
         """Make one output in the plain way. Raises FfmpegFailed, OutputFailure(OUTPUT_INVALID), Stopped."""
-        path = self._place()
-        playlist = path.with_name("playlist.m3u8")
-        args = _plain_args(output, source, path, playlist)
+        place = self._plain_place(output)
+        playlist = place.path.with_name("playlist.m3u8")
+        command = [self.program, *_plain_args(output, source, place.path, playlist)]
         is_hls = output.preset is Preset.HLS
-        with removed_unless_well(path), self._room([output], source, first_bytes(source.probe)):
-            self._run(args, [output], source, makes=[path, playlist] if is_hls else [path])
-            named = _with_named_media(playlist, output.media_name, path) if is_hls else None
-            made = self._checked(output, source, path, args, {playlist: "PLAYLIST"})
+        with self._made([place], source, command, makes=[playlist] if is_hls else []):
+            named = _with_named_media(playlist, output.media_name, place.path) if is_hls else None
+            made = self._checked(place, source, command, {playlist: "PLAYLIST"})
         return replace(made, playlist=named)
+
+    def single(self, output: OutputSpec, source: Source) -> Rendered:
+        """Make one output of which nothing is shared. Raises as `alone`."""
+        if not self._can_draw([output], source):
+            return self.alone(output, source)
+        place = self._drawn_place(output)
+        coding = first_coding_args(place.target, source.probe, source=str(source.path))
+        line = self._line([place], source, coding)
+        with self._made([place], source, line):
+            return self._checked(place, source, line, {})
 
     def first(self, output: OutputSpec, source: Source) -> tuple[Rendered, Shared]:
         """Make the first output of a group, with what the others need. Raises as `alone`."""
-        assert output.effects, "a preset is made alone"
-        path, stats = self._place(), self._place().with_name("stats")
+        stats = Path(mkdtemp(dir=self.folder)) / "stats"
         shared = Shared(output=output, file=stats.with_name("first.mp4"), stats=stats)
-        args = variation_args(
-            output.effects, source.probe, source=str(source.path), output=str(path), stats=str(stats)
-        )
-        room = self._room([output], source, first_bytes(source.probe))
-        with removed_unless_well(path, stats), room:
-            self._run(args, [output], source, makes=[path, *shared.analysis])
-            made = self._checked(output, source, path, args, shared.names)
-            os.link(path, shared.file, follow_symlinks=False)
+        place, command = self._first(output, source, shared)
+        with removed_unless_well(stats), self._made([place], source, command, makes=shared.analysis):
+            made = self._checked(place, source, command, shared.names)
+            os.link(place.path, shared.file, follow_symlinks=False)
         return made, shared
 
+    def _first(self, output: OutputSpec, source: Source, shared: Shared) -> tuple[Place, Command]:
+        read, stats = str(source.path), str(shared.stats)
+        if self._can_draw([output], source):
+            place = self._drawn_place(output)
+            coding = first_coding_args(place.target, source.probe, source=read, stats=stats)
+            return place, self._line([place], source, coding)
+        place = self._plain_place(output)
+        args = variation_args(place.effects, source.probe, source=read, output=str(place.path), stats=stats)
+        return place, [self.program, *args]
+
     def others(self, outputs: Sequence[OutputSpec], source: Source, shared: Shared) -> list[Rendered]:
-        """Make the others of a group in one process. One that is not as it should be is left out.
+        """Make the others of a group at once. One that is not as it should be is left out.
 
         Raises FfmpegFailed, or Stopped.
         """
-        others = [Other(output.effects, str(self._place())) for output in outputs if output.effects]
-        args = others_args(
-            others,
-            source.probe,
-            source=str(source.path),
-            first=str(shared.file),
-            stats=str(shared.stats),
-            kbps=kbps_of(lines(shared.stats), expected(outputs[0], source.probe).duration_s),
-        )
-        places = {Path(o.path): _named("OUTPUT", spec) for o, spec in zip(others, outputs, strict=True)}
-        names = {**shared.names, **places}
+        places, command = self._others(outputs, source, shared)
+        names = {**shared.names, **{path: name for place in places for path, name in place.names.items()}}
+        reads = [shared.file, *shared.analysis]
         made = []
-        room = self._room(outputs, source, others_bytes(source.probe, len(outputs)))
-        with removed_unless_well(*places), room:
-            reads = [shared.file, *shared.analysis]
-            self._run(args, outputs, source, reads=reads, makes=list(places))
-            for output, path in zip(outputs, places, strict=True):
-                with suppress(OutputFailure, ffmpeg.FfmpegFailed), removed_unless_well(path):
-                    made.append(self._checked(output, source, path, args, names))
+        with self._made(places, source, command, reads=reads, is_led=True):
+            for place in places:
+                with suppress(OutputFailure, ffmpeg.FfmpegFailed), removed_unless_well(place.path):
+                    made.append(self._checked(place, source, command, names))
         return made
 
-    def _place(self) -> Path:
-        """Return a path in a new folder, named as FFmpeg may write it into a playlist."""
-        return Path(mkdtemp(dir=self.folder)) / PLAYLIST_MEDIA
+    def _others(
+        self, outputs: Sequence[OutputSpec], source: Source, shared: Shared
+    ) -> tuple[Sequence[Place], Command]:
+        kbps = kbps_of(lines(shared.stats), expected(outputs[0], source.probe).duration_s)
+        first, stats = str(shared.file), str(shared.stats)
+        if self._can_draw(outputs, source):
+            places = [self._drawn_place(output) for output in outputs]
+            targets = [place.target for place in places]
+            coding = others_coding_args(targets, source.probe, first=first, stats=stats, kbps=kbps)
+            return places, self._line(places, source, coding)
+        places = [self._plain_place(output) for output in outputs]
+        others = [Other(place.effects, str(place.path)) for place in places]
+        args = others_args(others, source.probe, source=str(source.path), first=first, stats=stats, kbps=kbps)
+        return places, [self.program, *args]
+
+    def _can_draw(self, outputs: Sequence[OutputSpec], source: Source) -> bool:
+        """Return whether the kernel is here, as is the jail that joins it to FFmpeg, and draws all of it."""
+        width, height = even_size(source.probe)
+        return (
+            self.kernel is not None
+            and not jail.is_off()
+            and source.probe.tags is not None
+            and all(o.effects and is_drawable(o.effects, width=width, height=height) for o in outputs)
+        )
+
+    def _line(self, places: Sequence[Place], source: Source, coding: Sequence[str]) -> jail.Line:
+        """Return the line that decodes once, draws these outputs, and codes them by these arguments."""
+        assert self.kernel
+        each = [place.effects for place in places]
+        decoding = decoding_args(each[0], source.probe, source=str(source.path))
+        drawing = drawing_args(each, source.probe)
+        commands = [[self.program, *decoding], [str(self.kernel.path), *drawing], [self.program, *coding]]
+        return jail.Line(commands, [1, len(places)])
+
+    def _plain_place(self, output: OutputSpec) -> Place:
+        """Return a place in a new folder, named as FFmpeg may write it into a playlist."""
+        return Place(output=output, path=Path(mkdtemp(dir=self.folder)) / PLAYLIST_MEDIA)
+
+    def _drawn_place(self, output: OutputSpec) -> Place:
+        place = self._plain_place(output)
+        poster = place.path.with_name("poster.jpg") if output.poster else None
+        return replace(place, packets=place.path.with_name("packets"), poster=poster)
+
+    @contextmanager
+    def _made(
+        self,
+        places: Sequence[Place],
+        source: Source,
+        command: Command,
+        *,
+        reads: Sequence[Path] = (),
+        makes: Sequence[Path] = (),
+        is_led: bool = False,
+    ) -> Iterator[None]:
+        """Run the command, and hold memory for it until the block ends. If that fails, nothing is left."""
+        outputs = [place.output for place in places]
+        taken = others_bytes(source.probe, len(places)) if is_led else first_bytes(source.probe)
+        files = [*(path for place in places for path in place.files), *makes]
+        with removed_unless_well(*(place.path for place in places)), self._room(outputs, source, taken):
+            self._run(command, outputs, source, reads=reads, makes=files)
+            yield
 
     def _room(
         self, outputs: Sequence[OutputSpec], source: Source, encoders_bytes: int
@@ -154,7 +265,7 @@ class Renderer:
 
     def _run(
         self,
-        args: Sequence[str],
+        command: Command,
         outputs: Sequence[OutputSpec],
         source: Source,
         *,
@@ -171,7 +282,7 @@ class Renderer:
         tell(0)
         with self.progress.timed("render_s"):
             ffmpeg.run(
-                [self.program, *args],
+                command,
                 reads=[source.path, *reads],
                 makes=makes,
                 on_progress=tell,
@@ -179,14 +290,26 @@ class Renderer:
                 stop=self.stop,
             )
 
-    def _checked(
-        self, output: OutputSpec, source: Source, path: Path, args: Sequence[str], names: Mapping[Path, str]
-    ) -> Rendered:
+    def _checked(self, place: Place, source: Source, command: Command, names: Mapping[Path, str]) -> Rendered:
+        wanted = expected(place.output, source.probe)
         with self.progress.timed("render_s"):
-            duration_s = check_output(self.program, path, expected(output, source.probe), stop=self.stop)
-        self.memory.hold(size_bytes(path))
-        said = without_paths(args, {**names, source.path: "SOURCE", path: "OUTPUT"})
-        return Rendered(output=output, path=path, duration_s=duration_s, args=said)
+            duration_s = check_output(self.program, place.path, wanted, packets=place.packets, stop=self.stop)
+        self.memory.hold(size_bytes(place.path))
+        own = {place.path: "OUTPUT", place.packets: "PACKETS", place.poster: "POSTER"}
+        named = {**names, source.path: "SOURCE", **{path: name for path, name in own.items() if path}}
+        said = without_paths(self._told(command), named)
+        return Rendered(
+            output=place.output, path=place.path, duration_s=duration_s, args=said, poster=place.poster
+        )
+
+    def _told(self, command: Command) -> list[str]:
+        """Return the arguments of FFmpeg, or of all programs of a line with `|` between them."""
+        if not isinstance(command, jail.Line):
+            return list(command[1:])
+        assert self.kernel
+        decoding, drawing, coding = command.commands
+        kernel = f"effects-{self.kernel.version}"
+        return [*decoding[1:], "|", kernel, *drawing[1:], "|", *coding[1:]]
 
 
 def without_paths(args: Sequence[str], names: Mapping[Path, str]) -> list[str]:

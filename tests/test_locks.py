@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LOCKS = {"requirements.lock": list(EXTRAS)} | {
-    f"requirements.{extra}.lock": [extra] for extra in ("runner", "control", "build")
+    f"requirements.{extra}.lock": [extra] for extra in ("runner", "control", "build", "kernel")
 }
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,]+\])?==([^ ;\\]+)", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?= |$)")

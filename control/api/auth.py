@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request
 from control.auth.login_limit import LoginLimit, TooManyTries
 from control.auth.tokens import Password
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
-from control.http.address import address_of
+from control.domain.errors import Code, ControlError
+from control.http.caller import address_of
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import SIGN_IN
 from control.telemetry import counters

@@ -10,8 +10,9 @@ from pydantic import BeforeValidator
 
 from control.api.plan_request import planned_batch, planned_source, require_one_job, require_plannable
 from control.context import AppContext
-from control.domain.errors import Code, documented
+from control.domain.errors import Code
 from control.domain.states import JobStatus
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API, PLANNING
 from control.store import batches as store

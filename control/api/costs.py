@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
 from control.views.costs import costs

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from control.auth.tokens import TICKET_LIFE, Link
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
 from control.domain.filenames import content_disposition
 from control.downloads import contents, ranges
 from control.downloads.contents import Asked, Facts, Layout
@@ -22,6 +22,7 @@ from control.downloads.layouts import Layouts, made
 from control.downloads.ranges import Span
 from control.downloads.streaming import Piped, Share, fetch
 from control.downloads.zip_layout import Slice
+from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
 from control.store.machines import count_download

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
+from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.sse import Live
 from control.http.threads import API

@@ -17,7 +17,7 @@ from math import inf
 from fastapi import APIRouter, Response
 
 from control.context import AppContext
-from control.domain.errors import ErrorBody
+from control.http.errors import ErrorBody
 from control.http.threads import HEALTH
 from control.store.database import require_writable
 from control.telemetry.log import log_failure

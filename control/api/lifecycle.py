@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
 from control.store import changes

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from control.domain.errors import Code, documented
+from control.domain.errors import Code
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.metrics import Metrics
 from control.http.threads import METRICS

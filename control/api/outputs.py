@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import RedirectResponse
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
 from control.domain.filenames import content_disposition
 from control.domain.states import OutputState
 from control.downloads.contents import require_kept
+from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
 from control.store.files import StoredFile, files_of, poster_of

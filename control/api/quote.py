@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends
 
 from control.api.plan_request import planned_batch, planned_source, require_plannable
 from control.context import AppContext
-from control.domain.errors import Code, documented
+from control.domain.errors import Code
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import PLANNING
 from control.planning.planner import PlannedBatch, PlannedSource

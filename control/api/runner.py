@@ -12,8 +12,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.context import AppContext
-from control.domain.errors import Code, ControlError, documented
+from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState
+from control.http.errors import documented
 from control.http.threads import REPORTS, RUNNER, Busy
 from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
@@ -26,6 +27,7 @@ from control.store.tables import Attempt, Batch, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, StoredObject
 from runner.contract import (
+    ATTEMPTS_PATH,
     Claim,
     ExtraFile,
     Finish,
@@ -40,8 +42,6 @@ from runner.contract import (
     PutTarget,
     SourceSpec,
 )
-
-PREFIX = "/runner/attempts"
 
 # An output beyond both is not believed: the planner's bound is too near to what presets may make.
 OUTPUT_SLACK, OUTPUT_BYTES_ANYWAY = 4, 64 * 1024**2
@@ -61,7 +61,7 @@ def routes(context: AppContext) -> APIRouter:
             raise ControlError(Code.UNAUTHORIZED, "This needs the token of the attempt.")
 
     router = APIRouter(
-        prefix=f"{PREFIX}/{{attempt_id}}",
+        prefix=f"{ATTEMPTS_PATH}/{{attempt_id}}",
         dependencies=[Depends(authorize)],
         route_class=RUNNER.route,
         tags=["runner"],

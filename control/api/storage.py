@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from control.context import AppContext
-from control.domain.errors import Code, documented
+from control.domain.errors import Code
+from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
 from control.store.usage import holdings

@@ -1,8 +1,8 @@
 """How often a password may be tried: per address, and over all addresses. In memory, bounded.
 
-Wrong tries slow their own network down, doubling each time. The rate over all networks bounds what a swarm
-of them can try. Who has signed in before has a table and a rate of its own, which only the right password
-opens, so a swarm never locks the team out. Must never hold a password.
+Wrong passwords slow down their own network, twice as much each time. A rate over all networks limits what
+many of them can try together. Networks that have signed in before have a table and a rate of their own, which
+only the right password opens, so attackers never lock the team out. Must never hold a password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOGETHER = Rate(per_s=5, burst=20)
 
 
 class TooManyTries(Exception):
-    """No try is allowed now. Nothing was counted."""
+    """No try is allowed now. This try was not counted."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"try again in {wait_s:.0f} s")
@@ -32,17 +32,17 @@ class TooManyTries(Exception):
 
 @dataclass
 class _Tries:
-    wrong: int = 0  # in a row, those under way included
+    wrong: int = 0  # consecutive, those in progress included
     blocked_until_s: float = 0.0
 
 
-_Table = OrderedDict[str, _Tries]  # by network, the one that tried last at the end
+_Table = OrderedDict[str, _Tries]  # by network, the latest at the end
 
 
 class LoginLimit:
-    """Ask `admit` before a password is looked at; tell `succeeded` when it was right.
+    """Limits the tries. Call `admit` before a password is checked, and `succeeded` if it was right.
 
-    `now_s` never goes back.
+    `now_s` must never go back.
     """
 
     def __init__(self, now_s: Callable[[], float]) -> None:
@@ -52,7 +52,7 @@ class LoginLimit:
         self._together = TokenBuckets()
 
     def admit(self, address: str) -> None:
-        """Count a try, as a wrong one for the time being. Raises TooManyTries: then nothing is remembered."""
+        """Count a try, as wrong until `succeeded` is called. Raises TooManyTries and then counts nothing."""
         with self._lock:
             now_s, home = self._now_s(), home_of(address)
             is_known = home in self._known
@@ -69,7 +69,7 @@ class LoginLimit:
             _keep(table, network, tries)
 
     def succeeded(self, address: str) -> None:
-        """Forget the wrong tries of who has given the right password, and know it from now on."""
+        """Clear the wrong tries of a network that gave the right password. It counts as known from now on."""
         with self._lock:
             self._others.pop(network_of(address), None)
             _keep(self._known, home_of(address), _Tries())
@@ -83,12 +83,12 @@ def _keep(table: _Table, network: str, tries: _Tries) -> None:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one guesser: of IPv6 the /48, the most that one customer is usually given."""
+    """Return the network that counts as one guesser: for IPv6 the /48, the most that a customer can have."""
     return _network(address, bits=48)
 
 
 def home_of(address: str) -> str:
-    """Return what counts as one who is known: of IPv6 the /64, so that no other in the /48 slows it down."""
+    """Return the network that counts as known: for IPv6 the /64, so others in the /48 do not slow it down."""
     return _network(address, bits=64)
 
 

@@ -1,6 +1,6 @@
-"""Tokens and tickets: all derived by HMAC from TOKEN_SECRET, none stored.
+"""Tokens and tickets: all are derived from TOKEN_SECRET by HMAC, and none is stored.
 
-Must never log or return a secret, and compares only in constant time.
+Must never log or return a secret, and must compare only in constant time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ TICKET_LIFE = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Link:
-    """What a download ticket stands for. It may have expired: then the archive often has too."""
+    """The content of a download ticket. It may have expired; then the archive often has too."""
 
-    tag: str  # the archive's ETag without quotes; "" while its batch or job lived
+    tag: str  # the ETag of the archive without quotes; "" if its batch or job was still live
     expires_at: datetime
 
 
 class Signer:
     """Makes and checks the four kinds of token. The previous secret still verifies, for rotation.
 
-    A client's token is good as long as the password that it was bought with is the password.
+    A bearer token becomes invalid when the password changes.
     """
 
     def __init__(self, secret: str, previous: str | None = None, *, password: str = "") -> None:
@@ -35,38 +35,38 @@ class Signer:
         self._era = hashlib.sha256(password.encode(errors="replace")).hexdigest()
 
     def bearer(self, *, generation: int, now: datetime) -> tuple[str, datetime]:
-        """Return a client's token and when it expires. A newer generation revokes it."""
+        """Return a bearer token and when it expires. A newer generation revokes it."""
         expires_at = (now + BEARER_LIFE).replace(microsecond=0)
         return self._stamp(f"bearer|{generation}|{self._era}", expires_at), expires_at
 
     def is_bearer(self, token: str, *, generation: int, now: datetime) -> bool:
-        """Tell whether `token` is a living client token of this generation."""
+        """Return whether `token` is a valid bearer token of this generation."""
         return self._is_stamp(token, f"bearer|{generation}|{self._era}", now)
 
     def ticket(self, batch_id: str, *, generation: int, now: datetime) -> str:
-        """Return a read ticket of one batch, fit for a URL: its events and outputs, and nothing else."""
+        """Return a read ticket for use in a URL. It opens only the events and outputs of one batch."""
         return self._stamp(f"ticket|{generation}|{batch_id}", now + TICKET_LIFE)
 
     def is_ticket(self, ticket: str, batch_id: str, *, generation: int, now: datetime) -> bool:
-        """Tell whether `ticket` is a living ticket of this batch and generation."""
+        """Return whether `ticket` is a valid read ticket of this batch and generation."""
         return self._is_stamp(ticket, f"ticket|{generation}|{batch_id}", now)
 
     def link(self, id_: str, link: Link, *, generation: int) -> str:
-        """Return a ticket for the archive of one job or batch, fit for a URL; a newer generation ends it."""
+        """Return a ticket for the archive of a job or batch, for use in a URL. A newer generation ends it."""
         return f"{link.tag}.{self._stamp(f'link|{generation}|{id_}|{link.tag}', link.expires_at)}"
 
     def read_link(self, ticket: str, id_: str, *, generation: int) -> Link | None:
-        """Return what a ticket for the archive of this job or batch stands for, or None if it is none."""
+        """Return the content of a ticket for the archive of this job or batch, or None if it is not one."""
         tag, _, stamp = ticket.partition(".")
         expiry = self._expiry(stamp, f"link|{generation}|{id_}|{tag}")
         return None if expiry is None else Link(tag, datetime.fromtimestamp(expiry, UTC))
 
     def attempt_token(self, attempt_id: str) -> str:
-        """Return the token of one attempt: the same on every call, so a retried create sends the same env."""
+        """Return the token of an attempt. Always the same, so a repeated create call sends the same env."""
         return self._mac(self._secrets[0], f"attempt|{attempt_id}")
 
     def is_attempt_token(self, token: str, attempt_id: str) -> bool:
-        """Tell whether `token` belongs to the attempt. The store knows if it still lives."""
+        """Return whether `token` belongs to the attempt. Only the store knows whether the attempt is live."""
         return self._any(token, f"attempt|{attempt_id}")
 
     def _stamp(self, what: str, expires_at: datetime) -> str:
@@ -78,7 +78,7 @@ class Signer:
         return expiry is not None and now.timestamp() < expiry
 
     def _expiry(self, stamp: str, what: str) -> int | None:
-        """Return when a stamp of ours ends, past or not, or None if it is not ours."""
+        """Return when a stamp expires (it may have), or None if this signer did not make it."""
         expiry, _, mac = stamp.partition(".")
         if not (expiry.isascii() and expiry.isdigit() and len(expiry) <= 11):
             return None
@@ -94,9 +94,9 @@ class Signer:
 
 
 class Password:
-    """The shared password, which takes its time to be compared with: 16 MiB and some 40 ms of a core.
+    """The shared password. A comparison is expensive on purpose: 16 MiB and about 40 ms of a core.
 
-    Always on the same two threads, since malloc keeps such memory for each thread that has asked for it.
+    It always runs on the same two threads, since malloc keeps this memory for each thread that has used it.
     """
 
     def __init__(self, password: str) -> None:
@@ -105,7 +105,7 @@ class Password:
         self._digest = self._threads.submit(self._scrypt, password).result()
 
     def matches(self, given: str) -> bool:
-        """Tell whether `given` is the password."""
+        """Return whether `given` is the password."""
         return hmac.compare_digest(self._threads.submit(self._scrypt, given).result(), self._digest)
 
     def _scrypt(self, text: str) -> bytes:

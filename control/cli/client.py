@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from control.cli.resume import Unfinished
 from control.uploads import mp4
 from infra.hosts import DIRECT
+from infra.ports import is_transient
 
 PARALLEL_PARTS = 4
 BUSY_TRIES = 10  # of a call more: a 503 that says when to come again has done nothing
@@ -303,7 +304,8 @@ def _facts(path: Path) -> dict[str, Any]:
         movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
     except mp4.NotPlayable as refusal:
         raise mp4.NotPlayable(f"{path.name}: {refusal}") from None
-    return {"name": path.name, "size_bytes": size_bytes, **asdict(movie)}
+    facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
+    return {"name": path.name, "size_bytes": size_bytes, **facts}
 
 
 def _read(path: Path, start: int, size: int) -> bytes:
@@ -314,7 +316,7 @@ def _read(path: Path, start: int, size: int) -> bytes:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+        return is_transient(error.response.status_code)
     return isinstance(error, httpx.HTTPError)
 
 

@@ -1,6 +1,6 @@
-"""Names given by users, made safe for paths. PURE.
+"""Makes names that users give safe for paths. PURE.
 
-Must never be skipped for anything that becomes part of a ZIP's or a bucket's path.
+Everything that becomes part of a path in a ZIP or bucket must pass through here.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from pathvalidate import sanitize_filename
 
 STEM_BYTES_MAX = 100
 RESERVED = "manifest.json"  # the one file at the root of every ZIP
-# Windows opens a device for these, whatever the ending, in any case, with spaces before the dot. Digits as
-# superscripts count as digits. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+# Windows opens a device for these names: in any case, with any extension, with spaces before the dot.
+# Superscript digits count as digits. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"} | {
     f"{port}{digit}" for port in ("COM", "LPT") for digit in range(10)
 }
 
 
 def stem(name: str) -> str:
-    """Return a folder name made from a file's name: safe on Linux, macOS and Windows, never empty.
+    """Return a folder name made from a file name: safe on Linux, macOS and Windows, and never empty.
 
-    Directories, the ending, control and bidirectional characters go; at most `STEM_BYTES_MAX` bytes stay.
+    Directories, the extension, and control and bidirectional characters are removed; at most STEM_BYTES_MAX
+    bytes remain.
     """
     base = PurePosixPath(name.replace("\\", "/")).name
     text = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c)[0] != "C")
     text = PurePosixPath(text).stem
-    while (safe := _made_safe(text)) != text:  # what is cut off may leave a name that is reserved
+    while (safe := _made_safe(text)) != text:  # a shortened name may be a reserved one
         text = safe
     return text or "video"
 
@@ -45,9 +46,9 @@ def _is_device(text: str) -> bool:
 
 
 def folders(names: Sequence[str]) -> list[str]:
-    """Return one folder name for each file name, all different also where case does not count.
+    """Return one folder name for each file name. All differ, also where case is ignored.
 
-    None is that of the manifest beside them.
+    None equals the name of the manifest, which lies beside them.
     """
     taken = {RESERVED}
     return [_free(stem(name), taken) for name in names]
@@ -63,9 +64,9 @@ def _free(wanted: str, taken: set[str]) -> str:
 
 
 def content_disposition(name: str, *, inline: bool = False) -> str:
-    """Return the header that makes a browser save (or show) a file under `name`, whatever is in it.
+    """Return the header with which a browser saves (or shows) a file as `name`, which may hold any text.
 
-    RFC 6266: an ASCII stand-in for old clients, and the name itself in UTF-8.
+    RFC 6266: an ASCII replacement for old clients, and the name itself in UTF-8.
     """
     kind = "inline" if inline else "attachment"
     plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-()") else "_" for c in name)

@@ -1,4 +1,4 @@
-"""Ids: 128 random bits behind a prefix that says what they name (contract, section 4)."""
+"""Ids: a prefix that says what an id names, then 128 random bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 
 
 def new_id(prefix: str) -> str:
-    """Return a new id such as `job_9f...`: URL-safe, lower case, fit for a bucket key."""
+    """Return a new id such as `job_9f...`: URL-safe, lower case, valid in a bucket key."""
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
@@ -16,8 +16,8 @@ def attempt_id(job_id: str, number: int) -> str:
 
 
 def machine_name(attempt_id: str) -> str:
-    """Return the name of an attempt's machine: derived, so that a repeated create finds the first one.
+    """Return the name of an attempt's machine. It is derived, so a repeated create call finds the first one.
 
-    Fly takes letters, digits and dashes in names.
+    Fly allows letters, digits and dashes in names.
     """
     return attempt_id.replace("_", "-")

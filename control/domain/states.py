@@ -1,6 +1,6 @@
-"""The rules of jobs and attempts: states, facts, the move table, what follows when an attempt ends.
+"""The state machine of jobs and attempts: states, triggers, transitions, what follows when an attempt ends.
 
-PURE: standard library and the wire's reasons only. Must never read a clock, a row or a socket.
+PURE: only the standard library and the reasons of the wire. Must never read a clock, a row or a socket.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from control.domain.reasons import REASONS
 from runner.contract import Reason
 
 
 class AttemptState(StrEnum):
-    """One try of a job. The comment says who moves it out."""
+    """The state of one try of a job. After the colon: what ends the state."""
 
-    LAUNCHING = "launching"  # row written, machine asked for: launch, the first claim, or a deadline
+    LAUNCHING = "launching"  # the row is written: launch, the first claim, or a deadline
     BOOTING = "booting"  # the cloud has the machine: the first claim, or the boot deadline
-    RUNNING = "running"  # claimed: finish, or watch when the lease or the run deadline passes
+    RUNNING = "running"  # claimed: finish, or watch after the lease or the run deadline
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     LOST = "lost"
     CANCELLED = "cancelled"
 
 
-UNKNOWN_CREATE_TTL_S = 180  # by then a machine whose create was unanswered is listed, if there is one
+UNKNOWN_CREATE_TTL_S = 180  # after an unanswered create call, its machine (if any) is listed by then
 LIVE = frozenset({AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING})
 
 
 class JobStatus(StrEnum):
-    """Of a job or a batch."""
+    """The status of a job or batch."""
 
-    QUEUED = "queued"  # launch starts an attempt as soon as there is room
+    QUEUED = "queued"  # launch starts an attempt as soon as a machine is allowed
     LAUNCHING = "launching"  # follows its attempt
     RUNNING = "running"  # follows its attempt
     COMPLETED = "completed"
@@ -45,7 +46,7 @@ ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, J
 
 
 class OutputState(StrEnum):
-    """One result. Ready and failed are for ever; the rest follow the attempt."""
+    """The state of one result. Ready is final; failed ends only by a retry; the others follow the attempt."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -55,7 +56,7 @@ class OutputState(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What somebody learned about an attempt."""
+    """Something that happened to an attempt. The comment says which part of control reports it."""
 
     MACHINE_CREATED = "machine_created"  # launch: an answer, or "name exists"
     LAUNCH_REFUSED = "launch_refused"  # launch: Fly will never make it
@@ -63,11 +64,11 @@ class Trigger(StrEnum):
     HEARTBEAT = "heartbeat"  # runner
     FINISHED_OK = "finished_ok"  # runner
     FINISHED_ERROR = "finished_error"  # runner
-    FINISHED_CANCELLED = "finished_cancelled"  # runner: its machine was told to stop
+    FINISHED_CANCELLED = "finished_cancelled"  # runner: its machine was asked to stop
     BOOT_DEADLINE = "boot_deadline"  # watch
     LEASE_EXPIRED = "lease_expired"  # watch
     RUN_DEADLINE = "run_deadline"  # watch
-    MACHINE_ENDED = "machine_ended"  # watch: it exited without a finish, or is confirmed gone
+    MACHINE_ENDED = "machine_ended"  # watch: it exited without a finish, or is confirmed to be gone
     CANCELLED = "cancelled"  # api: a user asked for it
 
 
@@ -89,64 +90,31 @@ TRANSITIONS: dict[Trigger, dict[AttemptState, AttemptState]] = {
 
 
 def move(state: AttemptState, trigger: Trigger) -> AttemptState | None:
-    """Return the state that `fact` leads to from `state`, or None when it must be refused."""
+    """Return the state that follows `state` after `trigger`, or None if the trigger must be refused."""
     return TRANSITIONS[trigger].get(state)
-
-
-# Infrastructure is tried again; what the job itself does wrong is not.
-RETRYABLE: dict[Reason, bool] = {
-    Reason.RUNNER_CRASHED: True,
-    Reason.STORAGE_UNAVAILABLE: True,
-    Reason.RUN_DEADLINE: True,  # what one machine did not end in time, the next goes on with
-    Reason.JAIL_UNAVAILABLE: False,  # an image or kernel that cannot will not learn it
-    Reason.CANCELLED: True,  # by the cloud or an operator, not by the user: nobody asked control
-    Reason.LAUNCH_REFUSED: False,
-    Reason.BOOT_DEADLINE: True,
-    Reason.LEASE_EXPIRED: True,
-    Reason.MACHINE_ENDED: True,
-    Reason.OUT_OF_MEMORY: True,
-    Reason.SEND_LIMIT: True,  # cut connections may have used it up
-    Reason.BUDGET_EXCEEDED: False,
-}
-
-# For people, in the job's `error` and in outputs that no attempt is left for.
-REASON_TEXT: dict[Reason, str] = {
-    Reason.RUNNER_CRASHED: "The renderer crashed.",
-    Reason.STORAGE_UNAVAILABLE: "The storage did not answer.",
-    Reason.RUN_DEADLINE: "Rendering took longer than a machine may run.",
-    Reason.JAIL_UNAVAILABLE: "The machine cannot confine FFmpeg, so it refused to open videos.",
-    Reason.CANCELLED: "The machine was stopped.",
-    Reason.LAUNCH_REFUSED: "The cloud refused to make the machine.",
-    Reason.BOOT_DEADLINE: "The machine did not start in time.",
-    Reason.LEASE_EXPIRED: "The machine stopped reporting.",
-    Reason.MACHINE_ENDED: "The machine ended before its work was done.",
-    Reason.OUT_OF_MEMORY: "The machine ran out of memory.",
-    Reason.SEND_LIMIT: "It takes more bytes than a machine was allowed to send for it.",
-    Reason.BUDGET_EXCEEDED: "Too little is left of max_cost_usd for another machine.",
-}
 
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What becomes of a job when its attempt has ended."""
+    """What happens to a job when its attempt has ended."""
 
-    status: JobStatus  # queued (again), completed or failed
+    status: JobStatus  # queued (again), completed, failed or cancelled
     partial: bool
 
 
 def job_outcome(
     outputs: Collection[OutputState], *, reason: Reason | None, is_cancelled: bool, may_retry: bool
 ) -> JobOutcome:
-    """Decide what follows an attempt. `reason` is None when it ended well."""
+    """Decide what follows the end of an attempt. `reason` is None after a success."""
     unfinished = {OutputState.QUEUED, OutputState.RUNNING}.intersection(outputs)
-    retryable = reason is not None and RETRYABLE[reason] and may_retry
+    retryable = reason is not None and REASONS[reason].is_retryable and may_retry
     if unfinished and retryable and not is_cancelled:
         return JobOutcome(JobStatus.QUEUED, partial=False)
     return final_outcome(outputs, is_cancelled=is_cancelled)
 
 
 def final_outcome(outputs: Collection[OutputState], *, is_cancelled: bool) -> JobOutcome:
-    """Return the end of a job or batch by the rule over its outputs: failed only when none is ready."""
+    """Return how a job or batch ends, from its outputs: it has failed only if no output is ready."""
     ready = sum(state is OutputState.READY for state in outputs)
     if ready == len(outputs):
         return JobOutcome(JobStatus.COMPLETED, partial=False)
@@ -158,19 +126,19 @@ def final_outcome(outputs: Collection[OutputState], *, is_cancelled: bool) -> Jo
 
 
 def retry_delay(attempts_used: int) -> timedelta:
-    """Return how long a job waits before its next attempt: 2 s, 4 s, 8 s ... at most a minute."""
+    """Return how long a job waits before its next attempt: 2 s, 4 s, 8 s ... at most one minute."""
     return timedelta(seconds=min(60, 2**attempts_used))
 
 
 def live_status(jobs: Iterable[JobStatus]) -> JobStatus:
-    """Return a batch's status while a job of it lives: the first of these that any job has."""
+    """Return the status of a live batch: the first of running, launching and queued that any job has."""
     present = set(jobs)
     order = (JobStatus.RUNNING, JobStatus.LAUNCHING, JobStatus.QUEUED)
     return next(status for status in order if status in present)
 
 
 def source_status(outputs: Collection[OutputState]) -> OutputState:
-    """Return where a source stands: live while an output is, ready as soon as one is at the end."""
+    """Return the status of a source: live while an output is, and ready at the end if any output is."""
     states = set(outputs)
     if OutputState.RUNNING in states:
         return OutputState.RUNNING

@@ -1,1 +1,1 @@
-"""From stored outputs to ZIPs and ranges of bytes."""
+"""Downloads: ZIPs of stored outputs, and byte ranges of them."""

@@ -1,8 +1,8 @@
-"""What a download holds: the members of the ZIP and its manifest (contract, section 5). Reads rows only.
+"""The content of a download: the members of the ZIP and its manifest. Only reads rows.
 
-At the end of a job or batch its archive is frozen: nothing may go into it that changes later otherwise than
-by a user's retry, since a download that was broken off is resumed byte by byte. To lay it out takes a second
-of CPU for 10,000 outputs, so its size and ETag are kept with the row, and most requests need no more.
+When a job or batch ends, its archive is frozen: only a retry may change it, because an interrupted download
+is resumed at any byte. The layout of 10,000 outputs takes a second of CPU. So the size and ETag are stored in
+the row, and most requests need nothing else.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class Asked:
 
     table: type[Job | Batch]
     id: str
-    ended_at: datetime | None  # the archive is frozen from then on; another end is another archive
-    expires_at: datetime | None  # None while its batch lives
-    facts: Facts | None  # None: not laid out since its end
+    ended_at: datetime | None  # the archive is frozen from then on; a new end makes a new archive
+    expires_at: datetime | None  # None while its batch is live
+    facts: Facts | None  # None: there was no layout since its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The ZIP of a job or batch, so that any of its bytes can be told or fetched."""
+    """The ZIP of a job or batch: enough to produce any of its bytes."""
 
     archive: Archive
-    files: Mapping[str, StoredFile]  # by the name of their member
+    files: Mapping[str, StoredFile]  # by member name
     facts: Facts
 
 
 def asked(session: Session, subject: Job | Batch, *, now: datetime) -> Asked:
-    """Return what is known of a ZIP without laying it out. Raises ControlError expired, not_ready."""
+    """Return what is known of a ZIP without its layout. Raises ControlError expired, not_ready."""
     batch = _batch(session, subject)
     require_kept(batch, now=now)
     facts = None
@@ -97,7 +97,7 @@ def laid_out(session: Session, subject: Job | Batch, *, now: datetime) -> Layout
 
 
 def require_kept(batch: Batch, *, now: datetime) -> None:
-    """Raise ControlError expired when the files of a batch are gone, or about to go."""
+    """Raise ControlError expired if the files of a batch are deleted or about to be deleted."""
     if batch.status == JobStatus.EXPIRED or (batch.expires_at is not None and batch.expires_at <= now):
         raise ControlError(Code.EXPIRED, "The results have expired. Upload the videos and submit them again.")
 
@@ -119,14 +119,14 @@ def _jobs(session: Session, subject: Job | Batch) -> Sequence[Job]:
 
 
 def _attempts(session: Session, jobs: Sequence[Job]) -> Mapping[str, Attempt]:
-    """Return the attempts of these jobs that a machine has claimed: no others have touched an output."""
+    """Return the attempts of these jobs that a machine has claimed: only these can have made outputs."""
     mine = select(Attempt).where(col(Attempt.job_id).in_([job.id for job in jobs]))
     claimed = mine.where(col(Attempt.claimed_by).is_not(None)).order_by(col(Attempt.created_at))
     return {attempt.id: attempt for attempt in session.exec(claimed)}
 
 
 def _outputs(session: Session, jobs: Sequence[Job]) -> Iterable[Output]:
-    """Return the outputs of these jobs in their order, a few at a time: 10,000 rows at once take 100 MB."""
+    """Return the outputs of these jobs in order, a few at a time: 10,000 rows at once would take 100 MB."""
     mine = select(Output).where(col(Output.job_id).in_([job.id for job in jobs]))
     return session.exec(mine.order_by(col(Output.position)).execution_options(yield_per=ROWS_AT_ONCE))
 
@@ -139,7 +139,7 @@ def _manifest(batch: Batch, attempts: Mapping[str, Attempt], entries: Sequence[s
     head = {
         "batch_id": batch.id,
         "seed": batch.seed,
-        "image": list(attempts.values())[-1].image,  # of the newest; each output names its own
+        "image": list(attempts.values())[-1].image,  # of the newest attempt; each output names its own
         "created_at": _rfc3339(batch.created_at),
     }
     opened = json.dumps(head, ensure_ascii=False).removesuffix("}")

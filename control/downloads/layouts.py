@@ -1,7 +1,7 @@
-"""Layouts of ZIPs in memory: made by few threads, once for all who wait for the same one, then kept.
+"""A cache of ZIP layouts. A few threads make them, each only once for all requests that wait for it.
 
-One of 10,000 outputs takes about a second of CPU and 20 MB, so neither how many requests come nor for how
-many archives may decide how many are made at once or held. Async; all state belongs to the event loop.
+A layout of 10,000 outputs takes about a second of CPU and 20 MB. So limits decide how many are made at once
+and how many are held, and not the number of requests. Async; all state belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from control.store import retention
 from control.views.batches import found
 
 AT_ONCE_MAX = 2
-FILES_MAX = 25_000  # of all layouts that are kept for later
-LIVE_SHARE = 4  # a layout that still grows is used for so many times what it took: a fifth of a core at most
+FILES_MAX = 25_000  # of all cached layouts together
+LIVE_SHARE = 4  # a layout that still grows is reused for 4 times its CPU time: a fifth of a core at most
 
 _Key = tuple[str, datetime | None]
 
 
 class Layouts:
-    """The layouts that were asked for lately."""
+    """The layouts of the latest requests."""
 
     def __init__(self, make: Callable[[Asked], Layout]) -> None:
         self._make = make
         self._threads = CapacityLimiter(AT_ONCE_MAX)
-        self._kept: OrderedDict[_Key, tuple[Layout, float]] = OrderedDict()  # with the time it is good until
+        self._kept: OrderedDict[_Key, tuple[Layout, float]] = OrderedDict()  # with its expiry
         self._tasks: dict[_Key, asyncio.Task[Layout]] = {}
 
     async def of(self, asked: Asked) -> Layout:
-        """Return a ZIP's layout. Raises what making it raises."""
+        """Return the layout of a ZIP. Raises what `make` raises."""
         key = (asked.id, asked.ended_at)
         layout, good_until = self._kept.get(key, (None, 0.0))
         if layout is not None and time.monotonic() < good_until:
@@ -68,10 +68,10 @@ class Layouts:
 
 
 def made(context: AppContext, asked: Asked) -> Layout:
-    """Lay a ZIP out, and keep size and ETag of a frozen one with its row.
+    """Return the layout of a ZIP. Store size and ETag of a frozen one in its row.
 
-    What is kept may differ after a deploy that lays ZIPs out otherwise: then what it is now replaces it.
-    Raises ControlError not_found, expired, not_ready: it may have changed since it was asked for.
+    A new version of control may lay out the same ZIP differently: then the new values replace the old ones.
+    Raises ControlError not_found, expired, not_ready: the row may have changed since the request began.
     """
     with context.views.session() as session:
         layout = laid_out(session, found(session, asked.table, asked.id), now=context.clock())

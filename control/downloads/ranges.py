@@ -1,4 +1,4 @@
-"""Which bytes of a representation a request asks for: Range and conditions of RFC 9110. PURE."""
+"""Decides which bytes a request asks for: Range and the conditional headers of RFC 9110. PURE."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORECA
 
 
 def names(etags: str | None, etag: str) -> bool:
-    """Tell whether an If-Match or If-None-Match names an ETag (quoted), or all there are."""
+    """Return whether an If-Match or If-None-Match header contains `etag` (quoted) or `*`."""
     words = {word.strip().removeprefix("W/") for word in (etags or "").split(",")}
     return bool(words & {etag, "*"})
 
 
 class Unsatisfiable(ValueError):
-    """The range begins after the end: 416."""
+    """The range starts after the end: 416."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Span:
 
 
 def wanted(size_bytes: int, *, etag: str, range_: str | None, if_range: str | None) -> Span | None:
-    """Return the one range to answer with 206, or None for a 200 with all.
+    """Return the range to answer with 206, or None for a 200 with the whole content.
 
-    All is right, says the RFC, for a header that cannot be read, for several ranges, and when If-Range names
-    another ETag than `etag` (quoted) or a date. Raises Unsatisfiable.
+    The RFC allows the whole content for an invalid header and for several ranges. It requires it if If-Range
+    holds a date or an ETag other than `etag` (quoted). Raises Unsatisfiable.
     """
     if range_ is None or (if_range is not None and if_range.strip() != etag):
         return None

@@ -1,8 +1,7 @@
-"""Bytes of stored files through control, as fast as the client takes them.
+"""Streams stored files through control, as fast as the client reads.
 
-The one async place of downloads; what makes the chunks is sync as all else.
-
-Must never hold more than one chunk, nor yield a byte of another object than the one that was looked at.
+`Piped` is async; the generator that makes the chunks is sync and runs in threads. A download never holds more
+than one chunk, and never sends a byte of an object other than the one that control verified.
 """
 
 from __future__ import annotations
@@ -21,15 +20,24 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.store.files import StoredFile
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused, Unanswered
+from infra.ports import OutsideError, Refusal, Refused, Unanswered, is_transient
+
+CHUNK_BYTES_MAX = 2 * 1024**2  # a chunk costs thread switches: with a quarter of it, CPU rises by half
+CHUNK_BYTES_MIN = 64 * 1024
+CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, unless CHUNK_BYTES_MIN makes it more
+OPEN_MAX = 200
+OPEN_OF_ONE_MAX = 50  # of one archive; download managers open up to 16 for one file
+TRIES_MAX = 5  # consecutive tries without a byte
+PAUSE_S = 0.1  # before the second try; doubled before each further one
+URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after it expires
 
 
 class Piped(StreamingResponse):
-    """Sends what a blocking generator yields. Its headers must hold the body's Content-Length.
+    """Sends what a blocking generator yields. The headers must contain the Content-Length of the body.
 
-    The server sends one chunk while the next is made, and a thread is only taken to make one: of `threads`,
-    so that a slow bucket never keeps runners' beats waiting. When the bucket fails the connection is cut
-    before its end, which is all that HTTP can still say by then. `place` is held meanwhile, and may refuse.
+    A thread is used only while a chunk is made. It comes from `threads`, so a slow bucket never delays the
+    heartbeats of runners. If the bucket fails, the connection is closed before the end of the body, since
+    HTTP has no other way to report an error by then. `place` is held meanwhile, and it may refuse.
     """
 
     def __init__(
@@ -46,12 +54,12 @@ class Piped(StreamingResponse):
         self._chunks, self._threads, self._place = chunks, threads, place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer. Raises what the place does, before anything is sent."""
+        """Send the answer. Raises what `place` raises, before anything is sent."""
         with self._place:
             await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
-        """Send head and body. Called by the framework."""
+        """Send head and body. The framework calls it."""
         head = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **head})
         try:
@@ -59,9 +67,9 @@ class Piped(StreamingResponse):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except OutsideError as error:
             log_failure("download_cut", error)
-            return  # the server cuts what has no end
+            return  # the server closes the connection, since the body is incomplete
         finally:
-            with CancelScope(shield=True):  # what was sent is counted also of a client that went away
+            with CancelScope(shield=True):  # the sent bytes also count if the client has disconnected
                 await to_thread.run_sync(self._chunks.close, limiter=self._threads)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -69,22 +77,10 @@ class Piped(StreamingResponse):
         return await to_thread.run_sync(next, self._chunks, b"", limiter=self._threads)
 
 
-CHUNK_BYTES_MAX = 2 * 1024**2  # each costs switches between threads: a fourth of it, half as much CPU again
-CHUNK_BYTES_MIN = 64 * 1024
-CHUNKS_BYTES = 4 * 1024**2  # of all downloads together, while they are not too many for that
-OPEN_MAX = 200
-OPEN_OF_ONE_MAX = 50  # of one archive; programs that fetch one file in pieces open up to 16
-TRIES_MAX = 5  # in a row that brought nothing
-PAUSE_S = 0.1  # before the second try; twice as long before each further one
-URL_LIFE_S = 300  # it is used at once; what is under way goes on after it
-
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
-
-
 class Share:
-    """The places of downloads, and how much each holds: less the more there are, since clients may be slow.
+    """Limits the open downloads and their memory: the more are open, the smaller are their chunks.
 
-    A link can be in many hands, so one archive never gets all places. For one event loop.
+    Many people may use the same link, so one archive never gets all places. For one event loop.
     """
 
     def __init__(self) -> None:
@@ -92,7 +88,7 @@ class Share:
 
     @contextmanager
     def taken(self, archive_id: str) -> Iterator[None]:
-        """Take one more place while the block lasts. Raises ControlError unavailable when none is free."""
+        """Hold a place while the block runs. Raises ControlError unavailable when none is free."""
         if self._open.total() >= OPEN_MAX or self._open[archive_id] >= OPEN_OF_ONE_MAX:
             raise ControlError(
                 Code.UNAVAILABLE,
@@ -104,18 +100,18 @@ class Share:
             yield
         finally:
             self._open[archive_id] -= 1
-            self._open += Counter()  # drops what is at nought
+            self._open += Counter()  # drops the keys whose count is zero
 
     @property
     def chunk_bytes(self) -> int:
-        """How long the next chunk of each may be."""
+        """The largest size of the next chunk of each download."""
         return max(CHUNK_BYTES_MIN, min(CHUNK_BYTES_MAX, CHUNKS_BYTES // max(1, self._open.total())))
 
 
 def fetch(context: AppContext, share: Share, file: StoredFile, start: int, stop: int) -> Generator[bytes]:
-    """Yield the bytes `start <= i < stop` of a file; where a connection drops, the next one goes on.
+    """Yield the bytes `start <= i < stop` of a file. If a connection drops, a new one continues there.
 
-    Raises Refused when the object has changed or vanished, Unanswered when the bucket stays away.
+    Raises Refused if the object has changed or is gone, Unanswered if the bucket does not answer.
     """
     failures = 0
     while start < stop:
@@ -126,7 +122,7 @@ def fetch(context: AppContext, share: Share, file: StoredFile, start: int, stop:
         except (urllib3.exceptions.HTTPError, Unanswered) as error:
             failures += 1
             if failures == TRIES_MAX:
-                raise _unanswered(file, f"the bucket stays away ({type(error).__name__})") from None
+                raise _unanswered(file, f"the bucket does not answer ({type(error).__name__})") from None
             time.sleep(PAUSE_S * 2 ** (failures - 1))
 
 
@@ -142,10 +138,10 @@ def _answer(context: AppContext, share: Share, file: StoredFile, start: int, sto
 
 def _require_range(file: StoredFile, answer: urllib3.BaseHTTPResponse, length: int) -> None:
     status = answer.status
-    if status in _BUSY:
-        raise _unanswered(file, "the bucket is busy or unwell", status)
+    if is_transient(status):
+        raise _unanswered(file, "the bucket is busy or failing", status)
     if status != 206 or answer.headers.get("content-length") != str(length):
-        message = "the object has changed or vanished" if status in (404, 412) else "not the bytes asked for"
+        message = "the object has changed or is gone" if status in (404, 412) else "not the requested bytes"
         raise Refused(Refusal.INVALID, message, method="GET", path=file.key, status=status)
 
 

@@ -1,7 +1,7 @@
-"""The layout of a ZIP by arithmetic: any range of its bytes, without reading what comes before.
+"""Computes the layout of a ZIP: any range of its bytes, without reading the bytes before it.
 
-With each member's size and CRC-32 known beforehand, every header is known too; only the members' bytes are
-fetched. Nothing is compressed: videos do not shrink. Must never do I/O or look at a clock.
+The size and CRC-32 of each member are known in advance, so all headers are known too. Only the bytes of the
+members are fetched. Nothing is compressed, since videos do not get smaller. Must never do I/O.
 
 Layout: APPNOTE.TXT 6.3.10, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -17,7 +17,7 @@ from datetime import datetime
 from itertools import accumulate
 from zlib import crc32
 
-FULL_32 = 0xFFFF_FFFF  # a size or offset of at least this is said in the Zip64 field instead
+FULL_32 = 0xFFFF_FFFF  # a size or offset of at least this is stored in the Zip64 field instead
 FULL_16 = 0xFFFF
 NAMES_ARE_UTF8 = 1 << 11
 MADE_ON_UNIX = 3 << 8
@@ -26,7 +26,7 @@ PLAIN_FILE_0644 = 0o100644 << 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One file of the archive. `source` is its bytes, or a name by which the caller fetches them."""
+    """One file of the archive. `source` is its content, or a name with which the caller fetches it."""
 
     name: str
     size_bytes: int
@@ -47,27 +47,27 @@ Segment = bytes | Slice
 
 
 def literal(name: str, content: bytes) -> Member:
-    """Return a member whose bytes are known already."""
+    """Return a member with the given content."""
     return Member(name=name, size_bytes=len(content), crc32=crc32(content), source=content)
 
 
 class Archive:
-    """A ZIP of `members` in their order, the same bytes for the same arguments for ever."""
+    """A ZIP of `members` in their order. The same arguments always give the same bytes."""
 
     def __init__(self, members: Sequence[Member], *, modified_at: datetime) -> None:
-        """Lay the members out. Every one is dated `modified_at`, as it reads: ZIP knows no time zone.
+        """Compute the layout. All members get the time `modified_at` without its zone: ZIP has no time zones.
 
-        Raises ValueError for a name that is empty, too long, used twice, or leads out of a folder.
+        Raises ValueError for a name that is empty, too long, used twice, or leads out of its folder.
         """
         _check_names([member.name for member in members])
         self._members, self._stamp = members, _dos_stamp(modified_at)
         lengths = (len(self._local_header(member)) + member.size_bytes for member in members)
-        self._offsets = list(accumulate(lengths, initial=0))  # the last is where the directory begins
-        self.directory = self._central_directory()  # each name, size, CRC-32 and place: it tells ZIPs apart
+        self._offsets = list(accumulate(lengths, initial=0))  # the last is the start of the directory
+        self.directory = self._central_directory()  # names, sizes, CRCs, offsets: it identifies the ZIP
         self.size_bytes = self._offsets[-1] + len(self.directory)
 
     def segments(self, start: int = 0, stop: int | None = None) -> Iterator[Segment]:
-        """Yield the bytes `start <= i < stop` of the archive in order; none of the segments is empty."""
+        """Yield the bytes `start <= i < stop` of the archive in order. No segment is empty."""
         stop = self.size_bytes if stop is None else min(stop, self.size_bytes)
         first = max(bisect_right(self._offsets, start) - 1, 0)
         for offset, piece in self._pieces(first):
@@ -79,7 +79,7 @@ class Archive:
                 yield _cut(piece, begin, end)
 
     def _pieces(self, first: int) -> Iterator[tuple[int, bytes | Member]]:
-        """Yield each header, body and the directory with its offset, from the member number `first` on."""
+        """Yield each header, each member and the directory with its offset, starting at member `first`."""
         for member, offset in zip(self._members[first:], self._offsets[first:], strict=False):
             header = self._local_header(member)
             yield offset, header
@@ -123,7 +123,7 @@ class Archive:
 
 
 def _end(*, count: int, size: int, offset: int) -> bytes:
-    """Return what follows the directory entries, with the Zip64 records when a number does not fit."""
+    """Return what follows the directory entries, with the Zip64 records if a number does not fit."""
     large = b""
     if count >= FULL_16 or size >= FULL_32 or offset >= FULL_32:
         made_by = MADE_ON_UNIX | 45
@@ -148,13 +148,13 @@ def _cut(piece: bytes | Member, start: int, stop: int) -> Segment:
 
 
 def _dos_stamp(at: datetime) -> tuple[int, int]:
-    """Return the time and date words; they hold the years 1980 to 2107, to 2 seconds."""
+    """Return the time and date fields of MS-DOS: the years 1980 to 2107, in steps of 2 seconds."""
     year = min(max(at.year, 1980), 2107) - 1980
     return at.hour << 11 | at.minute << 5 | at.second // 2, year << 9 | at.month << 5 | at.day
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Raise ValueError for a name that an unpacker could take for a path outside of its folder."""
+    """Raise ValueError for a name that could be unpacked outside of its folder, or that ZIP cannot store."""
     for name, times in Counter(names).items():
         steps = name.split("/")
         if "" in steps or "." in steps or ".." in steps or any(c in name for c in "\\\0:"):

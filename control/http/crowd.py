@@ -1,55 +1,40 @@
-"""How many requests may be under way at once: of one client, and of all; decided before a body is read.
+"""Limits how many requests run at once, of each client and of all. Decided before a body is read.
 
-Counted are requests, not connections: behind Fly's proxy all connections come from the proxy, which names
-the client of each request. Runners' calls and the health check have room that others cannot take.
+It counts requests, not connections: behind Fly's proxy all connections come from the proxy, which names the
+client of each request. Runners and the health check have limits of their own, so clients cannot block them.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from control.auth.login_limit import network_of
 from control.auth.tokens import Signer
-from control.domain import errors
 from control.domain.errors import Code
-from control.http.address import address_of
+from control.http.caller import address_of, attempt_of
+from control.http.errors import answer
 
-REQUESTS_MAX = (
-    750  # of clients; the other connections (`protocol.CONNECTIONS_MAX`) are for runners and health
-)
-CLIENT_REQUESTS_MAX = 200  # of one network: an office shares an address, and has event streams
-RUNNER_REQUESTS_MAX = 4  # of one attempt: a beat and a finish, and what it gave up waiting for
+REQUESTS_MAX = 750  # of all clients; the rest of `server.CONNECTIONS_MAX` is for runners and health checks
+CLIENT_REQUESTS_MAX = 200  # of one network: an office shares an address and keeps event streams open
+RUNNER_REQUESTS_MAX = 4  # of one attempt: a heartbeat and a finish, and earlier ones that timed out there
 HEALTH_REQUESTS_MAX = 50
-
-_RUNNER = re.compile(r"/runner/attempts/([^/]+)/")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is, and how many that one may have under way."""
+    """The sender of a request, and how many requests it may have in progress."""
 
     name: str
     requests_max: int
     is_client: bool = False
 
 
-def attempt_of(scope: Scope, signer: Signer) -> str | None:
-    """Return the attempt whose runner asks, or None if the request does not carry its token."""
-    address = _RUNNER.match(scope["path"])
-    kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-    if address is None or kind.lower() != "bearer":
-        return None
-    return address[1] if signer.is_attempt_token(token.strip(), address[1]) else None
-
-
 class Crowd:
-    """ASGI middleware: answers 503 to a request that is one too many."""
+    """ASGI middleware: answers 503 to a request that exceeds a limit."""
 
     def __init__(self, app: ASGIApp, *, signer: Signer, is_behind_fly: bool) -> None:
         self._app, self._signer, self._is_behind_fly = app, signer, is_behind_fly
@@ -90,8 +75,4 @@ class Crowd:
 
 def _refused() -> JSONResponse:
     message = "Too many requests are under way already. Try again in a moment."
-    return JSONResponse(
-        errors.body(Code.UNAVAILABLE, message),
-        errors.STATUS[Code.UNAVAILABLE],
-        {"Retry-After": "1", "Connection": "close"},
-    )
+    return answer(Code.UNAVAILABLE, message, {"Retry-After": "1", "Connection": "close"})

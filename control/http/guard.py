@@ -1,4 +1,4 @@
-"""Who may call: a client's bearer token, or a read ticket where the contract allows one."""
+"""Checks who calls: a bearer token, or a ticket on the routes where the API allows one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Ticket = Annotated[str | None, Query(max_length=200)]
 
 
 class Guard:
-    """A route dependency that lets clients with a living bearer token pass and answers 401 to all others."""
+    """A route dependency that accepts clients with a valid bearer token and answers 401 to all others."""
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
 
     async def __call__(self, credentials: Credentials) -> None:
-        """As `require`, for a route that takes nothing else."""
+        """Do what `require` does, as a dependency of a route that accepts nothing else."""
         await API.run(self.require, credentials)
 
     def require(self, credentials: HTTPAuthorizationCredentials | None) -> None:
-        """Raise ControlError unauthorized unless the request carries a good token."""
+        """Raise ControlError unauthorized unless the request has a valid token."""
         if credentials is None or not self.is_good(credentials.credentials):
             raise ControlError(
                 Code.UNAUTHORIZED,
@@ -37,14 +37,17 @@ class Guard:
             )
 
     def or_ticket(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
-        """Let a read ticket of the batch pass too."""
+        """Accept a valid read ticket of the batch too. Raises ControlError unauthorized."""
         now, generation = self._context.clock(), self._context.views.token_generation()
         signer = self._context.signer
         if ticket is None or not signer.is_ticket(ticket, batch_id, generation=generation, now=now):
             self.require(credentials)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
-        """Let a download ticket of this job or batch pass too, and return it: the caller checks the rest."""
+        """Accept a download ticket of this job or batch too. Return its content, or None without a ticket.
+
+        The ticket may have expired: the caller checks that. Raises ControlError unauthorized.
+        """
         generation = self._context.views.token_generation()
         link = self._context.signer.read_link(ticket, id_, generation=generation) if ticket else None
         if link is None:
@@ -52,6 +55,6 @@ class Guard:
         return link
 
     def is_good(self, token: str) -> bool:
-        """Tell whether this is a client's living token."""
+        """Return whether this is a valid bearer token."""
         generation = self._context.views.token_generation()
         return self._context.signer.is_bearer(token, generation=generation, now=self._context.clock())

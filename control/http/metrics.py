@@ -1,10 +1,10 @@
-"""What Prometheus scrapes, through the API or on METRICS_PORT: gauges read from rows, and counters.
+"""The metrics for Prometheus, served by the API and on METRICS_PORT: gauges from rows, and counters.
 
-Reads little and at most every FRESH_S, so that no scraper can hurt. No label comes from a user or from a row
-without a closed list; times of machines that live are worth what `GET /api/costs` shows for today.
+The rows are read at most every FRESH_S, so frequent scrapes cost nothing. Every label value comes from a
+closed list, never from a user. The cost of live machines is computed as `GET /api/costs` does.
 
-It listens everywhere, as the private network's address is not known before, and talks to nobody whose own
-address is a public one. Must never be made a service of Fly's proxy.
+METRICS_PORT listens on all addresses, since the address on the private network is not known at the start. It
+answers only clients with a private address. Must never be configured as a service of Fly's proxy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
 from control.store.attempts import SLOW_BOOT
-from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, shared_budgets, spent_usd
+from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, periods, shared_budgets, spent_usd
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
@@ -39,18 +39,20 @@ from control.telemetry.log import log_failure
 from infra.ports import Refusal
 
 FRESH_S = 10.0
-# https://fly.io/docs/machines/machine-states/ (2026-08), but `destroyed`: that is gone
+PATIENCE_S = 10.0  # a scrape may take so long, from its connection to its end
+SCRAPES_MAX = 8  # at once; each has a thread
+# https://fly.io/docs/machines/machine-states/ (2026-08) without `destroyed`, which counts as gone
 MACHINE_STATES = (
     *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
     *("replacing", "replaced", "failed", "destroying"),
 )
 WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP, SLOW_BOOT)
 WEBHOOK_STATES = ("waiting", "due", "delivered", "dead")
-OTHER = "other"  # a word that is new to us
+OTHER = "other"  # for a value that is not in the closed list
 
 
 class Metrics:
-    """The text of a scrape. May be asked from any thread."""
+    """Produces the text of a scrape. Safe to use from any thread."""
 
     def __init__(self, context: AppContext, live: Live) -> None:
         self._context, self._live = context, live
@@ -62,7 +64,7 @@ class Metrics:
         self._text, self._fresh_until = b"", -inf  # on the monotonic clock
 
     def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format, FRESH_S old at most."""
+        """Return all metrics in the text format of Prometheus, at most FRESH_S old."""
         with self._lock:
             if time.monotonic() >= self._fresh_until:
                 self._text = generate_latest(self._registry)
@@ -70,7 +72,7 @@ class Metrics:
             return self._text
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is read now. Called by the registry."""
+        """Yield the gauges, read now. Called by the registry."""
         now, cloud = self._context.clock(), self._context.cloud
         with self._context.views.session() as session:
             yield from _work(session, now)
@@ -84,7 +86,7 @@ class Metrics:
             any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in cloud.blocked.values()),
         )
         looks = CounterMetricFamily(
-            "refresher_fly_observations", "Looks at Fly in which no machine of ours was missing."
+            "refresher_fly_observations", "Observations of Fly that missed none of our machines."
         )
         looks.add_metric([], min(cloud.trusted[app] for app in self._context.settings.runner_apps))
         yield looks
@@ -102,7 +104,7 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
 
 
 def _tally(known: Iterable[str], found: Iterable[tuple[str, int]]) -> dict[str, float]:
-    """Return the counts of all that is known, zeros included, and of the rest together."""
+    """Return the counts of all known keys, zeros included; unknown keys are counted together as OTHER."""
     counts: dict[str, float] = dict.fromkeys(map(str, known), 0)
     for key, count in found:
         key = key if key in counts else OTHER
@@ -112,21 +114,21 @@ def _tally(known: Iterable[str], found: Iterable[tuple[str, int]]) -> dict[str, 
 
 def _work(session: Session, now: datetime) -> Iterator[Metric]:
     jobs = select(Job.status, func.count()).group_by(Job.status)
-    yield _by("jobs", "Jobs that are kept, by status.", "status", _tally(JobStatus, session.exec(jobs)))
+    yield _by("jobs", "Jobs in the database, by status.", "status", _tally(JobStatus, session.exec(jobs)))
     lives = col(Job.status).not_in(ENDED)
     waiting = select(Job.waiting_code, func.count()).where(lives, col(Job.waiting_code).is_not(None))
     codes = _tally(WAITING_CODES, session.exec(waiting.group_by(Job.waiting_code)))  # type: ignore[arg-type]
-    yield _by("jobs_waiting", "Jobs that say why they do not start, by code.", "code", codes)
+    yield _by("jobs_waiting", "Jobs that wait, by the code of the reason.", "code", codes)
     unstarted = col(Job.status).in_((JobStatus.QUEUED, JobStatus.LAUNCHING))
     since = session.exec(select(func.min(Job.not_before)).where(unstarted)).one()
     age_s = max(0.0, (now - since).total_seconds()) if since else 0.0
-    yield _gauge("queue_age_seconds", "For how long the first in the queue could have started.", age_s)
+    yield _gauge("queue_age_seconds", "How long the oldest queued job has been ready to start.", age_s)
     outputs = select(Output.state, func.count()).join(Job, col(Job.id) == col(Output.job_id)).where(lives)
     states = _tally(OutputState, session.exec(outputs.group_by(Output.state)))
     yield _by("outputs", "Outputs of jobs that have not ended, by state.", "state", states)
     webhooks = select(Webhook.state, func.count()).group_by(Webhook.state)
-    told = _tally(WEBHOOK_STATES, session.exec(webhooks))
-    yield _by("webhooks", "Webhooks that are kept, by state.", "state", told)
+    deliveries = _tally(WEBHOOK_STATES, session.exec(webhooks))
+    yield _by("webhooks", "Webhooks in the database, by state.", "state", deliveries)
 
 
 def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[Metric]:
@@ -139,12 +141,16 @@ def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[
     ages_s = [(now - machine.created_at).total_seconds() for machine, _ in rows]
     yield _gauge("machine_age_seconds", "Age of the oldest machine.", max(ages_s, default=0.0))
     limit_s = limit_s_of(context.settings)
-    yield _gauge("machine_age_limit_seconds", "When a machine ends by itself at the latest.", limit_s)
+    yield _gauge(
+        "machine_age_limit_seconds", "The age at which a machine exits by itself at the latest.", limit_s
+    )
     leaks_s = [leaked_seconds(machine, attempt, machine.exited_at or now) for machine, attempt in rows]
     yield _gauge(
-        "machines_leaked", "Machines without a live attempt, past their grace.", sum(s > 0 for s in leaks_s)
+        "machines_leaked",
+        "Machines without a live attempt, after their grace period.",
+        sum(s > 0 for s in leaks_s),
     )
-    gone = select(func.sum(Machine.leaked_seconds)).where(col(Machine.gone_at) >= _midnight(now))
+    gone = select(func.sum(Machine.leaked_seconds)).where(col(Machine.gone_at) >= periods(now)["day"])
     leaked_s = sum(leaks_s) + (session.exec(gone).one() or 0.0)
     yield _gauge("leaked_machine_seconds", "Machine-seconds leaked today (UTC).", leaked_s)
 
@@ -152,36 +158,30 @@ def _machines(session: Session, context: AppContext, now: datetime) -> Iterator[
 def _money(session: Session, context: AppContext, now: datetime) -> Iterator[Metric]:
     alive = session.exec(select(Machine).where(col(Machine.gone_at).is_(None))).all()
     accrued = sum(accrued_usd(machine, now) for machine in alive)
-    day = _midnight(now)
-    since = {"day": day, "month": day.replace(day=1)}
-    spent = {period: spent_usd(session, start) + accrued for period, start in since.items()}
+    spent = {period: spent_usd(session, since) + accrued for period, since in periods(now).items()}
     yield _by("spend_usd", "Cost of machines this day and month (UTC), so far.", "period", spent)
     unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
     budgets = shared_budgets(session, context.settings, now, unseen)
     caps = {budget.name: budget.cap_usd for budget in budgets}
-    yield _by("budget_usd", "The hard cap, where one is set.", "period", caps)
+    yield _by("budget_usd", "The hard cap, if one is set.", "period", caps)
     left = {budget.name: max(0.0, budget.left_usd) for budget in budgets}
-    yield _by("budget_left_usd", "What may still be set aside, where there is a cap.", "period", left)
+    yield _by("budget_left_usd", "What may still be reserved, if there is a cap.", "period", left)
 
 
 def _storage(session: Session, settings: Settings, now: datetime) -> Iterator[Metric]:
     held = holdings(session, settings, now)
     yield _gauge("storage_used_bytes", "Bytes of sources and results in the bucket.", held.used)
-    yield _gauge("storage_live_bytes", "What cannot be evicted, and what is on its way.", held.fixed)
+    yield _gauge(
+        "storage_live_bytes",
+        "What cannot be evicted, with what is reserved for uploads and live jobs.",
+        held.fixed,
+    )
     yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", settings.storage_cap_bytes)
-
-
-def _midnight(now: datetime) -> datetime:
-    return now.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-PATIENCE_S = 10.0  # with a scraper, from its connection to its end
-SCRAPES_MAX = 8  # at once; each has a thread
 
 
 @contextmanager
 def metrics_port(port: int | None, metrics: Metrics) -> Iterator[None]:
-    """Serve the metrics until the block ends, or nothing without a port. Raises OSError when it is taken."""
+    """Serve the metrics while the block runs; do nothing without a port. Raises OSError if it is in use."""
     if port is None:
         yield
         return
@@ -224,14 +224,14 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Cut off who takes too long; called twice a second. A byte now and then helps nobody."""
+        """Close connections that take longer than PATIENCE_S, also active ones. Called twice a second."""
         for request, until_s in self._open.copy().items():
             if time.monotonic() > until_s:
                 with suppress(OSError):
                     request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the other side has gone, or sent no HTTP."""
+        """Log nothing: the client has disconnected or sent no HTTP."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -245,8 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             text = self.server.metrics.text()
-        except Exception as error:  # noqa: BLE001 - the scraper is told, whatever it is
-            log_failure("not_scraped", error)
+        except Exception as error:  # noqa: BLE001 - any failure is answered with 500
+            log_failure("scrape_failed", error)
             self.send_error(500)
             return
         self.send_response(200)
@@ -260,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def is_private(address: str) -> bool:
-    """Tell whether an address is no public one: of this machine, a local or a private network."""
+    """Return whether an address is not public: of this machine, a local network or a private network."""
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped

@@ -1,9 +1,10 @@
-"""What every request passes through: caps on its body, headers of the answer, which origins may call.
+"""What every request passes through: limits for its body, headers of the answer, allowed origins.
 
-Who sends decides: a runner with its attempt's token, a client with a token, or anyone who signs in; from
-all others nothing is read. Asked is the moment a route wants the body, so the route's own guard, which comes
-after, stays the one that opens it. A form of videos has no cap in bytes here: it is streamed, by a route that
-asks its guard first, counts, and times it (`forms`).
+The limit of a body depends on its sender: a runner with the token of its attempt, a client with a token, or
+anyone who signs in. From other senders no body is read. This is checked at the moment when the route starts
+to read. It limits memory and does not replace the guard of the route, which decides about access afterwards.
+A form of videos has no limit here: its route (`api/forms`) calls its guard first, streams the form, and
+limits its size and time itself.
 """
 
 from __future__ import annotations
@@ -21,36 +22,46 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control.auth.tokens import Signer
-from control.http.crowd import attempt_of
+from control.http.caller import attempt_of
 from control.http.server import has_body
 from control.settings import Settings
 
 FORM_PATH = "/api/jobs"
 LOGIN_PATH = "/api/auth"
-GUARDS_AT_ONCE = 4  # threads that look at tokens; each takes less than a millisecond
+GUARDS_AT_ONCE = 4  # threads that check tokens; a check takes less than a millisecond
 
 BODY_S_MAX = 60.0
 LOGIN_S_MAX = 10.0
-LOGINS_BYTES = 400 * 1024  # all logins under way together: 100 of the largest
+LOGINS_BYTES = 400 * 1024  # of all logins in progress together: 100 of the largest
 CLIENTS_BYTES = 8 * 1024**2
-RUNNERS_BYTES = 16 * 1024**2  # the finishes of 50 machines at once
+RUNNERS_BYTES = 16 * 1024**2  # for the finish messages of 50 machines at once
 
-LOGIN_BYTES_MAX = 4 * 1024  # a password of 1024 ASCII characters, or of 330 of any others
-REPORT_BYTES_MAX = 2 * 1024**2  # a finish of 200 outputs has about 300 kB
+LOGIN_BYTES_MAX = 4 * 1024  # a password of 1024 ASCII characters, or of 330 other ones
+REPORT_BYTES_MAX = 2 * 1024**2  # a finish message with 200 outputs has about 300 kB
 CLIENT_BYTES_MAX = 64 * 1024
-# Of routes that may need more:
+# for routes that need more:
 BYTES_MAX = (
-    # 100 sources, each of a URL of 8,192 characters and a name of 255, at most 12 bytes each as an escape
+    # 100 sources, each a URL of 8,192 characters and a name of 255 of at most 12 bytes each when escaped
     (re.compile(r"/api/(jobs|batches|quote)"), 1280 * 1024),
-    # 10,000 parts of 100 bytes, which is room for an ETag of 64 characters
+    # 10,000 parts of 100 bytes: enough for an ETag of 64 characters
     (re.compile(r"/api/uploads/[^/]+/complete"), 1024**2),
-    # 10,000 ids of outputs
+    # 10,000 output ids
     (re.compile(r"/api/(jobs|batches)/[^/]+/download-link"), 512 * 1024),
 )
 
+CLOSED = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",  # answers hold tokens, tickets and signed URLs
+}
+HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
+_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Range", "Last-Event-ID", "Range")
+_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
+
 
 def is_form(scope: Scope) -> bool:
-    """Tell whether the request is a form of videos."""
+    """Return whether the request is a form of videos."""
     if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != FORM_PATH:
         return False
     content_type = Headers(scope=scope).get("content-type", "")
@@ -58,9 +69,10 @@ def is_form(scope: Scope) -> bool:
 
 
 class Audience:
-    """Senders of one kind: what all their bodies under way may hold together, and how long one may take.
+    """One kind of senders: how many bytes all their bodies may hold together, and how long one may take.
 
-    When there is no room, those awaited longest are given up for a new one: nobody can hold all of it.
+    If there is no space for a new body, the oldest unfinished bodies are dropped. So slow senders cannot
+    occupy all of it.
     """
 
     def __init__(self, free_bytes: int, body_s_max: float) -> None:
@@ -68,7 +80,7 @@ class Audience:
         self._awaited: dict[Body, None] = {}  # the oldest first
 
     def take_in(self, body: Body) -> None:
-        """Keep room for a body. Raises HTTPException 503 when there is none."""
+        """Reserve space for a body. Raises HTTPException 503 when there is none."""
         while body.held_bytes > self._free_bytes and self._awaited:
             next(iter(self._awaited)).give_up()
         if body.held_bytes > self._free_bytes:
@@ -77,17 +89,17 @@ class Audience:
         self._awaited[body] = None
 
     def has_arrived(self, body: Body) -> None:
-        """Note that nothing more of the body is awaited."""
+        """Mark a body as complete: it is no longer dropped."""
         self._awaited.pop(body, None)
 
     def let_go(self, body: Body) -> None:
-        """Take the body's room back."""
+        """Release the space of a body."""
         self.has_arrived(body)
         self._free_bytes += body.held_bytes
 
 
 class Body:
-    """One body, as its route reads it: of `held_bytes` at most, once it is admitted."""
+    """The body of one request, as its route reads it: at most `held_bytes`, after it is admitted."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -100,18 +112,18 @@ class Body:
 
     @property
     def is_admitted(self) -> bool:
-        """Whether it may be read."""
+        """Whether the body may be read."""
         return self._audience is not None
 
     def admit(self, audience: Audience, size_bytes: int) -> None:
-        """Let it be read, as one of an audience. Raises HTTPException 503."""
+        """Allow the body to be read, with the limits of its audience. Raises HTTPException 503."""
         self.held_bytes = size_bytes
         audience.take_in(self)
         self._audience = audience
         self._until_s = asyncio.get_running_loop().time() + audience.body_s_max
 
     async def next(self) -> Message:
-        """Return its next part. Raises HTTPException 408, 413."""
+        """Return the next part. Raises HTTPException 408 when it is late, 413 when the body is too large."""
         message = await self._in_time()
         self._seen_bytes += len(message.get("body", b""))
         if self._seen_bytes > self.held_bytes:
@@ -121,20 +133,20 @@ class Body:
         return message
 
     async def streamed(self) -> Message:
-        """Return its next part, whatever its size and time."""
+        """Return the next part without any limit."""
         message = await self._receive()
         self.is_whole = not message.get("more_body", False)
         return message
 
     def give_up(self) -> None:
-        """Wait for it no longer, and give its room back."""
+        """Release the space and let a read that waits fail with HTTPException 408."""
         self.close()
         self._until_s = 0.0
         if self._wait is not None:
             self._wait.reschedule(self._until_s)
 
     def close(self) -> None:
-        """Give its room back."""
+        """Release the space."""
         if self._audience is not None:
             self._audience.let_go(self)
             self.held_bytes = 0
@@ -150,9 +162,9 @@ class Body:
 
 
 class BodyLimit:
-    """ASGI middleware: a body that is not taken raises HTTPException where a route reads it.
+    """ASGI middleware: a body that exceeds a limit raises HTTPException where the route reads it.
 
-    401 without a token, 413 when it is too large, 408 when it is too slow, 503 when there is no room now.
+    401 without a token, 413 when it is too large, 408 when it is too slow, 503 when there is no space now.
     """
 
     def __init__(self, app: ASGIApp, *, signer: Signer, is_client: Callable[[str], bool]) -> None:
@@ -163,14 +175,14 @@ class BodyLimit:
         self._guards = CapacityLimiter(GUARDS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request; an answer before the body's end says that the connection closes."""
+        """Serve the request. An answer that comes before the end of the body has `Connection: close`."""
         if scope["type"] != "http" or not has_body(scope["headers"]):
             await self._app(scope, receive, send)
             return
         body = Body(receive)
 
         async def admitted() -> Message:
-            if body.is_whole:  # what is waited for now is the client's going away
+            if body.is_whole:  # the route now waits for the client to disconnect
                 return await receive()
             if not body.is_admitted:
                 await self._admit(body, scope)
@@ -195,7 +207,7 @@ class BodyLimit:
         body.admit(audience, size_bytes)
 
     async def _judge(self, scope: Scope) -> tuple[Audience, int]:
-        """Return who sends, and how much that one may. Raises HTTPException 401."""
+        """Return the kind of the sender and the largest body that it may send. Raises HTTPException 401."""
         if scope["path"] == LOGIN_PATH:
             return self._anyone, LOGIN_BYTES_MAX
         if attempt_of(scope, self._signer) is not None:
@@ -209,21 +221,12 @@ class BodyLimit:
 
 
 def client_bytes_max(path: str) -> int:
-    """Return how many bytes a client may send to an address, so that all that it may ask for fits."""
+    """Return the largest body of a client for an address: every valid request fits into it."""
     return next((most for address, most in BYTES_MAX if address.fullmatch(path)), CLIENT_BYTES_MAX)
 
 
-CLOSED = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",  # answers hold tokens, tickets and signed URLs
-}
-HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
-
-
 class ClosedHeaders:
-    """ASGI middleware: adds the headers that a route has not set itself, behind https HTTPS_ONLY too."""
+    """ASGI middleware: adds each header of CLOSED that the route has not set, with https HTTPS_ONLY too."""
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
@@ -242,12 +245,8 @@ class ClosedHeaders:
         await self._app(scope, receive, closed)
 
 
-_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Range", "Last-Event-ID", "Range")
-_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
-
-
 def allow_origins(app: FastAPI, settings: Settings) -> None:
-    """Let pages of ALLOWED_ORIGINS call the API with a bearer token; no cookies, so none are allowed."""
+    """Allow pages of ALLOWED_ORIGINS to call the API with a bearer token. Cookies are not used."""
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,8 +1,8 @@
-"""Serves control as a deployment does: on the main thread, within limits on heads and pipelines.
+"""The HTTP server: uvicorn on the main thread, with the limits for connections and heads that it lacks.
 
-A connection either has a request under way, or waits for its client. One that waits has a deadline which
-sent bytes do not move, and is closed early when all CONNECTIONS_MAX places are taken. uvicorn itself bounds
-neither how long a head may take, nor how large it may be, nor how long an answer stays unread.
+A connection either has a request in progress or waits for its client. A waiting connection has a deadline,
+which received bytes do not extend, and is closed earlier when CONNECTIONS_MAX connections are open. uvicorn
+itself limits neither the time nor the size of a request head, nor how long an answer may stay unread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -25,8 +24,17 @@ from control.auth.login_limit import network_of
 from control.http.stalls import CountedTransport, StallWatch
 from infra.ports import NotStarted
 
-GRACE_S = 2  # for the answers under way when a stop is asked for
-FILES = 4096  # that may be open, if the system lets us: each connection is one
+GRACE_S = 2  # for the answers in progress when the server is stopped
+FILES = 4096  # open files to allow, if the system permits it: each connection is one
+CONNECTIONS_MAX = 1000
+OTHER_FILES = 200  # other open files of the process: database, bucket, Fly
+HEAD_S_MAX = 10.0
+IDLE_S_MAX = 5.0  # between an answer and the next request
+LINGER_S = 2.0  # after the last answer, bytes that the client still sends are read and dropped for so long
+HEAD_BYTES_MAX = 16 * 1024  # of a request head, and of the trailers after a body
+HEADERS_MAX = 100
+PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
+UNSENT_BYTES = 128 * 1024  # of an answer in the kernel; the rest stays in our memory, where it is counted
 
 
 def serve(
@@ -34,7 +42,7 @@ def serve(
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, which is raised again at the end. Raises NotStarted.
 
-    Calls `on_ready` when requests are answered, and `on_stop` the moment the end is asked for.
+    Calls `on_ready` as soon as requests are answered, and `on_stop` as soon as the signal arrives.
     """
     _allow_files()
     config = uvicorn.Config(
@@ -75,21 +83,8 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-CONNECTIONS_MAX = 1000
-OTHER_FILES = 200  # which a process has open too: database, bucket, Fly
-HEAD_S_MAX = 10.0
-IDLE_S_MAX = 5.0  # between an answer and the next request
-LINGER_S = 2.0  # what is still sent after the last answer is taken in and forgotten for so long
-HEAD_BYTES_MAX = 16 * 1024  # of a head, and of what follows a body
-HEADERS_MAX = 100
-PIPELINED_MAX = 10  # requests that wait for the answer to an earlier one
-UNSENT_BYTES = 128 * 1024  # of an answer, in the kernel; the rest is in our memory, where we count it
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: forget what is unsent
-
-
 class Waiting:
-    """The connections of one server that wait for their clients, by the peer's network, the oldest first."""
+    """The connections of one server that wait for their clients, by the client's network, oldest first."""
 
     def __init__(self) -> None:
         self._by_network: dict[str, dict[LimitedProtocol, None]] = {}
@@ -100,19 +95,19 @@ class Waiting:
         )
 
     def add(self, connection: LimitedProtocol) -> None:
-        """Count the connection as one that waits from now on."""
+        """Add a connection: it waits from now on."""
         self.discard(connection)
         self._by_network.setdefault(connection.network, {})[connection] = None
 
     def discard(self, connection: LimitedProtocol) -> None:
-        """Count it no longer."""
+        """Remove a connection: it no longer waits."""
         mine = self._by_network.get(connection.network, {})
         mine.pop(connection, None)
         if not mine:
             self._by_network.pop(connection.network, None)
 
     def dispensable(self) -> LimitedProtocol | None:
-        """Return the one that has waited longest, of the network with most of them; None if none waits."""
+        """Return the oldest connection of the network with the most of them, or None if none waits."""
         crowd = max(self._by_network.values(), key=len, default={})
         return next(iter(crowd), None)
 
@@ -121,21 +116,21 @@ _waiting: WeakKeyDictionary[ServerState, Waiting] = WeakKeyDictionary()
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection, closed as soon as a limit is passed."""
+    """One connection. It is closed as soon as it exceeds a limit."""
 
     network = ""
-    _deadline: asyncio.TimerHandle | None = None  # of a connection that waits
-    _head_bytes = 0  # of the head, or of what follows a body
-    _pending_bytes = 0  # in a row, of which nothing whole has come yet
+    _deadline: asyncio.TimerHandle | None = None  # set while the connection waits
+    _head_bytes = 0  # of the request head, or of the trailers after a body
+    _pending_bytes = 0  # received since the parser last completed a part
     _is_in_head = False
-    _is_held = False  # the next request waits until the last answer is taken in
-    _is_refused = False  # as no HTTP
+    _is_held = False  # the next request waits until the client has read the last answer
+    _is_refused = False  # because it is not HTTP
     _is_over = False  # nothing more is read or answered
 
-    # --- what the event loop calls --------------------------------------------------------------------
+    # --- called by the event loop ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request; when all places are taken, in another one's place."""
+        """Wait for the first request. If too many connections are open, close one that waits."""
         self._real = CountedTransport(transport)
         self._stalls = StallWatch(self.loop, self._real)
         super().connection_made(_Watched(self._real, self))  # type: ignore[arg-type]
@@ -148,7 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait(HEAD_S_MAX)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes, unless they come after the end."""
+        """Parse received bytes, unless the connection is over."""
         if self._is_over:
             return
         self._pending_bytes += len(data)
@@ -157,29 +152,29 @@ class LimitedProtocol(HttpToolsProtocol):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Stop all timers of the connection."""
         self._is_over = True
         self._stop_waiting()
         self._stalls.stop()
         super().connection_lost(exc)
 
-    # --- what the parser calls ------------------------------------------------------------------------
+    # --- called by the parser -------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a head."""
+        """Wait for the rest of a request head."""
         if len(self.pipeline) >= PIPELINED_MAX:
-            raise ValueError("too many requests at once")  # a bad request, to the parser
+            raise ValueError("too many requests at once")  # the parser answers 400
         super().on_message_begin()
         self._is_in_head, self._head_bytes = True, 0
         self._wait(HEAD_S_MAX)
 
     def on_url(self, url: bytes) -> None:
-        """Take in a part of the address."""
+        """Count and store a part of the URL."""
         self._count_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take in a header; what comes after the body means nothing here."""
+        """Count and store a header. Trailers after the body are only counted."""
         self._count_head(len(name) + len(value))
         if self._is_in_head:
             super().on_header(name, value)
@@ -187,7 +182,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:
-        """Hand the request over, without its body: that is read when it is asked for."""
+        """Start the request without its body, which is read only when the route asks for it."""
         self._is_in_head, self._head_bytes, self._pending_bytes = False, 0, 0
         self._stop_waiting()
         super().on_headers_complete()
@@ -195,20 +190,23 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
-        """Take in a part of the body; one that means nothing is forgotten at once."""
+        """Store a part of the body. The body of a method other than POST is dropped."""
         self._pending_bytes = 0
         if self._means_its_body():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Take in the end of a request."""
+        """Note the end of the request."""
         self._pending_bytes = 0
         super().on_message_complete()
 
     # --- ends -----------------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """Go on to the next request once this answer is taken in; a body that has not come ends it all."""
+        """Continue with the next request when the client has read this answer.
+
+        If the body of the request has not arrived completely, close the connection instead.
+        """
         if self.flow.write_paused and not self.is_over():
             self._is_held = True
             self.flow.pause_reading()
@@ -222,7 +220,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._wait(IDLE_S_MAX)
 
     def resume_writing(self) -> None:
-        """Go on after an answer that was too large to be sent at once."""
+        """Continue after an answer that was too large to be sent at once."""
         super().resume_writing()
         if self._is_held:
             self._is_held = False
@@ -230,15 +228,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
+        """Answer 400 to bytes that are not HTTP."""
         self._is_refused = True
         super().send_400_response(msg)
 
     def close(self) -> None:
-        """End the connection after what is written.
+        """Close the connection after the written bytes are sent.
 
-        A client that is refused while it sends is listened to for LINGER_S: closing a socket with unread
-        bytes resets it, and could take the answer away that says what was wrong.
+        If a client is refused while it still sends, its bytes are read for LINGER_S. Closing a socket with
+        unread bytes resets the connection, and the client could lose the answer that explains the refusal.
         """
         if self._is_over:
             return
@@ -247,26 +245,24 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._is_over = True
         if self.cycle is not None:
-            self.cycle.body.clear()  # which nobody asks for any more
+            self.cycle.body.clear()  # no route reads it any more
         with suppress(OSError):
             self._real.write_eof()
         self.flow.resume_reading()
         self._wait(LINGER_S)
 
     def abort(self) -> None:
-        """End the connection now, and forget what is not sent yet."""
+        """Close the connection now and discard the unsent bytes."""
         self._is_over = True
         self._stop_waiting()
-        with suppress(OSError):
-            self._real.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._real.abort()
+        self._real.reset()
 
     def is_over(self) -> bool:
-        """Tell whether nothing more is to be answered."""
+        """Return whether nothing more is answered on this connection."""
         return self._is_over or self._real.is_closing()
 
     def _wait(self, seconds: float) -> None:
-        """Let the connection end in so many seconds, or sooner, unless a whole head comes before."""
+        """Close the connection after `seconds`, or earlier if its place is needed, unless a head arrives."""
         self._stop_waiting()
         self._deadline = self.loop.call_later(seconds, self._expire)
         self._let_go()
@@ -277,7 +273,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._real.close()
 
     def _let_go(self) -> None:
-        """Give the place to another connection if it is needed, unless a request is under way."""
+        """Allow other connections to take the place of this one, unless a request is in progress."""
         if self._is_held or self.cycle is None or self.cycle.response_complete:
             self._waiting.add(self)
 
@@ -293,11 +289,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def _count_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
         if self._head_bytes > HEAD_BYTES_MAX:
-            raise ValueError("too large a head")
+            raise ValueError("the request head is too large")
 
 
 class _Watched:
-    """The transport as uvicorn sees it: closing it and writing to it go by the rules of the connection."""
+    """The transport that uvicorn sees: the connection decides how it closes and what is written."""
 
     def __init__(self, real: CountedTransport, connection: LimitedProtocol) -> None:
         self._real, self._connection = real, connection
@@ -312,7 +308,7 @@ class _Watched:
 
 
 def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request with these headers (RFC 9112, 6.3) brings a body."""
+    """Return whether a request with these headers has a body (RFC 9112, 6.3)."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0") != b"")
         for name, value in headers
@@ -320,7 +316,7 @@ def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _bound_the_kernels_buffer(transport: asyncio.Transport) -> None:
-    """Keep what is unsent out of the kernel, which would hold some MB of it, also after the end."""
+    """Limit the unsent bytes in the kernel, which would keep some MB of them even after the connection."""
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):
             transport.get_extra_info("socket").setsockopt(
@@ -333,7 +329,7 @@ HTTP_LIMITS: dict[str, Any] = {
     "ws": "none",
     "timeout_keep_alive": IDLE_S_MAX,
     "server_header": False,
-    "proxy_headers": False,  # whoever is near could name any address
-    "log_config": None,  # its lines go the way of all others (`control.telemetry.log`)
+    "proxy_headers": False,  # any client could forge them
+    "log_config": None,  # `control.telemetry.log` handles its lines too
 }
-"""How every server of control is configured. Requests are counted by `control.http.crowd`."""
+"""The configuration of every server of control. `control.http.crowd` limits requests."""

@@ -1,7 +1,8 @@
-"""Event streams: one broadcaster for all, woken by commits; idle streams cost neither reads nor threads.
+"""Event streams (SSE): after a commit, one broadcaster reads for all; idle streams cost no reads or threads.
 
-Async, as streams only wait; all state belongs to the event loop, and `poke` and `stop` may be called from
-any thread. A stream holds at most one round of news: one that falls behind reads the rest from the database.
+Streams mostly wait, so they are async, and all state belongs to the event loop. Only `poke` and `stop` may be
+called from any thread. A stream buffers at most one round of news. One that is slower reads the rest from the
+database.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from control.views.progress import Subject
 STREAMS_MAX = 100
 TICK_S = 0.5  # between two reads for all streams
 PING_S = 15.0
-LIFE_S = (
-    30 * 60.0
-)  # then a client comes back with `Last-Event-ID`, and with a token or ticket that still holds
+LIFE_S = 30 * 60.0  # then the client must reconnect with `Last-Event-ID` and a valid token or ticket
 RETRY_AFTER = {"Retry-After": "30"}
 
 _PING = b": ping\n\n"
@@ -40,20 +39,20 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._position = 0  # up to which all news is out
+        self._position = 0  # the id of the last event that was handed out
         self._is_stopping = False
 
     @property
     def open_streams(self) -> int:
-        """How many are open."""
+        """How many streams are open."""
         return len(self._streams)
 
     def stream(self, opening: Opening, *, after: int) -> EventStream:
-        """Return the answer that streams what follows the event `after`."""
+        """Return the answer that streams the events after the id `after`."""
         return EventStream(self, self._timeline, opening, after)
 
     def poke(self) -> None:
-        """Look for news: something was committed."""
+        """Read the news soon, because something was committed."""
         if self._streams:
             self._call(self._poked.set)
 
@@ -63,7 +62,7 @@ class Live:
         self._call(self._end_all)
 
     def join(self, stream: EventStream, last_id: int) -> int:
-        """Let a stream take part, and return from where on it is told; what is before it reads by itself.
+        """Add a stream. Return the id of the event after which it gets news; it reads earlier ones itself.
 
         Raises ControlError: streams_full, unavailable.
         """
@@ -82,7 +81,7 @@ class Live:
         return self._position
 
     def leave(self, stream: EventStream) -> None:
-        """Let a stream go; with the last one the looking ends."""
+        """Remove a stream. After the last one the broadcaster stops."""
         self._streams.pop(stream, None)
         if not self._streams and self._task is not None:
             self._task.cancel()
@@ -90,7 +89,7 @@ class Live:
     def _begin(self, last_id: int) -> None:
         self._loop, self._position = asyncio.get_running_loop(), last_id
         self._poked = asyncio.Event()
-        self._task = asyncio.create_task(self._tell())
+        self._task = asyncio.create_task(self._broadcast())
 
     def _call(self, what: object) -> None:
         with suppress(RuntimeError):  # the loop has ended, and all streams with it
@@ -101,8 +100,8 @@ class Live:
         for stream in self._streams:
             stream.end()
 
-    async def _tell(self) -> None:
-        """Tell all streams what is new, at most once a tick, until none is left."""
+    async def _broadcast(self) -> None:
+        """Send the news to all streams, at most once per TICK_S, until it is cancelled."""
         while True:
             await self._poked.wait()
             self._poked.clear()
@@ -110,8 +109,8 @@ class Live:
             try:
                 subjects = {stream.subject for stream in asked}
                 news = await STREAMS.run(self._timeline.news, subjects, self._position)
-            except Exception as error:  # noqa: BLE001 - the next round tells it
-                log_failure("streams_not_told", error)
+            except Exception as error:  # noqa: BLE001 - the next round sends it
+                log_failure("streams_not_updated", error)
                 self._poked.set()
             else:
                 self._position = news.last_id
@@ -127,7 +126,7 @@ class Live:
 
 
 class EventStream(Response):
-    """One stream, as the answer to its request."""
+    """One event stream: the answer to its request."""
 
     media_type = "text/event-stream"
 
@@ -135,8 +134,8 @@ class EventStream(Response):
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._live, self._timeline, self._opening = live, timeline, opening
-        self._position = after  # the last event that was sent, or is pending
-        self.until = after  # the last event that is known
+        self._position = after  # the last event that was sent or is pending
+        self.until = after  # the last event that is known to exist
         self.subject: Subject = opening.subject
         self._snapshot, self._facts = opening.snapshot.content, opening.snapshot.facts
         self._pending, self._pending_ends = b"", False
@@ -144,8 +143,8 @@ class EventStream(Response):
         self._woken = asyncio.Event()
 
     def take(self, news: News) -> None:
-        """Take in a round of news; a stream that is behind only notes how far it has to read."""
-        snapshot, told = news.snapshots.get(self.subject), news.told.get(self.subject)
+        """Buffer a round of news. A stream that is behind only notes up to which event it has to read."""
+        snapshot, events = news.snapshots.get(self.subject), news.told.get(self.subject)
         if snapshot is None:
             self._is_over = True  # deleted
         elif snapshot.facts != self._facts:
@@ -154,22 +153,22 @@ class EventStream(Response):
             self.until = news.last_id
         else:
             self._position = self.until = max(self.until, news.last_id)
-            if told is not None:
-                self._pending, self._pending_ends = told.content, told.is_end
+            if events is not None:
+                self._pending, self._pending_ends = events.content, events.is_end
         self._woken.set()
 
     def catch_up(self, until: int) -> None:
-        """Read up to there: the stream joined while the others' news was being read."""
+        """Let a stream read up to `until` itself, since it joined while the news was being read."""
         self.until = max(self.until, until)
         self._woken.set()
 
     def end(self) -> None:
-        """End the stream now; its client comes back with `Last-Event-ID`."""
+        """End the stream now. Its client reconnects with `Last-Event-ID`."""
         self._is_over = True
         self._woken.set()
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end, or until the reader is gone. Raises ControlError before anything is sent."""
+        """Stream to the end or until the client disconnects. Raises ControlError before anything is sent."""
         self.until = max(self._position, self._live.join(self, self._opening.last_id))
         life = asyncio.get_running_loop().call_later(LIFE_S, self.end)
         tasks = [asyncio.create_task(self._write(send)), asyncio.create_task(_gone(receive))]
@@ -189,11 +188,11 @@ class EventStream(Response):
             while not is_last:
                 chunk, is_last = await self._next()
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
-        except Exception as error:  # noqa: BLE001 - the connection closes, and its client comes back
+        except Exception as error:  # noqa: BLE001 - the connection closes and its client reconnects
             log_failure("stream_broken", error, batch_id=self.subject.batch_id, job_id=self.subject.job_id)
 
     async def _next(self) -> tuple[bytes, bool]:
-        """Return what comes next, once there is something, and whether it is the last."""
+        """Wait for the next bytes. Return them and whether they are the last."""
         while True:
             if self._is_over:
                 return b"", True
@@ -215,6 +214,6 @@ class EventStream(Response):
 
 
 async def _gone(receive: Receive) -> None:
-    """Return when the client has hung up."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""Drops a client that takes in no more of its answer.
+"""Drops a client that stops reading its answer.
 
-Neither uvicorn nor the event loop bounds how long a send may wait, and a transport that is closed stays open
-until its last byte is taken. Works below all answers alike: downloads, event streams, pages.
+Neither uvicorn nor the event loop limits how long a send may wait, and a closed transport stays open until
+its last byte is read. This works for all answers alike: downloads, event streams, pages.
 """
 
 from __future__ import annotations
@@ -17,39 +17,44 @@ from typing import Any
 from control.telemetry.log import log_event
 
 STALL_S = 30.0  # a client is dropped after one to two times this
-SLOWEST_BYTES = 16 * 1024  # so much of what waits for it must a client take in STALL_S
+SLOWEST_BYTES = 16 * 1024  # a client must read at least so much of its waiting bytes in STALL_S
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of socket(7): close at once and discard unsent bytes
 
 
 class CountedTransport:
-    """A transport that knows how much of what was written its client has acknowledged."""
+    """A transport that knows how many of the written bytes its client has acknowledged."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._written_bytes = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Be the transport in all else."""
+        """Return every other attribute of the transport."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send bytes, as the transport does."""
+        """Send and count bytes."""
         self._written_bytes += len(data)
         self._transport.write(data)
 
     def taken_and_waiting(self) -> tuple[int, int]:
         """Return how many bytes the client has acknowledged so far, and how many wait for it."""
-        waiting_bytes = self._transport.get_write_buffer_size() + _in_kernel(self._transport)
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if not self._transport.is_closing():  # its descriptor may belong to another connection
+            waiting_bytes += _in_kernel(self._transport)
         return self._written_bytes - waiting_bytes, waiting_bytes
 
     def reset(self) -> None:
-        """End the connection at once; what the kernel holds for the client goes too."""
-        with suppress(OSError):
-            _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Close the connection at once and discard the unsent bytes, also those in the kernel."""
+        if not self._transport.is_closing():  # after that, its descriptor may belong to another connection
+            with suppress(OSError):
+                _socket(self._transport).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
 
 class StallWatch:
-    """Looks at a connection every STALL_S, and aborts it when too little was taken since the last look."""
+    """Checks a connection every STALL_S and resets it if its client has read too little since then."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: CountedTransport) -> None:
         self._loop, self._transport = loop, transport
@@ -57,7 +62,7 @@ class StallWatch:
         self._next = loop.call_later(STALL_S, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the checks."""
         self._next.cancel()
 
     def _look(self) -> None:
@@ -75,9 +80,9 @@ def _socket(transport: asyncio.Transport) -> Any:
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:
-    """Return how many bytes the kernel holds that the peer has not acknowledged; 0 where it does not tell.
+    """Return how many bytes the kernel holds that the peer has not acknowledged; 0 if that is unknown.
 
-    SIOCOUTQ of tcp(7), which is TIOCOUTQ.
+    tcp(7) calls this SIOCOUTQ, which equals TIOCOUTQ.
     """
     answer = struct.pack("i", 0)
     with suppress(OSError):

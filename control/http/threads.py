@@ -1,8 +1,8 @@
-"""Which threads a request's work runs in: each class of routes has its own, so that none can starve another.
+"""The thread limits of routes: each class of routes has its own, so that no class can starve another.
 
-A route has its class from its router (`route_class=API.route`) or by itself (`@FLY` above its function);
-`require_threads` refuses a route without. What never blocks is `async` and needs no thread.
-The numbers: docs/decisions/0019-threads.md.
+A route gets its class from its router (`route_class=API.route`) or from a decorator (`@FLY`).
+`require_threads` refuses a route without one. A route that never blocks is `async` and needs no thread.
+docs/decisions/0019-threads.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RETRY_AFTER_S = 2
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
-_counted_elsewhere = RunVar[CapacityLimiter]("threads that a class has counted already")
+_counted_elsewhere = RunVar[CapacityLimiter]("no limit: the class has counted the thread already")
 
 
 class Busy(ControlError):
-    """Every thread of the class is taken. Nothing was done: the same call may come again."""
+    """All threads of the class are busy. Nothing was done, so the client may repeat the call."""
 
     def __init__(self, name: str) -> None:
         message = f"Control has as many calls for {name} under way as it takes. Try again in a few seconds."
@@ -40,9 +40,9 @@ class Busy(ControlError):
 
 @dataclass(frozen=True, eq=False)
 class Threads:
-    """A class of routes: `total` calls at once in each event loop; one more waits for `patience_s` at most.
+    """A class of routes: at most `total` calls run at once; a further call waits up to `patience_s`.
 
-    `name` completes the sentence "as many calls for ...".
+    The limit holds for each event loop. `name` completes the sentence "as many calls for ...".
     """
 
     name: str
@@ -51,7 +51,7 @@ class Threads:
     _limiter: RunVar[CapacityLimiter] = field(init=False, default_factory=lambda: RunVar("threads"))
 
     async def run(self, work: Callable[Given, Answer], *args: Given.args, **named: Given.kwargs) -> Answer:
-        """Return what `work` returns, done in a thread of this class. Raises Busy, and what `work` raises."""
+        """Run `work` in a thread of this class and return its result. Raises Busy, and what `work` raises."""
         limiter, place = _of_this_loop(self._limiter, self.total), object()
         await self._take(limiter, place)
         try:
@@ -70,7 +70,7 @@ class Threads:
                 raise Busy(self.name) from None
 
     def __call__(self, work: Callable[Given, Answer]) -> Callable[Given, Awaitable[Answer]]:
-        """Return the route's function as an async one that does its work in these threads."""
+        """Return an async function that runs `work` in these threads."""
 
         @wraps(work)
         async def in_threads(*args: Given.args, **named: Given.kwargs) -> Answer:
@@ -80,7 +80,7 @@ class Threads:
 
     @cached_property
     def route(self) -> type[APIRoute]:
-        """The route class of a router whose routes do their work in these threads."""
+        """The route class of a router whose routes run in these threads."""
         threads = self
 
         class Route(APIRoute):
@@ -92,10 +92,10 @@ class Threads:
 
 
 RUNNER = Threads("runners", 16)
-REPORTS = Threads("looks at reported outputs", 16, patience_s=1.0)  # a runner waits 4 s for a beat's answer
+REPORTS = Threads("looks at reported outputs", 16, patience_s=1.0)  # a runner waits 4 s for an answer
 HEALTH = Threads("health", 2)
 API = Threads("rows", 12)
-PLANNING = Threads("plans", 2)  # of the processor: more at once would only be slower together
+PLANNING = Threads("plans", 2)  # bound by the CPU: more at once would not be faster
 BUCKET = Threads("the bucket", 16, patience_s=0)
 FLY = Threads("Fly", 1, patience_s=0)
 SIGN_IN = Threads("sign-ins", 2)
@@ -104,9 +104,9 @@ STREAMS = Threads("event streams", 4)
 
 
 def require_threads(router: APIRouter) -> APIRouter:
-    """Return the router if each of its routes has named its threads. Raises TypeError for one that has not.
+    """Return the router if all of its routes have a thread class. Raises TypeError for one that has none.
 
-    What it has not named, the framework would put into a pool that all such routes share.
+    The framework would run such a route in a pool that all of them share.
     """
     for route in [each for each in router.routes if isinstance(each, APIRoute)]:
         for call in _calls(route.dependant):

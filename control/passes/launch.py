@@ -21,9 +21,8 @@ from control.store.due import is_due
 from control.store.tables import Attempt, Job
 from control.telemetry.log import log_event
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
+from infra.ratelimit import ORDINARY
 from runner import contract
-
-LAUNCHES_PER_PASS_MAX = 3  # Fly's burst of creates per app (`infra.ratelimit.ORDINARY`)
 
 RETRY_AFTER = {
     Refusal.RATE_LIMITED: timedelta(seconds=1),
@@ -81,7 +80,7 @@ def _usable_apps(context: AppContext) -> list[str]:
 def _apps_with_room(context: AppContext, apps: Sequence[str]) -> list[str]:
     """Return an app for each create that Fly allows now; the apps take turns."""
     room = {app: context.machines.room(app) for app in apps}
-    turns = range(min(LAUNCHES_PER_PASS_MAX, max(room.values())))
+    turns = range(min(ORDINARY.burst, max(room.values())))
     return [app for turn in turns for app in apps if room[app] > turn]
 
 

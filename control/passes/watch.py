@@ -42,7 +42,8 @@ def watch(context: AppContext) -> None:
         until = _until(context, attempt, heard, lease, boot)
         if judgement := judge(attempt, machine, context.store.monotonic(), until):
             trigger, reason, detail = judgement
-            attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=heard)
+            seen = heard if trigger is Trigger.LEASE_EXPIRED else None
+            attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=seen)
 
 
 def _boot_s(context: AppContext) -> float:
@@ -66,19 +67,17 @@ class Until:
 
     boot: float | None
     run: float | None
-    lease: float | None
+    lease: float
     amnesty: float  # runners could not reach control before its start, nor does it know who beat before
 
 
-def _until(
-    context: AppContext, attempt: Attempt, heard: float | None, lease: timedelta, boot: timedelta
-) -> Until:
+def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
     run = timedelta(seconds=settings.run_timeout_s)
     return Until(
         boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
         run=of_row(attempt.id, attempt.run_until, run),
-        lease=heard or of_row(attempt.id, attempt.lease_until, lease),
+        lease=max(heard, of_row(attempt.id, attempt.lease_until, lease) or heard),
         amnesty=context.cloud.started_at + 2 * lease.total_seconds(),
     )
 

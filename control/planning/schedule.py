@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from control.planning import prices
 from control.planning.workload import Speed, WorkUnit, machine_work_s
+from infra.ratelimit import ORDINARY
 
-LAUNCH_BURST = 3  # creates at once for each app, then one a second (facts/fly.md, section 3)
 DEARER_MAX = 1.10  # so much more than the cheapest may the default cost
 GRAINS = 8  # a machine's share is made of at least so many bundles, so that they even out
 ROOM_TO_EVEN_OUT = 1.25  # jobs that are full to the last output cannot be made equal
@@ -40,7 +40,7 @@ class Capacity:
 
     def launched_s(self, index: int) -> float:
         """Return when the machine of this number is created, from the first create."""
-        return max(0.0, (index + 1 - LAUNCH_BURST * self.apps) / self.apps)
+        return max(0.0, (index + 1 - ORDINARY.burst * self.apps) / (ORDINARY.per_s * self.apps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from runner.contract import Effects
 
 FRAMES_PER_S = 30000 / 1001
 
-# Core-seconds for each megapixel of a frame (docs/performance.md); a leader decodes and analyses for siblings
-LEADER_S = 0.0198
-SIBLING_S = 0.0138
+# Core-seconds for each megapixel of a frame (`python -m bench.work`; docs/performance.md); a leader analyses
+# for its siblings
+LEADER_S = 0.0185
+SIBLING_S = 0.0080
 NOISE_SHARE = 0.02  # noise is dear to encode: so much more for each step
 TRANSCODE_S = 0.0180  # a preset: nothing to warp, nothing shared
 OUTPUT_S = 0.3  # of each output whatever its length: processes, the check, the upload

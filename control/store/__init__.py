@@ -1,7 +1,8 @@
-"""The only writer. Each public function of these modules is one transaction, with an event row for each move.
+"""The only code that writes to the database. Each public function of these modules is one transaction, with
+one event row for each state change.
 
-Must never call anything outside while a transaction is open. Callers bring facts; `domain.states` says where
-they lead.
+Must never call another service while a transaction is open. Callers report what happened; `domain.states`
+decides which state follows.
 """
 
 from control.store.transaction import Store as Store

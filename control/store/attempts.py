@@ -1,6 +1,6 @@
-"""Writes of attempts from start to end, and what their end means for the job and its batch.
+"""Changes of attempts after their start, and what the end of an attempt means for its job and batch.
 
-Long because an end moves attempt, job, outputs and batch in one transaction, and is read as one.
+The end of an attempt changes attempt, job, outputs and batch in one transaction, so all of it is here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sqlalchemy import func
 from sqlmodel import Session, and_, col, not_, or_, select
 
 from control.domain import states
+from control.domain.reasons import REASONS
 from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import boots, sizing
 from control.planning.prices import machine_seconds, machine_usd
@@ -28,7 +29,7 @@ SLOW_BOOT = "slow_boot"  # why a job waits whose machine did not start in time
 
 
 def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:
-    """Note the machine that the cloud has for a launching attempt."""
+    """Record the machine that the cloud has for an attempt; a launching attempt becomes booting."""
     if attempt.state == AttemptState.LAUNCHING:
         tx.move(attempt, Trigger.MACHINE_CREATED, machine_id=machine_id, region=region)
         attempt.boot_from = attempt.boot_from or tx.now
@@ -38,9 +39,10 @@ def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> No
 
 
 def ask(store: Store, attempt_id: str) -> bool:
-    """Note a create before it is sent; False when its attempt has ended meanwhile and none may be sent.
+    """Record a create call before it is sent. Return False if the attempt has ended: then do not send it.
 
-    A crash before the answer then leaves the boot clock running and the place under the cap taken.
+    If control crashes before the answer, the boot deadline still runs and the machine still counts under
+    MAX_MACHINES.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
@@ -52,9 +54,9 @@ def ask(store: Store, attempt_id: str) -> bool:
 
 
 def record_answered(store: Store, before: Attempt, *, is_done: bool) -> None:
-    """Take back what `ask` noted, as far as the answer settles it; `before` is the row from before.
+    """Undo what `ask` recorded, as far as the answer settles it. `before` is the row before `ask`.
 
-    An earlier create without an answer may still be done, so that its note stays.
+    An earlier create call without an answer may still make a machine, so its record stays.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(before.id)
@@ -64,7 +66,7 @@ def record_answered(store: Store, before: Attempt, *, is_done: bool) -> None:
 
 
 def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) -> None:
-    """Note a create that may have been done: the same create is asked again."""
+    """Record a create call that may have succeeded. The same call is sent again later."""
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         attempt.asked_at = tx.now
@@ -93,7 +95,7 @@ def postpone(
 
 
 def wait(tx: Transaction, job: Job, code: str, message: str) -> None:
-    """Show why nothing moves; an event only when that changes."""
+    """Show why a job waits. An event is written only when the reason changes."""
     if (job.waiting_code, job.waiting_message) != (code, message):
         job.waiting_code, job.waiting_message = code, message
         tx.event("waiting", job, code=code)
@@ -108,13 +110,13 @@ def end(
     *,
     lease_seen: float | None = None,
 ) -> None:
-    """End a live attempt for a fact that launch or watch brings; the move table may refuse.
+    """End a live attempt because of what launch or watch found; the transition table may refuse that.
 
-    A lease that was extended since it was `lease_seen` keeps the attempt from ending for its lease.
+    With `lease_seen`, nothing happens if the lease was extended since the caller read it.
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        is_renewed = trigger is Trigger.LEASE_EXPIRED and store.leases.until(attempt_id) != lease_seen
+        is_renewed = lease_seen is not None and store.leases.until(attempt_id) != lease_seen
         if attempt.state in states.LIVE and not is_renewed:
             end_within(tx, attempt, trigger, reason, detail)
 
@@ -122,7 +124,7 @@ def end(
 def end_within(
     tx: Transaction, attempt: Attempt, trigger: Trigger, reason: Reason | None, detail: str
 ) -> None:
-    """End an attempt inside a transaction, and decide what follows for its job and batch."""
+    """End an attempt inside a transaction and decide what follows for its job and batch."""
     if not tx.move(attempt, trigger, reason=reason, detail=detail):
         return
     _close(tx, attempt, reason, detail)
@@ -154,7 +156,7 @@ def recent_boots_s(session: Session) -> list[float]:
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
-    """Close the attempt; until the ledger settles its machine, or none can turn up, its cost is a bound."""
+    """Close the attempt. Its cost is an upper bound until the ledger settles its machine."""
     attempt.ended_at, attempt.reason, attempt.detail = tx.now, reason, detail
     machine = tx.session.get(Machine, (attempt.app, attempt.machine_id)) if attempt.machine_id else None
     if machine is not None and machine.gone_at is not None:
@@ -165,7 +167,7 @@ def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str
 
 
 def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
-    """Tell whether another attempt is allowed; out of memory moves the job to the next size, once.
+    """Return whether another attempt is allowed. After OUT_OF_MEMORY the job gets the next size, once.
 
     An attempt uses up nothing if it never had a machine, or if its machine did not start in time: that is
     Fly's fault and not the job's.
@@ -199,9 +201,9 @@ def end_job(
     job_outcome: states.JobOutcome,
     reason: Reason | None,
 ) -> None:
-    """End a job. What is unfinished is cancelled if a user asked, else fails with the reason.
+    """End a job. Unfinished outputs are cancelled if a user cancelled the job, else fail with the reason.
 
-    With none ready and nothing unfinished, the job's error is its first output's.
+    If no output is ready and none is unfinished, the job gets the error of its first output.
     """
     job.partial, job.ended_at = job_outcome.partial, tx.now
     unfinished = [output for output in outputs if output.state not in FINAL]
@@ -209,10 +211,10 @@ def end_job(
         for output in unfinished:
             output.state = OutputState.CANCELLED
     elif reason is not None and unfinished:
-        job.error_code, job.error_message = reason, states.REASON_TEXT[reason]
+        job.error_code, job.error_message = reason, REASONS[reason].text
         for output in unfinished:
             output.state = OutputState.FAILED
-            output.error_code, output.error_message = reason, states.REASON_TEXT[reason]
+            output.error_code, output.error_message = reason, REASONS[reason].text
     elif job_outcome.status is JobStatus.FAILED:
         first = min(outputs, key=lambda output: output.position)
         job.error_code, job.error_message = first.error_code, first.error_message
@@ -225,7 +227,7 @@ def _stop_waiting(job: Job) -> None:
 
 
 def follow(tx: Transaction, job: Job, status: JobStatus, attempt: Attempt | None = None) -> None:
-    """Set a job's status, and its batch's from all of its jobs."""
+    """Set the status of a job, and that of its batch from all jobs of the batch."""
     tx.set_job(job, status, attempt)
     _stop_waiting(job)
     if status is JobStatus.RUNNING:

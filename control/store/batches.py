@@ -1,4 +1,4 @@
-"""The write that everything starts with: a batch, its jobs and outputs, in one transaction."""
+"""Stores a submitted batch with its jobs and outputs, in one transaction."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def submit(
 ) -> str:
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
-    `arrived` are sources that come with it and are stored too: files of a form, whose uploads are completed
-    by that, and users' URLs. `webhook` is what was posted (job or batch) and whom to tell its end. With an
-    Idempotency-Key that was used for the same request, store nothing and return the first batch's id instead.
+    `arrived` are the sources that come with the request and are stored too: files of a form, whose uploads
+    become completed, and users' URLs. `webhook` is what was posted (job or batch) and the URL to call at its
+    end. If `key`, the Idempotency-Key, was used before for the same request, nothing is stored and the id of
+    the first batch is returned.
     Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full,
     budget_exceeded.
     """
@@ -70,7 +71,7 @@ def _add_sources(tx: Transaction, arrived: Sequence[Source]) -> None:
 
 
 def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:
-    """Fail the outputs of files that are no video that we take: nothing is left to be made of them."""
+    """Fail the outputs of files that were not accepted as videos."""
     refused = {source.id: source.refusal for source in arrived if source.refusal is not None}
     mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(refused))
     for output in tx.session.exec(mine).all() if refused else ():
@@ -113,7 +114,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
 
 
 def _places(planned: PlannedBatch) -> dict[str, int]:
-    """Return the place of each output within the batch, whichever job makes it."""
+    """Return the position of each output within the batch, independent of its job."""
     outputs = sorted((output for job in planned.jobs for output in job), key=_position)
     return {output.output_id: place for place, output in enumerate(outputs)}
 

@@ -1,8 +1,8 @@
-"""What is spent and set aside, by the rows alone, and the reserve of a job about to start.
+"""What is spent and reserved, computed from rows, and the reserve of a job that is about to start.
 
-A machine that is gone has been paid for on the day (UTC) on which it was seen to be gone. One that is not
-known to be gone is worth its reserve, or what it has cost by now if that is more. So no day costs more than
-its cap: what a machine cost yesterday and is counted today was set aside yesterday.
+The cost of a machine counts on the day (UTC) on which it was confirmed to be gone. A machine that is not
+known to be gone counts with its reserve, or with its cost so far if that is more. So no day exceeds its cap:
+a cost of yesterday that is counted today was reserved yesterday.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
 
 EPSILON_USD = 1e-12  # sums of floats
-EXIT_GRACE = timedelta(seconds=30)  # to exit, or to be stopped and destroyed
+EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped and destroyed
 
 
 @dataclass(frozen=True)
 class Reserve:
-    """What a machine may use: `wall_s` after its start it ends by itself, and after `send_bytes_max` it sends
-    no more; `usd` is what both cost at most."""
+    """The limits of a machine and what they cost at most.
+
+    The machine exits `wall_s` after its start and sends at most `send_bytes_max`; `usd` is the cost of both.
+    """
 
     wall_s: float
-    send_bytes_max: int | None  # None of a job from before its bytes were estimated
+    send_bytes_max: int | None  # None for a job of an older version, which did not estimate bytes
     usd: float
 
 
 def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
-    """Return what to set aside for the next attempt of a job. Raises money.InsufficientBudget.
+    """Return what to reserve for the next attempt of a job. Raises InsufficientBudget.
 
     `unseen` are the attempts that may have a machine which the ledger does not show.
     """
@@ -49,12 +51,12 @@ def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
 
 
 def limit_s_of(settings: Settings) -> float:
-    """Return the longest that a machine may live: a run, after a claim that took its time."""
+    """Return the longest time that a machine may live: a slow claim, then a full run."""
     return settings.run_timeout_s + CLAIM_TIMEOUT_S
 
 
 def _estimate(tx: Transaction, job: Job) -> CostEstimate:
-    """Return what is left to do of a job, as a share of its estimate."""
+    """Return the estimate of a job's remaining work: its whole estimate times the share of open outputs."""
     states = tx.session.exec(select(Output.state).where(col(Output.job_id) == job.id)).all()
     left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
     share = left / len(states)
@@ -68,7 +70,7 @@ def _estimate(tx: Transaction, job: Job) -> CostEstimate:
 
 
 def _budgets(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Budget]:
-    """Return the purses that a job's machine is paid from, all of which must have enough."""
+    """Return the budgets that pay for a job's machine. Each of them must have enough."""
     shared = shared_budgets(tx.session, tx.settings, tx.now, unseen)
     budgets = [replace(budget, sharers=_count_waiting(tx, None)) for budget in shared]
     batch = tx.session.get_one(Batch, job.batch_id)
@@ -80,20 +82,22 @@ def _budgets(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Budge
 def shared_budgets(
     session: Session, settings: Settings, now: datetime, unseen: Sequence[Attempt]
 ) -> list[Budget]:
-    """Return the purse of the day and that of the month, as far as they have a cap."""
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    caps = (
-        ("day", settings.budget_usd_per_day, day),
-        ("month", settings.budget_usd_per_month, day.replace(day=1)),
-    )
-    if all(cap_usd is None for _, cap_usd, _ in caps):
+    """Return the budgets of the day and of the month, without those that have no cap."""
+    caps = {"day": settings.budget_usd_per_day, "month": settings.budget_usd_per_month}
+    if all(cap_usd is None for cap_usd in caps.values()):
         return []
     reserved_usd = _reserved_usd(session, unseen, now)
     return [
         Budget(name=name, cap_usd=cap_usd, spent_usd=spent_usd(session, since), reserved_usd=reserved_usd)
-        for name, cap_usd, since in caps
-        if cap_usd is not None
+        for name, since in periods(now).items()
+        if (cap_usd := caps[name]) is not None
     ]
+
+
+def periods(now: datetime) -> dict[str, datetime]:
+    """Return when the current day and the current month began (UTC)."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return {"day": day, "month": day.replace(day=1)}
 
 
 def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Budget:
@@ -115,7 +119,7 @@ def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Bud
 
 
 def _count_waiting(tx: Transaction, batch_id: str | None) -> int:
-    """Return how many queued jobs there are, of one batch or all, as far as they could start at once."""
+    """Return how many jobs are queued, of one batch or of all, but at most MAX_MACHINES."""
     queued = select(func.count()).select_from(Job).where(col(Job.status) == JobStatus.QUEUED)
     if batch_id is not None:
         queued = queued.where(col(Job.batch_id) == batch_id)
@@ -123,7 +127,7 @@ def _count_waiting(tx: Transaction, batch_id: str | None) -> int:
 
 
 def spent_usd(session: Session, since: datetime) -> float:
-    """Return what the machines that were seen to be gone since then have cost."""
+    """Return the cost of the machines that were confirmed to be gone since then."""
     gone = select(func.sum(Machine.cost_usd)).where(col(Machine.gone_at) >= since)
     return session.exec(gone).one() or 0.0
 
@@ -141,17 +145,17 @@ def _reserved_usd(
 
 
 def _most_usd(machine: Machine, send_bytes_max: int, now: datetime) -> float:
-    """Return what a machine that is not known to be gone costs at most, as far as it can be known now."""
+    """Return the most that a machine which is not known to be gone can cost, as far as known now."""
     egress_usd = prices.egress_usd(region=machine.region, size_bytes=send_bytes_max)
     return max(machine.reserve_usd, accrued_usd(machine, now) + egress_usd)
 
 
 def sent_bytes(attempt: Attempt, stored_bytes: int) -> int:
-    """Return what an attempt counts as having sent, its outputs in the bucket being `stored_bytes`.
+    """Return the bytes that an attempt is charged for. Its outputs in the bucket are `stored_bytes`.
 
-    Without its word that is all that it might have sent, so that no death makes a cap soft; a runner that
-    does not count says nothing in its finish either, and sent its outputs. More than it might have sent is
-    not believed: it would empty a purse.
+    Without a finish, that is all that it was allowed to send, so a crash cannot hide costs. A finish without
+    a count comes from an older runner: then it is the outputs. A count above the allowed bytes is not
+    believed, since it could use up a whole budget.
     """
     most_bytes = attempt.send_bytes_max or 0
     told_bytes = attempt.sent_bytes
@@ -161,7 +165,7 @@ def sent_bytes(attempt: Attempt, stored_bytes: int) -> int:
 
 
 def accrued_usd(machine: Machine, now: datetime) -> float:
-    """Return what the time of a machine that is not known to be gone has cost by now, at most."""
+    """Return the most that the run time of a machine which is not known to be gone has cost so far."""
     if machine.size is None:
         return 0.0
     seconds = ((machine.exited_at or now) - (machine.started_at or machine.created_at)).total_seconds()
@@ -169,7 +173,7 @@ def accrued_usd(machine: Machine, now: datetime) -> float:
 
 
 def leaked_seconds(machine: Machine, attempt: Attempt | None, until: datetime) -> float:
-    """Return for how long a machine lived without a live attempt, beyond the grace that an exit takes."""
+    """Return how long a machine lived without a live attempt, beyond EXIT_GRACE."""
     if machine.started_at is None:
         return 0.0
     if attempt is None:
@@ -208,7 +212,7 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
 
 
 def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:
-    """Return the least reserve with which the dearest of the jobs starts."""
+    """Return the smallest reserve with which the most expensive job can start."""
     schedule, limit_s = planned.schedule, limit_s_of(tx.settings)
     assert schedule is not None
     region = prices.dearest(tx.settings.runner_regions)

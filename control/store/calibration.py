@@ -1,4 +1,4 @@
-"""Calibration: what a finished job tells of its size, and what is known of all sizes."""
+"""Calibration: learns the speed of a machine size from finished jobs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from control.store.transaction import Transaction
 
 
 def speeds(session: Session) -> dict[str, workload.Speed]:
-    """Return what is known, by size."""
+    """Return the measured speeds by size."""
     return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
 
 
 def source_info(source: Source) -> workload.SourceInfo:
-    """Return a source as its work depends on it."""
+    """Return the properties of a source that decide how much work it is."""
     return workload.SourceInfo(
         size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
     )
 
 
 def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
-    """Take in for how long the machine of an attempt was billed that has made whole what it was asked for.
+    """Update the speed of a size from an attempt whose machine was billed for `wall_s`.
 
-    One that failed somewhere, or used no time at all, tells nothing; nor do sources that nobody measured.
+    Ignored are attempts with an output that is not ready or with no billed time, and attempts with sources of
+    unknown length or size.
     """
     outputs = _made(tx, attempt)
     sources = {row.id: source_info(row) for row in _sources(tx, outputs)}
@@ -43,14 +44,14 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     work_units = workload.work_units(asked, list(sources.values()))
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
-    told = (_speed(row) if row else workload.Speed()).learn(
+    speed = (_speed(row) if row else workload.Speed()).learn(
         work_s=workload.machine_work_s(work_units, prices.cpus(attempt.size)),
         wall_s=wall_s,
         launch_s=max(0.0, (attempt.started_at - boot_from).total_seconds()),
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
         / sum(unit.likely_bytes for unit in work_units),
     )
-    tx.session.merge(Speed(size=attempt.size, **asdict(told)))
+    tx.session.merge(Speed(size=attempt.size, **asdict(speed)))
 
 
 def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:

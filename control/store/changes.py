@@ -1,4 +1,4 @@
-"""What a user changes about a batch or one of its jobs afterwards: cancel, retry, delete."""
+"""Changes that a user makes to a stored batch or one of its jobs: cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from runner.contract import Reason
 
 
 def cancel(store: Store, job_ids: Sequence[str]) -> None:
-    """End what lives of these jobs of one batch. Once this returns nothing new starts; what is ready stays.
+    """Cancel those of these jobs of one batch that are live. Afterwards nothing of them starts any more.
 
-    Their machines are stopped by the next pass. A job that has ended is left as it is.
+    Ready outputs stay, and ended jobs do not change. The next pass stops the machines.
     Raises ControlError not_found for jobs of a deleted batch.
     """
     with store.transaction() as tx:
@@ -37,7 +37,7 @@ def _cancel_all(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
 
 
 def _note_on_batch(tx: Transaction, batch: Batch) -> None:
-    """Mark the batch as cancelled when every job of it that still lived is."""
+    """Mark the batch as cancelled if all of its live jobs are."""
     left = select(Job.id).where(
         col(Job.batch_id) == batch.id,
         col(Job.status).not_in(states.ENDED),
@@ -61,9 +61,9 @@ def _cancel(tx: Transaction, job: Job) -> None:
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:
-    """Start again what is not ready of these jobs of one batch; ready outputs stay as they are.
+    """Queue again all outputs of these jobs of one batch that are not ready. Ready outputs do not change.
 
-    Raises ControlError: not_found (deleted), conflict (something lives, or nothing is missing), expired,
+    Raises ControlError: not_found (deleted), conflict (a job is live, or nothing is missing), expired,
     source_gone.
     """
     with store.transaction() as tx:
@@ -84,7 +84,7 @@ def retry(store: Store, job_ids: Sequence[str]) -> None:
 
 
 def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
-    is_over = batch.expires_at is not None and batch.expires_at <= tx.now  # though `expire` has not come by
+    is_over = batch.expires_at is not None and batch.expires_at <= tx.now  # `expire` may not have run yet
     if is_over or batch.status == JobStatus.EXPIRED:
         raise ControlError(Code.EXPIRED, "This has expired. Upload the videos and submit them again.")
     if any(job.status not in states.ENDED for job in jobs):
@@ -92,7 +92,7 @@ def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
 
 
 def _missing(tx: Transaction, job: Job) -> list[Output]:
-    """Return what a retry makes: what is not ready, but nothing of a file that was refused when it came."""
+    """Return the outputs that a retry makes: those that are not ready, except of files that were refused."""
     missing = [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
     of = col(Source.id).in_({output.source_id for output in missing})
     refused = set(tx.session.exec(select(Source.id).where(of, col(Source.refusal).is_not(None))).all())
@@ -122,9 +122,10 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
 
 
 def delete(store: Store, batch_id: str) -> None:
-    """Hide a batch for good and cancel what lives of it, in one step; `forget` removes its files and rows.
+    """Mark a batch as deleted and cancel its live jobs, in one transaction.
 
-    Nothing can start it again afterwards. Raises ControlError not_found if it is deleted already.
+    Clients no longer see it, and nothing can start it again. `forget` removes its files and rows later.
+    Raises ControlError not_found if it is deleted already.
     """
     with store.transaction() as tx:
         of_batch = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
@@ -134,14 +135,14 @@ def delete(store: Store, batch_id: str) -> None:
 
 
 def remove_rows(store: Store, batch_id: str) -> None:
-    """Remove every row of a deleted batch whose files are gone. The ledger keeps its machines."""
+    """Remove all rows of a deleted batch whose files are gone. Its machines stay in the ledger."""
     with store.transaction() as tx:
         session = tx.session
         jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
         mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
         others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != batch_id
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
-        # URLs and refused files belong to one batch; an upload whose file is gone may have served several
+        # a URL or a refused file belongs to one batch; an upload whose file is gone may belong to several
         its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
         for table in (Event, Output, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
@@ -160,9 +161,9 @@ def remove_rows(store: Store, batch_id: str) -> None:
 
 
 def _jobs(tx: Transaction, job_ids: Sequence[str]) -> tuple[Batch, Sequence[Job]]:
-    """Return these jobs of one batch, and the batch. Raises ControlError not_found once it is deleted.
+    """Return the batch of these jobs, and the jobs. Raises ControlError not_found if it is deleted.
 
-    Who asks has looked for them in an earlier transaction: a delete may have come in between.
+    The caller found the jobs in an earlier transaction, and they may have been deleted since.
     """
     jobs = tx.session.exec(select(Job).where(col(Job.id).in_(job_ids))).all()
     batch = tx.session.get_one(Batch, jobs[0].batch_id) if jobs else None

@@ -1,4 +1,4 @@
-"""Opens the database: pragmas, writers that begin as writers, migrations to the newest schema."""
+"""Opens the database: pragmas, the write lock for writers, migrations to the newest schema."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
-CONNECTIONS_MAX = (
-    80  # more than all threads that read rows (control/http/threads.py), fewer than PostgreSQL's 100
-)
+CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
 
 
 def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda _: None) -> Engine:
-    """Return an engine on the migrated database at `url`; a SQLite file is made with its folder if absent.
+    """Return an engine on the migrated database at `url`. A missing SQLite file is created with its folder.
 
-    Of the file and what SQLite puts beside it, only its owner may read anything: it holds users' URLs.
-    `turn` is called before anything is migrated. Raises OSError when the database cannot be opened.
+    Only the owner may read the file and the journals beside it, since they hold users' URLs. `leader_lock`
+    is called before the migration. Raises OSError when the database cannot be opened.
     """
     is_file = url.startswith("sqlite")
     engine = create_engine(url, pool_size=20, max_overflow=CONNECTIONS_MAX - 20, pool_pre_ping=not is_file)
@@ -44,7 +42,7 @@ def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda 
 
 
 def close_database(engine: Engine) -> None:
-    """Move what the write-ahead log holds into the database file, unless somebody still reads, and let go."""
+    """Write the write-ahead log back into the database file, unless a reader is active; close the engine."""
     if engine.dialect.name == "sqlite":
         connection = engine.raw_connection()
         cursor = connection.cursor()
@@ -55,44 +53,44 @@ def close_database(engine: Engine) -> None:
 
 
 def require_writable(url: str) -> None:
-    """Return if a SQLite file's folder has room for what the next commits write. Raises OSError.
+    """Return if the folder of a SQLite file has space for the next commits. Raises OSError if not.
 
-    A server's disk is not seen from here.
+    Does nothing for PostgreSQL: the disk of a server is not visible here.
     """
     if not url.startswith("sqlite"):
         return
     folder = Path(make_url(url).database or "").parent
     if disk_usage(folder).free < ROOM_BYTES:
         raise OSError(ENOSPC, "No room for the next commits", str(folder))
-    with TemporaryFile(dir=folder) as file:  # read-only, or over its quota
+    with TemporaryFile(dir=folder) as file:  # fails if it is read-only or over its quota
         file.write(b"room?")
 
 
 def for_writing(engine: Engine) -> Engine:
     """Return the engine whose transactions take the write lock at once.
 
-    In WAL mode a read that turns into a write fails with BUSY whatever the time-out
-    (https://sqlite.org/isolation.html), so a writer says that it is one from the start.
+    In WAL mode a transaction that reads first and writes later can fail with BUSY, whatever the timeout
+    (https://sqlite.org/isolation.html). So a writer takes the lock when it begins.
     """
     return engine.execution_options(begin="IMMEDIATE")
 
 
 def _keep_private(path: Path) -> None:
-    """Make the file if it is absent; SQLite gives its journals the mode that the database has."""
+    """Create the file if it is missing. SQLite gives its journals the same mode as the database file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
     for kept in (path.with_name(path.name + ending) for ending in ("", "-wal", "-shm", "-journal")):
-        if kept.is_file():  # an older version made them for all to read
-            with suppress(PermissionError):  # somebody else's, who lets us write: theirs to decide
+        if kept.is_file():  # older versions created them readable for everyone
+            with suppress(PermissionError):  # another user owns the file and lets us write: their decision
                 kept.chmod(0o600)
 
 
 def _configure(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.isolation_level = None  # `_begin` begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # a forgotten URL is not to stay in a free page
+    connection.execute("PRAGMA secure_delete = ON")  # a removed URL must not stay in a free page
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
 
 

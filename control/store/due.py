@@ -1,7 +1,4 @@
-"""Instants of rows that something waits for: when they count as come.
-
-Rows outlive the clock that wrote them, and that clock may have been wrong. PURE.
-"""
+"""Decides when a stored time counts as reached, even if a wrong clock wrote it. PURE."""
 
 from __future__ import annotations
 
@@ -13,19 +10,22 @@ from sqlmodel import col
 
 
 def is_due(at: Any, now: datetime, *, longest: timedelta) -> ColumnElement[bool]:
-    """Return the condition that the column's instant has come.
+    """Return the SQL condition that the time in the column is reached.
 
-    Nobody ever waits for more than `longest`: what lies further ahead was written by a clock that was
-    ahead, and has come too. Otherwise a jump of the clock would hold it back for as long.
+    No time is ever set further ahead than `longest`. One that is was written by a clock that was ahead, and
+    counts as reached too: otherwise a jump of the clock would delay it for that long.
     """
     return or_(col(at) <= now, col(at) > now + longest)
 
 
 def has_come(at: datetime, now: datetime, *, longest: timedelta) -> bool:
-    """Tell what `is_due` asks for, of an instant at hand."""
+    """Return what `is_due` decides, for a time that is at hand."""
     return at <= now or at > now + longest
 
 
 def is_within(at: Any, now: datetime, span: timedelta) -> ColumnElement[bool]:
-    """Return the condition that the column's instant was less than `span` ago; none so far ahead counts."""
+    """Return the SQL condition that the time in the column is less than `span` away from `now`.
+
+    A time up to `span` ahead counts as well: the clock may have been set back.
+    """
     return and_(col(at) > now - span, col(at) < now + span)

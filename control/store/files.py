@@ -1,7 +1,7 @@
-"""The files that an output consists of, and where they lie. PURE over rows.
+"""The files of an output and where they are stored. PURE over rows.
 
-Most outputs are one file. One of preset `hls` is a folder of two, of which the playlist names the other; the
-names in it are plain, so that they need no quoting in a playlist.
+Most outputs are one file. An output of preset `hls` is a folder of two files: the playlist, and the media
+file that it names. Both names are plain ASCII, so the playlist needs no quoting.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from control.store.tables import Output
 PLAYLIST_NAME = "playlist.m3u8"
 MEDIA_NAME = "media.mp4"
 
-# by the ending of its key
+# by the extension of the key
 CONTENT_TYPES = {
     ".mp4": "video/mp4",
     ".m3u8": "application/vnd.apple.mpegurl",
@@ -25,7 +25,7 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
-    """A file in the bucket that control has looked at: the object's key and ETag, and what was reported."""
+    """A file in the bucket that control has verified: key and ETag of the object, the rest as reported."""
 
     key: str
     etag: str  # without quotes
@@ -35,17 +35,17 @@ class StoredFile:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> StoredFile:
-        """Return the file that a row holds as JSON; what a newer control wrote beside it is ignored."""
+        """Return the file that a row holds as JSON. Fields that a newer control added are ignored."""
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
     @property
     def content_type(self) -> str:
-        """The media type by which it is to be served."""
+        """The media type with which the file is served."""
         return CONTENT_TYPES[self.key[self.key.rindex(".") :]]
 
 
 def files_of(output: Output) -> Mapping[str, StoredFile]:
-    """Return the files of a ready output by their path in the ZIP; the one that plays comes last."""
+    """Return the files of a ready output by their path in the ZIP. The media file comes last."""
     if output.playlist is None:
         return {output.name: _own_file(output)}
     playlist = StoredFile.read(output.playlist)
@@ -58,7 +58,7 @@ def poster_of(output: Output) -> StoredFile | None:
 
 
 def named_by(output: Output) -> Iterator[str]:
-    """Yield the key of each file that the output's row names."""
+    """Yield the key of each file of the output: media, playlist, poster."""
     if output.key is not None:
         yield output.key
     for extra in (output.playlist, output.poster):

@@ -1,4 +1,4 @@
-"""Idempotency-Keys: a request that is sent again gets the answer of the first, for a day."""
+"""Idempotency-Keys: for a day, a repeated request gets the answer of the first one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIFE = timedelta(hours=24)
 
 
 class Answering:
-    """The keys of requests that are being answered. In memory: a request ends with its process."""
+    """The keys of requests in progress. In memory: a request ends with its process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Answering:
 
     @contextmanager
     def only_once(self, key: str | None) -> Iterator[None]:
-        """Answer a request, if there is none of its key under way. Raises ControlError conflict."""
+        """Hold the key while the block runs. Raises ControlError conflict if another request holds it."""
         with self._lock:
             if key in self._keys:
                 why = "A request with this Idempotency-Key is still being answered. Try again in a moment."
@@ -40,9 +40,9 @@ class Answering:
 
 
 def first_use(session: Session, key: str | None, request_sha256: str, now: datetime) -> str | None:
-    """Return the batch that a request made when it came first, or None if this is the first time.
+    """Return the batch that the first request with this key made, or None if this is the first request.
 
-    Raises ControlError conflict when the key came with another request.
+    Raises ControlError conflict if the key was used for a different request.
     """
     first = session.get(IdempotencyKey, key) if key is not None else None
     if first is None or first.created_at <= now - LIFE:
@@ -53,7 +53,7 @@ def first_use(session: Session, key: str | None, request_sha256: str, now: datet
 
 
 def note(tx: Transaction, key: str, request_sha256: str, batch_id: str) -> None:
-    """Note what the first request of a key made, and forget the keys whose time is over."""
+    """Store which batch the first request of a key made, and remove the keys that have expired."""
     tx.session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) <= tx.now - LIFE))
     tx.session.add(
         IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch_id, created_at=tx.now)

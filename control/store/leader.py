@@ -1,8 +1,8 @@
-"""One control is active on a PostgreSQL database; others stand by until it has ended.
+"""Only one control is active on a PostgreSQL database; others stand by until it ends.
 
-Standing by is waiting for an advisory lock, which the server frees when its holder's connection ends. Being
-active is also written down: whoever becomes active next fences off one that is cut off and does not know it.
-On SQLite there is nobody to wait for: one process has the file.
+A control that stands by waits for an advisory lock, which the server frees when the connection of its holder
+ends. The active control also writes a fencing token: a control that has lost its connection without noticing
+finds another token in its next transaction and exits. SQLite needs none of this: one process has the file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from control.domain.ids import new_id
 from control.store.tables import Meta
 from control.telemetry.log import log_event
 
-LOCK = 7_238_241_105  # any number, the same for every control of a database
+LOCK = 7_238_241_105  # an arbitrary number, the same for every control of a database
 ACTIVE = "active_control"
 
 
 class LeaderLock:
-    """The place of the active control: `take` it, and `leave` it at the end."""
+    """The lock of the active control: `take` it at the start, `leave` it at the end."""
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
 
     def take(self, engine: Engine) -> None:
-        """Return when no other control is active on the database. Raises DBAPIError when that is away."""
+        """Wait until no other control is active. Raises DBAPIError when the database does not answer."""
         if engine.dialect.name != "postgresql":
             return
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -37,15 +37,15 @@ class LeaderLock:
         self._connection = connection
 
     def leave(self) -> None:
-        """Let the next one in."""
+        """Free the lock, so that the next control can become active."""
         if self._connection is not None:
-            self._connection.invalidate()  # ends the server's session, and with it the lock
+            self._connection.invalidate()  # ends the session on the server, which frees the lock
             self._connection.close()
             self._connection = None
 
 
 class FencingToken:
-    """Lets the control through that became active last, and ends the process of any other."""
+    """Marks the control that became active last. In any other control, `check` ends the process."""
 
     def __init__(self, engine: Engine) -> None:
         self._is_needed = engine.dialect.name == "postgresql"
@@ -55,7 +55,7 @@ class FencingToken:
                 session.merge(Meta(key=ACTIVE, value=self._mine))
 
     def check(self, session: Session) -> None:
-        """Return if this control is the active one; until the transaction ends no other becomes it."""
+        """Return if this control is the active one; it stays so until the transaction ends. Else exit."""
         if not self._is_needed:
             return
         active = session.get_one(Meta, ACTIVE, with_for_update=True, populate_existing=True)

@@ -1,34 +1,36 @@
-"""How long running attempts may be silent. In memory: a beat that says nothing new costs no commit.
+"""The leases of running attempts: each ends unless a heartbeat extends it.
 
-A row knows only the lease that its claim gave. What beats added is lost when control stops, and need not be
-kept: after a start no lease counts as run out before an amnesty (`control/passes/watch.py`).
+They are in memory, so a heartbeat without news needs no commit.
+The row holds only the lease that the claim gave. Extensions by heartbeats are lost when control stops. That
+does no harm: after a start, no lease counts as expired before a grace period (`control/passes/watch.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from math import inf
 
 from control.settings import Settings
 from infra.ports import Clock
 
-BEATS_PER_S_MAX = 20.0  # what control sits on is the smallest machine
+BEATS_PER_S_MAX = 20.0  # control runs on the smallest machine
 
 
 def next_beat_s(settings: Settings, live: int) -> float:
-    """Return how long a runner may be silent: so long that `live` together beat BEATS_PER_S_MAX at most."""
+    """Return the time between heartbeats, so that `live` runners together send at most BEATS_PER_S_MAX."""
     return max(settings.heartbeat_s, live / BEATS_PER_S_MAX)
 
 
 def length(settings: Settings, beat_s: float) -> timedelta:
-    """Return the lease of a runner whose next beat is due so soon."""
+    """Return the length of a lease when the next heartbeat is due in `beat_s`."""
     return timedelta(seconds=max(settings.lease_s, 4 * beat_s))
 
 
 class Leases:
-    """Of this process, in seconds of its monotonic clock: no step of the wall clock ends or prolongs one.
+    """All leases that this process knows. Safe to use from any thread.
 
-    May be used from any thread.
+    They are kept in seconds of the monotonic clock: a step of the wall clock neither ends nor extends one.
     """
 
     def __init__(self, clock: Clock, monotonic: Callable[[], float]) -> None:
@@ -37,21 +39,21 @@ class Leases:
         self._of_rows: dict[tuple[str, datetime], float] = {}
 
     def __len__(self) -> int:
-        """Return how many attempts have been heard since this process began, and may live."""
+        """Return how many attempts have called since this process started and may still be live."""
         return len(self._until)
 
     def extend(self, attempt_id: str, length: timedelta) -> None:
-        """Let an attempt be silent for so long from now."""
+        """Set the lease of an attempt to end `length` from now."""
         self._until[attempt_id] = self._monotonic() + length.total_seconds()
 
-    def until(self, attempt_id: str) -> float | None:
-        """Return when the lease of an attempt runs out that this process has heard; None of another."""
-        return self._until.get(attempt_id)
+    def until(self, attempt_id: str) -> float:
+        """Return when the lease of an attempt ends; long ago if it has not called this process yet."""
+        return self._until.get(attempt_id, -inf)
 
     def of_row(self, attempt_id: str, at: datetime | None, longest: timedelta) -> float | None:
-        """Return when an instant of an attempt's row comes: as it was when it was first asked for.
+        """Return a time of an attempt's row on the monotonic clock, fixed when it is first asked for.
 
-        None is further away than `longest`: it was written by a clock that was ahead.
+        At most `longest` from then: a later time was written by a clock that was ahead.
         """
         if at is None:
             return None
@@ -61,7 +63,7 @@ class Leases:
         return self._of_rows[attempt_id, at]
 
     def keep_only(self, live: Collection[str]) -> None:
-        """Forget the attempts that have ended."""
+        """Remove the leases of all attempts except the live ones."""
         for attempt_id in self._until.keys() - live:
             self._until.pop(attempt_id, None)
         for key in [key for key in self._of_rows if key[0] not in live]:

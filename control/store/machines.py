@@ -1,4 +1,4 @@
-"""Writes of the ledger: what the cloud has shown of our machines, what we asked of them, what they cost."""
+"""The ledger of our machines: what the cloud has shown of them, what we asked it to do, what they cost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra import ports
 
-MISSES_MAX = 3  # GETs in a row that say 404 before a machine counts as gone
-NEW = timedelta(seconds=15)  # reads may not find a machine of this age yet (flyctl waits it out as well)
+MISSES_MAX = 3  # consecutive 404 answers after which a machine counts as gone
+NEW = timedelta(seconds=15)  # a read may not find a machine of this age yet (flyctl also waits for this)
 
 
 def is_news(row: Machine | None, seen: ports.Machine) -> bool:
-    """Tell whether the ledger lacks something of what the cloud shows of a machine."""
+    """Return whether the cloud shows something about a machine that the ledger does not have yet."""
     if row is None or row.gone_at is not None:
         return row is None
     has_started = row.started_at is None and seen.started_at is not None
@@ -31,9 +31,9 @@ def is_news(row: Machine | None, seen: ports.Machine) -> bool:
 
 
 def observe(store: Store, seen: Collection[ports.Machine]) -> None:
-    """Take in what the cloud shows: new machines, their states and exits, and those that are gone.
+    """Record what the cloud shows: new machines, their states and exits, and machines that are gone.
 
-    A machine of a launching attempt is adopted. One that is gone is settled, once.
+    A machine of a launching attempt is adopted. A machine that is gone is settled, once.
     """
     if not seen:
         return
@@ -45,9 +45,10 @@ def observe(store: Store, seen: Collection[ports.Machine]) -> None:
 
 
 def miss(store: Store, app: str, machine_id: str) -> bool:
-    """Note a GET that did not find a machine; after MISSES_MAX in a row it is gone. Return whether it is.
+    """Record a GET that did not find a machine. Return whether it counts as gone, after MISSES_MAX of them.
 
-    Those of a new one do not count. Its age is by Fly's clock: a skew makes this grace shorter or longer.
+    Misses of a NEW machine do not count. Its age comes from Fly's clock, so a clock skew changes this grace
+    period.
     """
     with store.transaction() as tx:
         row = tx.session.get_one(Machine, (app, machine_id))
@@ -58,13 +59,13 @@ def miss(store: Store, app: str, machine_id: str) -> bool:
 
 
 def ask_to_stop(store: Store, app: str, machine_id: str) -> None:
-    """Note that the cloud is about to be asked to stop a machine."""
+    """Record that the cloud is about to be asked to stop a machine."""
     with store.transaction() as tx:
         tx.session.get_one(Machine, (app, machine_id)).stop_asked_at = tx.now
 
 
 def ask_to_destroy(store: Store, app: str, machine_id: str) -> None:
-    """Note that the cloud is about to be asked to destroy a machine."""
+    """Record that the cloud is about to be asked to destroy a machine."""
     with store.transaction() as tx:
         tx.session.get_one(Machine, (app, machine_id)).destroy_asked_at = tx.now
 
@@ -103,9 +104,9 @@ def _take_in(tx: Transaction, row: Machine, machine: ports.Machine) -> None:
 
 
 def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
-    """Close a machine: from here on its seconds, bytes and cost never change.
+    """Close a machine: from now on its seconds, bytes and cost never change.
 
-    One that vanished, and that nobody saw start, counts from its creation.
+    A machine that disappeared before it was seen started is billed from its creation.
     """
     started_at = row.started_at or (row.created_at if row.misses else None)
     attempt = tx.session.get(Attempt, row.attempt_id) if row.attempt_id else None
@@ -134,7 +135,7 @@ def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
 
 
 def count_download(store: Store, size_bytes: int) -> None:
-    """Add the bytes of an archive, or of the part of one that was sent, to today's."""
+    """Add the bytes that were sent of an archive to the count of today (UTC)."""
     with store.transaction() as tx:
         day = tx.now.date().isoformat()
         row = tx.session.get(Downloads, day) or Downloads(day=day)

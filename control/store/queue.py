@@ -1,4 +1,4 @@
-"""From a waiting job to an attempt: who is next, whether there is room and money, and why a job waits."""
+"""Starts attempts of queued jobs: which job is next, whether machines and money suffice, why a job waits."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ EXPLAINED_PER_PASS_MAX = 100
 MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
 MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
 WAITING_FOR_MONEY = {
-    "day": "Too little is left of today's budget of ${:g}. It goes on as machines settle, or at 00:00 UTC.",
-    "month": "Too little is left of the month's budget of ${:g}. It goes on as machines settle.",
-    "batch": "Too little is left of max_cost_usd, ${:g}. It goes on as the batch's machines settle.",
+    "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC.",
+    "month": "Too little is left of the month's budget of ${:g}. It starts when machines end.",
+    "batch": "Too little is left of max_cost_usd, ${:g}. It starts when machines of its batch end.",
 }
 
 
@@ -75,22 +75,22 @@ def has_to_start(session: Session, machines_max: int, now: datetime) -> bool:
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
-    """Return the query of the queued jobs whose turn it is, in their order; none of a deleted batch."""
+    """Return the query of the queued jobs that may start now, in their order, without deleted batches."""
     has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
     due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
     due = due.where(col(Batch.deleted_at).is_(None))
-    is_dated_right = (
-        col(Job.not_before) <= now
-    )  # how long the others have waited nobody knows: they are first
+    # a `not_before` far in the future came from a wrong clock: how long that job has waited is unknown, so it
+    # goes first
+    is_dated_right = col(Job.not_before) <= now
     return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
 
 
 def possibly_alive(session: Session, now: datetime) -> int:
-    """Return how many machines live or may live: what MAX_MACHINES counts.
+    """Return how many machines are alive or may be alive: what MAX_MACHINES limits.
 
-    Those that the ledger does not know to be gone, live attempts without one, and attempts of which a
-    create is unanswered, for as long as a machine of it could turn up unseen: also after an earlier
-    machine of theirs came and went.
+    Counted are the machines that the ledger does not show as gone, live attempts without a machine, and
+    attempts with an unanswered create call for as long as a machine of it may still appear. The last count
+    even if an earlier machine of the attempt has come and gone.
     """
     alive: int = session.exec(select(_count_possibly_alive(now))).one()
     return alive
@@ -108,7 +108,7 @@ def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
 
 
 def is_unseen(now: datetime) -> ColumnElement[bool]:
-    """Return the condition of an attempt that may have a machine which the ledger does not show."""
+    """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
     own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
     has_machine = select(Machine.id).where(own).exists()
     may_have = or_(
@@ -119,8 +119,11 @@ def is_unseen(now: datetime) -> ColumnElement[bool]:
 
 
 def _reserve(tx: Transaction, job: Job) -> Reserve | None:
-    """Return what is set aside for a job's machine; without enough money the job waits, or fails, instead."""
-    tx.session.flush()  # what this transaction has set aside so far counts
+    """Return what to reserve for a job's machine, or None if the money does not suffice.
+
+    Then the job waits, or ends if it can never be paid for.
+    """
+    tx.session.flush()  # what this transaction has reserved so far counts
     unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
     try:
         return budget.reserve(tx, job, unseen)
@@ -136,7 +139,7 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
 
 
 def _give_up(tx: Transaction, job: Job) -> None:
-    """End a job whose own money is used up; what is ready stays."""
+    """End a job whose own budget is used up. Ready outputs stay."""
     outputs = tx.outputs(job.id)
     output_states = [OutputState(output.state) for output in outputs]
     job_outcome = states.final_outcome(output_states, is_cancelled=False)

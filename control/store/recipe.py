@@ -1,4 +1,4 @@
-"""The recipe of an output as its row holds it: JSON that an older or newer control may have written."""
+"""Reads the recipe of an output from its row: JSON that an older or newer control may have written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from runner.contract import Effects
 
 
 def recipe_of(output: Output) -> Effects | None:
-    """Return the effects of an output, or None of a preset.
+    """Return the effects of an output, or None for a preset.
 
-    A field that the row lacks, since it was written before the field was added, has its neutral value; one
-    that is unknown here is ignored.
+    A field that an older version did not write gets its neutral value. A field that is unknown is ignored.
     """
     return Effects.model_validate(output.effects) if output.effects else None

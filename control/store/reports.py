@@ -1,7 +1,7 @@
-"""What a runner's three calls write. Only the attempt's owner, while the attempt runs, changes anything.
+"""What the three calls of a runner change. Only the owner of an attempt changes anything, while it runs.
 
-A call that is refused is counted and writes nothing, no event either: the token of an ended attempt could
-otherwise fill the database and the log.
+A refused call is counted but writes nothing, not even an event. Otherwise the holder of a token of an ended
+attempt could fill the database and the log.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from control.store.transaction import Store, Transaction
 from control.telemetry import counters
 from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
 
-_UNNAMED = ""  # what a runner of before these messages named their machine says
+_UNNAMED = ""  # the machine id from a runner of an older version, which does not send one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What control saw in the bucket of an output reported ready."""
+    """What control found in the bucket for an output that was reported ready."""
 
     file: StoredFile
     playlist: StoredFile | None = None
@@ -35,7 +35,7 @@ class Seen:
 
     @property
     def stored_bytes(self) -> int:
-        """What all of them take."""
+        """The size of all files together."""
         return sum(file.size_bytes for file in (self.file, self.playlist, self.poster) if file)
 
 
@@ -43,16 +43,16 @@ Verified = Mapping[str, Seen]  # by the output's id
 
 
 def claim(store: Store, attempt_id: str, machine_id: str) -> None:
-    """Give the attempt to the first machine that asks; the same machine may ask again.
+    """Give the attempt to the first machine that claims it; the same machine may claim it again.
 
-    Raises ControlError: not_found, superseded (ended, or another machine has it).
+    Raises ControlError: not_found, superseded (it has ended, or another machine owns it).
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.claimed_by is not None:
             if attempt.claimed_by != machine_id or attempt.state != AttemptState.RUNNING:
                 raise _superseded()
-            _lease(store, tx, attempt)  # whoever asks lives, and cannot beat before it has heard the answer
+            _lease(store, tx, attempt)  # the machine is alive and sends no heartbeat before this answer
         elif states.move(AttemptState(attempt.state), Trigger.CLAIMED) is None:
             raise _superseded()
         else:
@@ -61,7 +61,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
 
 
 def _superseded() -> ControlError:
-    """Count a call that comes too late or from another machine, and return what it is answered."""
+    """Count a call that comes too late or from another machine, and return the error that answers it."""
     counters.RUNNER_CALLS_REFUSED.labels("superseded").inc()
     return ControlError(Code.SUPERSEDED, "This attempt has ended, or belongs to another machine.")
 
@@ -79,7 +79,7 @@ def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
 
 
 def _lease(store: Store, tx: Transaction, attempt: Attempt) -> None:
-    """Give the lease of a claim: in memory before the commit, since from then on watch judges it."""
+    """Set the lease of a claim. In memory before the commit: after it, watch may check the lease."""
     lease = leases.length(tx.settings, tx.settings.heartbeat_s)
     attempt.lease_until = tx.now + lease
     store.leases.extend(attempt.id, lease)
@@ -88,11 +88,11 @@ def _lease(store: Store, tx: Transaction, attempt: Attempt) -> None:
 def heartbeat(
     store: Store, attempt_id: str, beat: Heartbeat, verified: Verified, *, next_beat_s: float
 ) -> bool:
-    """Extend the lease and take in what the beat reports; one that came late or twice reports nothing.
+    """Extend the lease and apply what the heartbeat reports, unless it came late or twice.
 
-    One without news commits nothing, and waits for nobody who does.
-    Of the outputs reported ready only those in `verified` become so. Returns whether the runner is to go on:
-    not when a user has cancelled. Raises ControlError: not_found, superseded.
+    A heartbeat without news commits nothing and waits for no other writer. Of the outputs that are reported
+    ready, only those in `verified` become ready. Return whether the runner should continue: False after a
+    user has cancelled. Raises ControlError: not_found, superseded.
     """
     lease = leases.length(store.settings, next_beat_s)
     owner = None if beat.outputs else store.runs_on(attempt_id)
@@ -114,11 +114,10 @@ def heartbeat(
 
 
 def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:
-    """Take in the last report and end the attempt. An identical repeat is accepted and changes nothing.
+    """Apply the last report and end the attempt. An identical repeat is accepted and changes nothing.
 
-    Of an attempt that has ended otherwise the owner's first finish still tells what was sent.
-
-    Raises ControlError: not_found, superseded.
+    If the attempt has already ended in another way, the first finish of its owner is refused too, but its
+    count of sent bytes is stored. Raises ControlError: not_found, superseded.
     """
     digest = hashlib.sha256(message.model_dump_json(exclude={"machine_id"}).encode()).hexdigest()
     with store.transaction() as tx:
@@ -140,7 +139,7 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
 
 
 def _note_sent(attempt: Attempt, message: Finish) -> bool:
-    """Take in how many bytes the attempt has sent, once: also of one that was ended before it could tell."""
+    """Store how many bytes the attempt has sent, once. Return whether this call stored it."""
     if attempt.sent_bytes is not None or message.usage.sent_bytes is None:
         return False
     attempt.sent_bytes = message.usage.sent_bytes

@@ -1,7 +1,7 @@
-"""Writes of forgetting: what expires, what is evicted, which sources and URLs nobody can need any more.
+"""Decides what is removed: results that expire or are evicted, sources and URLs that are no longer needed.
 
-A row says first that a file is to go, and last that it is gone: whatever is cut off in between is seen by
-the next pass.
+A row first says that a file must be deleted and at last that it is gone. So if control stops in between, the
+next pass finds the rest.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
 SOURCES_AT_ONCE_MAX = 500
+URLS_AT_ONCE_MAX = 1000
 SWEPT = "swept_until"
 
 
 def expire_due(store: Store) -> bool:
-    """Mark the batches whose time is over as expired; return whether more may be due."""
+    """Mark the batches whose retention has ended as expired. Return whether more may be due."""
     with store.transaction() as tx:
         due = (
             _finished().where(col(Batch.expires_at) <= tx.now).order_by(col(Batch.expires_at), col(Batch.id))
@@ -41,10 +42,10 @@ def expire_due(store: Store) -> bool:
 
 
 def evict(store: Store) -> bool:
-    """Expire the batch that ended first if more is stored than may be; return whether one was found.
+    """Expire the batch that ended first if STORAGE_CAP_BYTES is exceeded. Return whether one was expired.
 
-    Neither what lives nor what ended less than EVICT_GRACE_S ago is touched; what goes already is not
-    counted. A batch that holds nothing but sources, since it failed, goes as well.
+    Live batches and batches that ended less than EVICT_GRACE_S ago stay. Files that are being deleted do not
+    count. A failed batch that holds only sources can be evicted too.
     """
     with store.transaction() as tx:
         held = holdings(tx.session, tx.settings, tx.now)
@@ -59,7 +60,7 @@ def evict(store: Store) -> bool:
 
 
 def _holds_something() -> ColumnElement[bool]:
-    """Return the condition on an ended batch: to expire it makes room."""
+    """Return the SQL condition on an ended batch: expiring it frees space."""
     results = select(Job.id).where(col(Job.batch_id) == col(Batch.id), has_files()).correlate(Batch)
     sources = (
         select(Output.id)
@@ -91,7 +92,7 @@ def _expire(tx: Transaction, batch: Batch) -> None:
 
 
 def files_gone(store: Store, job_id: str) -> None:
-    """Note that no file of an expired job is left. Its rows stay."""
+    """Record that all files of an expired job are deleted. Its rows stay."""
     with store.transaction() as tx:
         job = tx.session.get_one(Job, job_id)
         job.stored_bytes = job.stray_bytes = 0
@@ -100,10 +101,11 @@ def files_gone(store: Store, job_id: str) -> None:
 
 
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
-    """Note what the bucket holds of a job besides its outputs, and return the keys that are of no use.
+    """Record the bytes that the bucket holds for a job beyond its outputs. Return the keys to delete.
 
-    `found` are sizes by key, the last folder of a key being the attempt's id. What a live attempt has stored
-    it may yet report. What nobody may report any more is no longer counted: the caller deletes it.
+    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
+    its files, so they stay and count. Files of ended attempts can never be reported: they do not count, and
+    the caller deletes them.
     """
     with store.transaction() as tx:
         named = {key for output in tx.outputs(job_id) for key in named_by(output)}
@@ -120,7 +122,7 @@ def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
 def freeze(
     store: Store, table: type[Job | Batch], id_: str, ended_at: datetime, *, size_bytes: int, tag: str
 ) -> None:
-    """Keep size and ETag of the archive of this end, unless a retry has begun since."""
+    """Store size and ETag of the archive of a job or batch that ended at `ended_at`, unless retried since."""
     with store.transaction() as tx:
         row: Any = tx.session.get(table, id_)
         if row is not None and row.ended_at == ended_at:
@@ -128,9 +130,9 @@ def freeze(
 
 
 def give_up_sources(store: Store) -> None:
-    """Mark the sources that nobody can need any more as deleted, in one step with looking who does.
+    """Mark the sources that no batch can need any more as deleted, in the transaction that checks this.
 
-    A submit or retry that comes first keeps its sources; one that comes later is told that they are gone.
+    A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
         is_old = col(Source.created_at) <= tx.now - UNUSED_LIFE
@@ -145,9 +147,10 @@ def give_up_sources(store: Store) -> None:
 
 
 def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
-    """Return the condition on a batch: it lives, ended whole a moment ago, or may still be retried.
+    """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
-    A kept batch tells by itself whether it is whole; the outputs of an expired one have to be asked.
+    Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs
+    are queried.
     """
     any_output = aliased(Output)
     lacking = (
@@ -164,26 +167,23 @@ def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
 
 
 def source_gone(store: Store, source_ids: Sequence[str]) -> None:
-    """Note that the files of deleted sources are gone. Their rows stay, as what outputs were made of."""
+    """Record that the files of deleted sources are gone. Their rows stay, since outputs refer to them."""
     with store.transaction() as tx:
         mine = col(Source.id).in_(source_ids) & col(Source.deleted_at).is_not(None)
         tx.session.exec(update(Source).where(mine).values(key=""))
 
 
 def swept(store: Store, until: str) -> None:
-    """Note how far the sweep has come."""
+    """Store the position that the sweep has reached."""
     with store.transaction() as tx:
         tx.session.merge(Meta(key=SWEPT, value=until))
 
 
-AT_ONCE_MAX = 1000
-
-
 def forget_ended(store: Store) -> None:
-    """Forget the URLs of batches that have ended for good: nothing of them is left that could be retried.
+    """Remove the URLs of batches that have ended and cannot be retried.
 
-    That is when all is ready, the batch has expired, or a user has deleted it. A source by URL belongs to one
-    batch; without its URL it counts as deleted.
+    These are batches with all outputs ready, expired batches and deleted batches. A source by URL belongs to
+    one batch; without its URL it counts as deleted.
     """
     with store.transaction() as tx:
         unready = (
@@ -198,8 +198,8 @@ def forget_ended(store: Store) -> None:
         urls = (
             select(Source).join(Output).where(col(Source.url).is_not(None), col(Output.batch_id).in_(ended))
         )
-        for source in tx.session.exec(urls.limit(AT_ONCE_MAX)).unique().all():
+        for source in tx.session.exec(urls.limit(URLS_AT_ONCE_MAX)).unique().all():
             source.url, source.deleted_at = None, tx.now
         targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
-        for batch in tx.session.exec(targets.limit(AT_ONCE_MAX)).all():
+        for batch in tx.session.exec(targets.limit(URLS_AT_ONCE_MAX)).all():
             batch.output_url = None

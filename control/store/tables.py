@@ -1,7 +1,6 @@
-"""The rows. No behaviour: moves are in `store`, shapes for clients in `views`.
+"""The database tables. No behaviour: `store` changes rows, `views` turns them into what clients see.
 
-Long because it is one list of tables.
-Instants are aware UTC. Only `store` writes, and only `store` assigns a state.
+All times are timezone-aware UTC. Only `store` writes rows, and only `store` assigns a state.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ SQLModel.metadata.naming_convention = MetaData(
 
 
 class Meta(SQLModel, table=True):
-    """Facts about this control itself: its owner id, the generation of its tokens."""
+    """Values that belong to this control itself: its owner id, the generation of its tokens."""
 
     key: str = Field(primary_key=True)
     value: str
 
 
 class Upload(SQLModel, table=True):
-    """A multipart upload of a client. Completed, it has become a Source."""
+    """A multipart upload of a client. When it is completed, a Source is made from it."""
 
     id: str = Field(primary_key=True)
     name: str
@@ -47,18 +46,20 @@ class Upload(SQLModel, table=True):
 
 
 class Source(SQLModel, table=True):
-    """A video: uploaded, in the bucket; or a user's URL, which the runner fetches and nobody stores."""
+    """A video: an uploaded file in the bucket, or a user's URL, which the runner fetches and control never
+    stores."""
 
     id: str = Field(primary_key=True)
     name: str
-    key: str  # "" of a URL, and of a file that was refused
+    key: str  # "" for a URL, for a refused file, and once the file is deleted
     size_bytes: int = Field(sa_type=BigInteger)
-    etag: str  # stands for the content: equal bytes, uploaded alike, have equal ETags
-    duration_s: float  # 0, as width and height, while it is not known: of a URL
+    etag: str  # identifies the content: equal bytes, uploaded in equal parts, have equal ETags
+    duration_s: float  # like width and height 0 while it is unknown, as for a URL
     width: int
     height: int
-    url: str | None = None  # of a user; forgotten when its batch has ended for good
-    refusal: str | None = None  # why this file of a form is no video that we take; its outputs have failed
+    url: str | None = None  # given by a user; removed when its batch can no longer be retried
+    refusal: str | None = None  # why this file of a form was not accepted; its outputs have failed
+    notes: list[str] | None = Field(default=None, sa_column=Column(JSON))  # what could not be used of it
     created_at: datetime
     deleted_at: datetime | None = None
 
@@ -72,8 +73,8 @@ class Batch(SQLModel, table=True):
     seed: int = Field(sa_type=BigInteger)
     variations: int  # 0 with a preset
     preset: str | None = None
-    output_url: str | None = None  # the one result is PUT there too; forgotten at the end
-    max_cost_usd: float | None = None  # its own cap, for all its attempts together
+    output_url: str | None = None  # the only result is also PUT there; removed when the batch ends for good
+    max_cost_usd: float | None = None  # the batch's own budget, for all its attempts together
     status: str
     partial: bool = False
     created_at: datetime
@@ -81,9 +82,9 @@ class Batch(SQLModel, table=True):
     cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
     expires_at: datetime | None = None
-    deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows follow
-    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once laid out
-    zip_tag: str | None = None  # its ETag
+    deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows go later
+    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
+    zip_tag: str | None = None  # ETag of the frozen archive
 
 
 class Job(SQLModel, table=True):
@@ -97,14 +98,14 @@ class Job(SQLModel, table=True):
     status: str = Field(index=True)
     partial: bool = False
     attempts_used: int = 0
-    attempts_max: int  # rises when a user retries
+    attempts_max: int  # increased when a user retries
     size: str  # guest preset of the next attempt
-    estimate_s: float = 0.0  # of a machine that makes all its outputs
+    estimate_s: float = 0.0  # machine time to make all its outputs
     estimate_usd: float = 0.0
-    egress_bytes_max: float = 0.0  # what making all its outputs may send
-    stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # what of it is in the bucket
-    stray_bytes: int = Field(default=0, sa_type=BigInteger)  # what is there besides, as last listed
-    not_before: datetime  # a retry waits until then
+    egress_bytes_max: float = 0.0  # upper bound of the bytes sent to make all its outputs
+    stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # its reported files in the bucket
+    stray_bytes: int = Field(default=0, sa_type=BigInteger)  # its other files there, as last listed
+    not_before: datetime  # a retry starts no earlier
     waiting_code: str | None = None
     waiting_message: str | None = None
     error_code: str | None = None
@@ -113,8 +114,8 @@ class Job(SQLModel, table=True):
     started_at: datetime | None = None
     cancelled_at: datetime | None = None  # a user asked for it
     ended_at: datetime | None = None
-    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once laid out
-    zip_tag: str | None = None  # its ETag
+    zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
+    zip_tag: str | None = None  # ETag of the frozen archive
 
 
 class Attempt(SQLModel, table=True):
@@ -132,22 +133,22 @@ class Attempt(SQLModel, table=True):
     size: str
     image: str
     region: str | None = None
-    machine_id: str | None = None  # as the cloud named it
-    claimed_by: str | None = None  # as the first claim named it: from then on the one owner
+    machine_id: str | None = None  # id given by the cloud
+    claimed_by: str | None = None  # machine id in the first claim: the only owner from then on
     created_at: datetime
-    launch_after: datetime  # not before then is the machine asked for (again)
+    launch_after: datetime  # the create call is sent (again) no earlier
     boot_from: datetime | None = None  # the first create that may have succeeded
-    asked_at: datetime | None = None  # the last create whose answer is not known
+    asked_at: datetime | None = None  # the last create call whose answer is unknown
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None
     ended_at: datetime | None = None
-    wall_s: float | None = None  # its machine ends by itself so long after its start
-    reserve_usd: float = 0.0  # set aside before the create: no machine of it can cost more
-    send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # what of that is for bytes it sends
-    sent_bytes: int | None = Field(default=None, sa_type=BigInteger)  # as its finish told, late or not
-    seq: int = 0  # of the newest message taken in
-    finish_digest: str | None = None  # of the accepted finish, to know its repeat
+    wall_s: float | None = None  # its machine exits by itself at the latest so many seconds after its start
+    reserve_usd: float = 0.0  # reserved before the create call: the machine cannot cost more
+    send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # bytes that the reserve covers
+    sent_bytes: int | None = Field(default=None, sa_type=BigInteger)  # from its finish, even a late one
+    seq: int = 0  # of the newest message that was applied
+    finish_digest: str | None = None  # of the accepted finish, to recognise a repeat
     machine_seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -166,7 +167,7 @@ class Output(SQLModel, table=True):
     preset: str | None = None
     state: str
     percent: float = 0.0
-    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it, or is on it
+    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it or works on it
     key: str | None = None
     etag: str | None = None
     size_bytes: int | None = Field(default=None, sa_type=BigInteger)
@@ -174,23 +175,23 @@ class Output(SQLModel, table=True):
     crc32: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
     ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
-    # further files of it, each as {key, etag, size_bytes, sha256, crc32}
+    # more files of the output, each as {key, etag, size_bytes, sha256, crc32}
     playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
     poster: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
-    delivery_error: str | None = None  # why `output_url` did not get it
+    delivery_error: str | None = None  # why the PUT to `output_url` failed
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None
 
 
 class Webhook(SQLModel, table=True):
-    """What a user wants to be told at the end of a batch, and how far that has come."""
+    """The webhook that announces the end of a batch, and the state of its delivery."""
 
     batch_id: str = Field(primary_key=True, foreign_key="batch.id")
-    subject: str  # what was posted: job, batch
-    message_id: str  # the same on every try
-    url: str | None  # forgotten at the end
-    body: str | None = None  # as it was first sent, and is sent until it is delivered
+    subject: str  # what the user posted: job or batch
+    message_id: str  # the same in every try
+    url: str | None  # removed when delivery has ended
+    body: str | None = None  # set by the first try; every later try sends the same bytes
     state: str  # waiting (for the batch's end), due, delivered, dead
     tries: int = 0
     due_at: datetime | None = Field(default=None, index=True)
@@ -199,13 +200,13 @@ class Webhook(SQLModel, table=True):
 
 
 class Machine(SQLModel, table=True):
-    """The ledger: a machine of ours that the cloud has shown. Kept when its job is deleted."""
+    """The ledger: one of our machines, as the cloud has shown it. Kept when its job is deleted."""
 
     app: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
     name: str
-    attempt_id: str | None = Field(default=None, index=True)  # by its metadata; may name a deleted one
-    batch_id: str | None = Field(default=None, index=True)  # by its metadata as well
+    attempt_id: str | None = Field(default=None, index=True)  # from its metadata; may be deleted by now
+    batch_id: str | None = Field(default=None, index=True)  # from its metadata as well
     region: str
     size: str | None = None
     state: str  # as last seen
@@ -215,20 +216,20 @@ class Machine(SQLModel, table=True):
     exit_code: int | None = None
     exit_signal: int | None = None
     oom_killed: bool = False
-    misses: int = 0  # GETs in a row that did not find it
+    misses: int = 0  # consecutive GETs that did not find it
     stop_asked_at: datetime | None = None
     destroy_asked_at: datetime | None = None
-    gone_at: datetime | None = Field(default=None, index=True)  # confirmed
-    reserve_usd: float = 0.0  # set aside while it is not known to be gone
+    gone_at: datetime | None = Field(default=None, index=True)  # when it was confirmed to be gone
+    reserve_usd: float = 0.0  # reserved until it is known to be gone
     machine_seconds: float = 0.0  # billed; this and all below are final once it is gone
-    leaked_seconds: float = 0.0  # of them, without a live attempt and beyond the grace for an exit
+    leaked_seconds: float = 0.0  # the part without a live attempt, beyond the grace period for an exit
     outputs: int = 0  # that it made ready
-    egress_bytes: int = Field(default=0, sa_type=BigInteger)  # that it sent, or at most can have
+    egress_bytes: int = Field(default=0, sa_type=BigInteger)  # that it sent, or an upper bound of them
     cost_usd: float = 0.0
 
 
 class Speed(SQLModel, table=True):
-    """What finished jobs have told of a guest preset: the sums of `control.planning.workload.Speed`."""
+    """Measurements of finished jobs on a guest preset: the sums of `control.planning.workload.Speed`."""
 
     size: str = Field(primary_key=True)
     jobs: int
@@ -242,14 +243,14 @@ class Speed(SQLModel, table=True):
 
 
 class Downloads(SQLModel, table=True):
-    """Bytes of archives that control has streamed on a day (UTC): counted and told, not capped."""
+    """Bytes of archives that control has streamed on a day (UTC): counted and reported, not limited."""
 
     day: str = Field(primary_key=True)  # YYYY-MM-DD
     size_bytes: int = Field(default=0, sa_type=BigInteger)
 
 
 class Event(SQLModel, table=True):
-    """One accepted or refused move. Append-only; the id only rises."""
+    """One accepted or refused state change. Append-only; ids only increase."""
 
     __table_args__ = {"sqlite_autoincrement": True}
 
@@ -264,7 +265,7 @@ class Event(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """An Idempotency-Key and what its first request made, which may be deleted by now."""
+    """An Idempotency-Key and the batch that its first request made, which may be deleted by now."""
 
     key: str = Field(primary_key=True)
     request_sha256: str

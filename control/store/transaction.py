@@ -1,4 +1,4 @@
-"""One writing transaction: its session, its one instant, and how a move and its event are written."""
+"""One writing transaction: its session, its time, and how a state change and its event are written."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _RUNS_ON = select(col(Attempt.claimed_by)).where(
 
 
 class Store:
-    """Where transactions come from. May be used from any thread; one at a time writes.
+    """Opens transactions. Safe to use from any thread; one thread writes at a time.
 
-    One process is control (README), so a lock in it can queue the writers. SQLite's own waiting is no queue:
-    it polls, and with many threads some poll in vain until `database is locked`.
+    Control is one process (README), so a lock in this process can queue the writers. SQLite itself only polls
+    for its lock: with many threads some would fail with `database is locked`.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class Store:
         self._engine, self._readers = for_writing(engine), engine
         self._on_commit = on_commit
         self._one_writer = threading.Lock()
-        self._fence = fencing_token  # asked first in every transaction
+        self._fence = fencing_token  # called first in every transaction
         self.settings = settings
-        self.clock = clock  # of what is written
-        self.monotonic = monotonic  # of what this process paces and times, in seconds
+        self.clock = clock  # for times that are stored
+        self.monotonic = monotonic  # for durations within this process, in seconds
         self.leases = Leases(clock, monotonic)
         self.owner_id = self._owner_id()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Yield a transaction that commits when the block ends, and rolls back when it raises.
+        """Yield a transaction that commits when the block ends and rolls back when it raises.
 
-        Its events are logged once they are committed: the log tells of nothing that did not happen.
+        Its events are logged after the commit, so the log never shows a change that was rolled back.
         """
         new_session = Session(self._engine, expire_on_commit=False)
         with self._one_writer, new_session as session, session.begin():
@@ -72,13 +72,13 @@ class Store:
             log_event(name, **facts)
 
     def runs_on(self, attempt_id: str) -> str | None:
-        """Return the machine on which an attempt runs, as it is committed, waiting for no writer."""
+        """Return the machine of a running attempt, or None. Reads committed rows and waits for no writer."""
         with self._readers.connect() as connection:
             machine_id: str | None = connection.execute(_RUNS_ON, {"id": attempt_id}).scalar()
         return machine_id
 
     def _owner_id(self) -> str:
-        """Return the id that marks this control's machines and objects as its own; made on first use."""
+        """Return the id that marks machines and objects as this control's own. Created on first use."""
         with self.transaction() as tx:
             meta = tx.session.get(Meta, "owner_id")
             if meta is None:
@@ -87,7 +87,7 @@ class Store:
             return meta.value
 
     def revoke_tokens(self) -> None:
-        """Make every bearer token issued so far worthless."""
+        """Make every bearer token that was issued so far invalid."""
         with self.transaction() as tx:
             meta = tx.session.get(Meta, "token_generation") or Meta(key="token_generation", value="0")
             meta.value = str(int(meta.value) + 1)
@@ -96,7 +96,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Transaction:
-    """What a writing function works with. `now` is the same for all that it writes."""
+    """What a function that writes works with. `now` is the same for everything it writes."""
 
     session: Session
     now: datetime
@@ -111,7 +111,7 @@ class Transaction:
         return attempt
 
     def job(self, attempt: Attempt) -> Job:
-        """Return the job that the attempt is a try of."""
+        """Return the job of the attempt."""
         return self.session.get_one(Job, attempt.job_id)
 
     def outputs(self, job_id: str) -> Sequence[Output]:
@@ -119,7 +119,7 @@ class Transaction:
         return self.session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
 
     def move(self, attempt: Attempt, trigger: Trigger, **facts: object) -> bool:
-        """Make the move that `fact` means, with its event; or note the refusal and return False."""
+        """Apply `trigger` to the attempt, with its event. If it is refused, record that and return False."""
         state = states.move(AttemptState(attempt.state), trigger)
         if state is None:
             self.refuse(attempt, trigger)
@@ -129,24 +129,24 @@ class Transaction:
         return True
 
     def refuse(self, attempt: Attempt, trigger: Trigger) -> None:
-        """Note that a fact came which may not move this attempt."""
+        """Append an event that says that `trigger` came but may not change this attempt."""
         job = self.job(attempt)
         self._write(trigger, {"state": attempt.state}, job.batch_id, job.id, attempt.id, accepted=False)
 
     def event(self, name: str, job: Job, attempt: Attempt | None = None, **facts: object) -> None:
-        """Append an event of a job, and log it under the same names."""
+        """Append an event of a job, and log it with the same name and fields."""
         self._write(name, facts, job.batch_id, job.id, attempt.id if attempt else None)
 
     def batch_event(self, name: str, batch: Batch, **facts: object) -> None:
-        """Append an event of a whole batch, and log it."""
+        """Append an event of a whole batch, and log it with the same name and fields."""
         self._write(name, facts, batch.id)
 
     def note(self, name: str, **facts: object) -> None:
-        """Log after the commit what is no event of a job."""
+        """After the commit, write a log line that is not an event of a job or batch."""
         self.log_lines.append((name, facts))
 
     def set_job(self, job: Job, status: JobStatus, attempt: Attempt | None = None) -> None:
-        """Give the job this status, with the events that its stream is made of."""
+        """Set the status of the job and append the events for its event stream."""
         if job.status != status:
             job.status = status
             self.event(f"job_{status}", job, attempt, partial=job.partial)
@@ -154,7 +154,7 @@ class Transaction:
                 self.event("job_ended", job, attempt)
 
     def set_batch(self, batch: Batch, status: JobStatus) -> None:
-        """Give the batch this status, with the events that its stream is made of."""
+        """Set the status of the batch and append the events for its event stream."""
         if batch.status != status:
             batch.status = status
             self.batch_event(f"batch_{status}", batch, partial=batch.partial)
@@ -172,6 +172,6 @@ class Transaction:
         accepted: bool = True,
     ) -> None:
         ids: dict[str, Any] = {"batch_id": batch_id, "job_id": job_id, "attempt_id": attempt_id}
-        self.session.flush()  # the rows that the event points at come first
+        self.session.flush()  # the event refers to rows that must be inserted first
         self.session.add(Event(at=self.now, name=str(name), accepted=accepted, facts=facts, **ids))
         self.log_lines.append((str(name), {"accepted": accepted, **ids, **facts}))

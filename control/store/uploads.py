@@ -1,4 +1,4 @@
-"""Writes of uploads. An upload is open until it is completed, refused or aborted, and then never changes."""
+"""Changes of uploads. An upload is open until it is completed, refused or aborted; then it never changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from control.store.usage import require_space
 
 
 def add(store: Store, upload: Upload) -> None:
-    """Keep an upload that the bucket has opened, with its place. Raises ControlError storage_full."""
+    """Store an upload that is open in the bucket, and reserve its space. Raises ControlError storage_full."""
     with store.transaction() as tx:
         require_space(tx.session, tx.settings, tx.now, more_bytes=upload.size_bytes)
         tx.session.add(upload)
 
 
 def grow(store: Store, upload_id: str, more_bytes: int) -> None:
-    """Take the place of so much more for an upload of unknown size. Raises ControlError storage_full."""
+    """Reserve more space for an upload of unknown size. Raises ControlError storage_full."""
     with store.transaction() as tx:
         require_space(tx.session, tx.settings, tx.now, more_bytes=more_bytes)
         tx.session.get_one(Upload, upload_id).size_bytes += more_bytes
 
 
 def complete(store: Store, upload_id: str, source: Source) -> str:
-    """LeaderLock an open upload into a source; one that is not open stays as it is. Return its state."""
+    """Complete an open upload and store its source; else change nothing. Return the state of the upload."""
     with store.transaction() as tx:
         upload = tx.session.get_one(Upload, upload_id)
         if upload.state == "open":
@@ -34,7 +34,7 @@ def complete(store: Store, upload_id: str, source: Source) -> str:
 
 
 def renew(store: Store, upload_id: str, life: timedelta) -> Upload:
-    """Let an open upload live for `life` from now, since its client goes on with it, and return it."""
+    """Let an open upload expire `life` from now, since its client resumes it. Return its row."""
     with store.transaction() as tx:
         upload = tx.session.get_one(Upload, upload_id)
         if upload.state == "open":
@@ -43,12 +43,12 @@ def renew(store: Store, upload_id: str, life: timedelta) -> Upload:
 
 
 def refuse(store: Store, upload_id: str, refusal: str) -> None:
-    """Close an open upload whose file is no good, and keep the reason for a client that asks again."""
+    """Close an open upload whose file is not accepted. The reason is stored for a client that asks again."""
     _close(store, upload_id, "refused", refusal)
 
 
 def abort(store: Store, upload_id: str) -> str:
-    """Close an open upload that its client gave up; one that is not open stays as it is. Return its state."""
+    """Close an open upload that is given up. One that is not open does not change. Return its state."""
     return _close(store, upload_id, "aborted", None)
 
 

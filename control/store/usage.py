@@ -1,4 +1,4 @@
-"""How much the bucket holds for us, as the rows tell it. Reads only."""
+"""How much space of the bucket is used and reserved, according to the rows. Only reads."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from control.domain.states import JobStatus
 from control.settings import Settings
 from control.store.tables import Batch, Job, Output, Source, Upload
 
-SPARE = timedelta(hours=1)  # that a source outlives the last batch that it has served
+SPARE = timedelta(hours=1)  # how long a source stays after the last batch that used it
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """Bytes by what may become of them."""
+    """Bytes by whether they can be evicted."""
 
-    live: int = 0  # of work that goes on, and of sources that nothing has used yet
-    kept: int = 0  # of what ended less than EVICT_GRACE_S ago: nobody may have had the time to fetch it
-    finished: int = 0  # of what ended before: kept for its time, evicted when room is short
-    going: int = 0  # expired or deleted, and not yet gone
-    coming: int = 0  # announced by uploads that are open, and what live jobs may yet store at most
+    live: int = 0  # results of live batches, and sources that are in use or not used yet
+    kept: int = 0  # of batches that ended less than EVICT_GRACE_S ago: users need time to download them
+    finished: int = 0  # of batches that ended before: kept until they expire or space is short
+    going: int = 0  # expired or deleted, but still in the bucket
+    coming: int = 0  # announced by open uploads, and the most that live jobs may still store
 
     @property
     def used(self) -> int:
-        """What is stored."""
+        """All bytes that are stored."""
         return self.live + self.kept + self.finished + self.going
 
     @property
     def fixed(self) -> int:
-        """What is promised a place, now or soon: nothing of it can be evicted."""
+        """Bytes that are stored or reserved and cannot be evicted."""
         return self.live + self.kept + self.coming
 
 
 def holdings(session: Session, settings: Settings, now: datetime) -> Holdings:
-    """Return what is held now."""
+    """Return what is stored and reserved now."""
     sums = {"live": 0, "kept": 0, "finished": 0, "going": 0}
     grace = timedelta(seconds=settings.evict_grace_s)
     for found in (_results(now - grace), _sources(now - max(grace, SPARE))):
@@ -52,33 +52,33 @@ def holdings(session: Session, settings: Settings, now: datetime) -> Holdings:
 
 
 def fits(session: Session, settings: Settings, now: datetime, more_bytes: float) -> bool:
-    """Tell whether so much more has room beside what cannot be evicted."""
+    """Return whether `more_bytes` fit beside all that cannot be evicted."""
     return holdings(session, settings, now).fixed + more_bytes <= settings.storage_cap_bytes
 
 
 def require_space(session: Session, settings: Settings, now: datetime, *, more_bytes: float) -> None:
-    """Raise ControlError storage_full when so much more would not fit even with every old result evicted.
+    """Raise ControlError storage_full if `more_bytes` do not fit, even with all old results evicted.
 
-    Only what is asked inside the transaction that then takes the room is kept to by callers at the same time.
+    Call it in the transaction that then reserves the space: only so are concurrent callers counted.
     """
     cap_bytes, fixed_bytes = settings.storage_cap_bytes, holdings(session, settings, now).fixed
     if fixed_bytes + more_bytes > cap_bytes:
         raise ControlError(
             Code.STORAGE_FULL,
             f"The storage has no room for this: it may take {math.ceil(more_bytes)} bytes more, and of "
-            f"{cap_bytes} bytes {fixed_bytes} are taken by work that goes on, open uploads and results that "
+            f"{cap_bytes} bytes {fixed_bytes} are taken by running work, open uploads and results that "
             "ended lately. Ask for less, delete what you do not need, or try again later.",
         )
 
 
 def is_used() -> ColumnElement[bool]:
-    """Return the condition on a source: an output uses it, of a batch that nobody has deleted."""
+    """Return the SQL condition on a source: an output of a batch that is not deleted uses it."""
     mine = select(Output.id).join(Batch).where(col(Output.source_id) == col(Source.id))
     return mine.where(col(Batch.deleted_at).is_(None)).correlate(Source).exists()
 
 
 def sources_of(*batches: ColumnElement[bool]) -> Any:
-    """Return the query of the sources of those batches: asked once, and not for each source."""
+    """Return the query of the sources of these batches. It does not depend on a source: it runs only once."""
     ids = select(Batch.id).where(col(Batch.deleted_at).is_(None), *batches)
     return select(Output.source_id).where(col(Output.batch_id).in_(ids))
 
@@ -96,12 +96,12 @@ def _results(kept_since: datetime) -> Any:
 
 
 def has_files() -> ColumnElement[bool]:
-    """Return the condition on a job: something of it is in the bucket."""
+    """Return the SQL condition on a job: it has files in the bucket."""
     return (col(Job.stored_bytes) > 0) | (col(Job.stray_bytes) > 0)
 
 
 def _to_be_made() -> Any:
-    """Return the query of what jobs that have not ended may yet store, by the planner's bound."""
+    """Return the query of the most that live jobs may still store, by the planner's bound."""
     left = col(Job.egress_bytes_max) - col(Job.stored_bytes)
     return select(func.sum(case((left > 0, left), else_=0))).where(col(Job.ended_at).is_(None))
 

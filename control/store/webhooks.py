@@ -1,6 +1,7 @@
-"""Writes of webhooks: asked for with the submit, due at the batch's end, told or given up.
+"""Changes of webhooks: stored at submit, due at the end of the batch, then delivered or given up.
 
-A try is counted before it is made: one that never ends, or that control ends in, is a try like any other.
+A try is counted before it is made, so a try that never returns counts too, and so does one during which
+control stops.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ JITTER = 0.2
 
 
 def ask(tx: Transaction, batch: Batch, subject: str, url: str) -> None:
-    """Note that the end of what was posted is to be told to `url`."""
+    """Store a webhook that announces the end of the batch to `url`. `subject` is what was posted."""
     tx.session.add(
         Webhook(batch_id=batch.id, subject=subject, message_id=new_id("msg"), url=url, state="waiting")
     )
 
 
 def follow_end(tx: Transaction, batch: Batch) -> None:
-    """Make the batch's webhook due, if it has one that has not been told yet."""
+    """Make the webhook of a batch that has ended due, unless it was delivered or given up before."""
     webhook = tx.session.get(Webhook, batch.id)
     if webhook is not None and webhook.state == "waiting":
         webhook.state, webhook.due_at, webhook.give_up_at = "due", tx.now, tx.now + TRIED_FOR
 
 
 def take_back(tx: Transaction, batch: Batch) -> None:
-    """A user has started the batch again: what was not told yet waits for the new end."""
+    """Make a webhook that is due wait for the new end of its batch, which a user has retried."""
     webhook = tx.session.get(Webhook, batch.id)
     if webhook is not None and webhook.state == "due":
         webhook.state, webhook.due_at, webhook.tries, webhook.error = "waiting", None, 0, None
@@ -44,15 +45,15 @@ def take_back(tx: Transaction, batch: Batch) -> None:
 
 
 def is_turn(now: datetime) -> ColumnElement[bool]:
-    """Return the condition of the webhooks that are to be told now."""
+    """Return the SQL condition of the webhooks that are due now."""
     longest = timedelta(seconds=PAUSE_S_MAX * (1 + JITTER))
     return and_(col(Webhook.state) == "due", is_due(Webhook.due_at, now, longest=longest))
 
 
 def begin(store: Store, batch_id: str) -> Webhook | None:
-    """Count a try that is about to be made, and return its row; None if it is not its turn any more.
+    """Count a try that is about to be made and return its row, or None if it is no longer due.
 
-    One whose day ended while a try was cut off is given up instead.
+    If its time ended while a try was interrupted, the webhook is given up instead.
     """
     with store.transaction() as tx:
         mine = select(Webhook).where(col(Webhook.batch_id) == batch_id, is_turn(tx.now))
@@ -68,7 +69,7 @@ def begin(store: Store, batch_id: str) -> Webhook | None:
 
 
 def first_told(store: Store, tried: Webhook, body: str) -> str:
-    """Note what is about to be told, and return it: from now on each try tells the same."""
+    """Store the body that is about to be sent and return it. Every later try sends the same body."""
     with store.transaction() as tx:
         webhook = _still(tx, tried)
         if webhook is None:
@@ -78,7 +79,7 @@ def first_told(store: Store, tried: Webhook, body: str) -> str:
 
 
 def delivered(store: Store, tried: Webhook) -> None:
-    """Note that the other side has it."""
+    """Record that the receiver has accepted it."""
     with store.transaction() as tx:
         webhook = _still(tx, tried)
         if webhook is not None:
@@ -87,7 +88,7 @@ def delivered(store: Store, tried: Webhook) -> None:
 
 
 def failed(store: Store, tried: Webhook, why: str, *, is_final: bool) -> None:
-    """Note that a try was in vain: the next one comes later each time, and none after a day or a final no."""
+    """Record that a try failed. The pauses grow; after a day or a final refusal the webhook is given up."""
     with store.transaction() as tx:
         webhook = _still(tx, tried)
         if webhook is None or webhook.give_up_at is None:
@@ -103,13 +104,13 @@ def _give_up(tx: Transaction, webhook: Webhook) -> None:
 
 
 def pause(tries: int) -> timedelta:
-    """Return how long to wait after so many tries: about 5 s, 20 s, 80 s, up to 4 h."""
+    """Return the pause after `tries` tries: about 5 s, 20 s, 80 s, up to 4 h."""
     seconds = min(5.0 * 4 ** min(tries - 1, 10), PAUSE_S_MAX)
-    return timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - only spreads the load
+    return timedelta(seconds=seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - to spread load
 
 
 def _still(tx: Transaction, tried: Webhook) -> Webhook | None:
-    """Return the row if it is still the one that was tried: not deleted, nor started again."""
+    """Return the row if it is still the one that was tried: not deleted and its batch not retried."""
     webhook = tx.session.get(Webhook, tried.batch_id)
     same = webhook is not None and webhook.state == "due" and webhook.message_id == tried.message_id
     return webhook if same else None

@@ -1,6 +1,6 @@
-"""What this process counts. `telemetry.log` tells it of each line, so what it counts is committed and logged.
+"""The counters of this process. `telemetry.log` passes each log line on, so only what is logged is counted.
 
-A restart begins at nought, which Prometheus expects of counters. Labels come from closed lists alone.
+They start at zero after a restart, as Prometheus expects of counters. All labels come from closed lists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REGISTRY = CollectorRegistry()
 
 ATTEMPTS_ENDED = Counter(
     "refresher_attempts_ended",
-    "Attempts that ended, by reason; ok is a good end.",
+    "Attempts that ended, by reason; ok means success.",
     ["reason"],
     registry=REGISTRY,
 )
@@ -40,7 +40,7 @@ WORK_SECONDS = Counter(
 )
 LAUNCH_SECONDS = Histogram(
     "refresher_launch_seconds",
-    "From the first create of an attempt's machine to its claim.",
+    "From the first create call for an attempt's machine to its claim.",
     buckets=LAUNCH_BUCKETS_S,
     registry=REGISTRY,
 )
@@ -49,11 +49,13 @@ LOGINS_REFUSED = Counter(
 )
 RUNNER_CALLS_REFUSED = Counter(
     "refresher_runner_calls_refused",
-    "Calls of runners that wrote nothing: late or of another machine, or outside of what may be said.",
+    "Calls of runners that were refused: late, from another machine, or not valid.",
     ["why"],
     registry=REGISTRY,
 )
-WEBHOOKS_GIVEN_UP = Counter("refresher_webhooks_given_up", "Webhooks that nobody took in.", registry=REGISTRY)
+WEBHOOKS_GIVEN_UP = Counter(
+    "refresher_webhooks_given_up", "Webhooks that were never delivered.", registry=REGISTRY
+)
 PASS_SUCCESS = Gauge(
     "refresher_pass_last_success_timestamp_seconds",
     "When a pass last ended without an error; before that, when control started.",
@@ -61,7 +63,7 @@ PASS_SUCCESS = Gauge(
     registry=REGISTRY,
 )
 
-# A series that begins only with its first event hides that event from `increase`.
+# If a series starts with its first event, `increase` in Prometheus misses that event.
 for _reason in ("ok", *Reason):
     ATTEMPTS_ENDED.labels(_reason)
 for _state in (OutputState.READY, OutputState.FAILED, OutputState.CANCELLED):
@@ -75,7 +77,7 @@ for _why in ("wrong_password", "too_many_tries"):
 
 
 def count(event: str, facts: Mapping[str, Any]) -> None:
-    """Count what a log line tells of; a move that was refused counts for nothing."""
+    """Count the event of a log line. A refused state change is not counted."""
     if facts.get("accepted") is False:
         return
     if event in ENDS:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, Preset
+from runner.contract import Preset
+from runner.media import SOURCE_S_MAX, SOURCE_SIDE_MAX
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
@@ -112,7 +113,7 @@ class UploadDone(Request):
 
 
 class SourceCreated(BaseModel):
-    """A playable video, ready to be used in batches."""
+    """A playable video, ready to be used in batches. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
@@ -120,6 +121,7 @@ class SourceCreated(BaseModel):
     duration_s: float
     width: int
     height: int
+    notes: list[str] = []
 
 
 # --- jobs and batches -------------------------------------------------------------------------------
@@ -275,12 +277,13 @@ class DownloadLink(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs."""
+    """A source with its outputs. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
     status: str
     percent: float
+    notes: list[str] = []
     outputs: list[OutputView]
 
 
@@ -291,6 +294,7 @@ class AttemptView(BaseModel):
     number: int
     state: str
     reason: str | None
+    reason_text: str | None  # for people
     machine_id: str | None
     app: str
     region: str | None

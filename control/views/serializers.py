@@ -7,11 +7,13 @@ from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 from control.domain import states
+from control.domain.reasons import REASONS
 from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
 from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
 from control.views import schemas
+from runner.contract import Reason
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
 
@@ -89,6 +91,7 @@ def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
         name=source.name,
         status=states.source_status([OutputState(output.state) for output in outputs]),
         percent=done.percent,
+        notes=source.notes or [],
         outputs=[output_view(output) for output in outputs],
     )
 
@@ -147,6 +150,7 @@ def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
         number=attempt.number,
         state=attempt.state,
         reason=attempt.reason,
+        reason_text=REASONS[Reason(attempt.reason)].text if attempt.reason else None,
         machine_id=attempt.machine_id,
         app=attempt.app,
         region=attempt.region,

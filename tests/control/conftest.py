@@ -1,4 +1,4 @@
-"""A store on a real SQLite file, a clock that tests move, and fakes at the ports."""
+"""Fixtures: a store on a real SQLite file, a clock that tests set, and fakes for the ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wall clock that jumps: nothing of control waits, ends or begins for it."""
+"""A wall clock that jumps: nothing in control waits, ends or starts because of it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 from control import app as wiring
 from control.clock import SETTLED_S, SteadyClock
 from control.domain.ids import machine_name
+from control.domain.states import UNKNOWN_CREATE_TTL_S
 from control.passes.launch import launch
 from control.passes.observe import EVERY_IDLE_S, observe
 from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
 from control.passes.retention import expire, forget
 from control.passes.watch import watch
 from control.settings import load_settings
-from control.store import Store, attempts, changes, queue, reports
+from control.store import Store, changes, queue, reports
 from control.store.tables import Job, Output
 from control.store.tables import Machine as MachineRow
 from infra.local.serve import serving
@@ -57,7 +58,7 @@ def test_a_jump_for_a_moment_is_not_seen(clock, steady, jump_s):
 
 
 @pytest.mark.parametrize("jump_s", JUMPS)
-def test_a_clock_that_was_set_is_followed_when_that_has_lasted(clock, steady, caplog, jump_s):
+def test_a_step_of_the_clock_is_followed_when_it_has_lasted(clock, steady, caplog, jump_s):
     caplog.set_level("INFO", logger="control")
     begun = steady()
     clock.jump(jump_s)
@@ -70,7 +71,7 @@ def test_a_clock_that_was_set_is_followed_when_that_has_lasted(clock, steady, ca
     assert "clock_set" in caplog.text
 
 
-def test_a_clock_that_wanders_is_not_followed_before_it_stands(clock, steady):
+def test_a_clock_that_keeps_jumping_is_not_followed_before_it_settles(clock, steady):
     begun = steady()
     for second in range(200):
         assert steady() == begun + timedelta(seconds=second)
@@ -98,7 +99,7 @@ def wall(monkeypatch) -> Clock:
     return wall
 
 
-def test_all_of_control_goes_by_the_steady_clock(tmp_path, wall):
+def test_all_of_control_uses_the_steady_clock(tmp_path, wall):
     settings = load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path / 'control.db'}")
     begun = wall()
     with serving(wiring.create_app(settings)) as url, httpx.Client(base_url=url) as http:
@@ -114,7 +115,7 @@ def test_all_of_control_goes_by_the_steady_clock(tmp_path, wall):
 
 
 @pytest.mark.parametrize("jump_s", JUMPS)
-def test_a_jump_does_not_change_when_the_cloud_is_looked_at(world, jump_s):
+def test_a_jump_does_not_change_when_the_cloud_is_observed(world, jump_s):
     parts, rows, machines = world
     observe(parts)
     for _ in range(3):
@@ -128,7 +129,7 @@ def test_a_jump_does_not_change_when_the_cloud_is_looked_at(world, jump_s):
 
 
 @pytest.mark.parametrize("jump_s", JUMPS)
-def test_a_jump_ends_no_attempt_and_prolongs_none(world, jump_s):
+def test_a_jump_neither_ends_nor_extends_an_attempt(world, jump_s):
     parts, rows, _ = world
     _, attempt_id = claimed(parts, rows)
     tick(parts)
@@ -175,7 +176,7 @@ def test_a_claim_that_comes_while_the_clock_is_ahead_has_an_ordinary_run_deadlin
         assert rows.attempt(attempt_id).state == state
 
 
-def test_after_a_restart_leases_count_by_the_rows_and_the_amnesty(world):
+def test_after_a_restart_leases_count_by_the_rows_and_the_grace_period(world):
     parts, rows, _ = world
     _, attempt_id = claimed(parts, rows)
     store = Store(rows.engine, parts.settings, rows.clock, monotonic=rows.clock.monotonic)
@@ -195,7 +196,7 @@ def test_after_a_restart_leases_count_by_the_rows_and_the_amnesty(world):
 AHEAD_S = 30 * 3600
 
 
-def test_a_job_that_was_put_off_by_a_clock_ahead_goes_on(world):
+def test_a_job_that_a_clock_ahead_delayed_starts(world):
     parts, rows, machines = world
     rows.clock.jump(AHEAD_S)
     job_id, attempt_id = claimed(parts, rows)
@@ -207,7 +208,7 @@ def test_a_job_that_was_put_off_by_a_clock_ahead_goes_on(world):
 
 
 @pytest.mark.parametrize("answer", [Unanswered("cut"), Refused(Refusal.CAPACITY, "full")])
-def test_a_create_that_was_put_off_by_a_clock_ahead_is_asked_again(world, answer):
+def test_a_create_that_a_clock_ahead_delayed_is_sent_again(world, answer):
     parts, rows, machines = world
     rows.clock.jump(AHEAD_S)
     machines.answers = [answer]
@@ -218,7 +219,7 @@ def test_a_create_that_was_put_off_by_a_clock_ahead_is_asked_again(world, answer
     assert rows.attempt(f"{job_id}-1").state == "booting"
 
 
-def test_a_job_put_off_by_a_clock_ahead_waits_behind_no_newcomers(world):
+def test_a_job_that_a_clock_ahead_delayed_starts_before_newer_ones(world):
     parts, rows, _ = world
     rows.clock.jump(AHEAD_S)
     job_id, attempt_id = claimed(parts, rows)
@@ -241,7 +242,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     launch(parts)
     changes.cancel(parts.store, [job_id])
     rows.clock.jump(-AHEAD_S)
-    rows.clock.forward(2 * attempts.UNKNOWN_CREATE_TTL_S)
+    rows.clock.forward(2 * UNKNOWN_CREATE_TTL_S)
     with parts.store.transaction() as tx:
         assert queue.possibly_alive(tx.session, tx.now) == 0
 
@@ -265,7 +266,7 @@ def test_a_machine_is_destroyed_again_though_a_clock_ahead_noted_the_first_time(
     assert machines.destroyed == ["m1"] * 3
 
 
-def test_a_deleted_batch_goes_though_a_clock_ahead_saw_its_machine_gone(world, storage):
+def test_a_deleted_batch_is_removed_even_if_a_clock_ahead_saw_its_machine_gone(world, storage):
     context, rows, machines = world
     context = replace(context, storage=storage)
     rows.clock.jump(AHEAD_S)

@@ -1,4 +1,4 @@
-"""Nonsense in the environment stops the start, and the line names the variable."""
+"""An invalid environment stops the start with one line that names the variable."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ CHOSEN = {
         ({"budget_usd_per_month": "much"}, "BUDGET_USD_PER_MONTH"),
     ],
 )
-def test_nonsense_is_refused_by_name_and_never_shown(change, named):
+def test_an_invalid_value_is_refused_by_name_and_never_shown(change, named):
     with pytest.raises(SettingsError) as refused:
         load_settings(**{**SETTINGS, **change})
     assert named in str(refused.value)
@@ -115,7 +115,7 @@ def test_an_empty_metrics_port_is_none():
     assert load_settings(**SETTINGS, metrics_port="9091").metrics_port == 9091
 
 
-def test_a_database_that_cannot_be_opened_is_said_in_a_line(tmp_path):
+def test_a_database_that_cannot_be_opened_is_reported_in_one_line(tmp_path):
     (tmp_path / "control.db").write_text("this is no database" * 100)
     with pytest.raises(OSError, match="DATABASE_URL"):
         open_database(f"sqlite:///{tmp_path / 'control.db'}")
@@ -146,7 +146,7 @@ def test_the_embedded_stack_has_defaults_of_its_own(local):
     assert settings.auth_password == local().auth_password, "a password that was made up is kept"
 
 
-def test_the_embedded_stack_knows_better_where_its_parts_are(local):
+def test_the_embedded_stack_overrides_the_addresses_of_its_parts(local):
     env = dict.fromkeys((name.upper() for name in PLACES), "from-outside")
     assert "from-outside" not in str(local(**env).model_dump(mode="python"))
     assert local(**env).token_secret_previous is None
@@ -161,7 +161,7 @@ def test_the_embedded_stack_takes_everything_else_from_the_environment(local, na
     assert getattr(local(), name) != shown
 
 
-def test_no_setting_is_forgotten_here():
+def test_these_tests_cover_every_setting():
     assert PLACES | CHOSEN.keys() == Settings.model_fields.keys()
 
 
@@ -176,7 +176,7 @@ def test_no_setting_is_forgotten_here():
         ("MAX_MACHINES", "0"),
     ],
 )
-def test_nonsense_is_refused_by_the_embedded_stack_too(local, name, value):
+def test_an_invalid_value_is_refused_by_the_embedded_stack_too(local, name, value):
     with pytest.raises(SettingsError, match=name):
         local(**{name: value})
 
@@ -218,7 +218,7 @@ def test_private_targets_are_named_by_host_and_port(text: str, places: tuple[str
 
 
 @pytest.mark.parametrize("text", ["localhost", "*", "http://a:80", "a:b", "fdaa::3:80:x"])
-def test_a_private_target_that_is_none_stops_the_start(text: str) -> None:
+def test_an_invalid_private_target_stops_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="OUTBOUND_ALLOW"):
         load_settings(**SETTINGS, outbound_allow=text)
 

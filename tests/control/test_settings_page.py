@@ -1,4 +1,4 @@
-"""docs/settings.md says of each variable of control what the code does."""
+"""docs/settings.md describes each variable of control as the code uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_setting_of_control_is_on_the_page_and_no_other():
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_the_page_tells_the_defaults_of_the_code(name):
+def test_the_page_shows_the_defaults_of_the_code(name):
     field = Settings.model_fields[name]
     local = "its own" if name in PLACES else OTHERWISE.get(name, "")
     if name in LOCAL_DEFAULTS:

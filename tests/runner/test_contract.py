@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from runner.contract import Claim, Finish, Heartbeat, HeartbeatAnswer, JobSpec, Message, attempt_path
+from runner.contract import (
+    Claim,
+    Finish,
+    Heartbeat,
+    HeartbeatAnswer,
+    JobSpec,
+    Message,
+    attempt_path,
+    without_queries,
+)
 
 SAMPLES = Path(__file__).parents[1] / "contract_samples"
 SHAPES: dict[str, type[Message]] = {
@@ -51,3 +60,23 @@ def test_every_message_has_a_sample() -> None:
 
 def test_the_paths_are_fixed() -> None:
     assert attempt_path("a-1", "claim") == "/runner/attempts/a-1/claim"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://bucket.example/a.mp4?X-Amz-Signature=SECRET failed",
+        "HTTPConnectionPool(host='bucket', port=80): Max retries exceeded with url: /a/b.mp4?sig=SECRET",
+        "No answer from 'https://h/x?first=1&sig=SECRET': cut",
+        'url "/x?a=SECRET?b=SECRET"',
+    ],
+)
+def test_no_query_of_a_url_or_path_stays_in_a_text(text: str) -> None:
+    scrubbed = without_queries(text)
+    assert "SECRET" not in scrubbed
+    assert "URL" in scrubbed
+
+
+def test_a_text_without_queries_is_not_changed() -> None:
+    text = "File '/srv/app/runner/job.py', line 7: is this a question? https://example.com/docs"
+    assert without_queries(text) == text

@@ -180,14 +180,21 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
 
 
 def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
-    def cap(kbps: int) -> str:
-        args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats="s", kbps=kbps)
-        assert args[args.index("-b:v") + 1] == f"{kbps}k"
-        return args[args.index("-maxrate") + 1]
-
     stats = "in:0 tex:2000000 mv:900000 misc:100000\nin:1 tex:3000000 mv:0 misc:0\n"
     assert kbps_of(stats.splitlines(), 2.0) == 3060
-    assert (cap(3060), cap(900)) == ("3060k", "2500k")
+    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats="s", kbps=3060)
+    assert args[args.index("-b:v") + 1] == "3060k"
+
+
+def test_siblings_are_held_to_a_cap_only_where_grain_met_it() -> None:
+    def cap(kbps: int, noise: int) -> str | None:
+        grainy = PLAIN.model_copy(update={"noise": noise})
+        args = others_args([Other(grainy, "o")], SOURCE, source="in", first="f", stats="s", kbps=kbps)
+        return args[args.index("-maxrate") + 1] if "-maxrate" in args else None
+
+    assert cap(3060, 3) == "3060k"
+    assert cap(2499, 3) is None
+    assert cap(3060, 2) is None
 
 
 def test_motion_is_searched_for_finely_where_there_is_grain() -> None:

@@ -22,7 +22,7 @@ from runner import ffmpeg as runner_ffmpeg
 from runner import jail, jail_exec, seccomp
 from runner.stop import Stop
 from tests.support.forbidden_acts import ACTS
-from tests.support.jails import PYTHON, library, needs_a_jail, python_in_jail, with_library
+from tests.support.jails import LIBRARY, PYTHON, library, needs_a_jail, python_in_jail, with_library
 
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
 ORDINARY = 65533  # a user that nobody is
@@ -260,3 +260,72 @@ def test_the_check_says_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(jail, "_needs", lambda _: ("/no/such/file",))
     with pytest.raises(jail.JailUnavailable, match=r"jail: .*no/such/file"):
         jail.check(ffmpeg)
+
+
+LINE_SENDS = "import os; [os.write(3, b'x' * 65536) for _ in range(64)]"
+LINE_DOUBLES = """
+import os
+while chunk := os.read(3, 65536):
+    for descriptor in (4, 5):
+        left = chunk
+        while left: left = left[os.write(descriptor, left):]
+"""
+LINE_COUNTS = """
+import os, threading
+def is_open(descriptor):
+    try: os.fstat(descriptor)
+    except OSError: return False
+    return True
+others = [n for n in range(3, 256) if n not in (4, 5) and is_open(n)]
+counts = {}
+def count(descriptor):
+    counts[descriptor] = 0
+    while chunk := os.read(descriptor, 65536): counts[descriptor] += len(chunk)
+threads = [threading.Thread(target=count, args=(descriptor,)) for descriptor in (4, 5)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(sorted(counts.items()), others)
+"""
+
+
+def run_line(*programs: str) -> subprocess.CompletedProcess[str]:
+    """Run three programs of Python as a line: one pipe, then two."""
+    needs_a_jail()
+    commands = [[PYTHON, "-I", "-S", "-c", program] for program in programs]
+    limits = jail.Limits.of_this_machine(wall_s=60)
+    confined = jail.confined(jail.Line(commands, [1, 2]), reads=[], writes=[], limits=limits)
+    return subprocess.run(
+        with_library(confined, LIBRARY),
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_line_hands_on_all_bytes_by_its_pipes_and_leaves_no_other_open():
+    done = run_line(LINE_SENDS, LINE_DOUBLES, LINE_COUNTS)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout == f"[(4, {64 * 65536}), (5, {64 * 65536})] []\n"
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("raise SystemExit(7)", 7), ("import os; os.abort()", -6), ("raise SystemExit(125)", 1)],
+)
+def test_a_line_ends_as_its_first_that_ends_badly_and_nobody_is_left(place, ending, code):
+    waits = "import os, time; time.sleep(50)"
+    programs = [waits, waits, waits]
+    programs[place] = ending
+    begun = time.monotonic()
+    assert run_line(*programs).returncode == code
+    assert time.monotonic() - begun < 40  # nobody waited for those that sleep
+
+
+def test_each_of_a_line_is_in_the_jail():
+    tries = "import os\ntry: os.fork()\nexcept OSError as e: print(e.errno, flush=True)"
+    assert run_line(tries, tries, tries).stdout == "1\n1\n1\n"

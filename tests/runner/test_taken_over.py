@@ -72,9 +72,10 @@ def attack(
 
     def attacked(harm: str, where: str) -> FakeControl:
         def played(
-            command: list[str], *, reads: list[Path], writes: list[Path], limits: jail.Limits
+            command: list[str] | jail.Line, *, reads: list[Path], writes: list[Path], limits: jail.Limits
         ) -> list[str]:
-            stand_in = [PYTHON, "-I", "-S", str(STAND_IN), harm, where, str(secret), *command[1:]]
+            words = command.commands[-1] if isinstance(command, jail.Line) else command  # the encoder
+            stand_in = [PYTHON, "-I", "-S", str(STAND_IN), harm, where, str(secret), *words[1:]]
             if jail.is_off():
                 return stand_in
             made = confined(stand_in, reads=[STAND_IN, *reads], writes=writes, limits=limits)

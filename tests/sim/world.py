@@ -26,7 +26,8 @@ from control.auth.tokens import Signer
 from control.cloud_state import Cloud
 from control.context import AppContext
 from control.domain import ids
-from control.domain.errors import STATUS, ControlError
+from control.domain.errors import ControlError
+from control.http.errors import STATUS
 from control.passes.loop import is_idle
 from control.settings import Settings, load_settings
 from control.store import Store

@@ -57,7 +57,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def ffmpegs_of(pid: int) -> list[int]:
-    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are its grandchildren."""
+    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are deep below it."""
     parents, names = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -65,5 +65,7 @@ def ffmpegs_of(pid: int) -> list[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)], names[int(stat.parent.name)] = int(rest.split()[1]), name
-    ours = {pid} | {child for child, parent in parents.items() if parent == pid}
-    return [child for child, name in names.items() if name.startswith("ffmpeg") and parents[child] in ours]
+    ours, more = {pid}, {pid}
+    while more := {child for child, parent in parents.items() if parent in more} - ours:
+        ours |= more
+    return [child for child in ours if names.get(child, "").startswith("ffmpeg")]

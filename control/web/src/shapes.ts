@@ -28,6 +28,7 @@ export interface Source {
   name: string;
   status: OutputStatus;
   percent: number;
+  notes: string[]; // what could not be used of it
   outputs: Output[];
 }
 
@@ -35,7 +36,7 @@ export interface Attempt {
   attempt_id: string;
   number: number;
   state: string;
-  reason: string | null;
+  reason_text: string | null;
   machine_id: string | null;
   region: string | null;
   size: string;

@@ -1,4 +1,4 @@
-// Numbers, states and reasons as people say them.
+// Numbers and states as people say them. The API itself sends the text of each reason and error.
 import type { Attempt, Batch, BatchSummary, Output, Preset, Status } from "./shapes";
 
 const LOCALE = "en";
@@ -77,24 +77,9 @@ const ATTEMPT: Record<string, string> = {
   cancelled: "cancelled",
 };
 
-const REASON: Record<string, string> = {
-  runner_crashed: "The renderer crashed.",
-  storage_unavailable: "The storage did not answer.",
-  run_deadline: "Rendering took longer than a machine may run.",
-  jail_unavailable: "The machine cannot confine FFmpeg, so it refused to open videos.",
-  cancelled: "The machine was stopped.",
-  launch_refused: "The cloud refused to make the machine.",
-  boot_deadline: "The machine did not start in time.",
-  lease_expired: "The machine stopped reporting.",
-  machine_ended: "The machine ended before its work was done.",
-  out_of_memory: "The machine ran out of memory.",
-  send_limit: "It takes more bytes than a machine was allowed to send for it.",
-  budget_exceeded: "The budget was used up.",
-};
-
 export function attempt(of: Attempt): string {
   const state = ATTEMPT[of.state] ?? of.state;
-  return of.reason ? `${state}: ${REASON[of.reason] ?? of.reason.replaceAll("_", " ")}` : state;
+  return of.reason_text ? `${state}: ${of.reason_text}` : state;
 }
 
 /** The effects, those that one sees first. */

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from control.api import machines as api
-from control.domain.errors import STATUS, ControlError
+from control.domain.errors import ControlError
+from control.http.errors import STATUS
 from control.passes.launch import launch
 from control.passes.observe import observe
 from infra.local.serve import serving

@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse
 
 from control.api import page
 from control.context import AppContext
-from control.domain.errors import STATUS, ControlError, body
+from control.domain.errors import ControlError
+from control.http.errors import STATUS, body
 from control.http.middleware import ClosedHeaders
 from infra.local.serve import serving
 

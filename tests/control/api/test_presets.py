@@ -123,6 +123,7 @@ def test_without_its_playlist_as_reported_an_hls_output_is_not_ready(
     job = maker.show(spec.attempt_id.rpartition("-")[0])
     assert outputs(job)[0]["status"] == "queued", "it is made again"
     assert job["attempts"][0]["reason"] == "storage_unavailable"
+    assert job["attempts"][0]["reason_text"] == "The storage did not answer."
 
 
 @pytest.mark.parametrize(

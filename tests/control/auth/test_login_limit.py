@@ -61,7 +61,7 @@ def test_each_wrong_try_after_the_free_ones_doubles_the_pause(limit, now):
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, PAUSE_S_MAX, PAUSE_S_MAX]
 
 
-def test_a_thousand_guesses_at_once_are_hardly_ever_looked_at(limit):
+def test_of_a_thousand_guesses_at_once_only_a_few_are_checked(limit):
     admitted = 0
     for _ in range(1000):
         try:
@@ -77,7 +77,7 @@ def test_another_address_is_not_slowed_down(limit, now):
     limit.admit("192.0.2.2")
 
 
-def test_the_right_password_forgets_the_wrong_tries(limit, now):
+def test_the_right_password_clears_the_wrong_tries(limit, now):
     wrong_tries(limit, now, "192.0.2.1", FREE_TRIES - 1)
     limit.admit("192.0.2.1")
     limit.succeeded("192.0.2.1")
@@ -85,7 +85,7 @@ def test_the_right_password_forgets_the_wrong_tries(limit, now):
     limit.admit("192.0.2.1")
 
 
-def test_a_swarm_of_addresses_is_slowed_down_together(limit, now):
+def test_many_addresses_are_slowed_down_together(limit, now):
     for n in range(TOGETHER.burst):
         limit.admit(f"192.0.2.{n}")
     assert wait_s(limit, "198.51.100.1") == 1
@@ -93,7 +93,7 @@ def test_a_swarm_of_addresses_is_slowed_down_together(limit, now):
     limit.admit("198.51.100.1")
 
 
-def test_a_swarm_does_not_lock_out_who_has_signed_in_before(limit):
+def test_many_addresses_do_not_lock_out_a_known_network(limit):
     limit.admit("203.0.113.7")
     limit.succeeded("203.0.113.7")
     for n in range(TOGETHER.burst - 1):
@@ -115,7 +115,7 @@ def test_memory_is_bounded(limit, now):
     assert len(limit._others) == ADDRESSES_MAX
 
 
-def test_a_swarm_of_one_48_is_one_guesser(limit):
+def test_all_addresses_of_one_48_count_as_one_guesser(limit):
     admitted = 0
     for n in range(1000):
         with suppress(TooManyTries):
@@ -124,10 +124,10 @@ def test_a_swarm_of_one_48_is_one_guesser(limit):
     assert admitted == FREE_TRIES
 
 
-def test_no_number_of_wrong_tries_makes_who_has_signed_in_unknown(limit, now):
+def test_a_known_network_stays_known_after_any_number_of_wrong_tries(limit, now):
     limit.admit("203.0.113.7")
     limit.succeeded("203.0.113.7")
-    for n in range(ADDRESSES_MAX + 10):  # each is looked at, as slowly as it takes
+    for n in range(ADDRESSES_MAX + 10):  # each is admitted, since time passes in between
         now.s += 1
         limit.admit(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
     for n in range(2 * TOGETHER.burst):
@@ -145,7 +145,7 @@ def test_refused_tries_are_not_remembered(limit):
     assert not limit._known
 
 
-def test_a_neighbour_in_the_same_48_does_not_lock_out_who_has_signed_in(limit):
+def test_a_neighbour_in_the_same_48_does_not_lock_out_a_known_network(limit):
     limit.admit("2001:db8:a:1::7")
     limit.succeeded("2001:db8:a:1::7")
     for n in range(2, 100):
@@ -155,7 +155,7 @@ def test_a_neighbour_in_the_same_48_does_not_lock_out_who_has_signed_in(limit):
     limit.admit("2001:db8:a:1::8")
 
 
-def test_who_has_signed_in_is_slowed_down_by_its_own_wrong_tries(limit, now):
+def test_a_known_network_is_slowed_down_by_its_own_wrong_tries(limit, now):
     limit.admit("203.0.113.7")
     limit.succeeded("203.0.113.7")
     wrong_tries(limit, now, "203.0.113.7", FREE_TRIES)
@@ -172,5 +172,5 @@ def test_who_has_signed_in_is_slowed_down_by_its_own_wrong_tries(limit, now):
         ("testclient", "testclient", "testclient"),
     ],
 )
-def test_what_counts_as_one_address(address, network, home):
+def test_the_networks_of_addresses(address, network, home):
     assert (network_of(address), home_of(address)) == (network, home)

@@ -46,7 +46,7 @@ def test_a_token_with_one_other_character_is_refused(position):
 
 
 @given(st.text(max_size=200))
-def test_no_made_up_text_is_any_token(text):
+def test_an_invented_text_is_never_a_token(text):
     assert not SIGNER.is_bearer(text, generation=0, now=NOW)
     assert not SIGNER.is_ticket(text, "bat_1", generation=0, now=NOW)
     assert not SIGNER.is_attempt_token(text, "job_1-1")
@@ -60,7 +60,7 @@ def test_a_ticket_opens_its_own_batch_for_an_hour_or_until_all_is_revoked():
     assert not SIGNER.is_ticket(ticket, "bat_1", generation=1, now=NOW)
 
 
-def test_no_kind_of_token_passes_as_another():
+def test_no_kind_of_token_is_accepted_as_another():
     ticket, attempt = SIGNER.ticket("0", generation=0, now=NOW), SIGNER.attempt_token("0")
     assert not SIGNER.is_bearer(ticket, generation=0, now=NOW)
     assert not SIGNER.is_ticket(bearer(), "0", generation=0, now=NOW)

@@ -45,7 +45,7 @@ def test_a_hostile_name_becomes_one_safe_folder(name):
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=20))
-def test_any_names_make_folders_that_the_archive_takes(names):
+def test_any_names_make_folders_that_the_archive_accepts(names):
     made = folders(names)
     assert len({folder.casefold() for folder in made}) == len(names)
     from datetime import UTC, datetime
@@ -80,7 +80,7 @@ def test_no_name_becomes_a_device_of_windows(dressed, lower):
         assert len(folder.encode()) <= STEM_BYTES_MAX
 
 
-def test_a_name_of_only_a_part_of_a_device_is_an_ordinary_one():
+def test_a_name_that_only_contains_a_device_name_is_kept():
     assert [stem(f"{name}.mp4") for name in ("CONTEST", "com10", "nul1", "a con")] == [
         "CONTEST", "com10", "nul1", "a con",
     ]  # fmt: skip
@@ -97,11 +97,11 @@ def test_an_ordinary_name_stays_as_it_is():
     assert stem("Übung.mov") == "Übung"
 
 
-def test_equal_names_are_told_apart_also_where_case_does_not_count():
+def test_equal_names_become_different_folders_also_where_case_is_ignored():
     assert folders(["ad.mp4", "AD.mov", "ad.mp4"]) == ["ad", "AD-2", "ad-3"]
 
 
-def test_no_folder_takes_the_manifest_s_place():
+def test_no_folder_gets_the_name_of_the_manifest():
     assert folders(["Manifest.json.mp4", "manifest.mp4"]) == ["Manifest.json-2", "manifest"]
 
 

@@ -1,4 +1,4 @@
-"""The rules of jobs and attempts."""
+"""The state machine of jobs and attempts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ READY, FAILED, QUEUED, RUNNING = (
 ENDED_STATES = set(AttemptState) - states.LIVE
 
 
-def test_no_fact_moves_an_attempt_that_has_ended():
+def test_no_trigger_changes_an_attempt_that_has_ended():
     moved = [(fact, state) for fact in Trigger for state in ENDED_STATES if states.move(state, fact)]
     assert moved == []
 
 
-def test_every_live_state_is_left_by_some_deadline():
+def test_every_live_state_ends_at_some_deadline():
     deadlines = {Trigger.BOOT_DEADLINE, Trigger.LEASE_EXPIRED, Trigger.RUN_DEADLINE}
     for state in states.LIVE:
         assert any(states.move(state, fact) in ENDED_STATES for fact in deadlines)
@@ -43,10 +43,6 @@ def test_only_a_running_attempt_may_beat_or_finish():
         assert {state for state in AttemptState if states.move(state, fact)} == {AttemptState.RUNNING}
 
 
-def test_every_reason_has_its_words_and_its_retry_rule():
-    assert set(states.RETRYABLE) == set(Reason) == set(states.REASON_TEXT)
-
-
 @pytest.mark.parametrize(
     ("outputs", "reason", "used", "status", "partial"),
     [
@@ -61,7 +57,7 @@ def test_every_reason_has_its_words_and_its_retry_rule():
         ([READY, FAILED], Reason.MACHINE_ENDED, 1, JobStatus.COMPLETED, True),  # nothing is left to retry
     ],
 )
-def test_what_follows_an_attempt(outputs, reason, used, status, partial):
+def test_the_outcome_of_a_job_after_an_attempt(outputs, reason, used, status, partial):
     job_outcome = states.job_outcome(outputs, reason=reason, is_cancelled=False, may_retry=used < 3)
     assert job_outcome == states.JobOutcome(status, partial)
 
@@ -108,7 +104,7 @@ def test_a_live_batch_shows_the_first_of_running_launching_queued(jobs, status):
         ([OutputState.CANCELLED, FAILED], OutputState.CANCELLED),
     ],
 )
-def test_where_a_source_stands(outputs, status):
+def test_the_status_of_a_source(outputs, status):
     assert states.source_status(outputs) is status
 
 
@@ -119,7 +115,7 @@ def test_retries_wait_longer_each_time_and_never_over_a_minute():
     assert delays[-1] == 60
 
 
-def test_the_architecture_shows_the_moves_as_they_are():
+def test_the_architecture_document_shows_the_transitions_of_the_code():
     text = (Path(__file__).parents[3] / "ARCHITECTURE.md").read_text()
     live = [AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING]
     shown = {}

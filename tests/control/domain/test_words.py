@@ -1,4 +1,4 @@
-"""The page has words for all that the API may say, and knows nothing that it does not say."""
+"""The page has a word for every state of the API and expects nothing that the API does not send."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from control.domain.errors import Code
+from control.domain.reasons import REASONS
 from control.domain.states import AttemptState, JobStatus, OutputState
 from runner.contract import Preset, Reason
 
@@ -31,7 +32,7 @@ def union(name: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("table", "said"),
-    [("STATUS", JobStatus), ("ATTEMPT", AttemptState), ("REASON", Reason), ("PRESET", Preset)],
+    [("STATUS", JobStatus), ("ATTEMPT", AttemptState), ("PRESET", Preset)],
 )
 def test_the_page_has_words_for_all_that_the_api_may_say(table: str, said: Iterable[str]) -> None:
     assert words(table) == set(said)
@@ -42,6 +43,12 @@ def test_the_page_has_words_for_all_that_the_api_may_say(table: str, said: Itera
 )
 def test_the_pages_types_are_those_of_the_api(name: str, said: Iterable[str]) -> None:
     assert union(name) == set(said)
+
+
+def test_the_page_keeps_no_copy_of_a_text_that_the_api_sends() -> None:
+    text = "".join(path.read_text() for path in SRC.rglob("*.ts*"))
+    assert not [meaning.text for meaning in REASONS.values() if meaning.text in text]
+    assert "reason_text" in text  # which is shown instead
 
 
 def test_the_page_looks_only_for_codes_that_the_api_gives() -> None:

@@ -1,4 +1,4 @@
-"""A ZIP broken off at three random places is byte-equal in the end: 5.5 GiB with SOAK_FULL=1, else small."""
+"""A ZIP that was interrupted at three random places is complete: 5.5 GiB with SOAK_FULL=1, else small."""
 
 from __future__ import annotations
 

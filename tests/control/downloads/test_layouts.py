@@ -1,4 +1,4 @@
-"""Layouts of ZIPs: how many are made at once, for whom, and how many are kept."""
+"""The cache of ZIP layouts: how many are made at once, who shares them, how many are kept."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ask(layouts: Layouts, *wanted: Asked) -> list[Layout]:
     return asyncio.run(all_of_them())
 
 
-def test_fifty_who_ask_for_the_same_at_once_get_one_that_was_made_once() -> None:
+def test_fifty_requests_for_the_same_layout_share_one_that_is_made_once() -> None:
     maker = Maker()
     layouts = Layouts(maker)
     assert len(set(map(id, ask(layouts, *[asked("bat_1")] * 50)))) == 1
@@ -61,14 +61,14 @@ def test_fifty_who_ask_for_the_same_at_once_get_one_that_was_made_once() -> None
     assert maker.made == {"bat_1": 1}
 
 
-def test_of_many_different_ones_only_two_are_made_at_a_time() -> None:
+def test_of_many_different_layouts_only_two_are_made_at_once() -> None:
     maker = Maker()
     ask(Layouts(maker), *(asked(f"bat_{n}") for n in range(10)))
     assert maker.at_once_max == AT_ONCE_MAX == 2
     assert maker.made.total() == 10
 
 
-def test_only_so_many_files_are_kept_and_what_was_asked_for_last_stays() -> None:
+def test_the_cache_is_limited_and_keeps_the_latest_layouts() -> None:
     maker = Maker(files=FILES_MAX // 3, takes_s=0)
     layouts = Layouts(maker)
     for id_ in ("1", "2", "3", "1", "4", "1", "2"):
@@ -76,14 +76,14 @@ def test_only_so_many_files_are_kept_and_what_was_asked_for_last_stays() -> None
     assert maker.made == {"1": 1, "2": 2, "3": 1, "4": 1}
 
 
-def test_after_a_retry_another_one_is_made() -> None:
+def test_after_a_retry_a_new_layout_is_made() -> None:
     maker = Maker()
     layouts = Layouts(maker)
     ask(layouts, asked("bat_1"), asked("bat_1", ended_at=datetime(2026, 11, 22, tzinfo=UTC)))
     assert maker.made == {"bat_1": 2}
 
 
-def test_one_that_still_grows_is_made_anew_but_takes_a_fifth_of_a_core_at_most(
+def test_a_growing_layout_is_made_again_with_at_most_a_fifth_of_a_core(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     maker, now = Maker(takes_s=0), [100.0]
@@ -100,7 +100,7 @@ def test_one_that_still_grows_is_made_anew_but_takes_a_fifth_of_a_core_at_most(
     assert maker.made["bat_1"] <= 3
 
 
-def test_a_refusal_reaches_all_who_wait_and_is_not_kept() -> None:
+def test_an_error_reaches_all_who_wait_and_is_not_cached() -> None:
     refusals = [ControlError(Code.NOT_READY, "no")]
     maker = Maker()
 

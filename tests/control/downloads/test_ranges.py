@@ -38,7 +38,7 @@ def test_one_range_is_answered_with_its_bytes(header: str, span: tuple[int, int]
         *("bytes=٣-٤", "bytes=1 -2", "bytes=--1"),
     ],
 )
-def test_what_cannot_be_read_and_several_ranges_are_answered_with_all(header: str | None) -> None:
+def test_invalid_and_several_ranges_are_answered_with_the_whole_content(header: str | None) -> None:
     assert of_1000(header) is None
 
 

@@ -1,4 +1,4 @@
-"""The one async place of downloads: no byte ahead of the client, and no thread of anyone else's."""
+"""Streamed downloads: no chunk ahead of the client, and no thread of other calls."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def piped(chunks: Generator[bytes], threads: CapacityLimiter | None = None) -> P
     )
 
 
-def test_what_is_sent_has_a_head_its_chunks_and_an_end() -> None:
+def test_an_answer_has_a_head_its_chunks_and_an_end() -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -66,7 +66,7 @@ def test_what_is_sent_has_a_head_its_chunks_and_an_end() -> None:
     assert [message["more_body"] for message in sent[1:]] == [True] * 3 + [False]
 
 
-def test_a_client_that_does_not_read_has_one_chunk_made_for_it_and_its_end_closes_the_source() -> None:
+def test_for_a_client_that_does_not_read_one_chunk_is_made_and_its_end_closes_the_source() -> None:
     chunks = Chunks(1000)
 
     async def send(message: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_bucket_that_fails_leaves_the_answer_without_its_end() -> None:
     assert chunks.is_closed
 
 
-def test_the_more_downloads_there_are_the_less_each_of_them_holds() -> None:
+def test_with_more_downloads_each_holds_less() -> None:
     share = Share()
     assert share.chunk_bytes == CHUNK_BYTES_MAX
     with ExitStack() as stack:
@@ -106,7 +106,7 @@ def test_the_more_downloads_there_are_the_less_each_of_them_holds() -> None:
     assert share.chunk_bytes == CHUNK_BYTES_MAX
 
 
-def test_downloads_have_so_many_places_and_one_archive_only_some_of_them() -> None:
+def test_downloads_are_limited_and_one_archive_cannot_take_all_places() -> None:
     share = Share()
     with ExitStack() as stack:
         for _ in range(OPEN_OF_ONE_MAX):
@@ -130,7 +130,7 @@ def test_an_error_of_our_own_is_not_hidden() -> None:
         anyio.run(piped(Chunks(1, ZeroDivisionError())()).stream_response, send)
 
 
-def test_downloads_that_wait_for_the_bucket_take_no_thread_of_other_calls() -> None:
+def test_downloads_that_wait_for_the_bucket_use_no_thread_of_other_calls() -> None:
     bucket_answers = threading.Event()
 
     def waiting() -> Generator[bytes]:

@@ -1,4 +1,4 @@
-"""The ZIP planner against its own whole, the standard library and Info-ZIP."""
+"""Computed ZIPs, read by the standard library and by Info-ZIP; ranges compared with the whole."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def huge(name: str, size: int) -> Member:
 
 
 @given(files)
-def test_the_standard_library_reads_what_was_put_in(contents: dict[str, tuple[bytes, bool]]) -> None:
+def test_the_standard_library_reads_the_members_back(contents: dict[str, tuple[bytes, bool]]) -> None:
     archive = archive_of(contents)
     whole = joined(archive.segments(), contents)
     assert len(whole) == archive.size_bytes
@@ -198,7 +198,7 @@ def test_a_name_used_twice_or_too_long_is_refused() -> None:
             Archive(bad, modified_at=AT)
 
 
-def test_years_that_a_zip_cannot_say_are_moved_to_the_nearest() -> None:
+def test_years_that_a_zip_cannot_store_become_the_nearest() -> None:
     for year, said in ((1970, 1980), (2200, 2107)):
         archive = Archive([literal("a", b"")], modified_at=datetime(year, 2, 3, tzinfo=UTC))
         with zipfile.ZipFile(Virtual(archive)) as unpacked:

@@ -31,18 +31,6 @@ FINISH = f"/runner/attempts/{ATTEMPT}/finish"
 FORM_HEAD = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Settings]]:
-    settings = load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path_factory.mktemp('c')}/control.db")
-    with serving(create_app(settings), **HTTP_LIMITS) as url:
-        yield url, settings
-
-
-@pytest.fixture
-def url(served: tuple[str, Settings]) -> str:
-    return served[0]
-
-
 def signed_in(url: str) -> dict[str, str]:
     token = httpx.post(f"{url}/api/auth", json=PASSWORD).json()["token"]
     return {"Authorization": f"Bearer {token}"}
@@ -61,6 +49,88 @@ def status(url: str, sent: bytes) -> int:
         return int(connection.recv(65536).split()[1])
 
 
+def _sender(settings: Settings, url: str, path: str) -> tuple[dict[str, str], int]:
+    if path == "/api/auth":
+        return {}, LOGIN_BYTES_MAX
+    if path == FINISH:
+        return runner(settings), REPORT_BYTES_MAX
+    return signed_in(url), client_bytes_max(path)
+
+
+def wish(sources: int) -> dict[str, Any]:
+    return {"sources": [{"source_id": "s"}] * sources, "variations": 0}
+
+
+def send(http: httpx.Client, request: httpx.Request) -> httpx.Response:
+    return http.post(request.url, content=request.content, headers={"Content-Type": "application/json"})
+
+
+def chunk(content: bytes) -> bytes:
+    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
+
+
+def answered(connection: socket.socket, *, beside: list[socket.socket]) -> bytes:
+    """Return the status of the answer, empty as long as there is none, while the others drip."""
+    for each in beside:
+        with suppress(OSError):
+            each.sendall(chunk(b"x"))
+    try:
+        return connection.recv(65536)[9:12]
+    except TimeoutError:
+        return b""
+
+
+def test_a_login_that_is_held_in_the_middle_gives_way_to_the_next(settings, monkeypatch):
+    monkeypatch.setattr(middleware, "LOGINS_BYTES", 3 * LOGIN_BYTES_MAX)
+    with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
+        begun = head("/api/auth", {}, **{"Content-Length": str(LOGIN_BYTES_MAX)}) + b'{"password": "'
+        held = [stack.enter_context(connected(url, begun)) for _ in range(10)]
+        assert [rest(each)[9:12] for each in held[:7]] == [b"408"] * 7
+        assert httpx.post(f"{url}/api/auth", json=PASSWORD).status_code == 200
+
+
+def test_room_for_bodies_is_given_back_and_runners_have_their_own(settings, monkeypatch):
+    monkeypatch.setattr(middleware, "CLIENTS_BYTES", 1000)
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        headers = signed_in(url)
+        small, large = [httpx.Request("POST", f"{url}/api/quote", json=wish(n)) for n in (1, 500)]
+        with httpx.Client(headers=headers) as http:
+            for _ in range(60):
+                assert send(http, small).status_code == 422
+            refused = send(http, large)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert int(refused.headers["Retry-After"]) >= 1
+        report = {"machine_id": "m" * 2000}
+        assert httpx.post(url + CLAIM, json=report, headers=runner(settings)).status_code in (404, 422)
+
+
+def test_forms_that_drip_give_their_places_up(settings, monkeypatch):
+    monkeypatch.setattr(forms, "SLACK_S", 1.0)
+    with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
+        form = {"Content-Type": "multipart/form-data; boundary=B"} | signed_in(url)
+        begun = head("/api/jobs", form, **{"Transfer-Encoding": "chunked"}) + chunk(FORM_HEAD)
+        held = [stack.enter_context(connected(url, begun)) for _ in range(forms.AT_ONCE_MAX)]
+        fifth = stack.enter_context(connected(url, begun + chunk(b"no video\r\n--B--\r\n") + b"0\r\n\r\n"))
+        fifth.settimeout(0.1)
+        until(lambda: answered(fifth, beside=held) == b"422")
+        assert {rest(each)[9:12] for each in held} == {b"408"}
+
+
+# --- on one control; the tests above come first, as each makes another: two at once share warning filters
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Settings]]:
+    settings = load_settings(**SETTINGS, database_url=f"sqlite:///{tmp_path_factory.mktemp('c')}/control.db")
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        yield url, settings
+
+
+@pytest.fixture
+def url(served: tuple[str, Settings]) -> str:
+    return served[0]
+
+
 @pytest.mark.parametrize("path", [*SUBMITS, COMPLETE, "/api/uploads", "/api/auth/revoke", CLAIM, FINISH])
 @pytest.mark.parametrize("token", ["", "Bearer 1999999999." + "a" * 64, "Bearer " + "a" * 64, "Basic eDp4"])
 def test_without_a_good_token_no_body_is_waited_for(url, path, token):
@@ -76,14 +146,6 @@ def test_too_large_a_body_is_refused_at_its_head(served, path):
     assert status(url, head(path, headers, **too_many)) == 413
     chunked = head(path, headers, **{"Transfer-Encoding": "chunked"})
     assert status(url, chunked + f"{most + 1:x}\r\n".encode() + b"x" * (most + 1) + b"\r\n") == 413
-
-
-def _sender(settings: Settings, url: str, path: str) -> tuple[dict[str, str], int]:
-    if path == "/api/auth":
-        return {}, LOGIN_BYTES_MAX
-    if path == FINISH:
-        return runner(settings), REPORT_BYTES_MAX
-    return signed_in(url), client_bytes_max(path)
 
 
 def test_whatever_the_api_takes_fits(url):
@@ -111,38 +173,6 @@ def test_whatever_the_api_takes_fits(url):
     assert httpx.post(f"{url}/api/auth", json={"password": "x" * 1024}).status_code == 401
 
 
-def test_a_login_that_is_held_in_the_middle_gives_way_to_the_next(settings, monkeypatch):
-    monkeypatch.setattr(middleware, "LOGINS_BYTES", 3 * LOGIN_BYTES_MAX)
-    with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
-        begun = head("/api/auth", {}, **{"Content-Length": str(LOGIN_BYTES_MAX)}) + b'{"password": "'
-        held = [stack.enter_context(connected(url, begun)) for _ in range(10)]
-        assert [rest(each)[9:12] for each in held[:7]] == [b"408"] * 7
-        assert httpx.post(f"{url}/api/auth", json=PASSWORD).status_code == 200
-
-
-def test_room_for_bodies_is_given_back_and_runners_have_their_own(settings, monkeypatch):
-    monkeypatch.setattr(middleware, "CLIENTS_BYTES", 1000)
-    with serving(create_app(settings), **HTTP_LIMITS) as url:
-        headers = signed_in(url)
-        small, large = [httpx.Request("POST", f"{url}/api/quote", json=wish(n)) for n in (1, 500)]
-        with httpx.Client(headers=headers) as http:
-            for _ in range(20):
-                assert send(http, small).status_code == 422
-            refused = send(http, large)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
-        assert int(refused.headers["Retry-After"]) >= 1
-        report = {"machine_id": "m" * 2000}
-        assert httpx.post(url + CLAIM, json=report, headers=runner(settings)).status_code in (404, 422)
-
-
-def wish(sources: int) -> dict[str, Any]:
-    return {"sources": [{"source_id": "s"}] * sources, "variations": 0}
-
-
-def send(http: httpx.Client, request: httpx.Request) -> httpx.Response:
-    return http.post(request.url, content=request.content, headers={"Content-Type": "application/json"})
-
-
 @needs_proc
 def test_large_bodies_of_anyone_take_no_memory(url):
     body = b'{"password": "' + b"x" * 2_000_000
@@ -155,30 +185,3 @@ def test_large_bodies_of_anyone_take_no_memory(url):
                 )
                 connection.sendall(body)
             assert rss_bytes() - before < 100 * 2_000_000 / 2
-
-
-def test_forms_that_drip_give_their_places_up(settings, monkeypatch):
-    monkeypatch.setattr(forms, "SLACK_S", 1.0)
-    with serving(create_app(settings), **HTTP_LIMITS) as url, ExitStack() as stack:
-        form = {"Content-Type": "multipart/form-data; boundary=B"} | signed_in(url)
-        begun = head("/api/jobs", form, **{"Transfer-Encoding": "chunked"}) + chunk(FORM_HEAD)
-        held = [stack.enter_context(connected(url, begun)) for _ in range(forms.AT_ONCE_MAX)]
-        fifth = stack.enter_context(connected(url, begun + chunk(b"no video\r\n--B--\r\n") + b"0\r\n\r\n"))
-        fifth.settimeout(0.1)
-        until(lambda: answered(fifth, beside=held) == b"422")
-        assert {rest(each)[9:12] for each in held} == {b"408"}
-
-
-def chunk(content: bytes) -> bytes:
-    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
-
-
-def answered(connection: socket.socket, *, beside: list[socket.socket]) -> bytes:
-    """Return the status of the answer, empty as long as there is none, while the others drip."""
-    for each in beside:
-        with suppress(OSError):
-            each.sendall(chunk(b"x"))
-    try:
-        return connection.recv(65536)[9:12]
-    except TimeoutError:
-        return b""

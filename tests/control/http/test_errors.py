@@ -1,6 +1,8 @@
-"""What clients are told when the storage fails."""
+"""What clients get when the storage fails."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
@@ -17,6 +19,6 @@ from infra.ports import OutsideError, Refusal, Refused, Unanswered
     ],
     ids=str,
 )
-def test_only_a_storage_that_does_not_answer_is_said_not_to(settings, error, status, code):
-    answer = create_app(settings).exception_handlers[OutsideError](None, error)
+def test_only_an_unanswered_call_is_reported_as_unavailable(settings, error, status, code):
+    answer = asyncio.run(create_app(settings).exception_handlers[OutsideError](None, error))
     assert (answer.status_code, code in answer.body) == (status, True)

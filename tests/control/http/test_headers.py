@@ -43,7 +43,7 @@ def serving_control(folder: Path, **more: Any) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
-def test_every_answer_is_closed_and_names_no_server(client, method):
+def test_every_answer_has_the_closed_headers_and_names_no_server(client, method):
     for path in PATHS:
         headers = client.request(method, path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -55,7 +55,7 @@ def test_every_answer_is_closed_and_names_no_server(client, method):
         assert "server" not in headers
 
 
-def test_an_answer_to_what_nobody_expected_is_closed_too(client, monkeypatch):
+def test_the_answer_to_an_unexpected_error_has_the_closed_headers_too(client, monkeypatch):
     monkeypatch.setattr("control.views.batches.Views.active_jobs", lambda _: 1 / 0)
     answer = client.get("/api/health")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
@@ -63,18 +63,18 @@ def test_an_answer_to_what_nobody_expected_is_closed_too(client, monkeypatch):
     assert "ZeroDivision" not in answer.text
 
 
-def test_plain_http_is_not_told_to_be_https(tmp_path):
+def test_plain_http_gets_no_header_that_demands_https(tmp_path):
     with serving_control(tmp_path) as client:
         assert "strict-transport-security" not in client.get("/api/health").headers
 
 
-def test_a_refused_method_is_told_all_that_its_address_takes(client):
+def test_the_answer_to_a_refused_method_names_all_methods_of_the_address(client):
     allowed = {path: client.put(path).headers["allow"] for path in ("/api/jobs", "/api/jobs/job_1", "/")}
     assert allowed == {"/api/jobs": "GET, POST", "/api/jobs/job_1": "DELETE, GET", "/": "GET, HEAD"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_only_named_origins_are_let_in(client, method):
+def test_only_allowed_origins_may_call(client, method):
     def origin_let_in(origin: str) -> str | None:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         answer = client.request(method, "/api/jobs", headers=headers)
@@ -95,6 +95,6 @@ def test_a_forged_host_opens_nothing_leads_nowhere_and_is_not_repeated(client, h
         assert host not in answer.text + str(answer.headers)
 
 
-def test_the_version_is_told_where_the_contract_says_and_nowhere_else(client):
+def test_the_version_is_shown_only_by_health_and_the_openapi_document(client):
     told = [path for path in PATHS if version("video-refresher") in client.get(path).text]
     assert told == ["/api/health", "/openapi.json"]

@@ -1,4 +1,4 @@
-"""What a scrape tells, over real HTTP; and the alert rules, which read nothing else."""
+"""The metrics over real HTTP, and the alert rules, which use only these."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_scrape_needs_a_token(control):
     assert httpx.get(f"{control.url}/metrics").status_code == 401
 
 
-def test_what_happens_to_a_job_shows(control):
+def test_the_life_of_a_job_is_in_the_metrics(control):
     rows, before = control.rows, control.scrape()
     job_id = rows.submit(variations=2)
     queued = control.scrape()
@@ -105,7 +105,7 @@ def test_what_happens_to_a_job_shows(control):
     assert (after["refresher_jobs", "completed"], after["refresher_outputs", "ready"]) == (1, 0)
 
 
-def test_machines_leaks_and_money_show(control):
+def test_machines_leaks_and_costs_are_in_the_metrics(control):
     now = datetime.now(UTC)
     row = {"app": "runners", "region": "iad", "size": "performance-1x"}
     with control.rows.store.transaction() as tx:
@@ -128,7 +128,7 @@ def test_machines_leaks_and_money_show(control):
     assert found["refresher_budget_left_usd", "day"] == pytest.approx(left, abs=0.01)
 
 
-def test_webhooks_storage_logins_passes_and_fly_show(control):
+def test_webhooks_storage_logins_passes_and_fly_are_in_the_metrics(control):
     batch_id = control.rows.batch_of(control.rows.submit()).id
     with control.rows.store.transaction() as tx:
         tx.session.add(Webhook(batch_id=batch_id, subject="batch", message_id="m", url=None, state="dead"))
@@ -168,7 +168,7 @@ def test_the_second_port_needs_no_token_and_has_nothing_else(control):
         httpx.get(f"{url}/metrics")
 
 
-def test_a_scraper_that_drips_is_cut_off_and_there_are_only_so_many_at_once(control, monkeypatch):
+def test_a_slow_scraper_is_disconnected_and_scrapes_at_once_are_limited(control, monkeypatch):
     monkeypatch.setattr(metrics, "PATIENCE_S", 1.0)
     monkeypatch.setattr(metrics, "SCRAPES_MAX", 2)
     port = free_port()
@@ -191,7 +191,7 @@ def test_a_scraper_that_drips_is_cut_off_and_there_are_only_so_many_at_once(cont
         ("8.8.8.8", False),
     ],
 )
-def test_the_second_port_talks_to_private_addresses_alone(address, answered):
+def test_the_second_port_answers_only_private_addresses(address, answered):
     assert is_private(address) is answered
 
 

@@ -1,4 +1,4 @@
-"""Event streams over real HTTP and over readers that misbehave, without machines."""
+"""Event streams over real HTTP and with readers that misbehave, without machines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 from fastapi import FastAPI
 
 from control.api import events
-from control.app import _add_error_answers
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http import sse
+from control.http.errors import add_error_handlers
 from control.http.guard import Guard
 from control.http.sse import Live
 from control.store import Store, changes
@@ -58,7 +58,7 @@ class World:
     def served(self) -> Iterator[httpx.Client]:
         app = FastAPI()
         app.include_router(events.routes(Guard(self.context), self.timeline, self.live))
-        _add_error_answers(app)
+        add_error_handlers(app)
         token, _ = self.context.signer.bearer(generation=0, now=self.context.clock())
         headers = {"Authorization": f"Bearer {token}"}
         with (
@@ -117,7 +117,7 @@ def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callab
         path = address(first.rows, job_id)
         with http.stream("GET", path) as answer:
             before = durable(itertools.islice(told(answer.iter_lines()), 2))
-    cancel(second, job_id)  # while nobody serves
+    cancel(second, job_id)  # while no control serves
     with second.served() as http:
         last = {"Last-Event-ID": str(before[-1][1])}
         with http.stream("GET", path, headers=last) as answer:
@@ -129,7 +129,7 @@ def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callab
     assert [name for name, *_ in whole] == ["state", "output", "output", "output", "state", "end"]
 
 
-def test_shutting_down_ends_open_streams_whole_and_refuses_new_ones(world: World) -> None:
+def test_a_shutdown_ends_open_streams_completely_and_refuses_new_ones(world: World) -> None:
     job_id = world.rows.submit()
     path = address(world.rows, job_id)
     with world.served() as http, http.stream("GET", path) as answer:
@@ -158,7 +158,7 @@ def test_a_stream_of_many_events_is_read_page_by_page(world: World) -> None:
 
 @dataclass
 class Reader:
-    """What uvicorn is to a stream; takes in nothing while it is `stuck`."""
+    """Stands for uvicorn; accepts nothing while it is `stuck`."""
 
     sent: list[bytes] = field(default_factory=list)
     stuck: bool = False
@@ -248,7 +248,7 @@ def test_a_stream_that_joins_while_news_is_read_for_others_misses_nothing(
 
 def test_a_reader_that_falls_behind_gets_the_rest_in_order_and_holds_no_memory(world: World) -> None:
     async def run() -> None:
-        job_id = world.rows.submit(sources=3, variations=100)  # and another job, so that the batch lives on
+        job_id = world.rows.submit(sources=3, variations=100)  # and another job, so that the batch stays live
         many = len(world.rows.outputs(job_id))
         reader = Reader()
         task = await watching(world, world.rows.job(job_id).batch_id, reader)
@@ -312,7 +312,7 @@ def test_a_silent_stream_pings(world: World, monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(run())
 
 
-def test_a_stream_has_its_time_and_then_its_client_comes_back(
+def test_a_stream_ends_after_its_lifetime_and_its_client_reconnects(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "LIFE_S", 0.05)

@@ -1,4 +1,4 @@
-"""Clients that take nothing in are dropped whatever they were sent, and slow ones are not."""
+"""Clients that stop reading are dropped, whatever the answer is; slow clients are not."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def dropped(client: socket.socket) -> bool:
     return False
 
 
-def test_clients_that_read_nothing_are_dropped_and_what_was_made_for_them_ends(
-    port: int, answers: Answers
-) -> None:
+def test_clients_that_read_nothing_are_dropped_and_their_answers_end(port: int, answers: Answers) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(port, LARGE)) for _ in range(30)]
         assert all(map(dropped, clients))
@@ -107,13 +105,13 @@ def test_a_client_that_stops_in_the_middle_is_dropped(port: int) -> None:
         assert dropped(client)
 
 
-def test_an_answer_that_ended_but_is_not_taken_does_not_keep_its_connection(port: int) -> None:
+def test_a_complete_answer_that_is_not_read_does_not_keep_its_connection(port: int) -> None:
     """It fits into the server's own buffers, so that nothing waits to send; a close would wait for ever."""
     with connected(port, 3 * 1024**2) as client:
         assert dropped(client)
 
 
-def test_a_slow_client_gets_the_whole(port: int) -> None:
+def test_a_slow_client_gets_the_whole_answer(port: int) -> None:
     with connected(port, 4 * 1024**2) as client:
         seen, begun = 0, time.monotonic()
         while chunk := client.recv(16384):

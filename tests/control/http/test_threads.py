@@ -1,4 +1,4 @@
-"""Each class of routes has threads of its own: what hangs or floods in one does not delay another."""
+"""Each class of routes has its own threads: a call that hangs or a flood in one does not delay another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOO_LONG_S = 3.5  # a runner waits 4 s for the answer to a beat
 
 @dataclass
 class Frozen:
-    """A bucket that takes every call and answers none until it thaws; then it is away."""
+    """A bucket that accepts every call and answers none until it thaws; then all calls fail."""
 
     thaws: threading.Event = field(default_factory=threading.Event)
 
@@ -56,7 +56,7 @@ class Frozen:
 
 @dataclass
 class World:
-    """A served control whose bucket has frozen, and many who call it."""
+    """A served control whose bucket is frozen, and many clients."""
 
     http: httpx.Client
     rows: Any
@@ -64,13 +64,21 @@ class World:
     pool: ThreadPoolExecutor
 
     def many(self, count: int, method: str, path: str, **content: Any) -> list[Future[httpx.Response]]:
-        """Begin so many calls, and return once they have arrived."""
+        """Start `count` calls and return when they have arrived."""
         calls = [self.pool.submit(self.http.request, method, path, **content) for _ in range(count)]
         wait(calls, timeout=1)
         return calls
 
+    def beats_with_outputs(self, attempt_id: str, count: int) -> list[Future[httpx.Response]]:
+        """Start heartbeats that report the outputs of an attempt as ready."""
+        made = [ready(output.id) for output in self.rows.outputs(attempt_id.partition("-")[0])]
+        news = Heartbeat(seq=1, outputs=made).model_dump(mode="json")
+        token = {"Authorization": f"Bearer {self.signer.attempt_token(attempt_id)}"}
+        path = f"/runner/attempts/{attempt_id}/heartbeat"
+        return [self.pool.submit(self.http.post, path, json=news, headers=token) for _ in range(count)]
+
     def runner(self, attempt_id: str, call: str, body: dict[str, Any]) -> float:
-        """Call as a runner does, and return how long the answer took."""
+        """Call as a runner does. Return how long the answer took, in seconds."""
         began = time.monotonic()
         answer = self.http.post(
             f"/runner/attempts/{attempt_id}/{call}",
@@ -88,7 +96,7 @@ class World:
 
 @contextmanager
 def serving_with(settings, rows, context, monkeypatch, bucket) -> Iterator[World]:
-    monkeypatch.setattr(wiring, "storage_of", lambda _: bucket)
+    monkeypatch.setattr(wiring, "storage_of", lambda *_: bucket)
     with (
         serving(wiring.create_app(settings.model_copy(update={"fly_api_url": "http://127.0.0.1:9"}))) as url,
         httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
@@ -118,7 +126,7 @@ def test_uploads_that_wait_for_a_frozen_bucket_delay_no_claim_no_beat_and_no_hea
     assert sum(not call.done() for call in waiting) == BUCKET.total
 
 
-def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world):
+def test_an_upload_that_finds_no_thread_is_refused_at_once_with_retry_after(world):
     waiting = world.many(BUCKET.total + 5, "POST", "/api/uploads", json=UPLOAD)
     refused = [call.result() for call in waiting if call.done()]
     assert len(refused) == 5
@@ -127,23 +135,22 @@ def test_an_upload_that_finds_no_thread_is_told_at_once_when_to_come_again(world
         assert int(answer.headers["Retry-After"]) >= 1
 
 
-def test_beats_with_outputs_to_look_at_in_a_frozen_bucket_delay_no_other_beat(world):
-    attempt_id = world.attempt()
-    world.runner(attempt_id, "claim", {"machine_id": "m1"})
-    made = [ready(output.id) for output in world.rows.outputs(attempt_id.partition("-")[0])]
-    news = Heartbeat(seq=1, outputs=made).model_dump(mode="json")
-    token = {"Authorization": f"Bearer {world.signer.attempt_token(attempt_id)}"}
-    beats = world.many(
-        REPORTS.total + 30, "POST", f"/runner/attempts/{attempt_id}/heartbeat", json=news, headers=token
-    )
-    assert world.runner(attempt_id, "heartbeat", QUIET) < TOO_LONG_S
+def test_heartbeats_that_wait_for_a_frozen_bucket_delay_no_other_heartbeat(world):
+    quiet, *others = [world.attempt() for _ in range(1 + (REPORTS.total + 30) // 2)]
+    for number, attempt_id in enumerate((quiet, *others)):
+        world.runner(attempt_id, "claim", {"machine_id": f"m{number}"})
+    beats = [beat for attempt_id in others for beat in world.beats_with_outputs(attempt_id, 2)]
+    wait(beats, timeout=0.5)  # until they have arrived
+    assert world.runner(quiet, "heartbeat", QUIET) < TOO_LONG_S
     done, _ = wait(beats, timeout=REPORTS.patience_s + 2)
-    assert len(done) == 30, "which found no thread, and extend the lease all the same"
+    assert len(done) == 30, "they found no thread, and extend the lease nevertheless"
     assert all(beat.result().json()["continue"] for beat in done)
-    assert {output.state for output in world.rows.outputs(attempt_id.partition("-")[0])} == {"running"}
+    reported = {beat.result().request.url.path.split("/")[3].partition("-")[0] for beat in done}
+    states = {output.state for job_id in reported for output in world.rows.outputs(job_id)}
+    assert states == {"running"}
 
 
-def test_strangers_who_ask_whether_it_is_ready_delay_no_beat(world, monkeypatch):
+def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):
     monkeypatch.setattr(health, "FIRST_S", 2.0)
     attempt_id = world.attempt()
     world.runner(attempt_id, "claim", {"machine_id": "m1"})

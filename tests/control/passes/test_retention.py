@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable
@@ -508,7 +509,7 @@ def test_a_quote_says_whether_the_results_will_fit(keep: Keep) -> None:
     for cap_bytes, fits in ((10 * 1024**2, True), (1024**2, False)):
         context = keep.capped(cap_bytes).context
         (route,) = quote.routes(context, lambda: None).routes
-        assert route.endpoint(asked).fits is fits
+        assert asyncio.run(route.endpoint(asked)).fits is fits
         order = NewJob(sources=asked.sources, variations=3)
         if fits:
             changes.delete(context.store, submitted(context, "job", order, None))

@@ -1,4 +1,4 @@
-"""Reserves, waits and settlements on a real SQLite file, with a cloud that does as it is told."""
+"""Reserves, waits and settlements on a real SQLite file, with a fake cloud."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from sqlalchemy import text
 from control.api.runner import job_spec
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name, new_id
+from control.domain.states import UNKNOWN_CREATE_TTL_S
 from control.passes.launch import launch
 from control.passes.observe import observe
 from control.planning.planner import plan
 from control.planning.schedule import Capacity
-from control.store import Store, attempts, batches, changes, reports
+from control.store import Store, batches, changes, reports
 from control.store import machines as ledger
 from control.store.calibration import speeds
 from control.store.tables import Attempt, Job, Source
@@ -102,7 +103,7 @@ def test_the_wall_deadline_is_what_the_money_pays_for_and_the_machine_and_its_sp
 
 
 @pytest.mark.parametrize("cap", ["budget_usd_per_day", "budget_usd_per_month"])
-def test_a_job_that_meets_the_cap_waits_visibly_and_goes_on_when_a_machine_has_cost_less(
+def test_a_job_over_the_cap_shows_that_it_waits_and_starts_when_a_machine_has_cost_less(
     context, rows, machines, cap
 ):
     context = with_budget(context, rows, **{cap: 0.01})
@@ -132,7 +133,7 @@ def test_a_machine_not_confirmed_gone_keeps_accruing_beyond_its_reserve(context,
     assert rows.job(next_job).waiting_code == "budget"
 
 
-def test_a_new_day_has_new_money_but_what_still_lives_counts_in_it(context, rows, machines):
+def test_a_new_day_has_a_new_budget_and_live_machines_count_in_it(context, rows, machines):
     context = with_budget(context, rows, budget_usd_per_day=0.01)
     first = rows.submit()
     launch(context)
@@ -149,7 +150,7 @@ def test_a_new_day_has_new_money_but_what_still_lives_counts_in_it(context, rows
     assert rows.job(second).status == "launching"
 
 
-def test_a_create_that_control_died_in_keeps_its_money_set_aside(context, rows, machines):
+def test_a_create_during_which_control_crashed_keeps_its_money_reserved(context, rows, machines):
     context = with_budget(context, rows, budget_usd_per_day=0.01)
     machines.answers = [KeyboardInterrupt()]
     first = rows.submit()
@@ -159,12 +160,12 @@ def test_a_create_that_control_died_in_keeps_its_money_set_aside(context, rows, 
     second = rows.submit()
     launch(context)
     assert rows.job(second).waiting_code == "budget"
-    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S + 1)
+    rows.clock.forward(UNKNOWN_CREATE_TTL_S + 1)
     launch(context)
     assert rows.job(second).status == "launching"
 
 
-def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(context, rows, machines):
+def test_jobs_that_wait_for_money_do_not_delay_a_job_that_has_some(context, rows, machines):
     capped = submit(rows, jobs=5, max_cost_usd=0.003)
     with rows.store.transaction() as tx:
         for job_id in capped:
@@ -181,7 +182,7 @@ def test_jobs_that_wait_for_money_hold_up_no_job_that_has_some(context, rows, ma
 # --- a batch's own money ------------------------------------------------------------------------------
 
 
-def test_a_batch_never_sets_aside_more_than_its_own_money(context, rows, machines):
+def test_a_batch_never_reserves_more_than_its_own_budget(context, rows, machines):
     jobs = submit(rows, jobs=4, max_cost_usd=0.02)
     for _ in range(3):
         launch(context)
@@ -270,7 +271,9 @@ def test_costs_stay_when_the_batch_is_deleted_and_say_what_an_output_cost(contex
     assert after.cost_usd == day.cost_usd == batch.cost_usd
 
 
-def test_what_lives_counts_today_so_far_and_the_budget_left_counts_its_reserve(context, rows, machines):
+def test_a_live_machine_counts_today_with_its_cost_and_in_the_budget_with_its_reserve(
+    context, rows, machines
+):
     context = with_budget(context, rows, budget_usd_per_day=1.0)
     submit(rows)
     launch(context)
@@ -357,7 +360,9 @@ def test_what_a_runner_says_that_it_sent_is_charged(context, rows, machines, sha
     assert charged_bytes(context, rows, machines, attempt_id) == said
 
 
-def test_who_dies_unreported_is_charged_all_that_could_have_been_sent(context, rows, machines):
+def test_a_machine_that_ends_without_a_report_is_charged_all_bytes_that_it_could_send(
+    context, rows, machines
+):
     attempt_id, most_bytes = launched(context, rows)
     assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
 
@@ -368,7 +373,7 @@ def test_a_machine_that_never_claimed_has_sent_nothing(context, rows, machines):
     assert charged_bytes(context, rows, machines, f"{job_id}-1") == 0
 
 
-def test_a_cancelled_attempt_still_tells_what_it_sent_once_and_is_superseded(context, rows, machines):
+def test_a_cancelled_attempt_still_reports_its_sent_bytes_once_and_is_superseded(context, rows, machines):
     attempt_id, _ = launched(context, rows)
     changes.cancel(context.store, [rows.attempt(attempt_id).job_id])
     for said in (700, 100_000):
@@ -385,7 +390,7 @@ def test_a_runner_that_does_not_count_is_charged_what_is_stored(context, rows, m
     assert charged_bytes(context, rows, machines, attempt_id) == 1000
 
 
-def test_a_lie_about_bytes_empties_no_purse(context, rows, machines):
+def test_a_false_count_of_bytes_uses_up_no_budget(context, rows, machines):
     attempt_id, most_bytes = launched(context, rows)
     reports.finish(context.store, attempt_id, told(2**53), {})
     assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
@@ -399,7 +404,7 @@ def test_stored_outputs_are_charged_whatever_the_runner_says(context, rows, mach
     assert charged_bytes(context, rows, machines, attempt_id) == 500
 
 
-def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(context, rows, machines):
+def test_a_machine_beyond_its_deadline_counts_with_its_time_and_its_bytes(context, rows, machines):
     context = with_budget(context, rows, budget_usd_per_day=1.0)
     _, most_bytes = launched(context, rows)
     rows.clock.forward(2 * LIMIT_S)
@@ -408,7 +413,7 @@ def test_a_machine_that_overstays_is_worth_its_time_and_its_bytes(context, rows,
     assert reserved_usd == pytest.approx(2 * LIMIT_S * PER_S + most_bytes * 0.02 / 1e9, rel=1e-4)
 
 
-def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(context, rows, machines):
+def test_a_job_that_is_older_than_byte_estimates_has_no_limit(context, rows, machines):
     [job_id] = submit(rows)
     with rows.store.transaction() as tx:
         tx.session.get_one(Job, job_id).egress_bytes_max = 0.0
@@ -416,7 +421,7 @@ def test_a_job_from_before_its_bytes_were_estimated_has_no_limit(context, rows, 
     assert rows.attempt(f"{job_id}-1").send_bytes_max is None
 
 
-def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(context, rows, machines):
+def test_after_a_deploy_waiting_jobs_with_urls_have_a_reserve_for_unknown_sources(context, rows, machines):
     update = import_module("control.migrations.versions.0008_sent_bytes").ROOM_FOR_UNSEEN
     [plain], [of_url], [capped] = submit(rows), submit(rows), submit(rows, max_cost_usd=0.5)
     with rows.store.transaction() as tx:
@@ -432,7 +437,7 @@ def test_a_deploy_leaves_jobs_of_urls_that_wait_room_for_what_nobody_has_seen(co
 # --- calibration --------------------------------------------------------------------------------------
 
 
-def test_a_finished_job_teaches_the_speed_of_its_size(context, rows, machines):
+def test_a_finished_job_updates_the_speed_of_its_size(context, rows, machines):
     [job_id] = submit(rows)
     launch(context)
     rows.clock.forward(3)
@@ -449,7 +454,7 @@ def test_a_finished_job_teaches_the_speed_of_its_size(context, rows, machines):
     assert again.schedule.assignments[0].seconds == pytest.approx(42, rel=0.1)
 
 
-def test_a_job_that_failed_somewhere_teaches_nothing(context, rows, machines):
+def test_a_job_with_a_failed_output_updates_no_speed(context, rows, machines):
     job_id = rows.submit()
     launch(context)
     attempt_id = f"{job_id}-1"

@@ -1,4 +1,4 @@
-"""How the SQLite file is set up."""
+"""The settings of the SQLite file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_writers_take_the_lock_at_the_start(engine):
         other.close()
 
 
-def test_writers_of_many_threads_wait_for_each_other_without_asking_the_database(
+def test_writers_in_many_threads_wait_for_each_other_without_polling_the_database(
     settings, clock, monkeypatch
 ):
     monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0)
@@ -72,7 +72,7 @@ def test_only_the_owner_may_read_the_database_and_its_journals(tmp_path, clock, 
         os.umask(umask)
 
 
-def test_a_folder_in_the_databases_place_is_left_as_it_is(tmp_path):
+def test_a_folder_at_the_path_of_the_database_is_not_changed(tmp_path):
     mode = tmp_path.stat().st_mode
     with pytest.raises(OSError, match="cannot be opened"):
         database.open_database(f"sqlite:///{tmp_path}")

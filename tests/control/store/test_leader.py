@@ -1,4 +1,4 @@
-"""Two controls on one PostgreSQL: one is active, the other waits for its end, and never are both."""
+"""Two controls on one PostgreSQL: one is active, the other waits for its end, and both never write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.peer
 
 
 class Control(Part):
-    """A control that needs neither bucket nor Fly, since nobody asks it for anything."""
+    """A control that needs neither bucket nor Fly, since no request needs them."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         folder.mkdir()
@@ -59,7 +59,7 @@ def pair(tmp_path: Path, database: str) -> Iterator[tuple[Control, Control]]:
             control.kill()
 
 
-def test_the_second_waits_until_the_first_is_killed(pair):
+def test_a_second_control_waits_until_the_first_is_killed(pair):
     first, second = pair
     assert first.answers()
     assert not second.answers()
@@ -68,13 +68,13 @@ def test_the_second_waits_until_the_first_is_killed(pair):
     assert second.answers()
 
 
-def test_the_second_takes_over_from_a_first_that_ends_well(pair):
+def test_a_second_control_takes_over_when_the_first_stops(pair):
     first, second = pair
     assert first.stop() == 0
     second.ready()
 
 
-def test_a_control_that_was_cut_off_ends_before_it_writes_beside_the_new_one(pair, database):
+def test_a_control_that_lost_its_lock_exits_before_it_writes_beside_the_new_one(pair, database):
     first, second = pair
     token = httpx.post(f"http://127.0.0.1:{first.port}/api/auth", json={"password": PASSWORD}).json()["token"]
     os.kill(first.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""The writes, on a real SQLite file: guarded moves, their events, and what follows for job and batch."""
+"""The store on a real SQLite file: state changes, their events, and the effects on job and batch."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_submit_with_a_deleted_source_leaves_nothing_behind(rows, planned):
     assert rows.all(Job) == rows.all(Output) == []
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(engine, settings, clock, rows):
+def test_a_full_queue_refuses_and_says_when_to_try_again(engine, settings, clock, rows):
     small = Store(engine, settings.model_copy(update={"queue_outputs_max": 3}), clock)
     rows.submit(variations=2)
     one_more = plan([rows.source("b.mp4")], variations=2, seed=1, new_id=lambda: new_id("out"))
@@ -107,7 +107,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(engine, settings, clock
 # --- start, claim -----------------------------------------------------------------------------------
 
 
-def test_no_more_attempts_start_than_machines_may_live(engine, settings, clock, rows):
+def test_no_more_attempts_start_than_machines_are_allowed(engine, settings, clock, rows):
     capped = Store(engine, settings.model_copy(update={"max_machines": 2}), clock)
     for _ in range(3):
         rows.submit()
@@ -133,7 +133,7 @@ def test_the_same_machine_may_claim_again_and_another_may_not(rows):
     assert [event.accepted for event in events(rows, "claimed")] == [True]
 
 
-def test_of_twins_that_claim_at_once_exactly_one_wins(rows):
+def test_exactly_one_of_two_machines_that_claim_at_once_wins(rows):
     job_id = rows.submit()
     queue.start(rows.store, APPS)
 
@@ -168,7 +168,7 @@ def test_a_machine_that_claims_before_the_create_is_answered_stays_the_owner(row
 # --- reports ----------------------------------------------------------------------------------------
 
 
-def test_an_output_is_ready_only_when_control_has_seen_the_object(rows):
+def test_an_output_is_ready_only_when_control_has_verified_the_object(rows):
     job_id, attempt_id = running(rows)
     first, second = rows.outputs(job_id)
     beat = Heartbeat(seq=1, outputs=[ready(first.id), ready(second.id)])
@@ -215,7 +215,7 @@ def test_a_beat_without_news_keeps_the_lease_and_commits_nothing(rows, monkeypat
         assert lease_s(rows, attempt_id) == 60
 
 
-def test_the_fewer_beats_are_asked_for_the_longer_is_a_lease(rows):
+def test_a_lease_is_longer_when_heartbeats_are_rarer(rows):
     _, attempt_id = running(rows)
     reports.heartbeat(rows.store, attempt_id, Heartbeat(seq=1, outputs=[]), {}, next_beat_s=50)
     assert lease_s(rows, attempt_id) == 200

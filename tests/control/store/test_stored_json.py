@@ -1,6 +1,6 @@
-"""JSON that rows hold outlives the code that wrote it: a deploy finds queued rows of the version before.
+"""JSON in rows is read by newer code: after a deploy there are queued rows of the version before.
 
-`tests/contract_samples/rows/` keeps what each released version stored, for ever: add a file with each field.
+`tests/contract_samples/rows/` keeps what each released version stored: add a file for each new field.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def test_the_recipe_of_every_released_version_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("missing", sorted(Effects.model_fields))
-def test_a_row_from_before_a_field_asks_for_none_of_that_effect(missing):
+def test_a_row_that_is_older_than_an_effect_does_not_use_it(missing):
     for stored in samples("effects"):
         older = {name: value for name, value in stored.items() if name != missing}
         assert getattr(recipe_of(output(older)), missing) == getattr(Effects(), missing)
 
 
-def test_no_effects_is_a_preset_and_what_a_newer_control_stored_is_ignored():
+def test_no_effects_mean_a_preset_and_unknown_fields_are_ignored():
     assert recipe_of(output({})) is None
     assert recipe_of(output({"zoom": 1.02, "of_the_future": 7})) == Effects(zoom=1.02)
 
