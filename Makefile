@@ -1,4 +1,4 @@
-# The commands of the contract (README, "Two commands"). Every target sets up .venv first when something changed.
+# The commands of README.md, "Two commands". Every target sets up .venv first when something changed.
 PYTHON ?= python3
 VIDEO ?=
 VARIATIONS ?= 3

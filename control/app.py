@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
+from typing import Any
 
 import urllib3
 from fastapi import FastAPI, Request, Response
@@ -25,7 +26,9 @@ from control.api import (
     machines,
     outputs,
     quote,
+    reference,
     runner,
+    sources,
     storage,
     uploads,
 )
@@ -69,7 +72,7 @@ BUCKET_TIMEOUT_S = 30.0
 KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end
 STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
-# With their seconds, on a thread of their own: nobody waits for them.
+# These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
 SLOW_PASSES = (
     (check_bucket_rules, 600.0),
     (expire, 10.0),
@@ -189,7 +192,10 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
-    nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
+    nouns = (
+        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs),
+        *(machines, costs, storage),
+    )
     routers = (
         runner.routes(context),  # called most often, so matched first
         *(noun.routes(context, guard) for noun in nouns),
@@ -204,10 +210,23 @@ def _add_document(app: FastAPI) -> None:
     """Serve the OpenAPI document from a cached string: the framework would build 100 kB for each request."""
 
     @cache
+    def described() -> dict[str, Any]:
+        return reference.with_summaries(app.openapi())
+
+    @cache
     def document() -> bytes:
-        return bytes(JSONResponse(app.openapi()).body)
+        return bytes(JSONResponse(described()).body)
+
+    @cache
+    def page() -> bytes:
+        return reference.page(described()).encode()
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")
 
+    async def docs(_: Request) -> Response:
+        headers = {"Content-Security-Policy": reference.POLICY, "Cache-Control": "no-cache"}
+        return Response(page(), headers=headers, media_type="text/html")
+
+    app.add_route("/docs", docs, include_in_schema=False)
     app.add_route("/openapi.json", openapi, include_in_schema=False)

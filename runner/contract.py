@@ -2,7 +2,7 @@
 
 A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
 fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
-Long because the whole wire is in one file, read side by side with the contract.
+Long because the whole wire is in one file.
 """
 
 from __future__ import annotations
@@ -148,11 +148,15 @@ class Effects(Message):
 
 
 class Preset(StrEnum):
-    """A named transcode instead of random effects (contract, section 5)."""
+    """A named transcode instead of random effects."""
 
     WEB_OPTIMIZED = "web-optimized"
     HLS = "hls"  # two files: a playlist and one fragmented MP4 that it names
     COPY = "copy"
+
+
+Quality = Literal["standard", "high"]  # "high": a lower CRF and a higher cap of the bit rate
+FrameRate = Literal["29.97", "source"]
 
 
 class SourceSpec(Message):
@@ -182,6 +186,8 @@ class OutputSpec(Message):
     label: str = ""  # names it in `ffmpeg_args`: unlike the id it is the same each time; empty: the id
     effects: Effects | None = None
     preset: Preset | None = None
+    quality: Quality = "standard"  # of a variation
+    frame_rate: FrameRate = "29.97"  # of a variation; "source": that of the source, up to 60
     put_url: str
     put_headers: dict[str, str]
     playlist: PutTarget | None = None  # of preset `hls`

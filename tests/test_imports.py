@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,18 @@ def test_pure_modules_do_not_read_the_clock():
         text = name.read_text()
         assert ".now(" not in text, name
         assert "monotonic" not in text, name
+
+
+@pytest.mark.parametrize("folder", ["tests/sim", "tests/support", "bench"])
+def test_the_modules_of_a_folder_import_each_other_in_no_circle(folder):
+    package = folder.replace("/", ".")
+    graph = {}
+    for path in modules(folder):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == package:
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+                imported.add(node.module.removeprefix(f"{package}."))
+        graph[path.stem] = imported
+    TopologicalSorter(graph).prepare()  # raises CycleError

@@ -1,4 +1,4 @@
-"""`refresher provision`: put a deployment on Fly, prove that it works, keep it up to date, take it away."""
+"""`refresher provision`: create a deployment on Fly, check that it works, update it, remove it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _is_healthy(url: str) -> bool:
 
 
 def smoke(url: str, password: str, console: Console) -> None:
-    """Make one variation of a made-up clip there, show it, and delete it again. Raises ApiError."""
+    """Make one variation of a test clip with the deployment, show it, and delete it. Raises ApiError."""
     with tempfile.TemporaryDirectory(prefix="refresher-") as folder:
         clip = Path(folder, "clip.mp4")
         demo.make_clip(clip)

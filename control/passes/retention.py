@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, and_, col, or_, select
 
 from control.context import AppContext
@@ -86,17 +87,26 @@ def forget(context: AppContext) -> None:
 
 
 def _ready_to_go(session: Session, now: datetime) -> str | None:
-    ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
-    late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
-    lives = and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
     alive = (
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
         .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
-        .where(or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))))
+        .where(or_(_may_store(now), _may_appear(now)))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return session.exec(deleted.limit(1)).first()
+
+
+def _may_store(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition on a machine of an attempt: an object of it may still come to the bucket."""
+    ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
+    late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
+    return and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
+
+
+def _may_appear(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition on an attempt: a machine of it may still appear."""
+    return is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))
 
 
 MARGIN = timedelta(hours=24)

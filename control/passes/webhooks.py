@@ -1,4 +1,4 @@
-"""The pass that notifies users' programs when what they posted has ended.
+"""The pass that calls the webhooks of batches that have ended (docs/api.md describes the message).
 
 Signed as https://www.standardwebhooks.com describes. Runs beside the other passes, since receivers may be
 slow. Must never log a URL: its query may hold a key.

@@ -24,7 +24,7 @@ from runner.contract import Reason
 
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
-PAUSE_MAX = timedelta(seconds=60)  # of all that puts a job off
+PAUSE_MAX = timedelta(seconds=60)  # the longest delay that any rule gives to a job or a create call
 SLOW_BOOT = "slow_boot"  # why a job waits whose machine did not start in time
 
 

@@ -48,8 +48,7 @@ def _note_on_batch(tx: Transaction, batch: Batch) -> None:
 
 
 def _cancel(tx: Transaction, job: Job) -> None:
-    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(states.LIVE))
-    attempt = tx.session.exec(mine).first()
+    attempt = _live_attempt(tx, job)
     if attempt is not None:
         end_within(tx, attempt, Trigger.CANCELLED, Reason.CANCELLED, "a user asked for it")
         return
@@ -58,6 +57,11 @@ def _cancel(tx: Transaction, job: Job) -> None:
     job_outcome = states.final_outcome(output_states, is_cancelled=True)
     end_job(tx, job, outputs, job_outcome, None)
     follow(tx, job, job_outcome.status)
+
+
+def _live_attempt(tx: Transaction, job: Job) -> Attempt | None:
+    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(states.LIVE))
+    return tx.session.exec(mine).first()
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:

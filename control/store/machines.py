@@ -40,8 +40,13 @@ def observe(store: Store, seen: Collection[ports.Machine]) -> None:
     with store.transaction() as tx:
         for machine in seen:
             row = tx.session.get(Machine, (machine.app, machine.id)) or _added(tx, machine)
-            if row.gone_at is None:
+            if not _is_settled(row):
                 _take_in(tx, row, machine)
+
+
+def _is_settled(row: Machine) -> bool:
+    """Return whether the machine is known to be gone and its cost is final."""
+    return row.gone_at is not None
 
 
 def miss(store: Store, app: str, machine_id: str) -> bool:

@@ -20,10 +20,13 @@ from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
 from runner.contract import Reason
 
-MACHINE_CAP = "machine_cap"  # why a job waits while MAX_MACHINES machines are alive
+MACHINE_CAP = "machine_cap"  # the code of a job that waits because MAX_MACHINES machines are alive
 EXPLAINED_PER_PASS_MAX = 100
-MONEY_MAY_COME = timedelta(seconds=10)  # something is set aside for machines that may cost less
-MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)
+
+# When a job that lacks money is looked at again:
+MONEY_MAY_COME = timedelta(seconds=10)  # some is reserved for machines that may turn out to cost less
+MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)  # none is reserved
+
 WAITING_FOR_MONEY = {
     "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC.",
     "month": "Too little is left of the month's budget of ${:g}. It starts when machines end.",
@@ -32,10 +35,10 @@ WAITING_FOR_MONEY = {
 
 
 def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None) -> None:
-    """Start an attempt of the jobs that have waited longest, one on each of `apps`, as far as the cap allows.
+    """Start attempts of the jobs that have waited longest, one on each of `apps`, up to `machines_max`.
 
-    `machines_max` is MAX_MACHINES, or fewer. Commits before the cloud is called, so a crash leaves rows in
-    `launching`, which the next pass continues.
+    `machines_max` is MAX_MACHINES, or fewer. This only writes rows; the machines are created after the
+    commit. A crash in between leaves attempts in `launching`, which the next tick continues.
     """
     with store.transaction() as tx:
         most = tx.settings.max_machines if machines_max is None else machines_max
@@ -109,13 +112,17 @@ def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
 
 def is_unseen(now: datetime) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
-    own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
-    has_machine = select(Machine.id).where(own).exists()
+    has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
     may_have = or_(
         col(Attempt.state).in_(states.LIVE),
         is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)),
     )
     return and_(may_have, ~has_machine)
+
+
+def _is_own_live_machine() -> ColumnElement[bool]:
+    """Return the SQL condition on a machine and an attempt: the machine is the attempt's and not gone."""
+    return and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
 
 
 def _reserve(tx: Transaction, job: Job) -> Reserve | None:

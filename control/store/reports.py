@@ -49,7 +49,7 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
     """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
-        if attempt.claimed_by is not None:
+        if not _is_free(attempt):
             if attempt.claimed_by != machine_id or attempt.state != AttemptState.RUNNING:
                 raise _superseded()
             _lease(store, tx, attempt)  # the machine is alive and sends no heartbeat before this answer
@@ -58,6 +58,11 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         else:
             _begin(tx, attempt, machine_id)
             _lease(store, tx, attempt)
+
+
+def _is_free(attempt: Attempt) -> bool:
+    """Return whether no machine has claimed the attempt yet."""
+    return attempt.claimed_by is None
 
 
 def _superseded() -> ControlError:
@@ -104,13 +109,23 @@ def heartbeat(
         is_owner = beat.machine_id in (_UNNAMED, attempt.claimed_by)
         if is_owner and attempt.state == AttemptState.CANCELLED:
             return False
-        if not is_owner or attempt.state != AttemptState.RUNNING:
+        if not _may_report(attempt, is_owner=is_owner):
             raise _superseded()
         store.leases.extend(attempt_id, lease)
-        if beat.seq > attempt.seq:
+        if _is_newer(beat, attempt):
             attempt.seq = beat.seq
             _take(tx, attempt, beat.outputs, verified)
     return True
+
+
+def _may_report(attempt: Attempt, *, is_owner: bool) -> bool:
+    """Return whether a call of a runner may change the attempt."""
+    return is_owner and attempt.state == AttemptState.RUNNING
+
+
+def _is_newer(beat: Heartbeat, attempt: Attempt) -> bool:
+    """Return whether no later heartbeat has been applied, nor this one itself."""
+    return beat.seq > attempt.seq
 
 
 def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -> None:
@@ -123,11 +138,11 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         is_owner = message.machine_id in (_UNNAMED, attempt.claimed_by)
-        accepted = is_owner and (attempt.state == AttemptState.RUNNING or attempt.finish_digest == digest)
+        accepted = _may_report(attempt, is_owner=is_owner) or (is_owner and attempt.finish_digest == digest)
         if not accepted:
             if not is_owner or not _note_sent(attempt, message):
                 raise _superseded()
-        elif attempt.finish_digest != digest:
+        elif _is_first(attempt, digest):
             attempt.finish_digest = digest
             _note_sent(attempt, message)
             _take(tx, attempt, message.outputs, verified)
@@ -136,6 +151,11 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
             tx.note("work_reported", attempt_id=attempt.id, wall_s=message.usage.wall_s, **worked)
     if not accepted:
         raise _superseded()
+
+
+def _is_first(attempt: Attempt, digest: str) -> bool:
+    """Return whether a finish with this digest has not been applied yet."""
+    return attempt.finish_digest != digest
 
 
 def _note_sent(attempt: Attempt, message: Finish) -> bool:
@@ -184,7 +204,12 @@ def _take_one(
         tx.event("output_failed", tx.job(attempt), attempt, output_id=output.id)
     else:
         output.state = OutputState.RUNNING
-        output.percent = max(output.percent, report.percent)
+        output.percent = _progress(output, report)
+
+
+def _progress(output: Output, report: OutputReport) -> float:
+    """Return the progress of an output in percent. It never decreases."""
+    return max(output.percent, report.percent)
 
 
 def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -> None:

@@ -101,7 +101,7 @@ def test_a_missing_variable_is_named(missing, monkeypatch):
         load_settings(**{key: value for key, value in SETTINGS.items() if key != missing})
 
 
-def test_the_environment_is_read_under_the_contract_s_names(monkeypatch):
+def test_the_environment_is_read_under_the_documented_names(monkeypatch):
     for key, value in SETTINGS.items():
         monkeypatch.setenv(key.upper(), value)
     monkeypatch.setenv("RUNNER_REGIONS", "iad, ord ,")

@@ -1,6 +1,6 @@
 """One embedded stack for the suite: real control, real S3 server, real local Fly, real runners and FFmpeg.
 
-These tests speak the public contract alone and know nothing of control's insides.
+These tests use the public API alone and know nothing of control's insides.
 """
 
 from __future__ import annotations

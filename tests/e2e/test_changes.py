@@ -1,4 +1,4 @@
-"""Cancel, retry, delete, and what the cloud holds, over HTTP (contract, section 4)."""
+"""Cancel, retry, delete, and what the cloud holds, over HTTP."""
 
 from __future__ import annotations
 

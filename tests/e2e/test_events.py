@@ -1,4 +1,4 @@
-"""Event streams of jobs and batches, over HTTP (contract, section 4)."""
+"""Event streams of jobs and batches, over HTTP."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def test_a_superseded_runner_stops_working(control: FakeControl, long_clip: byte
 
 
 @pytest.mark.parametrize("time", [None, ""])
-def test_a_runner_that_is_told_no_time_has_the_contract_s_hour(
+def test_a_runner_without_a_time_limit_in_its_environment_has_an_hour(
     control: FakeControl, tmp_path: Path, time: str | None
 ) -> None:
     env = {name: value for name, value in control.env().items() if name != "RUN_TIMEOUT_S"}

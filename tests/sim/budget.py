@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from control.planning.prices import egress_usd, machine_usd
 from infra.flysim.machine import Machine
 from runner.contract import ENV_RUN_TIMEOUT_S
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
+from tests.sim.protocol import SimWorld
 
 EXIT_S = 10.0  # from the start of a machine to that of its process, and from its deadline to its end
 EPSILON_USD = 1e-9
 
 
-def overrun(world: World) -> str | None:
+def overrun(world: SimWorld) -> str | None:
     """Return how a cap is passed at this moment, or None. Worlds end on the day on which they begin."""
     machines = world.fly.truth()
     settings = world.settings
@@ -40,7 +38,7 @@ def overrun(world: World) -> str | None:
     return None
 
 
-def _over(world: World, cap_usd: float, machines: Iterable[Machine], name: str) -> str | None:
+def _over(world: SimWorld, cap_usd: float, machines: Iterable[Machine], name: str) -> str | None:
     most_usd = [_most_usd(world, machine) for machine in machines]
     names = Counter(machine.name for machine in machines)
     twins = sum(count - 1 for count in names.values())
@@ -52,7 +50,7 @@ def _over(world: World, cap_usd: float, machines: Iterable[Machine], name: str) 
     return None
 
 
-def _without_machine(world: World, machines: Iterable[Machine], name: str) -> list[float]:
+def _without_machine(world: SimWorld, machines: Iterable[Machine], name: str) -> list[float]:
     """Return the reserves of live attempts for which Fly has made no machine."""
     made = {machine.config["metadata"]["attempt"] for machine in machines}
     live = """SELECT attempt.id, attempt.reserve_usd, job.batch_id FROM attempt JOIN job ON job.id = job_id
@@ -62,7 +60,7 @@ def _without_machine(world: World, machines: Iterable[Machine], name: str) -> li
     return [usd for id_, usd, batch_id in rows if id_ not in made and (not is_batch or batch_id == name)]
 
 
-def _most_usd(world: World, machine: Machine) -> float:
+def _most_usd(world: SimWorld, machine: Machine) -> float:
     """Return what a machine costs by Fly's own record and the bytes of its runner, or can at most, in USD."""
     config, runner = machine.config, world.runners.get(machine.id)
     seconds = _seconds(machine.events)
@@ -75,7 +73,7 @@ def _most_usd(world: World, machine: Machine) -> float:
     return time_usd + egress_usd(region=machine.region, size_bytes=sent_bytes)
 
 
-def _may_send(world: World, machine: Machine) -> int:
+def _may_send(world: SimWorld, machine: Machine) -> int:
     """Return how many bytes a machine may send that has not ended: as its runner was told, or will be.
 
     One that stopped its work sends no more.

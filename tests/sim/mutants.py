@@ -1,31 +1,35 @@
 """Deliberate faults in the core: each must be noticed by some world, or the judge is blind to it.
 
-A mutant patches the core while worlds live. Some are hidden by defence in depth until a second joins them.
+A mutant replaces something that the core looks up while worlds live: a function or a constant of a module, a
+method of a port. Nothing depends on how the core is written inside of these. Some mutants are hidden by
+defence in depth until a second joins them.
 """
 
 from __future__ import annotations
 
-import inspect
 import secrets
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from math import inf
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import false, func
+from sqlmodel import col, select
 
 from control.api import runner
+from control.cloud_state import Cloud
 from control.domain import states
 from control.domain.states import AttemptState, Trigger
 from control.passes import launch, loop, observe, reap, retention, watch
-from control.store import attempts, batches, changes, machines, queue, reports
-from control.store import transaction as transactions
-from infra.fly import client
+from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports
+from control.store.files import StoredFile
+from control.store.tables import Attempt, Machine
 from infra.flysim.faults import FailPoint, Faults
+from runner.contract import Reason
 from tests.sim import outside, world
 from tests.sim.campaign import live
 from tests.sim.database import Database
@@ -36,38 +40,15 @@ NOTICED = Path(__file__).with_name("mutants.txt")
 
 
 def put(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Set an attribute until the stack is closed."""
+    """Set an attribute until the stack is closed. It must exist: a mutant of nothing proves nothing."""
     real = getattr(owner, name)
     stack.callback(setattr, owner, name, real)
     setattr(owner, name, value)
 
 
-def edit(stack: ExitStack, module: ModuleType, name: str, before: str, after: str) -> None:
-    """Replace a function by one whose source differs in one place, everywhere it was imported to."""
-    real = getattr(module, name)
-    source = textwrap.dedent(inspect.getsource(inspect.unwrap(real)))
-    assert source.count(before) == 1, f"{name} no longer has {before!r} once"
-    scope: dict[str, Any] = module.__dict__
-    made: dict[str, Any] = {}
-    exec(
-        compile(f"from __future__ import annotations\n{source.replace(before, after)}", name, "exec"),
-        scope,
-        made,
-    )
-    for other in MODULES:
-        if other.__dict__.get(name) is real:
-            put(stack, other, name, made[name])
-
-
-MODULES = (
-    attempts, batches, changes, states, retention, launch, machines, observe, reap, reports, runner,
-    transactions, watch,
-)  # fmt: skip
-
-
-def edited(module: ModuleType, name: str, before: str, after: str) -> Mutant:
-    """Return the mutant that is one edit."""
-    return lambda stack: edit(stack, module, name, before, after)
+def switched(owner: Any, name: str, value: Any) -> Mutant:
+    """Return the mutant that is one replaced attribute."""
+    return lambda stack: put(stack, owner, name, value)
 
 
 def no_reaper(stack: ExitStack) -> None:
@@ -84,8 +65,6 @@ def no_watch(stack: ExitStack) -> None:
 
 def no_barrier(stack: ExitStack) -> None:
     """What lives is believed to be known from the start."""
-    from control.cloud_state import Cloud
-
     put(stack, Cloud, "is_known", lambda *_: True)
 
 
@@ -98,15 +77,14 @@ def cap_counts_running(stack: ExitStack) -> None:
     """Only attempts that run count against the cap."""
 
     def running(_: Any) -> Any:
-        mine = attempts.select(func.count()).where(attempts.Attempt.state == AttemptState.RUNNING)
-        return mine.scalar_subquery()
+        return select(func.count()).where(col(Attempt.state) == AttemptState.RUNNING).scalar_subquery()
 
-    put(stack, attempts, "_count_possibly_alive", running)
+    put(stack, queue, "_count_possibly_alive", running)
 
 
 def no_deleted_in_lists(stack: ExitStack) -> None:
     """Lists are asked for without machines that are destroyed."""
-    real = client.FlyMachines.list
+    real = outside.SimMachines.list
 
     def without(self: Any, app: str, metadata: Any) -> Any:
         return [machine for machine in real(self, app, metadata) if not machine.is_gone]
@@ -123,7 +101,7 @@ def ends_not_final(stack: ExitStack) -> None:
 def terminal_not_guarded(stack: ExitStack) -> None:
     """An attempt that has ended is moved by a late finish."""
     ends_not_final(stack)
-    edit(stack, reports, "finish", "attempt.state == AttemptState.RUNNING or", "True or")
+    put(stack, reports, "_may_report", lambda _, *, is_owner: is_owner)
 
 
 def shared_key(stack: ExitStack) -> None:
@@ -154,11 +132,114 @@ def ack_before_commit(stack: ExitStack) -> None:
 
 def commits_in_two(stack: ExitStack) -> None:
     """The key of a submit is stored in a transaction of its own."""
-    edit(
-        stack, batches, "submit", "        if key is not None:\n            keys.note(",
-        "        pass\n    with store.transaction() as tx:\n"
-        "        if key is not None:\n            keys.note(",
-    )  # fmt: skip
+    note, submit = idempotency.note, batches.submit
+    later: list[tuple[Any, ...]] = []
+
+    def in_two(store: Any, planned: Any, **named: Any) -> str:
+        later.clear()
+        batch_id = submit(store, planned, **named)
+        with store.transaction() as tx:
+            for noted in later:
+                note(tx, *noted)
+        return batch_id
+
+    put(stack, idempotency, "note", lambda _, *noted: later.append(noted))
+    put(stack, batches, "submit", in_two)
+
+
+def unanswered_fails(stack: ExitStack) -> None:
+    """A create without an answer counts as refused for ever."""
+
+    def fail(store: Any, attempt_id: str, *, retry_after: timedelta) -> None:
+        attempts.end(store, attempt_id, Trigger.LAUNCH_REFUSED, Reason.RUNNER_CRASHED, "")
+
+    put(stack, attempts, "record_unanswered", fail)
+
+
+def absence_is_gone(stack: ExitStack) -> None:
+    """What a list lacks is gone: no machine is asked for by itself."""
+    put(stack, outside.SimMachines, "get", lambda *_: None)
+    put(stack, machines, "MISSES_MAX", 1)
+
+
+def slot_freed_at_the_ask(stack: ExitStack) -> None:
+    """A machine counts as gone as soon as its end is asked for."""
+
+    def gone(store: Any, app: str, machine_id: str) -> None:
+        with store.transaction() as tx:
+            tx.session.get_one(Machine, (app, machine_id)).gone_at = tx.now
+
+    put(stack, machines, "ask_to_destroy", gone)
+
+
+def ready_without_looking(stack: ExitStack) -> None:
+    """What a runner reports is believed."""
+
+    def believed(_: Any, key: str, reported: Any) -> StoredFile | None:
+        if reported is None:
+            return None
+        named = {name: getattr(reported, name) for name in ("size_bytes", "sha256", "crc32")}
+        return StoredFile(key=key, etag=reported.md5, **named)
+
+    put(stack, runner, "_seen", believed)
+
+
+def judged_by(change: Callable[[watch.Until], watch.Until]) -> Mutant:
+    """Return the mutant that judges attempts by other deadlines."""
+
+    def mutant(stack: ExitStack) -> None:
+        real = watch.judge
+        put(
+            stack, watch, "judge",
+            lambda attempt, machine, now, until: real(attempt, machine, now, change(until)),
+        )  # fmt: skip
+
+    return mutant
+
+
+def cancel_forgets_launching(stack: ExitStack) -> None:
+    """A cancel ends only an attempt that runs."""
+    real = changes._live_attempt
+
+    def running(tx: Any, job: Any) -> Attempt | None:
+        attempt = real(tx, job)
+        return attempt if attempt is not None and attempt.state == AttemptState.RUNNING else None
+
+    put(stack, changes, "_live_attempt", running)
+
+
+def cancelled_job_is_queued_again(stack: ExitStack) -> None:
+    """What follows an attempt does not depend on a cancel."""
+    real = states.job_outcome
+
+    def never_cancelled(outputs: Any, **named: Any) -> states.JobOutcome:
+        return real(outputs, **{**named, "is_cancelled": False})
+
+    put(stack, states, "job_outcome", never_cancelled)
+
+
+def reaped(is_wanted: Callable[[Machine, Attempt | None], bool]) -> Mutant:
+    """Return the mutant that leaves machines alone that should end."""
+
+    def mutant(stack: ExitStack) -> None:
+        real = reap._unwanted
+
+        def some(context: Any) -> Any:
+            return [pair for pair in real(context) if not is_wanted(*pair)]
+
+        put(stack, reap, "_unwanted", some)
+
+    return mutant
+
+
+def has_another(machine: Machine, attempt: Attempt | None) -> bool:
+    """Tell whether a live attempt has been claimed by another machine than this."""
+    return attempt is not None and attempt.state in states.LIVE and attempt.claimed_by != machine.id
+
+
+def is_its_own(machine: Machine, attempt: Attempt | None) -> bool:
+    """Tell whether no other machine has claimed the attempt of this one, which may have ended."""
+    return attempt is not None and attempt.claimed_by in (None, machine.id)
 
 
 @contextmanager
@@ -183,92 +264,39 @@ MUTANTS: dict[str, Mutant] = {
     "overwriting PUTs": overwriting_puts,
     "answered before the commit": ack_before_commit,
     "submit in two transactions": commits_in_two,
-    "no claim CAS": edited(
-        reports, "claim", "if attempt.claimed_by is not None:", "if False:"
+    "no claim CAS": switched(reports, "_is_free", lambda _: True),
+    "unanswered is failed": unanswered_fails,
+    "absence from a list is gone": absence_is_gone,
+    "one 404 is gone": switched(machines, "MISSES_MAX", 1),
+    "a new machine is gone at once": switched(machines, "NEW", timedelta(0)),
+    "all is news": switched(machines, "is_news", lambda *_: True),
+    "slot freed at the ask": slot_freed_at_the_ask,
+    "ready without looking": ready_without_looking,
+    "lease never extended": switched(leases.Leases, "extend", lambda *_: None),
+    "no amnesty": judged_by(lambda until: replace(until, amnesty=-inf)),
+    "retry renders all again": switched(changes, "_missing", lambda tx, job: list(tx.outputs(job.id))),
+    "cancel forgets launching": cancel_forgets_launching,
+    "finish is not idempotent": switched(reports, "_is_first", lambda *_: True),
+    "cost counted again": switched(machines, "_is_settled", lambda _: False),
+    "stale beat reports": switched(reports, "_may_report", lambda *_, **__: True),
+    "old beats count": switched(reports, "_is_newer", lambda *_: True),
+    "progress goes back": switched(reports, "_progress", lambda _, report: report.percent),
+    "cancelled job is queued again": cancelled_job_is_queued_again,
+    "twins are spared": reaped(has_another),
+    "ended attempts keep machines": reaped(is_its_own),
+    "destroyed once and forgotten": reaped(lambda machine, _: machine.destroy_asked_at is not None),
+    "retries without end": switched(attempts, "_may_retry", lambda *_: True),
+    "files go before machines": switched(retention, "_may_store", lambda _: false()),
+    "seen and not adopted": switched(machines, "adopt", lambda *_: None),
+    "no boot deadline": judged_by(lambda until: replace(until, boot=None)),
+    "creates are not noted beforehand": switched(attempts, "ask", lambda *_: True),
+    "a machine gone hides a late one": switched(
+        queue, "_is_own_live_machine", lambda: col(Machine.attempt_id) == col(Attempt.id)
     ),
-    "unanswered is failed": edited(
-        launch, "_create",
-        "attempts.record_unanswered(parts.store, attempt.id, retry_after=UNANSWERED_RETRY_AFTER)",
-        "attempts.end(parts.store, attempt.id, Trigger.LAUNCH_REFUSED, contract.Reason.RUNNER_CRASHED, '')",
-    ),
-    "absence from a list is gone": edited(
-        observe, "_ask_after", "machine = parts.machines.get(row.app, row.id)",
-        "machine = None; [ledger.miss(parts.store, row.app, row.id) for _ in 'abc']",
-    ),
-    "one 404 is gone": lambda stack: put(stack, machines, "MISSES_MAX", 1),
-    "a new machine is gone at once": lambda stack: put(stack, machines, "NEW", timedelta(0)),
-    "all is news": lambda stack: put(stack, machines, "is_news", lambda *_: True),
-    "slot freed at the ask": edited(
-        machines, "ask_to_destroy", ".destroy_asked_at = tx.now", ".gone_at = tx.now",
-    ),
-    "ready without looking": edited(
-        runner, "_seen",
-        "if reported is None or stored is None or not _is_as_reported(stored, reported):",
-        "if reported is None:\n        return None\n    size = reported.size_bytes\n"
-        "    stored = stored or StoredObject(size_bytes=size, etag=reported.md5)\n    if False:",
-    ),
-    "lease never extended": edited(
-        reports, "heartbeat",
-        "lease = leases.length(store.settings, next_beat_s)", "lease = timedelta(0)",
-    ),
-    "no amnesty": edited(
-        watch, "judge", "_is_past(until.lease, now, until.amnesty)", "_is_past(until.lease, now)",
-    ),
-    "retry renders all again": edited(
-        changes, "_missing", "if output.state != OutputState.READY", ""
-    ),
-    "cancel forgets launching": edited(
-        changes, "_cancel", "col(Attempt.state).in_(domain.LIVE)", "col(Attempt.state) == 'running'"
-    ),
-    "finish is not idempotent": edited(
-        reports, "finish", "if attempt.finish_digest != digest:", "if True:"
-    ),
-    "cost counted again": edited(
-        machines, "observe", "if row.gone_at is None:", "if True:"
-    ),
-    "stale beat reports": edited(
-        reports, "heartbeat",
-        "if not is_owner or attempt.state != AttemptState.RUNNING:", "if False:",
-    ),
-    "old beats count": edited(reports, "heartbeat", "if beat.seq > attempt.seq:", "if True:"),
-    "progress goes back": edited(
-        reports, "_take_one", "max(output.percent, report.percent)", "report.percent"
-    ),
-    "cancelled job is queued again": edited(
-        attempts, "end_within", "is_cancelled=job.cancelled_at is not None", "is_cancelled=False"
-    ),
-    "twins are spared": edited(
-        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_ended)"
-    ),
-    "ended attempts keep machines": edited(
-        reap, "_unwanted", "or_(has_none, has_ended, has_another)", "or_(has_none, has_another)"
-    ),
-    "destroyed once and forgotten": edited(
-        reap, "_end", "elif has_come(", "elif machine.destroy_asked_at is None and has_come(",
-    ),
-    "retries without end": edited(
-        attempts, "_may_retry", ">= job.attempts_max", ">= 10_000"
-    ),
-    "files go before machines": edited(
-        retention, "_ready_to_go", "or_(lives,", "or_("
-    ),
-    "seen and not adopted": edited(machines, "_added", "if attempt is not None:", "if False:"),
-    "no boot deadline": edited(
-        watch, "judge", "if not is_running and _is_past(until.boot, now, until.amnesty):", "if False:"
-    ),
-    "creates are not noted beforehand": lambda stack: put(stack, attempts, "ask", lambda *_: True),
-    "a machine gone hides a late one": edited(
-        queue, "is_unseen",
-        "own = and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))",
-        "own = col(Machine.attempt_id) == col(Attempt.id)",
-    ),
-    "rows go before late machines": edited(
-        retention, "_ready_to_go",
-        "or_(lives, is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)))", "lives",
-    ),
-    "ghosts do not count": lambda stack: put(stack, attempts, "UNKNOWN_CREATE_TTL_S", 0),
-    "rests with work left": lambda stack: put(stack, loop, "_is_anything_left", lambda _: False),
-    "looks are never due": lambda stack: put(stack, observe, "EVERY_IDLE_S", 9 * 86_400.0),
+    "rows go before late machines": switched(retention, "_may_appear", lambda _: false()),
+    "ghosts do not count": switched(queue, "UNKNOWN_CREATE_TTL_S", 0),
+    "rests with work left": switched(loop, "_is_anything_left", lambda _: False),
+    "looks are never due": switched(observe, "EVERY_IDLE_S", 9 * 86_400.0),
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.

@@ -1,4 +1,4 @@
-"""The judge: invariants of design.md, section 6, from what is durable and from Fly's own truth.
+"""The judge of the invariants (docs/glossary.md), from durable state and from Fly's own truth.
 
 Shares nothing with the core: SQL on a connection of its own, the trace that triggers keep, the model's
 machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`; what
@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infra.flysim.faults import FailPoint
 from runner.contract import CLAIM_TIMEOUT_S
 from tests.sim.budget import overrun
+from tests.sim.protocol import SimWorld
 from tests.sim.swarm import Mishap
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
 
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
 ATTEMPT_ENDED = frozenset({"succeeded", "failed", "lost", "cancelled"})
@@ -59,14 +57,14 @@ DEADLINE_SLACK_S = 6.0
 class Violation(Exception):
     """An invariant does not hold."""
 
-    def __init__(self, world: World, text: str) -> None:
+    def __init__(self, world: SimWorld, text: str) -> None:
         super().__init__(f"seed {world.seed} at {world.t:.2f} s: {text}")
 
 
 class Oracle:
     """Told what users heard; asked to check after every event and at rest."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimWorld) -> None:
         self.world, self.sql = world, world.database.judge
         self._version = -1
         self._bucket_seen, self._n, self._event_id = 0, 0, 0

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -15,10 +15,8 @@ from infra.flysim.gate import Cut
 from infra.flysim.validation import FlyError
 from infra.ports import ListedObject, Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
 from infra.ratelimit import TokenBuckets
+from tests.sim.protocol import SimWorld
 from tests.sim.swarm import Mishap
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
 
 CREATE_LATE_S = (1, 60)
 PUT_LATE_S = (5, 60)
@@ -53,7 +51,7 @@ class Answer:
 class SimMachines(FlyMachines):
     """The adapter itself, limits, classes and adoption included; only the request is not HTTP."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimWorld) -> None:
         self._world = world
         self._token, self._tokens = "token of the simulation", {}
         self._reads = Retrying(
@@ -151,7 +149,7 @@ class Stored:
 class SimBucket:
     """Implements what of `infra.ports.Storage` the core uses; `put` is what a signed URL does."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimWorld) -> None:
         self._world = world
         self.objects: dict[str, Stored] = {}
         self.changes = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import md5, sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from runner import contract, transfer
 from runner.contract import (
@@ -24,10 +24,8 @@ from runner.control_client import BEAT_TIMEOUT_S, CALL_TIMEOUT_S
 from runner.deadline import REPORT_S_MAX
 from runner.retry import FIRST_PAUSE_S, PAUSE_S_MAX, is_transient
 from tests.sim.outside import Stored
+from tests.sim.protocol import SimWorld
 from tests.sim.swarm import Mishap
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
 
 SCALE = 5000  # from what is drawn to bytes: 5 to 10 MB, so that money can be told by them
 
@@ -35,7 +33,7 @@ SCALE = 5000  # from what is drawn to bytes: 5 to 10 MB, so that money can be to
 class SimRunner:
     """One process. Whatever it does later is void once `alive` is False."""
 
-    def __init__(self, world: World, machine_id: str, env: dict[str, str]) -> None:
+    def __init__(self, world: SimWorld, machine_id: str, env: dict[str, str]) -> None:
         self.world, self.machine_id = world, machine_id
         self.attempt_id = env[contract.ENV_ATTEMPT_ID]
         self.token = env[contract.ENV_ATTEMPT_TOKEN]

@@ -8,11 +8,12 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from sqlalchemy import false
 
 from control.api import runner
 from control.api.runner import job_spec as _job_spec
 from control.planning.planner import PlannedBatch
-from control.store import attempts, batches, budget
+from control.store import batches, budget, queue
 from control.store import machines as ledger
 from tests.sim import users
 from tests.sim.budget import overrun
@@ -88,8 +89,8 @@ def test_no_budget_is_overrun_whatever_crashes(
     [
         (budget, "_reserved_usd", lambda *_: 0.0),
         (budget, "spent_usd", lambda *_: 0.0),
-        (budget, "shared_purses", lambda *_: []),
-        (attempts, "is_unseen", lambda _: attempts.col(attempts.Attempt.id) == ""),
+        (budget, "shared_budgets", lambda *_: []),
+        (queue, "is_unseen", lambda _: false()),
         (ledger, "sent_bytes", lambda _, stored_bytes: stored_bytes),
         (ledger, "sent_bytes", lambda attempt, stored_bytes: max(stored_bytes, attempt.sent_bytes or 0)),
         (

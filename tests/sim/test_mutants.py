@@ -21,6 +21,7 @@ PAIRS = [name for name in FOCUS if " + " in name]
 def test_a_mutant_is_noticed_where_the_core_holds(database: Database, name: str):
     for seed in dict.fromkeys((noticed_by()[name], *range(1, SEEDS_MORE))):
         if said := notices(database, name, seed):
+            assert said.startswith("Violation: "), f"a broken mutant, not a broken invariant: {said}"
             failure = live(database, seed, swarm_for(name, seed))[1]
             assert failure is None, f"the core itself: {failure}"
             return

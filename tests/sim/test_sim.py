@@ -62,9 +62,9 @@ def test_a_control_in_another_thread_changes_nothing_in_a_world(database: Databa
     def be_busy() -> None:
         nonlocal reads
         other = Database()
-        parts: Any = SimpleNamespace(views=Views(other.engine, Signer("secret for tests"), datetime.now))
+        context: Any = SimpleNamespace(views=Views(other.engine, Signer("secret for tests"), datetime.now))
         while not is_over.is_set():
-            assert not watch._live(parts)
+            assert not watch._live(context)
             ids.new_id("job")
             reads += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from control.context import AppContext
 from control.domain.ids import new_id
@@ -13,10 +13,8 @@ from control.planning.workload import WorkUnit
 from control.store import batches, changes
 from control.store.tables import Batch
 from runner.contract import Effects
+from tests.sim.protocol import SimWorld
 from tests.sim.swarm import Mishap
-
-if TYPE_CHECKING:
-    from tests.sim.world import World
 
 EFFECTS = Effects(
     rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
@@ -28,7 +26,7 @@ AMPLE_BYTES = 400_000_000  # worlds on few bytes are in test_budget.py
 class Users:
     """What they do is drawn when it is done; what was acknowledged they tell the judge."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimWorld) -> None:
         self.world = world
 
     def begin(self) -> None:

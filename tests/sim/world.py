@@ -139,7 +139,7 @@ class World:
         self.windows: dict[Mishap, list[tuple[float, float]]] = {}
         self.runners: dict[str, SimRunner] = {}
         self.bucket = SimBucket(self)
-        self.parts: AppContext | None = None
+        self.context: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
         self._woken = False
@@ -246,12 +246,12 @@ class World:
             if what == "commit":
                 raise OperationalError("injected", None, Injected())
             raise Unanswered(f"injected: {what}")
-        if self._depth < 2 and self.parts is not None and self.fires(Mishap.SLOW_CALL):
+        if self._depth < 2 and self.context is not None and self.fires(Mishap.SLOW_CALL):
             self.pause(self.injector.choice((0.5, 2, 8)))
 
     def crash_point(self, what: str, mishap: Mishap = Mishap.CRASH) -> None:
         """Pass a place where control may die."""
-        if self.parts is None:
+        if self.context is None:
             return
         self.report.crash_points += 1
         if self.report.crash_points == self.crash_at or self.fires(mishap):
@@ -262,7 +262,7 @@ class World:
 
     def start_control(self) -> None:
         """Build control from its rows, as a new process does."""
-        if self.parts is not None or self.is_dead_for_ever:
+        if self.context is not None or self.is_dead_for_ever:
             return
         try:
             store = SimStore(self, self.settings)
@@ -271,7 +271,7 @@ class World:
             return
         signer = Signer("secret for tests")
         self._woken = False
-        self.parts = AppContext(
+        self.context = AppContext(
             settings=self.settings,
             clock=self.now,
             store=store,
@@ -294,8 +294,8 @@ class World:
 
     def end_control(self, down_s: float) -> None:
         """Have control be gone for so long."""
-        if self.parts is not None:
-            self.parts = None
+        if self.context is not None:
+            self.context = None
             self.generation += 1
             self.say("control is gone")
         self.after(down_s, self.start_control)
@@ -313,13 +313,13 @@ class World:
 
     def _tick(self, generation: int, number: int) -> None:
         """Run the passes once, as the ticker does: one that fails never stops the next."""
-        if (generation, number) != (self.generation, self._ticks) or self.parts is None:
+        if (generation, number) != (self.generation, self._ticks) or self.context is None:
             return
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
-        for run in () if is_idle(self.parts) else PASSES:
+        for run in () if is_idle(self.context) else PASSES:
             try:
-                run(self.parts)
+                run(self.context)
             except OutsideError as error:
                 self.say(f"{run.__name__}: {error}")
             except OperationalError as error:
@@ -338,10 +338,10 @@ class World:
 
     def serve(self, do: Callable[[AppContext], Any]) -> tuple[int | None, Any]:
         """Have control answer a request: the status and the answer, or None and None from a dead one."""
-        if self.parts is None:
+        if self.context is None:
             return None, None
         try:
-            return 200, do(self.parts)
+            return 200, do(self.context)
         except ControlError as error:
             return STATUS[error.code], error.code
         except OutsideError:

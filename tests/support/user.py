@@ -1,4 +1,4 @@
-"""A user of the HTTP API in a few lines of httpx, so that it is the contract that is tested."""
+"""A user of the HTTP API in a few lines of httpx, so that the public API is what is tested."""
 
 from __future__ import annotations
 

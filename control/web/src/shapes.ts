@@ -1,4 +1,4 @@
-// The JSON of the API (contract, section 4): what the page reads of it.
+// The JSON of the API (docs/api.md): what the page reads of it.
 
 export type Status = "queued" | "launching" | "running" | "completed" | "failed" | "cancelled" | "expired";
 export type OutputStatus = "queued" | "running" | "ready" | "failed" | "cancelled";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ READY, FAILED, QUEUED, RUNNING = (
     OutputState.QUEUED,
     OutputState.RUNNING,
 )
+ROOT = Path(__file__).parents[3]
 ENDED_STATES = set(AttemptState) - states.LIVE
 
 
@@ -116,7 +118,7 @@ def test_retries_wait_longer_each_time_and_never_over_a_minute():
 
 
 def test_the_architecture_document_shows_the_transitions_of_the_code():
-    text = (Path(__file__).parents[3] / "ARCHITECTURE.md").read_text()
+    text = (ROOT / "ARCHITECTURE.md").read_text()
     live = [AttemptState.LAUNCHING, AttemptState.BOOTING, AttemptState.RUNNING]
     shown = {}
     for line in text.splitlines():
@@ -125,3 +127,38 @@ def test_the_architecture_document_shows_the_transitions_of_the_code():
             moves = zip(live, cells[2:], strict=True)
             shown[Trigger(cells[0])] = {state: AttemptState(to) for state, to in moves if to != "-"}
     assert shown == states.TRANSITIONS
+
+
+ARROW = re.compile(r"^ +(\w+) --> (\w+): (.+)$", re.MULTILINE)
+
+
+def diagram(heading: str) -> list[tuple[str, str, str]]:
+    """Return the arrows of a diagram of docs/state_machine.md: from, to, label."""
+    text = (ROOT / "docs" / "state_machine.md").read_text()
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return ARROW.findall(section)
+
+
+def test_the_diagram_of_an_attempt_shows_the_transitions_of_the_code():
+    shown: dict[str, dict[str, str]] = {}
+    for before, after, trigger in diagram("An attempt"):
+        assert before not in shown.setdefault(trigger, {})
+        shown[trigger][before] = after
+    assert shown == states.TRANSITIONS
+
+
+def test_the_diagram_of_a_job_has_every_status_and_every_outcome_of_an_attempt():
+    arrows = {(before, after) for before, after, _ in diagram("A job")}
+    assert {status for arrow in arrows for status in arrow} == set(JobStatus)
+    outcomes = {
+        states.job_outcome(outputs, reason=reason, is_cancelled=is_cancelled, may_retry=True).status
+        for outputs in ([READY], [READY, QUEUED], [QUEUED])
+        for reason in (None, *Reason)
+        for is_cancelled in (False, True)
+    }
+    for live in (JobStatus.LAUNCHING, JobStatus.RUNNING):
+        assert {after for before, after in arrows if before == live} - {JobStatus.RUNNING} == outcomes
+    assert {after for before, after in arrows if before in states.ENDED} == {
+        JobStatus.QUEUED,
+        JobStatus.EXPIRED,
+    }
