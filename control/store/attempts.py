@@ -175,7 +175,8 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
     mine = select(func.count()).select_from(Attempt).where(col(Attempt.job_id) == job.id)
     own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
     is_stuck = and_(col(Attempt.reason) == Reason.BOOT_DEADLINE, col(Machine.started_at).is_(None))
-    used_up = mine.join(Machine, own).where(or_(col(Attempt.reason).is_(None), not_(is_stuck)))
+    had_one = col(Attempt.machine_id).is_not(None)
+    used_up = mine.outerjoin(Machine, own).where(had_one, or_(col(Attempt.reason).is_(None), not_(is_stuck)))
     if tx.session.exec(used_up).one() >= job.attempts_max:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
