@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
+from typing import Any
 
 import urllib3
 from fastapi import FastAPI, Request, Response
@@ -25,7 +26,9 @@ from control.api import (
     machines,
     outputs,
     quote,
+    reference,
     runner,
+    sources,
     storage,
     uploads,
 )
@@ -43,6 +46,7 @@ from control.http.metrics import Metrics
 from control.http.middleware import BodyLimit, ClosedHeaders, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
+from control.passes.bucket_rules import check_bucket_rules
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
@@ -69,7 +73,13 @@ KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own an
 STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
-SLOW_PASSES = ((expire, 10.0), (weigh, EVERY_S), (sweep, 600.0), (abandon, 300.0))
+SLOW_PASSES = (
+    (check_bucket_rules, 600.0),
+    (expire, 10.0),
+    (weigh, EVERY_S),
+    (sweep, 600.0),
+    (abandon, 300.0),
+)
 
 
 def _now() -> datetime:
@@ -101,7 +111,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     machines = FlyMachines(
         api_url=settings.fly_api_url,
-        token=settings.fly_api_token.get_secret_value(),
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
         timeout_s=FLY_TIMEOUT_S,
     )
     context = AppContext(
@@ -181,7 +192,10 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
 
 def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
-    nouns = (auth, uploads, forms, batches, quote, lifecycle, downloads, outputs, machines, costs, storage)
+    nouns = (
+        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs),
+        *(machines, costs, storage),
+    )
     routers = (
         runner.routes(context),  # called most often, so matched first
         *(noun.routes(context, guard) for noun in nouns),
@@ -196,10 +210,23 @@ def _add_document(app: FastAPI) -> None:
     """Serve the OpenAPI document from a cached string: the framework would build 100 kB for each request."""
 
     @cache
+    def described() -> dict[str, Any]:
+        return reference.with_summaries(app.openapi())
+
+    @cache
     def document() -> bytes:
-        return bytes(JSONResponse(app.openapi()).body)
+        return bytes(JSONResponse(described()).body)
+
+    @cache
+    def page() -> bytes:
+        return reference.page(described()).encode()
 
     async def openapi(_: Request) -> Response:
         return Response(document(), media_type="application/json")
 
+    async def docs(_: Request) -> Response:
+        headers = {"Content-Security-Policy": reference.POLICY, "Cache-Control": "no-cache"}
+        return Response(page(), headers=headers, media_type="text/html")
+
+    app.add_route("/docs", docs, include_in_schema=False)
     app.add_route("/openapi.json", openapi, include_in_schema=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from infra.ports import SIGNED_S_MAX
 from runner.contract import RUN_TIMEOUT_S
 
 PASSWORD_CHARS_MIN = 15
+_PAIR = re.compile(r"(?:^|(?<=\s))([a-z0-9][a-z0-9-]*)=(?=[^=\s])")  # of FLY_API_TOKEN: an app's name
 _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
@@ -173,10 +175,22 @@ class Settings(Listening):
         return None if value == "" else value
 
     @model_validator(mode="after")
+    def _a_token_for_each_app(self) -> Settings:
+        missing = [app for app in self.runner_apps if app not in self.fly_tokens]
+        if self.fly_tokens and missing:
+            raise ValueError(f"FLY_API_TOKEN has no token for {', '.join(missing)} of RUNNER_APPS")
+        return self
+
+    @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Settings:
         if self.lease_s < 3 * self.heartbeat_s:
             raise ValueError("LEASE_S must be at least three times HEARTBEAT_S")
         return self
+
+    @property
+    def fly_tokens(self) -> Mapping[str, str]:
+        """The token of each app that FLY_API_TOKEN names one for; empty when one token is for all apps."""
+        return _tokens_by_app(self.fly_api_token.get_secret_value())
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -200,6 +214,19 @@ def load_settings(**overrides: Any) -> Settings:
 def load_port() -> int:
     """Return the port from the environment. Raises SettingsError."""
     return _load(Listening).port
+
+
+def _tokens_by_app(text: str) -> Mapping[str, str]:
+    """Return the tokens of `app=token` pairs, or nothing when the text is one token.
+
+    A pair ends where the next begins, so a token keeps its `FlyV1 ` and its commas. No token of Fly looks
+    like a pair: they begin with `fm1r_`, `fm1a_` or `fm2_`, and an app's name has no underscore.
+    """
+    starts = list(_PAIR.finditer(text))
+    if not starts or text[: starts[0].start()].strip():
+        return {}
+    ends = [pair.start() for pair in starts[1:]] + [len(text)]
+    return {pair[1]: text[pair.end() : end].strip() for pair, end in zip(starts, ends, strict=True)}
 
 
 def _is_webhook_secret(text: str) -> bool:

@@ -1,8 +1,8 @@
 """What control and runner need from the outside world, as small shapes and narrow protocols.
 
 Adapters (`fly`, `s3`) implement these; tests may use fakes that pass the same conformance suites.
-Must never import anything but the standard library: everything above stands on this file.
-Long because each method of a port says here, once, what every adapter promises.
+Must import nothing but the standard library, since all other packages depend on this file.
+Long because it states, once for all adapters, what each method of a port promises.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ Clock = Callable[[], datetime]  # returns an aware UTC instant
 
 
 class Refusal(StrEnum):
-    """Why an outside service surely did not do what was asked, and what the caller should do."""
+    """Why an outside service certainly did not do what was asked, and what the caller should do."""
 
     CAPACITY = "capacity"  # no room in any named region: wait and show it
     RATE_LIMITED = "rate_limited"  # too many calls: wait a moment and show it
     UNREACHABLE = "unreachable"  # nothing was sent: wait and show it
-    UNAUTHORIZED = "unauthorized"  # our token is bad: stop launching until a person mends it
-    INVALID = "invalid"  # the request itself can never succeed: give up
+    UNAUTHORIZED = "unauthorized"  # our token is not accepted for this app: use others until it is replaced
+    MACHINE_LIMIT = "machine_limit"  # the organisation may have no more machines: wait and run fewer
+    PAYMENT_REQUIRED = "payment_required"  # the organisation must pay first: stop launching, show it
+    IMAGE_NOT_FOUND = "image_not_found"  # the registry lacks the image, maybe for seconds: wait and show it
+    INVALID = "invalid"  # refused for any other reason: repeating it rarely helps
 
 
 class OutsideError(Exception):
@@ -52,7 +55,7 @@ class OutsideError(Exception):
 
 
 class Refused(OutsideError):
-    """Surely not done. `refusal` says what to do about it."""
+    """Certainly not done. `refusal` says what to do about it."""
 
     def __init__(self, refusal: Refusal, message: str, **where: object) -> None:
         super().__init__(message, **where)  # type: ignore[arg-type]
@@ -60,11 +63,11 @@ class Refused(OutsideError):
 
 
 class Unanswered(OutsideError):
-    """May or may not have been done (time-out, 408, 5xx, a cut connection): ask again, never assume."""
+    """It may or may not have been done (time-out, 408, 5xx, a cut connection): ask again, never assume."""
 
 
 class NotStarted(RuntimeError):
-    """A server that was to run here did not start. The message says why."""
+    """A server that should run on this machine did not start. The message says why."""
 
 
 def is_transient(status: int) -> bool:
@@ -101,7 +104,7 @@ class MachineExit:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine as the cloud last showed it: observed, never assumed."""
+    """A machine as the cloud last showed it. Its state is observed, never assumed."""
 
     app: str
     id: str
@@ -113,11 +116,11 @@ class Machine:
     started_at: datetime | None = None  # first time in `started`: billed from here to `exit.at`
     exit: MachineExit | None = None
     destroyed_at: datetime | None = None
-    host_ok: bool = True  # False: what is shown may be old, and what is asked for may be done much later
+    host_ok: bool = True  # False: what is shown may be old, and a request may take effect much later
 
     @property
     def is_gone(self) -> bool:
-        """True when the cloud itself says that nothing of the machine is left to pay for."""
+        """True when the cloud itself says that the machine no longer exists, so that it costs nothing."""
         return self.state == "destroyed"
 
 
@@ -125,11 +128,11 @@ class Machines(Protocol):
     """The Machines API as control uses it. Every method may raise `Refused` or `Unanswered`."""
 
     def room(self, app: str) -> int:
-        """Return how many creates of the app would be let through right now, without asking anyone."""
+        """Return how many creates the app's rate limit allows right now. Makes no request."""
         ...
 
     def create(self, spec: MachineSpec) -> Machine:
-        """Return the machine named `spec.name`: made now, or already there (then it is adopted).
+        """Return the machine named `spec.name`: made now, or one that exists already (it is adopted).
 
         After `Unanswered` a machine may exist: call again with the same spec.
         """
@@ -257,7 +260,7 @@ class Storage(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none."""
+        """Return the object's size and ETag, or None when there is none, now and a moment later."""
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:
@@ -279,9 +282,14 @@ class Storage(Protocol):
         """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
         ...
 
-    def set_rules(self, origins: Sequence[str]) -> None:
+    def allowed_origins(self) -> frozenset[str]:
+        """Return the origins whose pages may PUT by signed URLs; none when the bucket has no such rule."""
+        ...
+
+    def set_rules(self, origins: Sequence[str]) -> str | None:
         """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
 
-        Replaces the bucket's rules, so that a repeat changes nothing.
+        Replaces the bucket's rules, so that a repeat changes nothing. The second rule is optional: returns
+        why the bucket refused it, or None.
         """
         ...

@@ -1,6 +1,7 @@
 """Token buckets as Fly describes its limits: so many calls a second, with a burst. Pure.
 
-`limits` 5.8 has windows, not buckets, on the wall clock; here a virtual clock must do. Must never wait.
+The package `limits` 5.8 has windows, not buckets, on the wall clock; here any clock must work. Must never
+wait.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ KEPT_MAX = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """What a bucket holds when full, and how quickly it fills."""
+    """How many tokens a full bucket holds, and how quickly it fills."""
 
     per_s: float
     burst: int

@@ -6,11 +6,12 @@ Long because it is the whole of one port: each method is one call to the bucket.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from boto3.session import Session
 from botocore.config import Config
@@ -32,6 +33,8 @@ from infra.ports import (
 )
 from infra.presign import Presigner, is_virtual_host
 
+Found = TypeVar("Found")
+
 _BAD_PARTS = {
     "InvalidPart": "a part is missing or is not the one that was stored: send it again, then complete",
     "InvalidPartOrder": "the parts are not in rising order: name each part once",
@@ -40,9 +43,13 @@ _BAD_PARTS = {
 }
 
 
-ABANDONED_DAYS = 2  # an upload lives for one; this is for those that control has lost
-CONNECTIONS_KEPT = 32  # by each client: as many calls as are under way at once, mostly
-LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a beat, and tells again
+ABANDONED_DAYS = 2  # an upload lives for one day; this is for uploads that control has lost
+CONNECTIONS_KEPT = 32  # by each client: about as many calls as are under way at once
+# A Global bucket of Tigris reads eventually: without this header a HEAD may miss what another region has just
+# stored. https://www.tigrisdata.com/docs/objects/consistency/ (2026-11)
+CONSISTENT = ("X-Tigris-Consistent", "true")
+AGAIN_AFTER_S = 0.5  # a 404 on an object that should be there is asked once more, so much later
+LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a heartbeat, then repeats it
 
 
 def connect(
@@ -73,7 +80,7 @@ def connect(
         max_pool_connections=CONNECTIONS_KEPT,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
-    return (session or Session()).client(
+    client = (session or Session()).client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -81,6 +88,13 @@ def connect(
         aws_secret_access_key=secret_access_key,
         config=config,
     )
+    client.meta.events.register("before-sign.s3", _ask_consistently)
+    return client
+
+
+def _ask_consistently(request: Any, **_: Any) -> None:
+    name, value = CONSISTENT
+    request.headers[name] = value
 
 
 def _now() -> datetime:
@@ -100,8 +114,9 @@ class TigrisStorage:
         bucket: str,
         public_endpoint: str | None = None,
         clock: Clock = _now,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._bucket, self._clock = bucket, clock
+        self._bucket, self._clock, self._pause = bucket, clock, pause
         self._connect = partial(
             connect,
             endpoint=endpoint,
@@ -230,10 +245,14 @@ class TigrisStorage:
         return self._theirs.url("GET", key, now=self._clock(), expires_s=expires_s, query=answer)
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none. One short try."""
-        try:
+        """Return the object's size and ETag, or None when there is none. A 404 is asked once more."""
+
+        def once() -> Any:
             with self._errors("HEAD", key):
-                found = self._looking_client.head_object(Bucket=self._bucket, Key=key)
+                return self._looking_client.head_object(Bucket=self._bucket, Key=key)
+
+        try:
+            found = self._again_if_gone(once)
         except _Gone:
             return None
         return StoredObject(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))
@@ -242,11 +261,15 @@ class TigrisStorage:
         """Return the bytes `start <= i < stop`, fewer at the end of the object."""
         if stop <= start:
             return b""
-        try:
+
+        def once() -> bytes:
             with self._errors("GET", key):
                 wanted = f"bytes={start}-{stop - 1}"
                 found = self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)
                 return bytes(found["Body"].read())
+
+        try:
+            return self._again_if_gone(once)
         except Refused as error:
             if error.status == 416:  # the range begins at or after the end
                 return b""
@@ -282,10 +305,24 @@ class TigrisStorage:
             message = f"{len(errors)} of {len(keys)} objects stay ({errors[0].get('Code', '')})"
             raise Unanswered(message, method="POST", path=f"/{self._bucket}/?delete")
 
-    def set_rules(self, origins: Sequence[str]) -> None:
+    def allowed_origins(self) -> frozenset[str]:
+        """Return the origins whose pages may PUT by signed URLs; none when the bucket has no such rule."""
+        try:
+            with self._errors("GET", "?cors"):
+                rules = self._client.get_bucket_cors(Bucket=self._bucket)["CORSRules"]
+        except _Gone as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return frozenset()
+        return frozenset(
+            origin for rule in rules if "PUT" in rule["AllowedMethods"] for origin in rule["AllowedOrigins"]
+        )
+
+    def set_rules(self, origins: Sequence[str]) -> str | None:
         """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
 
-        Replaces the bucket's rules, so that a repeat changes nothing.
+        Replaces the bucket's rules, so that a repeat changes nothing. The second rule is optional, since
+        Tigris does not document it: returns why the bucket refused it, or None.
         """
         cross_origin = {
             "AllowedOrigins": list(origins),
@@ -303,10 +340,22 @@ class TigrisStorage:
         with self._errors("PUT", "?cors"):
             rules = {"CORSRules": [cross_origin]}
             self._client.put_bucket_cors(Bucket=self._bucket, CORSConfiguration=rules)
-        with self._errors("PUT", "?lifecycle"):
-            self._client.put_bucket_lifecycle_configuration(
-                Bucket=self._bucket, LifecycleConfiguration={"Rules": [abandoned]}
-            )
+        try:
+            with self._errors("PUT", "?lifecycle"):
+                self._client.put_bucket_lifecycle_configuration(
+                    Bucket=self._bucket, LifecycleConfiguration={"Rules": [abandoned]}
+                )
+        except OutsideError as error:
+            return str(error)
+        return None
+
+    def _again_if_gone(self, once: Callable[[], Found]) -> Found:
+        """Return what `once` returns; a 404 is asked once more after a moment, since reads may lag."""
+        try:
+            return once()
+        except _Gone:
+            self._pause(AGAIN_AFTER_S)
+            return once()
 
     @contextmanager
     def _gone_is_success(self) -> Iterator[None]:

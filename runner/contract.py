@@ -155,6 +155,10 @@ class Preset(StrEnum):
     COPY = "copy"
 
 
+Quality = Literal["standard", "high"]  # "high": a lower CRF and a higher cap of the bit rate
+FrameRate = Literal["29.97", "source"]
+
+
 class SourceSpec(Message):
     """One video to fetch. The URL is signed and outlives the attempt, or a user's (`is_foreign`)."""
 
@@ -182,6 +186,8 @@ class OutputSpec(Message):
     label: str = ""  # names it in `ffmpeg_args`: unlike the id it is the same each time; empty: the id
     effects: Effects | None = None
     preset: Preset | None = None
+    quality: Quality = "standard"  # of a variation
+    frame_rate: FrameRate = "29.97"  # of a variation; "source": that of the source, up to 60
     put_url: str
     put_headers: dict[str, str]
     playlist: PutTarget | None = None  # of preset `hls`

@@ -1,4 +1,4 @@
-"""Signing in with the shared password."""
+"""Sign-in with the shared password."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         responses=documented(Code.UNAUTHORIZED),
     )
     def revoke() -> None:
-        """Make every token issued so far stop working."""
+        """Revoke every token that was issued so far."""
         context.store.revoke_tokens()
 
     return router

@@ -1,4 +1,4 @@
-"""Submitting work and looking at it: jobs (one machine) and batches (as many as it takes)."""
+"""Submits, lists and shows jobs (one machine each) and batches (as many machines as needed)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ Kind = Literal["job", "batch"]
 LISTED = 20
 Status = Annotated[JobStatus | None, BeforeValidator(lambda text: text or None), Query()]
 Limit = Annotated[int, BeforeValidator(lambda text: text or LISTED), Query(ge=1, le=100)]
-Cursor = Annotated[str | None, Query(max_length=200)]  # the first page without one, or with an empty one
+Cursor = Annotated[str | None, Query(max_length=200)]  # none or an empty one: the first page
+Search = Annotated[
+    str | None,
+    Query(max_length=100, pattern=r"^[^\x00]*$", description="Text in the name of a batch or of a source."),
+]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 _SUBMIT_ERRORS = documented(
@@ -44,7 +48,7 @@ _LIST_ERRORS = documented(Code.UNAUTHORIZED, Code.INVALID)
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:
-    """Return the routes under `/api/jobs` and `/api/batches`, downloads aside."""
+    """Return the routes under `/api/jobs` and `/api/batches`, except downloads."""
     router = APIRouter(
         prefix="/api", dependencies=[Depends(guard)], tags=["jobs and batches"], route_class=API.route
     )
@@ -57,7 +61,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
     )
     @PLANNING
     def submit_job(body: NewJob, response: Response, idempotency_key: Key = None) -> JobView:
-        """Submit one job for one machine, or a form with its videos. The answer's Location is the job."""
+        """Submit a job for one machine, as JSON or as a form with videos. Location is its address."""
         require_one_job(body)
         batch_id = _submit(context, "job", body, idempotency_key)
         job_id = context.views.batch(batch_id).jobs[0].job_id
@@ -67,23 +71,25 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
     @router.post("/batches", status_code=202, responses=_SUBMIT_ERRORS)
     @PLANNING
     def submit_batch(body: NewBatch, response: Response, idempotency_key: Key = None) -> BatchView:
-        """Submit a batch. The answer's Location is the batch."""
+        """Submit a batch for as many machines as needed. Location is its address."""
         require_plannable(body)
         batch_id = _submit(context, "batch", body, idempotency_key)
         response.headers["Location"] = f"/api/batches/{batch_id}"
         return context.views.batch(batch_id)
 
     @router.get("/jobs", responses=_LIST_ERRORS)
-    def list_jobs(status: Status = None, limit: Limit = LISTED, cursor: Cursor = None) -> Page[JobSummary]:
+    def list_jobs(
+        status: Status = None, q: Search = None, limit: Limit = LISTED, cursor: Cursor = None
+    ) -> Page[JobSummary]:
         """List jobs, newest first."""
-        return context.views.jobs(status=status, limit=limit, cursor=cursor)
+        return context.views.jobs(status=status, limit=limit, cursor=cursor, q=q)
 
     @router.get("/batches", responses=_LIST_ERRORS)
     def list_batches(
-        status: Status = None, limit: Limit = LISTED, cursor: Cursor = None
+        status: Status = None, q: Search = None, limit: Limit = LISTED, cursor: Cursor = None
     ) -> Page[BatchSummary]:
         """List batches, newest first."""
-        return context.views.batches(status=status, limit=limit, cursor=cursor)
+        return context.views.batches(status=status, limit=limit, cursor=cursor, q=q)
 
     @router.get("/jobs/{job_id}", responses=_READ_ERRORS)
     def show_job(job_id: str) -> JobView:
@@ -99,9 +105,10 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 
 
 def _form_schema() -> dict[str, Any]:
-    """Return the OpenAPI entry of a job as a form (`forms`): the JSON's fields, with files for sources."""
+    """Return the OpenAPI entry of a job as a form (`forms`): the JSON fields, with files as sources."""
     job = NewJob.model_json_schema()
     properties = {name: shape for name, shape in job["properties"].items() if name != "sources"}
+    properties["without"] = {"type": "string", "description": "Names of effects with commas between them."}
     files = {"type": "array", "items": {"type": "string", "format": "binary"}}
     required = ["files", *(name for name in job["required"] if name != "sources")]
     form = {"type": "object", "required": required, "properties": {"files": files, **properties}}
@@ -111,7 +118,7 @@ def _form_schema() -> dict[str, Any]:
 def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> str:
     request_sha256 = digest(kind, body)
     with context.answering.only_once(key):
-        with context.views.session() as session:  # its videos may be gone by now
+        with context.views.session() as session:  # on a repeat its videos may be gone
             if first := idempotency.first_use(session, key, request_sha256, context.clock()):
                 return first
         sources = named(context, body.sources)
@@ -129,5 +136,5 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
 
 
 def digest(kind: Kind, body: NewJob) -> str:
-    """Return what tells one request from another. A new field with a default does not change it."""
+    """Return a digest that identifies a request. A new field with a default does not change it."""
     return hashlib.sha256(f"{kind} {body.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()

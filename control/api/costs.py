@@ -1,4 +1,4 @@
-"""What was paid for, and what is left of the budgets."""
+"""The costs so far, and the rest of the budgets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DAYS_DEFAULT, DAYS_MAX = 30, 366
 
 
 def _in_full(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # a number would be taken for a time
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # pydantic would read a number as a time
         raise ValueError("must be a day like 2026-11-21")
-    if not "1970" < text < "9999":  # each day has others before and after it
+    if not "1970" < text < "9999":  # the days before and after it must exist
         raise ValueError("must lie between 1970 and 9998")
     return text
 
@@ -37,9 +37,9 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 
     @router.get("/costs", responses=documented(Code.UNAUTHORIZED, Code.INVALID))
     def show_costs(from_: Annotated[Day | None, Query(alias="from")] = None, to: Day | None = None) -> Costs:
-        """Tell for each day (UTC) from `from` to `to`, both included, what machines cost; default: 30 days.
+        """Show the cost of machines for each day (UTC) from `from` to `to`, both included; default: 30 days.
 
-        A machine counts on the day on which it was seen to be gone; those that live count today, so far.
+        A machine counts on the day on which control saw that it is gone. Live machines count today, so far.
         """
         last = to or context.clock().date()
         first = from_ or last - timedelta(days=DAYS_DEFAULT - 1)

@@ -1,8 +1,8 @@
-"""Getting results: the ZIP of a job or batch, and links to it that need no header."""
+"""Downloads: the ZIP of a job or batch, and links to it that need no header."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -23,14 +23,14 @@ from control.downloads.ranges import Span
 from control.downloads.streaming import Piped, Share, fetch
 from control.downloads.zip_layout import Slice
 from control.http.errors import documented
-from control.http.guard import Credentials, Guard, Ticket
+from control.http.guard import Credentials, Guard, LinkTicket
 from control.http.threads import API
 from control.store.machines import count_download
 from control.store.tables import Batch, Job
 from control.views.batches import found
-from control.views.schemas import DownloadLink
+from control.views.schemas import DownloadLink, LinkWanted
 
-THREADS_MAX = 32  # of downloads that wait for the bucket at the same time
+THREADS_MAX = 32  # downloads that read from the bucket at the same time
 
 RangeHeader = Annotated[str | None, Header(alias="Range", max_length=1000)]
 IfRangeHeader = Annotated[str | None, Header(alias="If-Range", max_length=200)]
@@ -43,12 +43,12 @@ _ZIP_ROUTE: dict[str, Any] = {
     "response_class": Response,
     "responses": {
         200: {**_ZIP, "description": "The whole ZIP."},
-        304: {"description": "It is the one that If-None-Match names."},
+        304: {"description": "The archive has the ETag of If-None-Match."},
         **documented(*_LINK_ERRORS, Code.CHANGED, Code.UNAVAILABLE),
     },
 }
 _PART_OF_ZIP: dict[int | str, Any] = {
-    206: {**_ZIP, "description": "The range that was asked for."},
+    206: {**_ZIP, "description": "The requested range."},
     **documented(Code.RANGE_NOT_SATISFIABLE),
 }
 
@@ -67,28 +67,28 @@ def _add(router: APIRouter, zips: _Zips) -> None:
     address = f"/{zips.noun}/{{id}}/download"
 
     @router.head(address, **_ZIP_ROUTE)
-    async def size(id: str, credentials: Credentials, ticket: Ticket = None) -> Response:  # noqa: A002
-        """Tell the length of the ZIP, and its ETag once it is frozen."""
-        _, facts = await zips.allowed(id, credentials, ticket)
-        return Response(headers=_headers(id, facts, None), media_type="application/zip")
+    async def size(id: str, credentials: Credentials, ticket: LinkTicket = None) -> Response:  # noqa: A002
+        """Return the length of the ZIP, and its ETag once it is frozen."""
+        asked, facts = await zips.allowed(id, credentials, ticket)
+        return Response(headers=_headers(asked, facts, None), media_type="application/zip")
 
     @router.get(address, **{**_ZIP_ROUTE, "responses": {**_ZIP_ROUTE["responses"], **_PART_OF_ZIP}})
     async def stream(
         id: str,  # noqa: A002
         credentials: Credentials,
-        ticket: Ticket = None,
+        ticket: LinkTicket = None,
         range_: RangeHeader = None,
         if_range: IfRangeHeader = None,
         if_match: IfMatch = None,
         if_none_match: IfNoneMatch = None,
     ) -> Response:
-        """Stream a ZIP of what is ready. After the end it is frozen: it has an ETag, and can be resumed."""
+        """Stream a ZIP of the ready outputs. After the end it has an ETag and can be resumed."""
         asked, facts = await zips.allowed(id, credentials, ticket)
         if facts.tag and if_match is not None and not ranges.names(if_match, f'"{facts.tag}"'):
             raise ControlError(Code.CHANGED, "The archive is not the one that If-Match names.")
         if facts.tag and ranges.names(if_none_match, f'"{facts.tag}"'):
             return Response(status_code=304, headers={"ETag": f'"{facts.tag}"'})
-        _span(facts, range_, if_range)  # before the layout is needed
+        _span(facts, range_, if_range)  # refuses before the layout is made
         layout = await zips.layouts.of(asked)
         span = _span(layout.facts, range_, if_range)
         return Piped(
@@ -96,14 +96,17 @@ def _add(router: APIRouter, zips: _Zips) -> None:
             place=zips.share.taken(id),
             threads=zips.threads,
             status_code=206 if span else 200,
-            headers=_headers(id, layout.facts, span),
+            headers=_headers(asked, layout.facts, span),
             media_type="application/zip",
         )
 
     @router.post(f"{address}-link", dependencies=[Depends(zips.guard)], responses=documented(*_LINK_ERRORS))
-    async def link(id: str) -> DownloadLink:  # noqa: A002
-        """Return a URL of the ZIP that needs no header. Once a retry has changed the ZIP it answers 412."""
-        return await zips.link(id)
+    async def link(id: str, body: LinkWanted | None = None) -> DownloadLink:  # noqa: A002
+        """Return a URL of the ZIP, or of a ZIP of some outputs, that needs no header.
+
+        Once a retry has changed the ZIP, the URL answers 412.
+        """
+        return await zips.link(id, body.output_ids if body else None)
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,9 @@ class _Zips:
     noun: Literal["jobs", "batches"]
 
     async def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> tuple[Asked, Facts]:
-        """Tell of a ZIP to whom has a client's token, or a ticket for just this archive."""
+        """Return a ZIP and its facts to a client with a token, or with a ticket for just this archive."""
         link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
-        asked = await run_in_threadpool(self._asked, id_)
+        asked = await run_in_threadpool(self._asked, id_, link.chosen if link else None)
         if link and link.expires_at <= self.context.clock():
             raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
         facts = await self._facts(asked)
@@ -129,29 +132,36 @@ class _Zips:
             raise ControlError(Code.CHANGED, "A retry has changed this archive. Ask for a new link.")
         return asked, facts
 
-    async def link(self, id_: str) -> DownloadLink:
-        """Return a link that lives as long as the frozen archive, or for an hour while it still grows."""
-        asked = await run_in_threadpool(self._asked, id_)
+    async def link(self, id_: str, output_ids: Collection[str] | None) -> DownloadLink:
+        """Return a link. It lives as long as the frozen archive, or an hour while the archive still grows."""
+        chosen = None if output_ids is None else await run_in_threadpool(self._positions, id_, output_ids)
+        asked = await run_in_threadpool(self._asked, id_, chosen)
         tag = (await self._facts(asked)).tag if asked.ended_at else None
         return await run_in_threadpool(self._signed, asked, tag)
 
     def _signed(self, asked: Asked, tag: str | None) -> DownloadLink:
         expires_at = asked.expires_at if tag else None
-        link = Link(tag or "", (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0))
+        expires_at = (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0)
+        link = Link(tag or "", expires_at, asked.chosen)
         ticket = self.context.signer.link(asked.id, link, generation=self.context.views.token_generation())
         address = f"{self.context.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
-    def _asked(self, id_: str) -> Asked:
+    def _asked(self, id_: str, chosen: frozenset[int] | None) -> Asked:
         with self.context.views.session() as session:
-            return contents.asked(session, found(session, self.table, id_), now=self.context.clock())
+            subject = found(session, self.table, id_)
+            return contents.asked(session, subject, now=self.context.clock(), chosen=chosen)
+
+    def _positions(self, id_: str, output_ids: Collection[str]) -> frozenset[int]:
+        with self.context.views.session() as session:
+            return contents.positions(session, found(session, self.table, id_), output_ids)
 
     async def _facts(self, asked: Asked) -> Facts:
         return asked.facts or (await self.layouts.of(asked)).facts
 
 
 def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None:
-    """Return the range to send, or None for the whole: always so while the archive still grows."""
+    """Return the range to send, or None for the whole archive. While it still grows it is always None."""
     size_bytes = facts.size_bytes
     if facts.tag is None:
         return None
@@ -165,12 +175,12 @@ def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None
         ) from None
 
 
-def _headers(id_: str, facts: Facts, span: Span | None) -> dict[str, str]:
+def _headers(asked: Asked, facts: Facts, span: Span | None) -> dict[str, str]:
     size_bytes = facts.size_bytes
     headers = {
         "Content-Length": str(span.stop - span.start if span else size_bytes),
-        "Content-Disposition": content_disposition(f"{id_}.zip"),
-        "Cache-Control": "private, no-transform",  # a proxy that packed it again would break its ranges
+        "Content-Disposition": content_disposition(asked.zip_name),
+        "Cache-Control": "private, no-transform",  # compression by a proxy would break the ranges
     }
     if facts.tag:
         headers |= {"ETag": f'"{facts.tag}"', "Accept-Ranges": "bytes"}
@@ -180,7 +190,7 @@ def _headers(id_: str, facts: Facts, span: Span | None) -> dict[str, str]:
 
 
 def _counted(zips: _Zips, content: Generator[bytes]) -> Generator[bytes]:
-    """Yield the content; what was sent by its end, or when the client went away, is counted."""
+    """Yield the content. Count the sent bytes at its end, or when the client disconnects."""
     sent = 0
     try:
         for chunk in content:

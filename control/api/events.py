@@ -1,4 +1,4 @@
-"""Watching jobs and batches: Server-Sent Events."""
+"""Event streams of jobs and batches: Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         ),
         "content": {"text/event-stream": {"itemSchema": _EVENT}},
     },
-    204: {"description": "It has ended, and `Last-Event-ID` has seen the end: there is nothing to wait for."},
+    204: {"description": "It has ended, and `Last-Event-ID` is the end or later: there are no more events."},
     **documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID, Code.STREAMS_FULL, Code.UNAVAILABLE),
 }
 _PREFIX = {"job": "job_", "batch": "bat_"}
@@ -61,7 +61,7 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
             raise ControlError(Code.NOT_FOUND, f"There is no such {noun}.")
         after = header if header is not None else query or 0
         if opening.end_id is not None and after >= opening.end_id:
-            return Response(status_code=204)  # which tells an EventSource not to come back
+            return Response(status_code=204)  # an EventSource does not reconnect after it
         return live.stream(opening, after=after)
 
     @router.get("/jobs/{job_id}/events", response_class=Response, responses=_ANSWERS)
@@ -72,7 +72,7 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
         last_event_id: Resumed = None,
         position: Position = None,
     ) -> Response:
-        """Stream what happens to a job until it ends; `?ticket=` of its batch works instead of a token."""
+        """Stream the events of a job until it ends. The `?ticket=` of its batch works instead of a token."""
         return opened("job", job_id, credentials, ticket, last_event_id, position)
 
     @router.get("/batches/{batch_id}/events", response_class=Response, responses=_ANSWERS)
@@ -83,7 +83,7 @@ def routes(guard: Guard, timeline: Timeline, live: Live) -> APIRouter:
         last_event_id: Resumed = None,
         position: Position = None,
     ) -> Response:
-        """Stream what happens to a batch until it ends; its `?ticket=` works instead of a token."""
+        """Stream the events of a batch until it ends. Its `?ticket=` works instead of a token."""
         return opened("batch", batch_id, credentials, ticket, last_event_id, position)
 
     return router

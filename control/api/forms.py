@@ -1,7 +1,7 @@
-"""`POST /api/jobs` as `multipart/form-data`: videos and wishes in one request, for `curl -F` and small pages.
+"""`POST /api/jobs` as `multipart/form-data`: videos and fields in one request, for `curl -F` and small pages.
 
-The one route whose body is streamed. Only its edge is async (docs/decisions/0011): the form is read by a
-thread that pulls each chunk when it is done with the one before, so that the bucket's pace is the sender's.
+The only route with a streamed body. Only its edge is async (docs/decisions/0011): a thread reads the form and
+takes each chunk when it has finished the one before. So the sender is slowed down to the speed of the bucket.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import ValidationError, create_model
+from pydantic import BeforeValidator, ValidationError, create_model
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
@@ -32,29 +32,33 @@ from control.uploads.form import Form
 from control.views import schemas
 from control.views.schemas import JobView, NewJob
 
-AT_ONCE_MAX = 4  # each holds a part of 16 MiB; the next one waits unread
+AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
 WAITING_MAX = 16
 SLACK_S = 20.0
 BYTES_PER_S_MIN = 16 * 1024
-AWAITED_BYTES_PER_S_MIN = 128 * 1024  # while another form waits for a place
+AWAITED_BYTES_PER_S_MIN = 128 * 1024  # while another form waits
 
 
-# what a form says in words: all that a job may say but its sources
+# the fields of a form: all fields of a job except its sources
 _fields: dict[str, Any] = {name: (info.annotation, info) for name, info in NewJob.model_fields.items()}
 del _fields["sources"]
+_fields["without"] = (
+    Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
+    [],
+)
 _Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
 
 
 class FormRoute(APIRoute):
-    """A route that is there for forms only; all else goes on to the next route of its path."""
+    """A route for forms only. Other requests go to the next route of the same path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match a form as any route, and nothing else."""
+        """Match forms like any route, and nothing else."""
         return super().matches(scope) if is_form(scope) else (Match.NONE, {})
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:
-    """Return the form's route. It must come before the JSON route of the same path, which documents both."""
+    """Return the route of forms. It must come before the JSON route of its path, which documents both."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)])
     at_once = CapacityLimiter(AT_ONCE_MAX)
 
@@ -106,9 +110,9 @@ def _submit(context: AppContext, content_type: str, chunks: Iterator[bytes], key
 
 
 class _Sender:
-    """Who sends a form, and how much longer it may be waited for: SLACK_S in all, which sent bytes earn back.
+    """The sender of a form, and how long control still waits for it: SLACK_S, to which sent bytes add time.
 
-    So a sender that stalls or drips gives its place up after SLACK_S, however large its form is. Time in
+    So a sender that stops or is too slow loses its place after SLACK_S, however large its form is. Time in
     which control itself is busy does not count.
     """
 
@@ -130,7 +134,7 @@ class _Sender:
 
 
 def _chunks_of(sender: _Sender) -> Iterator[bytes]:
-    """Yield what is sent to a worker thread, as it asks for it."""
+    """Yield the chunks to a worker thread, each when it asks for it."""
     while True:
         try:
             chunk = from_thread.run(sender.next)
@@ -147,9 +151,9 @@ def _chunks_of(sender: _Sender) -> Iterator[bytes]:
 
 
 def _as_new_job(form: Form) -> NewJob:
-    """Return what a form asks for, as JSON would say it, with an id for each of its files.
+    """Return the job that a form requests, with the id of each of its files.
 
-    Raises RequestValidationError, ControlError invalid (no file) or not_playable (none is good).
+    Raises RequestValidationError, ControlError invalid (no file) or not_playable (no file is playable).
     """
     if "sources" in form.fields:
         raise ControlError(Code.INVALID, "sources: A form brings its own files, in the field `files`.")
@@ -168,7 +172,7 @@ def _as_new_job(form: Form) -> NewJob:
 
 
 def _digest(form: Form, body: NewJob) -> str:
-    """Return what tells one form from another: its fields, and names and content of its files."""
+    """Return a digest that identifies a form: of its fields, and of the names and content of its files."""
     wishes = body.model_dump_json(exclude_defaults=True, exclude={"sources"})
     files = [(source.name, sha256) for source, sha256 in zip(form.sources, form.digests, strict=True)]
     return hashlib.sha256(f"form {wishes} {files}".encode()).hexdigest()

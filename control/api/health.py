@@ -1,7 +1,7 @@
-"""Whether the process lives, and whether what it stands on answers. Anybody may ask, as often as he likes.
+"""Whether the process lives, and whether the services that it needs answer. Anyone may ask, at any rate.
 
-So nobody waits long, and nobody's thread waits for an outside service: each part is looked at by a thread of
-its own, one look at a time however many ask.
+So no request waits long, and no request thread waits for an outside service. Each part has a thread of its
+own that checks it, one check at a time, however many requests there are.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from control.http.threads import HEALTH
 from control.store.database import require_writable
 from control.telemetry.log import log_failure
 from control.views.schemas import Health, Ready
+from infra.ports import Refusal
 
 LOOK_EVERY_S = 2.0
-ANSWER_S = 1.0  # so long an answer waits for a look that has begun; then the last one has to do
-FIRST_S = 6.0  # so long when there is no last one: the bucket's check has given up by then
-KEPT_S = 15.0  # so long the last one will do: a look that takes longer is itself what is wrong
+ANSWER_S = 1.0  # how long an answer waits for a running check; then it uses the last result
+FIRST_S = 6.0  # how long when there is no last result: the check of the bucket has timed out by then
+KEPT_S = 15.0  # how old the last result may be: a check that takes longer is a failure itself
 SILENT = "does not answer"
+BLOCKED = {
+    Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}",
+    Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method before it makes machines in the app {app}",
+}
 
 
 def routes(context: AppContext) -> APIRouter:
@@ -35,7 +40,7 @@ def routes(context: AppContext) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["health"], route_class=HEALTH.route)
     watched = {
         "database": _Part("database", lambda: _require_database(context)),
-        "storage": _Part("storage", context.storage.check),
+        "storage": _Part("storage", lambda: _require_storage(context)),
         "machines": _Part("machines", lambda: _require_an_answer(context)),
     }
 
@@ -57,7 +62,7 @@ def routes(context: AppContext) -> APIRouter:
 
 
 async def _states(watched: Mapping[str, _Part]) -> dict[str, str]:
-    """Return the state of each part: `ok`, or what is wrong."""
+    """Return the state of each part: `ok`, or the problem."""
     is_first = not all(part.was_seen for part in watched.values())
     looks = [look for part in watched.values() if (look := part.look())]
     if looks:
@@ -66,20 +71,20 @@ async def _states(watched: Mapping[str, _Part]) -> dict[str, str]:
 
 
 class _Wrong(Exception):
-    """Something is wrong that can be said to anybody."""
+    """A problem whose text may be shown to anyone."""
 
 
 class _Part:
-    """One of the things control stands on, as it was last seen. Its methods belong to the event loop."""
+    """One of the services that control needs, with its last state. Call its methods on the event loop."""
 
     def __init__(self, name: str, check: Callable[[], object]) -> None:
         self._name, self._check = name, check
         self._look: Future[str] | None = None
-        self._began_s = -inf  # on the monotonic clock, as all here
+        self._began_s = -inf  # on the monotonic clock, like all times here
         self._seen, self._seen_s = "", -inf
 
     def look(self) -> Future[str] | None:
-        """Begin a look if the last is not fresh; return the one that an answer should still wait for."""
+        """Start a check if the last result is too old. Return the check that an answer should wait for."""
         now_s = time.monotonic()
         is_under_way = self._look is not None and not self._look.done()
         if not is_under_way and now_s >= self._began_s + LOOK_EVERY_S:
@@ -89,12 +94,12 @@ class _Part:
 
     @property
     def was_seen(self) -> bool:
-        """Tell whether a look has ever ended."""
+        """Return whether a check has ever ended."""
         return bool(self._seen)
 
     @property
     def state(self) -> str:
-        """`ok`, or what is wrong."""
+        """`ok`, or the problem."""
         return self._seen if time.monotonic() < self._seen_s + KEPT_S else SILENT
 
     def _begun(self) -> Future[str]:
@@ -126,8 +131,14 @@ def _require_database(context: AppContext) -> None:
         raise _Wrong("its disk cannot be written to") from error
 
 
+def _require_storage(context: AppContext) -> None:
+    context.storage.check()
+    if context.cloud.rules_wrong is not None:
+        raise _Wrong(context.cloud.rules_wrong)
+
+
 def _require_an_answer(context: AppContext) -> None:
-    if context.cloud.refused is not None:
-        raise RuntimeError(f"Fly refuses our token: {context.cloud.refused}")
+    for app, blocked in sorted(context.cloud.blocked.items()):
+        raise _Wrong(BLOCKED[blocked.refusal].format(app=app))
     if context.cloud.silent:
-        raise RuntimeError("Fly did not answer the last time that it was asked")
+        raise RuntimeError(f"Fly did not answer for {', '.join(sorted(context.cloud.silent))}")

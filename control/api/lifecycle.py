@@ -1,4 +1,4 @@
-"""Changing what was submitted: cancel, retry, delete."""
+"""Changes to jobs and batches: cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 def _add_cancel(router: APIRouter, context: AppContext) -> None:
     @router.post("/jobs/{job_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
     def cancel_job(job_id: str) -> JobView:
-        """Cancel a job: its machine is stopped, ready outputs stay. Again on an ended one nothing happens."""
+        """Cancel a job: its machine is stopped, ready outputs stay. On an ended job nothing happens."""
         _cancel(context, Job, job_id)
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
     def cancel_batch(batch_id: str) -> BatchView:
-        """Cancel all that lives of a batch: its machines are stopped, ready outputs stay."""
+        """Cancel the live jobs of a batch: its machines are stopped, ready outputs stay."""
         _cancel(context, Batch, batch_id)
         return context.views.batch(batch_id)
 
@@ -46,13 +46,13 @@ def _add_cancel(router: APIRouter, context: AppContext) -> None:
 def _add_retry(router: APIRouter, context: AppContext) -> None:
     @router.post("/jobs/{job_id}/retry", status_code=202, responses=_RETRY_ERRORS)
     def retry_job(job_id: str) -> JobView:
-        """Start again what is not ready of an ended job."""
+        """Make the outputs of an ended job again that are not ready."""
         _retry(context, Job, job_id)
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/retry", status_code=202, responses=_RETRY_ERRORS)
     def retry_batch(batch_id: str) -> BatchView:
-        """Start again what is not ready of an ended batch."""
+        """Make the outputs of an ended batch again that are not ready."""
         _retry(context, Batch, batch_id)
         return context.views.batch(batch_id)
 
@@ -60,7 +60,7 @@ def _add_retry(router: APIRouter, context: AppContext) -> None:
 def _add_delete(router: APIRouter, context: AppContext) -> None:
     @router.delete("/jobs/{job_id}", status_code=204, responses=_DELETE_ERRORS)
     def delete_job(job_id: str) -> None:
-        """Delete a job that was submitted by itself: cancel it if it lives, remove its files and rows."""
+        """Delete a job that was submitted alone: cancel it if it is live, remove its files and rows."""
         batch_id, siblings = context.views.whereabouts(job_id)
         if siblings:
             raise ControlError(Code.CONFLICT, f"This job is part of the batch {batch_id}. Delete that.")
@@ -68,8 +68,8 @@ def _add_delete(router: APIRouter, context: AppContext) -> None:
 
     @router.delete("/batches/{batch_id}", status_code=204, responses=_DELETE_ERRORS)
     def delete_batch(batch_id: str) -> None:
-        """Delete a batch: cancel it if it lives, remove its files and rows."""
-        context.views.job_ids(Batch, batch_id)  # 404 for what is not there
+        """Delete a batch: cancel it if it is live, remove its files and rows."""
+        context.views.job_ids(Batch, batch_id)  # 404 if there is none
         _delete(context, batch_id)
 
 

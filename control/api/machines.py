@@ -1,4 +1,4 @@
-"""What the cloud holds of ours, and the reaping of what nobody knows."""
+"""The machines in the cloud, and the removal of orphans."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 
     @router.get("")
     def machines() -> MachineList:
-        """Show every machine of ours that the cloud holds now, each with its job, or as an orphan.
+        """Show every machine of this deployment that exists in the cloud, with its job, or as an orphan.
 
-        Answered from what control's own looks at Fly have shown: every 2 s while anything runs, every minute
-        otherwise. `observed_at` is when Fly last answered for every app.
+        The answer is from the last observation of Fly: every 2 s while anything runs, every minute otherwise.
+        `observed_at` is when Fly last answered for every app.
         """
         return MachineList(
             items=[_shown(machine, attempt) for machine, attempt in reap.held(context)],
@@ -40,9 +40,9 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
     @router.post("/reap", responses=documented(Code.INVALID, Code.UNAVAILABLE))
     @FLY
     def reap_orphans(dry_run: bool = False) -> MachineList:
-        """Destroy the orphans and return them; with `dry_run` only return them. Fly is asked, once.
+        """Destroy the orphans and return them; with `dry_run` only return them. Makes one request to Fly.
 
-        One call at a time: another is 503 until it has ended.
+        Only one call at a time: another one gets a 503 until it has ended.
         """
         orphans = reap.destroy_orphans(context, dry_run=dry_run)
         return MachineList(items=[_shown(machine, None) for machine in orphans], observed_at=context.clock())

@@ -1,4 +1,4 @@
-"""The scrape by clients, who need a token as everywhere; `control.http.metrics` is the one without."""
+"""`/metrics` for clients with a token. METRICS_PORT, which needs none, is in `control.http.metrics`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def routes(guard: Guard, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses={**text, **documented(Code.UNAUTHORIZED)})
     def scrape() -> Response:
-        """Return all metrics in Prometheus' text format, a few seconds old at most."""
+        """Return all metrics in the Prometheus text format. They are at most some seconds old."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return router

@@ -1,4 +1,4 @@
-"""Single outputs: redirects to signed URLs, so that their bytes do not pass through control."""
+"""Single outputs: redirects to signed URLs, so their bytes do not pass through control."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         disposition: Literal["attachment", "inline"] = "attachment",
         file: FileName = None,
     ) -> RedirectResponse:
-        """Redirect to a signed URL of one output; `?ticket=` of its batch works instead of a token.
+        """Redirect to a signed URL of one output. The `?ticket=` of its batch works instead of a token.
 
-        Of an `hls` output `?file=` chooses one of its two files by name; without, it is the media file,
+        For an `hls` output `?file=` selects one of its two files by name. Without it the media file is sent,
         which plays by itself.
         """
         files = files_of(_ready(context, guard, output_id, credentials, ticket))
@@ -69,7 +69,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 def _ready(
     context: AppContext, guard: Guard, output_id: str, credentials: Credentials, ticket: str | None
 ) -> Output:
-    """Return a ready output to whom may see it. Raises ControlError unauthorized, not_found, expired."""
+    """Return a ready output if the caller may see it. Raises unauthorized, not_found, expired."""
     with context.views.session() as session:
         output = session.get(Output, output_id)
         batch = session.get(Batch, output.batch_id) if output else None

@@ -1,6 +1,7 @@
-"""The page: the files that `control/web` was built into, with the headers that keep it to itself.
+"""The page: the built files of `control/web`, with headers that let it load only what it needs.
 
-Held in memory, plain and gzipped: they are few and small, and a name from a request never meets the disk.
+The files are kept in memory, plain and gzipped. They are few and small, and a name from a request is never
+used as a path on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FOR_EVER = "public, max-age=31536000, immutable"  # an asset's name holds a hash
 
 @dataclass(frozen=True)
 class _File:
-    """One file of the page as it is sent."""
+    """One file of the page, ready to send."""
 
     plain: bytes
     gzipped: bytes
@@ -33,7 +34,7 @@ class _File:
 
 
 def routes(context: AppContext) -> APIRouter:
-    """Return the routes of the page's files; none needs a token."""
+    """Return the routes of the files of the page. None needs a token."""
     router = APIRouter(include_in_schema=False)
     assets = {path.name: _load(path) for path in (BUILT / "assets").glob("*")}
     index = _load(BUILT / "index.html") if assets else None
@@ -80,7 +81,7 @@ def _answer(request: Request, file: _File, headers: dict[str, str]) -> Response:
 
 
 def _bucket_origin(context: AppContext) -> str:
-    """Return the origin of the bucket as browsers see it, which is where signed URLs lead."""
+    """Return the origin of the bucket for browsers: that of signed URLs."""
     signed = urlsplit(
         context.storage.sign_download("-", expires_s=1, disposition="inline", content_type="video/mp4")
     )
@@ -90,7 +91,7 @@ def _bucket_origin(context: AppContext) -> str:
 def _content_security_policy(bucket: str) -> str:
     """Return what the page may load: its own files, and videos and posters of the bucket.
 
-    `data:` and `blob:` are the first frames and the files of the user's own disk.
+    `data:` and `blob:` are for first frames and files from the disk of the user.
     """
     return "; ".join(
         (

@@ -1,4 +1,4 @@
-"""From a request to a plan, with what is known at the moment: what a submit stores and a quote tells."""
+"""Plans a request with the current facts. A submit stores the plan, a quote shows it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from control.context import AppContext
+from control.domain.effects import EffectChoice
+from control.domain.encoding import Encoding
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import (
@@ -25,11 +27,11 @@ from control.uploads.sources import require_callable
 from control.views.schemas import NewBatch, NewJob
 
 SEED_BITS = 63
-FREE_SHARE_MIN = 4  # machines that are busy now will be free by then: at least a fourth of all counts as free
+FREE_SHARE_MIN = 4  # busy machines become free: at least a fourth of all machines counts as free
 
 
 def require_plannable(body: NewBatch) -> None:
-    """Return if a batch is not too large for its machines. Raises ControlError invalid."""
+    """Return if the batch is not too large for its machines. Raises ControlError invalid."""
     outputs = body.outputs_count
     if outputs > OUTPUTS_PER_BATCH_MAX:
         raise ControlError(Code.INVALID, f"A batch makes at most {OUTPUTS_PER_BATCH_MAX} outputs.")
@@ -60,11 +62,12 @@ def planned_source(context: AppContext, row: Source) -> PlannedSource:
 
 
 def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
-    """Return the plan of a request. A job is for one machine; a batch for as many as pay off.
+    """Return the plan of a request. A job is for one machine; a batch for as many as are worth their cost.
 
-    Raises ControlError invalid for URLs that cannot be.
+    Raises ControlError invalid for URLs that cannot be called, and for more variations than can differ.
     """
     _require_urls(context, body)
+    _require_distinct(body.variations or 0, body.choice)
     most, deadline_s = (body.max_machines, body.deadline_s) if isinstance(body, NewBatch) else (1, None)
     return plan(
         sources,
@@ -72,11 +75,23 @@ def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSo
         preset=body.recipe,
         seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
         new_id=lambda: new_id("out"),
-        capacity=_capacity(context, most, _fitting_sizes(context, sources)),
+        capacity=_capacity(context, most, _fitting_sizes(context, sources, body.encoding)),
         sends=1 if body.output_url is None else 2,
         deadline_s=deadline_s,
         max_cost_usd=body.max_cost_usd,
+        name=body.name,
+        choice=body.choice,
+        encoding=body.encoding,
     )
+
+
+def _require_distinct(variations: int, choice: EffectChoice) -> None:
+    if variations > choice.distinct_max:
+        raise ControlError(
+            Code.INVALID,
+            f"variations: with the effects that `without` leaves, a video can have at most"
+            f" {choice.distinct_max:.0f} different variations. Ask for fewer, or leave more effects in.",
+        )
 
 
 def _require_urls(context: AppContext, body: NewJob) -> None:
@@ -92,9 +107,12 @@ def _require_urls(context: AppContext, body: NewJob) -> None:
             raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
 
 
-def _fitting_sizes(context: AppContext, sources: Sequence[PlannedSource]) -> Sequence[str]:
-    """Return the allowed sizes whose memory the sources fit. Raises ControlError invalid when none has it."""
-    allowed, needed = context.settings.runner_sizes, needed_bytes([source.source_info for source in sources])
+def _fitting_sizes(
+    context: AppContext, sources: Sequence[PlannedSource], encoding: Encoding
+) -> Sequence[str]:
+    """Return the allowed sizes with enough memory. Raises ControlError invalid when there is none."""
+    allowed = context.settings.runner_sizes
+    needed = needed_bytes([source.source_info for source in sources], encoding)
     if fitting := fitting_sizes(needed, allowed):
         return fitting
     name = max(sources, key=lambda source: source.source_info.size_bytes).name

@@ -1,4 +1,4 @@
-"""What a batch will take, before anything is started."""
+"""Quotes: the time and cost of a batch before it is started."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 
     @router.post("/quote", responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID))
     def quote(body: NewQuote) -> Quote:
-        """Tell how many machines, how long and how much; nothing is started or kept.
+        """Estimate machines, time and cost of a batch. Nothing is started or stored.
 
-        By the body of `POST /api/batches`; instead of a `source_id` a source may name its `size_bytes`,
+        The body is that of `POST /api/batches`. Instead of a `source_id` a source may have `size_bytes`,
         `duration_s`, `width` and `height`.
         """
         require_plannable(body)
         sources = _sources(context, body.sources)
-        any_seed = body.model_copy(update={"seed": body.seed or 0})  # the same quote each time
+        any_seed = body.model_copy(
+            update={"seed": body.seed or 0}
+        )  # so that the same request always gets the same quote
         planned = planned_batch(context, any_seed, sources)
         with context.views.session() as session:
             has_room = fits(session, context.settings, context.clock(), planned.bytes_max)
@@ -67,7 +69,8 @@ def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bo
     return Quote(
         **chosen.model_dump(),
         size=planned.schedule.size,
-        estimated=not all(source.source_info.is_known for source in sources),
+        estimated=planned.encoding.frame_rate == "source"
+        or not all(source.source_info.is_known for source in sources),
         fits=has_room,
         curve=[_point(way) for way in planned.curve],
     )

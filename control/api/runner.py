@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import col, select
 
 from control.context import AppContext
+from control.domain.encoding import Encoding
 from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState
 from control.http.errors import documented
@@ -22,7 +23,7 @@ from control.store import leases, reports
 from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
-from control.store.recipe import recipe_of
+from control.store.recipe import encoding_of, recipe_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, StoredObject
@@ -43,7 +44,7 @@ from runner.contract import (
     SourceSpec,
 )
 
-# An output beyond both is not believed: the planner's bound is too near to what presets may make.
+# An output larger than both is refused. The bound of the planner alone is too small for some presets.
 OUTPUT_SLACK, OUTPUT_BYTES_ANYWAY = 4, 64 * 1024**2
 
 FILE, PLAYLIST, POSTER = ".mp4", ".m3u8", ".jpg"  # the endings of an output's keys
@@ -70,18 +71,21 @@ def routes(context: AppContext) -> APIRouter:
 
     @router.post("/claim")
     def claim(attempt_id: str, body: Claim) -> JobSpec:
+        """Give the attempt to the first machine that calls, and return its whole work."""
         return take_claim(context, attempt_id, body)
 
-    # What waits for the bucket waits in threads of its own, so that a bucket that hangs delays no claim and
-    # no beat without news.
+    # Calls that wait for the bucket have threads of their own, so a slow bucket delays no claim and no beat
+    # without news.
 
     @router.post("/heartbeat")
     async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
+        """Extend the lease of the attempt, store its progress, and return whether to continue."""
         verified = await _verified_in_time(context, attempt_id, body) if _is_any_ready(body.outputs) else {}
         return await RUNNER.run(take_heartbeat, context, attempt_id, body, verified)
 
     @router.post("/finish", responses=documented(Code.UNAVAILABLE))
     async def finish(attempt_id: str, body: Finish) -> Message:
+        """Store the last report of the attempt, which ends it."""
         is_news = _is_any_ready(body.outputs)
         verified = await REPORTS.run(seen_as_reported, context, attempt_id, body) if is_news else {}
         await RUNNER.run(take_finish, context, attempt_id, body, verified)
@@ -91,7 +95,7 @@ def routes(context: AppContext) -> APIRouter:
 
 
 def take_claim(context: AppContext, attempt_id: str, claim: Claim) -> JobSpec:
-    """Give the attempt to the machine, if it is the first. Raises ControlError, OutsideError."""
+    """Give the attempt to the machine if it is the first to call. Raises ControlError, OutsideError."""
     reports.claim(context.store, attempt_id, claim.machine_id)
     return job_spec(context, attempt_id)
 
@@ -111,9 +115,9 @@ def _is_any_ready(outputs: Sequence[OutputReport]) -> bool:
 def take_heartbeat(
     context: AppContext, attempt_id: str, beat: Heartbeat, verified: reports.Verified
 ) -> HeartbeatAnswer:
-    """Take in a beat of which the bucket has shown `verified`; say when the next is due. Asks nobody outside.
+    """Store a beat whose outputs were `verified` in the bucket; return when the next is due.
 
-    Raises ControlError.
+    Makes no outside call. Raises ControlError.
     """
     pace_s = leases.next_beat_s(context.settings, len(context.store.leases))
     proceed = reports.heartbeat(context.store, attempt_id, beat, verified, next_beat_s=pace_s)
@@ -121,13 +125,13 @@ def take_heartbeat(
 
 
 def take_finish(context: AppContext, attempt_id: str, finish: Finish, verified: reports.Verified) -> None:
-    """Take in the last report, of which the bucket has shown `verified`. Raises ControlError."""
+    """Store the last report, whose outputs were `verified` in the bucket. Raises ControlError."""
     reports.finish(context.store, attempt_id, finish, verified)
     context.wake()
 
 
 def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
-    """Return what is left to do of the attempt's job, with fresh signed URLs."""
+    """Return the remaining work of the job of the attempt, with fresh signed URLs."""
     with context.views.session() as session:
         attempt = session.get_one(Attempt, attempt_id)
         wall_s = attempt.wall_s
@@ -138,19 +142,12 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         ).all()
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
-        output_url = session.exec(
-            select(Batch.output_url).join(Job).where(col(Job.id) == attempt.job_id)
-        ).one()
+        batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
         sources=[_source_spec(context, source, expires_s) for source in sources],
-        outputs=[
-            _output_spec(context, attempt_id, output, expires_s).model_copy(
-                update={"deliver_url": output_url}
-            )
-            for output in todo
-        ],
+        outputs=[_output_spec(context, attempt_id, batch, output, expires_s) for output in todo],
         run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=context.settings.heartbeat_s,
         outbound_allow=list(context.settings.outbound_allow),
@@ -169,37 +166,42 @@ def _source_spec(context: AppContext, source: Source, expires_s: int) -> SourceS
     )
 
 
-def _output_spec(context: AppContext, attempt_id: str, output: Output, expires_s: int) -> OutputSpec:
+def _output_spec(
+    context: AppContext, attempt_id: str, batch: Batch, output: Output, expires_s: int
+) -> OutputSpec:
     def target(ending: str) -> PutTarget:
         key = output_key(context, attempt_id, output.id, ending)
         url, headers = context.storage.sign_put(key, expires_s=expires_s)
         return PutTarget(url=url, headers=headers)
 
-    file, is_hls = target(FILE), output.preset == Preset.HLS
+    file, is_hls, encoding = target(FILE), output.preset == Preset.HLS, encoding_of(batch)
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
         label=f"var{output.variation:02}" if output.variation else "",
         effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
+        quality=encoding.quality,
+        frame_rate=encoding.frame_rate,
         put_url=file.url,
         put_headers=file.headers,
         playlist=target(PLAYLIST) if is_hls else None,
         media_name=MEDIA_NAME if is_hls else "",
         poster=target(POSTER),
+        deliver_url=batch.output_url,
     )
 
 
 def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str = FILE) -> str:
-    """Return where an attempt puts a file of an output.
+    """Return the key under which an attempt stores a file of an output.
 
-    The key is the attempt's own, so that no other attempt can overwrite it.
+    Each attempt has its own keys, so that no other attempt can overwrite its files.
     """
     return f"{outputs_prefix(context.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
 
 def seen_as_reported(context: AppContext, attempt_id: str, message: Finish | Heartbeat) -> reports.Verified:
-    """Look at each object newly reported ready; return those that are as reported. Raises OutsideError."""
+    """Check each object that is newly reported ready; return those that match. Raises OutsideError."""
     reported = {report.output_id: report for report in message.outputs if report.status == "ready"}
     looked = {
         output.id: (_look(context, attempt_id, output, reported[output.id]), most_bytes)
@@ -211,9 +213,9 @@ def seen_as_reported(context: AppContext, attempt_id: str, message: Finish | Hea
 
 
 def _look(context: AppContext, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
-    """Return the files of an output that are as reported, or None unless it is whole.
+    """Return the files of an output that match the report, or None unless it is complete.
 
-    A poster that is not as reported is left out: it never costs the output.
+    A poster that does not match is left out. The output is accepted all the same.
     """
 
     def seen(ending: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
@@ -228,7 +230,7 @@ def _look(context: AppContext, attempt_id: str, output: Output, report: OutputRe
 
 
 def _seen(context: AppContext, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
-    """Return the file under `key` if it is as reported."""
+    """Return the file under `key` if it matches the report."""
     stored = context.storage.head(key) if reported else None
     if reported is None or stored is None or not _is_as_reported(stored, reported):
         return None
@@ -242,9 +244,9 @@ def _seen(context: AppContext, key: str, reported: OutputFile | ExtraFile | None
 
 
 def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> reports.Verified:
-    """Return the same of a beat, or nothing while the bucket is away: it must extend the lease all the same.
+    """Do the same for a beat. Return nothing if the bucket does not answer: the lease is extended anyway.
 
-    The runner counts the report as heard. Nothing is lost: its finish tells of every output again.
+    The runner takes the report as accepted. Nothing is lost, since its finish reports every output again.
     """
     try:
         return seen_as_reported(context, attempt_id, beat)
@@ -256,26 +258,31 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
 def _unfinished(
     context: AppContext, attempt_id: str, among: Collection[str]
 ) -> Sequence[tuple[Output, float]]:
-    """Return those of the outputs that are not made yet, each with the bytes that it may have."""
+    """Return those of the outputs that are not final yet, each with its largest allowed size."""
     if not among:
         return ()
     with context.views.session() as session:
-        mine = select(Output, Source).join(Source).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
-        runs = col(Attempt.state) == AttemptState.RUNNING  # else what it says counts for nothing
+        mine = (
+            select(Output, Source, Batch)
+            .join(Source)
+            .join(Batch, col(Batch.id) == col(Output.batch_id))
+            .join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+        )
+        runs = col(Attempt.state) == AttemptState.RUNNING  # else its reports are ignored
         mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
         return [
-            (output, _most_bytes(output, source))
-            for output, source in session.exec(mine).all()
+            (output, _most_bytes(output, source, encoding_of(batch)))
+            for output, source, batch in session.exec(mine).all()
             if output.id in among
         ]
 
 
-def _most_bytes(output: Output, source: Source) -> float:
-    """Return how large no honest output can be; of a source that only its machine has seen, anything."""
+def _most_bytes(output: Output, source: Source, encoding: Encoding) -> float:
+    """Return the largest believable size of an output; infinite if control does not know the source."""
     seen = source_info(source)
     if not seen.is_known:
         return math.inf
-    return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output)))
+    return max(OUTPUT_BYTES_ANYWAY, OUTPUT_SLACK * seen.bytes_max(recipe_of(output), encoding))
 
 
 def _is_as_reported(stored: StoredObject, file: OutputFile | ExtraFile) -> bool:

@@ -1,4 +1,4 @@
-"""How full the bucket is."""
+"""The use of the bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
 
     @router.get("/storage", responses=documented(Code.UNAUTHORIZED))
     def storage() -> StorageView:
-        """Show how much the bucket holds for us: sources and results."""
+        """Show how much of the storage sources and results use."""
         with context.views.session() as session:
             used_bytes = holdings(session, context.settings, context.clock()).used
         cap_bytes = context.settings.storage_cap_bytes

@@ -5,6 +5,7 @@ Must never log or return a secret, and must compare only in constant time.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import os
@@ -22,6 +23,21 @@ class Link:
 
     tag: str  # the ETag of the archive without quotes; "" if its batch or job was still live
     expires_at: datetime
+    chosen: frozenset[int] | None = None  # the positions of outputs; None: the whole archive
+
+
+def _written(link: Link) -> str:
+    """Return an archive's ETag, before it the bits of the chosen positions: 10,000 take 1,700 characters."""
+    if link.chosen is None:
+        return link.tag
+    bits = sum(1 << position for position in link.chosen)
+    packed = bits.to_bytes(max(link.chosen) // 8 + 1, "little")
+    return f"{base64.urlsafe_b64encode(packed).decode().rstrip('=')}~{link.tag}"
+
+
+def _chosen(packed: str) -> frozenset[int]:
+    bits = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
+    return frozenset(8 * n + bit for n, byte in enumerate(bits) for bit in range(8) if byte >> bit & 1)
 
 
 class Signer:
@@ -53,13 +69,17 @@ class Signer:
 
     def link(self, id_: str, link: Link, *, generation: int) -> str:
         """Return a ticket for the archive of a job or batch, for use in a URL. A newer generation ends it."""
-        return f"{link.tag}.{self._stamp(f'link|{generation}|{id_}|{link.tag}', link.expires_at)}"
+        what = _written(link)
+        return f"{what}.{self._stamp(f'link|{generation}|{id_}|{what}', link.expires_at)}"
 
     def read_link(self, ticket: str, id_: str, *, generation: int) -> Link | None:
         """Return the content of a ticket for the archive of this job or batch, or None if it is not one."""
-        tag, _, stamp = ticket.partition(".")
-        expiry = self._expiry(stamp, f"link|{generation}|{id_}|{tag}")
-        return None if expiry is None else Link(tag, datetime.fromtimestamp(expiry, UTC))
+        what, _, stamp = ticket.partition(".")
+        expiry = self._expiry(stamp, f"link|{generation}|{id_}|{what}")
+        if expiry is None:
+            return None
+        packed, is_chosen, tag = what.rpartition("~")
+        return Link(tag, datetime.fromtimestamp(expiry, UTC), _chosen(packed) if is_chosen else None)
 
     def attempt_token(self, attempt_id: str) -> str:
         """Return the token of an attempt. Always the same, so a repeated create call sends the same env."""

@@ -1,4 +1,4 @@
-"""What the commands check of their options before anything is sent. Each raises BadParameter, in words."""
+"""Checks of options before a command sends anything. Each raises BadParameter with a sentence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import typer
 
+from control.domain.effects import EFFECT_NAMES
+
+NAME_CHARS_MAX = 100
 OTHER_IDS = {"out": "an output", "src": "a source", "upl": "an upload"}
 
 
@@ -24,18 +27,34 @@ def job_or_batch(id_: str) -> str:
 
 
 def some_usd(usd: float | None) -> float | None:
-    """Return an amount above 0, or None for no limit."""
+    """Return the amount if it is above 0. None means no limit."""
     if usd is not None and not 0 < usd < math.inf:
         raise typer.BadParameter("must be an amount above 0; without the option there is no limit.")
     return usd
 
 
+def some_name(name: str | None) -> str | None:
+    """Return a batch's name, of 1 to 100 characters, or None without one."""
+    if name is not None and not 1 <= len(name) <= NAME_CHARS_MAX:
+        raise typer.BadParameter(f"must have 1 to {NAME_CHARS_MAX} characters.")
+    return name
+
+
+def some_effects(names: list[str] | None) -> list[str] | None:
+    """Return the effects that are left out. At least one must stay in."""
+    if unknown := set(names or ()) - set(EFFECT_NAMES):
+        raise typer.BadParameter(f"{min(unknown)!r} is no effect; there are {', '.join(EFFECT_NAMES)}.")
+    if set(names or ()) == set(EFFECT_NAMES):
+        raise typer.BadParameter("leave at least one of the eight effects in.")
+    return names
+
+
 def require_digest(image: str) -> None:
-    """Return if an image is named by its digest: what a tag names can change between two builds."""
+    """Return if the image is named by its digest: a tag may name another image at the next build."""
     if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):
         raise typer.BadParameter(
             "--python-image must name a digest, as in python:3.13-slim@sha256:...; "
-            "`docker buildx imagetools inspect python:3.13-slim` tells today's."
+            "`docker buildx imagetools inspect python:3.13-slim` prints the current one."
         )
 
 
@@ -47,7 +66,7 @@ def require_files(paths: Sequence[Path]) -> None:
 
 
 def require_folder(out: Path) -> None:
-    """Return if the path is a folder that can be written to, or can become one."""
+    """Return if the path is a writable folder, or can become one."""
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir():
         raise typer.BadParameter(f"{str(nearest)!r} is a file; name a folder for the results.")
@@ -56,7 +75,7 @@ def require_folder(out: Path) -> None:
 
 
 def require_place(out: Path) -> None:
-    """Return if the path can become a file, in a folder that is there."""
+    """Return if the path can become a file in an existing folder."""
     if out.is_dir():
         raise typer.BadParameter(f"{str(out)!r} is a folder; name a file for the ZIP.")
     if not out.parent.is_dir():

@@ -1,6 +1,6 @@
 """A client of control's public API, for the CLI and the demo. Must never know more than docs/api.md tells.
 
-Long because it has a method for each call, and an upload that goes on where it was cut off.
+Long because it has a method for each call, and uploads that can be resumed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from infra.hosts import DIRECT
 from infra.ports import is_transient
 
 PARALLEL_PARTS = 4
-BUSY_TRIES = 10  # of a call more: a 503 that says when to come again has done nothing
-ROUNDS_MAX = 5  # of asking for fresh URLs
+BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
+ROUNDS_MAX = 5  # requests for fresh URLs during one upload
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
 
-SILENCE_S_MAX = 45.0  # of an event stream, which pings three times as often
+SILENCE_S_MAX = 45.0  # without a byte of an event stream, which sends a ping three times as often
 
-OnBytes = Callable[[int], object]  # called with the number of bytes that have moved since the last call
+OnBytes = Callable[[int], object]  # called with the number of bytes since the last call
 
 
 class ApiError(Exception):
-    """Control refused; the message is its own, made for people."""
+    """Control refused the request. The message is from control and made for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Happening:
-    """One event of a stream. `id` of a durable one is where a later stream goes on; a `progress` has none."""
+    """One event of a stream. A later stream resumes after the `id`; a `progress` event has none."""
 
     name: str
     data: dict[str, Any]
@@ -66,7 +66,7 @@ class Client:
     ) -> Iterator[Client]:
         """Yield a client of the control at `url`, signed in with its password unless a token is given.
 
-        With `unfinished` an upload that was begun and cut off is gone on with.
+        With `unfinished` the client resumes interrupted uploads.
         """
         with httpx.Client(base_url=url, timeout=60, mounts=DIRECT) as http:
             client = cls(http, unfinished)
@@ -77,11 +77,10 @@ class Client:
                 yield client
 
     def upload(self, path: Path, on_bytes: OnBytes = lambda _: None) -> dict[str, Any]:
-        """Upload a video in parallel parts straight to the bucket, and return the source it has become.
+        """Upload a video in parallel parts directly to the bucket, and return its source.
 
-        Goes on with what an earlier try of the same file has left: of one that was completed, though its
-        answer was lost, the source is all that is known, as `source_id`. Asks for fresh URLs when a part
-        cannot be sent by its own.
+        Resumes an earlier upload of the same file. If that one was complete and only its answer was lost, the
+        result has nothing but `source_id`. Requests fresh URLs when a part cannot be sent to its URL.
         """
         upload, stored = self._begun(path), dict[int, str]()
         for tries_left in reversed(range(ROUNDS_MAX)):
@@ -102,7 +101,7 @@ class Client:
     def _completed(
         self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
     ) -> dict[str, Any]:
-        """Return the source that the upload is, or becomes by sending what is missing."""
+        """Return the source of the upload. Sends the missing parts first."""
         if upload.get("source_id"):
             on_bytes(0 if stored else path.stat().st_size)
             return {"source_id": upload["source_id"]}
@@ -111,10 +110,10 @@ class Client:
         return self._call("POST", f"/api/uploads/{upload['upload_id']}/complete", json={"parts": parts})
 
     def _begun(self, path: Path) -> dict[str, Any]:
-        """Return the upload of this file that was begun before, or a new one."""
+        """Return the earlier upload of this file, or a new one."""
         known = self._unfinished.get(str(self._http.base_url), path) if self._unfinished else None
         if known is not None:
-            with suppress(ApiError):  # it was given up meanwhile, or its source is gone
+            with suppress(ApiError):  # it was aborted, or its source is gone
                 return self._call("GET", f"/api/uploads/{quote(known, safe='')}")
         body = {
             "name": path.name,
@@ -132,7 +131,7 @@ class Client:
     def _send_parts(
         self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
     ) -> None:
-        """Send what is missing, several parts at once; `stored` takes the ETag of each that is there."""
+        """Send the missing parts, several at once, and add the ETag of each stored part to `stored`."""
         size = upload["part_size_bytes"]
 
         def send(part: dict[str, Any]) -> None:
@@ -151,36 +150,27 @@ class Client:
             try:
                 list(pool.map(send, upload["parts"]))
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # parts that wait would be sent in vain
+                pool.shutdown(wait=False, cancel_futures=True)  # do not send the waiting parts for nothing
                 raise
 
-    def submit(
-        self,
-        source_ids: Sequence[str],
-        *,
-        variations: int | None = None,
-        preset: str | None = None,
-        seed: int | None = None,
-        **limits: float | None,
-    ) -> dict[str, Any]:
-        """Submit a batch of variations, or of a preset, and return it.
+    def submit(self, source_ids: Sequence[str], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+        """Submit a batch of uploaded sources and links, and return it.
 
-        `limits`: `max_machines`, `max_cost_usd`, `deadline_s`.
+        `wish` has the other fields of `POST /api/batches`; one that is None is left out.
         """
         sources = [{"source_id": source_id} for source_id in source_ids]
-        wish = {"variations": variations, "preset": preset, "seed": seed, **limits}
-        return self._call("POST", "/api/batches", json={"sources": sources, **wish})
+        return self._call("POST", "/api/batches", json=_asked([*sources, *_links(urls)], wish))
 
-    def quote(self, videos: Sequence[Path], *, variations: int, **limits: float | None) -> dict[str, Any]:
-        """Return what a batch of these videos will take. They are looked into here, and not uploaded.
+    def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+        """Return what a batch of these videos and links will take. Videos are read here, and not uploaded.
 
-        Raises mp4.NotPlayable.
+        `wish` is as for `submit`. Raises mp4.NotPlayable.
         """
-        body = {"sources": [_facts(path) for path in videos], "variations": variations, **limits}
-        return self._call("POST", "/api/quote", json=body)
+        sources = [_facts(path) for path in videos]
+        return self._call("POST", "/api/quote", json=_asked([*sources, *_links(urls)], wish))
 
     def costs(self, **days: str | None) -> dict[str, Any]:
-        """Return what was paid for; `days` are `from` and `to`."""
+        """Return the costs; `days` are `from` and `to`."""
         query = {name: day for name, day in days.items() if day}
         return self._call("GET", "/api/costs", params=query)
 
@@ -189,10 +179,10 @@ class Client:
         return self._call("GET", _address(id_))
 
     def events(self, id_: str, *, after: int = 0) -> Iterator[Happening]:
-        """Yield what happens to a job or batch after an event, from how far it is now on.
+        """Yield the events of a job or batch that follow the event `after`. The first shows its progress.
 
-        Ends after `end`, at once if that is not after `after`, and when control closes the stream: it does so
-        now and then. Raises httpx.HTTPError when it is cut off.
+        Ends after `end`, or at once if `end` is not later than `after`. Also ends when control closes the
+        stream, which can happen at any time. Raises httpx.HTTPError when the connection breaks.
         """
         address, headers = f"{_address(id_)}/events", {"Last-Event-ID": str(after)}
         timeout = httpx.Timeout(60, read=SILENCE_S_MAX)
@@ -202,12 +192,12 @@ class Client:
             _check(answer)
             yield from _happenings(answer.iter_lines())
 
-    def newest(self, noun: str, *, limit: int) -> list[dict[str, Any]]:
-        """Return the newest `jobs` or `batches`, as lists show them."""
+    def newest(self, noun: str, *, limit: int, q: str = "") -> list[dict[str, Any]]:
+        """Return the newest `jobs` or `batches`, as lists show them; with `q` those with it in a name."""
         found: list[dict[str, Any]] = []
         cursor = None
         while len(found) < limit:
-            query = {"limit": min(100, limit - len(found)), **({"cursor": cursor} if cursor else {})}
+            query = {"limit": min(100, limit - len(found)), "q": q, "cursor": cursor or ""}
             page = self._call("GET", f"/api/{noun}", params=query)
             found, cursor = found + page["items"], page["next_cursor"]
             if cursor is None:
@@ -219,7 +209,7 @@ class Client:
         return self._call("POST", f"{_address(id_)}/cancel")
 
     def retry(self, id_: str) -> dict[str, Any]:
-        """Start again what is not ready of an ended job or batch, and return it."""
+        """Make the missing outputs of an ended job or batch again, and return it."""
         return self._call("POST", f"{_address(id_)}/retry")
 
     def delete(self, id_: str) -> None:
@@ -227,18 +217,18 @@ class Client:
         _check(self._http.delete(_address(id_)))
 
     def machines(self) -> list[dict[str, Any]]:
-        """Return what the cloud holds of control's now."""
+        """Return the machines of control that exist in the cloud now."""
         items: list[dict[str, Any]] = self._call("GET", "/api/machines")["items"]
         return items
 
     def reap(self, *, dry_run: bool) -> list[dict[str, Any]]:
-        """Destroy the machines that belong to no attempt, or only tell which, and return them."""
+        """Destroy the machines that belong to no attempt and return them; with `dry_run` only return them."""
         query = {"dry_run": dry_run}
         items: list[dict[str, Any]] = self._call("POST", "/api/machines/reap", params=query)["items"]
         return items
 
     def download(self, id_: str, to: BinaryIO, on_bytes: OnBytes = lambda _: None) -> None:
-        """Write the ZIP of a job or batch. Raises httpx.HTTPError when it is cut off."""
+        """Write the ZIP of a job or batch. Raises httpx.HTTPError when the connection breaks."""
         with self.zip(id_) as answer:
             for chunk in answer.iter_raw(CHUNK_BYTES):
                 to.write(chunk)
@@ -246,9 +236,9 @@ class Client:
 
     @contextmanager
     def zip(self, id_: str, *, start: int = 0, tag: str = "") -> Iterator[httpx.Response]:
-        """Yield the answer with the ZIP of a job or batch, its body still to be read.
+        """Yield the answer with the ZIP of a job or batch; the caller reads the body.
 
-        With the `tag` of an ETag it is a 206 with the bytes from `start` on, if the archive is still that.
+        With the `tag` of an ETag it is a 206 with the bytes from `start`, if the archive has not changed.
         """
         headers = {"Range": f"bytes={start}-", "If-Range": f'"{tag}"'} if tag else {}
         with self._http.stream("GET", f"{_address(id_)}/download", headers=headers) as answer:
@@ -269,6 +259,14 @@ class Client:
         return body
 
 
+def _links(urls: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"url": url} for url in urls]
+
+
+def _asked(sources: Sequence[dict[str, Any]], wish: dict[str, Any]) -> dict[str, Any]:
+    return {"sources": sources, **{name: value for name, value in wish.items() if value is not None}}
+
+
 def _address(id_: str) -> str:
     noun = "jobs" if id_.startswith("job_") else "batches"
     return f"/api/{noun}/{quote(id_, safe='')}"
@@ -285,7 +283,7 @@ def _check(answer: httpx.Response) -> None:
 
 
 def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
-    """Yield the events of a stream, as control writes them: one line of data each."""
+    """Yield the events of a stream as control writes them: each has one line of data."""
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(": ")

@@ -1,96 +1,219 @@
-"""The client commands of `refresher`: each reads its options and calls one thing of a control that runs.
+"""The client commands of `refresher`: each reads its options and calls the API of a running control.
 
-Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more
-than docs/api.md tells. Long because it is one list of commands, each with the words of its help.
+Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than
+docs/api.md tells. Long because it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from control.cli.checks import job_or_batch, require_files, require_folder, require_place, some_usd
+from control.cli.checks import (
+    job_or_batch,
+    require_folder,
+    require_place,
+    some_effects,
+    some_name,
+    some_usd,
+)
+from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN
 
 if TYPE_CHECKING:
     from control.cli.client import Client
+    from control.cli.inputs import Inputs
 
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
-MaxCost = Annotated[float | None, typer.Option(help="At most so many USD.", callback=some_usd)]
-Preset = Literal["web-optimized", "hls", "copy", "default"]
-MaxMachines = Annotated[int | None, typer.Option(min=1, help="At most so many machines at once.")]
-Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
+MaxCost = Annotated[
+    float | None, typer.Option(help="The most that the batch may cost, in USD.", callback=some_usd)
+]
+MaxMachines = Annotated[int | None, typer.Option(min=1, help="The largest number of machines at once.")]
+Limit = Annotated[int, typer.Option(min=1, help="The largest number of items; the newest come first.")]
+Search = Annotated[str, typer.Option(metavar="TEXT", help="Only those with this text in a name.")]
+Videos = Annotated[
+    list[str], typer.Argument(metavar="VIDEO|FOLDER|URL", help="MP4 or MOV files, folders of them, or links.")
+]
+Variations = Annotated[int | None, typer.Option("-n", min=1, max=100, help="Variations of each video (3).")]
+Preset = Annotated[
+    Literal["web-optimized", "hls", "copy", "default"] | None,
+    typer.Option(help="Make this of each video instead of variations."),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="EFFECT",
+        help=f"Leave out an effect: {', '.join(EFFECT_NAMES)}. May be repeated.",
+        callback=some_effects,
+    ),
+]
+Strength = Annotated[
+    float | None, typer.Option(min=STRENGTH_MIN, max=1, help="How strong the effects are: 1 is all (1).")
+]
+Quality = Annotated[Literal["standard", "high"] | None, typer.Option(help="The quality of variations.")]
+FrameRate = Annotated[
+    Literal["29.97", "source"] | None, typer.Option(help="Frames per second of variations (29.97).")
+]
+Deadline = Annotated[
+    float | None, typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds.")
+]
 
 
 @app.command()
 def submit(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
-    variations: Annotated[
-        int | None, typer.Option("-n", min=1, max=100, help="Variations of each (3).")
+    videos: Videos,
+    variations: Variations = None,
+    preset: Preset = None,
+    without: Without = None,
+    strength: Strength = None,
+    quality: Quality = None,
+    frame_rate: FrameRate = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="A name for the batch: you find it, and its ZIP, by that.", callback=some_name),
     ] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Make this of each instead of variations.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same effects.")
+    ] = None,
     max_machines: MaxMachines = None,
     max_cost_usd: MaxCost = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return at the end of the batch.")] = False,
+    deadline_s: Deadline = None,
+    webhook_url: Annotated[str | None, typer.Option(help="This URL is called at the end.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the batch.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Upload videos and submit them as a batch."""
-    if preset and variations:
-        raise typer.BadParameter("Give either -n or --preset.")
     from rich.console import Console
 
     from control.cli import demo
 
-    require_files(videos)
+    wish = _wish(variations, preset, without, strength, quality, frame_rate)
+    inputs = _inputs(videos)
     if out:
         require_folder(out)
     console = Console(stderr=True)
     with _connected() as client:
-        sources, refused = demo.upload(client, videos, console)
-        if not sources:
+        sources, refused = demo.upload(client, inputs.files, console) if inputs.files else ([], [])
+        if not sources and not inputs.urls:
             raise typer.Exit(1)
         batch = client.submit(
             sources,
-            variations=None if preset else variations or 3,
-            preset=preset,
+            urls=inputs.urls,
+            **wish,
+            name=name,
+            seed=seed,
             max_machines=max_machines,
             max_cost_usd=max_cost_usd,
+            deadline_s=deadline_s,
+            webhook_url=webhook_url,
         )
-        if wait or out:
-            batch = demo.watch(client, batch["batch_id"], console)
-        if out and batch["progress"]["ready"]:
-            demo.download(client, batch["batch_id"], out, console)
+        with _that_goes_on(batch["batch_id"]):
+            if wait or out:
+                batch = demo.watch(client, batch["batch_id"], console)
+            if out and batch["progress"]["ready"]:
+                demo.download(client, batch["batch_id"], out, console)
     _print(batch, as_json)
-    is_less = (wait or out) and (batch["status"] != "completed" or batch["partial"])
-    if is_less or refused:
+    if refused or ((wait or out) and not _is_whole(batch)):
+        raise typer.Exit(1)
+
+
+def _inputs(arguments: Sequence[str]) -> Inputs:
+    from control.cli.inputs import gathered
+
+    inputs = gathered(arguments)
+    if inputs.left_out:
+        files = _count(inputs.left_out, "file").strip()
+        print(f"{files} of the folders left out: hidden, or neither MP4 nor MOV.", file=sys.stderr)
+    return inputs
+
+
+def _wish(
+    variations: int | None,
+    preset: str | None,
+    without: list[str] | None,
+    strength: float | None,
+    quality: str | None,
+    frame_rate: str | None,
+) -> dict[str, Any]:
+    """Return what is to be made of each video, as the API has it. Raises BadParameter."""
+    if preset and variations:
+        raise typer.BadParameter("Give either -n or --preset.")
+    return {
+        "variations": None if preset else variations or 3,
+        "preset": preset,
+        "without": list(dict.fromkeys(without)) if without else None,
+        "strength": strength,
+        "quality": quality,
+        "frame_rate": frame_rate,
+    }
+
+
+@contextmanager
+def _that_goes_on(id_: str) -> Iterator[None]:
+    """On Ctrl-C say that the batch goes on without this command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            f"\n{id_} goes on. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
+            file=sys.stderr,
+        )
+        raise
+
+
+def _is_whole(shown: dict[str, Any]) -> bool:
+    return shown["status"] == "completed" and not shown["partial"]
+
+
+@app.command()
+def watch(id_: Id, as_json: Json = False) -> None:
+    """Show a job or batch live until its end. The exit code is 0 when all its outputs are ready."""
+    from rich.console import Console
+
+    from control.cli import demo
+
+    with _connected() as client, _that_goes_on(id_):
+        shown = demo.watch(client, id_, Console(stderr=True))
+    _print(shown, as_json)
+    if not _is_whole(shown):
         raise typer.Exit(1)
 
 
 @app.command()
 def quote(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO", help="MP4 or MOV files.")],
-    variations: Annotated[int, typer.Option("-n", min=1, max=100, help="Variations of each.")] = 3,
+    videos: Videos,
+    variations: Variations = None,
+    preset: Preset = None,
+    without: Without = None,
+    strength: Strength = None,
+    quality: Quality = None,
+    frame_rate: FrameRate = None,
     max_machines: MaxMachines = None,
+    deadline_s: Deadline = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what a batch of these videos would take; they are not uploaded."""
+    """Show what a batch of these videos would take; they are not uploaded."""
     from control.uploads.mp4 import NotPlayable
 
-    require_files(videos)
+    wish = _wish(variations, preset, without, strength, quality, frame_rate)
+    inputs = _inputs(videos)
     with _connected() as client:
         try:
-            found = client.quote(videos, variations=variations, max_machines=max_machines)
+            found = client.quote(
+                inputs.files, urls=inputs.urls, **wish, max_machines=max_machines, deadline_s=deadline_s
+            )
         except NotPlayable as refusal:
             raise typer.BadParameter(str(refusal)) from None
     if as_json:
@@ -107,7 +230,7 @@ def quote(
 
 
 def _count(number: int, noun: str) -> str:
-    """Return such as `   2 machines`, as wide for one."""
+    """Return a text like `   2 machines`, with the same width for one."""
     return f"{number:>4} {noun}{' ' if number == 1 else 's'}"
 
 
@@ -117,7 +240,7 @@ def costs(
     to: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what machines have cost, by day and by batch, and what is left of the budgets."""
+    """Show the costs of machines by day and by batch, and the rest of the budgets."""
     with _connected() as client:
         found = client.costs(**{"from": from_, "to": to})
     if as_json:
@@ -138,17 +261,17 @@ def _paid(row: dict[str, Any]) -> str:
 
 
 @app.command()
-def jobs(limit: Limit = 20, as_json: Json = False) -> None:
+def jobs(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest jobs."""
     with _connected() as client:
-        _print(client.newest("jobs", limit=limit), as_json)
+        _print(client.newest("jobs", limit=limit, q=search), as_json)
 
 
 @app.command()
-def batches(limit: Limit = 20, as_json: Json = False) -> None:
+def batches(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest batches."""
     with _connected() as client:
-        _print(client.newest("batches", limit=limit), as_json)
+        _print(client.newest("batches", limit=limit, q=search), as_json)
 
 
 @app.command()
@@ -160,30 +283,34 @@ def show(id_: Id, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(id_: Id, as_json: Json = False) -> None:
-    """Cancel a job or batch; what is ready stays."""
+    """Cancel a job or batch; ready outputs stay."""
     with _connected() as client:
         _print(client.cancel(id_), as_json)
 
 
 @app.command()
 def retry(id_: Id, as_json: Json = False) -> None:
-    """Start again what is not ready of an ended job or batch."""
+    """Make the missing outputs of an ended job or batch again."""
     with _connected() as client:
         _print(client.retry(id_), as_json)
 
 
 @app.command()
-def rm(id_: Id) -> None:
+def rm(id_: Id, as_json: Json = False) -> None:
     """Delete a job or batch with its files; cancel it if it lives."""
     with _connected() as client:
         client.delete(id_)
+    if as_json:
+        print(json.dumps({"deleted": id_}))
 
 
 @app.command()
 def download(
-    id_: Id, out: Annotated[Path, typer.Option("-o", metavar="FILE", help="Where the ZIP goes.")]
+    id_: Id,
+    out: Annotated[Path, typer.Option("-o", metavar="FILE", help="Where the ZIP goes.")],
+    as_json: Json = False,
 ) -> None:
-    """Download the ZIP of a job or batch; what an earlier try has left beside FILE is gone on with."""
+    """Download the ZIP of a job or batch; a partial download beside FILE is resumed."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
@@ -198,11 +325,13 @@ def download(
             progress.update(task, completed=done, total=size_bytes, visible=True)
 
         save(client, id_, out, show)
+    if as_json:
+        print(json.dumps({"file": str(out), "size_bytes": out.stat().st_size}))
 
 
 @app.command()
 def machines(as_json: Json = False) -> None:
-    """List what the cloud holds now, each machine with its job or as an orphan."""
+    """List the machines in the cloud, each with its job or as an orphan."""
     with _connected() as client:
         _print(client.machines(), as_json)
 
@@ -234,7 +363,7 @@ def _connected() -> Iterator[Client]:
 
 
 def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """Print the data as JSON, or one line for each thing and each of its outputs."""
+    """Print the data as JSON, or one line for each item and each of its outputs."""
     if as_json:
         print(json.dumps(data))
         return
@@ -253,9 +382,14 @@ def _line(item: dict[str, Any]) -> str:
     progress = item["progress"]
     facts = f"{item['status']:<9}  {progress['ready']}/{progress['total']} ready  {item['created_at']}"
     problem = item["error"] or item["waiting"]
-    return f"{item.get('job_id') or item['batch_id']}  {facts}" + (
-        f"  {problem['message']}" if problem else ""
-    )
+    texts = [item.get("job_id") or item["batch_id"], facts, _safe(_called(item))]
+    return "  ".join([*texts, problem["message"]] if problem else texts)
+
+
+def _called(item: dict[str, Any]) -> str:
+    """Return the name of a batch, or what its sources are called."""
+    more = item["sources_count"] - len(item["source_names"])
+    return item["name"] or ", ".join(item["source_names"]) + (f" and {more} more" if more else "")
 
 
 def _safe(name: str) -> str:

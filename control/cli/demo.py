@@ -24,13 +24,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from control.cli.client import ApiError, Client, Happening
 from control.cli.report import outcome
 
-POLL_S = 5.0  # while no stream can be had
+POLL_S = 5.0  # while there is no event stream
 AWAY_S_MAX = 120.0
 LIVE = ("queued", "launching", "running")
 
 
 def make_clip(path: Path) -> None:
-    """Write a short test clip with sound: moving pictures that show every effect."""
+    """Write a short test clip with sound. Its moving picture shows every effect."""
     picture = "testsrc2=size=1280x720:rate=30:duration=4"
     sound = "sine=frequency=330:duration=4"
     inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound]
@@ -41,9 +41,10 @@ def make_clip(path: Path) -> None:
 def upload(
     client: Client, videos: Sequence[Path], console: Console
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """Upload the videos with a bar for each, and return the ids of the sources they became, and the refusals.
+    """Upload the videos with a progress bar for each. Return the ids of their sources, and the refusals.
 
-    A file that control refuses is named with the reason, here and as `name` and `message`; the others go on.
+    A file that control refuses is printed with the reason and returned as `name` and `message`. The other
+    files are uploaded all the same.
     """
     sources, refused = [], []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -53,7 +54,7 @@ def upload(
             try:
                 source = client.upload(video, partial(progress.advance, task))
             except ApiError as refusal:
-                progress.update(task, visible=False)  # a full bar would say that all is well
+                progress.update(task, visible=False)  # a full bar would look like success
                 refused.append({"name": _printable(video.name), "message": str(refusal)})
                 console.print(Text(f"{_printable(video.name)}: {refusal}"), style="red")
             else:
@@ -66,7 +67,7 @@ def upload(
 def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
     """Show one line per source until the batch has ended, and return it.
 
-    Its events tell how far it is. While they cannot be had it is asked for itself, every POLL_S.
+    Follows the event stream. While there is none, asks for the batch every POLL_S.
     Raises httpx.HTTPError when control has not answered for AWAY_S_MAX.
     """
     columns = (
@@ -97,15 +98,15 @@ def _shown(client: Client, batch_id: str) -> dict[str, Any]:
 
 
 def _follow(client: Client, batch_id: str, bars: _Bars) -> bool:
-    """Show what happens while it can be heard; return whether the end was."""
+    """Show the events while the stream is open; return whether it reached the end."""
     try:
         for happening in client.events(batch_id, after=bars.position):
             bars.take(happening)
             if happening.name == "end":
                 return True
     except httpx.TransportError:
-        pass  # control restarts, or is far away: it is asked again
-    except ApiError as refusal:  # streams are full
+        pass  # control restarts or is unreachable: the caller tries again
+    except ApiError as refusal:  # too many streams are open
         if refusal.status != httpx.codes.TOO_MANY_REQUESTS and refusal.status < 500:
             raise
     return False
@@ -125,13 +126,13 @@ class _Bars:
         self.show(batch)
 
     def show(self, batch: dict[str, Any]) -> None:
-        """Show a batch as it is."""
+        """Show the current state of the batch."""
         for source in batch["sources"]:
             self._statuses[source["source_id"]] = {o["output_id"]: o["status"] for o in source["outputs"]}
         self._move(batch, batch["progress"]["eta_s"])
 
     def take(self, happening: Happening) -> None:
-        """Show what has happened."""
+        """Show one event."""
         self.position = happening.id or self.position
         if happening.name == "progress":
             self._move(happening.data, happening.data["eta_s"])
@@ -154,7 +155,7 @@ class _Bars:
 
 
 def download(client: Client, batch_id: str, out: Path, console: Console) -> None:
-    """Download the batch's ZIP and unpack it into `out`; a ZIP that is not whole raises."""
+    """Download the ZIP of the batch and unpack it into `out`. An incomplete ZIP raises."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out) as file:
         with console.status("Downloading the ZIP"):

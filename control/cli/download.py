@@ -1,4 +1,4 @@
-"""Saving a ZIP under a file's name, so that a download that was broken off goes on where it ended.
+"""Saves a ZIP to a file, and resumes an interrupted download.
 
 Speaks to control only as a client of its public API.
 """
@@ -15,16 +15,17 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from control.cli.client import CHUNK_BYTES, Client
 
 TRIES_MAX = 5
-_TAG = re.compile("[0-9A-Za-z_-]{1,64}")  # of an ETag that may be part of a file's name
+_TAG = re.compile("[0-9A-Za-z_-]{1,64}")  # an ETag that is safe in a file name
 
-OnProgress = Callable[[int, int], object]  # called with the bytes that are there, and all of them
+OnProgress = Callable[[int, int], object]  # called with the bytes so far, and the bytes in all
 
 
 def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *_: None) -> None:
-    """Write the ZIP of a job or batch to `out`, which appears whole or not at all.
+    """Write the ZIP of a job or batch to `out`. That file is either complete or not there.
 
-    What came before a cut stays beside it in a file that names the archive's ETag, so that nothing is ever
-    put together from two archives. Raises ApiError, and httpx.TransportError when it was cut off too often.
+    An interrupted download stays beside it, in a file that has the ETag of the archive in its name. So bytes
+    of two archives are never mixed. Raises ApiError, and httpx.TransportError after too many broken
+    connections.
     """
     try:
         _go_on(client, id_, out, on_progress).replace(out)
@@ -39,7 +40,7 @@ def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *
     reraise=True,
 )
 def _go_on(client: Client, id_: str, out: Path, on_progress: OnProgress) -> Path:
-    """Get what is missing, and return the file that now holds all."""
+    """Get the missing bytes, and return the file that then has all of them."""
     part, start, tag = _left(out)
     with client.zip(id_, start=start, tag=tag) as answer:
         if answer.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -59,9 +60,9 @@ def _go_on(client: Client, id_: str, out: Path, on_progress: OnProgress) -> Path
 
 
 def _left(out: Path) -> tuple[Path, int, str]:
-    """Return the file that an earlier try has left, the byte to go on from, and its archive's ETag.
+    """Return the file of an interrupted download, the byte to resume from, and the ETag of its archive.
 
-    The last byte is asked for again: a range that begins at the very end would be refused.
+    The last byte is requested again, because a range that starts at the end of the archive would be refused.
     """
     for part in _partials(out):
         return part, max(0, part.stat().st_size - 1), part.name.removesuffix(".part").rpartition(".")[2]
@@ -69,7 +70,7 @@ def _left(out: Path) -> tuple[Path, int, str]:
 
 
 def _partial(out: Path, tag: str) -> Path:
-    """Return where the archive of this ETag is collected; without one it cannot be gone on with."""
+    """Return the partial file for the archive with this ETag; without an ETag it cannot be resumed."""
     return out.with_name(f"{out.name}.{tag}.part" if _TAG.fullmatch(tag) else f"{out.name}.part")
 
 

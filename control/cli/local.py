@@ -1,6 +1,6 @@
 """The embedded stack: a private S3 server, the local Fly and control, on free loopback ports of this machine.
 
-Everything is reached over the same HTTP as in production. Must never be used for a deployment.
+The parts speak the same HTTP as in production. Must never be used for a deployment.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from runner.contract import ENV_JAIL
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
 LOCAL_DEFAULTS: dict[str, Any] = {
-    "max_machines": 2,  # each runner here uses all cores
-    "heartbeat_s": 1.0,  # nothing is saved on loopback by beating slowly, and people watch
+    "max_machines": 2,  # each local runner uses all cores
+    "heartbeat_s": 1.0,  # on loopback a slow beat saves nothing, and people watch
     "lease_s": 15.0,
 }
 
@@ -47,7 +47,7 @@ class LocalStack:
 
 @contextmanager
 def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
-    """Yield a running stack that keeps its state in `data_dir`; when the block ends nothing of it runs."""
+    """Yield a running stack that keeps its state in `data_dir`. Nothing of it runs after the block."""
     with ExitStack() as stack:
         stack.enter_context(locked_dir(data_dir))
         s3 = stack.enter_context(local_s3(data_dir / "s3"))
@@ -62,7 +62,7 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
 
 
 def _machine_env() -> dict[str, str]:
-    """Let runners go without a jail if none can be made here, as on macOS or in a container, and say so."""
+    """Let runners work without a jail if this machine cannot make one (macOS, containers), and print that."""
     command = [sys.executable, "-m", "runner.jail"]
     probe = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if probe.returncode == 0:
@@ -77,10 +77,10 @@ def _machine_env() -> dict[str, str]:
 
 
 def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Settings:
-    """Return this process's settings, but for what says where the embedded parts are and signs tokens.
+    """Return the settings of this process, with the addresses of the embedded parts and a token secret.
 
-    Where the environment is silent the password is made up and kept, and a few defaults differ, as
-    docs/settings.md tells. Budgets are kept as if Fly's prices were paid here. Raises SettingsError.
+    Without a password in the environment a new one is made and kept. A few defaults differ, see
+    docs/settings.md. Budgets apply as if Fly's prices were paid here. Raises SettingsError.
     """
     embedded: dict[str, Any] = {
         "token_secret": SecretStr(persistent_secret(data_dir / "token-secret", 32)),
@@ -108,7 +108,7 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
 
 
 def _like_this_machine() -> str:
-    """Return the smallest guest preset with as many cores as there are here: a local machine has them all."""
+    """Return the smallest guest preset with as many cores as this computer: a local machine uses them all."""
     cores = os.cpu_count() or 1
     large_enough = [size for size in sizes() if size.startswith("performance-") and cpus(size) >= cores]
     return min(large_enough or ["performance-8x"], key=cpus)

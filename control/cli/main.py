@@ -1,6 +1,6 @@
-"""The `refresher` command. Thin: each command reads its options and calls one thing.
+"""The `refresher` command. Thin: each command reads its options and calls one function.
 
-Long because it is one list of commands, each with the words of its help.
+Long because it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -52,13 +53,15 @@ def _refresher(
     ] = False,
 ) -> None:
     for signum in _ENDING:
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # as a shell starts what Ctrl-C is not for
+        if (
+            signal.getsignal(signum) is not signal.SIG_IGN
+        ):  # a shell starts background jobs so, which Ctrl-C must not end
             signal.signal(signum, _interrupt)
 
 
 def _interrupt(*_: object) -> NoReturn:
     for signum in _ENDING:
-        signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the clean-up
+        signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
 
 
@@ -108,13 +111,15 @@ def demo(
 
 @app.command()
 def serve(
-    local: Annotated[bool, typer.Option("--local", help="With an S3 server and a Fly of its own.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Also start a local S3 server and a local Fly.")
+    ] = False,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default PORT, or 8080.")] = None,
     data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
     as_json: Json = False,
 ) -> None:
-    """Run control until it is told to stop."""
+    """Run control until it gets a signal to stop."""
     from control.cli.local import local_stack
     from control.telemetry.log import send_to
 
@@ -141,7 +146,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     control = create_app(settings)
     listener = listen(host, settings.port if port is None else port)
     facts = {"url": url_of(listener)}
-    if as_json:  # asked for by a program; a person, and a log, do not get the password
+    if as_json:  # for the program that asked; the password is not shown to people or in logs
         facts["password"] = settings.auth_password.get_secret_value()
 
     def drain() -> None:
@@ -153,7 +158,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
 
 
 def _end_in(seconds: float) -> None:
-    """End this process after so long whatever still waits for an answer; each commit is whole anyway."""
+    """End this process after this time, even with requests that wait. Every commit is complete anyway."""
     timer = threading.Timer(seconds, os._exit, [1])
     timer.daemon = True
     timer.start()
@@ -173,17 +178,24 @@ class Provisioning(StrEnum):
 def provision(
     what: Annotated[Provisioning, typer.Argument(help="up makes everything, or brings it up to date.")],
     name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
-    region: Annotated[str, typer.Option(help="Where control, runners and, best, the bucket are.")] = "iad",
+    region: Annotated[
+        str, typer.Option(help="The region of control, runners and, if possible, the bucket.")
+    ] = "iad",
     org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
     python_image: Annotated[
         str, typer.Option(help="For up and release: the images' base, like python:3.13-slim@sha256:...")
     ] = "",
-    image: Annotated[str, typer.Option(help="For roll-back: the earlier image of control.")] = "",
+    image: Annotated[
+        str, typer.Option(help="For roll-back: the earlier image of control, or its label (the tag).")
+    ] = "",
+    runner_apps: Annotated[
+        int, typer.Option(min=1, max=20, help="How many apps hold runners: more of them launch faster.")
+    ] = 1,
     apply: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
     ] = False,
 ) -> None:
-    """Deploy to Fly with your own `fly`: each command is printed before it runs."""
+    """Deploy to Fly with your own `fly` command. Each command is printed before it runs."""
     from control.cli.provision import provision as run
     from infra.provision.steps import Deployment
 
@@ -191,29 +203,45 @@ def provision(
         raise typer.BadParameter("--image belongs to roll-back, which needs it")
     if what in (Provisioning.UP, Provisioning.RELEASE):
         require_digest(python_image)
-    deployment = Deployment(name=name, org=org, region=region, python_image=python_image)
-    run(what, deployment, os.environ, image=image, apply=apply)
+    if "@" in image:
+        raise typer.BadParameter("--image names a release by its label, like release-20261126-120000")
+    run(
+        what,
+        Deployment(
+            name=name,
+            org=org,
+            region=region,
+            python_image=python_image,
+            label=image.rpartition(":")[2] or f"release-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+            runner_apps=runner_apps,
+        ),
+        os.environ,
+        apply=apply,
+    )
 
 
 @app.command("bucket-rules")
 def bucket_rules(
     as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
 ) -> None:
-    """Set the bucket's rules: which pages may use it, and that unfinished uploads go."""
+    """Set the rules of the bucket: which pages may use it, and that unfinished uploads are removed."""
     from control.app import storage_of
     from control.settings import load_settings
 
     settings = load_settings()
-    storage_of(settings).set_rules(settings.origins)
+    if warning := storage_of(settings).set_rules(settings.origins):
+        typer.echo(f"Warning: the bucket refused its lifecycle rule, which is optional: {warning}", err=True)
     _ready(as_json, bucket=settings.bucket_name, origins=" ".join(settings.origins))
 
 
 @app.command("fly-local")
 def fly_local(
     port: Port = 0,
-    data: Annotated[Path | None, typer.Option(help="Where machines' logs go; default: away.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder for the logs of machines; without it they are not kept.")
+    ] = None,
     faults: Annotated[
-        Path | None, typer.Option(help="What goes wrong: JSON of infra.flysim.faults.Faults.")
+        Path | None, typer.Option(help="The faults to inject: JSON of infra.flysim.faults.Faults.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -269,13 +297,13 @@ def _ready(as_json: bool, **facts: str) -> None:
 
 
 def _wait() -> None:
-    """Return when the server is told to stop: its good end."""
+    """Return when the process gets a signal to stop."""
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 
 
 def main() -> None:
-    """Run the command; an error that a person can mend is one line, and Ctrl-C is no error's trace."""
+    """Run the command. An error that a person can fix is one line; Ctrl-C prints no traceback."""
     import httpx
 
     from control.cli.client import ApiError

@@ -1,4 +1,4 @@
-"""What a batch has come to, as data for programs and as a table for people. PURE, over what control shows."""
+"""The result of a batch, as data for programs and as a table for people. PURE."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def outcome(
     refused: Sequence[dict[str, str]],
     out: str | None,
 ) -> dict[str, Any]:
-    """Return what came of a batch, from it, its jobs one by one, the files not taken, and where the rest is.
+    """Return the result of a batch, from the batch, its jobs, the refused files, and the folder of the files.
 
-    `cost_usd` of an output is its share of what its job has cost, a try that was lost included: by length,
-    among the job's outputs that are ready. What a job without any has cost is in the total alone.
+    `cost_usd` of an output is its share of the cost of its job, lost attempts included. The cost is shared by
+    length among the ready outputs of the job. The cost of a job without ready outputs is only in the total.
     """
     shares = {id_: usd for job in jobs for id_, usd in _shares(job)}
     return {
@@ -39,7 +39,7 @@ def outcome(
 
 
 def is_whole(result: dict[str, Any]) -> bool:
-    """Tell whether everything that was asked for is there."""
+    """Return whether the result has everything that was requested."""
     return result["status"] == "completed" and not result["partial"] and not result["refused"]
 
 
@@ -55,9 +55,9 @@ def _outputs(shown: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any], *, is_free: bool = False) -> Group:
-    """Return the outcome for a terminal of 80 columns or more; what went wrong is red.
+    """Return the result for a terminal with at least 80 columns. Failures are red.
 
-    `is_free`: the machines were local ones, and the cost is what Fly would have asked.
+    `is_free`: the machines were local, and the cost is what Fly would have charged.
     """
     rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     rows.add_column("file and effects", overflow="fold")
@@ -84,7 +84,7 @@ def _figures(output: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _effects(effects: dict[str, Any]) -> str:
-    """Return words that wrap between effects, into two lines at 80 columns."""
+    """Return the effects as text that wraps between them, into two lines at 80 columns."""
     return (
         f"turn={effects['rotation_rad']:+.4f} zoom={effects['zoom']:.3f} speed={effects['speed']:.3f} "
         f"noise={effects['noise']} light={effects['brightness']:+.3f} colour={effects['saturation']:.3f} "

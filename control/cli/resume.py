@@ -1,6 +1,6 @@
-"""Which uploads of this person's were begun and not ended, so that the next try of the same file goes on.
+"""The unfinished uploads of this user, so that the next upload of the same file can resume.
 
-One small JSON file. Losing it costs only the time of sending a file again, so nothing here may fail.
+One small JSON file. If it is lost, a file is only sent again. So no error here may reach the caller.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ KEPT_MAX = 100  # the newest
 
 
 class Unfinished:
-    """Upload ids by server and file; a file that was changed counts as another one."""
+    """Upload ids by server and file. A file that has changed counts as another file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, server: str, file: Path) -> str | None:
-        """Return the id of the upload of this file that was begun, if there is one."""
+        """Return the id of the unfinished upload of this file, if there is one."""
         return self._load().get(_key(server, file))
 
     def set(self, server: str, file: Path, upload_id: str | None) -> None:
-        """Note that an upload was begun, or, with None, that it has ended."""
+        """Store the id of an upload that has begun; None removes it at the end."""
         known = self._load()
         known.pop(_key(server, file), None)
         if upload_id is not None:
@@ -43,7 +43,7 @@ class Unfinished:
 
 
 def default() -> Unfinished:
-    """Return what is kept in the user's cache folder."""
+    """Return the file in the cache folder of the user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Unfinished(Path(cache, "refresher", "uploads.json"))
 

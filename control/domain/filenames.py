@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pathvalidate import sanitize_filename
 
 STEM_BYTES_MAX = 100
-RESERVED = "manifest.json"  # the one file at the root of every ZIP
+MANIFEST, TABLE = "manifest.json", "manifest.csv"  # the files at the root of every ZIP
 # Windows opens a device for these names: in any case, with any extension, with spaces before the dot.
 # Superscript digits count as digits. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"} | {
@@ -48,9 +48,9 @@ def _is_device(text: str) -> bool:
 def folders(names: Sequence[str]) -> list[str]:
     """Return one folder name for each file name. All differ, also where case is ignored.
 
-    None equals the name of the manifest, which lies beside them.
+    None equals the name of a manifest, which lies beside them.
     """
-    taken = {RESERVED}
+    taken = {MANIFEST, TABLE}
     return [_free(stem(name), taken) for name in names]
 
 
@@ -61,6 +61,12 @@ def _free(wanted: str, taken: set[str]) -> str:
         name = f"{wanted}-{count}"
     taken.add(name.casefold())
     return name
+
+
+def zip_name(name: str | None, id_: str) -> str:
+    """Return what the ZIP of a job or batch is called: by the batch's name, or by the id without one."""
+    whole = (name or id_).replace("/", "_").replace("\\", "_")
+    return stem(f"{whole}.zip") + ".zip"
 
 
 def content_disposition(name: str, *, inline: bool = False) -> str:

@@ -7,9 +7,11 @@ the row, and most requests need nothing else.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,13 +24,30 @@ from control.domain.states import JobStatus, OutputState
 from control.downloads.zip_layout import Archive, Member, literal
 from control.store.files import StoredFile, files_of
 from control.store.tables import Attempt, Batch, Job, Output
+from runner.contract import Effects
 
 ROWS_AT_ONCE = 200
+
+_COLUMNS = (
+    *(
+        "file",
+        "status",
+        "output_id",
+        "source_id",
+        "variation",
+        "preset",
+        "size_bytes",
+        "sha256",
+        "duration_s",
+    ),
+    *Effects.model_fields,
+    *("image", "attempt_id", "machine_id", "error_code", "error_message"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a request is told of a ZIP before its bytes."""
+    """What a client learns of a ZIP before its bytes."""
 
     size_bytes: int
     tag: str | None  # the ETag without quotes; None while the archive still grows
@@ -36,10 +55,12 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A job or batch whose ZIP was asked for, as its row tells it."""
+    """A job or batch whose ZIP was asked for, from its row."""
 
     table: type[Job | Batch]
     id: str
+    zip_name: str
+    chosen: frozenset[int] | None  # positions of the outputs that are wanted; None: all
     ended_at: datetime | None  # the archive is frozen from then on; a new end makes a new archive
     expires_at: datetime | None  # None while its batch is live
     facts: Facts | None  # None: there was no layout since its end
@@ -54,42 +75,73 @@ class Layout:
     facts: Facts
 
 
-def asked(session: Session, subject: Job | Batch, *, now: datetime) -> Asked:
+def asked(
+    session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
+) -> Asked:
     """Return what is known of a ZIP without its layout. Raises ControlError expired, not_ready."""
     batch = _batch(session, subject)
     require_kept(batch, now=now)
     facts = None
-    if subject.ended_at and subject.zip_tag and subject.zip_bytes is not None:
+    if chosen is None and subject.ended_at and subject.zip_tag and subject.zip_bytes is not None:
         facts = Facts(size_bytes=subject.zip_bytes, tag=subject.zip_tag)
-    elif not _is_any_ready(session, subject):
+    elif not _is_any_ready(session, subject, chosen):
         later = "Nothing is ready yet. Look at the job's progress and try later."
         why = "Nothing was made, so there is nothing to download. Retry it." if subject.ended_at else later
         raise ControlError(Code.NOT_READY, why)
     return Asked(
         table=type(subject),
         id=subject.id,
+        zip_name=filenames.zip_name(batch.name, subject.id),
+        chosen=chosen,
         ended_at=subject.ended_at,
         expires_at=batch.expires_at,
         facts=facts,
     )
 
 
-def laid_out(session: Session, subject: Job | Batch, *, now: datetime) -> Layout:
-    """Return the ZIP of what a job or batch has ready. Raises ControlError expired, not_ready."""
-    asked(session, subject, now=now)
+def positions(session: Session, subject: Job | Batch, output_ids: Collection[str]) -> frozenset[int]:
+    """Return the positions of these outputs of a job or batch. Raises ControlError not_found."""
+    own = Output.batch_id if isinstance(subject, Batch) else Output.job_id
+    mine = select(Output.id, Output.position).where(col(own) == subject.id)
+    known = dict(session.exec(mine.where(col(Output.id).in_(set(output_ids)))).all())
+    if missing := set(output_ids) - set(known):
+        noun = type(subject).__name__.lower()
+        raise ControlError(Code.NOT_FOUND, f"This {noun} has no output {min(missing)}.")
+    return frozenset(known.values())
+
+
+def laid_out(
+    session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
+) -> Layout:
+    """Return the ZIP of what a job or batch has ready, or of the chosen outputs of it.
+
+    Raises ControlError expired, not_ready.
+    """
+    asked(session, subject, now=now, chosen=chosen)
     jobs = _jobs(session, subject)
     attempts = _attempts(session, jobs)
     files: dict[str, StoredFile] = {}
     ready_at: list[datetime] = []
     entries: list[str] = []
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\r\n")  # RFC 4180
+    table.writerow(_COLUMNS)
     for output in _outputs(session, jobs):
-        entries.append(json.dumps(_entry(output, attempts.get(output.attempt_id or "")), ensure_ascii=False))
+        if chosen is not None and output.position not in chosen:
+            continue
+        entry = _entry(output, attempts.get(output.attempt_id or ""))
+        entries.append(json.dumps(entry, ensure_ascii=False))
+        table.writerow(_row(entry))
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)
             ready_at.append(output.ready_at)
     manifest = _manifest(_batch(session, subject), attempts, entries)
     archive = Archive(
-        [*(_member(name, file) for name, file in files.items()), literal(filenames.RESERVED, manifest)],
+        [
+            *(_member(name, file) for name, file in files.items()),
+            literal(filenames.TABLE, rows.getvalue().encode()),
+            literal(filenames.MANIFEST, manifest),
+        ],
         modified_at=max(ready_at),
     )
     tag = hashlib.sha256(archive.directory + manifest).hexdigest()[:32] if subject.ended_at else None
@@ -106,9 +158,11 @@ def _batch(session: Session, subject: Job | Batch) -> Batch:
     return subject if isinstance(subject, Batch) else session.get_one(Batch, subject.batch_id)
 
 
-def _is_any_ready(session: Session, subject: Job | Batch) -> bool:
+def _is_any_ready(session: Session, subject: Job | Batch, chosen: frozenset[int] | None) -> bool:
     own = Output.batch_id if isinstance(subject, Batch) else Output.job_id
-    ready = select(Output.id).where(col(own) == subject.id, col(Output.state) == OutputState.READY)
+    ready = select(Output.position).where(col(own) == subject.id, col(Output.state) == OutputState.READY)
+    if chosen is not None:
+        return not chosen.isdisjoint(session.exec(ready).all())
     return session.exec(ready.limit(1)).first() is not None
 
 
@@ -138,7 +192,14 @@ def _member(name: str, file: StoredFile) -> Member:
 def _manifest(batch: Batch, attempts: Mapping[str, Attempt], entries: Sequence[str]) -> bytes:
     head = {
         "batch_id": batch.id,
+        "name": batch.name,
         "seed": batch.seed,
+        "variations": batch.variations,
+        "preset": batch.preset,
+        "without": batch.without,
+        "strength": batch.strength,
+        "quality": batch.quality,
+        "frame_rate": batch.frame_rate,
         "image": list(attempts.values())[-1].image,  # of the newest attempt; each output names its own
         "created_at": _rfc3339(batch.created_at),
     }
@@ -166,6 +227,22 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
         "machine_id": attempt.claimed_by if attempt else None,
         "error": error,
     }
+
+
+def _row(entry: Mapping[str, Any]) -> list[object]:
+    """Return an output's row of the table. What a spreadsheet would run as a formula becomes text."""
+    error = entry["error"] or {}
+    flat = {
+        **entry,
+        **entry["effects"],
+        "error_code": error.get("code"),
+        "error_message": error.get("message"),
+    }
+    values = [flat.get(column) for column in _COLUMNS]
+    return [
+        f"'{v}" if isinstance(v, str) and v.startswith(("=", "+", "-", "@", "\t", "\r")) else v
+        for v in values
+    ]
 
 
 def _files(output: Output) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all cached layouts together
 LIVE_SHARE = 4  # a layout that still grows is reused for 4 times its CPU time: a fifth of a core at most
 
-_Key = tuple[str, datetime | None]
+_Key = tuple[str, datetime | None, frozenset[int] | None]
 
 
 class Layouts:
@@ -38,7 +38,7 @@ class Layouts:
 
     async def of(self, asked: Asked) -> Layout:
         """Return the layout of a ZIP. Raises what `make` raises."""
-        key = (asked.id, asked.ended_at)
+        key = (asked.id, asked.ended_at, asked.chosen)
         layout, good_until = self._kept.get(key, (None, 0.0))
         if layout is not None and time.monotonic() < good_until:
             self._kept.move_to_end(key)
@@ -68,15 +68,16 @@ class Layouts:
 
 
 def made(context: AppContext, asked: Asked) -> Layout:
-    """Return the layout of a ZIP. Store size and ETag of a frozen one in its row.
+    """Return the layout of a ZIP. Store size and ETag of a whole, frozen one in its row.
 
     A new version of control may lay out the same ZIP differently: then the new values replace the old ones.
     Raises ControlError not_found, expired, not_ready: the row may have changed since the request began.
     """
     with context.views.session() as session:
-        layout = laid_out(session, found(session, asked.table, asked.id), now=context.clock())
+        subject = found(session, asked.table, asked.id)
+        layout = laid_out(session, subject, now=context.clock(), chosen=asked.chosen)
     facts = layout.facts
-    if asked.ended_at and facts.tag and facts != asked.facts:
+    if asked.chosen is None and asked.ended_at and facts.tag and facts != asked.facts:
         retention.freeze(
             context.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
         )

@@ -5,6 +5,7 @@ No answer holds a stack trace, a secret or a value that the client sent.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,8 +87,14 @@ def answer(code: Code, message: str, headers: Mapping[str, str] | None = None) -
 
 
 def documented(*codes: Code) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entry of a route's error answers."""
-    return {STATUS[code]: {"model": ErrorBody} for code in codes}
+    """Return the OpenAPI entry of a route's error answers, which names the codes of each status."""
+    named: dict[int, list[str]] = defaultdict(list)
+    for code in codes:
+        named[STATUS[code]].append(f"`{code}`")
+    return {
+        status: {"model": ErrorBody, "description": f"Error {' or '.join(names)}"}
+        for status, names in named.items()
+    }
 
 
 def add_error_handlers(app: FastAPI) -> None:

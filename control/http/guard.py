@@ -15,6 +15,7 @@ from control.http.threads import API
 _bearer = HTTPBearer(auto_error=False, scheme_name="client token")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 Ticket = Annotated[str | None, Query(max_length=200)]
+LinkTicket = Annotated[str | None, Query(alias="ticket", max_length=2000)]  # may name 10,000 outputs
 
 
 class Guard:
@@ -36,11 +37,13 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def or_ticket(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
-        """Accept a valid read ticket of the batch too. Raises ControlError unauthorized."""
+    def or_ticket(self, credentials: Credentials, ticket: str | None, *batch_ids: str) -> None:
+        """Accept a valid read ticket of one of the batches too. Raises ControlError unauthorized."""
         now, generation = self._context.clock(), self._context.views.token_generation()
         signer = self._context.signer
-        if ticket is None or not signer.is_ticket(ticket, batch_id, generation=generation, now=now):
+        if ticket is None or not any(
+            signer.is_ticket(ticket, batch_id, generation=generation, now=now) for batch_id in batch_ids
+        ):
             self.require(credentials)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:

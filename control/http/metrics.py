@@ -29,6 +29,7 @@ from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
+from control.store.attempts import SLOW_BOOT
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, periods, shared_budgets, spent_usd
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
@@ -45,7 +46,7 @@ MACHINE_STATES = (
     *("created", "starting", "started", "stopping", "stopped", "suspending", "suspended"),
     *("replacing", "replaced", "failed", "destroying"),
 )
-WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP)
+WAITING_CODES = (*Refusal, "unanswered", "budget", MACHINE_CAP, SLOW_BOOT)
 WEBHOOK_STATES = ("waiting", "due", "delivered", "dead")
 OTHER = "other"  # for a value that is not in the closed list
 
@@ -79,11 +80,15 @@ class Metrics:
             yield from _money(session, self._context, now)
             yield from _storage(session, self._context.settings, now)
         yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
-        yield _gauge("fly_token_refused", "1 while Fly refuses our token.", cloud.refused is not None)
+        yield _gauge(
+            "fly_token_refused",
+            "1 while Fly refuses our token.",
+            any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in cloud.blocked.values()),
+        )
         looks = CounterMetricFamily(
             "refresher_fly_observations", "Observations of Fly that missed none of our machines."
         )
-        looks.add_metric([], cloud.trusted)
+        looks.add_metric([], min(cloud.trusted[app] for app in self._context.settings.runner_apps))
         yield looks
 
 

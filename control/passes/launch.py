@@ -1,6 +1,8 @@
 """One pass: turn waiting jobs into attempts, and launching attempts into machines.
 
-Row before call, the same name on every try: whatever is cut off half-way, the next pass goes on with it.
+The row is written before the call, and each try uses the same machine name, so the next pass continues
+whatever a crash interrupted. Must never fail a job for what an operator or a minute can mend: such a job
+waits, says why, and uses up no attempt.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from control.store import attempts, machines, queue
 from control.store.budget import limit_s_of
 from control.store.due import is_due
 from control.store.tables import Attempt, Job
+from control.telemetry.log import log_event
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
 from infra.ratelimit import ORDINARY
 from runner import contract
@@ -24,55 +27,98 @@ from runner import contract
 RETRY_AFTER = {
     Refusal.RATE_LIMITED: timedelta(seconds=1),
     Refusal.CAPACITY: timedelta(seconds=10),  # once every region has said that it is full
+    Refusal.MACHINE_LIMIT: timedelta(seconds=10),
     Refusal.UNAUTHORIZED: timedelta(seconds=30),
+    Refusal.PAYMENT_REQUIRED: timedelta(seconds=30),
+    Refusal.IMAGE_NOT_FOUND: timedelta(seconds=5),  # and longer each time: see `_retry_after`
     Refusal.UNREACHABLE: timedelta(seconds=5),
+    Refusal.INVALID: timedelta(seconds=10),
 }
 WAITING_TEXT = {
     Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
     Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
-    Refusal.UNAUTHORIZED: "Fly refuses our token; an operator must set a new one.",
+    Refusal.MACHINE_LIMIT: "The Fly organisation has reached its machine limit. The job starts when machines "
+    "end; an operator can have the limit raised (billing@fly.io).",
+    Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}. An operator must set a new one "
+    "(FLY_API_TOKEN).",
+    Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method. An operator must add one in the billing "
+    "settings of the Fly organisation.",
+    Refusal.IMAGE_NOT_FOUND: "Fly does not find the runner's image yet, which is normal for seconds after a "
+    "push; it is asked again.",
     Refusal.UNREACHABLE: "Fly cannot be reached right now; it is asked again.",
+    Refusal.INVALID: "Fly refuses to make the machine: {words}. It is asked again for a few minutes.",
 }
+IMAGE_LOST_TEXT = (
+    "Fly has not found the runner's image for {minutes} minutes. An operator must push the image again "
+    "(refresher provision release); the job then starts by itself."
+)
+BLOCKING = frozenset({Refusal.UNAUTHORIZED, Refusal.PAYMENT_REQUIRED})  # no new attempt uses the app
+IMAGE_LOST_AFTER_S = 600.0
+WORDS_MAX = 200
 UNANSWERED_RETRY_AFTER = timedelta(seconds=5)
 ELSEWHERE_AFTER = timedelta(seconds=1)
-PAUSE_MAX = max(*RETRY_AFTER.values(), UNANSWERED_RETRY_AFTER)
+PAUSE_MAX = attempts.PAUSE_MAX
 
 
 def launch(context: AppContext) -> None:
-    """Start what waits, and ask for the machine of every attempt that has none yet."""
-    if not context.cloud.is_known:
-        return
-    if context.cloud.refused is None and _has_to_start(context):
-        queue.start(context.store, _apps_with_room(context))
-    for attempt, job in _launching(context):
+    """Start waiting jobs, and ask for the machine of every attempt that has none yet."""
+    cloud, apps = context.cloud, _usable_apps(context)
+    if apps and _has_to_start(context):
+        queue.start(context.store, _apps_with_room(context, apps), machines_max=_machines_max(context))
+    _explain(context, may_start=bool(apps))
+    launching = [(attempt, job) for attempt, job in _launching(context) if cloud.is_known(attempt.app)]
+    for attempt, job in launching:
         if not _create(context, attempt, job):
-            return  # a Fly that does not answer is not asked for the rest too: other passes are due
+            return  # if Fly does not answer, do not wait for it once per attempt: other passes are due
 
 
-def _apps_with_room(context: AppContext) -> list[str]:
-    """Return an app for each create that Fly allows now, used in turn."""
-    room = {app: context.machines.room(app) for app in context.settings.runner_apps}
+def _usable_apps(context: AppContext) -> list[str]:
+    now = context.store.monotonic()
+    return [app for app in context.settings.runner_apps if context.cloud.may_start(app, now)]
+
+
+def _apps_with_room(context: AppContext, apps: Sequence[str]) -> list[str]:
+    """Return an app for each create that Fly allows now; the apps take turns."""
+    room = {app: context.machines.room(app) for app in apps}
     turns = range(min(ORDINARY.burst, max(room.values())))
-    return [app for turn in turns for app in context.settings.runner_apps if room[app] > turn]
+    return [app for turn in turns for app in apps if room[app] > turn]
+
+
+def _machines_max(context: AppContext) -> int:
+    return context.cloud.machines_max(context.settings.max_machines, context.store.monotonic())
 
 
 def _has_to_start(context: AppContext) -> bool:
     with context.views.session() as session:
-        return queue.has_to_start(session, context.settings, context.clock())
+        return queue.has_to_start(session, _machines_max(context), context.clock())
+
+
+def _explain(context: AppContext, *, may_start: bool) -> None:
+    """Have the queued jobs say why none of them starts while an operator must act, and only then."""
+    if may_start:
+        if context.cloud.is_explained:
+            queue.stop_explaining(context.store, BLOCKING)
+            context.cloud.is_explained = False
+        return
+    blocked = [(app, context.cloud.refusal_of(app)) for app in context.settings.runner_apps]
+    app, refusal = next(((app, refusal) for app, refusal in blocked if refusal), ("", None))
+    if refusal is not None:
+        context.cloud.is_explained = True
+        queue.explain(context.store, refusal, WAITING_TEXT[refusal].format(app=app))
 
 
 def _launching(context: AppContext) -> Sequence[tuple[Attempt, Job]]:
+    launching = (
+        select(Attempt, Job)
+        .join(Job)
+        .where(col(Attempt.state) == AttemptState.LAUNCHING)
+        .order_by(col(Attempt.launch_after))
+    )
+    is_now = is_due(Attempt.launch_after, context.clock(), longest=PAUSE_MAX)
     with context.views.session() as session:
-        due = (
-            select(Attempt, Job)
-            .join(Job)
-            .where(
-                col(Attempt.state) == AttemptState.LAUNCHING,
-                is_due(Attempt.launch_after, context.clock(), longest=PAUSE_MAX),
-            )
-            .order_by(col(Attempt.launch_after))
-        )
-        return session.exec(due).all()
+        if context.cloud.refused_since:
+            context.cloud.keep_only({attempt.id for attempt, _ in session.exec(launching)})
+        return session.exec(launching.where(is_now)).all()
 
 
 def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
@@ -89,43 +135,93 @@ def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
         attempts.record_answered(context.store, attempt, is_done=False)
         _refused(context, attempt, spec, refused)
         return refused.refusal is not Refusal.UNREACHABLE
-    context.cloud.refused = None
+    context.cloud.blocked.pop(attempt.app, None)
+    context.cloud.image_missing_since.pop(spec.image, None)
     machines.observe(context.store, [machine])
     attempts.record_answered(context.store, attempt, is_done=True)
     return True
 
 
 def _refused(context: AppContext, attempt: Attempt, spec: MachineSpec, refused: Refused) -> None:
-    if refused.refusal is Refusal.INVALID:
+    _note(context, spec, refused)
+    if _is_final(context, attempt, refused.refusal):
         reason = contract.Reason.LAUNCH_REFUSED
         attempts.end(context.store, attempt.id, Trigger.LAUNCH_REFUSED, reason, refused.message)
         return
-    if refused.refusal is Refusal.UNAUTHORIZED:
-        context.cloud.refused = refused.message
-    if refused.refusal is Refusal.CAPACITY:
-        context.cloud.note_full(spec.regions[0], context.store.monotonic())
     attempts.postpone(
         context.store,
         attempt.id,
         refused.refusal,
-        message=WAITING_TEXT[refused.refusal],
-        retry_after=_retry_after(context, refused.refusal),
+        message=_waiting_text(context, spec, refused),
+        retry_after=_retry_after(context, spec, refused.refusal),
+        app=_other_app(context, attempt) if refused.refusal is Refusal.UNAUTHORIZED else attempt.app,
     )
 
 
-def _retry_after(context: AppContext, refusal: Refusal) -> timedelta:
-    """Return when to ask again: soon while another region is not known to be full."""
+def _note(context: AppContext, spec: MachineSpec, refused: Refused) -> None:
+    """Remember what the refusal says about the app, the region, the image or the organisation."""
+    cloud, now = context.cloud, context.store.monotonic()
+    if refused.refusal is not Refusal.RATE_LIMITED:  # that is nothing new
+        facts = {"app": spec.app, "attempt_id": spec.metadata["attempt"]}
+        log_event("create_refused", code=refused.refusal, words=refused.message, **facts)
+    if refused.refusal in BLOCKING:
+        cloud.block(spec.app, refused.refusal, refused.message, now)
+    if refused.refusal is Refusal.CAPACITY:
+        cloud.note_full(spec.regions[0], now)
+    if refused.refusal is Refusal.MACHINE_LIMIT:
+        cloud.note_limit(_machines_alive(context), now)
+    if refused.refusal is Refusal.IMAGE_NOT_FOUND:
+        cloud.image_missing_since.setdefault(spec.image, now)
+
+
+def _machines_alive(context: AppContext) -> int:
+    with context.views.session() as session:
+        return queue.known_alive(session)
+
+
+def _is_final(context: AppContext, attempt: Attempt, refusal: Refusal) -> bool:
+    """Tell whether to give up: Fly has refused for an unknown reason for as long as a boot may take."""
+    since, now = context.cloud.refused_since, context.store.monotonic()
+    if refusal is Refusal.INVALID:
+        return now - since.setdefault(attempt.id, now) >= context.settings.boot_timeout_s
+    since.pop(attempt.id, None)
+    return False
+
+
+def _other_app(context: AppContext, attempt: Attempt) -> str:
+    """Return an app that may make the attempt's machine instead, else its own."""
+    usable = [app for app in _usable_apps(context) if app not in context.cloud.blocked]
+    return next(iter(usable), attempt.app)
+
+
+def _image_missing_s(context: AppContext, image: str) -> float:
+    now = context.store.monotonic()
+    return now - context.cloud.image_missing_since.get(image, now)
+
+
+def _waiting_text(context: AppContext, spec: MachineSpec, refused: Refused) -> str:
+    missing_s = _image_missing_s(context, spec.image)
+    if refused.refusal is Refusal.IMAGE_NOT_FOUND and missing_s >= IMAGE_LOST_AFTER_S:
+        return IMAGE_LOST_TEXT.format(minutes=int(IMAGE_LOST_AFTER_S / 60))
+    return WAITING_TEXT[refused.refusal].format(app=spec.app, words=refused.message[:WORDS_MAX])
+
+
+def _retry_after(context: AppContext, spec: MachineSpec, refusal: Refusal) -> timedelta:
+    """Return when to ask again: soon while another region is not known to be full, later for a lost image."""
     is_full = refusal is Refusal.CAPACITY
     if is_full and context.cloud.has_room(context.settings.runner_regions, context.store.monotonic()):
         return ELSEWHERE_AFTER
+    if refusal is Refusal.IMAGE_NOT_FOUND:
+        growing = timedelta(seconds=_image_missing_s(context, spec.image) / 4)
+        return min(PAUSE_MAX, max(RETRY_AFTER[refusal], growing))
     return RETRY_AFTER[refusal]
 
 
 def machine_spec(context: AppContext, attempt: Attempt, job: Job) -> MachineSpec:
-    """Return the machine of an attempt: the same on every call, so that a repeated create adopts the first.
+    """Return the machine of an attempt, with the same name on every call: a repeated create adopts the first.
 
-    Only the order of the regions follows what Fly says of them: a machine that exists stays where it is.
-    Its env holds one credential, the attempt's own token; the bucket's keys never leave control.
+    The order of the regions follows what Fly says about their capacity. The env holds one credential, the
+    attempt's own token; the bucket's keys never leave control.
     """
     settings = context.settings
     wall_s = str(int(limit_s_of(settings) if attempt.wall_s is None else attempt.wall_s))

@@ -1,7 +1,7 @@
-"""Runs the passes again and again, unless no row needs any. A pass that crashes never stops the next.
+"""Runs the passes repeatedly, except while no row needs any of them. A pass that fails never stops the next.
 
-It is asked of the rows, never remembered: a pass finds all by itself, after a crash too. Whatever state some
-pass takes in must be asked for here.
+Whether a pass is needed is read from the rows, never remembered, so nothing is missed after a crash. Every
+state that a pass handles must be part of the query here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from control.passes.observe import is_due
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.telemetry import counters, log
 
-GAP_S = 0.25  # between two rounds: a burst of pokes is one
+GAP_S = 0.25  # between two rounds: several pokes in a row cause one round
 
 
 @dataclass
 class Every:
-    """A pass and how often it runs; `promptly` ones also run whenever somebody pokes the ticker."""
+    """A pass and how often it runs. A `promptly` pass also runs whenever the ticker is poked."""
 
     seconds: float
     run: Callable[[], None]
@@ -36,31 +36,31 @@ class Every:
 
 
 class Ticker:
-    """One thread, named `name`. `start` once, `poke` from anywhere, `stop` more than once if need be.
+    """One thread, named `name`. Call `start` once, `poke` from any thread, `stop` as often as needed.
 
-    While `is_idle` says so, the passes are not run.
+    The passes are not run while `is_idle` returns True.
     """
 
     def __init__(self, name: str, *, is_idle: Callable[[], bool] = lambda: False) -> None:
-        self._is_at_rest = is_idle
+        self._is_idle = is_idle
         self._passes: Sequence[Every] = ()
         self._poked = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self, passes: Sequence[Every]) -> None:
-        """Begin to run the passes in their order, each at once."""
+        """Start to run the passes in their order, each of them immediately for the first time."""
         self._passes = passes
-        for each in passes:  # one that never succeeds is to be noticed too
+        for each in passes:  # so that one which never succeeds is noticed
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
         self._thread.start()
 
     def poke(self) -> None:
-        """Run the prompt passes now instead of at their next turn."""
+        """Run the prompt passes now instead of at their next time."""
         self._poked.set()
 
     def stop(self, *, wait_s: float) -> bool:
-        """Begin no pass from here on; return whether the one that runs has ended within `wait_s`."""
+        """Start no further pass; return whether the current one has ended within `wait_s`."""
         self._stopping = True
         self._poked.set()
         if self._thread.ident is not None:  # it was started
@@ -80,25 +80,25 @@ class Ticker:
             self._poked.wait(max(0.0, wait_s))
 
     def _round(self, due: Sequence[Every]) -> None:
-        rests = self._rests()
+        is_idle = self._nothing_to_do()
         for each in due:
             if self._stopping:
                 return
-            if not rests:
+            if not is_idle:
                 self._run(each)
             each.due_at = time.monotonic() + each.seconds
 
-    def _rests(self) -> bool:
+    def _nothing_to_do(self) -> bool:
         try:
-            return self._is_at_rest()
-        except Exception as error:  # noqa: BLE001 - the passes tell what is wrong
+            return self._is_idle()
+        except Exception as error:  # noqa: BLE001 - the passes report what is wrong
             log.log_failure("pass_failed", error, name="is_idle")
             return False
 
     def _run(self, each: Every) -> None:
         try:
             each.run()
-        except Exception as error:  # noqa: BLE001 - the next turn tries again
+        except Exception as error:  # noqa: BLE001 - the next run tries again
             log.log_failure("pass_failed", error, name=each.name)
         else:
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
@@ -115,7 +115,7 @@ _LEFT = select(
 
 
 def is_idle(context: AppContext) -> bool:
-    """Tell whether no pass has anything to do, and no look at the cloud is due."""
+    """Tell whether no pass has anything to do and no observation of the cloud is due."""
     return not is_due(context) and not _is_anything_left(context)
 
 

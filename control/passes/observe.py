@@ -1,14 +1,14 @@
 """One pass: look at the cloud and write what it shows into the ledger. Absence from a list is never evidence.
 
-An observation is trusted when every machine not known to be gone was in a list, or answered to a GET of its
-own; only trusted ones lower the barrier after a start.
+An observation of an app is trusted when every machine not known to be gone was in the list, or was found by a
+GET of its own. After a start an app counts as known only after some trusted observations of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from sqlmodel import col, or_, select, union
+from sqlmodel import col, select, union
 
 from control.context import AppContext
 from control.domain.states import LIVE
@@ -19,18 +19,18 @@ from infra.ports import OutsideError, Refusal, Refused
 
 EVERY_ACTIVE_S = 2.0  # Fly allows one list a second; a slot is free when it is seen to be
 EVERY_IDLE_S = 60.0
-EVERY_UNKNOWN_S = 1.0  # while the barrier is up
+EVERY_UNKNOWN_S = 1.0  # while an app is not known
+IDS_PER_QUERY_MAX = 500  # lists show destroyed machines for a time that Fly does not document
 
 
 def observe(context: AppContext) -> None:
-    """If it is time, look at every app that may hold a machine of ours: one that is away hides no other."""
+    """If it is time, look at every app that may hold a machine of ours. Each app is judged alone."""
     cloud, in_use = context.cloud, _apps_in_use(context)
     if not is_due(context, in_use):
         return
     cloud.observed_at = context.store.monotonic()
-    answers = [_observe(context, app) for app in sorted({*context.settings.runner_apps, *in_use})]
-    if all(answers):
-        cloud.trusted += 1
+    for app in sorted({*context.settings.runner_apps, *in_use}):
+        cloud.trusted[app] += _observe(context, app)
 
 
 def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
@@ -40,13 +40,13 @@ def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
 
 
 def _pace_s(context: AppContext, in_use: Collection[str]) -> float:
-    if not context.cloud.is_known:
+    if not context.cloud.are_known({*context.settings.runner_apps, *in_use}):
         return EVERY_UNKNOWN_S
     return EVERY_ACTIVE_S if in_use or context.cloud.silent else EVERY_IDLE_S
 
 
 def _apps_in_use(context: AppContext) -> Collection[str]:
-    """Return the apps that hold something of ours, those from before the settings changed too."""
+    """Return the apps that hold something of ours, also those that the settings no longer name."""
     held = select(Machine.app).where(col(Machine.gone_at).is_(None))
     asked = select(Attempt.app).where(col(Attempt.state).in_(LIVE))
     with context.views.session() as session:
@@ -59,7 +59,7 @@ def _observe(context: AppContext, app: str) -> bool:
         seen = {
             machine.id: machine for machine in context.machines.list(app, {"owner": context.store.owner_id})
         }
-        context.cloud.refused = None
+        _note_accepted(context, app)
         context.cloud.silent.discard(app)
         known = _known(context, app, seen)
         news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
@@ -67,29 +67,41 @@ def _observe(context: AppContext, app: str) -> bool:
         context.cloud.listed_at[app] = context.clock()
         return _ask_after(context, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
-        is_refused = isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED
-        context.cloud.refused = error.message if is_refused else context.cloud.refused
+        if isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED:
+            context.cloud.block(app, error.refusal, error.message, context.store.monotonic())
         if _is_silence(error):
             context.cloud.silent.add(app)
         log_failure("cloud_unseen", error, app=app)
         return False
 
 
+def _note_accepted(context: AppContext, app: str) -> None:
+    """Forget that the token was refused, unless that was a moment ago: a create may need more rights."""
+    blocked = context.cloud.blocked.get(app)
+    if blocked and blocked.refusal is Refusal.UNAUTHORIZED and context.store.monotonic() >= blocked.probe_at:
+        del context.cloud.blocked[app]
+
+
 def _is_silence(error: OutsideError) -> bool:
-    """Tell whether nobody answered: an app that is not there is an answer."""
+    """Tell whether there was no answer. That an app does not exist is an answer."""
     return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
 def _known(context: AppContext, app: str, seen: Collection[str]) -> dict[str, Machine]:
     """Return the rows of an app's machines that are shown now, or not known to be gone."""
-    shown_or_alive = or_(col(Machine.gone_at).is_(None), col(Machine.id).in_(seen))
+    parts = [col(Machine.gone_at).is_(None)]
+    parts += [col(Machine.id).in_(ids) for ids in _in_batches(sorted(seen), IDS_PER_QUERY_MAX)]
     with context.views.session() as session:
-        rows = session.exec(select(Machine).where(col(Machine.app) == app, shown_or_alive)).all()
-        return {row.id: row for row in rows}
+        queries = (select(Machine).where(col(Machine.app) == app, part) for part in parts)
+        return {row.id: row for query in queries for row in session.exec(query).all()}
+
+
+def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def _ask_after(context: AppContext, missing: Sequence[Machine]) -> bool:
-    """Ask for each machine that a list lacks; return whether each is accounted for by now."""
+    """Ask for each machine that the list lacks; return whether all are accounted for by now."""
     settled = True
     for row in missing:
         machine = context.machines.get(row.app, row.id)

@@ -1,6 +1,6 @@
-"""One pass: make every machine end that has no live attempt: stop it, or destroy it, again until it is gone.
+"""One pass: end every machine that has no live attempt: stop it or destroy it, repeatedly until it is gone.
 
-Only machines of our own owner id are in the ledger; those of others are never touched.
+Only machines with our own owner id are in the ledger. Machines of others must never be touched.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
 
 
 def reap(context: AppContext) -> None:
-    """Stop and destroy what is due; a machine that cannot be destroyed now hides no other."""
-    if not context.cloud.is_known:
-        return
+    """Stop and destroy what is due. A machine that cannot be destroyed now does not delay the others."""
     now = context.clock()
     for machine, attempt in _unwanted(context):
+        if not context.cloud.is_known(machine.app):
+            continue
         try:
             _end(context, machine, attempt, now)
         except OutsideError as error:
@@ -43,7 +43,8 @@ def reap(context: AppContext) -> None:
 def _unwanted(context: AppContext) -> Sequence[tuple[Machine, Attempt | None]]:
     """Return the machines not known to be gone that no live attempt owns, each with its attempt if any.
 
-    Its owner is the one that claimed; until then, any that may be the one.
+    The owner is the machine that claimed the attempt. Before the claim every machine of the attempt may be
+    it.
     """
     alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(states.LIVE)
@@ -54,7 +55,7 @@ def _unwanted(context: AppContext) -> Sequence[tuple[Machine, Attempt | None]]:
 
 
 def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:
-    """Return the machines of ours not known to be gone, each with its attempt, as the ledger has them."""
+    """Return our machines that are not known to be gone, each with its attempt, as the ledger has them."""
     alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     with context.views.session() as session:
         rows = session.exec(alive.order_by(col(Machine.created_at), col(Machine.id))).all()
@@ -62,9 +63,9 @@ def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:
 
 
 def destroy_orphans(context: AppContext, *, dry_run: bool) -> list[ports.Machine]:
-    """Destroy the machines of ours that no attempt knows, and return them. Raises OutsideError.
+    """Destroy our machines that belong to no attempt, and return them. Raises OutsideError.
 
-    Each app is listed once: what is destroyed is what Fly shows now, not what the ledger remembers.
+    Each app is listed once: what Fly shows now is destroyed, not what the ledger remembers.
     """
     owner = {"owner": context.store.owner_id}
     seen = [
@@ -89,7 +90,7 @@ def _end(context: AppContext, machine: Machine, attempt: Attempt | None, now: da
 
 
 def _destroy_at(machine: Machine, attempt: Attempt | None, now: datetime) -> datetime:
-    """Return from when on the machine is to be destroyed."""
+    """Return the instant from which the machine is to be destroyed."""
     if machine.destroy_asked_at is not None:
         return machine.destroy_asked_at + ASK_AGAIN_AFTER
     if machine.stop_asked_at is not None:

@@ -1,16 +1,13 @@
 """When files go: expired results and sources, deleted batches, objects without a row, abandoned uploads.
 
-Must never touch what lives, nor what somebody may still retry.
+Four passes. `expire` and `forget` delete what rows mark as expired or deleted; `forget` waits until no
+machine can still write a file of the batch, appear late after a create without an answer, or finish a PUT
+that was under way. `sweep` deletes old objects that no row names. `abandon` aborts uploads that their clients
+have left, and multipart uploads in the bucket that no row knows (after a crash, or with a database from a
+backup); it also forgets users' URLs that nothing needs.
 
-Waits until no machine can still write a file of them, nor turn up unseen after a create without an answer,
-nor a PUT be under way of one that was ended in the middle.
-A crash in between leaves the rest to the next pass.
-
-Must never take what is not under this control's own prefix, belongs to a live attempt, or is younger than
-any result may become: an object without a row is then the rest of something that was cut off.
-
-Uploads that their clients left, multipart uploads in the bucket that no row knows (after a crash, or with a
-database from a backup), and the URLs of users whose batches have ended for good.
+Must never delete what is not under this control's own prefix, what belongs to a live attempt or can still be
+retried, or an object that is younger than any result may become. After a crash the next run continues.
 """
 
 from __future__ import annotations
@@ -42,9 +39,7 @@ def expire(context: AppContext) -> None:
         pass
     retention.give_up_sources(context.store)
     while retention.evict(context.store):
-        retention.give_up_sources(
-            context.store
-        )  # what they make room for counts before the next one is evicted
+        retention.give_up_sources(context.store)  # the room that this makes counts before the next eviction
     _delete_results(context)
     _delete_sources(context)
 
@@ -76,11 +71,11 @@ def _delete_sources(context: AppContext) -> None:
         log_event("sources_deleted", count=len(found))
 
 
-LATE_PUT_S = 60  # what a machine was storing when it ended may be stored for so long after
+LATE_PUT_S = 60  # a PUT that was under way when its machine ended may complete for so long after
 
 
 def forget(context: AppContext) -> None:
-    """Remove one deleted batch, if there is one whose machines are gone."""
+    """Remove one deleted batch whose machines are gone, if there is one. Raises OutsideError."""
     with context.views.session() as session:
         batch_id = _ready_to_go(session, context.clock())
         jobs = session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all() if batch_id else ()
@@ -118,7 +113,7 @@ MARGIN = timedelta(hours=24)
 
 
 def sweep(context: AppContext) -> None:
-    """Look at the next page of the bucket, and begin anew after the last. Raises OutsideError."""
+    """Check the next page of the bucket; after the last page start again. Raises OutsideError."""
     with context.views.session() as session:
         meta = session.get(Meta, retention.SWEPT)
     owner_id, after = context.store.owner_id, meta.value if meta else ""
@@ -136,7 +131,7 @@ def sweep(context: AppContext) -> None:
 
 
 def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
-    """Return those of the keys that a row names, or a live attempt may yet report."""
+    """Return those of the keys that a row names, or that a live attempt may still report."""
     sources = session.exec(select(Source.key).where(col(Source.key).in_(keys))).all()
     opened = select(Upload.key).where(col(Upload.key).in_(keys), col(Upload.state) == "open")
     prefix = outputs_prefix(owner_id)
@@ -154,16 +149,16 @@ def _known(session: Session, owner_id: str, keys: Sequence[str]) -> set[str]:
     }
 
 
-AT_ONCE_MAX = 100  # the other passes wait for this one
+AT_ONCE_MAX = 100  # the other passes wait while this one runs
 
 
 def abandon(context: AppContext) -> None:
-    """Let go of at most AT_ONCE_MAX of each; the next pass goes on. Raises Unanswered, and stops there."""
+    """Abort at most AT_ONCE_MAX of each kind; the next run continues. Raises Unanswered, and stops there."""
     retention.forget_ended(context.store)
     for upload in _stale(context):
         try:
             discard(context, upload)
-        except Refused as refused:  # must not keep the others from their turn
+        except Refused as refused:  # must not delay the others
             log_failure("upload_not_discarded", refused, upload_id=upload.id)
     _abort_unknown(context)
 
@@ -175,7 +170,7 @@ def _stale(context: AppContext) -> list[Upload]:
 
 
 def _abort_unknown(context: AppContext) -> None:
-    """Abort what is open in the bucket for longer than any upload lives unasked, and has no open row."""
+    """Abort what has been open in the bucket for longer than any upload lives, and has no open row."""
     with context.views.session() as session:
         known = set(session.exec(select(Upload.key).where(col(Upload.state) == "open")).all())
     old = context.clock() - UPLOAD_LIFE
@@ -185,7 +180,7 @@ def _abort_unknown(context: AppContext) -> None:
         context.storage.abort_multipart(upload.key, upload.multipart_id)
 
 
-PAGE = 1000  # as many as the bucket lists and deletes in one call
+PAGE = 1000  # the most that the bucket lists or deletes in one call
 
 
 def outputs_prefix(owner_id: str) -> str:

@@ -1,6 +1,7 @@
 """One pass: end the attempts that are overdue, or whose machine has ended or is gone.
 
-Works on rows alone, so deadlines hold while the cloud does not answer. Judges nothing before the barrier.
+Works on rows alone, so deadlines apply while the cloud does not answer. Must not judge an attempt before its
+app is known.
 """
 
 from __future__ import annotations
@@ -18,32 +19,51 @@ from sqlmodel import and_, col
 from control.context import AppContext
 from control.domain import states
 from control.domain.states import AttemptState, Trigger
+from control.planning import boots
 from control.store import attempts, leases
 from control.store.tables import Attempt, Machine
 from runner.contract import Reason
 
 Judgement = tuple[Trigger, Reason, str]
+LEARN_EVERY_S = 60.0
 
 
 def watch(context: AppContext) -> None:
     """Judge every live attempt."""
-    if not context.cloud.is_known:
-        return
     live = _live(context)
+    boot_s = _boot_s(context) if live else context.settings.boot_timeout_s
     context.store.leases.keep_only({attempt.id for attempt, _ in live})
     lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
     for attempt, machine in live:
+        if not context.cloud.is_known(attempt.app):
+            continue
         heard = context.store.leases.until(attempt.id)
-        until = _until(context, attempt, heard, lease)
+        boot = timedelta(seconds=boot_s if attempt.number == 1 else context.settings.boot_timeout_s)
+        until = _until(context, attempt, heard, lease, boot)
         if judgement := judge(attempt, machine, context.store.monotonic(), until):
             trigger, reason, detail = judgement
             seen = heard if trigger is Trigger.LEASE_EXPIRED else None
             attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=seen)
 
 
+def _boot_s(context: AppContext) -> float:
+    """Return the boot deadline of a job's first attempt, learned anew every LEARN_EVERY_S.
+
+    Later attempts get BOOT_TIMEOUT_S, so that boots which have become slower are seen, and learned from.
+    """
+    now = context.store.monotonic()
+    learned = context.cloud.boot_deadline
+    if learned is None or now >= learned[1] + LEARN_EVERY_S:
+        with context.views.session() as session:
+            took_s = attempts.recent_boots_s(session)
+        learned = boots.deadline_s(took_s, ceiling_s=context.settings.boot_timeout_s), now
+        context.cloud.boot_deadline = learned
+    return learned[0]
+
+
 @dataclass(frozen=True)
 class Until:
-    """How long an attempt may go on, in seconds of the monotonic clock; None while nothing bounds it."""
+    """How long an attempt may continue, in seconds of the monotonic clock; None while nothing limits it."""
 
     boot: float | None
     run: float | None
@@ -51,9 +71,9 @@ class Until:
     amnesty: float  # runners could not reach control before its start, nor does it know who beat before
 
 
-def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta) -> Until:
+def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
-    boot, run = timedelta(seconds=settings.boot_timeout_s), timedelta(seconds=settings.run_timeout_s)
+    run = timedelta(seconds=settings.run_timeout_s)
     return Until(
         boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
         run=of_row(attempt.id, attempt.run_until, run),
@@ -63,9 +83,9 @@ def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta
 
 
 def judge(attempt: Attempt, machine: Machine | None, now: float, until: Until) -> Judgement | None:
-    """Return the fact that ends a live attempt, with its reason and detail, or None while all is well.
+    """Return the trigger that ends a live attempt, with its reason and detail, or None while all is well.
 
-    No lease and no boot counts as run out before the amnesty is over.
+    No lease and no boot counts as overdue before the amnesty is over.
     """
     is_running = attempt.state == AttemptState.RUNNING
     if is_running and _is_past(until.run, now):
@@ -88,16 +108,19 @@ def _ended(machine: Machine) -> Judgement:
 
 
 def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool:
-    """Tell whether a deadline is over, `at_least` standing for one that was earlier."""
+    """Tell whether a deadline has passed; one before `at_least` counts as `at_least`."""
     if deadline is None:
         return False
     return max(deadline, at_least) < now
 
 
-# As much of the rows as is judged: whole ones of a thousand attempts take a third of this second.
+# Only the columns that are judged: whole rows of a thousand attempts take a third of a second.
 _ATTEMPT = Bundle[Any](
     "attempt",
-    *(getattr(Attempt, name) for name in ("id", "state", "run_until", "lease_until", "boot_from")),
+    *(
+        getattr(Attempt, name)
+        for name in ("id", "app", "number", "state", "run_until", "lease_until", "boot_from")
+    ),
 )
 _MACHINE = Bundle[Any](
     "machine",
@@ -106,7 +129,7 @@ _MACHINE = Bundle[Any](
 
 
 def _live(context: AppContext) -> Sequence[tuple[Any, Any]]:
-    """Return the live attempts, each with its machine, of which all is None while it has none."""
+    """Return the live attempts, each with its machine, whose columns are None while it has none."""
     own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
     live = sqlalchemy.select(_ATTEMPT, _MACHINE).outerjoin(Machine, own)
     with context.views.session() as session:

@@ -1,7 +1,7 @@
-"""The pass that calls the webhooks of batches that have ended (docs/api.md has the message).
+"""The pass that calls the webhooks of batches that have ended (docs/api.md describes the message).
 
-Signed as https://www.standardwebhooks.com says. Runs beside the other passes: who is told may be slow.
-Must never log a URL: its query may be a key.
+Signed as https://www.standardwebhooks.com describes. Runs beside the other passes, since receivers may be
+slow. Must never log a URL: its query may hold a key.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from infra import outbound
 
 AT_ONCE_MAX = 20
 OF_A_HOST_MAX = 4
-PATIENCE_S = 20.0  # for a whole call, however the other side trickles
+PATIENCE_S = 20.0  # for a whole call, however slowly the receiver sends
 GONE = 410  # the receiver wants no more of it
 _LEFT_OUT = {"ticket", "sources", "attempts", "webhook"}  # a batch may have 10,000 outputs
 
 
 def notify(context: AppContext) -> None:
-    """Deliver the webhooks whose turn it is, and note how that went: many at once, few of one host.
+    """Deliver the webhooks that are due and record the results: many at once, few for one host.
 
-    Returns when all of them were told, or those that were not have had their time. Never are there more than
-    AT_ONCE_MAX threads, over all passes.
+    Returns when all are delivered or have timed out. There are never more than AT_ONCE_MAX threads, over all
+    runs of this pass.
     """
     threads = []
     while webhook := _begun(context):
-        # daemons: the end of control waits for no stranger
+        # daemons: the end of control does not wait for a receiver
         work = partial(_deliver_in_turn, context, webhook)
         threads.append(threading.Thread(target=work, name="webhook", daemon=True))
         threads[-1].start()
@@ -50,7 +50,7 @@ def notify(context: AppContext) -> None:
 
 
 def _begun(context: AppContext) -> Webhook | None:
-    """Return the webhook that is due for longest and whose host has a turn free; its try is counted."""
+    """Return the webhook that has been due longest and whose host may be called; its try is counted."""
     while batch_id := _next(context):
         webhook = None
         try:

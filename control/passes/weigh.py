@@ -1,7 +1,7 @@
-"""One pass: what a job has in the bucket besides its outputs is counted, and deleted once it is of no use.
+"""One pass: count what a job has in the bucket besides its outputs, and delete it once nothing can need it.
 
-S3 signs no largest size of a PUT, so a runner that was taken over can store more than it says. What it stores
-counts against the cap while its attempt lives, and goes with the attempt.
+S3 cannot sign a maximum size of a PUT, so a compromised runner can store more than it reports. What it stores
+counts against the cap while its attempt lives, and is deleted after the attempt's end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from control.store.tables import Attempt
 from control.telemetry.log import log_event
 
 EVERY_S = 60.0
-LOOKS = 3  # after an attempt's end, and after that of its URLs; `sweep` is the net below
+LOOKS = 3  # after an attempt's end, and after the end of its URLs; `sweep` deletes what is missed
 
 
 def weigh(context: AppContext) -> None:
-    """Look at what the attempts that may store something have stored. Raises OutsideError."""
+    """Check what the attempts that can store something have stored. Raises OutsideError."""
     with context.views.session() as session:
         claimed = select(Attempt.job_id).where(
             col(Attempt.claimed_by).is_not(None), _may_have_stored(context)

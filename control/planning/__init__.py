@@ -1,1 +1,1 @@
-"""From what is asked for to machines, time and money. PURE: no I/O and no clock."""
+"""Plans the machines, time and money for a request. PURE: no I/O and no clock."""

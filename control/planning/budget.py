@@ -1,7 +1,8 @@
-"""What may be spent: how long a machine may live on the money that is left. PURE.
+"""Limits on spending: how long a machine may live on the money that is left. PURE.
 
-A reserve bounds what one machine can cost, whatever it does: it ends by itself after its wall deadline, and
-its outputs cannot be larger than their cap. Nothing is launched without one that fits every purse.
+A reserve is the most that one machine can cost. It holds because the machine ends by itself after its wall
+deadline and its outputs cannot be larger than their cap. No machine is launched without a reserve that fits
+into every budget.
 """
 
 from __future__ import annotations
@@ -11,28 +12,28 @@ from dataclasses import dataclass
 
 from control.planning import prices
 
-SLACK_S = 10.0  # from the start of the machine to that of its process, and from the deadline to its exit
-ROOM_S, ROOM = 10.0, 2.0  # an estimate may be wrong: so much more time is given if the money pays for it
-LEAST_S = 5.0  # a machine that cannot even claim is of no use
-USEFUL_S = 60.0  # of a longer job's own money: with less there is no point to start
+SLACK_S = 10.0  # from the machine start to the process start, and from the deadline to the exit
+ROOM_S, ROOM = 10.0, 2.0  # an estimate may be wrong: extra time that is granted if the money is enough
+LEAST_S = 5.0  # a machine with less time cannot even claim its job
+USEFUL_S = 60.0  # a longer job is not started with less time than this from its batch's own budget
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """What a job has left to do: a machine's likely seconds, and what its outputs amount to at most."""
+    """The remaining work of a job: likely machine seconds, and the largest possible size of its outputs."""
 
     size: str
-    region: str  # the dearest in which the machine may come up
+    region: str  # the most expensive one in which the machine may start
     seconds: float
     bytes_max: float
     outputs: int
 
     def reserve_usd(self, wall_s: float) -> float:
-        """Return what a machine that ends by itself after `wall_s` costs at most."""
+        """Return the most that a machine can cost that ends by itself after `wall_s`."""
         return self._machine_usd(wall_s + SLACK_S) + self._others_usd
 
     def pays_s(self, usd: float) -> float:
-        """Return the wall deadline whose reserve is `usd`; below zero when it does not pay for a start."""
+        """Return the wall deadline whose reserve is `usd`; negative when `usd` is too little for a start."""
         return (usd - self._others_usd) / self._machine_usd(1) - SLACK_S
 
     def _machine_usd(self, seconds: float) -> float:
@@ -46,23 +47,23 @@ class CostEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A cap, and what is gone of it. `sharers` are the jobs that wait for what is left."""
+    """A cap and what is used of it. `sharers` is the number of jobs that wait for the rest."""
 
     name: str  # for people
     cap_usd: float
     spent_usd: float  # by machines that are gone
     reserved_usd: float  # for machines that live or may live
     sharers: int = 1
-    is_own: bool = False  # of one batch: nothing ever comes in
+    is_own: bool = False  # the budget of one batch: it is never refilled
 
     @property
     def left_usd(self) -> float:
-        """What may still be set aside."""
+        """The amount that can still be reserved."""
         return self.cap_usd - self.spent_usd - self.reserved_usd
 
 
 class InsufficientBudget(Exception):
-    """A purse has too little. `for_good` when waiting does not help."""
+    """A budget has too little left. `for_good`: waiting does not help."""
 
     def __init__(self, budget: Budget, *, for_good: bool) -> None:
         super().__init__(budget.name)
@@ -70,7 +71,7 @@ class InsufficientBudget(Exception):
 
 
 def wall_s(estimate: CostEstimate, budgets: Sequence[Budget], *, limit_s: float) -> float:
-    """Return a machine's wall deadline: the limit, or what the money left pays for.
+    """Return the wall deadline of a machine: the limit, or less if the remaining money is not enough for it.
 
     Raises InsufficientBudget.
     """
@@ -78,7 +79,7 @@ def wall_s(estimate: CostEstimate, budgets: Sequence[Budget], *, limit_s: float)
 
 
 def least_s(estimate: CostEstimate, limit_s: float, *, is_own: bool) -> float:
-    """Return the shortest wall deadline that makes sense; a batch's own last money may pay for a part."""
+    """Return the shortest useful wall deadline. The last money of a batch may pay for a part of the work."""
     return min(limit_s, max(LEAST_S, min(estimate.seconds, USEFUL_S) if is_own else estimate.seconds))
 
 

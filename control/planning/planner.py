@@ -1,11 +1,12 @@
-"""From what a user asks for to a batch: which outputs there are, and which job makes which. PURE."""
+"""Turns a request into a batch: its outputs, and the job that makes each of them. PURE."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from control.domain.effects import effects, tag
+from control.domain.effects import ALL_EFFECTS, EffectChoice, effects, tag
+from control.domain.encoding import STANDARD, Encoding
 from control.domain.filenames import folders
 from control.planning.schedule import Capacity, Schedule, choose, schedules
 from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, work_units
@@ -16,12 +17,12 @@ OUTPUTS_PER_BATCH_MAX = 10_000
 SOURCES_PER_BATCH_MAX = 100
 VARIATIONS_MAX = 100
 
-FEWEST = Capacity(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # as few jobs as can be
+FEWEST = Capacity(sizes=("performance-1x",), machines_max=1, jobs_max=1)  # the fewest jobs that are possible
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSource:
-    """A source as the plan sees it. `fingerprint` stands for its content."""
+    """A source as the plan sees it. Equal content has an equal `fingerprint`."""
 
     source_id: str
     name: str
@@ -31,7 +32,7 @@ class PlannedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedOutput:
-    """An output to be. `name` is its path in the ZIP; of preset `hls` it ends in "/" and is a folder's."""
+    """An output to make. `name` is its path in the ZIP; for preset `hls` that is a folder and ends in "/"."""
 
     output_id: str
     source_id: str
@@ -39,20 +40,23 @@ class PlannedOutput:
     name: str
     effects: Effects | None  # None with a preset
     preset: Preset | None = None
-    position: int = 0  # within the batch; equal ones stay as they come
+    position: int = 0  # within the batch; outputs with equal positions keep their order
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedBatch:
-    """A batch to be stored: jobs in the order of their launch, each with its outputs in order."""
+    """A batch to store: jobs in launch order, each with its outputs in order."""
 
     seed: int
     variations: int  # 0 with a preset
     preset: Preset | None = None
     jobs: Sequence[Sequence[PlannedOutput]]
-    schedule: Schedule | None = None  # what each job will take; its loads are in the order of the jobs
-    curve: Sequence[Schedule] = ()  # on the same size with more and fewer machines
-    max_cost_usd: float | None = None  # the batch's own cap
+    schedule: Schedule | None = None  # time and cost of each job; its assignments are in the order of `jobs`
+    curve: Sequence[Schedule] = ()  # the same machine size with more and with fewer machines
+    max_cost_usd: float | None = None  # the budget of this batch
+    name: str | None = None  # that the user gave it
+    choice: EffectChoice = ALL_EFFECTS
+    encoding: Encoding = STANDARD
 
     @property
     def outputs_count(self) -> int:
@@ -61,7 +65,7 @@ class PlannedBatch:
 
     @property
     def bytes_max(self) -> float:
-        """What all outputs may amount to: the room that they need."""
+        """The largest possible size of all outputs: the storage that they may need."""
         return sum(assignment.bytes_max for assignment in self.schedule.assignments) if self.schedule else 0.0
 
 
@@ -76,24 +80,29 @@ def plan(
     sends: int = 1,
     deadline_s: float | None = None,
     max_cost_usd: float | None = None,
+    name: str | None = None,
+    choice: EffectChoice = ALL_EFFECTS,
+    encoding: Encoding = STANDARD,
 ) -> PlannedBatch:
-    """Return the batch of `variations` outputs of each source, or the `preset` of each, in jobs of a machine.
+    """Return the batch of `variations` outputs of each source, or of the `preset` of each, split into jobs.
 
-    By `choose`: with a deadline or a most that it may cost, still the best of all ways when none keeps both.
-    `sends` is to how many places each output goes: the bucket, and a user's URL.
+    One job is for one machine. `choose` picks the schedule; when none meets the deadline and the cost limit,
+    it picks the best one anyway. `sends` is the number of places that each output goes to: the bucket, and
+    the URL of a user. `variations` must not be larger than `choice.distinct_max`.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
         outputs = [_transcode(source, folder, preset, new_id()) for source, folder in placed]
     else:
         outputs = [
-            _variation(source, folder, variation, seed, new_id())
+            _variation(source, folder, variation, seed, new_id(), choice)
             for source, folder in placed
             for variation in range(1, variations + 1)
         ]
     numbers = {source.source_id: number for number, source in enumerate(sources)}
     asked = [(numbers[output.source_id], output.effects) for output in outputs]
-    ways = schedules(work_units(asked, [source.source_info for source in sources], sends=sends), capacity)
+    seen = [source.source_info for source in sources]
+    ways = schedules(work_units(asked, seen, sends=sends, encoding=encoding), capacity)
     chosen = choose(ways, deadline_s=deadline_s, max_cost_usd=max_cost_usd)
     return PlannedBatch(
         seed=seed,
@@ -106,16 +115,19 @@ def plan(
         schedule=chosen,
         curve=[way for way in ways if way.size == chosen.size],
         max_cost_usd=max_cost_usd,
+        name=name,
+        choice=choice,
+        encoding=encoding,
     )
 
 
 def jobs_count(outputs: int) -> int:
-    """Return how many jobs, and so machines at once, a batch of so many outputs has at least."""
+    """Return the smallest number of jobs, and so of machines, that a batch of this many outputs needs."""
     return -(-outputs // OUTPUTS_PER_JOB_MAX)
 
 
 def _variation(
-    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str
+    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str, choice: EffectChoice
 ) -> PlannedOutput:
     fingerprint = source.fingerprint
     code = tag(seed=seed, fingerprint=fingerprint, variation=variation)
@@ -124,7 +136,7 @@ def _variation(
         source_id=source.source_id,
         variation=variation,
         name=f"{folder}/{folder}_var{variation:02d}_{code}.mp4",
-        effects=effects(seed=seed, fingerprint=fingerprint, variation=variation),
+        effects=effects(seed=seed, fingerprint=fingerprint, variation=variation, choice=choice),
     )
 
 

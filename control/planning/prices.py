@@ -1,6 +1,6 @@
-"""From seconds of a machine, bytes and requests to money. PURE, over the data file `infra/prices.json`.
+"""Costs of machine seconds, bytes and requests. PURE, from the data file `infra/prices.json`.
 
-What is not known (a region that is not in the list) counts as the dearest, so that nothing is ever too low.
+A region that is not in the file counts as the most expensive one, so that no estimate is too low.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def cpus(size: str) -> int:
 
 
 def memory_bytes(size: str) -> int:
-    """Return the memory of a guest preset, as `infra.fly.client` asks for it."""
+    """Return the memory of a guest preset, as `infra.fly.client` requests it."""
     return int(_prices()["presets"][size]["min_memory_mb"]) << 20
 
 
 def machine_usd(*, size: str, region: str | None, seconds: float) -> float:
-    """Return what a machine of a guest preset costs for `seconds` in state `started`, in USD."""
+    """Return the cost in USD of a machine of a guest preset for `seconds` in state `started`."""
     return float(_prices()["presets"][size]["usd_second"]) * _multiplier(region) * seconds
 
 
@@ -47,9 +47,9 @@ def _multiplier(region: str | None) -> float:
 
 
 def egress_usd(*, region: str | None, size_bytes: float) -> float:
-    """Return what it costs a machine to send so many bytes to the bucket, in USD.
+    """Return the cost in USD of sending this many bytes from a machine to the bucket.
 
-    Fly bills it; by which of its rates is not confirmed (2026-06), so this is the one to the internet.
+    Fly bills it. Which of its rates applies is not confirmed (2026-06), so this is the rate to the internet.
     """
     zones: dict[str, dict[str, float]] = _prices()["egress_usd_gb"]
     dearest = max(zone["internet"] for zone in zones.values())
@@ -58,16 +58,16 @@ def egress_usd(*, region: str | None, size_bytes: float) -> float:
 
 
 def requests_usd(*, outputs: int) -> float:
-    """Return what the bucket's requests of so many outputs cost, in USD: each one PUT, one HEAD, one GET."""
+    """Return the cost in USD of the bucket requests of this many outputs: one PUT, HEAD and GET for each."""
     tigris: dict[str, float] = _prices()["tigris"]
     return outputs * (tigris["class_a_per_1k"] + 2 * tigris["class_b_per_1k"]) / 1000
 
 
 def dearest(regions: Iterable[str]) -> str:
-    """Return the region whose machines, and then whose bytes, cost most: where a machine may come up."""
+    """Return the most expensive of the regions, by the price of machines, then of egress."""
     return max(regions, key=lambda region: (_multiplier(region), egress_usd(region=region, size_bytes=1)))
 
 
 def machine_seconds(boot_from: datetime | None, until: datetime) -> float:
-    """Return for how long a machine may have been billed: from the first create that may have succeeded."""
+    """Return how long a machine may have been billed: from the first create call that may have succeeded."""
     return 0.0 if boot_from is None else (until - boot_from).total_seconds()

@@ -1,7 +1,7 @@
-"""Pieces of work over machines: which size, how many, and which machine makes what. PURE and deterministic.
+"""Spreads work units over machines: their size, their number, and the work of each. PURE, deterministic.
 
-Creates are limited (one a second for each app), so more machines start later, and each costs its start. The
-default is the fastest plan that costs at most a tenth more than the cheapest.
+Fly limits create calls (one a second for each app), so additional machines start later, and each start costs
+money. The default is the fastest plan that costs at most a tenth more than the cheapest one.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from control.planning import prices
 from control.planning.workload import Speed, WorkUnit, machine_work_s
 from infra.ratelimit import ORDINARY
 
-DEARER_MAX = 1.10  # so much more than the cheapest may the default cost
-GRAINS = 8  # a machine's share is made of at least so many bundles, so that they even out
-ROOM_TO_EVEN_OUT = 1.25  # jobs that are full to the last output cannot be made equal
-COUNT_STEP = 1.12  # machine counts that are tried lie so far apart
+DEARER_MAX = 1.10  # the cost of the default, at most, as a multiple of the cheapest
+GRAINS = 8  # the smallest number of bundles in the share of a machine, so that shares become equal
+ROOM_TO_EVEN_OUT = 1.25  # jobs need some free places, or their shares cannot become equal
+COUNT_STEP = 1.12  # the factor from one tried machine count to the next
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What there is to spread work over."""
+    """The machines that work can be spread over."""
 
-    sizes: Sequence[str]  # guest presets that may be taken, each with room for the work
+    sizes: Sequence[str]  # allowed guest presets, each with enough memory for the work
     speeds: dict[str, Speed] = field(default_factory=dict)
     region: str = "iad"
     apps: int = 1
     machines_max: int = 50  # at once
-    jobs_max: int | None = None  # None: more than machines at once may take turns
+    jobs_max: int | None = None  # None: no limit; jobs beyond `machines_max` run one after another
     outputs_max: int = 200  # of one machine
 
     def speed(self, size: str) -> Speed:
-        """Return what is known of a size, or of the one that most is known of."""
+        """Return the measured speed of a size, or that of the size with the most measurements."""
         best = max(self.speeds.values(), key=lambda speed: speed.jobs, default=Speed())
         return self.speeds.get(size, best)
 
     def launched_s(self, index: int) -> float:
-        """Return when the machine of this number is created, from the first create."""
+        """Return the seconds from the first create call to that of the machine with this number."""
         return max(0.0, (index + 1 - ORDINARY.burst * self.apps) / (ORDINARY.per_s * self.apps))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One machine's part."""
+    """The part of one machine."""
 
     work_units: Sequence[WorkUnit]
     seconds: float  # billed
@@ -53,7 +53,7 @@ class Assignment:
 
     @property
     def bytes_max(self) -> float:
-        """What its outputs may amount to."""
+        """The largest possible size of its outputs."""
         return sum(unit.bytes_max for unit in self.work_units)
 
     @property
@@ -64,7 +64,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A way to do it. `makespan_s` is from the first create to the last report."""
+    """One possible schedule. `makespan_s` is from the first create call to the last report."""
 
     size: str
     assignments: Sequence[Assignment]
@@ -72,17 +72,17 @@ class Schedule:
 
     @property
     def machines(self) -> int:
-        """How many machines, and so jobs, it takes."""
+        """The number of machines, which is the number of jobs."""
         return len(self.assignments)
 
     @property
     def cost_usd(self) -> float:
-        """What it will cost."""
+        """The estimated cost."""
         return sum(assignment.usd for assignment in self.assignments)
 
 
 def schedules(work_units: Sequence[WorkUnit], capacity: Capacity) -> list[Schedule]:
-    """Return the ways to do it: for each size, some counts of machines from the fewest that it takes."""
+    """Return the possible schedules: for each size, several machine counts from the smallest possible up."""
     count = sum(len(unit.outputs) for unit in work_units)
     fewest = -(-count // capacity.outputs_max)
     most = max(fewest, min(capacity.machines_max, len(work_units)))
@@ -93,10 +93,10 @@ def schedules(work_units: Sequence[WorkUnit], capacity: Capacity) -> list[Schedu
 
 
 def choose(ways: Sequence[Schedule], *, deadline_s: float | None, max_cost_usd: float | None) -> Schedule:
-    """Return the fastest of the ways that cost at most DEARER_MAX of the cheapest.
+    """Return the fastest schedule that costs at most DEARER_MAX times the cheapest one.
 
-    With a deadline, the cheapest that meets it, or the fastest if none does. Among those that cost at most
-    `max_cost_usd`; when none does, the cheapest of all.
+    With a deadline: the cheapest one that meets it, or the fastest if none does. Only schedules that cost at
+    most `max_cost_usd` count; when there is none, return the cheapest of all.
     """
     paid = [way for way in ways if max_cost_usd is None or way.cost_usd <= max_cost_usd]
     if not paid:
@@ -117,7 +117,7 @@ def _by_cost(way: Schedule) -> tuple[float, float, int]:
 
 
 def _counts(fewest: int, most: int) -> Iterator[int]:
-    """Yield counts of machines from the fewest to the most, further apart as they grow."""
+    """Yield machine counts from the smallest to the largest, with growing steps."""
     count = fewest
     while count < most:
         yield count
@@ -155,7 +155,7 @@ def _load(share: Sequence[WorkUnit], seconds: float, size: str, capacity: Capaci
 
 
 def _makespan_s(seconds: Sequence[float], at_once: int, capacity: Capacity) -> float:
-    """Return when the last machine is done: each starts when it may be created and a place is free."""
+    """Return when the last machine is done. Each starts when it may be created and a place is free."""
     places = [0.0] * at_once
     for index, each in enumerate(seconds):
         begins = max(heapq.heappop(places), capacity.launched_s(index))
@@ -164,9 +164,9 @@ def _makespan_s(seconds: Sequence[float], at_once: int, capacity: Capacity) -> f
 
 
 def _bundles(work_units: Sequence[WorkUnit], machines: int) -> list[list[WorkUnit]]:
-    """Return the pieces in bundles of one source, none much larger than a grain of a machine's share.
+    """Return the work units in bundles of one source, each about as large as a grain of a machine's share.
 
-    What is together in a bundle shares a fetch; what is small evens out.
+    Units of one bundle share a fetch. Small bundles make it possible to give machines equal shares.
     """
     grain_s = sum(unit.work_s for unit in work_units) / machines / GRAINS
     bundles: list[list[WorkUnit]] = []
@@ -184,12 +184,12 @@ def _bundles(work_units: Sequence[WorkUnit], machines: int) -> list[list[WorkUni
 def _assign(
     bundles: Sequence[Sequence[WorkUnit]], starts: Sequence[float], pace: float, outputs_max: int
 ) -> list[list[WorkUnit]]:
-    """Give each bundle, the longest first, to the machine that would be done first, while it has room."""
+    """Assign each bundle, the longest first, to the machine with room that would be done first."""
     crew = _Crew(starts, pace, outputs_max)
     for bundle in sorted(bundles, key=lambda bundle: -sum(unit.work_s for unit in bundle)):
         if not crew.take(bundle):
             for unit in bundle:
-                if not crew.take([unit]):  # only when nearly every machine is full to the last output
+                if not crew.take([unit]):  # only when nearly all machines are full
                     for output in unit.outputs:
                         crew.take([_cut(unit, output)])
     for share in crew.shares:
@@ -198,7 +198,7 @@ def _assign(
 
 
 class _Crew:
-    """Machines by when they would be done."""
+    """The machines, ordered by when they would be done."""
 
     def __init__(self, starts: Sequence[float], pace: float, outputs_max: int) -> None:
         self.shares: list[list[WorkUnit]] = [[] for _ in starts]
@@ -208,7 +208,7 @@ class _Crew:
         self._pace = pace
 
     def take(self, work_units: Sequence[WorkUnit]) -> bool:
-        """Give the pieces of one source to the first machine with room for all; False when there is none."""
+        """Assign units of one source to the first machine with room for all; return False if none has it."""
         count = sum(len(unit.outputs) for unit in work_units)
         passed_over = []
         while self._done and self._room[self._done[0][1]] < count:
@@ -233,7 +233,7 @@ class _Crew:
 
 
 def _cut(unit: WorkUnit, output: int) -> WorkUnit:
-    """Return the part of a piece that makes one of its outputs."""
+    """Return the part of a work unit that makes one of its outputs."""
     share = 1 / len(unit.outputs)
     return replace(
         unit,

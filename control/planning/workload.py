@@ -1,7 +1,7 @@
-"""How long a machine works on outputs, and how many bytes it sends. PURE.
+"""Estimates how long a machine works on outputs, and how many bytes it sends. PURE.
 
-Two steps: what the work would take one core as measured on our reference machine (seconds of work), and from
-there to a machine's real seconds by a `Speed`, the line that its finished jobs lie on.
+There are two steps. The first gives seconds of work: the time on one core of our reference machine. The
+second turns them into real seconds of a machine size by a `Speed`, a line fitted to its finished jobs.
 """
 
 from __future__ import annotations
@@ -10,77 +10,84 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from control.domain.effects import SIBLINGS
+from control.domain.encoding import STANDARD, Encoding
 from runner.contract import Effects
 
-FRAMES_PER_S = 30000 / 1001
-
-# Core-seconds for each megapixel of a frame (`python -m bench.work`; docs/performance.md); a leader analyses
-# for its siblings
+# Core-seconds for each megapixel (`python -m bench.work`, docs/performance.md). A leader also analyses for
+# its siblings.
 LEADER_S = 0.0185
 SIBLING_S = 0.0080
-NOISE_SHARE = 0.02  # noise is dear to encode: so much more for each step
-TRANSCODE_S = 0.0180  # a preset: nothing to warp, nothing shared
-OUTPUT_S = 0.3  # of each output whatever its length: processes, the check, the upload
+NOISE_SHARE = 0.02  # noise is expensive to encode: the additional share for each step
+TRANSCODE_S = 0.0180  # a preset: no warping, nothing shared
+OUTPUT_S = 0.3  # fixed time of each output: processes, the check, the upload
 
-SOURCE_S = 0.2  # to look at a source
+SOURCE_S = 0.2  # to probe a source
 FETCH_BYTES_PER_S = 50e6
-UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = 30.0, 1920 * 1080, 30e6  # a source that nobody has seen yet
+UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = (
+    30.0,
+    1920 * 1080,
+    30e6,
+)  # assumed of a source that has not been probed
 
 BITS_PER_PIXEL = 0.07
-VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the encoder's cap: runner/graph.py
-PRESET_BPS_MAX = 12e6  # presets have no cap of their own
-CAP_MARGIN = 1.25  # container, a frame too many, and what is sent again after a cut
-POSTER_BYTES = 300_000  # 640 pixels of noise
+HIGH_BITS_FACTOR = 1.6  # of CRF 19 against CRF 23: x264 needs twice the bits for each 6 less
+VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the caps of the encoder: runner/commands.py
+PRESET_BPS_MAX = 12e6  # assumed: presets set no cap
+CAP_MARGIN = 1.25  # the container, one frame too many, and bytes sent again after a broken connection
+POSTER_BYTES = 300_000  # the largest poster: 640 pixels of noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """What work depends on in a source; zeros while it is not known."""
+    """The facts of a source that its work depends on; zeros while they are unknown."""
 
     size_bytes: float
     duration_s: float
     pixels: int
-    bytes_most: float = 0.0  # of a source that only the runner will see: the most that is taken
+    bytes_most: float = 0.0  # the size limit of a source that only the runner fetches
 
     @property
     def is_known(self) -> bool:
-        """False of a source that only the runner will see."""
+        """False for a source that only the runner fetches."""
         return self.duration_s > 0 and self.pixels > 0
 
     def guessed(self) -> SourceInfo:
-        """Return this, or a common clip in its place while it is not known."""
+        """Return this, or a typical clip in its place while the facts are unknown."""
         if self.is_known:
             return self
         return SourceInfo(size_bytes=UNKNOWN_BYTES, duration_s=UNKNOWN_S, pixels=UNKNOWN_PIXELS)
 
     @property
     def fetch_s(self) -> float:
-        """Seconds until the source is on the machine and looked at."""
+        """Seconds until the source is on the machine and probed."""
         return SOURCE_S + self.size_bytes / FETCH_BYTES_PER_S
 
-    def work_s(self, effects: Effects | None, *, is_leader: bool) -> float:
-        """Return the core-seconds of one output of it; `effects` is None of a preset."""
-        megapixels = self.pixels * self.duration_s * FRAMES_PER_S / 1e6
+    def work_s(self, effects: Effects | None, *, is_leader: bool, encoding: Encoding = STANDARD) -> float:
+        """Return the core-seconds of one output; `effects` is None for a preset."""
+        megapixels = self.pixels * self.duration_s * encoding.frames_per_s / 1e6
         if effects is None:
             return OUTPUT_S + megapixels * TRANSCODE_S
         each = LEADER_S if is_leader else SIBLING_S
         return OUTPUT_S + megapixels / effects.speed * each * (1 + NOISE_SHARE * effects.noise)
 
-    def likely_bytes(self) -> float:
-        """Return how large one output of it will be, more or less."""
-        video_bps = min(VIDEO_BPS_MAX, BITS_PER_PIXEL * self.pixels * FRAMES_PER_S)
+    def likely_bytes(self, encoding: Encoding = STANDARD) -> float:
+        """Return the likely size of one output."""
+        bits_per_pixel = BITS_PER_PIXEL * (HIGH_BITS_FACTOR if encoding.quality == "high" else 1)
+        cap_bps = VIDEO_BPS_MAX * encoding.cap_factor(self.pixels)
+        video_bps = min(cap_bps, bits_per_pixel * self.pixels * encoding.frames_per_s)
         return (video_bps + AUDIO_BPS) / 8 * self.duration_s
 
-    def bytes_max(self, effects: Effects | None) -> float:
-        """Return how much making one output of it may send: what is set aside for its egress.
+    def bytes_max(self, effects: Effects | None, encoding: Encoding = STANDARD) -> float:
+        """Return the most bytes that one output may send. This is reserved for its egress.
 
-        An output of a source that nobody has seen may be as large as the largest source that is taken.
+        An output of a source of unknown size may be as large as the largest allowed source.
         """
         if not self.is_known:
             return POSTER_BYTES + CAP_MARGIN * max(self.bytes_most, self.size_bytes)
         if effects is None:
             return POSTER_BYTES + max(2 * self.size_bytes, PRESET_BPS_MAX / 8 * self.duration_s)
-        bits = (VIDEO_BPS_MAX + AUDIO_BPS) * self.duration_s / effects.speed + VIDEO_BUFFER_BITS
+        factor, duration_s = encoding.cap_factor(self.pixels), self.duration_s / effects.speed
+        bits = (VIDEO_BPS_MAX * factor + AUDIO_BPS) * duration_s + VIDEO_BUFFER_BITS * factor
         return POSTER_BYTES + CAP_MARGIN * bits / 8
 
 
@@ -91,22 +98,26 @@ UNKNOWN_SOURCE = SourceInfo(size_bytes=0, duration_s=0, pixels=0)
 class WorkUnit:
     """Outputs that share decoding and analysis, and so stay on one machine. Times are core-seconds."""
 
-    source: int  # which one
-    outputs: Sequence[int]  # which ones
+    source: int  # its number
+    outputs: Sequence[int]  # their numbers
     work_s: float
-    longest_s: float  # no number of cores makes it shorter
+    longest_s: float  # the time that more cores cannot shorten
     fetch_s: float
     likely_bytes: float
     bytes_max: float
 
 
 def work_units(
-    asked: Sequence[tuple[int, Effects | None]], source_info: Sequence[SourceInfo], *, sends: int = 1
+    asked: Sequence[tuple[int, Effects | None]],
+    source_info: Sequence[SourceInfo],
+    *,
+    sends: int = 1,
+    encoding: Encoding = STANDARD,
 ) -> list[WorkUnit]:
-    """Return the pieces of these outputs, each a source and its effects, in order.
+    """Return the work units of these outputs in order. Each output is given as a source and its effects.
 
-    Up to SIBLINGS outputs in a row of one source with the same noise and speed are one piece. Each output is
-    sent to so many places.
+    Up to SIBLINGS successive outputs of one source with the same noise and speed are one unit. Each output is
+    sent to `sends` places.
     """
     runs: list[list[int]] = []
     for index in range(len(asked)):
@@ -114,7 +125,7 @@ def work_units(
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [_work_unit(asked, run, source_info[asked[run[0]][0]], sends) for run in runs]
+    return [_work_unit(asked, run, source_info[asked[run[0]][0]], sends, encoding) for run in runs]
 
 
 def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | None]) -> bool:
@@ -124,23 +135,29 @@ def _are_siblings(one: tuple[int, Effects | None], other: tuple[int, Effects | N
 
 
 def _work_unit(
-    asked: Sequence[tuple[int, Effects | None]], run: Sequence[int], seen: SourceInfo, sends: int
+    asked: Sequence[tuple[int, Effects | None]],
+    run: Sequence[int],
+    seen: SourceInfo,
+    sends: int,
+    encoding: Encoding,
 ) -> WorkUnit:
     source_info = seen.guessed()
-    each = [source_info.work_s(asked[index][1], is_leader=index == run[0]) for index in run]
+    each = [
+        source_info.work_s(asked[index][1], is_leader=index == run[0], encoding=encoding) for index in run
+    ]
     return WorkUnit(
         source=asked[run[0]][0],
         outputs=run,
         work_s=sum(each),
         longest_s=each[0] + max(each[1:], default=0.0),
         fetch_s=source_info.fetch_s,
-        likely_bytes=sends * source_info.likely_bytes() * len(run),
-        bytes_max=sends * sum(seen.bytes_max(asked[index][1]) for index in run),
+        likely_bytes=sends * source_info.likely_bytes(encoding) * len(run),
+        bytes_max=sends * sum(seen.bytes_max(asked[index][1], encoding) for index in run),
     )
 
 
 def machine_work_s(work_units: Sequence[WorkUnit], cores: int) -> float:
-    """Return the seconds of a machine that makes these pieces: fetching goes on beside rendering."""
+    """Return the seconds of a machine for these units. It fetches and renders at the same time."""
     fetches = {unit.source: unit.fetch_s for unit in work_units}
     render_s = max(
         sum(unit.work_s for unit in work_units) / cores, max(unit.longest_s for unit in work_units)
@@ -150,17 +167,19 @@ def machine_work_s(work_units: Sequence[WorkUnit], cores: int) -> float:
 
 # --- calibration ------------------------------------------------------------------------------------
 
-_SETUP_S, _PACE = 2.0, 1.0  # before any job has told: seconds besides the work, seconds for each of work
-_LAUNCH_S = 5.0  # from the create to the claim: 5.2 s measured on Fly, little of it billed
-_DOUBT = 0.02  # the weight of that guess against one finished job
-_KEPT = 0.9  # of what was known when a new job tells
+_SETUP_S, _PACE = 2.0, 1.0  # before the first job: fixed seconds, and seconds for each second of work
+_LAUNCH_S = 5.0  # from the create call to the claim: 5.2 s measured on Fly, of which little is billed
+_DOUBT = 0.02  # the weight of that assumption, where one finished job has 1
+_KEPT = 0.9  # the share of the old sums that stays when a job is added
 _SUMS = ("weight", "work", "work_work", "wall", "work_wall")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The line `seconds = setup_s + pace * work_s` through the finished jobs of one size, each as important
-    as it is near: sums for least squares of relative errors, older ones fading."""
+    """The line `seconds = setup_s + pace * work_s`, fitted to the finished jobs of one machine size.
+
+    It has the sums for least squares of relative errors. Older jobs count less.
+    """
 
     jobs: int = 0
     weight: float = 0.0
@@ -169,10 +188,10 @@ class Speed:
     wall: float = 0.0
     work_wall: float = 0.0
     launch_s: float = _LAUNCH_S
-    bytes_ratio: float = 1.0  # real against likely
+    bytes_ratio: float = 1.0  # real size / likely size
 
     def learn(self, *, work_s: float, wall_s: float, launch_s: float, bytes_ratio: float) -> Speed:
-        """Return what is known after one more job."""
+        """Return the speed after one more job."""
         faded = replace(self, **{name: _KEPT * getattr(self, name) for name in _SUMS})
         share = max(1 - _KEPT, 1 / (self.jobs + 1))
         return replace(
@@ -183,13 +202,13 @@ class Speed:
         )
 
     def seconds(self, work_s: float) -> float:
-        """Return the billed seconds of a machine with so much work."""
+        """Return the billed seconds of a machine with this much work."""
         setup_s, pace = self.line
         return setup_s + pace * work_s
 
     @property
     def line(self) -> tuple[float, float]:
-        """The seconds besides the work, and the seconds for each second of work."""
+        """The fixed seconds, and the seconds for each second of work."""
         known = self
         for work_s in (0.0, 60.0):
             known = known._with(work_s, _SETUP_S + _PACE * work_s, _DOUBT)

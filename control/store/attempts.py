@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func
-from sqlmodel import col, select
+from sqlmodel import Session, and_, col, not_, or_, select
 
 from control.domain import states
 from control.domain.reasons import REASONS
 from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
-from control.planning import sizing
+from control.planning import boots, sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
 from control.store.tables import Attempt, Batch, Job, Machine, Output
@@ -25,6 +25,7 @@ from runner.contract import Reason
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
 PAUSE_MAX = timedelta(seconds=60)  # the longest delay that any rule gives to a job or a create call
+SLOW_BOOT = "slow_boot"  # why a job waits whose machine did not start in time
 
 
 def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> None:
@@ -75,13 +76,20 @@ def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) 
 
 
 def postpone(
-    store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta
+    store: Store, attempt_id: str, refusal: Refusal, *, message: str, retry_after: timedelta, app: str
 ) -> None:
-    """Record a create call that certainly failed. The job shows that it waits, and no attempt is used up."""
+    """Record a create that was certainly not done: the job waits, visibly, and no attempt is used up.
+
+    If no earlier create can have been done either, the next one uses `app` and the image of this release.
+    """
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         if attempt.state != AttemptState.LAUNCHING:
             return
+        if attempt.asked_at is None:
+            if app != attempt.app:
+                retry_after = timedelta(0)
+            attempt.app, attempt.image = app, tx.settings.runner_image
         attempt.launch_after = tx.now + retry_after
         wait(tx, tx.job(attempt), refusal, message)
 
@@ -134,6 +142,17 @@ def end_within(
     else:
         end_job(tx, job, outputs, job_outcome, reason)
     follow(tx, job, job_outcome.status, attempt)
+    if job_outcome.status is JobStatus.QUEUED and reason is Reason.BOOT_DEADLINE:
+        wait(tx, job, SLOW_BOOT, "Fly did not start the machine in time; another one is asked for.")
+
+
+def recent_boots_s(session: Session) -> list[float]:
+    """Return how long the newest boots took, from the create to the first claim, in seconds."""
+    both = select(Attempt.boot_from, Attempt.started_at)
+    booted = both.where(col(Attempt.boot_from).is_not(None), col(Attempt.started_at).is_not(None))
+    newest = booted.order_by(col(Attempt.started_at).desc()).limit(boots.SAMPLES_MAX)
+    found = session.exec(newest).all()
+    return [max(0.0, (end - start).total_seconds()) for start, end in found if start and end]
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:
@@ -150,10 +169,14 @@ def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str
 def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
     """Return whether another attempt is allowed. After OUT_OF_MEMORY the job gets the next size, once.
 
-    An attempt for which no machine ever appeared does not count: Fly did not answer.
+    An attempt uses up nothing if it never had a machine, or if its machine did not start in time: that is
+    Fly's fault and not the job's.
     """
     mine = select(func.count()).select_from(Attempt).where(col(Attempt.job_id) == job.id)
-    if tx.session.exec(mine.where(col(Attempt.machine_id).is_not(None))).one() >= job.attempts_max:
+    own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
+    is_stuck = and_(col(Attempt.reason) == Reason.BOOT_DEADLINE, col(Machine.started_at).is_(None))
+    used_up = mine.join(Machine, own).where(or_(col(Attempt.reason).is_(None), not_(is_stuck)))
+    if tx.session.exec(used_up).one() >= job.attempts_max:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True

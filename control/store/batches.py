@@ -101,9 +101,14 @@ def _require_room(tx: Transaction, planned: PlannedBatch) -> None:
 def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
     batch = Batch(
         id=new_id("bat"),
+        name=planned.name,
         seed=planned.seed,
         variations=planned.variations,
         preset=planned.preset,
+        without=list(planned.choice.without),
+        strength=planned.choice.strength,
+        quality=planned.encoding.quality,
+        frame_rate=planned.encoding.frame_rate,
         max_cost_usd=planned.max_cost_usd,
         status=JobStatus.QUEUED,
         created_at=tx.now,

@@ -9,8 +9,8 @@ from sqlmodel import Session, col, select
 
 from control.domain.states import OutputState
 from control.planning import prices, workload
-from control.store.recipe import recipe_of
-from control.store.tables import Attempt, Output, Source, Speed
+from control.store.recipe import encoding_of, recipe_of
+from control.store.tables import Attempt, Batch, Output, Source, Speed
 from control.store.transaction import Transaction
 
 
@@ -30,7 +30,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     """Update the speed of a size from an attempt whose machine was billed for `wall_s`.
 
     Ignored are attempts with an output that is not ready or with no billed time, and attempts with sources of
-    unknown length or size.
+    unknown length, size or frame rate.
     """
     outputs = _made(tx, attempt)
     sources = {row.id: source_info(row) for row in _sources(tx, outputs)}
@@ -39,9 +39,12 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
         return
     if not all(each.is_known for each in sources.values()):
         return
+    encoding = encoding_of(tx.session.get_one(Batch, outputs[0].batch_id))
+    if encoding.frame_rate == "source":
+        return
     numbers = {source_id: number for number, source_id in enumerate(sources)}
     asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]
-    work_units = workload.work_units(asked, list(sources.values()))
+    work_units = workload.work_units(asked, list(sources.values()), encoding=encoding)
     boot_from = attempt.boot_from or attempt.started_at
     row = tx.session.get(Speed, attempt.size)
     speed = (_speed(row) if row else workload.Speed()).learn(

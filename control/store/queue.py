@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, func, or_
@@ -12,7 +12,6 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain import ids, states
 from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus, OutputState
 from control.planning.budget import InsufficientBudget
-from control.settings import Settings
 from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
@@ -22,6 +21,7 @@ from control.store.transaction import Store, Transaction
 from runner.contract import Reason
 
 MACHINE_CAP = "machine_cap"  # the code of a job that waits because MAX_MACHINES machines are alive
+EXPLAINED_PER_PASS_MAX = 100
 
 # When a job that lacks money is looked at again:
 MONEY_MAY_COME = timedelta(seconds=10)  # some is reserved for machines that may turn out to cost less
@@ -34,29 +34,47 @@ WAITING_FOR_MONEY = {
 }
 
 
-def start(store: Store, apps: Sequence[str]) -> None:
-    """Start attempts of the jobs that have waited longest, one on each of `apps`, up to MAX_MACHINES.
+def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None) -> None:
+    """Start attempts of the jobs that have waited longest, one on each of `apps`, up to `machines_max`.
 
-    This only writes rows; the machines are created after the commit. A crash in between leaves attempts in
-    `launching`, which the next tick continues.
+    `machines_max` is MAX_MACHINES, or fewer. This only writes rows; the machines are created after the
+    commit. A crash in between leaves attempts in `launching`, which the next tick continues.
     """
     with store.transaction() as tx:
-        room = tx.settings.max_machines - possibly_alive(tx.session, tx.now)
+        most = tx.settings.max_machines if machines_max is None else machines_max
+        room = most - possibly_alive(tx.session, tx.now)
         waiting = tx.session.exec(waiting_longest(tx.now).limit(max(len(apps), 1))).all()
         for job, app in zip(waiting[: max(0, room)], apps, strict=False):
             if reserve := _reserve(tx, job):
                 _start(tx, job, app, reserve)
         if room <= 0:
             for job in waiting:
-                wait(tx, job, MACHINE_CAP, f"All {tx.settings.max_machines} machines are in use.")
+                wait(tx, job, MACHINE_CAP, f"All {most} machines are in use.")
 
 
-def has_to_start(session: Session, settings: Settings, now: datetime) -> bool:
-    """Return whether `start` has something to do: a job to start, or a job that does not show yet why it
-    waits."""
+def explain(store: Store, code: str, message: str) -> None:
+    """Have queued jobs whose turn it is say why none is started; some more of them on each call."""
+    with store.transaction() as tx:
+        is_new = or_(col(Job.waiting_code).is_(None), col(Job.waiting_code) != code)
+        for job in tx.session.exec(waiting_longest(tx.now).where(is_new).limit(EXPLAINED_PER_PASS_MAX)).all():
+            wait(tx, job, code, message)
+
+
+def stop_explaining(store: Store, codes: Collection[str]) -> None:
+    """Have queued jobs no longer give any of these codes as the reason why none is started."""
+    with store.transaction() as tx:
+        explained = select(Job).where(
+            col(Job.status) == JobStatus.QUEUED, col(Job.waiting_code).in_([str(code) for code in codes])
+        )
+        for job in tx.session.exec(explained).all():
+            job.waiting_code = job.waiting_message = None
+
+
+def has_to_start(session: Session, machines_max: int, now: datetime) -> bool:
+    """Tell whether `start` has something to do: a job to start, or one that must say why it waits."""
     query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
     first = session.execute(query.limit(1)).first()
-    return first is not None and (first[0] != MACHINE_CAP or first[1] < settings.max_machines)
+    return first is not None and (first[0] != MACHINE_CAP or first[1] < machines_max)
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
@@ -79,6 +97,11 @@ def possibly_alive(session: Session, now: datetime) -> int:
     """
     alive: int = session.exec(select(_count_possibly_alive(now))).one()
     return alive
+
+
+def known_alive(session: Session) -> int:
+    """Return how many machines the ledger does not know to be gone."""
+    return session.exec(select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))).one()
 
 
 def _count_possibly_alive(now: datetime) -> ColumnElement[int]:

@@ -1,8 +1,9 @@
-"""Reads the recipe of an output from its row: JSON that an older or newer control may have written."""
+"""Reads from its rows how an output is made: an older or newer control may have written them."""
 
 from __future__ import annotations
 
-from control.store.tables import Output
+from control.domain.encoding import Encoding
+from control.store.tables import Batch, Output
 from runner.contract import Effects
 
 
@@ -12,3 +13,8 @@ def recipe_of(output: Output) -> Effects | None:
     A field that an older version did not write gets its neutral value. A field that is unknown is ignored.
     """
     return Effects.model_validate(output.effects) if output.effects else None
+
+
+def encoding_of(batch: Batch) -> Encoding:
+    """Return how the variations of a batch are encoded."""
+    return Encoding(quality=batch.quality, frame_rate=batch.frame_rate)  # type: ignore[arg-type]  # as accepted

@@ -70,9 +70,16 @@ class Batch(SQLModel, table=True):
     __table_args__ = (Index(None, "created_at", "id"),)
 
     id: str = Field(primary_key=True)
+    name: str | None = None  # by which its user knows it
     seed: int = Field(sa_type=BigInteger)
     variations: int  # 0 with a preset
     preset: str | None = None
+    without: list[str] = Field(
+        default_factory=list, sa_column=Column(JSON, nullable=False)
+    )  # effects left out
+    strength: float = 1.0  # of the other effects
+    quality: str = "standard"
+    frame_rate: str = "29.97"
     output_url: str | None = None  # the only result is also PUT there; removed when the batch ends for good
     max_cost_usd: float | None = None  # the batch's own budget, for all its attempts together
     status: str

@@ -1,1 +1,1 @@
-"""What clients are shown: reads of rows, and their JSON."""
+"""The views of clients: reads rows and makes their JSON."""

@@ -1,6 +1,6 @@
-"""What the ledger tells of money, for clients: by day and by batch. Reads rows only.
+"""The costs in the ledger, for clients: by day and by batch. Reads rows only.
 
-The ledger outlives what it was spent for: a batch that a user has deleted still counts.
+The ledger is kept longer than batches: a batch that a user has deleted still counts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from control.store.tables import Attempt, Downloads, Machine
 from control.views import schemas
 from control.views.batches import Views
 
-BATCHES_MAX = 100  # the dearest
+BATCHES_MAX = 100  # the most expensive ones
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Machines added up."""
+    """Sums over machines."""
 
     machines: int = 0
     machine_seconds: float = 0.0
@@ -39,7 +39,7 @@ class Sum:
 
 
 def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> schemas.Costs:
-    """Return what machines cost from one day to another, both included, and what is left of the budgets."""
+    """Return the costs of machines from one day to another, both included, and the rest of the budgets."""
     with views.session() as session:
         rows = [
             (machine, _sum(machine, attempt, now)) for machine, attempt in _rows(session, first, last, now)
@@ -59,7 +59,7 @@ def costs(views: Views, settings: Settings, now: datetime, first: date, last: da
 def _rows(
     session: Session, first: date, last: date, now: datetime
 ) -> Sequence[tuple[Machine, Attempt | None]]:
-    """Return the machines that were gone on one of these days, or that live if today is one of them."""
+    """Return the machines that ended on one of these days, and the live ones if today is one of them."""
     since, until = _midnight(first), _midnight(last + timedelta(days=1))
     counted = and_(col(Machine.gone_at) >= since, col(Machine.gone_at) < until)
     if since <= now < until:
@@ -96,7 +96,7 @@ def _sum(machine: Machine, attempt: Attempt | None, now: datetime) -> Sum:
 def _days(
     rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now: datetime
 ) -> list[schemas.Day]:
-    """Return each day on which something was paid for or downloaded."""
+    """Return each day with costs or downloads."""
     days: dict[str, Sum] = defaultdict(Sum, {day: Sum() for day in downloads})
     for machine, each in rows:
         days[(machine.gone_at or now).date().isoformat()] += each

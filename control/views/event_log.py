@@ -1,7 +1,7 @@
-"""What event streams tell of jobs and batches: their durable events in order. Reads rows only.
+"""The durable events of jobs and batches, in order, for event streams. Reads rows only.
 
-An `end` is told only while it is the end: a later retry or expiry makes it a `state` among others, so a
-client that closes at `end` misses nothing.
+A stream has an `end` only if that is really the end. After a later retry or expiry it is a normal `state`. So
+a client that stops at `end` misses nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _END_NAME = {Job: "job_ended", Batch: "batch_ended"}
 
 @dataclass(frozen=True)
 class Told:
-    """Durable events as bytes on the wire. `last_id` is how far they lead; after `is_end` nothing follows."""
+    """Durable events as bytes, up to the event `last_id`. After `is_end` no event follows."""
 
     content: bytes
     last_id: int
@@ -41,17 +41,17 @@ class Told:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a stream begins with."""
+    """The start of a stream."""
 
     subject: Subject
     snapshot: Snapshot
-    last_id: int  # of any event so far
-    end_id: int | None  # of the event that ended it for good, so far
+    last_id: int  # of all events so far
+    end_id: int | None  # of the event that ended the subject, if it has ended
 
 
 @dataclass(frozen=True)
 class News:
-    """What has happened since a position, for each subject that has any; `progress` lacks what is deleted."""
+    """The events since a position, for each subject with events. Deleted subjects have no snapshot."""
 
     last_id: int
     told: Mapping[Subject, Told]
@@ -65,7 +65,7 @@ class Timeline:
         self._session, self._clock = session, clock
 
     def open(self, id_: str) -> Opening | None:
-        """Return what a stream of a job or batch begins with; None when there is none, or it is deleted."""
+        """Return the start of the stream of a job or batch; None if it does not exist or is deleted."""
         with self._session() as session:
             job = session.get(Job, id_)
             subject = Subject(job.batch_id, job.id) if job else Subject(id_)
@@ -75,7 +75,7 @@ class Timeline:
             return Opening(subject, snapshot, _last_id(session), _end_id(session, subject))
 
     def page(self, subject: Subject, after: int, until: int) -> Told:
-        """Return the first events of a subject in `after < id <= until`, as many as fit a page."""
+        """Return the first page of the events of a subject in `after < id <= until`."""
         with self._session() as session:
             rows = session.exec(
                 _events(subject, after).where(col(Event.id) <= until).order_by(col(Event.id)).limit(PAGE_ROWS)
@@ -84,7 +84,7 @@ class Timeline:
             return _told(session, subject, rows, until if is_all else rows[-1].id or until)
 
     def news(self, subjects: Collection[Subject], after: int) -> News:
-        """Return what has happened to these subjects; one look finds it for all of them."""
+        """Return the new events of these subjects, by one query for all."""
         with self._session() as session:
             last_id = _last_id(session)
             batches = {subject.batch_id for subject in subjects}
@@ -119,7 +119,7 @@ def _events(subject: Subject, after: int) -> SelectOfScalar[Event]:
 
 
 def _is_of(subject: Subject, row: Event) -> bool:
-    """Tell what `_events` asks for, of a row at hand."""
+    """Return whether a row fits the query of `_events`."""
     if row.batch_id != subject.batch_id or subject.job_id not in (None, row.job_id):
         return False
     is_own = row.name in _STATE_NAMES[subject.table] or row.name == _END_NAME[subject.table]
@@ -142,7 +142,7 @@ def _message(
     row: Job | Batch | None,
     end_id: int | None,
 ) -> bytes:
-    """Return the event on the wire; nothing of an end that was none, or of an output that is deleted."""
+    """Return the event as bytes; empty for an end that is no longer the end, and for a deleted output."""
     if event.name in _OUTPUT_NAMES:
         output = outputs.get(event.facts["output_id"])
         return on_the_wire("output", serializers.output_view(output), event.id) if output else b""
@@ -154,7 +154,7 @@ def _message(
 
 
 def _end_id(session: Session, subject: Subject) -> int | None:
-    """Return the event that ended the subject, if it has ended and nobody has started it again."""
+    """Return the event that ended the subject, if it has ended and was not started again."""
     row = _row(session, subject)
     if row is None or row.status not in states.ENDED:
         return None

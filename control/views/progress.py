@@ -1,4 +1,4 @@
-"""How far jobs and batches are, as event streams show it: snapshots, read for all streams at once."""
+"""The progress of jobs and batches for event streams: snapshots, read for all streams at once."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from control.views import schemas, serializers
 
 @dataclass(frozen=True)
 class Subject:
-    """What a stream is about: a job, or a whole batch."""
+    """The subject of a stream: a job, or a whole batch."""
 
     batch_id: str
     job_id: str | None = None
 
     @property
     def id(self) -> str:
-        """The id in the stream's address."""
+        """The id in the address of the stream."""
         return self.job_id or self.batch_id
 
     @property
     def table(self) -> type[Job | Batch]:
-        """Where its row is."""
+        """The table of its row."""
         return Job if self.job_id else Batch
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a subject is, on the wire; equal `facts` need not be told again."""
+    """The progress of a subject as bytes. A snapshot with equal `facts` need not be sent again."""
 
     content: bytes
     facts: schemas.ProgressEvent
 
 
 def snapshots(session: Session, subjects: Collection[Subject], now: datetime) -> Mapping[Subject, Snapshot]:
-    """Return how far each subject is; one that is deleted, or never was, is left out."""
+    """Return the progress of each subject. A deleted or unknown one is left out."""
     ids = {subject.batch_id for subject in subjects}
     alive = select(Batch).where(col(Batch.id).in_(ids), col(Batch.deleted_at).is_(None))
     batches = {batch.id: batch for batch in session.exec(alive)}
@@ -94,7 +94,7 @@ class _Count:
 
 
 def _counts(session: Session, batch_ids: Collection[str]) -> Mapping[str, list[_Count]]:
-    """Return the counts of each job, sources in the order of the batch."""
+    """Return the counts of each job, with sources in the order of the batch."""
     counts: dict[str, list[_Count]] = defaultdict(list)
     rows = (
         select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count())  # type: ignore[call-overload]  # five columns
@@ -128,6 +128,6 @@ def _sources(counts: Sequence[_Count]) -> list[schemas.SourceProgress]:
 
 
 def on_the_wire(name: str, data: BaseModel, id_: int | None = None) -> bytes:
-    """Return an event as a stream carries it: JSON, which has no line breaks."""
+    """Return an event in the format of a stream. Its JSON has no line breaks."""
     head = f"id: {id_}\n" if id_ is not None else ""
     return f"{head}event: {name}\ndata: {data.model_dump_json()}\n\n".encode()

@@ -1,6 +1,6 @@
-"""The JSON that clients send and get (docs/api.md). Units end the names; times are RFC 3339 UTC.
+"""The JSON that clients send and receive (docs/api.md). Names end with their unit; times are RFC 3339 in UTC.
 
-Long because it is one list of small shapes.
+Long because it is one list of small models.
 """
 
 from __future__ import annotations
@@ -8,33 +8,80 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
+from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN, EffectChoice, EffectName
+from control.domain.encoding import Encoding
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import Preset
+from runner.contract import FrameRate, Preset, Quality
 from runner.media import SOURCE_S_MAX, SOURCE_SIDE_MAX
 
 NAME_CHARS_MAX = 255
+BATCH_NAME_CHARS_MAX = 100
 SEED_MAX = 2**63 - 1
-# What is reckoned with has an end, or a quote would be infinite, or no number at all.
+# Limits of numbers that quotes calculate with; without them a result could be infinite or no number.
 BYTES_MAX, SECONDS_MAX, PIXELS_MAX = 2**53 - 1, 1e9, 2**16
 
-# any text but NUL, which PostgreSQL does not store
+# any text without NUL, which PostgreSQL cannot store
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
+
+BatchName = Annotated[
+    str, StringConstraints(min_length=1, max_length=BATCH_NAME_CHARS_MAX, pattern=r"^[^\x00]*$")
+]
+
+
+def _some_are_left(without: list[EffectName]) -> list[EffectName]:
+    if len(set(without)) != len(without):
+        raise ValueError("name each effect once")
+    if len(without) == len(EFFECT_NAMES):
+        raise ValueError("leave at least one of the eight effects in")
+    return without
+
+
+Without = Annotated[
+    list[EffectName],
+    AfterValidator(_some_are_left),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "enum": list(EFFECT_NAMES)},
+            "uniqueItems": True,
+            "maxItems": len(EFFECT_NAMES) - 1,
+        }
+    ),
+]
+Strength = Annotated[float, Field(ge=STRENGTH_MIN, le=1, allow_inf_nan=False)]
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=URL_CHARS_MAX)]
 
-# RFC 9110, 8.3.1: type, subtype, parameters; or nothing, which is no video, as all else that is none
+# RFC 9110, 8.3.1: type, subtype, parameters; or empty, which is refused later as no video
 ContentType = Annotated[
     str, Field(max_length=255, pattern=r"^([A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?)?$")
 ]
 
 
 class Request(BaseModel):
-    """Base of what clients send. A field that we do not know is refused: ignoring it would be a lie."""
+    """Base of requests. An unknown field is refused: to ignore it would hide a mistake of the client."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+_SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
+_FACTS = {"name": "ad.mp4", "size_bytes": 20_971_520, "duration_s": 15.0, "width": 1080, "height": 1920}
+
+
+def _like(example: dict[str, Any]) -> ConfigDict:
+    """Return the configuration of a request model with this example for the OpenAPI document."""
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [example]})
 
 
 # --- auth, health -----------------------------------------------------------------------------------
@@ -43,18 +90,20 @@ class Request(BaseModel):
 class Login(Request):
     """The shared password."""
 
+    model_config = _like({"password": "correct horse battery staple"})
+
     password: Annotated[str, Field(max_length=1024)]
 
 
 class Token(BaseModel):
-    """A bearer token and when it ends."""
+    """A bearer token and the time when it expires."""
 
     token: str
     expires_at: datetime
 
 
 class Health(BaseModel):
-    """The process lives."""
+    """The process is alive."""
 
     status: str
     version: str
@@ -62,7 +111,7 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether each outside part answers: `ok`, or what is wrong."""
+    """The state of each service that control needs: `ok`, or the problem."""
 
     ready: bool
     parts: dict[str, str]
@@ -72,7 +121,9 @@ class Ready(BaseModel):
 
 
 class NewUpload(Request):
-    """A file about to be uploaded."""
+    """A file to upload."""
+
+    model_config = _like({"name": "ad.mp4", "size_bytes": 20_971_520, "content_type": "video/mp4"})
 
     name: Name
     size_bytes: Annotated[int, Field(ge=0)]
@@ -80,7 +131,7 @@ class NewUpload(Request):
 
 
 class PartUrl(BaseModel):
-    """A part: where to PUT it, or, once it is stored, its ETag and size instead."""
+    """A part: the URL to PUT it to, or, once it is stored, its ETag and size."""
 
     number: int
     url: str | None = None
@@ -89,7 +140,7 @@ class PartUrl(BaseModel):
 
 
 class UploadStarted(BaseModel):
-    """The parts of an upload; every one but the last has `part_size_bytes`. A completed one shows none."""
+    """The parts of an upload. All but the last have `part_size_bytes`. A completed upload shows none."""
 
     upload_id: str
     part_size_bytes: int
@@ -100,7 +151,7 @@ class UploadStarted(BaseModel):
 
 
 class PartDone(Request):
-    """The ETag that the bucket answered to a part's PUT, with or without quotes."""
+    """The ETag from the answer of the bucket to the PUT of a part, with or without quotes."""
 
     number: Annotated[int, Field(ge=1)]
     etag: Annotated[str, Field(min_length=1, max_length=255)]
@@ -108,6 +159,8 @@ class PartDone(Request):
 
 class UploadDone(Request):
     """All parts are in the bucket."""
+
+    model_config = _like({"parts": [{"number": 1, "etag": "9b2cf535f27731c974343645a3985328"}]})
 
     parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000)]
 
@@ -128,9 +181,9 @@ class SourceCreated(BaseModel):
 
 
 class SourceRef(Request):
-    """A source: an uploaded one by its id, or a URL that gives the video and the name it is to have here.
+    """A source: the id of an uploaded video, or the URL of a video and a name for it.
 
-    Without a name the last part of the URL's path is taken.
+    Without a name the last part of the path of the URL is used.
     """
 
     source_id: Annotated[str, Field(max_length=64)] | None = None
@@ -149,23 +202,42 @@ class SourceRef(Request):
 class NewJob(Request):
     """What to make of each source: `variations`, or a `preset`. The same seed makes the same effects."""
 
+    model_config = _like({"sources": [_SOURCE], "variations": 10, "without": ["mirror"], "name": "Spring"})
+
     sources: Annotated[list[SourceRef], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)]
     variations: Annotated[int, Field(ge=1, le=VARIATIONS_MAX)] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    output_url: Url | None = None  # with exactly one output: it is PUT there too
-    webhook_url: Url | None = None  # is told the end, signed
+    output_url: Url | None = None  # only with exactly one output, which is also PUT there
+    webhook_url: Url | None = None  # gets a signed request at the end
     preset: Literal["web-optimized", "hls", "copy", "default"] | None = None  # `default` is `copy`
+    name: BatchName | None = None  # people find the batch by it; also the name of the ZIP
+    without: Without = []  # effects that are left out
+    strength: Strength = 1.0  # of the other effects: 1 is their whole range
+    quality: Quality = "standard"
+    frame_rate: FrameRate = "29.97"
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.variations is None) == (self.preset is None):
             raise ValueError("give either variations or a preset")
+        if self.preset is not None and (self.choice, self.encoding) != (EffectChoice(), Encoding()):
+            raise ValueError("without, strength, quality and frame_rate are for variations, not for a preset")
         return self
 
     @property
+    def choice(self) -> EffectChoice:
+        """The effects that are used, and their strength."""
+        return EffectChoice(tuple(self.without), self.strength)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How variations are encoded."""
+        return Encoding(quality=self.quality, frame_rate=self.frame_rate)
+
+    @property
     def recipe(self) -> Preset | None:
-        """The preset that is made, if it is one."""
+        """The preset, or None for variations."""
         return Preset("copy" if self.preset == "default" else self.preset) if self.preset else None
 
     @property
@@ -175,17 +247,19 @@ class NewJob(Request):
 
 
 class NewBatch(NewJob):
-    """As a job, over as many machines as it takes."""
+    """Like a job, on as many machines as needed."""
 
-    __doc__ = f"As a job, over as many machines as it takes; at most {OUTPUTS_PER_BATCH_MAX} outputs."
+    __doc__ = f"Like a job, on as many machines as needed; at most {OUTPUTS_PER_BATCH_MAX} outputs."
 
-    max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None leaves it to us
-    # the cheapest plan that is done by then, or the fastest if none is
+    model_config = _like({"sources": [_SOURCE], "variations": 50, "name": "Spring", "max_cost_usd": 2.5})
+
+    max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None: control decides
+    # use the cheapest plan that meets it, or the fastest if none does
     deadline_s: Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)] | None = None
 
 
 class SourceFacts(Request):
-    """A video that was not uploaded, as a quote needs to know it."""
+    """The facts of a video that is not uploaded, for a quote."""
 
     name: Name = "video.mp4"
     size_bytes: Annotated[int, Field(ge=1, le=BYTES_MAX)]
@@ -195,7 +269,9 @@ class SourceFacts(Request):
 
 
 class NewQuote(NewBatch):
-    """As a batch; a source may also be described, so that nothing needs to be uploaded to be quoted."""
+    """Like a batch. A source may also be described by its facts, so that nothing must be uploaded."""
+
+    model_config = _like({"sources": [_FACTS], "variations": 50, "quality": "high"})
 
     sources: Annotated[  # type: ignore[assignment]
         list[SourceRef | SourceFacts], Field(min_length=1, max_length=SOURCES_PER_BATCH_MAX)
@@ -203,7 +279,7 @@ class NewQuote(NewBatch):
 
 
 class CurvePoint(BaseModel):
-    """What it would be with another number of machines."""
+    """Time and cost with another number of machines."""
 
     machines: int
     makespan_s: float
@@ -211,9 +287,9 @@ class CurvePoint(BaseModel):
 
 
 class Quote(BaseModel):
-    """What a batch will take, more or less; less surely when a source is not known yet (`estimated`).
+    """The estimated time and cost of a batch. `estimated`: a source or its frame rate is still unknown.
 
-    `fits` is false when its results may not fit into the storage now: then a submit is a 507.
+    `fits` is false if the results may not fit into the storage now. A submit is a 507 then.
     """
 
     machines: int
@@ -226,7 +302,7 @@ class Quote(BaseModel):
 
 
 class Progress(BaseModel):
-    """Counts are of outputs. `eta_s` is null until there is something to reckon with."""
+    """Counts are numbers of outputs. `eta_s` is null until there is enough progress to estimate it."""
 
     percent: float
     ready: int
@@ -263,14 +339,27 @@ class OutputView(BaseModel):
     duration_s: float | None
     sha256: str | None
     effects: dict[str, Any]
-    files: list[FileView] | None  # of a ready `hls` output, which is a folder of two
+    files: list[FileView] | None  # of a ready `hls` output, which is a folder with two files
     poster: bool  # whether there is one at `/api/outputs/{output_id}/poster`
     error: Problem | None
-    delivery_error: str | None = None  # why `output_url` did not take it
+    delivery_error: str | None = None  # why the PUT to `output_url` failed
+
+
+class LinkWanted(Request):
+    """The outputs of a download link; without `output_ids` all."""
+
+    model_config = _like({"output_ids": ["out_0123456789abcdef0123456789abcdef"]})
+
+    output_ids: (
+        Annotated[
+            list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX)
+        ]
+        | None
+    ) = None
 
 
 class DownloadLink(BaseModel):
-    """Where a browser gets the ZIP without a header, until then."""
+    """A URL of the ZIP that needs no header, and when it expires."""
 
     url: str
     expires_at: datetime
@@ -288,7 +377,7 @@ class SourceView(BaseModel):
 
 
 class AttemptView(BaseModel):
-    """One try on one machine. `machine_seconds` rises while it lives."""
+    """One try on one machine. `machine_seconds` grows while it is live."""
 
     attempt_id: str
     number: int
@@ -306,9 +395,13 @@ class AttemptView(BaseModel):
 
 
 class Summary(BaseModel):
-    """What jobs and batches have in common, as lists show it."""
+    """The common fields of jobs and batches, as in lists. `name` is that of the batch."""
 
     batch_id: str
+    name: str | None
+    source_names: list[str]  # the first three
+    sources_count: int
+    poster_output_id: str | None  # the first output that has a poster
     status: str
     partial: bool
     progress: Progress
@@ -322,7 +415,7 @@ class Summary(BaseModel):
 
 
 class Named(BaseModel):
-    """What a job's JSON begins with."""
+    """The id of a job."""
 
     job_id: str
 
@@ -332,7 +425,7 @@ class JobSummary(Summary, Named):
 
 
 class JobInBatch(BaseModel):
-    """A job as its batch shows it."""
+    """A job in its batch."""
 
     job_id: str
     status: str
@@ -347,7 +440,7 @@ class BatchSummary(Summary):
 
 
 class WebhookView(BaseModel):
-    """Whether `webhook_url` has been told: waiting (for the end), due, delivered, or dead: given up."""
+    """The state of the webhook: waiting (for the end), due, delivered, or dead (given up)."""
 
     state: str
     tries: int
@@ -355,8 +448,14 @@ class WebhookView(BaseModel):
 
 
 class Details(BaseModel):
-    """What a single job or batch shows beyond its summary."""
+    """The fields of a single job or batch that lists do not have: its settings and contents."""
 
+    variations: int  # of each source; 0 with a preset
+    preset: str | None
+    without: list[EffectName]
+    strength: float
+    quality: Quality
+    frame_rate: FrameRate
     webhook: WebhookView | None
     ticket: str
     sources: list[SourceView]
@@ -375,7 +474,7 @@ class BatchView(Details, BatchSummary):
 
 
 class StateEvent(BaseModel):
-    """`state`, and at the end `end`: the status that a job (or, without `job_id`, a batch) has taken on."""
+    """`state`, and at the end `end`: the new status of a job or, without `job_id`, of a batch."""
 
     batch_id: str
     job_id: str | None
@@ -386,7 +485,7 @@ class StateEvent(BaseModel):
 
 
 class SourceProgress(BaseModel):
-    """How far a source is."""
+    """The progress of a source."""
 
     source_id: str
     status: str
@@ -394,7 +493,7 @@ class SourceProgress(BaseModel):
 
 
 class ProgressEvent(Progress):
-    """`progress`: how far all is now, and why nothing moves."""
+    """`progress`: the current progress, and the reason if nothing moves."""
 
     batch_id: str
     job_id: str | None
@@ -408,7 +507,7 @@ class ProgressEvent(Progress):
 
 
 class StorageView(BaseModel):
-    """What the bucket holds for us, and how much it may."""
+    """The used storage and its cap."""
 
     used_bytes: int
     cap_bytes: int
@@ -416,7 +515,7 @@ class StorageView(BaseModel):
 
 
 class MachineView(BaseModel):
-    """A machine of ours as the cloud shows it now. An orphan belongs to no attempt that we know."""
+    """A machine as the cloud shows it now. An orphan belongs to no known attempt."""
 
     machine_id: str
     name: str
@@ -430,7 +529,7 @@ class MachineView(BaseModel):
 
 
 class Day(BaseModel):
-    """What machines cost that were settled on a day (UTC), or that live, on today's."""
+    """The cost of the machines that ended on a day (UTC). Live machines count today."""
 
     date: date
     machines: int
@@ -443,7 +542,7 @@ class Day(BaseModel):
 
 
 class BatchCost(BaseModel):
-    """What a batch has cost in these days; it may be deleted by now."""
+    """The cost of a batch in these days. The batch may be deleted."""
 
     batch_id: str
     machines: int
@@ -453,7 +552,7 @@ class BatchCost(BaseModel):
 
 
 class BudgetView(BaseModel):
-    """A cap, and what is left of it."""
+    """A cap and the rest of it."""
 
     cap_usd: float
     spent_usd: float
@@ -469,7 +568,7 @@ class BudgetsView(BaseModel):
 
 
 class Costs(BaseModel):
-    """What was paid for, oldest day first and dearest batch first. `leaked_seconds` should read 0."""
+    """Costs: the oldest day first, the most expensive batch first. `leaked_seconds` should be 0."""
 
     days: list[Day]
     batches: list[BatchCost]
@@ -479,7 +578,7 @@ class Costs(BaseModel):
 
 
 class MachineList(BaseModel):
-    """Machines, as Fly last showed them; null before its first answer to this process."""
+    """Machines as Fly last showed them. `observed_at` is null before its first answer."""
 
     items: list[MachineView]
     observed_at: datetime | None

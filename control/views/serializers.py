@@ -1,4 +1,4 @@
-"""From rows to what clients see of them. PURE over rows; the queries are in `views`."""
+"""Makes the JSON of clients from rows. PURE; the queries are in `batches`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
 from control.views import schemas
 from runner.contract import Reason
 
-UNKNOWN_WORK = 15.0 * 1080 * 1920  # pixel-seconds of a video that only its runner has seen
+UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
 
 
 def problem(code: str | None, message: str | None) -> schemas.Problem | None:
@@ -25,20 +25,20 @@ def problem(code: str | None, message: str | None) -> schemas.Problem | None:
 
 @dataclass(frozen=True)
 class Tally:
-    """How far some outputs are: counts, and their work in pixel-seconds, so that large ones weigh more."""
+    """The progress of some outputs: counts, and work in pixel-seconds, so that large ones count more."""
 
     ready: int = 0
     failed: int = 0
     total: int = 0
     work: float = 0.0
-    done: float = 0.0  # of the work; an output that failed is done too
+    done: float = 0.0  # the finished work; a failed output counts as finished
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def percent(self) -> float:
-        """How much of the work is done."""
+        """The share of the work that is done."""
         return round(100 * self.done / self.work, 1) if self.work else 0.0
 
 
@@ -67,7 +67,7 @@ def progress(subject: Job | Batch, tally: Tally, now: datetime) -> schemas.Progr
 
 
 def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
-    """Return the seconds left if the work goes on as it went since it started; 0 at the end."""
+    """Return the remaining seconds at the average speed so far; 0 at the end."""
     if subject.ended_at is not None:
         return 0
     if subject.started_at is None or percent < 1:
@@ -124,9 +124,9 @@ def _files(output: Output) -> list[schemas.FileView]:
 
 
 def spent(attempt: Attempt, now: datetime) -> tuple[float, float]:
-    """Return the machine seconds and USD of an attempt, so far or for good.
+    """Return the machine seconds and the USD of an attempt, so far or final.
 
-    One that has ended without a machine cost nothing, once none of its creates can bring one any more.
+    An ended attempt without a machine costs nothing, once none of its create calls can still make one.
     """
     if attempt.ended_at is not None and attempt.machine_id is None and not _may_have_machine(attempt, now):
         return 0.0, 0.0
@@ -143,7 +143,7 @@ def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
 
 
 def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
-    """Return an attempt as clients see it; its seconds and cost rise while it lives."""
+    """Return an attempt as clients see it. Its seconds and cost grow while it is live."""
     seconds, usd = spent(attempt, now)
     return schemas.AttemptView(
         attempt_id=attempt.id,

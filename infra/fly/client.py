@@ -1,8 +1,8 @@
-"""Machines over the Fly Machines API (https://fly.io/docs/machines/api/): the only way we reach Fly.
+"""Machines over the Fly Machines API (https://fly.io/docs/machines/api/): the only code that calls Fly.
 
-One call is one request; only reads are asked again, since the caller's tick repeats the rest. Keeps Fly's
-limits by itself: a create over the limit is refused here, a read waits its turn. Must never let a header, an
-environment value or the token into an error.
+One call is one request. Only reads are repeated here, since the caller's loop repeats everything else.
+Respects Fly's rate limits: a create over the limit is refused without a request, a read waits. Must never put
+a header, an environment value or a token into an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -33,28 +33,29 @@ MESSAGE_CHARS_MAX = 300
 class FlyMachines:
     """Implements `infra.ports.Machines`. Safe to use from several threads; `close` ends its connections.
 
-    `api_url` ends in `/v1`; `token` is what `fly tokens create` prints, with or without its prefix.
-    `pause` waits some seconds before a read or between two tries of one; `monotonic_s` times the limits.
+    `api_url` ends in `/v1`. A token is what `fly tokens create` prints, with or without its prefix: `tokens`
+    by app, `token` for the apps that are not in it (empty: calls for them are Refused(UNAUTHORIZED)).
+    `pause` waits some seconds before a read or between two tries of one; `monotonic_s` times the rate limits.
     """
 
     def __init__(
         self,
         *,
         api_url: str,
-        token: str,
+        token: str = "",
+        tokens: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         pause: Callable[[float], None] = time.sleep,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = httpx.Client(
             base_url=api_url,
-            headers={"Authorization": authorization(token)},
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
             trust_env=False,  # the token goes to Fly, never to a proxy that the environment names
         )
-        self._token = authorization(token).partition(" ")[2]
+        self._token, self._tokens = token, tokens or {}
         self._reads = Retrying(
-            retry=retry_if_exception(_passes),
+            retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(READS_MAX),
             wait=wait_random_exponential(multiplier=0.2, max=2.0),
             sleep=pause,
@@ -76,8 +77,8 @@ class FlyMachines:
     def create(self, spec: MachineSpec) -> Machine:
         """Return the machine named `spec.name`, made now or found under that name: see the port.
 
-        Refused(RATE_LIMITED) without a request when there is no `room`; Refused(INVALID) also for a size
-        that Fly does not sell.
+        Refused(RATE_LIMITED) without a request when there is no `room`. Refused(INVALID) also for a size that
+        Fly does not sell.
         """
         body = _create_body(spec)
         if self._take(("create", spec.app), ORDINARY) > 0:
@@ -111,8 +112,8 @@ class FlyMachines:
     def list(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
         """Return the app's machines whose metadata holds `metadata`, destroyed ones included.
 
-        Matched here once more: the filter is not in Fly's OpenAPI document (2026-05-07), and whoever destroys
-        what this returns must never see the machines of others.
+        Filtered here once more: the filter is not in Fly's OpenAPI document (2026-05-07), and a caller that
+        destroys what this returns must never see the machines of others.
         """
         wanted = {f"metadata.{key}": value for key, value in metadata.items()}
         answer = self._read(_path(app), rate=ORDINARY, include_deleted="true", **wanted)
@@ -125,7 +126,7 @@ class FlyMachines:
     # --- inside -----------------------------------------------------------------------------------
 
     def _adopt(self, spec: MachineSpec, machine_id: str) -> Machine:
-        """Return the machine that holds the name. Never Refused: it exists, so nothing is surely not done."""
+        """Return the machine that holds the name. Never raises Refused: the machine exists."""
         try:
             machine = self.get(spec.app, machine_id)
         except Refused as error:
@@ -153,20 +154,28 @@ class FlyMachines:
             self._check(answer)
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        headers = {"Authorization": authorization(self._token_of(_app_of(path)))}
         try:
-            return self._client.request(method, path, **content)
+            return self._client.request(method, path, headers=headers, **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             where = {"method": method, "path": path}
             raise Refused(Refusal.UNREACHABLE, f"no connection: {type(error).__name__}", **where) from error
         except httpx.HTTPError as error:
             raise Unanswered(f"no answer: {type(error).__name__}", method=method, path=path) from error
 
+    def _token_of(self, app: str) -> str:
+        token = self._tokens.get(app, self._token)
+        if not token:
+            raise Refused(Refusal.UNAUTHORIZED, f"FLY_API_TOKEN has no token for the app {app}")
+        return token
+
     def _check(self, answer: httpx.Response, *, secrets: Iterable[str] = ()) -> None:
-        """Return after a success; else raise what the answer means, its text without `secrets`."""
+        """Return after a success; else raise what the answer means, its text without tokens and `secrets`."""
         if answer.is_success:
             return
         text = error_text(_body(answer)) or answer.reason_phrase
-        for secret in (self._token, *secrets):
+        tokens = (authorization(token).partition(" ")[2] for token in (self._token, *self._tokens.values()))
+        for secret in (*tokens, *secrets):
             if len(secret) >= SECRET_CHARS_MIN:
                 text = text.replace(secret, "***")
         refusal = refusal_of(answer.status_code, _body(answer))
@@ -175,10 +184,10 @@ class FlyMachines:
         raise Refused(refusal, text[:MESSAGE_CHARS_MAX], **_where(answer))
 
 
-def _passes(error: BaseException) -> bool:
-    """Tell whether a read that failed so is worth another try in a moment."""
-    passing = (Refusal.RATE_LIMITED, Refusal.UNREACHABLE)
-    return isinstance(error, Unanswered) or (isinstance(error, Refused) and error.refusal in passing)
+def _is_transient(error: BaseException) -> bool:
+    """Tell whether a read that failed with this error may succeed in a moment."""
+    transient = (Refusal.RATE_LIMITED, Refusal.UNREACHABLE)
+    return isinstance(error, Unanswered) or (isinstance(error, Refused) and error.refusal in transient)
 
 
 def authorization(token: str) -> str:
@@ -215,6 +224,11 @@ def _guest(size: str) -> dict[str, Any]:
     return {"cpu_kind": kind, "cpus": preset["cpus"], "memory_mb": preset["min_memory_mb"]}
 
 
+def _app_of(path: str) -> str:
+    """Return the app of a path that `_path` made."""
+    return unquote(path.split("/")[2])
+
+
 def _path(app: str, *rest: str) -> str:
     return "/".join(("/apps", quote(app, safe=""), "machines", *(quote(part, safe="") for part in rest)))
 
@@ -238,7 +252,7 @@ def _unreadable(answer: httpx.Response) -> Unanswered:
 
 
 def _where(answer: httpx.Response) -> dict[str, Any]:
-    """Return what an error may tell of the call: the path without its query."""
+    """Return what an error may say about the call: the path without its query."""
     return {
         "method": answer.request.method,
         "path": answer.request.url.path,

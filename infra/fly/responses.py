@@ -1,6 +1,6 @@
 """What an answer of Fly's Machines API means: which error it is, which machine it shows. Pure.
 
-Must never guess that something was not done: what an answer does not settle is `Unanswered`.
+Must never guess that something was not done: an answer that does not say so is `Unanswered`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import Any
 from infra.ports import Machine, MachineExit, Refusal
 
 CAPACITY_STATUSES = frozenset({"insufficient_capacity", "volume_placement_capacity"})
-# Texts of 409: superfly/fly-go flaps_error_test (2026-08). Anchored, as a machine's name may say anything.
+# Texts of 409 and 412 (superfly/fly-go flaps_error_test, 2026-08; answers captured in public clients,
+# 2026-11). Anchored, since a text may quote a machine's name, which can be anything.
 _NO_CAPACITY = re.compile(
     r"aborted: (no capacity|could not reserve resource for machine|insufficient \w+ available)"
+    r"|(could not reserve resource for machine|insufficient (resources|memory|CPUs))\b"
+    r"|aborted$"
 )
+_MACHINE_LIMIT = re.compile(r"reached (its|your|the) machine limit", re.IGNORECASE)
+_PAYMENT = re.compile(r"payment (information|method)|credit card|unpaid invoice", re.IGNORECASE)
+_NO_IMAGE = re.compile(r"failed to get manifest|MANIFEST_UNKNOWN")
+_NO_APP = re.compile(r"(could not find app|app( \S+)? not found)", re.IGNORECASE)
 _NAME_HELD = re.compile(r"already_exists: unique machine name violation, machine ID (\S+) already exists")
 
 
@@ -28,34 +35,51 @@ def error_text(body: Any) -> str:
 
 
 def refusal_of(status: int, body: Any) -> Refusal | None:
-    """Return why Fly surely did not do what was asked, or None when it may have, or may yet.
+    """Return why Fly certainly did not do what was asked, or None when it may have, or still may.
 
-    `status` in the body outranks the text, which counts only where nothing else tells. 408 is a deadline
-    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that we do not know is a state that
-    passes, and no reason to fail a job for good.
+    `status` in the body outranks the text, which counts only when nothing else decides. 408 is a deadline
+    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that is not known here is taken for
+    a state that will pass.
     """
     code = body.get("status") if isinstance(body, dict) else None
     if code in CAPACITY_STATUSES:
         return Refusal.CAPACITY
     if code == "name_taken":
         return Refusal.INVALID
-    if status in (408, 412) or not 400 <= status < 500:
+    if status == 408 or not 400 <= status < 500:
         return None
-    return _refusal_by_status(status, error_text(body))
+    return _refusal_by_text(status, error_text(body)) or _refusal_by_status(status)
 
 
-def _refusal_by_status(status: int, text: str) -> Refusal | None:
+def _refusal_by_text(status: int, text: str) -> Refusal | None:
+    """Return the refusal that only the text tells, if it does: these statuses have several meanings."""
     match status:
-        case 401:
-            return Refusal.UNAUTHORIZED
-        case 403:
-            return Refusal.CAPACITY if "over the allowed quota" in text else Refusal.UNAUTHORIZED
-        case 409:
-            return Refusal.CAPACITY if _NO_CAPACITY.match(text) else None
-        case 429:
-            return Refusal.RATE_LIMITED
+        case 403 if "over the allowed quota" in text:
+            return Refusal.CAPACITY
+        case 409 | 412 if _NO_CAPACITY.match(text):
+            return Refusal.CAPACITY
         case 400 if text == "no capacity":  # seen for volumes (Kilo-Org/cloud PR 787)
             return Refusal.CAPACITY
+        case 400 | 404 | 422 if _NO_IMAGE.match(text):
+            return Refusal.IMAGE_NOT_FOUND
+        case 403 | 422 if _MACHINE_LIMIT.search(text):
+            return Refusal.MACHINE_LIMIT
+        case 402 | 403 | 422 if status == 402 or _PAYMENT.search(text):
+            return Refusal.PAYMENT_REQUIRED
+        case 404 if _NO_APP.match(text):  # not made yet, or one that our token does not show us
+            return Refusal.UNAUTHORIZED
+        case _:
+            return None
+
+
+def _refusal_by_status(status: int) -> Refusal | None:
+    match status:
+        case 401 | 403:
+            return Refusal.UNAUTHORIZED
+        case 409 | 412:
+            return None
+        case 429:
+            return Refusal.RATE_LIMITED
         case _:
             return Refusal.INVALID
 

@@ -1,6 +1,6 @@
-"""What may go wrong at Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
+"""What can go wrong at Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
 
-The same seed and the same requests give the same life. Must never decide what a fault does: `gate`,
+The same seed and the same requests give the same history. Must never decide what a fault does: `gate`,
 `fleet`, `machine` and `record` do, each at the place that a `FailPoint` names.
 """
 
@@ -15,11 +15,11 @@ from random import Random
 from typing import Any, ClassVar
 
 Seconds = tuple[float, float]  # shortest, longest: drawn evenly from between
-CAPACITY_ANSWERS = ("insufficient_capacity", "aborted", "quota")
+CAPACITY_ANSWERS = ("insufficient_capacity", "aborted", "aborted_412", "quota")
 
 
 class FailPoint(StrEnum):
-    """A place where a fault can strike; all are counted where they are felt."""
+    """A place where a fault can happen. Each is counted when it affects a request or a machine."""
 
     # any request
     REFUSED = "refused"  # no connection: not done
@@ -29,14 +29,19 @@ class FailPoint(StrEnum):
     CREATE_LOST_UNDONE = "create_lost_undone"  # the same answers, and none was made
     END_LOST_DONE = "end_lost_done"  # the same for stop, signal and destroy
     END_LOST_UNDONE = "end_lost_undone"
+    APP_REFUSED = "app_refused"  # 401 or 403: our token does not reach this app (`Faults.refused_apps`)
     # create
+    PAYMENT_REQUIRED = "payment_required"  # 422 or 403: the organisation has no payment method
+    MACHINE_LIMIT = "machine_limit"  # 422: the organisation has as many machines as it may have
+    IMAGE_NOT_FOUND = "image_not_found"  # 400: the registry does not have the image, or not yet
     NO_CAPACITY = "no_capacity"  # in none of the named regions
-    TWIN = "twin"  # the name is held, but Fly does not see it: two machines of one name
+    TWIN = "twin"  # the name is held, but Fly does not see it: two machines with one name
     # reads
     UNSEEN = "unseen"  # a new machine is 404 to reads for `unseen_s`
     LIST_LAG = "list_lag"  # a change shows in lists only after `list_lag_s`
     EMPTY_LIST = "empty_list"  # 200 with nothing in it
     PARTIAL_LIST = "partial_list"  # 200 with some machines missing
+    GONE_IS_404 = "gone_is_404"  # a GET of a destroyed machine is 404 while lists still show it
     # a machine's life
     STUCK_FOR_HOURS = "stuck_for_hours"  # stays `created` for `stuck_s`, then boots
     STUCK_FOR_EVER = "stuck_for_ever"  # stays `created`
@@ -57,7 +62,7 @@ class FailPoint(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A time during which a site's rate is another, in seconds since the faults were set."""
+    """A time during which a fail point has another rate, in seconds since the faults were set."""
 
     fail_point: FailPoint
     from_s: float
@@ -67,15 +72,19 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """How Fly behaves. As it stands: limits are kept, nothing goes wrong and nothing takes time."""
+    """How Fly behaves. By default limits are enforced, nothing goes wrong and nothing takes time."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for who reads this from JSON
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for code that reads this from JSON
 
     rate_limits: bool = True  # 429 over the documented limits
     rates: Mapping[FailPoint, float] = field(default_factory=dict)  # how likely each is where it can happen
     windows: Sequence[Window] = ()
-    capacity: Mapping[str, int] = field(default_factory=dict)  # machines per region; a missing one is endless
+    capacity: Mapping[str, int] = field(
+        default_factory=dict
+    )  # machines per region; one that is not named has no limit
     capacity_answer: str = CAPACITY_ANSWERS[0]
+    machine_limit: int | None = None  # machines that the organisation may have; None: no limit
+    refused_apps: Sequence[str] = ()  # the apps of APP_REFUSED; none named: all of them
     pull_s: Seconds = (0, 0)  # in `created`
     boot_s: Seconds = (0, 0)  # in `starting`
     unseen_s: Seconds = (1, 10)
@@ -106,7 +115,7 @@ def reboot(*, from_s: float, down_s: float, cold_s: float) -> tuple[Window, Wind
 
 
 class FaultInjector:
-    """Draws what goes wrong, and counts what did in `hits`."""
+    """Decides at random what goes wrong, and counts what did in `hits`."""
 
     def __init__(self, rng: Random, faults: Faults, *, since: datetime) -> None:
         self._rng = rng
@@ -114,27 +123,27 @@ class FaultInjector:
         self.set(faults, since=since)
 
     def set(self, faults: Faults, *, since: datetime) -> None:
-        """Draw from `faults` from now on; their windows count from `since`."""
+        """Use `faults` from now on; their windows count from `since`."""
         self.faults, self._since = faults, since
 
     def draws(self, fail_point: FailPoint, *, now: datetime) -> bool:
-        """Return whether the site is to fail now, without counting it."""
+        """Return whether this fail point is to fail now, without counting it."""
         rate = self._rate(fail_point, now)
         return rate > 0 and self._rng.random() < rate
 
     def fires(self, fail_point: FailPoint, *, now: datetime) -> bool:
-        """Return whether the site fails now, and count it."""
+        """Return whether this fail point fails now, and count it if so."""
         drawn = self.draws(fail_point, now=now)
         if drawn:
             self.hits[fail_point] += 1
         return drawn
 
     def among(self, fail_points: Sequence[FailPoint], *, now: datetime) -> FailPoint | None:
-        """Return the first of the sites that is to fail, if any, without counting it."""
+        """Return the first of the fail points that is to fail, if any, without counting it."""
         return next((fail_point for fail_point in fail_points if self.draws(fail_point, now=now)), None)
 
     def seconds(self, span: Seconds) -> float:
-        """Return a time from within the span."""
+        """Return a random time within the span."""
         shortest, longest = span
         return self._rng.uniform(shortest, longest) if longest > shortest else shortest
 

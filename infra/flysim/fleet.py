@@ -1,6 +1,6 @@
 """All machines of the model of Fly: names, placement, and which of them a request or a list finds. Pure.
 
-Must never know of limits or lost answers: `gate` does.
+Must never know rate limits or lost answers: `gate` does.
 """
 
 from __future__ import annotations
@@ -18,16 +18,31 @@ from infra.flysim.validation import FlyError, create_request, regions_of
 CAPACITY_ERRORS = {
     "insufficient_capacity": (422, "could not find a candidate host", "insufficient_capacity"),
     "aborted": (409, "aborted: no capacity", ""),
+    "aborted_412": (
+        412,
+        "aborted: could not reserve resource for machine: insufficient CPUs available to fulfill request",
+        "",
+    ),
     "quota": (
         403,
         'organization "local" is using 8192 MB of memory in {region} which is over the allowed quota',
         "",
     ),
 }
+# What a create is told before a machine is made. Texts: captured answers in public clients (2026-11).
+PAYMENT_ANSWERS = (
+    (422, "We need your payment information to continue! Add a credit card at https://fly.io/dashboard"),
+    (403, "Please add a payment method to your organization to create more machines"),
+)
+MACHINE_LIMIT_ANSWER = (
+    422,
+    "Your organization has reached its machine limit. Please contact billing@fly.io to have it raised.",
+)
+IMAGE_ANSWER = "failed to get manifest {image}: request failed: not found: MANIFEST_UNKNOWN: manifest unknown"
 
 
 class Fleet:
-    """The machines of some apps, those destroyed of late included. `seed` makes their ids."""
+    """The machines of some apps, recently destroyed ones included. `seed` decides their ids."""
 
     def __init__(self, apps: Iterable[str], seed: str, queue: EventQueue, injector: FaultInjector) -> None:
         self._apps = frozenset(apps)
@@ -44,11 +59,13 @@ class Fleet:
         return iter(self._machines.values())
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
-        """Make a machine, have it launched unless told not to, and return it as it was before."""
+        """Make a machine, launch it unless told not to, and return it as it was before the launch."""
         self._check_app(app)
         request = create_request(body)
         regions = regions_of(request.get("region", ""))
         self._check_name(app, request.get("name", ""))
+        self._check_organisation()
+        self._check_image(request["config"]["image"])
         region = self._place(regions)
         machine_id = sha256(f"{self._seed} {self._made}".encode()).hexdigest()[:14]
         self._made += 1
@@ -71,10 +88,17 @@ class Fleet:
         return answer
 
     def seen(self, app: str, machine_id: str) -> Machine:
-        """Return the machine that a read finds: destroyed ones too, but none that is too new."""
+        """Return the machine that a read finds: a destroyed one too, but none that is too new."""
         machine = self._find(app, machine_id)
         if machine_id in self._unseen_until and self._queue.now < self._unseen_until[machine_id]:
             self._injector.hits[FailPoint.UNSEEN] += 1
+            raise FlyError(404, "machine not found")
+        return machine
+
+    def read(self, app: str, machine_id: str) -> Machine:
+        """Return the machine that a GET finds: as `seen`, but a destroyed one may be 404 already."""
+        machine = self.seen(app, machine_id)
+        if machine.state == "destroyed" and self._injector.fires(FailPoint.GONE_IS_404, now=self._queue.now):
             raise FlyError(404, "machine not found")
         return machine
 
@@ -86,7 +110,7 @@ class Fleet:
         return machine
 
     def listed(self, app: str, wanted: Callable[[Machine], bool]) -> list[dict[str, Any]]:
-        """Return the app's wanted machines as lists show them: maybe as they were, maybe not all."""
+        """Return the app's wanted machines as a list shows them: it may lag, and some may be missing."""
         self._check_app(app)
         self._forget_old()
         found = [
@@ -113,6 +137,20 @@ class Fleet:
                     return
                 held = f'machine ID {other.id} already exists with name "{name}"'
                 raise FlyError(409, f"already_exists: unique machine name violation, {held}")
+
+    def _check_organisation(self) -> None:
+        if self._injector.fires(FailPoint.PAYMENT_REQUIRED, now=self._queue.now):
+            raise FlyError(*PAYMENT_ANSWERS[self._injector.one_of(len(PAYMENT_ANSWERS))])
+        most = self._injector.faults.machine_limit
+        is_reached = most is not None and most <= sum(m.state != "destroyed" for m in self)
+        if is_reached:
+            self._injector.hits[FailPoint.MACHINE_LIMIT] += 1
+        if is_reached or self._injector.fires(FailPoint.MACHINE_LIMIT, now=self._queue.now):
+            raise FlyError(*MACHINE_LIMIT_ANSWER)
+
+    def _check_image(self, image: str) -> None:
+        if self._injector.fires(FailPoint.IMAGE_NOT_FOUND, now=self._queue.now):
+            raise FlyError(400, IMAGE_ANSWER.format(image=image))
 
     def _place(self, regions: list[str]) -> str:
         """Return the first region with room; raise as `Faults.capacity_answer` says when none has."""

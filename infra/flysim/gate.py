@@ -1,6 +1,6 @@
-"""The door of the model of Fly: which requests reach it, and which answers reach the caller. Pure.
+"""The entrance of the model of Fly: which requests reach it, and which answers reach the caller. Pure.
 
-Knows limits and the faults between caller and machines; must never know what a request does.
+Knows rate limits, tokens and the faults between caller and machines. Must never know what a request does.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Action(StrEnum):
 
 
 READS = frozenset({Action.LIST, Action.GET, Action.EVENTS, Action.WAIT})
+APP_REFUSALS = (
+    (401, "Authenticate: token validation error"),
+    (403, "unauthorized: the token is not valid for this app"),
+)
 UNAVAILABLE = ((502, "bad gateway"), (503, "service unavailable"), (504, "gateway timeout"))
 AMBIGUOUS = ((408, "deadline_exceeded: context deadline exceeded"), (500, "internal: unknown error"))
 
@@ -40,25 +44,28 @@ class Cut(Exception):
 
 
 class Gate:
-    """Lets requests in and answers out, or not."""
+    """Lets a request in and its answer out, or stops either."""
 
     def __init__(self, queue: EventQueue, injector: FaultInjector) -> None:
         self._queue, self._injector = queue, injector
         self._buckets, self._began = TokenBuckets(), queue.now
 
-    def through(self, action: Action, scope: str, do: Callable[[], T]) -> T:
-        """Return what `do` returns, or raise: FlyError or Cut before it was done, or though it was.
+    def through(self, action: Action, app: str, do: Callable[[], T], *, machine_id: str = "") -> T:
+        """Return what `do` returns. Raises FlyError or Cut, whether `do` was called before or not.
 
-        `scope` is the app of a create or a list, else the machine.
+        `machine_id` is empty for a create or a list, whose rate limit is that of the app.
         """
-        self._let_in(action, scope)
+        self._let_in(action, app, machine_id or app)
         answer = do()
         self._let_out(action)
         return answer
 
-    def _let_in(self, action: Action, scope: str) -> None:
+    def _let_in(self, action: Action, app: str, scope: str) -> None:
         if self._strikes(FailPoint.REFUSED):
             raise Cut("connection refused")
+        refused_apps = self._injector.faults.refused_apps
+        if (not refused_apps or app in refused_apps) and self._strikes(FailPoint.APP_REFUSED):
+            raise FlyError(*APP_REFUSALS[self._injector.one_of(len(APP_REFUSALS))])
         self._count(action, scope)
         if self._strikes(FailPoint.UNAVAILABLE):
             raise FlyError(*UNAVAILABLE[self._injector.one_of(len(UNAVAILABLE))])
@@ -77,7 +84,7 @@ class Gate:
                 self._lose()
 
     def _count(self, action: Action, scope: str) -> None:
-        """Refuse what is over the limit. The body of Fly's 429 is not known."""
+        """Refuse what is over the rate limit. The body of Fly's 429 is not known."""
         rate = GET_MACHINE if action is Action.GET else ORDINARY
         now_s = (self._queue.now - self._began).total_seconds()
         if self._injector.faults.rate_limits and self._buckets.take((action, scope), rate, now_s):

@@ -1,8 +1,8 @@
 """One machine of the model of Fly: its state, its events, and what each request or fact does to it.
 
-Pure as `fleet`, which holds the machines and finds the one that a request means. What takes time and what
-must happen outside goes to the agenda. Must never check who asks or whether the machine exists.
-Source of the moves: https://fly.io/docs/machines/machine-states/ (2026-08).
+Pure, like `fleet`, which holds the machines and finds the one that a request names. Whatever takes time or
+must happen outside is put on the event queue. Must never check who asks or whether the machine exists. Source
+of the transitions: https://fly.io/docs/machines/machine-states/ (2026-08).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ EXIT_OF = {
 class Machine(Record):
     """A machine whose `config` was checked."""
 
-    has_process: bool = False  # asked for and, as far as the outside told, not ended
+    has_process: bool = False  # asked for, and not reported as ended
     stop_requested: bool = False
-    _runs: int = 0  # starts so far: what was due for an earlier run is void
-    _doom: Exit | None = None  # how the process really ends, whatever the outside tells
-    _unheard: Exit | None = None  # told while the host was away
+    _runs: int = 0  # starts so far: events that were due for an earlier run are ignored
+    _doom: Exit | None = None  # how the process really ends, whatever is reported from outside
+    _unheard: Exit | None = None  # reported while the host was away
 
     # --- requests ---------------------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Have the image pulled and the machine started, when it comes to that."""
+        """Have the image pulled and the machine started, unless it gets stuck."""
         if self._strikes(FailPoint.STUCK_FOR_EVER):
             return
         faults = self.injector.faults
@@ -57,9 +57,10 @@ class Machine(Record):
         self.queue.after(stuck_s + self.injector.seconds(faults.pull_s), self._launched)
 
     def stop(self, body: Any) -> None:
-        """Send the process the signal, and SIGKILL after the time-out; a machine without one just stops.
+        """Send the process the signal, and SIGKILL after the time-out; without a process it just stops.
 
-        Both come from the body, else the config, else are SIGINT and 5 s (https://fly.io/docs, 2026-08).
+        Both come from the body, else from the config, else they are SIGINT and 5 s (https://fly.io/docs,
+        2026-08).
         """
         request = json_object(body, go_type="main.stopRequest")
         asked = {"signal": "SIGINT", "timeout": "5s"} | self.config.get("stop_config", {}) | request
@@ -75,7 +76,7 @@ class Machine(Record):
             self.queue.after(patience.total_seconds(), self._send, SIGKILL, self._runs)
 
     def signal(self, body: Any) -> None:
-        """Send the process a signal. Without a process: 412, whose text is a guess from `start`'s."""
+        """Send the process a signal. Without a process: 412, with a text guessed from that of `start`."""
         number = signum(json_object(body, go_type="main.signalRequest").get("signal"), among=SIGNALS)
         self._check_host()
         if not self.has_process or self.state == "destroying":
@@ -85,7 +86,7 @@ class Machine(Record):
     def destroy(self, *, force: bool) -> None:
         """Destroy the machine; a running one only with `force`, by SIGKILL.
 
-        On a host that does not answer it is accepted and done when the host is back.
+        If its host does not answer, the request is accepted and carried out when the host is back.
         """
         if self.state == "destroying":
             return
@@ -101,7 +102,7 @@ class Machine(Record):
     # --- facts from outside -----------------------------------------------------------------------
 
     def started(self) -> None:
-        """Note that the process runs, unless a stop or destroy came meanwhile."""
+        """Record that the process runs, unless a stop or destroy came meanwhile."""
         if self.state == "starting":
             self.move("started", "start", source="flyd", request={})
         death = self.injector.among(DEATHS, now=self.queue.now)
@@ -116,9 +117,9 @@ class Machine(Record):
             )
 
     def exited(self, told: Exit) -> None:
-        """Note that the process ended. While the host is away Fly does not hear of it.
+        """Record that the process ended. While the host is away Fly does not learn of it.
 
-        The restart policy comes first (Fly destroys by itself only under policy `no`), then `auto_destroy`.
+        The restart policy applies first (Fly destroys by itself only with policy `no`), then `auto_destroy`.
         """
         self.has_process = False
         how, self._doom = self._doom or told, None

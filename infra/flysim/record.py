@@ -29,7 +29,7 @@ class Exit:
 
 @dataclass(kw_only=True)
 class Record:
-    """A machine as Fly has it on record, on the world's agenda and dice."""
+    """A machine as Fly has it on record, with the world's event queue and fault injector."""
 
     app: str
     id: str

@@ -1,9 +1,9 @@
 """A model of Fly Machines: which machines exist, what a request does to them, and what goes wrong.
 
-Pure: it has a clock of its own that only `advance` moves, no process (it says what to do as effects), no
-randomness but its seed, no I/O, no threads. The local Fly drives it with a real clock and child processes, a
-simulator with virtual ones. Must never be kinder than Fly. Answers have the shapes of Fly's OpenAPI document
-(2026-05-07).
+Pure: its own clock moves only with `advance`, it starts no process (it returns effects instead), all
+randomness comes from its seed, and it has no I/O and no threads. The local Fly drives it with a real clock
+and child processes, the simulator with virtual ones. Must never be more forgiving than Fly. Answers have the
+shapes of Fly's OpenAPI document (2026-05-07).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ EVENTS_MAX = 50
 class World:
     """The machines of some apps. Every request may raise FlyError, or Cut when there is no answer.
 
-    `seed` makes ids and all chance: two worlds of one seed that live the same life are equal, two seeds share
-    no id. Time is that of the last `advance`: advance before a request, so that it meets what is due by then,
-    and after it, for what it asks for outside.
+    `seed` decides ids and all random choices: two worlds with one seed and the same requests are equal, and
+    two seeds share no id. The time is that of the last `advance`: advance before a request, so that
+    everything due by then has happened, and after it, to get the effects that it asks for.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class World:
     # --- time and faults --------------------------------------------------------------------------
 
     def advance(self, now: datetime) -> list[Effect]:
-        """Let time pass until `now`; return, once and in order, what came up since to be done outside."""
+        """Let time pass until `now`; return, once and in order, the effects that the caller must perform."""
         return self._queue.advance(now)
 
     @property
@@ -56,45 +56,50 @@ class World:
         return self._queue.now
 
     def next_due(self) -> datetime | None:
-        """Return when the world next moves by itself, or None while it does not."""
+        """Return when the world next changes by itself, or None if it does not."""
         return self._queue.next_due()
 
     @property
     def faults(self) -> Faults:
-        """What may go wrong at present."""
+        """What can go wrong now."""
         return self._injector.faults
 
     def set_faults(self, faults: Faults) -> None:
-        """Have other things go wrong from now on. What was drawn already stays."""
+        """Use other faults from now on. What was decided earlier stays."""
         self._injector.set(faults, since=self._queue.now)
 
     @property
     def hits(self) -> Counter[str]:
-        """How often each `FailPoint` was felt."""
+        """How often each `FailPoint` happened."""
         return self._injector.hits
 
     def truth(self) -> list[Machine]:
-        """Return all machines as they are, whatever requests show: for who judges, not for who plays."""
+        """Return all machines as they really are, for tests that judge the caller. Requests may show less."""
         return list(self._fleet)
 
     # --- requests ---------------------------------------------------------------------------------
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
-        """Make a machine and return it in state `created`; unless `skip_launch`, it may be starting by then.
+        """Make a machine and return it in state `created`; without `skip_launch` it may already be starting.
 
-        Of an ordered list of regions the first that has capacity is taken.
+        The first region of the ordered list that has capacity is used.
         """
         return self._gate.through(Action.CREATE, app, lambda: self._fleet.create(app, body))
 
     def get(self, app: str, machine_id: str) -> dict[str, Any]:
-        """Return the machine, a destroyed one too until it is forgotten."""
-        return self._gate.through(Action.GET, machine_id, lambda: self._fleet.seen(app, machine_id).shown())
+        """Return the machine. A destroyed one is returned until it is forgotten."""
+        return self._gate.through(
+            Action.GET, app, lambda: self._fleet.read(app, machine_id).shown(), machine_id=machine_id
+        )
 
     def events(self, app: str, machine_id: str, *, limit: int = 20) -> list[dict[str, Any]]:
         """Return the machine's newest events, newest first."""
         newest = min(limit, EVENTS_MAX)
         return self._gate.through(
-            Action.EVENTS, machine_id, lambda: self._fleet.seen(app, machine_id).events[:newest]
+            Action.EVENTS,
+            app,
+            lambda: self._fleet.seen(app, machine_id).events[:newest],
+            machine_id=machine_id,
         )
 
     def list(
@@ -144,9 +149,9 @@ class World:
             raise FlyError(404, "machine not found")
         return None
 
-    def begin_wait(self, machine_id: str) -> None:
-        """Let a wait in, or raise: to be called once before `reached`."""
-        self._gate.through(Action.WAIT, machine_id, lambda: None)
+    def begin_wait(self, app: str, machine_id: str) -> None:
+        """Let a wait in, or raise. Call it once before `reached`."""
+        self._gate.through(Action.WAIT, app, lambda: None, machine_id=machine_id)
 
     def timed_out(self, app: str, machine_id: str, states: Iterable[str]) -> FlyError:
         """Return the 408 that ends a wait in which the machine reached none of `states`."""
@@ -156,24 +161,31 @@ class World:
 
     def stop(self, app: str, machine_id: str, body: Any) -> None:
         """Stop the machine: see `Machine.stop`. A destroyed one is 404."""
-        self._gate.through(Action.STOP, machine_id, lambda: self._fleet.alive(app, machine_id).stop(body))
+        self._gate.through(
+            Action.STOP, app, lambda: self._fleet.alive(app, machine_id).stop(body), machine_id=machine_id
+        )
 
     def signal(self, app: str, machine_id: str, body: Any) -> None:
         """Send the machine's process a signal. A destroyed one is 404."""
-        self._gate.through(Action.SIGNAL, machine_id, lambda: self._fleet.alive(app, machine_id).signal(body))
+        self._gate.through(
+            Action.SIGNAL, app, lambda: self._fleet.alive(app, machine_id).signal(body), machine_id=machine_id
+        )
 
     def destroy(self, app: str, machine_id: str, *, force: bool) -> None:
         """Destroy the machine: see `Machine.destroy`. A destroyed one is 404."""
         self._gate.through(
-            Action.DESTROY, machine_id, lambda: self._fleet.alive(app, machine_id).destroy(force=force)
+            Action.DESTROY,
+            app,
+            lambda: self._fleet.alive(app, machine_id).destroy(force=force),
+            machine_id=machine_id,
         )
 
     # --- facts from outside -----------------------------------------------------------------------
 
     def started(self, machine_id: str) -> None:
-        """Take note that the machine's process runs."""
+        """Record that the machine's process runs."""
         self._fleet[machine_id].started()
 
     def exited(self, machine_id: str, *, exit_code: int, signal: int = 0, oom_killed: bool = False) -> None:
-        """Take note that the machine's process ended: see `Machine.exited`."""
+        """Record that the machine's process ended: see `Machine.exited`."""
         self._fleet[machine_id].exited(Exit(code=exit_code, signal=signal, oom_killed=oom_killed))

@@ -1,10 +1,10 @@
 """The host of the local Fly: the model of Fly with a real clock, where a machine is a child process.
 
-Must never hand anything of its own environment to a machine, nor be outlived by one: should it be killed, its
-next life on the same folder kills what it left. It differs from Fly in this: an image is not looked at (a
-machine runs `config.init.exec`, else the runner); a machine's TMPDIR is its private folder, so that nothing
-stays behind; memory is not watched, so that only a fault is `oom_killed`; a machine whose host is cut off
-runs on and still reaches everyone but Fly.
+Must never pass anything of its own environment to a machine. No machine outlives it: if it is killed, its
+next start on the same folder kills the processes that remained. Differences from Fly: images are not read (a
+machine runs `config.init.exec`, else the runner); a machine's TMPDIR is its private folder, which is removed
+with it; memory is not limited, so only a fault gives `oom_killed`; a machine whose host is cut off keeps
+running and reaches everything but Fly.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class LocalFly:
     def wait(self, app: str, machine_id: str, states: list[str], *, version: str, timeout_s: float) -> Any:
         """Return the answer of a wait once the machine is in one of `states`; 408 after the time-out."""
         deadline = time.monotonic() + timeout_s
-        self.ask(lambda world: world.begin_wait(machine_id))
+        self.ask(lambda world: world.begin_wait(app, machine_id))
         with self._changed:
             while (answer := self._world.reached(app, machine_id, states, version=version)) is None:
                 left_s = deadline - time.monotonic()

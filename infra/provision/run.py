@@ -2,68 +2,104 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
 from infra.provision.steps import Step
 
 Say = Callable[[str], object]
+_VALUE = re.compile(r"\{(\w+)\}")
 
 
 class StepFailed(Exception):
-    """A command failed; the message names it. What was done before stays, and may be run again."""
+    """A command failed; the message names it. What was done before stays, and may be repeated."""
 
 
 def run(steps: Sequence[Step], values: MutableMapping[str, str], *, apply: bool, say: Say) -> None:
     """Print each step and, with `apply`, run it; what steps keep goes into `values`. Raises StepFailed."""
     for number, step in enumerate(steps, 1):
         say(f"\n# {number}. {step.title}\n$ {printable(step, values)}")
+        if step.unless:
+            say(f"# unless it is shown by: {shlex.join(step.unless.argv)}")
         if apply:
-            kept = _run(step, values, say)
-            if step.keeps and kept is not None:
-                values[step.keeps] = kept
+            _run(step, values, say)
+
+
+def require_importable(values: Mapping[str, str]) -> None:
+    """Raise StepFailed if `fly secrets import` would change one: it cuts at # and strips quotes."""
+    for name, value in values.items():
+        if re.search(r"[#\"'`\\\s]", value):
+            raise StepFailed(
+                f"{name} may have no space, quote, backslash or #: `fly secrets import` changes them"
+            )
 
 
 def names_of_secrets(app: str) -> set[str]:
     """Return the names of the secrets that an app has; none where there is no such app yet."""
-    asked = ["fly", "secrets", "list", "--app", app, "--json"]
+    ended = _call(["fly", "secrets", "list", "--app", app, "--json"])
+    if ended.returncode:
+        return set()
     try:
-        ended = subprocess.run(asked, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return set()  # the first step says so
-    return set(re.findall(r'"[Nn]ame": *"(\w+)"', ended.stdout)) if ended.returncode == 0 else set()
+        return {str(each.get("Name") or each.get("name")) for each in json.loads(ended.stdout) or ()}
+    except (AttributeError, ValueError):
+        raise StepFailed(
+            "`fly secrets list --json` printed something that is not a list of secrets"
+        ) from None
 
 
-def printable(step: Step, values: MutableMapping[str, str]) -> str:
+def printable(step: Step, values: Mapping[str, str]) -> str:
     """Return the command as a person would type it; secrets come from a file that only names them."""
     command = shlex.join(_filled(step, values))
     return f"{command}  # stdin: {', '.join(f'{name}=...' for name in step.stdin)}" if step.stdin else command
 
 
-def _filled(step: Step, values: MutableMapping[str, str]) -> list[str]:
-    return [re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), word) for word in step.argv]
+def _filled(step: Step, values: Mapping[str, str]) -> list[str]:
+    return [_VALUE.sub(lambda m: values.get(m[1], m[0]), word) for word in step.argv]
 
 
-def _run(step: Step, values: MutableMapping[str, str], say: Say) -> str | None:
-    lines = "".join(f"{name}={values[name]}\n" for name in step.stdin if values.get(name))
+def _lines(step: Step, values: Mapping[str, str]) -> str:
+    """Return the stdin of a step: the lines whose values are all known."""
+    known = {name: text for name, text in step.stdin.items() if all(map(values.get, _VALUE.findall(text)))}
+    return "".join(f"{name}={_VALUE.sub(lambda m: values[m[1]], text)}\n" for name, text in known.items())
+
+
+def _call(argv: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     try:
-        ended = subprocess.run(
-            _filled(step, values), input=lines, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise StepFailed(
-            f"{step.argv[0]} is not installed: see https://fly.io/docs/flyctl/install/"
-        ) from None
-    said = ended.stdout + ended.stderr
-    shown = "(what it printed holds secrets)" if step.shows_secrets else said[-2000:].rstrip()
-    if ended.returncode and not (step.done_if and re.search(step.done_if, said, re.IGNORECASE)):
-        raise StepFailed(f"{step.title}: {shlex.join(step.argv[:3])} ended with {ended.returncode}:\n{shown}")
-    if step.keeps is None:
-        say(shown)
-        return None
-    found = re.search(step.pattern, said)
-    if found is None:
-        raise StepFailed(f"{step.title}: {shlex.join(step.argv[:3])} did not print its {step.keeps}")
-    return found[1]
+        raise StepFailed(f"{argv[0]} is not installed: see https://fly.io/docs/flyctl/install/") from None
+
+
+def _run(step: Step, values: MutableMapping[str, str], say: Say) -> None:
+    if step.needs and step.needs not in values:
+        say("# not needed")
+        return
+    if step.unless and step.unless.find(_succeeded(step.title, step.unless.argv).stdout):
+        say("# it is there already")
+        return
+    ended = _succeeded(step.title, _filled(step, values), _lines(step, values), hide=step.shows_secrets)
+    if not step.keeps:
+        say(_shown(ended, hide=step.shows_secrets))
+        return
+    found = step.find(ended.stdout) or step.find(ended.stderr) or step.otherwise
+    if found:
+        values[step.keeps] = found
+    elif not step.is_optional:
+        raise StepFailed(f"{step.title}: {shlex.join(step.argv[:3])} did not show its {step.keeps}")
+
+
+def _succeeded(
+    title: str, argv: Sequence[str], stdin: str = "", *, hide: bool = False
+) -> subprocess.CompletedProcess[str]:
+    ended = _call(argv, stdin)
+    if ended.returncode:
+        shown = _shown(ended, hide=hide)
+        raise StepFailed(f"{title}: {shlex.join(argv[:3])} ended with {ended.returncode}:\n{shown}")
+    return ended
+
+
+def _shown(ended: subprocess.CompletedProcess[str], *, hide: bool) -> str:
+    return "(what it printed holds secrets)" if hide else (ended.stdout + ended.stderr)[-2000:].rstrip()

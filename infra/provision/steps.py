@@ -1,25 +1,33 @@
-"""What it takes to put Video Refresher on Fly, as a list of `fly` commands. PURE: nothing is run here.
+"""What it takes to run Video Refresher on Fly, as a list of `fly` commands. PURE: nothing is run here.
 
-Every step may be run again: what is there already is left as it is. A secret is named, never written into a
-step: it reaches `fly` on stdin. Flags: https://fly.io/docs/flyctl/ (2026-08).
+Every step can be repeated: what exists is left as it is, and that is looked up, never guessed from an error
+text. A secret is named, never written into a step: it reaches `fly` on stdin. Flags: superfly/flyctl ad0172f
+and https://fly.io/docs/flyctl/ (2026-11). Not yet run against the real Fly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 TOKEN_LIFE = "2160h"  # noqa: S105 - 90 days; by default it would be 20 years
+HOLDER_ROLE = "image-holder"
+
+Find = Callable[[str], str | None]  # what a command printed -> what to keep of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What a deployment is called and where it is."""
+    """What a deployment is called and where it is. `label` names a release: the tag of both its images."""
 
     name: str
     org: str
     region: str
-    python_image: str
+    python_image: str = ""
+    label: str = ""
+    runner_apps: int = 1
 
     @property
     def control(self) -> str:
@@ -28,8 +36,13 @@ class Deployment:
 
     @property
     def runner(self) -> str:
-        """The app that holds runners."""
+        """The first app of the runners, which holds their image."""
         return f"{self.name}-runner"
+
+    @property
+    def runners(self) -> Sequence[str]:
+        """All apps of the runners: creates are limited per app, so that more of them launch faster."""
+        return [self.runner, *(f"{self.runner}-{n}" for n in range(2, self.runner_apps + 1))]
 
     @property
     def bucket(self) -> str:
@@ -46,18 +59,43 @@ class Deployment:
         """Where browsers reach control."""
         return f"https://{self.control}.fly.dev"
 
+    def image(self, app: str) -> str:
+        """Return the reference of an app's image of this release."""
+        return f"registry.fly.io/{app}:{self.label}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A command that shows whether something exists already; `find` returns it, or None."""
+
+    argv: tuple[str, ...]
+    find: Find
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command. `{NAME}` in its words is a value that an earlier step has kept."""
+    """One command. `{NAME}` in its words and in `stdin` is a value that an earlier step has kept."""
 
     title: str
     argv: tuple[str, ...]
-    stdin: tuple[str, ...] = ()  # values that go in as NAME=VALUE lines
-    keeps: str | None = None  # the name under which what it printed is kept
-    pattern: str = r"(\S+)\s*$"  # the part of it that is kept
-    done_if: str = ""  # an error that says this means that it is done already
-    shows_secrets: bool = False  # what it prints is for nobody to see
+    unless: Look | None = None  # the step is done when this finds something
+    stdin: Mapping[str, str] = field(default_factory=dict)  # NAME -> value, given as NAME=VALUE lines
+    needs: str = ""  # the step is skipped without this value
+    keeps: str = ""  # the name under which `find` of what was printed is kept
+    find: Find = str
+    otherwise: str = ""  # what is kept when nothing is found
+    is_optional: bool = False  # nothing needs to be found or kept
+    shows_secrets: bool = False  # what it prints must not be shown
+
+
+def matching(pattern: str) -> Find:
+    """Return a function that finds the pattern's group in a text."""
+
+    def find(text: str) -> str | None:
+        found = re.search(pattern, text)
+        return found[1] if found else None
+
+    return find
 
 
 def up(d: Deployment) -> list[Step]:
@@ -66,116 +104,163 @@ def up(d: Deployment) -> list[Step]:
 
 
 def _create(d: Deployment) -> list[Step]:
-    taken = "already been taken|already exists"
     bucket = ("fly", "storage", "create", "--app", d.control, "--org", d.org, "--name", d.bucket, "--yes")
     return [
-        Step(
-            title="The app of control",
-            argv=("fly", "apps", "create", d.control, "--org", d.org),
-            done_if=taken,
+        _app(d, d.control, "The app of control"),
+        *(
+            _app(d, app, "An app of the runners, on a network of their own", "--network", d.network)
+            for app in d.runners
         ),
         Step(
-            title="The app of the runners, on a network of its own",
-            argv=("fly", "apps", "create", d.runner, "--org", d.org, "--network", d.network),
-            done_if=taken,
-        ),
-        Step(
-            title="The bucket; its keys become secrets of control",
+            title="The bucket; its keys become secrets of control. Tigris' terms must be accepted once per "
+            "organisation: if this step fails, run it by hand and answer",
             argv=bucket,
-            done_if=f"{taken}|already has",
+            unless=Look(
+                argv=("fly", "storage", "list", "--org", d.org),
+                find=matching(rf"(?m)^\W*({re.escape(d.bucket)})\s"),
+            ),
             shows_secrets=True,
         ),
     ]
 
 
+def _app(d: Deployment, name: str, title: str, *more: str) -> Step:
+    def is_listed(text: str) -> str | None:
+        return name if any(app.get("Name") == name for app in _json_list(text)) else None
+
+    return Step(
+        title=title,
+        argv=("fly", "apps", "create", name, "--org", d.org, *more),
+        unless=Look(argv=("fly", "apps", "list", "--org", d.org, "--json"), find=is_listed),
+    )
+
+
+def _json_list(text: str) -> list[dict[str, object]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
 def secrets(d: Deployment) -> list[Step]:
-    """Return the steps that give control a new token for the runners' app, and its secrets."""
+    """Return the steps that give control new tokens, one for each app of the runners, and its secrets."""
+    tokens = {app: f"TOKEN_{number}" for number, app in enumerate(d.runners, 1)}
+    pairs = " ".join(f"{app}={{{kept}}}" for app, kept in tokens.items())
+    given = ("AUTH_PASSWORD", "TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "WEBHOOK_SECRET")
     return [
-        Step(
-            title="A token that can do nothing but manage the runners' app, for 90 days",
-            argv=("fly", "tokens", "create", "deploy", "--app", d.runner, "--expiry", TOKEN_LIFE),
-            keeps="FLY_API_TOKEN",
-            pattern=r"(FlyV1 \S+|fm\d_\S+)",
+        *(
+            Step(
+                title=f"A token that can only manage {app}, for 90 days",
+                argv=("fly", "tokens", "create", "deploy", "--app", app, "--expiry", TOKEN_LIFE),
+                keeps=kept,
+                find=matching(r"(FlyV1 \S+|fm\d_\S+)"),
+            )
+            for app, kept in tokens.items()
         ),
         Step(
             title="Secrets, staged for the next release",
             argv=("fly", "secrets", "import", "--app", d.control, "--stage"),
-            stdin=(
-                "AUTH_PASSWORD",
-                "TOKEN_SECRET",
-                "TOKEN_SECRET_PREVIOUS",
-                "WEBHOOK_SECRET",
-                "FLY_API_TOKEN",
-            ),
+            stdin={name: f"{{{name}}}" for name in given} | {"FLY_API_TOKEN": pairs},
         ),
     ]
 
 
 def release(d: Deployment) -> list[Step]:
     """Return the steps that build both images and start control with them."""
-    base = ("--build-arg", f"PYTHON_IMAGE={d.python_image}")
+    base = ("--build-arg", f"PYTHON_IMAGE={d.python_image}", "--image-label", d.label)
+    build = ("fly", "deploy", "--config", "fly.runner.toml", "--app", d.runner, "--build-only", "--push")
     return [
         Step(
             title="Build and push the runner's image; nothing is started",
-            argv=(
-                "fly",
-                "deploy",
-                "--config",
-                "fly.runner.toml",
-                "--app",
-                d.runner,
-                "--build-only",
-                "--push",
-                *base,
-            ),
+            argv=(*build, *base),
             keeps="RUNNER_IMAGE",
-            pattern=r"pushing manifest for (\S+@sha256:[0-9a-f]{64})",
+            # only some builders print the digest; the label is as good, since no other release has it
+            find=matching(r"pushing manifest for (\S+@sha256:[0-9a-f]{64})"),
+            otherwise=d.image(d.runner),
         ),
+        *_hold(d),
         Step(
             title="Build, push and start control; the first time this makes its volume",
-            argv=(
-                *(
-                    "fly",
-                    "deploy",
-                    "--config",
-                    "fly.control.toml",
-                    "--app",
-                    d.control,
-                    "--ha=false",
-                    "--yes",
-                    *base,
-                ),
-                *_env("PUBLIC_URL", d.url),
-                *_env("RUNNER_APPS", d.runner),
-                *_env("RUNNER_REGIONS", d.region),
-                *_env("RUNNER_IMAGE", "{RUNNER_IMAGE}"),
-            ),
-        ),
-        Step(
-            title="Rules of the bucket: who may reach it from a page, what is forgotten",
-            argv=("fly", "ssh", "console", "--app", d.control, "-C", "python3 -m control bucket-rules"),
+            argv=(*_deploy(d), *base),
         ),
     ]
 
 
-def roll_back(d: Deployment, *, image: str) -> list[Step]:
-    """Return the steps that start control with an earlier image of its own."""
+def _deploy(d: Deployment) -> tuple[str, ...]:
+    """Return the deploy of control. Each one replaces the environment of the last, so all of it is given."""
+    where = ("--config", "fly.control.toml", "--app", d.control, "--primary-region", d.region)
+    env = {
+        "PUBLIC_URL": d.url,
+        "RUNNER_APPS": ",".join(d.runners),
+        "RUNNER_REGIONS": d.region,
+        "RUNNER_IMAGE": "{RUNNER_IMAGE}",
+    }
+    given = (word for name, value in env.items() for word in ("--env", f"{name}={value}"))
+    return ("fly", "deploy", *where, "--ha=false", "--yes", *given)
+
+
+def _hold(d: Deployment) -> list[Step]:
+    """Return the steps that keep Fly from pruning the runner's image: a machine that is never started.
+
+    Those of this release and of the one before stay, so that a roll-back finds its image.
+    """
+    metadata = ("--metadata", f"role={HOLDER_ROLE}")
+    create = ("fly", "machine", "create", "{RUNNER_IMAGE}", "--app", d.runner, "--region", d.region)
+    return [
+        Step(
+            title="Which machine held the image of the release before the last",
+            argv=("fly", "machine", "list", "--app", d.runner, "--json"),
+            keeps="OLD_HOLDER",
+            find=_oldest_of_several_holders,
+            is_optional=True,
+        ),
+        Step(
+            title="A machine that is never started, so that Fly keeps the runner's image",
+            argv=(*create, "--name", f"{HOLDER_ROLE}-{d.label}", *metadata, "--vm-size", "shared-cpu-1x"),
+            unless=Look(
+                argv=("fly", "machine", "list", "--app", d.runner, "--json"),
+                find=lambda text: next(
+                    (name for name in map(_name, _holders(text)) if name == f"{HOLDER_ROLE}-{d.label}"), None
+                ),
+            ),
+        ),
+        Step(
+            title="Its predecessor's predecessor is no longer needed",
+            argv=("fly", "machine", "destroy", "{OLD_HOLDER}", "--app", d.runner, "--force"),
+            needs="OLD_HOLDER",
+        ),
+    ]
+
+
+def _holders(text: str) -> list[dict[str, object]]:
+    return [machine for machine in _json_list(text) if _name(machine).startswith(f"{HOLDER_ROLE}-")]
+
+
+def _name(machine: Mapping[str, object]) -> str:
+    return str(machine.get("name", ""))
+
+
+def _oldest_of_several_holders(text: str) -> str | None:
+    holders = sorted(_holders(text), key=lambda machine: str(machine.get("created_at", "")))
+    return str(holders[0]["id"]) if len(holders) > 1 else None
+
+
+def roll_back(d: Deployment) -> list[Step]:
+    """Return the steps that start control as it was in the release `d.label`, with its runner's image."""
     return [
         Step(title="Control's releases", argv=("fly", "releases", "--app", d.control, "--image")),
         Step(
-            title="Start control from the earlier image; it must know the database's migrations",
-            argv=(
-                "fly",
-                "deploy",
-                "--config",
-                "fly.control.toml",
-                "--app",
-                d.control,
-                "--ha=false",
-                "--yes",
-                "--image",
-                image,
+            title="The runner's image of that release must still be there",
+            argv=("fly", "machine", "list", "--app", d.runner, "--json"),
+            keeps="RUNNER_IMAGE",
+            find=lambda text: (
+                d.image(d.runner) if f"{HOLDER_ROLE}-{d.label}" in map(_name, _holders(text)) else None
             ),
+        ),
+        Step(
+            title="Start control from the earlier image; it must know the database's migrations",
+            argv=(*_deploy(d), "--image", d.image(d.control)),
         ),
     ]
 
@@ -185,9 +270,12 @@ def rotate(d: Deployment) -> list[Step]:
     return [
         *secrets(d),
         Step(title="Restart control with them", argv=("fly", "secrets", "deploy", "--app", d.control)),
-        Step(
-            title="Earlier tokens of the runners' app: revoke each but the newest by `fly tokens revoke ID`",
-            argv=("fly", "tokens", "list", "--app", d.runner),
+        *(
+            Step(
+                title=f"Earlier tokens of {app}: revoke each but the newest by `fly tokens revoke ID`",
+                argv=("fly", "tokens", "list", "--app", app),
+            )
+            for app in d.runners
         ),
     ]
 
@@ -195,14 +283,13 @@ def rotate(d: Deployment) -> list[Step]:
 def down(d: Deployment) -> list[Step]:
     """Return the steps that remove everything, results and database included."""
     return [
-        Step(title="The runners' app with its machines", argv=("fly", "apps", "destroy", d.runner, "--yes")),
+        *(
+            Step(title=f"{app} with its machines", argv=("fly", "apps", "destroy", app, "--yes"))
+            for app in d.runners
+        ),
         Step(title="Control with its volume", argv=("fly", "apps", "destroy", d.control, "--yes")),
         Step(
             title="The bucket with all that is in it",
             argv=("fly", "storage", "destroy", d.bucket, "--yes"),
         ),
     ]
-
-
-def _env(name: str, value: str) -> Sequence[str]:
-    return ("--env", f"{name}={value}")

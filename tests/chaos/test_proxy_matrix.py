@@ -68,13 +68,13 @@ class Net:
     def ask_for_each_machine_until_struck(self, job_id: str) -> None:
         """Start control anew while lists are empty, so that it asks for the job's machine by itself."""
         until(lambda: any(attempt["machine_id"] for attempt in self.user.show(job_id)["attempts"]))
-        self._set_faults(empty_list=1.0)
+        self.set_faults(empty_list=1.0)
         self.stack.control.kill()
         self.stack.start()
         until(lambda: "get" not in self.left())
-        self._set_faults()
+        self.set_faults()
 
-    def _set_faults(self, **rates: float) -> None:
+    def set_faults(self, **rates: float) -> None:
         body = {"rate_limits": False, "rates": rates}
         self._fly.put(self._faults, json=body).raise_for_status()
 
@@ -150,6 +150,18 @@ def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, sou
         job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
         until(lambda: net.user.show(job_id)["waiting"])
     all_ready(net, job_id)
+    assert_idle(net.stack, net.user)
+
+
+@pytest.mark.parametrize("code", ["image_not_found", "machine_limit", "payment_required"])
+def test_a_refusal_of_fly_that_ends_costs_no_job_and_no_attempt(net: Net, source: str, code: str) -> None:
+    net.set_faults(**{code: 1.0})
+    job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
+    waiting = until(lambda: net.user.show(job_id)["waiting"])
+    assert waiting["code"] == code
+    net.set_faults()
+    end = all_ready(net, job_id)
+    assert len(end["attempts"]) == 1
     assert_idle(net.stack, net.user)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +109,9 @@ def context(engine, settings: Settings, clock: Clock, store: Store, machines: Fa
                 bucket="bucket",
             ),
             machines=machines,
-            cloud=Cloud(started_at=clock.monotonic() - 3600, trusted=TRUSTED_OBSERVATIONS),
+            cloud=Cloud(
+                started_at=clock.monotonic() - 3600, trusted=Counter({"runners": TRUSTED_OBSERVATIONS})
+            ),
             bucket_http=http,
             wake=lambda: None,
         )

@@ -55,6 +55,10 @@ CHOSEN = {
         ({"runner_sizes": "performance-2x,huge"}, "RUNNER_SIZES"),
         ({"runner_apps": " , "}, "RUNNER_APPS"),
         ({"max_machines": 0}, "MAX_MACHINES"),
+        (
+            {"fly_api_token": "runners=fm2_a", "runner_apps": "runners,more"},
+            "FLY_API_TOKEN has no token for more of RUNNER_APPS",
+        ),
         ({"heartbeat_s": 30, "lease_s": 60}, "LEASE_S"),
         ({"retention_hours": "soon"}, "RETENTION_HOURS"),
         ({"retention_hours": 1e9}, "RETENTION_HOURS"),
@@ -227,3 +231,26 @@ def test_the_urls_of_the_longest_run_can_be_signed(context, rows, machines):
     spec = job_spec(replace(context, settings=longest), f"{job_id}-1")
     assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.outputs[0].put_url
     assert f"X-Amz-Expires={SIGNED_S_MAX}&" in spec.sources[0].get_url
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("fm2_a,fm2_b", {}),
+        ("FlyV1 fm2_a==,fm2_b=", {}),
+        ("fm2_abc=def", {}),
+        ("abc==", {}),
+        ("runners=fm2_a==", {"runners": "fm2_a=="}),
+        (
+            "runners=FlyV1 fm2_a,fm2_b=  runners-2=fm2_c",
+            {"runners": "FlyV1 fm2_a,fm2_b=", "runners-2": "fm2_c"},
+        ),
+        (
+            "runners=FlyV1 fm2_a runners-2=FlyV1 fm2_b",
+            {"runners": "FlyV1 fm2_a", "runners-2": "FlyV1 fm2_b"},
+        ),
+    ],
+)
+def test_a_token_is_for_all_apps_or_each_app_has_its_own(text, tokens):
+    apps = ",".join(tokens or ["runners"])
+    assert load_settings(**{**SETTINGS, "fly_api_token": text, "runner_apps": apps}).fly_tokens == tokens

@@ -193,7 +193,7 @@ def test_hostile_names_are_shown_as_they_are_and_are_safe_in_paths_and_headers(
     batch = user.wait(user.submit(*sources, variations=1)["batch_id"])
     assert [source["name"] for source in batch["sources"]] == HOSTILE_NAMES
     names = [output["name"] for output in outputs(batch)]
-    assert set(user.unzip(batch["batch_id"])) == {*names, "manifest.json"}
+    assert set(user.unzip(batch["batch_id"])) == {*names, "manifest.csv", "manifest.json"}
     assert len({name.casefold() for name in names}) == len(names)
     for output in outputs(batch):
         _assert_safe(output["name"])

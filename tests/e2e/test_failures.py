@@ -49,7 +49,7 @@ def test_a_source_that_cannot_be_decoded_fails_alone(user: User, spoilt: bytes, 
         assert "/tmp" not in output["error"]["message"]
         assert user.http.get(f"/api/outputs/{output['output_id']}").status_code == 404
     members = user.unzip(batch["batch_id"])
-    assert set(members) == {"manifest.json", *(output["name"] for output in good["outputs"])}
+    assert set(members) == {"manifest.csv", "manifest.json", *(output["name"] for output in good["outputs"])}
     entries = json.loads(members["manifest.json"])["outputs"]
     assert [entry["error"] for entry in entries] == [output["error"] for output in outputs(batch)]
 

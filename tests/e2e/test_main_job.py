@@ -33,6 +33,8 @@ RANGES = {
     "zoom": (1.0, 1.05),
     "noise": (0, 8),
     "speed": (0.97, 1.03),
+    "shift_x": (-1.0, 1.0),
+    "shift_y": (-1.0, 1.0),
 }
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -260,7 +262,9 @@ def test_the_zip_holds_a_folder_per_source_and_the_manifest_uncompressed(run: Ru
         assert archive.testzip() is None
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
         names = archive.namelist()
-    assert sorted(names) == sorted(["manifest.json", *(output["name"] for output in run.outputs)])
+    assert sorted(names) == sorted(
+        ["manifest.csv", "manifest.json", *(output["name"] for output in run.outputs)]
+    )
     for folder in ("tall one", "wide"):
         mine = [name for name in names if name.startswith(folder + "/")]
         pattern = rf"{folder}/{folder}_var(\d\d)_[0-9a-f]{{6}}\.mp4"
@@ -294,7 +298,7 @@ def test_the_manifest_tells_all_about_every_output(run: Run) -> None:
 
 def test_the_zip_of_the_job_holds_the_same_outputs(user: User, run: Run) -> None:
     members = user.unzip(run.end["jobs"][0]["job_id"])
-    assert {name for name in members if name != "manifest.json"} == {o["name"] for o in run.outputs}
+    assert {name for name in members if not name.startswith("manifest.")} == {o["name"] for o in run.outputs}
 
 
 def test_an_output_is_reached_by_a_signed_url_under_its_own_name(user: User, run: Run) -> None:

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from infra.local.s3_server import LocalS3
 from infra.ports import Part, Refusal, Refused, Storage, StoredObject, StoredPart, Unanswered
-from infra.s3 import TigrisStorage, _newest, _translated
+from infra.s3 import AGAIN_AFTER_S, TigrisStorage, _newest, _translated
 
 PART_BYTES = 5 * 1024 * 1024
 
@@ -222,6 +223,63 @@ def test_unfinished_uploads_are_dropped_by_the_bucket_itself(storage: TigrisStor
     assert [rule["AbortIncompleteMultipartUpload"] for rule in rules] == [{"DaysAfterInitiation": 2}]
     assert [rule["Status"] for rule in rules] == ["Enabled"]
     assert not any("Expiration" in rule for rule in rules), "results are control's to delete"
+
+
+class Refusing:
+    """A client whose call of one name fails as given."""
+
+    def __init__(self, client: Any, name: str, error: Exception) -> None:
+        self._client, self._name, self._error = client, name, error
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise self._error
+        return getattr(self._client, name)
+
+
+def test_a_refused_lifecycle_rule_is_a_warning_and_the_pages_rule_is_set_all_the_same(
+    storage: TigrisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error = ClientError(answer, "PutBucketLifecycleConfiguration")  # type: ignore[arg-type]
+    refusing = Refusing(storage._client, "put_bucket_lifecycle_configuration", error)
+    monkeypatch.setattr(TigrisStorage, "_client", refusing)
+    warning = storage.set_rules(["https://once.example"])
+    assert "NotImplemented" in (warning or "")
+    assert storage.allowed_origins() == {"https://once.example"}
+
+
+def test_a_bucket_without_a_rule_allows_no_origin(storage: TigrisStorage) -> None:
+    storage._client.delete_bucket_cors(Bucket=storage._bucket)
+    assert storage.allowed_origins() == frozenset()
+
+
+def test_every_call_of_ours_asks_for_a_consistent_answer(storage: TigrisStorage) -> None:
+    sent: list[str | None] = []
+    for client in storage._clients:
+        client.meta.events.register(
+            "before-send.s3", lambda request, **_: sent.append(request.headers.get("X-Tigris-Consistent"))
+        )
+    storage.head("none")
+    storage.list_objects("none")
+    assert set(sent) == {b"true"}
+
+
+def test_an_object_that_is_seen_only_at_the_second_look_is_found(
+    storage: TigrisStorage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def appear(seconds: float) -> None:
+        paused.append(seconds)
+        put(storage, key, b"late")
+
+    paused: list[float] = []
+    monkeypatch.setattr(storage, "_pause", appear)
+    assert storage.head(key) is not None
+    storage.delete(key)
+    assert storage.read(key, 0, 9) == b"late"
+    monkeypatch.setattr(storage, "_pause", paused.append)
+    assert storage.head(f"{key}-never") is None
+    assert paused == [AGAIN_AFTER_S] * 3
 
 
 # --- signed URLs ----------------------------------------------------------------------------------

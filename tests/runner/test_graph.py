@@ -24,6 +24,11 @@ EXTREMES = [
     {"mirror": True},
     {"rotation_rad": -0.01, "mirror": True},
 ]
+SHIFTS = [
+    {"rotation_rad": 0.01, "zoom": 1.05, "shift_x": 1.0, "shift_y": -1.0},
+    {"rotation_rad": -0.01, "zoom": 1.05, "shift_x": -1.0, "shift_y": 1.0, "mirror": True},
+    {"zoom": 1.05, "shift_x": 1.0, "shift_y": 1.0},
+]
 
 
 def video_filters(wanted: Effects, found: Probe) -> str:
@@ -69,7 +74,7 @@ def test_a_mirror_is_exact_in_light_and_colour(ffmpeg: str) -> None:
     assert similarity_db(ffmpeg, video_filters(effects(mirror=True), large), "hflip") == math.inf
 
 
-@pytest.mark.parametrize("changes", EXTREMES)
+@pytest.mark.parametrize("changes", [*EXTREMES, *SHIFTS])
 def test_no_corner_turns_black(ffmpeg: str, changes: dict[str, object], tmp_path: Path) -> None:
     chain = video_filters(effects(**changes), SOURCE)
     white = f"color=white:s=320x180:r=30000/1001:d=0.1,format=yuv420p,{chain}"
@@ -84,6 +89,35 @@ def test_zoom_that_covers_the_rotation_shows_nothing_of_the_edge() -> None:
     turned = effects(rotation_rad=0.01, zoom=1.05)
     inner = [graph._origin(turned, x, y, width=1280, height=720) for x in (0, 1280) for y in (0, 720)]
     assert all(0 <= u <= 1280 and 0 <= v <= 720 for u, v in inner)
+
+
+@pytest.mark.parametrize("changes", SHIFTS)
+def test_a_whole_shift_reaches_the_edge_of_the_source_and_never_passes_it(changes: dict[str, object]) -> None:
+    corners = [(x, y) for x in (0, 1279) for y in (0, 719)]
+    shown = [graph._origin(effects(**changes), x, y, width=1280, height=720) for x, y in corners]
+    across, down = [u for u, _ in shown], [v for _, v in shown]
+    for found, longest, side in ((across, 1279, changes["shift_x"]), (down, 719, changes["shift_y"])):
+        assert min(found) >= -1
+        assert max(found) <= longest + 0.5
+        assert (max(found) >= longest - 1) if side == 1.0 else (min(found) <= 0.5)
+
+
+def test_without_zoom_there_is_no_room_to_shift() -> None:
+    moved = graph._origin(effects(shift_x=1.0, shift_y=-1.0), 5, 7, width=320, height=180)
+    assert moved == graph._origin(effects(), 5, 7, width=320, height=180)
+
+
+@pytest.mark.parametrize(("shift", "left", "top"), [((1, 1), 32, 18), ((-1, 0), 0, 9), ((0.5, -1), 24, 0)])
+def test_a_shifted_picture_equals_a_crop_of_that_part(
+    ffmpeg: str, shift: tuple[float, float], left: int, top: int
+) -> None:
+    large = Probe(width=640, height=360, duration_s=1, has_audio=False)
+    wanted = effects(zoom=1.05, shift_x=shift[0], shift_y=shift[1])
+    cropped = f"scale=iw*1.05:ih*1.05:flags=bicubic,crop=640:360:{left}:{top}"
+    middle = "scale=iw*1.05:ih*1.05:flags=bicubic,crop=640:360"
+    same_db = similarity_db(ffmpeg, video_filters(wanted, large), cropped)
+    assert same_db > 38
+    assert similarity_db(ffmpeg, video_filters(wanted, large), middle) < same_db - 10
 
 
 def test_a_positive_angle_turns_clockwise() -> None:

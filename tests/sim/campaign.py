@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from tests.sim.database import Database
-from tests.sim.swarm import OFTEN, Swarm
+from tests.sim.swarm import LASTING, OFTEN, Swarm
 from tests.sim.world import Report, World
 
 HITS_MIN = 50  # of each fault site, or a soak proves nothing of it
@@ -44,7 +44,9 @@ def campaign(seconds: float, *, first: int) -> int:
             print(failure, flush=True)
     print(summary(total, time.monotonic() - began))
     seldom = {
-        str(fail_point): total.hits[fail_point] for fail_point in OFTEN if total.hits[fail_point] < HITS_MIN
+        str(fail_point): total.hits[fail_point]
+        for fail_point in (*OFTEN, *LASTING)
+        if total.hits[fail_point] < HITS_MIN
     }
     print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(failures)}")
     return 1 if failures or seldom else 0

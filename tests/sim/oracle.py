@@ -43,7 +43,7 @@ HINDRANCES = frozenset(
     {
         FailPoint.REFUSED, FailPoint.UNAVAILABLE, FailPoint.READ_LOST, FailPoint.END_LOST_DONE,
         FailPoint.END_LOST_UNDONE, FailPoint.UNSEEN, FailPoint.EMPTY_LIST, FailPoint.PARTIAL_LIST,
-        FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
+        FailPoint.APP_REFUSED, FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
         Mishap.CRASH, Mishap.CRASH_IN_CREATE, Mishap.AWAY, Mishap.SLOW_CALL, Mishap.CREATE_LATE,
         Mishap.TOKEN_REFUSED,
     }
@@ -86,6 +86,7 @@ class Oracle:
         faults = {
             *world.swarm.rates,
             *world.swarm.fly.rates,
+            *(window.fail_point for window in world.swarm.fly.windows),
             *(one.fail_point for one in world.swarm.fly.windows),
         }
         self._is_hindered = (
@@ -276,7 +277,10 @@ class Oracle:
             return
         if self.restarts[job_id] != self.retried[job_id] or self.retried[job_id] > self.retries_asked[job_id]:
             self.fail(f"I2: job {job_id} left its end without a user's retry")
-        counted = "SELECT count(*) FROM attempt WHERE job_id = ? AND machine_id IS NOT NULL"
+        counted = (  # a machine that Fly does not start in time costs the job no attempt
+            "SELECT count(*) FROM attempt WHERE job_id = ? AND machine_id IS NOT NULL"
+            " AND coalesce(reason, '') != 'boot_deadline'"
+        )
         tries = self.sql.execute(counted, (job_id,)).fetchone()[0]
         if tries > self.world.settings.attempts_max * (1 + self.retried[job_id]):
             self.fail(f"L1: job {job_id} has had {tries} attempts")
@@ -287,6 +291,9 @@ class Oracle:
             state for (state,) in self.sql.execute("SELECT state FROM output WHERE job_id = ?", (job_id,))
         )
         ready, total = states["ready"], sum(states.values())
+        refused = "SELECT id FROM attempt WHERE job_id = ? AND reason = 'launch_refused'"
+        if self.sql.execute(refused, (job_id,)).fetchone():
+            self.fail(f"L6: job {job_id} ended for a refusal that an operator or time ends")
         if states["queued"] or states["running"]:
             self.fail(f"I2: job {job_id} is {status} and its outputs are {dict(states)}")
         if (status == "completed") != (
@@ -337,7 +344,8 @@ class Oracle:
 
     def _check_cancels(self) -> None:
         """I9: in a world without faults the machines of a cancelled job are gone within the bound."""
-        if self.world.swarm.fly.rates or not USERS.issuperset(self.world.swarm.rates):
+        fly = self.world.swarm.fly
+        if fly.rates or fly.windows or not USERS.issuperset(self.world.swarm.rates):
             return
         for machine in self.world.fly.truth():
             since = self.cancelled_at.get(machine.config["metadata"]["job"])

@@ -53,7 +53,7 @@ class SimMachines(FlyMachines):
 
     def __init__(self, world: SimWorld) -> None:
         self._world = world
-        self._token = "token of the simulation"
+        self._token, self._tokens = "token of the simulation", {}
         self._reads = Retrying(
             retry=retry_if_exception_type(Unanswered),
             stop=stop_after_attempt(READS_MAX),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
 
-from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults
+from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults, Window
 
 
 class Mishap(StrEnum):
@@ -87,6 +87,14 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
 }
 AMPLE_USD = 0.5
 COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL})
+# Refusals that last for a while, as a window of the model's faults; how often a world has one.
+LASTING = {
+    FailPoint.IMAGE_NOT_FOUND: 0.25,
+    FailPoint.MACHINE_LIMIT: 0.25,
+    FailPoint.PAYMENT_REQUIRED: 0.25,
+    FailPoint.APP_REFUSED: 0.25,
+    FailPoint.GONE_IS_404: 0.4,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +126,7 @@ class Swarm:
             on = {FailPoint.CREATE_LOST_DONE: 1.5, FailPoint.LIST_LAG: 1.5, **on}
         rate = {fail_point: min(0.9, OFTEN[fail_point] * weight) for fail_point, weight in on.items()}
         heartbeat_s = injector.choice((5, 15))
-        return cls(
+        world = cls(
             rates={fail_point: value for fail_point, value in rate.items() if isinstance(fail_point, Mishap)},
             fly=_fly(
                 injector,
@@ -148,6 +156,22 @@ class Swarm:
             tick_s=injector.choice((1.0, 1.0, 3.0)),
             tick_s_max=injector.choice((3.0, 5.0, 10.0)),
         )
+        lasting = _lasting(Random(f"{seed} lasting"), world.faults_s)
+        return replace(world, fly=replace(world.fly, windows=lasting, refused_apps=("runners",)))
+
+
+def _lasting(injector: Random, faults_s: float) -> list[Window]:
+    """Return when which refusals last. Drawn apart, so that the rest of a seed's world stays as it was."""
+    windows: list[Window] = []
+    if injector.random() < 0.4:
+        return windows
+    for fail_point, likely in LASTING.items():
+        start_s, length_s = injector.uniform(0, faults_s * 0.4), injector.choice((20, 60, 330))
+        rate = injector.choice((0.5, 1.0))
+        if injector.random() < likely:
+            until_s = min(start_s + length_s, faults_s)
+            windows.append(Window(fail_point=fail_point, from_s=start_s, until_s=until_s, rate=rate))
+    return windows
 
 
 def _fly(injector: Random, rates: dict[FailPoint, float]) -> Faults:

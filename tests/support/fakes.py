@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from infra.ports import Machine, MachineSpec, OutsideError, Unanswered
+from infra.ports import Machine, MachineSpec, OutsideError, Refusal, Refused, Unanswered
 
 
 @dataclass
@@ -43,6 +43,8 @@ class FakeMachines:
     destroyed: list[str] = field(default_factory=list)
     stuck: set[str] = field(default_factory=set)  # ids whose destroy is not answered
     is_away: OutsideError | None = None
+    refused_apps: set[str] = field(default_factory=set)  # our token does not reach them
+    silent_apps: set[str] = field(default_factory=set)
     lists: int = 0
 
     def room(self, app: str) -> int:
@@ -50,6 +52,7 @@ class FakeMachines:
 
     def create(self, spec: MachineSpec) -> Machine:
         self.specs.append(spec)
+        self._reach(spec.app)
         if answer := (self.answers.pop(0) if self.answers else None):
             raise answer
         if spec.name not in self.machines:
@@ -67,6 +70,7 @@ class FakeMachines:
 
     def list(self, app: str, metadata: dict[str, str]) -> list[Machine]:
         self.lists += 1
+        self._reach(app)
         if self.is_away:
             raise self.is_away
         return [m for m in self.machines.values() if m.app == app and metadata.items() <= m.metadata.items()]
@@ -81,6 +85,12 @@ class FakeMachines:
         if machine_id in self.stuck:
             raise Unanswered("host does not answer")
         self.destroyed.append(machine_id)
+
+    def _reach(self, app: str) -> None:
+        if app in self.refused_apps:
+            raise Refused(Refusal.UNAUTHORIZED, "not your app")
+        if app in self.silent_apps:
+            raise Unanswered("no answer")
 
     def change(self, name: str, **facts: object) -> None:
         self.machines[name] = replace(self.machines[name], **facts)

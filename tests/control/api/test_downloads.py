@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import random
 import socket
@@ -19,6 +20,7 @@ import pytest
 from sqlmodel import select
 
 from control.api import runner
+from control.auth.tokens import Link
 from control.downloads import contents as results
 from control.downloads import layouts, streaming
 from control.store.tables import Attempt, Batch, Output
@@ -413,6 +415,82 @@ def test_a_link_to_what_a_retry_has_changed_is_412(maker: Maker, stranger: httpx
     assert stranger.get(link(maker, batch)).status_code == 200
 
 
+def chosen(maker: Maker, shown: dict[str, Any], *output_ids: str) -> str:
+    """Return the path and query of a link to these outputs."""
+    answer = maker.http.post(address(shown, "download-link"), json={"output_ids": output_ids})
+    assert answer.status_code == 200, answer.text
+    url = urlsplit(answer.json()["url"])
+    return f"{url.path}?{url.query}"
+
+
+def test_a_link_to_some_outputs_has_them_alone_by_the_same_rules(
+    maker: Maker, whole, stranger: httpx.Client
+) -> None:
+    batch = maker.make(b"one", b"two", b"three", b"four", b"five", b"six", b"seven", b"eight", b"nine")
+    wanted = [output for output in outputs(batch) if output["variation"] in (2, 9)]
+    for shown in (batch, maker.show(batch["jobs"][0]["job_id"])):
+        url = chosen(maker, shown, *(output["output_id"] for output in wanted))
+        answer = stranger.get(url)
+        found = members(answer)
+        assert [found[output["name"]] for output in wanted] == [b"two", b"nine"]
+        assert set(found) == {*(output["name"] for output in wanted), "manifest.json", "manifest.csv"}
+        assert [entry["variation"] for entry in manifest_of(found)["outputs"]] == [2, 9]
+        assert answer.headers["accept-ranges"] == "bytes"
+        part = stranger.get(url, headers={"Range": "bytes=9-99", "If-Range": answer.headers["etag"]})
+        assert (part.status_code, part.content) == (206, answer.content[9:100])
+        assert stranger.head(url).headers["content-length"] == str(len(answer.content))
+        everything = get(maker, shown)
+        assert everything.headers["etag"] != answer.headers["etag"]
+        assert len(members(everything)) == 11, "the archive of all is as it was"
+
+
+def test_a_link_to_some_outputs_cannot_be_widened(maker: Maker, stranger: httpx.Client) -> None:
+    batch = maker.make(b"one", b"two")
+    first, second = (output["output_id"] for output in outputs(batch))
+    url, other = chosen(maker, batch, first), chosen(maker, batch, second)
+    head, tail = url.split("ticket=")[1], other.split("ticket=")[1]
+    swapped = f"{tail.partition('~')[0]}~{head.partition('~')[2]}"
+    whole = head.partition("~")[2]
+    for ticket in (swapped, whole, f"~{whole}", f"!!!~{whole}"):
+        assert code(stranger.get(f"{url.split('?')[0]}?ticket={ticket}")) == (401, "unauthorized")
+
+
+def test_links_to_outputs_that_are_not_there_or_not_ready_are_refused(maker: Maker, batch) -> None:
+    other = outputs(maker.make(b"x"))[0]["output_id"]
+    half = half_made(maker)
+    ready, missing = (
+        next(output["output_id"] for output in outputs(half) if output["status"] == status)
+        for status in ("ready", "failed")
+    )
+
+    def asked(shown: dict[str, Any], output_ids: Any) -> tuple[int, str]:
+        return code(maker.http.post(address(shown, "download-link"), json={"output_ids": output_ids}))
+
+    assert asked(batch, [outputs(batch)[0]["output_id"], other]) == (404, "not_found")
+    assert asked(batch, ["out_x"]) == (404, "not_found")
+    assert asked(half, [missing]) == (409, "not_ready")
+    assert len(members(maker.http.get(chosen(maker, half, ready, missing)))) == 3
+    for nonsense in ([], "out_x", [1], ["x" * 65]):
+        assert asked(batch, nonsense) == (422, "invalid")
+
+
+def test_a_link_names_as_many_outputs_as_a_batch_may_have(maker: Maker) -> None:
+    far = Link("tag", datetime.now(UTC) + timedelta(hours=1), frozenset({0, 9_999}))
+    ticket = maker.signer.link("bat_x", far, generation=0)
+    assert maker.signer.read_link(ticket, "bat_x", generation=0).chosen == far.chosen
+    assert len(ticket) < 2000
+
+
+def test_the_table_beside_the_manifest_has_a_row_for_each_output_and_no_formula(maker: Maker) -> None:
+    batch = maker.make(b"one", b"two", names=["=cmd|.mp4"])
+    found = members(get(maker, batch))
+    rows = list(csv.DictReader(io.StringIO(found["manifest.csv"].decode())))
+    for row, entry in zip(rows, manifest_of(found)["outputs"], strict=True):
+        assert row["file"] == f"'{entry['file']}"
+        assert (row["sha256"], row["size_bytes"]) == (entry["sha256"], str(entry["size_bytes"]))
+        assert float(row["zoom"]) == entry["effects"]["zoom"]
+
+
 def test_a_link_that_has_expired_before_its_archive_is_401(maker: Maker, stranger: httpx.Client) -> None:
     batch = maker.make(b"x")
     change(maker, batch["batch_id"], expires_at=datetime.now(UTC) + timedelta(seconds=1))
@@ -488,4 +566,4 @@ def test_a_bucket_that_stays_away_ends_the_download(proxied: tuple[Maker, Proxy]
     proxy.spoil("away", r"GET .*\.mp4", [Fault.CUT_BEFORE] * 5)
     assert len(cut_off(maker, batch)) < 100, "a header, and no byte of a member"
     assert not proxy.left()
-    assert len(members(get(maker, batch))) == 3
+    assert len(members(get(maker, batch))) == 4

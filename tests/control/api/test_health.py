@@ -11,9 +11,10 @@ import pytest
 from fastapi import Response
 
 from control.api import health
+from control.passes.bucket_rules import check_bucket_rules
 from control.passes.observe import observe
 from control.store import database
-from infra.ports import Unanswered
+from infra.ports import Refusal, Refused, Unanswered
 
 
 class Bucket:
@@ -126,4 +127,55 @@ def test_a_full_disk_is_told(ready, monkeypatch):
     assert ready().ready
     monkeypatch.setattr(database, "ROOM_BYTES", 2**62)  # as much as no disk has
     assert ready().parts["database"] == "its disk cannot be written to"
+    assert ready.response.status_code == 503
+
+
+class RuledBucket(Bucket):
+    """A bucket with rules; `refuses` is raised when it is asked to set some."""
+
+    def __init__(self, *allowed: str, refuses: Exception | None = None) -> None:
+        super().__init__()
+        self.allowed, self.refuses = frozenset(allowed), refuses
+
+    def allowed_origins(self) -> frozenset[str]:
+        return self.allowed
+
+    def set_rules(self, origins) -> str | None:
+        if self.refuses:
+            raise self.refuses
+        self.allowed = frozenset(origins)
+        return "no lifecycle"
+
+
+@pytest.mark.usefixtures("_no_pause")
+@pytest.mark.parametrize(
+    ("bucket", "state"),
+    [
+        (RuledBucket(), "ok"),
+        (RuledBucket("http://control.test"), "ok"),
+        (RuledBucket("*"), "ok"),
+        (
+            RuledBucket("https://other.example"),
+            "the bucket's CORS rule lacks http://control.test; run: refresher bucket-rules",
+        ),
+        (
+            RuledBucket(refuses=Refused(Refusal.UNAUTHORIZED, "no")),
+            "the bucket refuses its CORS rule; run: refresher bucket-rules",
+        ),
+    ],
+)
+def test_a_bucket_rule_that_is_missing_is_set_and_one_that_is_wrong_is_named_and_left(context, bucket, state):
+    before = bucket.allowed
+    context = replace(context, storage=bucket)
+    check_bucket_rules(context)
+    assert Asked(context, bucket)().parts["storage"] == state
+    assert bucket.allowed == before or not before
+
+
+@pytest.mark.usefixtures("_no_pause")
+def test_an_app_that_refuses_our_token_is_named(context, ready, machines):
+    machines.refused_apps = {"runners"}
+    context.cloud.observed_at = None
+    observe(context)
+    assert ready().parts["machines"] == "Fly refuses our token for the app runners"
     assert ready.response.status_code == 503

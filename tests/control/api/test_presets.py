@@ -91,7 +91,7 @@ def test_the_zip_holds_both_files_of_hls_and_its_manifest_says_so(maker: Maker) 
         assert archive.testzip() is None
         members = {name: archive.read(name) for name in archive.namelist()}
     folder = "my ad/my ad_hls/"
-    assert list(members) == [folder + "playlist.m3u8", folder + "media.mp4", "manifest.json"]
+    assert list(members) == [folder + "playlist.m3u8", folder + "media.mp4", "manifest.csv", "manifest.json"]
     assert members[folder + "media.mp4"] == b"media"
     (entry,) = manifest_of(members)["outputs"]
     assert (entry["file"], entry["preset"], entry["effects"]) == (folder, "hls", {})

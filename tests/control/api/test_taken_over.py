@@ -27,7 +27,7 @@ from control.passes.launch import launch
 from control.store import reports
 from control.store.tables import Attempt, Event
 from control.telemetry.counters import REGISTRY
-from runner.contract import FILE_BYTES_MAX, WORDS_CHARS_MAX, Heartbeat, JobSpec, Timings, Usage, attempt_path
+from runner.contract import FILE_BYTES_MAX, WORDS_CHARS_MAX, JobSpec, Timings, Usage, attempt_path
 from tests.support.maker import Maker, code, stored
 from tests.support.rows import finished, ready
 from tests.support.user import ok
@@ -208,7 +208,7 @@ def test_an_ended_attempt_makes_nobody_look_into_the_bucket(context, rows, machi
     reports.finish(context.store, f"{job_id}-1", finished(outcome="error"), {})
     monkeypatch.setattr(runner_api, "_look", lambda *_: pytest.fail("it was looked at"))
     late = [ready(output.id) for output in rows.outputs(job_id)]
-    assert runner_api.seen_so_far(context, f"{job_id}-1", Heartbeat(seq=2, outputs=late)) == {}
+    assert runner_api.seen_as_reported(context, f"{job_id}-1", finished(*late)) == {}
 
 
 # --- anything -----------------------------------------------------------------------------------------

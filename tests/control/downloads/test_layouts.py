@@ -22,7 +22,15 @@ ENDED = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def asked(id_: str, *, ended_at: datetime | None = ENDED) -> Asked:
-    return Asked(table=Batch, id=id_, ended_at=ended_at, expires_at=None, facts=None)
+    return Asked(
+        table=Batch,
+        id=id_,
+        zip_name="a.zip",
+        chosen=None,
+        ended_at=ended_at,
+        expires_at=None,
+        facts=None,
+    )
 
 
 class Maker:

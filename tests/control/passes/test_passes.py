@@ -10,15 +10,16 @@ import httpx
 import pytest
 
 from control.api.runner import output_key
+from control.cloud_state import LIMIT_FOR_S
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
-from control.domain.states import Trigger
+from control.domain.states import UNKNOWN_CREATE_TTL_S, Trigger
 from control.passes.launch import launch
 from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import LATE_PUT_S, forget
-from control.passes.watch import watch
+from control.passes.watch import LEARN_EVERY_S, watch
 from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source
@@ -108,29 +109,192 @@ def test_an_unanswered_create_is_asked_again_with_the_same_machine(world):
     assert rows.job(job_id).attempts_used == 1
 
 
-@pytest.mark.parametrize("refusal", [Refusal.CAPACITY, Refusal.RATE_LIMITED, Refusal.UNAUTHORIZED])
+@pytest.mark.parametrize("refusal", [refusal for refusal in Refusal if refusal is not Refusal.INVALID])
 def test_a_fly_that_says_no_makes_the_job_wait_visibly_and_uses_up_no_attempt(world, refusal):
-    parts, rows, machines = world
+    context, rows, machines = world
     machines.answers = [Refused(refusal, "no")] * 20
     job_id = rows.submit()
     for _ in range(20):
-        launch(parts)
-        tick(parts)
+        launch(context)
+        tick(context)
         rows.clock.forward(60)
     assert rows.job(job_id).attempts_used == 1
-    assert parts.views.job(job_id).waiting.code == refusal
-    launch(parts)
+    assert context.views.job(job_id).waiting.code == refusal
+    launch(context)
     assert rows.attempt(f"{job_id}-1").state == "booting"
-    assert parts.views.job(job_id).waiting is None
+    assert context.views.job(job_id).waiting is None
 
 
-def test_a_create_that_can_never_succeed_fails_the_job_with_fly_s_words(world):
-    parts, rows, machines = world
-    machines.answers = [Refused(Refusal.INVALID, "no such image")]
+def test_a_create_refused_for_an_unknown_reason_is_repeated_before_the_job_fails_with_fly_s_words(world):
+    context, rows, machines = world
+    machines.answers = [Refused(Refusal.INVALID, "something new")] * 100
     job_id = rows.submit()
-    launch(parts)
-    assert rows.job(job_id).status == "failed"
-    assert rows.attempt(f"{job_id}-1").detail == "no such image"
+    while rows.job(job_id).status != "failed":
+        launch(context)
+        if rows.job(job_id).status == "launching":
+            assert "something new" in context.views.job(job_id).waiting.message
+        rows.clock.forward(10)
+    attempt = rows.attempt(f"{job_id}-1")
+    assert (attempt.reason, attempt.detail) == ("launch_refused", "something new")
+    waited_s = (attempt.ended_at - attempt.created_at).total_seconds()
+    assert waited_s == context.settings.boot_timeout_s
+
+
+def test_a_refusal_for_an_unknown_reason_that_ends_in_time_costs_no_job(world):
+    context, rows, machines = world
+    machines.answers = [
+        *[Refused(Refusal.INVALID, "something new")] * 17,
+        Refused(Refusal.CAPACITY, "full"),  # that was known: the time begins again
+        *[Refused(Refusal.INVALID, "something new")] * 17,
+    ]
+    job_id = rows.submit()
+    for _ in range(40):
+        launch(context)
+        rows.clock.forward(10)
+    assert rows.attempt(f"{job_id}-1").state == "booting"
+
+
+def test_an_image_that_is_not_found_for_minutes_must_be_pushed_again_and_asking_gets_rarer(world):
+    context, rows, machines = world
+    machines.answers = [Refused(Refusal.IMAGE_NOT_FOUND, "MANIFEST_UNKNOWN")] * 1000
+    job_id = rows.submit()
+    asked_at = []
+    for second in range(700):
+        launch(context)
+        if len(machines.specs) > len(asked_at):
+            asked_at.append(second)
+        if second == 500:
+            assert "normal for seconds after a push" in context.views.job(job_id).waiting.message
+        rows.clock.forward(1)
+    assert asked_at[:3] == [0, 5, 10]
+    assert asked_at[-1] - asked_at[-2] == 60
+    assert "push the image again" in context.views.job(job_id).waiting.message
+
+
+def test_a_job_that_waits_uses_the_image_of_a_newer_release(world):
+    context, rows, machines = world
+    machines.answers = [Refused(Refusal.IMAGE_NOT_FOUND, "MANIFEST_UNKNOWN")]
+    job_id = rows.submit()
+    queue.start(context.store, ["runners"])
+    newer = context.settings.model_copy(update={"runner_image": "registry.test/runner@sha256:1"})
+    store = Store(rows.engine, newer, rows.clock, monotonic=rows.clock.monotonic)
+    launch(replace(context, store=store, settings=newer))
+    rows.clock.forward(5)
+    launch(replace(context, store=store, settings=newer))
+    assert machines.specs[0].image == "registry.test/runner@sha256:0"
+    assert machines.specs[-1].image == rows.attempt(f"{job_id}-1").image == "registry.test/runner@sha256:1"
+
+
+def test_at_the_organisation_s_limit_no_more_machines_are_started_than_it_had(world):
+    context, rows, machines = world
+    rows.submit()
+    launch(context)
+    machines.answers = [Refused(Refusal.MACHINE_LIMIT, "reached its machine limit")]
+    second = rows.submit()
+    launch(context)
+    third = rows.submit()
+    rows.clock.forward(1)
+    launch(context)
+    assert context.views.job(second).waiting.code == "machine_limit"
+    assert (rows.job(third).status, rows.job(third).waiting_code) == ("queued", "machine_cap")
+    rows.clock.forward(LIMIT_FOR_S)
+    launch(context)
+    assert {rows.attempt(f"{job_id}-1").state for job_id in (second, third)} == {"booting"}
+
+
+def test_a_payment_that_is_wanted_stops_launching_and_queued_jobs_say_so(world):
+    context, rows, machines = world
+    machines.answers = [Refused(Refusal.PAYMENT_REQUIRED, "add a payment method")]
+    first = rows.submit()
+    launch(context)
+    second = rows.submit()
+    launch(context)
+    tick(context)
+    assert len(machines.specs) == 1
+    assert rows.job(second).status == "queued"
+    assert {context.views.job(job_id).waiting.code for job_id in (first, second)} == {"payment_required"}
+    rows.clock.forward(30)
+    launch(context)
+    launch(context)
+    assert {rows.attempt(f"{job_id}-1").state for job_id in (first, second)} == {"booting"}
+    assert context.cloud.blocked == {}
+
+
+def test_jobs_stop_saying_that_an_operator_must_act_once_he_has_though_they_go_on_waiting(world):
+    context, rows, machines = world
+    context = replace(context, settings=context.settings.model_copy(update={"max_machines": 1}))
+    store = Store(rows.engine, context.settings, rows.clock, monotonic=rows.clock.monotonic)
+    context = replace(context, store=store)
+    machines.answers = [Refused(Refusal.PAYMENT_REQUIRED, "add a payment method")]
+    for _ in range(6):
+        rows.submit()
+    launch(context)
+    launch(context)
+    assert [job.waiting_code for job in rows.all(Job)] == ["payment_required"] * 6
+    rows.clock.forward(30)
+    machines.answers = [Unanswered("cut")]
+    launch(context)  # the probe of the app
+    assert {job.waiting_code for job in rows.all(Job)} == {"unanswered", "machine_cap", None}
+
+
+# --- several apps -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_apps(world):
+    context, rows, machines = world
+    settings = context.settings.model_copy(update={"runner_apps": ("runners", "spare")})
+    context.cloud.trusted["spare"] = 2
+    return replace(context, settings=settings), rows, machines
+
+
+def test_one_app_that_refuses_our_token_holds_back_neither_its_jobs_nor_the_other_app(two_apps):
+    context, rows, machines = two_apps
+    machines.refused_apps = {"runners"}
+    jobs = [rows.submit() for _ in range(4)]
+    for _ in range(5):
+        launch(context)
+        tick(context)
+        rows.clock.forward(1)
+    assert machines.specs[0].app == "runners", "an attempt has moved"
+    assert {rows.attempt(f"{job_id}-1").app for job_id in jobs} == {"spare"}
+    assert {rows.attempt(f"{job_id}-1").state for job_id in jobs} == {"booting"}
+    assert {job.attempts_used for job in rows.all(Job)} == {1}
+    assert set(context.cloud.blocked) == {"runners"}
+
+
+def test_an_attempt_that_may_have_a_machine_in_a_refused_app_stays_there(two_apps):
+    context, rows, machines = two_apps
+    machines.answers = [Unanswered("cut")]
+    job_id = rows.submit()
+    launch(context)
+    machines.refused_apps = {"runners"}
+    rows.clock.forward(5)
+    launch(context)
+    assert rows.attempt(f"{job_id}-1").app == "runners"
+    assert context.views.job(job_id).waiting.code == "unauthorized"
+
+
+def test_after_a_start_one_app_that_refuses_or_is_silent_keeps_no_other_from_being_known(two_apps):
+    context, rows, machines = two_apps
+    context.cloud.trusted.clear()
+    machines.silent_apps = {"runners"}
+    for _ in range(2):
+        tick(context)
+    job_id = rows.submit()
+    launch(context)
+    assert (context.cloud.is_known("runners"), context.cloud.is_known("spare")) == (False, True)
+    assert rows.attempt(f"{job_id}-1").app == "spare"
+
+
+def test_attempts_in_a_refused_app_are_judged_by_their_deadlines_after_a_start(two_apps):
+    context, rows, machines = two_apps
+    _, attempt_id = claimed(context, rows)
+    context.cloud.trusted.clear()
+    machines.refused_apps = {rows.attempt(attempt_id).app}
+    rows.clock.forward(1000)
+    tick(context)
+    assert rows.attempt(attempt_id).reason == "lease_expired"
 
 
 def test_a_crash_between_the_row_and_the_call_is_picked_up_by_the_next_pass(world):
@@ -157,6 +321,65 @@ def test_a_machine_that_never_claims_is_lost_after_the_boot_deadline_and_destroy
     assert rows.attempt(f"{job_id}-1").reason == "boot_deadline"
     assert rows.job(job_id).status == "queued"
     assert machines.destroyed == ["m1"]
+
+
+def test_a_machine_that_fly_does_not_start_is_replaced_and_uses_up_no_attempt(world):
+    context, rows, machines = world
+    job_id = rows.submit()
+    for number in range(1, 8):  # attempts_max is 3
+        launch(context)
+        machines.change(machine_name(f"{job_id}-{number}"), state="created", started_at=None)
+        for row in rows.all(MachineRow):
+            with context.store.transaction() as tx:
+                tx.session.get_one(MachineRow, (row.app, row.id)).started_at = None
+        rows.clock.forward(181)
+        tick(context)
+        assert rows.attempt(f"{job_id}-{number}").reason == "boot_deadline"
+        assert context.views.job(job_id).waiting.code == "slow_boot"
+        rows.clock.forward(61)
+    assert rows.job(job_id).status == "queued"
+
+
+def test_machines_that_start_and_never_call_do_use_up_attempts(world):
+    context, rows, _ = world
+    job_id = rows.submit()
+    for _ in range(3):
+        launch(context)
+        tick(context)
+        rows.clock.forward(181)
+        tick(context)
+        rows.clock.forward(61)
+    assert (rows.job(job_id).status, rows.job(job_id).error_code) == ("failed", "boot_deadline")
+
+
+def test_the_boot_deadline_is_learned_and_a_second_attempt_gets_the_whole_time(world):
+    context, rows, machines = world
+    for _ in range(20):
+        launch_and_claim_after(context, rows, machines, 4)
+    rows.clock.forward(LEARN_EVERY_S)
+    job_id = rows.submit()
+    launch(context)
+    for seconds, state in ((29, "booting"), (2, "lost")):
+        rows.clock.forward(seconds)
+        tick(context)
+        assert rows.attempt(f"{job_id}-1").state == state
+    rows.clock.forward(60)
+    launch(context)
+    rows.clock.forward(170)
+    tick(context)
+    assert rows.attempt(f"{job_id}-2").state == "booting"
+
+
+def launch_and_claim_after(context, rows: Rows, machines: FakeMachines, seconds: float) -> None:
+    job_id = rows.submit()
+    launch(context)
+    attempt_id = f"{job_id}-1"
+    rows.clock.forward(seconds)
+    reports.claim(context.store, attempt_id, rows.attempt(attempt_id).machine_id)
+    both = [ready(output.id) for output in rows.outputs(job_id)]
+    reports.finish(context.store, attempt_id, finished(*both), {})
+    machines.change(machine_name(attempt_id), state="destroyed")
+    tick(context)
 
 
 def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(world):
@@ -250,7 +473,7 @@ def test_nothing_is_judged_launched_or_destroyed_before_two_trusted_observations
     _, attempt_id = claimed(parts, rows)
     waiting = rows.submit()
     rows.clock.forward(1000)
-    parts.cloud.trusted = 0
+    parts.cloud.trusted.clear()
     machines.is_away = Unanswered("503")
     for _ in range(5):
         tick(parts)
@@ -387,13 +610,14 @@ def test_a_refused_token_stops_launching_and_turns_ready_red_until_it_is_mended(
     machines.is_away = Refused(Refusal.UNAUTHORIZED, "token validation error")
     tick(parts)
     launch(parts)
-    assert parts.cloud.refused == "token validation error"
+    assert parts.cloud.refusal_of("runners") is Refusal.UNAUTHORIZED
+    assert parts.views.job(second).waiting.code == "unauthorized"
     assert rows.job(second).status == "queued"
     machines.is_away = None
     rows.clock.forward(30)
     tick(parts)
     launch(parts)
-    assert parts.cloud.refused is None
+    assert parts.cloud.refusal_of("runners") is None
     assert {rows.attempt(f"{job}-1").state for job in (first, second)} == {"booting"}
 
 
@@ -650,7 +874,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
     with pytest.raises(KeyboardInterrupt):
         launch(context)
     changes.delete(context.store, rows.batch_of(job_id).id)
-    for at_s, held in ((0, 1), (attempts.UNKNOWN_CREATE_TTL_S - 1, 1), (2, 0)):
+    for at_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S - 1, 1), (2, 0)):
         rows.clock.forward(at_s)
         forget(context)
         with context.store.transaction() as tx:
@@ -668,7 +892,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     changes.cancel(parts.store, [job_id])
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
-    for at_s, held in ((0, 1), (attempts.UNKNOWN_CREATE_TTL_S, 0)):
+    for at_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
             assert queue.possibly_alive(tx.session, tx.now) == held
@@ -682,7 +906,7 @@ def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(wor
     rows.clock.forward(60)
     changes.cancel(parts.store, [job_id])
     assert parts.views.job(job_id).cost_usd > 0, "a bound"
-    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S)
+    rows.clock.forward(UNKNOWN_CREATE_TTL_S)
     shown = parts.views.job(job_id)
     assert (shown.cost_usd, shown.attempts[0].machine_seconds) == (0, 0)
 
@@ -804,7 +1028,7 @@ def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
     assert is_idle(context)
     changes.delete(context.store, rows.batch_of(job_id).id)
     assert not is_idle(context), "a batch is to be removed"
-    rows.clock.forward(attempts.UNKNOWN_CREATE_TTL_S)
+    rows.clock.forward(UNKNOWN_CREATE_TTL_S)
     tick(context)
     forget(context)
     assert is_idle(context)
@@ -818,7 +1042,7 @@ def test_control_does_not_rest_while_the_cloud_is_unknown_or_a_look_at_it_is_due
     rows.clock.forward(1)
     assert not is_idle(parts)
     tick(parts)
-    parts.cloud.trusted = 1
+    parts.cloud.trusted["runners"] = 1
     rows.clock.forward(1)
     assert not is_idle(parts), "it looks each second"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from control.domain.encoding import Encoding
 from control.planning.prices import memory_bytes
 from control.planning.sizing import fitting_sizes, needed_bytes, next_size
 from control.planning.workload import SourceInfo
@@ -52,3 +53,8 @@ def test_the_next_size_has_more_memory_in_whatever_order_they_are_allowed() -> N
     assert next_size("performance-2x", ("performance-1x", "performance-4x")) == "performance-4x", (
         "no longer allowed"
     )
+
+
+def test_high_quality_needs_memory_for_its_larger_outputs():
+    long = SourceInfo(size_bytes=1, duration_s=600, pixels=1920 * 1080)
+    assert needed_bytes([long], Encoding(quality="high")) > needed_bytes([long]) + 600e6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.domain.effects import effects
+from control.domain.encoding import Encoding
 from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, Speed, machine_work_s, work_units
 from runner.contract import Effects
 
@@ -82,6 +83,27 @@ def test_more_cores_help_until_the_longest_piece_is_left():
 def test_what_an_output_can_be_at_most_is_more_than_it_will_be():
     for effects_ in (PLAIN, None):
         assert CLIP.bytes_max(effects_) > CLIP.likely_bytes()
+
+
+def test_the_cap_of_bytes_grows_with_quality_and_beyond_full_hd_with_the_frame_by_three_quarters():
+    hd, uhd = (
+        SourceInfo(size_bytes=1, duration_s=600, pixels=pixels) for pixels in (1920 * 1080, 3840 * 2160)
+    )
+    small = SourceInfo(size_bytes=1, duration_s=600, pixels=640 * 360)
+    high = Encoding(quality="high")
+    assert small.bytes_max(PLAIN) == hd.bytes_max(PLAIN)
+    assert uhd.bytes_max(PLAIN) / hd.bytes_max(PLAIN) == pytest.approx(4**0.75, rel=0.1)
+    assert hd.bytes_max(PLAIN, high) / hd.bytes_max(PLAIN) == pytest.approx(3, rel=0.1)
+    assert hd.bytes_max(None, high) == hd.bytes_max(None), "presets have a quality of their own"
+    for source_info in (small, hd, uhd):
+        for encoding in (Encoding(), high, Encoding(quality="high", frame_rate="source")):
+            assert source_info.likely_bytes(encoding) < source_info.bytes_max(PLAIN, encoding)
+
+
+def test_more_frames_are_more_work():
+    [slow] = work_units([(0, PLAIN)], [CLIP])
+    [fast] = work_units([(0, PLAIN)], [CLIP], encoding=Encoding(frame_rate="source"))
+    assert fast.work_s == pytest.approx(2 * slow.work_s, rel=0.05)
 
 
 def test_jobs_on_a_line_teach_the_line():

@@ -316,7 +316,20 @@ LOOK_ALIKES: list[tuple[int, Any, Refusal | None]] = [
     (412, {"error": "unable to start machine from current state: 'created'"}, None),
     (403, {"error": "not authorized for this app"}, Refusal.UNAUTHORIZED),
     (403, None, Refusal.UNAUTHORIZED),
-    (404, {"error": "app not found"}, Refusal.INVALID),
+    (404, {"error": "app not found"}, Refusal.UNAUTHORIZED),
+    (404, {"error": "Could not find App runners"}, Refusal.UNAUTHORIZED),
+    (409, {"error": "aborted"}, Refusal.CAPACITY),
+    (412, {"error": "aborted: no capacity"}, Refusal.CAPACITY),
+    (412, {"error": "insufficient resources to place the machine"}, Refusal.CAPACITY),
+    (412, {"error": "could not reserve resource for machine: insufficient CPUs"}, Refusal.CAPACITY),
+    (412, {"error": "failed_precondition: machine not stopped"}, None),
+    # what an operator or a minute can mend
+    (400, {"error": "failed to get manifest registry.fly.io/a:1: MANIFEST_UNKNOWN"}, Refusal.IMAGE_NOT_FOUND),
+    (400, {"error": "invalid name: failed to get manifest"}, Refusal.INVALID),
+    (422, {"error": "Your organization has reached its machine limit. Ask billing@x"}, Refusal.MACHINE_LIMIT),
+    (422, {"error": "We need your payment information to continue!"}, Refusal.PAYMENT_REQUIRED),
+    (403, {"error": "Please add a payment method"}, Refusal.PAYMENT_REQUIRED),
+    (402, None, Refusal.PAYMENT_REQUIRED),
     (418, "tea", Refusal.INVALID),
     (500, {"error": "aborted: no capacity"}, None),
     (502, None, None),
@@ -555,3 +568,20 @@ def test_a_token_with_its_prefix_is_kept_out_of_errors_too(fake: respx.Router) -
         adapter.create(SPEC)
     adapter.close()
     assert TOKEN not in str(refused.value)
+
+
+def test_each_app_is_called_with_its_own_token_and_no_error_quotes_any(fake: respx.Router) -> None:
+    tokens = {"runners": f"FlyV1 {TOKEN}", "more": "fm2_of-another-app"}
+    adapter = FlyMachines(api_url=API, tokens=tokens)
+    first = fake.post(MACHINES).respond(401, json={"error": f"bad {TOKEN} or fm2_of-another-app"})
+    second = fake.get(f"{API}/apps/more/machines").respond(json=[])
+    with pytest.raises(Refused) as refused:
+        adapter.create(SPEC)
+    adapter.list("more", {})
+    assert str(refused.value).endswith("bad *** or ***")
+    assert first.calls.last.request.headers["Authorization"] == f"FlyV1 {TOKEN}"
+    assert second.calls.last.request.headers["Authorization"] == "FlyV1 fm2_of-another-app"
+    with pytest.raises(Refused) as unnamed:
+        adapter.list("third", {})
+    adapter.close()
+    assert (unnamed.value.refusal, unnamed.value.status) == (Refusal.UNAUTHORIZED, None)

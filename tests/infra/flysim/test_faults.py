@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from infra.fly.responses import refusal_of
 from infra.flysim.events import HostBack, HostLost, RemoveMachine, SendSignal, StartProcess
 from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults, Window, reboot
 from infra.flysim.gate import Cut
 from infra.flysim.validation import FlyError
 from infra.flysim.world import World
+from infra.ports import Refusal
 from tests.support.fly_spec import check_machine
 
 APP = "runners"
@@ -204,7 +206,7 @@ def test_a_full_region_is_passed_over_for_the_next_of_the_list() -> None:
     assert cloud.world.get(APP, cloud.create("6", region="iad,lhr"))["region"] == "lhr"
 
 
-@pytest.mark.parametrize(("answer", "status"), list(zip(CAPACITY_ANSWERS, (422, 409, 403), strict=True)))
+@pytest.mark.parametrize(("answer", "status"), list(zip(CAPACITY_ANSWERS, (422, 409, 412, 403), strict=True)))
 def test_no_capacity_anywhere_is_answered_as_chosen(answer: str, status: int) -> None:
     cloud = Cloud(FailPoint.NO_CAPACITY, capacity_answer=answer)
     error = refused(cloud.create)
@@ -219,6 +221,67 @@ def test_a_name_that_fly_does_not_see_held_makes_twins() -> None:
     cloud = Cloud(FailPoint.TWIN)
     assert cloud.create() != cloud.create()
     assert (len(cloud.listed()), cloud.world.hits) == (2, Counter({FailPoint.TWIN: 1}))
+
+
+@pytest.mark.parametrize(
+    ("fail_point", "refusal"),
+    [
+        (FailPoint.IMAGE_NOT_FOUND, Refusal.IMAGE_NOT_FOUND),
+        (FailPoint.MACHINE_LIMIT, Refusal.MACHINE_LIMIT),
+        (FailPoint.PAYMENT_REQUIRED, Refusal.PAYMENT_REQUIRED),
+        (FailPoint.APP_REFUSED, Refusal.UNAUTHORIZED),
+    ],
+)
+@pytest.mark.parametrize("seed", ["a", "b", "c", "d"])
+def test_what_an_operator_must_mend_is_refused_in_words_that_the_client_knows_and_makes_nothing(
+    fail_point: FailPoint, refusal: Refusal, seed: str
+) -> None:
+    cloud = Cloud(fail_point, seed=seed)
+    error = refused(cloud.create)
+    assert "status" not in error.body
+    assert refusal_of(error.status, error.body) is refusal
+    assert cloud.world.hits == Counter({fail_point: 1})
+    assert cloud.without_faults().listed() == []
+
+
+@pytest.mark.parametrize("answer", CAPACITY_ANSWERS)
+def test_every_answer_of_a_full_region_is_known_to_the_client(answer: str) -> None:
+    error = refused(Cloud(FailPoint.NO_CAPACITY, capacity_answer=answer).create)
+    assert refusal_of(error.status, error.body) is Refusal.CAPACITY
+
+
+def test_an_image_that_is_not_found_for_a_while_is_found_later() -> None:
+    window = Window(fail_point=FailPoint.IMAGE_NOT_FOUND, from_s=0, until_s=15)
+    cloud = Cloud(windows=[window])
+    assert "MANIFEST_UNKNOWN" in refused(cloud.create).body["error"]
+    assert cloud.go(15).create()
+
+
+def test_the_organisation_may_have_only_so_many_machines_at_once() -> None:
+    cloud = Cloud(machine_limit=2)
+    first, _ = cloud.create("1"), cloud.create("2")
+    assert refused(lambda: cloud.create("3")).status == 422
+    assert cloud.world.hits[FailPoint.MACHINE_LIMIT] == 1
+    cloud.world.destroy(APP, first, force=True)
+    assert cloud.go(1).create("3")
+
+
+def test_a_token_that_does_not_reach_one_app_reaches_the_others() -> None:
+    cloud = Cloud(FailPoint.APP_REFUSED, refused_apps=["another"])
+    assert cloud.create()
+    cloud.world.set_faults(replace(cloud.world.faults, refused_apps=[APP]))
+    for ask in (lambda: cloud.world.list(APP, metadata={}), lambda: cloud.world.get(APP, "m")):
+        assert refused(ask).status in (401, 403)
+
+
+def test_a_destroyed_machine_may_be_404_to_a_get_while_lists_show_it() -> None:
+    cloud = Cloud(FailPoint.GONE_IS_404)
+    machine_id = cloud.create()
+    assert cloud.go(1).state(machine_id) == "started"
+    cloud.world.destroy(APP, machine_id, force=True)
+    cloud.go(2)
+    assert refused(lambda: cloud.state(machine_id)).status == 404
+    assert cloud.listed() == ["destroyed"]
 
 
 def test_an_unknown_capacity_answer_is_refused() -> None:

@@ -4,41 +4,82 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from control.cli.main import app
+from control.cli.provision import wait_until_healthy
+from control.settings import load_settings
 from infra.provision.run import StepFailed, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
+from tests.support.settings import SETTINGS
 
 DIGEST = "sha256:" + "a" * 64
 BASE = f"python:3.13-slim@{DIGEST}"
-D = Deployment(name="ads", org="acme", region="fra", python_image=BASE)
+LABEL = "release-20261126-120000"
+D = Deployment(name="ads", org="acme", region="fra", python_image=BASE, label=LABEL)
 BY_DIGEST = ("--python-image", BASE)
 SECRETS = {"AUTH_PASSWORD": "the-password-itself", "TOKEN_SECRET": "the-secret-itself"}
 FLY_TOKEN = "FlyV1 fm2_the-token-itself"
 
+# What flyctl's commands take, as far as we use them (superfly/flyctl ad0172f, 2026-11): a step with another
+# flag would fail on the real one.
+FLAGS = {
+    "apps create": {"--org", "--network"},
+    "apps list": {"--org", "--json"},
+    "apps destroy": {"--yes"},
+    "storage create": {"--app", "--org", "--name", "--yes"},
+    "storage list": {"--org"},
+    "storage destroy": {"--yes"},
+    "tokens create": {"--app", "--expiry"},
+    "tokens list": {"--app"},
+    "secrets list": {"--app", "--json"},
+    "secrets import": {"--app", "--stage"},
+    "secrets deploy": {"--app"},
+    "releases": {"--app", "--image"},
+    "machine list": {"--app", "--json"},
+    "machine create": {"--app", "--region", "--name", "--metadata", "--vm-size"},
+    "machine destroy": {"--app", "--force"},
+    "deploy": {
+        *("--config", "--app", "--build-only", "--push", "--build-arg", "--image-label", "--image"),
+        *("--primary-region", "--ha", "--yes", "--env"),
+    },
+}
+
 FLY = """#!/usr/bin/env python3
 import json, os, sys
+FLAGS = json.loads(os.environ["FLY_FLAGS"])
+words = " ".join(sys.argv[1:])
 with open(os.environ["FLY_NOTES"], "a") as notes:
     notes.write(json.dumps({"argv": sys.argv[1:], "stdin": sys.stdin.read()}) + "\\n")
-words = " ".join(sys.argv[1:])
+name = next((known for known in FLAGS if words.startswith(known)), None)
+if name is None:
+    sys.exit(f"Error: unknown command {words}")
+unknown = {word.split("=")[0] for word in sys.argv[1:] if word.startswith("--")} - set(FLAGS[name])
+if unknown:
+    sys.exit(f"Error: unknown flag: {unknown}")
+taken = bool(os.environ.get("FLY_TAKEN"))
+if words.startswith(os.environ.get("FLY_BREAKS", "-")):
+    sys.exit("Error: it broke")
 if words.startswith("secrets list"):
-    if not os.environ.get("FLY_TAKEN"):
+    if not taken:
         sys.exit("Error: app not found")
     print('[{"Name": "AUTH_PASSWORD", "Digest": "x"}, {"name": "TOKEN_SECRET"}]')
+if words.startswith("apps list"):
+    print(json.dumps([{"Name": name} for name in ("ads-control", "ads-runner") if taken]))
+if words.startswith("storage list"):
+    print("NAME          ORG" + ("\\nads-videos   acme" if taken else "\\nads-videos-2 acme"))
+if words.startswith("machine list"):
+    print(os.environ.get("FLY_MACHINES", "[]"))
 if words.startswith("tokens create"):
     print("FLY_TOKEN")
 if words.startswith("storage create"):
     print("AWS_SECRET_ACCESS_KEY: BUCKET_KEY")
 if "--build-only" in words and not os.environ.get("FLY_SILENT"):
     print("#9 pushing manifest for images.test/ads-runner:deployment-1@DIGEST 0.4s done", file=sys.stderr)
-if words.startswith("apps create") and os.environ.get("FLY_TAKEN"):
-    sys.exit("Error: Name has already been taken")
-if words.startswith(os.environ.get("FLY_BREAKS", "-")):
-    sys.exit("Error: it broke")
 """
 
 
@@ -49,6 +90,7 @@ def fly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FLY_NOTES", str(tmp_path / "notes"))
+    monkeypatch.setenv("FLY_FLAGS", json.dumps({name: sorted(flags) for name, flags in FLAGS.items()}))
     (tmp_path / "notes").touch()
 
     def asked() -> list[dict]:
@@ -72,28 +114,82 @@ def test_a_dry_run_prints_every_command_and_runs_none(fly):
     commands = [line for line in result.output.splitlines() if line.startswith("$ ")]
     assert len(commands) == len(up(D))
     assert "$ fly apps create ads-runner --org acme --network ads-runners" in commands
+    assert any(line.startswith("$ fly deploy") and "--env PUBLIC_URL=" in line for line in commands)
+
+
+def names(notes: list[dict]) -> list[str]:
+    """Return what was done, without what was only looked at."""
+    asked = [" ".join(note["argv"][:2]) for note in notes]
+    return [each for each in asked if not each.endswith(" list")]
 
 
 def test_up_asks_fly_for_all_parts_in_order(fly):
     applied(up(D))
-    asked = [" ".join(note["argv"][:2]) for note in fly()]
-    assert asked == [
+    assert names(fly()) == [
         "apps create",
         "apps create",
         "storage create",
         "tokens create",
         "secrets import",
         "deploy --config",
+        "machine create",
         "deploy --config",
-        "ssh console",
     ]
 
 
-def test_control_is_told_the_runner_s_image_by_its_digest(fly):
+def deployed(fly) -> list[str]:
+    return next(note["argv"] for note in fly() if "fly.control.toml" in note["argv"])
+
+
+def test_control_is_deployed_into_its_region_with_the_runner_s_image_by_its_digest(fly):
     applied(release(D))
-    deploy = fly()[1]["argv"]
+    deploy = deployed(fly)
     assert f"RUNNER_IMAGE=images.test/ads-runner:deployment-1@{DIGEST}" in deploy
     assert "PUBLIC_URL=https://ads-control.fly.dev" in deploy
+    assert deploy[deploy.index("--primary-region") + 1] == "fra"
+
+
+def test_a_builder_that_prints_no_digest_leaves_the_release_s_own_label(fly, monkeypatch):
+    monkeypatch.setenv("FLY_SILENT", "1")
+    applied(release(D))
+    assert f"RUNNER_IMAGE=registry.fly.io/ads-runner:{LABEL}" in deployed(fly)
+
+
+def machines_of(*labels: str) -> str:
+    shown = [
+        {"id": f"id-{label}", "name": f"image-holder-{label}", "created_at": f"2026-11-{day:02}T00:00:00Z"}
+        for day, label in enumerate(labels, 1)
+    ]
+    return json.dumps([{"id": "run", "name": "job-1", "created_at": "2026-10-01T00:00:00Z"}, *shown])
+
+
+def test_a_machine_that_never_starts_holds_each_release_s_image_and_the_one_before(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("old", "newer"))
+    applied(release(D))
+    created = next(note["argv"] for note in fly() if note["argv"][:2] == ["machine", "create"])
+    assert created[2] == f"images.test/ads-runner:deployment-1@{DIGEST}"
+    assert {f"image-holder-{LABEL}", "role=image-holder"} <= set(created)
+    destroyed = [note["argv"][2] for note in fly() if note["argv"][:2] == ["machine", "destroy"]]
+    assert destroyed == ["id-old"]
+
+
+def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("only"))
+    applied(release(D))
+    assert "machine destroy" not in names(fly())
+
+
+def test_several_runner_apps_get_a_token_each_and_control_knows_them_all(fly):
+    d = replace(D, runner_apps=3)
+    applied(up(d))
+    created = [note["argv"][2] for note in fly() if note["argv"][:2] == ["apps", "create"]]
+    assert created == ["ads-control", "ads-runner", "ads-runner-2", "ads-runner-3"]
+    assert "RUNNER_APPS=ads-runner,ads-runner-2,ads-runner-3" in deployed(fly)
+    imported = next(note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"])
+    pairs = " ".join(f"{app}={FLY_TOKEN}" for app in d.runners)
+    assert f"FLY_API_TOKEN={pairs}" in imported.splitlines()
+    given = {**SETTINGS, "fly_api_token": pairs, "runner_apps": ",".join(d.runners)}
+    assert load_settings(**given).fly_tokens == dict.fromkeys(d.runners, FLY_TOKEN)
 
 
 @pytest.mark.parametrize("steps", [up(D), rotate(D)], ids=["up", "rotate"])
@@ -102,18 +198,25 @@ def test_secrets_go_in_on_stdin_and_nowhere_else(fly, steps):
     secret = [*SECRETS.values(), FLY_TOKEN, "BUCKET_KEY"]
     assert not [word for note in fly() for word in note["argv"] if any(s in word for s in secret)]
     assert not [s for s in secret if s in said]
-    imported = next(note["stdin"] for note in fly() if note["argv"][0] == "secrets")
+    imported = next(note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"])
     assert imported.splitlines() == [
         f"AUTH_PASSWORD={SECRETS['AUTH_PASSWORD']}",
         f"TOKEN_SECRET={SECRETS['TOKEN_SECRET']}",
-        f"FLY_API_TOKEN={FLY_TOKEN}",
+        f"FLY_API_TOKEN=ads-runner={FLY_TOKEN}",
     ]
 
 
 def test_what_is_there_already_is_left_as_it_is(fly, monkeypatch):
     monkeypatch.setenv("FLY_TAKEN", "1")
+    monkeypatch.setenv("FLY_MACHINES", machines_of(LABEL))
     applied(up(D))
-    assert len(fly()) == len(up(D))
+    assert names(fly()) == ["tokens create", "secrets import", "deploy --config", "deploy --config"]
+
+
+def test_a_name_that_another_organisation_has_taken_is_no_success(fly, monkeypatch):
+    monkeypatch.setenv("FLY_BREAKS", "apps create ads-control")  # as "already been taken" by someone else
+    with pytest.raises(StepFailed, match="it broke"):
+        applied(up(D))
 
 
 def test_up_again_leaves_the_password_and_the_token_secret_as_they_are(fly, monkeypatch):
@@ -123,22 +226,15 @@ def test_up_again_leaves_the_password_and_the_token_secret_as_they_are(fly, monk
     result = CliRunner().invoke(app, ["provision", "up", *BY_DIGEST, "--name", "ads", "--apply"])
     assert result.exit_code == 0, result.output
     (imported,) = [note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"]]
-    assert imported.splitlines() == [f"FLY_API_TOKEN={FLY_TOKEN}"]
+    assert imported.splitlines() == [f"FLY_API_TOKEN=ads-runner={FLY_TOKEN}"]
 
 
 def test_a_step_that_fails_ends_the_run_and_is_named(fly, monkeypatch):
     monkeypatch.setenv("FLY_BREAKS", "apps create ads-runner")
-    with pytest.raises(StepFailed, match=r"(?s)network of its own.*it broke") as failed:
+    with pytest.raises(StepFailed, match=r"(?s)network of their own.*it broke") as failed:
         applied(up(D))
-    assert len(fly()) == 2
+    assert names(fly()) == ["apps create", "apps create"]
     assert not any(secret in str(failed.value) for secret in SECRETS.values())
-
-
-def test_a_build_that_names_no_digest_is_not_deployed(fly, monkeypatch):
-    monkeypatch.setenv("FLY_SILENT", "1")
-    with pytest.raises(StepFailed, match="RUNNER_IMAGE"):
-        applied(release(D))
-    assert len(fly()) == 1
 
 
 def test_without_flyctl_the_words_say_where_it_is_to_be_had(monkeypatch, tmp_path):
@@ -151,13 +247,47 @@ def test_rotating_leaves_a_password_alone_that_is_not_given(fly, monkeypatch):
     monkeypatch.delenv("AUTH_PASSWORD", raising=False)
     done = CliRunner().invoke(app, ["provision", "rotate", "--name", "ads", "--apply"])
     assert done.exit_code == 0
-    imported = next(note["stdin"] for note in fly() if note["argv"][0] == "secrets")
+    imported = next(note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"])
     assert [line.partition("=")[0] for line in imported.splitlines()] == ["TOKEN_SECRET", "FLY_API_TOKEN"]
 
 
-def test_rolling_back_starts_the_earlier_image(fly):
-    applied(roll_back(D, image="images.test/ads-control@sha256:0"))
-    assert fly()[1]["argv"][-2:] == ["--image", "images.test/ads-control@sha256:0"]
+def test_rolling_back_starts_the_earlier_image_with_the_environment_of_its_release(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of(LABEL, "newer"))
+    arguments = ["--name", "ads", "--region", "fra", "--image", f"registry.fly.io/ads-control:{LABEL}"]
+    done = CliRunner().invoke(app, ["provision", "roll-back", *arguments, "--apply"])
+    assert done.exit_code == 0, done.output
+    deploy = deployed(fly)
+    assert deploy[-2:] == ["--image", f"registry.fly.io/ads-control:{LABEL}"]
+    assert f"RUNNER_IMAGE=registry.fly.io/ads-runner:{LABEL}" in deploy
+    assert {"PUBLIC_URL=https://ads-control.fly.dev", "RUNNER_APPS=ads-runner"} <= set(deploy)
+
+
+def test_a_release_whose_runner_s_image_is_no_longer_held_is_not_rolled_back_to(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("newer"))
+    with pytest.raises(StepFailed, match="must still be there"):
+        applied(roll_back(D))
+    assert "deploy --config" not in names(fly())
+
+
+@pytest.mark.parametrize("password", ["a long pass#word here", 'with-a-"quote"-inside', "with'apostrophe-in"])
+def test_a_password_that_fly_would_cut_is_refused_before_anything_runs(fly, monkeypatch, password):
+    monkeypatch.setenv("AUTH_PASSWORD", password)
+    done = CliRunner().invoke(app, ["provision", "up", *BY_DIGEST, "--name", "ads", "--apply"])
+    assert done.exit_code != 0
+    assert fly() == []
+
+
+def test_a_made_up_password_is_printed_before_the_first_step(fly, monkeypatch):
+    monkeypatch.delenv("AUTH_PASSWORD", raising=False)
+    monkeypatch.setenv("FLY_BREAKS", "apps create ads-control")
+    done = CliRunner().invoke(app, ["provision", "up", *BY_DIGEST, "--name", "ads", "--apply"])
+    assert done.exit_code != 0
+    assert done.output.index("password: ") < done.output.index("# 1.")
+
+
+def test_control_that_never_answers_is_said_after_a_while():
+    with pytest.raises(StepFailed, match="does not answer"):
+        wait_until_healthy("http://127.0.0.1:1", within_s=0)
 
 
 def test_roll_back_without_an_image_is_refused_before_anything_runs(fly):

@@ -1,0 +1,158 @@
+"""Submitting from the command line: files, folders and links, with every choice that the API has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from control.cli.commands import app
+from control.views.schemas import NewBatch
+from tests.support.clips import make_clip
+from tests.support.maker import Maker
+
+LINK = "https://videos.example/far.mp4"
+ALL = ["--without", "mirror", "--without", "noise", "--strength", 0.5, "--quality", "high", "--seed", 7]
+ALL += ["--frame-rate", "source", "--name", "Spring sale", "--max-machines", 2, "--max-cost-usd", 5]
+ALL += ["--deadline-s", 600]
+
+
+@pytest.fixture(scope="module")
+def folder(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two videos, one of them deeper, and five files that are left out."""
+    folder = tmp_path_factory.mktemp("videos")
+    for place in ("deep/.hidden", ".git"):
+        (folder / place).mkdir(parents=True)
+    clip = make_clip(ffmpeg, folder / "b.mp4").read_bytes()
+    (folder / "deep" / "A.MOV").write_bytes(clip)
+    (folder / "deep" / ".hidden" / "c.mp4").write_bytes(clip)  # of a hidden folder nothing is counted
+    for name in (".d.mp4", "notes.txt", "deep/e.mkv", ".DS_Store"):
+        (folder / name).write_bytes(clip)
+    return folder
+
+
+def env_of(maker: Maker) -> dict[str, str]:
+    token = maker.http.headers["Authorization"].removeprefix("Bearer ")
+    return {"REFRESHER_URL": str(maker.http.base_url), "REFRESHER_TOKEN": token, "COLUMNS": "200"}
+
+
+def run(maker: Maker, home: Path, *arguments: object) -> Result:
+    env = {**env_of(maker), "HOME": str(home), "XDG_STATE_HOME": str(home)}
+    return CliRunner().invoke(app, [str(each) for each in arguments], env=env)
+
+
+def data(maker: Maker, home: Path, *arguments: object) -> Any:
+    result = run(maker, home, *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_folders_are_searched_and_what_is_no_video_is_left_out_and_counted(
+    maker: Maker, folder: Path, tmp_path: Path
+) -> None:
+    result = run(maker, tmp_path, "submit", folder, LINK, folder / "b.mp4", "-n", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    batch = json.loads(result.stdout)
+    assert [source["name"] for source in batch["sources"]] == ["b.mp4", "A.MOV", "far.mp4"]
+    assert "4 files of the folders left out" in result.stderr
+
+
+def test_every_choice_of_the_api_is_an_option(maker: Maker, folder: Path, tmp_path: Path) -> None:
+    batch = data(maker, tmp_path, "submit", folder / "b.mp4", "-n", 2, *ALL)
+    wanted = {"without": ["mirror", "noise"], "strength": 0.5, "quality": "high", "frame_rate": "source"}
+    assert {name: batch[name] for name in wanted} == wanted
+    assert (batch["name"], batch["seed"], batch["variations"]) == ("Spring sale", 7, 2)
+    help_ = CliRunner().invoke(app, ["submit", "--help"], env={"COLUMNS": "300"}).stdout
+    known = set(NewBatch.model_fields) - {"sources", "variations", "output_url"}  # -n; of one output alone
+    assert [name for name in known if f"--{name.replace('_', '-')}" not in help_] == []
+
+
+def test_a_quote_has_the_same_choices_and_takes_folders_and_links(
+    maker: Maker, folder: Path, tmp_path: Path
+) -> None:
+    plain = data(maker, tmp_path, "quote", folder, "-n", 9)
+    assert (
+        data(maker, tmp_path, "quote", folder, "-n", 9, "--quality", "high")["cost_usd"] > plain["cost_usd"]
+    )
+    assert data(maker, tmp_path, "quote", LINK)["estimated"] is True
+
+
+def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path) -> None:
+    batch = data(maker, tmp_path, "submit", folder / "b.mp4", "-n", 1, "--name", "Autumn only")
+    for command in ("batches", "jobs"):
+        (item,) = data(maker, tmp_path, command, "--search", "autumn ONLY")
+        assert item["batch_id"] == batch["batch_id"]
+        assert "Autumn only" in run(maker, tmp_path, command, "--search", "autumn").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--without", "hue"), "'hue' is no effect"),
+        (("--name", ""), "must have 1 to 100 characters"),
+        (("--strength", "2"), "less than or equal to 1"),
+        (("--seed", "-1"), "greater than or equal to 0"),
+    ],
+    ids=str,
+)
+def test_a_choice_that_cannot_be_is_refused_before_anything_is_uploaded(
+    maker: Maker, folder: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run(maker, tmp_path, "submit", folder, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in " ".join(result.stderr.split())
+
+
+def test_a_folder_without_a_video_and_more_than_a_batch_takes_are_refused(
+    maker: Maker, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "No MP4 or MOV file is in" in run(maker, tmp_path, "submit", tmp_path / "empty").stderr
+    many = run(maker, tmp_path, "submit", *(f"https://videos.example/{n}.mp4" for n in range(101)))
+    assert (many.exit_code, "at most 100 videos; these are 101" in many.stderr) == (2, True)
+
+
+def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:
+    batch_id, out = maker.make(b"one")["batch_id"], tmp_path / "all.zip"
+    assert data(maker, tmp_path, "watch", batch_id)["status"] == "completed"
+    found = data(maker, tmp_path, "download", batch_id, "-o", out)
+    assert found == {"file": str(out), "size_bytes": out.stat().st_size}
+    assert data(maker, tmp_path, "rm", batch_id) == {"deleted": batch_id}
+
+
+def test_watching_what_ends_badly_is_no_success(maker: Maker, tmp_path: Path) -> None:
+    batch = maker.submit(variations=1)
+    maker.http.post(f"/api/batches/{batch['batch_id']}/cancel")
+    for id_ in (batch["batch_id"], batch["jobs"][0]["job_id"]):
+        result = run(maker, tmp_path, "watch", id_, "--json")
+        assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "cancelled")
+
+
+def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
+    maker: Maker, tmp_path: Path
+) -> None:
+    command = [Path(sys.executable).with_name("refresher"), "submit", LINK, "-n", "1", "--wait"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "xterm", **env_of(maker)}
+    screen, terminal = os.openpty()
+    with subprocess.Popen(command, env=env, stderr=terminal, stdout=subprocess.PIPE) as process:
+        os.close(terminal)
+        shown = ""
+        while "ready, queued" not in shown:  # the batch is watched
+            shown += os.read(screen, 1000).decode()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    shown = os.read(screen, 10_000).decode()
+    os.close(screen)
+    (item, *_) = maker.http.get("/api/batches", params={"q": "far.mp4"}).json()["items"]
+    batch_id = item["batch_id"]
+    assert (process.returncode, out) == (130, b"")
+    assert f"{batch_id} goes on. Watch it: refresher watch {batch_id}" in shown
+    assert f"refresher cancel {batch_id}" in shown
+    assert item["status"] == "queued"
