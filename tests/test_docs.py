@@ -66,3 +66,8 @@ def test_the_newest_release_of_the_changelog_is_the_version_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert newest
     assert newest[1] == project["version"]
+
+
+def test_no_two_decisions_have_one_number():
+    numbers = [decision.name[:4] for decision in DECISIONS]
+    assert len(set(numbers)) == len(numbers)
