@@ -27,13 +27,6 @@ ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or 
 
 CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
 
-# --- videos: what control takes and a machine makes something of; either refuses the rest -----------------
-
-SOURCE_S_MAX = 4 * 3600.0
-SOURCE_SIDE_MAX = 8192  # pixels
-SOURCE_PIXELS_MAX = 8192 * 4320  # of a frame, lying or upright: a small file may claim a huge one
-SOURCE_FRAME = "8192x4320"  # both limits of a frame in words
-
 # --- memory: what control chooses a machine by, and the runner how much runs at once ------------------
 
 MEMORY_BASE_BYTES = 400 << 20  # the system, this program and FFmpeg's own code

@@ -1,31 +1,30 @@
-"""What we take from strangers, and how FFmpeg is told. Pure.
+"""FFmpeg's options that limit what a source can make it do. Pure.
 
-The MP4 family only, a short list of decoders, no other file, no network; so many pixels, streams, frames and
-seconds. The jail bounds what a hostile file can reach; this bounds what it can make FFmpeg do at all.
+FFmpeg reads one container (the MP4 family), uses only the decoders of `runner/media.py`, opens no other file
+and no network, and stops at a number of pixels and streams. The jail limits what a hostile file can reach;
+these options limit what it can make FFmpeg do.
 """
 
 from __future__ import annotations
 
-from runner.contract import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
-
-# What people's cameras, phones and editors write into MP4 and MOV. Each further decoder is a further target:
-# CVE-2026-8461 was a 50 KB file for one (MagicYUV) that nobody asked for.
-DECODERS = ",".join(
-    [
-        *["h264", "hevc", "libdav1d", "vp9", "mpeg4", "mpeg2video", "h263", "mjpeg", "prores", "dnxhd"],
-        *["aac", "mp3float", "mp3", "ac3", "eac3", "alac", "flac", "opus", "amrnb", "adpcm_ima_qt"],
-        *["pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"],
-        *["pcm_f32le", "pcm_f32be", "pcm_s8", "pcm_u8", "pcm_alaw", "pcm_mulaw"],
-    ]
+from runner.media import (
+    DEMUXERS,
+    FRAMES_MAX,
+    SOURCE_FRAME,
+    SOURCE_PIXELS_MAX,
+    SOURCE_S_MAX,
+    SOURCE_SIDE_MAX,
+    STREAMS_MAX,
+    decoders,
 )
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2"  # one demuxer, by all its names
 
-STREAMS_MAX = 16
-FRAMES_MAX = 500_000  # four hours at nearly 35 frames a second; 8 MB can hold more
+# Each decoder is one more part of FFmpeg that a hostile file can reach: CVE-2026-8461 was a 50 KB file for a
+# decoder (MagicYUV) that no user needs.
+DECODERS = ",".join(decoders())
 ALLOCATION_BYTES_MAX = 512 << 20  # of one block: the largest frame, 16 bits deep in full colour, has 212 MB
 
-# Before `-i` of every file that is not ours. The forced format is what refuses playlists and scripts that
-# name other files, whatever they are called.
+# These stand before `-i` of every file of a user. The forced format refuses playlists and scripts that name
+# other files, whatever the name of the file is.
 INPUT_OPTIONS = [
     *["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-codec_whitelist", DECODERS],
     *["-max_pixels", str(SOURCE_PIXELS_MAX), "-max_streams", str(STREAMS_MAX), "-f", "mov"],
@@ -35,12 +34,12 @@ GLOBAL_OPTIONS = ["-nostdin", "-max_alloc", str(ALLOCATION_BYTES_MAX)]
 _LIMITS_IN_FFMPEGS_WORDS = {
     "exceeds max_streams": f"more than {STREAMS_MAX} streams",
     "exceeds specified max pixel count": f"larger frames than {SOURCE_FRAME}",
-    "Picture size": f"larger frames than {SOURCE_FRAME}",  # av_image_check_size, of what passes any sense
+    "Picture size": f"larger frames than {SOURCE_FRAME}",  # av_image_check_size, of absurd sizes
 }
 
 
 def excess(*, width: int, height: int, duration_s: float, frames: int) -> str:
-    """Return what a video has too much of, in words that follow "This video has"; empty if nothing."""
+    """Return which limit a video exceeds, in words that follow "This video has"; empty if none."""
     if max(width, height) > SOURCE_SIDE_MAX:
         return f"larger frames than {SOURCE_FRAME}"
     if duration_s > SOURCE_S_MAX:
@@ -51,5 +50,5 @@ def excess(*, width: int, height: int, duration_s: float, frames: int) -> str:
 
 
 def excess_told(said: str) -> str:
-    """Return, from FFmpeg's last words, what the video has too much of; empty if they name nothing."""
+    """Return which limit the video exceeds according to FFmpeg's last messages; empty if they name none."""
     return next((what for words, what in _LIMITS_IN_FFMPEGS_WORDS.items() if words in said), "")

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
-from runner.contract import SOURCE_S_MAX, SOURCE_SIDE_MAX, Preset
+from runner.contract import Preset
+from runner.media import SOURCE_S_MAX, SOURCE_SIDE_MAX
 
 NAME_CHARS_MAX = 255
 SEED_MAX = 2**63 - 1
