@@ -137,7 +137,7 @@ def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path]
 
 
 def _our_chain(recipe: Effects, found: Probe) -> str:
-    return ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
+    return ",".join([*timed(recipe, found), *standard(found), *drawn(recipe, found)])
 
 
 def _excerpt(clip: Path, path: Path) -> Path:

@@ -10,8 +10,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from runner.contract import Effects, Preset
-from runner.graph import Probe, also_reading, drawn, paced_sound, reading, standard, timed, whole
+from runner.contract import AUDIO_KBPS, BUFFER_S, CRF, STANDARD, Effects, Preset, Quality, Style, cap_kbps
+from runner.graph import (
+    Probe,
+    also_reading,
+    drawn,
+    even_size,
+    paced_sound,
+    plain_sound,
+    reading,
+    standard,
+    timed,
+    whole,
+)
 
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
@@ -20,9 +31,7 @@ POSTER_SIDE_MAX = 640  # pixels
 # references and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive
 # quantisation serves grain.
 X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4"
-CRF = ["-crf", "23"]
 GRAIN_FROM = 3  # of the effect `noise`: less leaves edges that a coarser search finds as well
-CAP_KBPS = 2500
 SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
 
 
@@ -35,7 +44,13 @@ class Other:
 
 
 def variation_args(
-    effects: Effects, probe: Probe, *, source: str, output: str, stats: str | None = None
+    effects: Effects,
+    probe: Probe,
+    *,
+    source: str,
+    output: str,
+    stats: str | None = None,
+    style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments of one output by itself. One thread: a process per core runs.
 
@@ -44,16 +59,24 @@ def variation_args(
     analysis = f":pass=1:stats={stats}" if stats else ""
     return [
         *["-loglevel", "error", *reading(source)],
-        *_picture(effects, probe),
-        *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
-        *[*_x264(f"{X264}:{_search(effects)}{analysis}"), *CRF],
+        *_picture(effects, probe, style),
+        *(_sound(effects, probe) if probe.has_audio else []),
+        *_x264(f"{X264}:{_search(effects)}{analysis}", cap_kbps=_cap_kbps(probe, style.quality)),
+        *["-crf", str(CRF[style.quality])],
         *NAMELESS,
         *mp4(output),
     ]
 
 
 def others_args(
-    others: Sequence[Other], probe: Probe, *, source: str, first: str, stats: str, kbps: int
+    others: Sequence[Other],
+    probe: Probe,
+    *,
+    source: str,
+    first: str,
+    stats: str,
+    kbps: int,
+    style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal pace and grain from one decoding.
 
@@ -62,8 +85,9 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     params = f"{X264}:{_search(others[0].effects)}:pass=2:stats={stats}"
-    coded = [*sound, *_x264(params, cap_kbps=max(kbps, CAP_KBPS)), "-b:v", f"{kbps}k"]
-    ends = [[*_picture(other.effects, probe), *coded, *NAMELESS, *mp4(other.path)] for other in others]
+    cap = max(kbps, _cap_kbps(probe, style.quality))
+    coded = [*sound, *_x264(params, cap_kbps=cap), "-b:v", f"{kbps}k"]
+    ends = [[*_picture(other.effects, probe, style), *coded, *NAMELESS, *mp4(other.path)] for other in others]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
@@ -73,15 +97,27 @@ def others_args(
 def kbps_of(stats: Iterable[str], duration_s: float) -> int:
     """Return the bit rate of the picture that the lines of an analysis tell of: for `others_args`.
 
-    It may be above CAP_KBPS: a full buffer at its start gives a short clip more.
+    It may be above the cap: a full buffer at its start gives a short clip more.
     """
     bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
     return max(1, round(bits * SHARED_RATE / duration_s / 1000))
 
 
-def _picture(effects: Effects, probe: Probe) -> list[str]:
-    filters = [*whole(probe), *timed(effects), *standard(probe), *drawn(effects, probe)]
+def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
+    filters = [
+        *[*whole(probe), *timed(effects, probe, style.frame_rate)],
+        *[*standard(probe), *drawn(effects, probe)],
+    ]
     return ["-map", "0:V:0", "-vf", ",".join(filters)]
+
+
+def _sound(effects: Effects, probe: Probe) -> list[str]:
+    return ["-map", "0:a:0", "-af", paced_sound(effects, probe), *AAC, "-threads:a", "1"]
+
+
+def _cap_kbps(probe: Probe, quality: Quality) -> int:
+    width, height = even_size(probe)
+    return cap_kbps(width * height, quality)
 
 
 def _search(effects: Effects) -> str:
@@ -89,8 +125,8 @@ def _search(effects: Effects) -> str:
     return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
-def _x264(params: str, *, cap_kbps: int = CAP_KBPS) -> list[str]:
-    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"]
+def _x264(params: str, *, cap_kbps: int) -> list[str]:
+    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", f"{round(cap_kbps * BUFFER_S)}k"]
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
 
 
@@ -101,11 +137,12 @@ def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playl
     if preset is Preset.COPY:
         return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
     picture = ["-vf", ",".join([*whole(probe), *standard(probe)])]
+    mixed = ["-af", ",".join(plain_sound(probe))] if sound and plain_sound(probe) else []
     coded = ["-c:v", "libx264", "-preset", "fast", "-crf", "23", *(AAC if sound else []), *NAMELESS]
     ending = mp4(output)
     if preset is Preset.HLS:
         ending = _segments(output, playlist)
-    return [*begin, *picture, *sound, *coded, *ending]
+    return [*begin, *picture, *sound, *mixed, *coded, *ending]
 
 
 def poster_args(duration_s: float, *, source: str, output: str) -> list[str]:
@@ -138,7 +175,7 @@ def mp4(output: str) -> list[str]:
     return ["-empty_hdlr_name", "1", "-movflags", "+faststart", "-f", "mp4", f"file:{output}"]
 
 
-AAC = ["-c:a", "aac", "-b:a", "128k"]
+AAC = ["-c:a", "aac", "-b:a", f"{AUDIO_KBPS}k"]
 WITHOUT_METADATA = [
     *["-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v:0", "encoder="],
     *["-fflags", "+bitexact"],

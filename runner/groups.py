@@ -38,7 +38,7 @@ def grouped(outputs: Sequence[OutputSpec], *, others_max: int = OTHERS_MAX) -> l
 
 
 def _fits(output: OutputSpec, group: Group, others_max: int) -> bool:
-    if output.effects is None or group.first.effects is None:
+    if output.effects is None or group.first.effects is None or output.style != group.first.style:
         return False
     return len(group.others) < others_max and _alike(output.effects, group.first.effects)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from runner.contract import (
     FIRST_BYTES_PER_PIXEL,
     OTHER_BYTES_PER_PIXEL,
-    OUTPUT_BYTES_PER_S,
     PROCESS_BYTES,
     OutputSpec,
+    output_bytes_per_s,
 )
 from runner.graph import Probe
 from runner.stop import Stopped
@@ -71,7 +71,7 @@ def others_bytes(probe: Probe, count: int) -> int:
 def output_bytes(output: OutputSpec, probe: Probe, source_bytes: int) -> int:
     """Return about how large an output becomes."""
     if output.effects:
-        return int(OUTPUT_BYTES_PER_S * probe.duration_s)
+        return int(output_bytes_per_s(probe.width * probe.height, output.quality) * probe.duration_s)
     return source_bytes
 
 

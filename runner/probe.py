@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Event
+from typing import Any
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, Probe, reading
+from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, reading
 from runner.limits import excess, excess_told
-from runner.plain_files import lines, remove, text
+from runner.plain_files import lines, remove
+from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 
 PROBE_TIMEOUT_S = 120.0
+PACKETS_BYTES_MAX = 128 << 20  # of the list of packets: four hours with 96 kHz AAC have 90 MB
 
 
 class OutputFailure(Exception):
@@ -79,44 +83,96 @@ def look(
 
     `before` are arguments for the reading, `more` for a further output. Raises FfmpegFailed, or Stopped.
     """
-    times_s, frames = _Most(), _Most()
     folder = Path(mkdtemp(dir=path.parent))
-    frame, streams = folder / "frame.y4m", folder / "streams"
+    frame, packets = folder / "frame.y4m", folder / "packets"
     try:
         said = ffmpeg.run(
             [
                 *[program, "-loglevel", "info", *before, *reading(str(path))],
-                *[*_packets(streams), *_one_frame(frame), *more],
+                *[*_packets(packets), *_one_frame(frame), *more],
             ],
             reads=[path],
-            makes=[frame, streams],
-            on_progress=times_s.see,
-            on_frames=frames.see,
+            makes=[frame, packets],
+            on_progress=lambda _: None,
             timeout_s=timeout_s,
             stop=stop,
         )
         width, height = _dimensions(frame)
-        has_audio = bool(re.search(r"^\d+,a,", text(streams), re.MULTILINE))
+        header, streams = _header(packets), stream_times(lines(packets))
     finally:
         remove(folder)
+    video = next((stream for stream in streams if stream.kind == "video"), StreamTimes())
+    ends_s = max((float(stream.ends_s) for stream in streams), default=0.0)
+    held = held_s(video, _stated_s(said))
+    pixels = _shown(said, r"fmt:(\w+)") or ""
     found = Probe(
         width=width,
         height=height,
-        duration_s=times_s.value,
-        has_audio=has_audio,
+        duration_s=max(ends_s, float(video.ends_s) + held),
+        has_audio=any(stream.kind == "audio" for stream in streams),
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
+        tags=_tags(said),
+        is_rgb=is_rgb(pixels),
+        has_alpha=has_alpha(pixels),
+        picture_s=float(video.ends_s) + held,
+        held_s=held,
+        rate=output_rate_of(video),
+        **_channels(header),
     )
-    return Look(found, int(frames.value), said)
+    return Look(found, video.packets, said)
 
 
-class _Most:
-    """The largest number seen so far: there may be millions."""
+# The names by which `showinfo` tells of these and `setparams` takes them.
+_MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c", "gbr", UNTAGGED}
+_PRIMARIES = {"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte432", UNTAGGED}
+_TRANSFERS = {
+    *["bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "linear", "iec61966-2-1", "iec61966-2-4"],
+    *["bt2020-10", "bt2020-12", *HDR_TRANSFERS, UNTAGGED],
+}
 
-    value = 0.0
 
-    def see(self, value: float) -> None:
-        self.value = max(self.value, value)
+def _tags(said: str) -> Tags | None:
+    """Return what the frame says of its own; None if part of that is strange."""
+    tags = Tags(
+        aspect=_shown(said, r"sar:([0-9]{1,6}/[1-9][0-9]{0,5})\b") or "0/1",
+        matrix=_shown(said, r"color_space:(\S+)") or UNTAGGED,
+        primaries=_shown(said, r"color_primaries:(\S+)") or UNTAGGED,
+        transfer=_shown(said, r"color_trc:(\S+)") or UNTAGGED,
+    )
+    known = tags.matrix in _MATRICES and tags.primaries in _PRIMARIES and tags.transfer in _TRANSFERS
+    return tags if known else None
+
+
+def is_rgb(pixels: str) -> bool:
+    """Return whether a pixel format, in FFmpeg's words, holds red, green and blue."""
+    return bool(re.match(r"pal8|gbr|x?rgb|x?bgr|[ax0]rgb|[ax0]bgr|x2rgb|x2bgr", pixels))
+
+
+def has_alpha(pixels: str) -> bool:
+    """Return whether a pixel format, in FFmpeg's words, holds how opaque a pixel is."""
+    return bool(re.match(r"pal8|yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16", pixels))
+
+
+def _channels(header: str) -> dict[str, Any]:
+    """Return the number and the layout of the sound's channels."""
+    layout = re.search(r"^#channel_layout_name \d+: (.{1,100})$", header, re.MULTILINE)
+    if not layout:
+        return {}
+    name = layout[1].strip()
+    few = {"mono": 1, "stereo": 2, "downmix": 2, "1 channels": 1, "2 channels": 2}
+    return {"channels": few.get(name, 3), "layout": name}
+
+
+def _header(packets: Path) -> str:
+    """Return the lines before the first packet."""
+    return "".join(takewhile(lambda line: line.startswith("#"), lines(packets)))
+
+
+def _stated_s(said: str) -> float:
+    """Return the duration that the file states, 0 if none. A line of metadata cannot begin like this."""
+    stated = re.search(r"^  Duration: ([0-9]{1,5}):([0-9]{2}):([0-9]{2}\.[0-9]{1,6}),", said, re.MULTILINE)
+    return int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
 
 
 def _hdr(said: str) -> str | None:
@@ -131,17 +187,14 @@ def _shown(said: str, fact: str) -> str | None:
 
 
 def _one_frame(path: Path) -> list[str]:
-    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "showinfo=checksum=0"]
+    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "sidedata=mode=delete,showinfo=checksum=0"]
     return [*seen, "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
 
 
 def _packets(path: Path) -> list[str]:
-    """Return the arguments that read all packets undecoded; the file gets `n,type,hash` per stream.
-
-    They come first: FFmpeg counts the frames of the first video stream that it writes.
-    """
+    """Return the arguments that read all packets undecoded; the file gets a line about each of them."""
     streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"]
-    return [*streams, "-f", "streamhash", "-hash", "crc32", f"file:{path}"]
+    return [*streams, "-fs", str(PACKETS_BYTES_MAX), "-f", "framecrc", f"file:{path}"]
 
 
 def _dimensions(path: Path) -> tuple[int, int]:

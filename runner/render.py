@@ -106,7 +106,12 @@ class Renderer:
         path, stats = self._place(), self._place().with_name("stats")
         shared = Shared(output=output, file=stats.with_name("first.mp4"), stats=stats)
         args = variation_args(
-            output.effects, source.probe, source=str(source.path), output=str(path), stats=str(stats)
+            output.effects,
+            source.probe,
+            source=str(source.path),
+            output=str(path),
+            stats=str(stats),
+            style=output.style,
         )
         room = self._room([output], source, first_bytes(source.probe))
         with removed_unless_well(path, stats), room:
@@ -127,7 +132,8 @@ class Renderer:
             source=str(source.path),
             first=str(shared.file),
             stats=str(shared.stats),
-            kbps=kbps_of(lines(shared.stats), expected(outputs[0], source.probe).duration_s),
+            kbps=kbps_of(lines(shared.stats), expected(outputs[0], source.probe).picture_s),
+            style=outputs[0].style,
         )
         places = {Path(o.path): _named("OUTPUT", spec) for o, spec in zip(others, outputs, strict=True)}
         names = {**shared.names, **places}
@@ -203,7 +209,9 @@ def _named(what: str, output: OutputSpec) -> str:
 
 def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) -> list[str]:
     if output.effects:
-        return variation_args(output.effects, source.probe, source=str(source.path), output=str(path))
+        return variation_args(
+            output.effects, source.probe, source=str(source.path), output=str(path), style=output.style
+        )
     assert output.preset, "an output has effects or a preset"
     return preset_args(
         output.preset, source.probe, source=str(source.path), output=str(path), playlist=str(playlist)

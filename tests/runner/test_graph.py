@@ -27,7 +27,7 @@ EXTREMES = [
 
 
 def video_filters(wanted: Effects, found: Probe) -> str:
-    return ",".join([*timed(wanted), *standard(found), *drawn(wanted, found)])
+    return ",".join([*timed(wanted, found), *standard(found), *drawn(wanted, found)])
 
 
 def effects(**changes: object) -> Effects:

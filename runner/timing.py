@@ -1,0 +1,117 @@
+"""When the packets of a file are shown: how long its streams last, and how many pictures a second has.
+
+Pure. A stream ends when its last packet has been shown: a picture that stays for three seconds lasts three
+seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+
+DISCARDED = 0x4  # the flag of a packet that an edit list cuts away: it is decoded, and not shown
+EVEN = 0.05  # durations of a constant rate differ by no more than this share, or one unit of time
+
+COMMON_RATES = tuple(
+    Fraction(*rate)
+    for rate in [(24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)]
+)
+RATE_MIN = 10
+NEAR = Fraction(4, 10_000)  # units of time are coarse; 24 and 23.976 are 10 apart
+
+
+@dataclass
+class StreamTimes:
+    """The packets of one stream, in seconds of the file's own timeline."""
+
+    kind: str = ""  # `video` or `audio`
+    unit_s: Fraction = Fraction(1)
+    packets: int = 0  # all of them, those that are not shown included
+    shown: int = 0
+    last_s: Fraction = Fraction(0)  # when the packet begins that is shown last
+    ends_s: Fraction = Fraction(0)  # and when it ends
+    is_reordered: bool = False  # pictures are stored in another order than they are shown
+    durations: Counter[int] = field(default_factory=Counter)  # in units: how often each one comes
+
+    def add(self, decoded_at: int, shown_at: int, duration: int, flags: int) -> None:
+        """Count one packet; times are in units."""
+        self.packets += 1
+        if flags & DISCARDED:
+            return
+        starts_s, lasts_s = shown_at * self.unit_s, duration * self.unit_s
+        is_first = self.shown == 0
+        self.shown += 1
+        self.durations[duration] += 1
+        self.is_reordered = self.is_reordered or decoded_at != shown_at
+        if is_first or starts_s >= self.last_s:
+            self.last_s, self.ends_s = starts_s, starts_s + lasts_s
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all pictures stay equally long, as far as the unit of time can say."""
+        if not self.durations:
+            return True
+        longest, shortest = max(self.durations), min(self.durations)
+        return longest - shortest <= max(1, longest * EVEN)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Pictures per second on average; None of a single picture, or where nothing lasts."""
+        total = sum(duration * count for duration, count in self.durations.items())
+        return Fraction(self.shown) / (total * self.unit_s) if total > 0 and self.shown > 1 else None
+
+
+def stream_times(lines: Iterable[str]) -> list[StreamTimes]:
+    """Return the streams that FFmpeg's `framecrc` lists, in its order. Lines that it cannot have written are
+    left out."""
+    found: dict[str, StreamTimes] = {}
+    for line in lines:
+        if line.startswith("#"):
+            _read_header(line, found)
+            continue
+        packet = re.match(r"(\d+), *(-?\d{1,18}), *(-?\d{1,18}), *(\d{1,18}),", line)
+        stream = packet and found.get(packet[1])
+        if packet and stream:
+            flags = re.search(r", F=0x([0-9A-Fa-f]{1,8})", line)
+            times = int(packet[2]), int(packet[3]), int(packet[4])
+            stream.add(*times, int(flags[1], 16) if flags else 0)
+    return list(found.values())
+
+
+def held_s(video: StreamTimes, stated_s: float) -> float:
+    """Return how much longer the last picture stays than its packet says, in seconds.
+
+    If pictures are reordered and not equally long, the duration of a packet is the time until the packet that
+    is decoded next, not the one that is shown next. Then the length that the file states is right, unless the
+    last picture would stay longer than any packet.
+    """
+    if video.is_constant or not video.is_reordered:
+        return 0.0
+    longest_s = max(video.durations) * video.unit_s
+    return max(0.0, float(min(Fraction(stated_s), video.last_s + longest_s) - video.ends_s))
+
+
+def output_rate_of(video: StreamTimes) -> Fraction | None:
+    """Return the frame rate of outputs that keep the rate of the source; None if the source shows none.
+
+    It is the constant rate, or the common one that is nearest to the average. Each picture of a slow source
+    becomes several frames, so that an output can end within a tenth of a second of the source's end.
+    """
+    rate = video.rate
+    if rate is None:
+        return None
+    nearest = min(COMMON_RATES, key=lambda common: abs(common - rate))
+    if not video.is_constant or abs(nearest - rate) < NEAR * nearest:
+        return nearest
+    return rate.limit_denominator(1001) * max(1, ceil(RATE_MIN / rate))
+
+
+def _read_header(line: str, found: dict[str, StreamTimes]) -> None:
+    if unit := re.match(r"#tb (\d+): (\d{1,9})/(\d{1,9})$", line.strip()):
+        found.setdefault(unit[1], StreamTimes()).unit_s = Fraction(int(unit[2]), max(1, int(unit[3])))
+    elif kind := re.match(r"#media_type (\d+): (\w+)", line):
+        found.setdefault(kind[1], StreamTimes()).kind = kind[2]
