@@ -136,7 +136,8 @@ def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playl
     sound = ["-map", "0:a:0"] if probe.has_audio else []
     if preset is Preset.COPY:
         return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
-    picture = ["-vf", ",".join([*whole(probe), *standard(probe)])]
+    steady = timed(Effects(), probe, "source") if probe.is_uneven else []  # an MP4 of x264's loses the end
+    picture = ["-vf", ",".join([*whole(probe), *steady, *standard(probe)])]
     mixed = ["-af", ",".join(plain_sound(probe))] if sound and plain_sound(probe) else []
     coded = ["-c:v", "libx264", "-preset", "fast", "-crf", "23", *(AAC if sound else []), *NAMELESS]
     ending = mp4(output)

@@ -55,7 +55,8 @@ class Probe:
     channels: int = 2  # of the sound; more than two are mixed down
     layout: str = "stereo"  # of the channels, in FFmpeg's words
     picture_s: float | None = None  # when the picture ends; None: with the video
-    held_s: float = 0.0  # how much longer the last picture stays than FFmpeg shows it
+    held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
+    is_uneven: bool = False  # pictures are not equally long: a variable frame rate
     rate: Fraction | None = None  # pictures per second: the constant rate, or the nearest common one
 
 
@@ -99,12 +100,12 @@ def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> li
     """
     rate = output_rate(probe, frame_rate)
     picture_s = probe.duration_s if probe.picture_s is None else probe.picture_s
-    is_tiny = picture_s / effects.speed * rate < 1
-    held_s = probe.held_s / effects.speed
+    frames = round(picture_s / effects.speed * rate)
+    is_tiny = frames == 0
     return [
         f"setpts=PTS/{number(effects.speed)}",
         f"fps={rate.numerator}/{rate.denominator}:start_time=0{':eof_action=pass' if is_tiny else ''}",
-        *([f"tpad=stop_mode=clone:stop_duration={number(held_s)}"] if held_s else []),
+        *([f"tpad=stop_mode=clone:stop=-1,trim=end_frame={max(1, frames)}"] if probe.held_s else []),
     ]
 
 

@@ -102,21 +102,22 @@ def look(
     finally:
         remove(folder)
     video = next((stream for stream in streams if stream.kind == "video"), StreamTimes())
-    ends_s = max((float(stream.ends_s) for stream in streams), default=0.0)
     held = held_s(video, _stated_s(said))
+    picture_s = float(video.ends_s) + held
     pixels = _shown(said, r"fmt:(\w+)") or ""
     found = Probe(
         width=width,
         height=height,
-        duration_s=max(ends_s, float(video.ends_s) + held),
+        duration_s=max([picture_s, *(float(sound.ends_s) for sound in streams if sound is not video)]),
         has_audio=any(stream.kind == "audio" for stream in streams),
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
         tags=_tags(said),
         is_rgb=is_rgb(pixels),
         has_alpha=has_alpha(pixels),
-        picture_s=float(video.ends_s) + held,
+        picture_s=picture_s,
         held_s=held,
+        is_uneven=not video.is_constant,
         rate=output_rate_of(video),
         **_channels(header),
     )

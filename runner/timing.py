@@ -83,16 +83,16 @@ def stream_times(lines: Iterable[str]) -> list[StreamTimes]:
 
 
 def held_s(video: StreamTimes, stated_s: float) -> float:
-    """Return how much longer the last picture stays than its packet says, in seconds.
+    """Return how much longer (or, if negative, shorter) the last picture stays than its packet says.
 
     If pictures are reordered and not equally long, the duration of a packet is the time until the packet that
     is decoded next, not the one that is shown next. Then the length that the file states is right, unless the
-    last picture would stay longer than any packet.
+    last picture would stay longer than any packet, or not at all.
     """
-    if video.is_constant or not video.is_reordered:
+    if video.is_constant or not video.is_reordered or stated_s <= video.last_s:
         return 0.0
     longest_s = max(video.durations) * video.unit_s
-    return max(0.0, float(min(Fraction(stated_s), video.last_s + longest_s) - video.ends_s))
+    return float(min(Fraction(stated_s), video.last_s + longest_s) - video.ends_s)
 
 
 def output_rate_of(video: StreamTimes) -> Fraction | None:

@@ -59,7 +59,9 @@ def test_a_silent_source_has_its_length_and_its_output_keeps_it(
 
 
 @pytest.mark.parametrize("preset", [Preset.WEB_OPTIMIZED, Preset.HLS, Preset.COPY])
-@pytest.mark.parametrize("kind", ["1 fps with B-frames", "one picture of 2 s", "uneven"])
+@pytest.mark.parametrize(
+    "kind", ["1 fps with B-frames", "one picture of 2 s", "uneven", "uneven with B-frames"]
+)
 def test_a_preset_keeps_the_length_too(ffmpeg: str, kind: str, preset: Preset, tmp_path: Path) -> None:
     args, seconds = KINDS[kind]
     source = source_of(ffmpeg, made(ffmpeg, tmp_path / "source.mp4", *args))
