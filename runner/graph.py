@@ -129,7 +129,7 @@ def _mixed_down(probe: Probe) -> list[str]:
         mixed = "pan=stereo|c0=c0|c1=c1"
     else:
         mixed = f"aresample=isf=fltp:osf=fltp:ochl=stereo:lfe_mix_level={LFE}:rematrix_maxval=100"
-    return ["aformat=sample_fmts=fltp", mixed, "alimiter=limit=0.97:level=0:latency=1"]
+    return ["aformat=sample_fmts=fltp", mixed, "alimiter=limit=0.89:level=0:latency=1"]
 
 
 def standard(probe: Probe) -> list[str]:

@@ -200,6 +200,7 @@ def test_fields_of_both_orders_become_whole_pictures(ffmpeg: str, order: str, tm
     assert right_db > woven_db + 3
 
 
+FIRST_RGB = ["-frames:v", "1", "-vf", "scale=out_color_matrix=bt709,format=rgb24", "-f", "rawvideo"]
 HDR_COLOURS = {"red": "100", "lime": "010", "blue": "001", "yellow": "110", "gray": "111"}
 
 
@@ -208,8 +209,9 @@ def test_hdr_colours_stay_the_same_colours(ffmpeg: str, transfer: str, tmp_path:
     inputs = "".join(
         f"color={colour}:s=64x64:r=25:d=0.2,format=gbrp[c{n}];" for n, colour in enumerate(HDR_COLOURS)
     )
+    screen = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=gbr"
     stacked = inputs + "".join(f"[c{n}]" for n in range(len(HDR_COLOURS))) + f"hstack={len(HDR_COLOURS)}"
-    hdr = f"{stacked},setparams=color_primaries=bt709:color_trc=bt709:colorspace=gbr,zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt2020"
+    hdr = f"{stacked},{screen},zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt2020"
     hdr += f",zscale=t={transfer}:m=bt2020nc:r=limited:npl=100,format=yuv420p10le"
     hdr += f",setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer}:range=tv[out0]"
     named = f"colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc:log-level=0"
@@ -219,9 +221,7 @@ def test_hdr_colours_stay_the_same_colours(ffmpeg: str, transfer: str, tmp_path:
     source = source_of(ffmpeg, path)
     assert source.probe.hdr_transfer == transfer
     output = rendered(ffmpeg, source, tmp_path, quality="high")
-    shown = raw(
-        ffmpeg, output, *"-frames:v 1 -vf scale=out_color_matrix=bt709,format=rgb24 -f rawvideo".split()
-    )
+    shown = raw(ffmpeg, output, *FIRST_RGB)
     for n, lit in enumerate(HDR_COLOURS.values()):
         place = 3 * (32 * 64 * len(HDR_COLOURS) + 64 * n + 32)
         levels = shown[place : place + 3]
