@@ -20,6 +20,7 @@ from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG
 UNTAGGED = "unknown"
 HD_WIDTH, SD_HEIGHT = 1280, 576  # players take what is neither so wide nor higher for BT.601
+AAC_RATE_MAX = 96_000
 LFE = 0  # how much of the channel for low effects a stereo sound gets, as in ITU-R BS.775
 
 
@@ -53,6 +54,7 @@ class Probe:
     is_rgb: bool = False
     has_alpha: bool = False
     channels: int = 2  # of the sound; more than two are mixed down
+    sample_rate: int = 48000
     layout: str = "stereo"  # of the channels, in FFmpeg's words
     picture_s: float | None = None  # when the picture ends; None: with the video
     held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
@@ -110,8 +112,26 @@ def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> li
 
 
 def paced_sound(effects: Effects, probe: Probe) -> str:
-    """Return the sound's filters. Gaps become silence first, since `atempo` would close them."""
-    return ",".join([*_mixed_down(probe), "aresample=async=1:first_pts=0", f"atempo={number(effects.speed)}"])
+    """Return the sound's filters. Gaps become silence first, since `atempo` would close them.
+
+    `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. So the same
+    length of silence is put before it.
+    """
+    rate = probe.sample_rate
+    while rate > AAC_RATE_MAX:
+        rate //= 2
+    paced = f"adelay=delays={_atempo_window(rate) // 2}S:all=1,atempo={number(effects.speed)}"
+    return ",".join(
+        [
+            *[*_mixed_down(probe), f"aresample={rate}:async=1:first_pts=0"],
+            *([paced] if effects.speed != 1 else []),
+        ]
+    )
+
+
+def _atempo_window(rate: int) -> int:
+    """Return the samples of a window of FFmpeg's `atempo`: the power of two from a 24th of a second on."""
+    return 1 << max(1, (rate // 24 - 1).bit_length())
 
 
 def plain_sound(probe: Probe) -> list[str]:

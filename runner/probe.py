@@ -119,7 +119,7 @@ def look(
         held_s=held,
         is_uneven=not video.is_constant,
         rate=output_rate_of(video),
-        **_channels(header),
+        **_sound(header),
     )
     return Look(found, video.packets, said)
 
@@ -155,14 +155,16 @@ def has_alpha(pixels: str) -> bool:
     return bool(re.match(r"pal8|yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16", pixels))
 
 
-def _channels(header: str) -> dict[str, Any]:
-    """Return the number and the layout of the sound's channels."""
-    layout = re.search(r"^#channel_layout_name \d+: (.{1,100})$", header, re.MULTILINE)
-    if not layout:
-        return {}
-    name = layout[1].strip()
-    few = {"mono": 1, "stereo": 2, "downmix": 2, "1 channels": 1, "2 channels": 2}
-    return {"channels": few.get(name, 3), "layout": name}
+def _sound(header: str) -> dict[str, Any]:
+    """Return what the list of packets says of the sound: the fields of Probe, those that it says."""
+    found: dict[str, Any] = {}
+    if rate := re.search(r"^#sample_rate \d+: ([1-9][0-9]{2,6})$", header, re.MULTILINE):
+        found["sample_rate"] = int(rate[1])
+    if layout := re.search(r"^#channel_layout_name \d+: (.{1,100})$", header, re.MULTILINE):
+        found["layout"] = name = layout[1].strip()
+        few = {"mono": 1, "stereo": 2, "downmix": 2, "1 channels": 1, "2 channels": 2}
+        found["channels"] = few.get(name, 3)
+    return found
 
 
 def _header(packets: Path) -> str:

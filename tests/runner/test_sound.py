@@ -1,4 +1,4 @@
-"""The sound of an output: as loud as the source's, never clipped, and in step with the picture at both ends."""
+"""The sound of an output: as loud as the source's, not clipped, and in step at both ends."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_six_loud_channels_become_two_without_clipping(
 @pytest.mark.parametrize("speed", [0.97, 1.0, 1.03])
 @pytest.mark.parametrize("kind", ["whole", "late", "gap", "44.1 kHz", "AAC"])
 def test_sound_is_in_step_at_both_ends(ffmpeg: str, kind: str, speed: float, tmp_path: Path) -> None:
-    coded = ["-c:a", "aac"] if kind == "AAC" else ["-c:a", "pcm_s16le"]
+    coded = ["-c:a", "aac"] if kind in ("AAC", "gap") else ["-c:a", "pcm_s16le"]
     rate = ["-ar", "44100"] if kind == "44.1 kHz" else []
     cut = {"late": "atrim=start=0.15", "gap": "aselect='not(between(t,1,3))'"}.get(kind, "anull")
     sound = ["-f", "lavfi", "-i", BEEPS, "-af", cut]
