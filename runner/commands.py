@@ -58,7 +58,7 @@ def variation_args(
     """
     analysis = f":pass=1:stats={stats}" if stats else ""
     return [
-        *["-loglevel", "error", *reading(source)],
+        *["-loglevel", "error", *_reading(source, probe)],
         *_picture(effects, probe, style),
         *(_sound(effects, probe) if probe.has_audio else []),
         *_x264(f"{X264}:{_search(effects)}{analysis}", cap_kbps=_cap_kbps(probe, style.quality)),
@@ -111,8 +111,17 @@ def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
     return ["-map", "0:V:0", "-vf", ",".join(filters)]
 
 
+def _reading(source: str, probe: Probe) -> list[str]:
+    """Return the arguments that open a source, as input 1 for its sound.
+
+    Each stream is read to its own end: in a file that is cut off, FFmpeg stops reading an input at the first
+    packet that is missing, whichever stream it is of.
+    """
+    return [*reading(source), *(also_reading(source) if probe.has_audio else [])]
+
+
 def _sound(effects: Effects, probe: Probe) -> list[str]:
-    return ["-map", "0:a:0", "-af", paced_sound(effects, probe), *AAC, "-threads:a", "1"]
+    return ["-map", "1:a:0", "-af", paced_sound(effects, probe), *AAC, "-threads:a", "1"]
 
 
 def _cap_kbps(probe: Probe, quality: Quality) -> int:
@@ -132,8 +141,8 @@ def _x264(params: str, *, cap_kbps: int) -> list[str]:
 
 def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:
     """Return the arguments of a preset's output; only `hls` writes the `playlist`."""
-    begin = ["-loglevel", "error", *reading(source), "-map", "0:V:0"]
-    sound = ["-map", "0:a:0"] if probe.has_audio else []
+    begin = ["-loglevel", "error", *_reading(source, probe), "-map", "0:V:0"]
+    sound = ["-map", "1:a:0"] if probe.has_audio else []
     if preset is Preset.COPY:
         return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
     steady = timed(Effects(), probe, "source") if probe.is_uneven else []  # an MP4 of x264's loses the end

@@ -114,8 +114,8 @@ def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> li
 def paced_sound(effects: Effects, probe: Probe) -> str:
     """Return the sound's filters. Gaps become silence first, since `atempo` would close them.
 
-    `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. So the same
-    length of silence is put before it.
+    `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. As much
+    silence is put before it.
     """
     rate = probe.sample_rate
     while rate > AAC_RATE_MAX:

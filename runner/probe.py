@@ -17,7 +17,7 @@ from typing import Any
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, reading
+from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, reading
 from runner.limits import excess, excess_told
 from runner.plain_files import lines, remove
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
@@ -88,7 +88,7 @@ def look(
     try:
         said = ffmpeg.run(
             [
-                *[program, "-loglevel", "info", *before, *reading(str(path))],
+                *[program, "-loglevel", "info", *before, *reading(str(path)), *also_reading(str(path))],
                 *[*_packets(packets), *_one_frame(frame), *more],
             ],
             reads=[path],
@@ -195,8 +195,11 @@ def _one_frame(path: Path) -> list[str]:
 
 
 def _packets(path: Path) -> list[str]:
-    """Return the arguments that read all packets undecoded; the file gets a line about each of them."""
-    streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"]
+    """Return the arguments that read all packets undecoded; the file gets a line about each of them.
+
+    The sound is read by an input of its own, as it is rendered: each stream to its own end.
+    """
+    streams = ["-map", "0:V:0", "-map", "1:a:0?", "-c", "copy"]
     return [*streams, "-fs", str(PACKETS_BYTES_MAX), "-f", "framecrc", f"file:{path}"]
 
 
