@@ -19,6 +19,7 @@ from runner import ffmpeg
 from runner.contract import OutputFault
 from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, reading
 from runner.limits import excess, excess_told
+from runner.media import decoded_codecs
 from runner.plain_files import lines, remove
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 
@@ -40,6 +41,7 @@ class Look:
 
     probe: Probe
     frames: int  # packets of the video
+    codecs: Sequence[str]  # FFmpeg's names, of the streams that are used
     said: str
 
 
@@ -61,6 +63,9 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
             raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     found = looked.probe
+    if strange := set(looked.codecs) - decoded_codecs():
+        words = f"This video holds {' and '.join(sorted(strange))}, which we do not read."
+        raise _unplayable(f"{words} Export it as H.264 with AAC sound.")
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
     size = {"width": found.width, "height": found.height}
@@ -121,7 +126,8 @@ def look(
         rate=output_rate_of(video),
         **_sound(header),
     )
-    return Look(found, video.packets, said)
+    codecs = re.findall(r"^#codec_id \d+: (\w+)$", header, re.MULTILINE)
+    return Look(found, video.packets, codecs, said)
 
 
 # The names by which `showinfo` tells of these and `setparams` takes them.

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.contract import OutputFault
 from runner.media import PICTURE_CODECS, SOUND_CODECS, Codec
+from runner.probe import OutputFailure, probe
+from runner.stop import Stop
 from tests.support.clips import describe
 from tests.support.making import made, picture_s, rendered, source_of
 
@@ -139,3 +142,13 @@ def test_a_sound_codec_is_made_into_a_variation(ffmpeg: str, kind: str, case: st
     container = [] if "-f" in args else ["-f", "mov"]
     path = made(ffmpeg, tmp_path / "source", *PICTURE, *TONE, *X264, *args, *container)
     assert "Audio: aac (LC)" in describe(ffmpeg, rendered(ffmpeg, source_of(ffmpeg, path), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["vorbis", "dca", "truehd"])
+def test_a_sound_codec_that_is_not_taken_is_refused_in_words(ffmpeg: str, name: str, tmp_path: Path) -> None:
+    coded = ["-c:a", name, "-strict", "-2", "-ac", "2", "-ar", "48000", "-f", "mp4"]
+    path = made(ffmpeg, tmp_path / "source", *PICTURE, *TONE, *X264, *coded)
+    with pytest.raises(OutputFailure, match="which we do not read") as caught:
+        probe(ffmpeg, path, stop=Stop())
+    assert caught.value.code is OutputFault.SOURCE_UNPLAYABLE
+    assert "AAC" in caught.value.message
