@@ -19,7 +19,7 @@ from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG
 UNTAGGED = "unknown"
-HD_WIDTH, SD_HEIGHT = 1280, 576  # players take what is neither so wide nor higher for BT.601
+HD_WIDTH, SD_HEIGHT = 1280, 576  # what is smaller, in either orientation, is BT.601
 AAC_RATE_MAX = 96_000
 LFE = 0  # how much of the channel for low effects a stereo sound gets, as in ITU-R BS.775
 
@@ -200,9 +200,10 @@ def _usual(probe: Probe, tags: Tags) -> Tags:
     for standard in (BT709, BT601_625, BT601_525, BT2020):
         if tags.matrix == standard.matrix:
             return standard
-    if probe.width >= HD_WIDTH or probe.height > SD_HEIGHT:
+    short, long = sorted((probe.width, probe.height))
+    if long >= HD_WIDTH or short > SD_HEIGHT:
         return BT709
-    return BT601_625 if probe.height in (SD_HEIGHT, SD_HEIGHT // 2) else BT601_525
+    return BT601_625 if short in (SD_HEIGHT, SD_HEIGHT // 2) else BT601_525
 
 
 def drawn(effects: Effects, probe: Probe) -> list[str]:

@@ -74,7 +74,10 @@ KINDS = {
         args=["-pix_fmt", "yuv420p", *X264], said="tv, bt709", reference=TO_420, size="1280x720"
     ),
     "untagged, upright": Kind(
-        args=["-pix_fmt", "yuv420p", *X264], said="tv, bt709", reference=TO_420, size="360x640"
+        args=["-pix_fmt", "yuv420p", *X264], said="tv, bt709", reference=TO_420, size="720x1280"
+    ),
+    "untagged, small and upright": Kind(
+        args=["-pix_fmt", "yuv420p", *X264], said="tv, smpte170m", reference=TO_420, size="360x640"
     ),
     "BT.709 in a small picture": Kind(args=tagged(BT709, "yuv420p"), said="tv, bt709", reference=TO_420),
     "BT.601 in HD": Kind(

@@ -15,7 +15,7 @@ FOOTAGE = Path(__file__).parents[3] / "shared" / "clips" / "bunny-720p-5s.mp4"
 EXTREMES = (0, 1, 7, 8, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-def source_info(ffmpeg: str, path: Path) -> bytes:
+def footage(ffmpeg: str, path: Path) -> bytes:
     """Return a short, small piece of real footage with sound, or of a generated clip where there is none."""
     source = FOOTAGE if FOOTAGE.exists() else make_clip(ffmpeg, path.with_name("clip.mp4"))
     small = ["-t", "0.3", "-vf", "scale=160:-2", "-c:v", "libx264", "-g", "4", "-c:a", "aac", "-ar", "44100"]
