@@ -81,8 +81,12 @@ def _add_rest(router: APIRouter, context: AppContext) -> None:
 
 
 def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
+    # The content decides at `complete`, not the name; a client that does not know the type names video/mp4.
     if not body.content_type.lower().startswith("video/"):
-        raise ControlError(Code.NOT_A_VIDEO, "Only videos can be uploaded: MP4 or MOV files.")
+        raise ControlError(
+            Code.NOT_A_VIDEO,
+            "Only videos can be uploaded: MP4 or MOV files. If this is one, name its type: video/mp4.",
+        )
     if body.size_bytes > max_bytes:
         raise ControlError(
             Code.TOO_LARGE, f"The file has {body.size_bytes} bytes; at most {max_bytes} are taken."
@@ -202,4 +206,5 @@ def _source_created(context: AppContext, upload: Upload) -> SourceCreated:
         duration_s=round(source.duration_s, 3),
         width=source.width,
         height=source.height,
+        notes=source.notes or [],
     )

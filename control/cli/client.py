@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -303,7 +303,8 @@ def _facts(path: Path) -> dict[str, Any]:
         movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
     except mp4.NotPlayable as refusal:
         raise mp4.NotPlayable(f"{path.name}: {refusal}") from None
-    return {"name": path.name, "size_bytes": size_bytes, **asdict(movie)}
+    facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
+    return {"name": path.name, "size_bytes": size_bytes, **facts}
 
 
 def _read(path: Path, start: int, size: int) -> bytes:

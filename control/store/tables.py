@@ -59,6 +59,7 @@ class Source(SQLModel, table=True):
     height: int
     url: str | None = None  # of a user; forgotten when its batch has ended for good
     refusal: str | None = None  # why this file of a form is no video that we take; its outputs have failed
+    notes: list[str] | None = Field(default=None, sa_column=Column(JSON))  # what could not be used of it
     created_at: datetime
     deleted_at: datetime | None = None
 

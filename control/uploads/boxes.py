@@ -13,6 +13,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import mul
 
 READS_MAX = 64  # of one look
 BOXES_MAX = 20_000  # of one look
@@ -119,16 +120,27 @@ class File:
         """
         total = 0
         for at in range(start, stop, STEP_BYTES):
-            first_of_each = array("I", self.between(at, min(at + STEP_BYTES, stop)))[:: stride // 4]
-            if sys.byteorder == "little":
-                first_of_each.byteswap()
-            total += sum(first_of_each)
+            total += sum(self._numbers("I", at, min(at + STEP_BYTES, stop))[:: stride // 4])
         return total
 
-    def last(self, sign: bytes, *, after: int) -> int | None:
-        """Return where `sign` stands the last time behind `after`, if that is not too far from the end."""
-        stop, step = self.size_bytes, WINDOW_BYTES
-        floor = max(after, stop - SEARCHED_BYTES_MAX)
+    def products(self, start: int, stop: int) -> int:
+        """Return the sum of first times second number over records of two numbers of 32 bits."""
+        total = 0
+        for at in range(start, stop, STEP_BYTES):
+            numbers = self._numbers("I", at, min(at + STEP_BYTES, stop))
+            total += sum(map(mul, numbers[::2], numbers[1::2]))
+        return total
+
+    def largest(self, start: int, stop: int, *, width: int) -> int:
+        """Return the largest of the numbers of 4 or 8 bytes, at least one of them."""
+        code = "I" if width == 4 else "Q"
+        steps = range(start, stop, STEP_BYTES)
+        return max(max(self._numbers(code, at, min(at + STEP_BYTES, stop))) for at in steps)
+
+    def last(self, sign: bytes, *, after: int, before: int) -> int | None:
+        """Return where `sign` stands the last time between the two, if that is not too far from the end."""
+        stop, step = before, WINDOW_BYTES
+        floor = max(after, self.size_bytes - SEARCHED_BYTES_MAX)
         while stop - len(sign) >= floor:
             start = max(floor, stop - step)
             at = self.between(start, stop).rfind(sign)
@@ -138,6 +150,12 @@ class File:
                 return None
             stop, step = start + len(sign) - 1, min(step * 8, STEP_BYTES)
         return None
+
+    def _numbers(self, code: str, start: int, stop: int) -> array[int]:
+        numbers = array(code, self.between(start, stop))
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        return numbers
 
     def _get(self, start: int, stop: int) -> bytes:
         self.reads += 1

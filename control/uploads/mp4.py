@@ -1,8 +1,7 @@
-"""What an uploaded file is: an MP4 or MOV that can be played, or a sentence that says what to do instead.
+"""What an uploaded file is: a video that a machine can use, or a sentence that says what to do instead.
 
-Reads only the boxes that tell (`boxes`), so it is cheap on a file of any size, of a fragmented one too: that
-is walked through at its start and at its end. Must never trust a number in the file. Long, because a good
-part of it is the sentences for all that people send instead of an MP4.
+Reads only the boxes that matter (`boxes`), so it is cheap for a file of any size. A fragmented file is read
+at its start and at its end. Must never trust a number in the file. What is taken is in `runner/media.py`.
 
 Boxes: ISO/IEC 14496-12 (2022), 8; QuickTime File Format Specification (2012-08), "Movie Atoms".
 """
@@ -10,86 +9,53 @@ Boxes: ISO/IEC 14496-12 (2022), 8; QuickTime File Format Specification (2012-08)
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from control.uploads import codecs, fragments, kinds, tracks
 from control.uploads.boxes import Box, CutShort, Damaged, File, Read, Scattered
-from runner.media import SOURCE_FRAME, SOURCE_PIXELS_MAX, SOURCE_S_MAX, SOURCE_SIDE_MAX
+from control.uploads.tracks import Samples, Track
+from runner.media import (
+    FRAMES_MAX,
+    SOURCE_FRAME,
+    SOURCE_PIXELS_MAX,
+    SOURCE_S_MAX,
+    SOURCE_SIDE_MAX,
+    SOURCE_SIDE_MIN,
+    STREAMS_MAX,
+)
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof: more than a day has
 WALK_BOXES_MAX, WALK_READS_MAX = 1_000, 24  # at the top, from the start and then near the end
-TRACKS_MAX = 64
-SIDE_MIN = 16  # pixels
+LAST_FRAGMENTS_TRIED = 3  # from the end backwards; only the last one can be cut off
+PROMISED_S = 1.0  # a header may promise so much more than there is without a note: editors round
 
 REMUX = "Remux it first: ffmpeg -i in.mp4 -c copy -movflags +faststart out.mp4"
 AGAIN = "Upload it again from a complete copy."
-CONVERT = "Convert it to MP4 first."
-NOT_A_VIDEO = "Upload an MP4 or MOV video."
-
-_STARTS = {
-    b"\x1aE\xdf\xa3": f"This is a Matroska file (MKV). {CONVERT}",
-    b"FLV\x01": f"This is a Flash video. {CONVERT}",
-    b"\x30\x26\xb2\x75": f"This is a Windows Media file. {CONVERT}",
-    b"\0\0\x01\xba": f"This is an MPEG program stream. {CONVERT}",
-    b"\0\0\x01\xb3": f"This is a bare MPEG video stream. {CONVERT}",
-    b"\0\0\0\x01": f"This is a bare video stream without a container. {CONVERT}",
-    b"OggS": f"This is an Ogg file. {CONVERT}",
-    b"#EXTM3U": "This is an HLS playlist: it only names the video. Upload the video itself as MP4 or MOV.",
-    b"ID3": f"This is an MP3: it has sound but no video. {NOT_A_VIDEO}",
-    b"\xff\xfb": f"This is an MP3: it has sound but no video. {NOT_A_VIDEO}",
-    b"\xff\xf1": f"This is an AAC file: it has sound but no video. {NOT_A_VIDEO}",
-    b"#!AMR": f"This is an AMR recording: it has sound but no video. {NOT_A_VIDEO}",
-    b"FORM": f"This is an AIFF file: it has sound but no video. {NOT_A_VIDEO}",
-    b"fLaC": f"This is a FLAC file: it has sound but no video. {NOT_A_VIDEO}",
-    b"\x89PNG": f"This is a PNG picture. {NOT_A_VIDEO}",
-    b"\xff\xd8\xff": f"This is a JPEG picture. {NOT_A_VIDEO}",
-    b"GIF8": f"This is a GIF picture. {CONVERT}",
-    b"II*\0": f"This is a TIFF or RAW picture. {NOT_A_VIDEO}",
-    b"MM\0*": f"This is a TIFF or RAW picture. {NOT_A_VIDEO}",
-    b"%PDF": f"This is a PDF document. {NOT_A_VIDEO}",
-    b"PK\x03\x04": "This is a ZIP. Unpack it and upload the videos in it.",
-    b"Rar!": "This is a RAR archive. Unpack it and upload the videos in it.",
-    b"7z\xbc\xaf": "This is a 7z archive. Unpack it and upload the videos in it.",
-    b"\x1f\x8b": "This is a gzip archive. Unpack it and upload the videos in it.",
-}
-_RIFF = {
-    b"AVI ": f"This is an AVI. {CONVERT}",
-    b"WAVE": f"This is a WAV file: it has sound but no video. {NOT_A_VIDEO}",
-    b"WEBP": f"This is a WebP picture. {NOT_A_VIDEO}",
-}
-_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
-_FIRST_BOXES = (
-    b"ftyp",
-    b"moov",
-    b"mdat",
-    b"free",
-    b"skip",
-    b"wide",
-    b"pnot",
-    b"uuid",
-    b"styp",
-    b"sidx",
-    b"moof",
-)
 
 _MOOF = b"moof\0\0\0\x10mfhd"  # behind its size: a fragment begins so, and hardly anything else
 
 
 class NotPlayable(Exception):
-    """The file is no MP4 or MOV with a video that can be played. The message is for who sent it."""
+    """The file is not a video that is taken. The message is for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Movie:
-    """A playable file. Width and height are as shown, that is after the turn that the file asks for."""
+    """A video that is taken. Width and height are as shown, after the rotation that the file asks for.
+
+    `notes` are sentences for the user about what could not be used of it.
+    """
 
     duration_s: float
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 def look_into(read: Read, *, size_bytes: int) -> Movie:
-    """Return what the MP4 or MOV holds. `read(start, stop)` gives those bytes of it.
+    """Return what the MP4 or MOV holds. `read(start, stop)` returns those bytes of it.
 
     Raises NotPlayable, and whatever `read` raises.
     """
@@ -105,39 +71,11 @@ def look_into(read: Read, *, size_bytes: int) -> Movie:
         raise NotPlayable(f"The file's index is damaged. {AGAIN}") from None
 
 
-# --- what kind of file ------------------------------------------------------------------------------
-
-
 def _check_kind(head: bytes) -> None:
     if not head:
         raise NotPlayable(f"The file is empty. {AGAIN}")
-    if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
-        raise NotPlayable(f"This is a HEIC or AVIF picture. {NOT_A_VIDEO}")
-    if head[4:8] in _FIRST_BOXES:
-        return
-    raise NotPlayable(_other_kind(head))
-
-
-def _other_kind(head: bytes) -> str:
-    if head.startswith(b"\x1aE\xdf\xa3") and b"webm" in head[:64]:
-        return f"This is a WebM. {CONVERT}"
-    if head.startswith(b"RIFF") and head[8:12] in _RIFF:
-        return _RIFF[head[8:12]]
-    if b"GGG" in (head[0:377:188], head[4:389:192]):  # the sync bytes of three packets; cameras prefix 4
-        return f"This is an MPEG transport stream (TS). {CONVERT}"
-    for start, sentence in _STARTS.items():
-        if head.startswith(start):
-            return sentence
-    if _is_text(head):
-        return f"This is a text file. {NOT_A_VIDEO}"
-    return f"This is not an MP4 or MOV file. {NOT_A_VIDEO}"
-
-
-def _is_text(head: bytes) -> bool:
-    text = head[:1024].decode("utf-8", "ignore")
-    return len(text.encode()) >= min(len(head), 1024) - 3 and all(
-        c.isprintable() or c.isspace() for c in text
-    )
+    if refusal := kinds.refusal(head):
+        raise NotPlayable(refusal)
 
 
 # --- the boxes at the top -----------------------------------------------------------------------------
@@ -145,92 +83,156 @@ def _is_text(head: bytes) -> bool:
 
 @dataclass
 class _Top:
-    """The boxes at the top that matter."""
+    """The boxes at the top that matter, and how many bytes the last box lacks."""
 
     moov: Box | None = None
-    moof: Box | None = None  # the last one
+    first_moof: Box | None = None
+    open_moof: Box | None = None  # the last one of the walk
+    last_moof: Box | None = None  # the last one whose media follows, at least in part
     has_media: bool = False
+    missing_bytes: int = 0
+    is_cut: bool = False
 
 
 def _walk(file: File) -> _Top:
-    """Return what lies at the top, and see that the end is there.
+    """Return what is at the top of the file.
 
-    A recording of hours has thousands of fragments: what lies between its first ones and the last is skipped.
+    A recording of hours has thousands of fragments: what is between its first ones and its last is skipped.
     """
     top = _Top()
-    at = _walk_on(file, 0, top)
-    if at < file.size_bytes and top.moof is not None:
-        at = _walk_on(file, _last_fragment(file, after=top.moof.stop), top)
+    at, before = _walk_on(file, 0, top), file.size_bytes
+    for _ in range(LAST_FRAGMENTS_TRIED):
+        if at >= file.size_bytes or top.first_moof is None:
+            break
+        known = top.last_moof
+        before = _last_fragment(file, after=top.first_moof.stop, before=before)
+        reached = _walk_on(file, before, top)
+        if top.last_moof is not known:
+            at = reached
     if at < file.size_bytes:
         raise Scattered
+    if top.open_moof is not top.last_moof and top.open_moof is not None:  # its media never came
+        top.is_cut = True
     return top
 
 
 def _walk_on(file: File, at: int, top: _Top) -> int:
-    """Note the boxes from `at` on, and return where it has stopped: at the end, unless they are too many."""
+    """Note the boxes from `at` on. Return where it stopped: at the end, unless there are too many boxes."""
     reads_max = file.reads + WALK_READS_MAX
+    top.open_moof = None
     for _ in range(WALK_BOXES_MAX):
         room = file.size_bytes - at
         raw = file.between(at, at + 8)
         # Some cameras pad the end with what is no box.
         if not raw or (top.moov and top.has_media and not raw[4:8].isalnum()):
             return file.size_bytes
-        if room < 8 or (room < 16 and raw[:4] == b"\0\0\0\x01"):
-            raise NotPlayable(f"The file is cut short: it ends within a header. {AGAIN}")
+        if room < 8 or (room < 16 and raw[:4] == b"\0\0\0\1"):
+            top.is_cut = True
+            return file.size_bytes
         kind, header, size = file.header(at, room)
         if size > room:
-            raise NotPlayable(f"The file is cut short: {size - room:,} bytes are missing at its end. {AGAIN}")
-        _note(top, Box(kind, at + header, at + size))
+            top.missing_bytes, top.is_cut = size - room, True
+        _note(top, Box(kind, at + header, min(at + size, file.size_bytes)))
         at += size
+        if at >= file.size_bytes:
+            return file.size_bytes
         if file.reads >= reads_max:
             break
     return at
 
 
-def _last_fragment(file: File, *, after: int) -> int:
-    """Return where the last fragment of a file with too many of them begins. Raises NotPlayable."""
-    sign = file.last(_MOOF, after=after)
+def _last_fragment(file: File, *, after: int, before: int) -> int:
+    """Return where the last fragment between the two begins. Raises NotPlayable."""
+    sign = file.last(_MOOF, after=after, before=before)
     if sign is None:
-        raise NotPlayable(f"The length of this fragmented MP4 cannot be told. {REMUX}")
+        raise NotPlayable(f"The length of this fragmented MP4 cannot be determined. {REMUX}")
     return sign - 4
 
 
 def _note(top: _Top, box: Box) -> None:
-    if box.kind == b"moov":
+    if box.kind == b"moov" and not top.is_cut:
         top.moov = top.moov or box
-    elif box.kind == b"moof":
-        top.moof = box
+    elif box.kind == b"moof" and not top.is_cut:
+        top.first_moof, top.open_moof = top.first_moof or box, box
     elif box.kind == b"mdat":
         top.has_media = True
+        top.last_moof = top.open_moof or top.last_moof
 
 
-# --- the movie box ------------------------------------------------------------------------------------
+# --- the movie ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Track:
-    id: int
-    kind: bytes  # vide, soun, ...
+@dataclass(frozen=True)
+class _Index:
+    """The movie box, opened."""
+
+    moov: Box
     timescale: int
-    duration_s: float
-    width: int
-    height: int
-    codec: str
+    promised_s: float  # by the header; 0 if it does not say
+    tracks: Sequence[Track]
+    mvex: Box | None
 
 
 def _movie(file: File, top: _Top) -> Movie:
     if top.moov is None:
-        raise NotPlayable(f"The file has no index (moov): its recording or upload was not finished. {AGAIN}")
-    _check_index(top.moov)
-    traks = (box for box in file.children(top.moov) if box.kind == b"trak")
-    tracks = [_track(file, trak) for trak in islice(traks, TRACKS_MAX)]
-    video = next((track for track in tracks if track.kind == b"vide"), None)
-    if video is None:
-        raise NotPlayable(f"There is no video in this file. {NOT_A_VIDEO}")
-    _check_video(video)
-    duration_s = _duration_s(file, top.moov, top.moof, tracks) or video.duration_s
-    _check_duration(duration_s)
-    return Movie(duration_s=duration_s, width=video.width, height=video.height)
+        raise NotPlayable(_without_index(top))
+    index = _index(file, top.moov)
+    picture = _picture(index)
+    _check_picture(picture)
+    sound = next((track for track in index.tracks if track.kind == b"soun"), None)
+    used = [track for track in (picture, sound) if track is not None]
+    held = [tracks.samples(file, track, index.timescale) for track in used]
+    is_fragmented = index.mvex is not None and top.first_moof is not None
+    if sound is not None and (held[1].count or is_fragmented):
+        _check_sound(sound)
+    if is_fragmented:
+        duration_s, frames, notes = _fragmented(file, top, index, held)
+    else:
+        duration_s, frames, notes = _plain(file, top, index, held)
+    _check_length(duration_s, frames)
+    return Movie(duration_s=duration_s, width=picture.width, height=picture.height, notes=tuple(notes))
+
+
+def _without_index(top: _Top) -> str:
+    if top.first_moof is not None:
+        return f"This is a piece of a stream (a media segment) without its first piece. {kinds.NOT_A_VIDEO}"
+    if top.is_cut:
+        return _cut_short(top)
+    return f"The file has no index (moov): its recording or upload was not finished. {AGAIN}"
+
+
+def _cut_short(top: _Top) -> str:
+    if top.missing_bytes:
+        return f"The file is cut short: {top.missing_bytes:,} bytes are missing at its end. {AGAIN}"
+    return f"The file is cut short: it ends within a header. {AGAIN}"
+
+
+def _index(file: File, moov: Box) -> _Index:
+    _check_index(moov)
+    traks = [box for box in islice(file.children(moov), STREAMS_MAX * 64) if box.kind == b"trak"]
+    if len(traks) > STREAMS_MAX:
+        raise NotPlayable(
+            f"The file has {len(traks)} tracks, more than the {STREAMS_MAX} that are taken."
+            " Export it with one track of picture and one of sound."
+        )
+    timescale, duration = tracks.time(tracks.required(file, moov, b"mvhd"))
+    return _Index(
+        moov,
+        timescale,
+        duration / timescale if timescale else 0.0,
+        [tracks.read(file, trak) for trak in traks],
+        file.find(moov, b"mvex"),
+    )
+
+
+def _picture(index: _Index) -> Track:
+    """Return the first track of pictures that are not those of chapters. Raises NotPlayable."""
+    chapters = {id_ for track in index.tracks for id_ in track.chapters}
+    pictures = (track for track in index.tracks if track.kind == b"vide" and track.id not in chapters)
+    found = next(pictures, None)
+    if found is None:
+        raise NotPlayable(f"There is no video in this file. {kinds.NOT_A_VIDEO}")
+    return found
 
 
 def _check_index(index: Box) -> None:
@@ -238,19 +240,38 @@ def _check_index(index: Box) -> None:
         raise NotPlayable(f"The file's index is too large to be that of a real video. {REMUX}")
 
 
-def _check_video(video: _Track) -> None:
-    if video.codec in ("encv", "drmi"):
-        raise NotPlayable("The video is copy-protected. Upload one without protection.")
-    width, height = video.width, video.height
+def _check_picture(picture: Track) -> None:
+    _check_described(picture, "video")
+    if refusal := codecs.picture_refusal(picture.tag, picture.entry):
+        raise NotPlayable(refusal)
+    width, height = picture.width, picture.height
     is_too_large = max(width, height) > SOURCE_SIDE_MAX or width * height > SOURCE_PIXELS_MAX
-    if is_too_large or min(width, height) < SIDE_MIN:
+    if is_too_large or min(width, height) < SOURCE_SIDE_MIN:
         raise NotPlayable(
-            f"The video is {width} x {height} pixels; each side must be at least {SIDE_MIN}, and all at most "
-            f"{SOURCE_FRAME}, lying or upright. Resize it first."
+            f"The video is {width} x {height} pixels; each side must be at least {SOURCE_SIDE_MIN}, and all"
+            f" at most {SOURCE_FRAME}, in either orientation. Resize it first."
         )
 
 
-def _check_duration(duration_s: float) -> None:
+def _check_sound(sound: Track) -> None:
+    _check_described(sound, "sound")
+    if refusal := codecs.sound_refusal(sound.tag, sound.entry):
+        raise NotPlayable(refusal)
+
+
+def _check_described(track: Track, what: str) -> None:
+    if not track.tag:
+        raise NotPlayable(
+            f"The file's index does not say how its {what} is coded (stsd is missing)."
+            " Export it again as MP4."
+        )
+    if track.is_elsewhere:
+        raise NotPlayable(
+            f"The {what} of this movie is in another file. Export it as one self-contained movie."
+        )
+
+
+def _check_length(duration_s: float, frames: float) -> None:
     if not duration_s:
         raise NotPlayable(f"The video has no length: nothing was recorded. {AGAIN}")
     if duration_s > SOURCE_S_MAX:
@@ -258,111 +279,93 @@ def _check_duration(duration_s: float) -> None:
         raise NotPlayable(
             f"The video claims to last {duration_s / 3600:,.1f} hours. Cut it to {most} at most."
         )
+    if frames > FRAMES_MAX:
+        raise NotPlayable(
+            f"The video has about {frames:,.0f} pictures; at most {FRAMES_MAX:,} are taken. Cut it, or export"
+            " it with fewer pictures a second."
+        )
 
 
-def _duration_s(file: File, moov: Box, moof: Box | None, tracks: list[_Track]) -> float:
-    """Return the movie's length; of a fragmented one what its header promises, else where it ends."""
-    timescale, duration = _time(_required(file, moov, b"mvhd"))
-    mvex = file.find(moov, b"mvex")
-    if mvex is not None:
-        mehd = file.find(mvex, b"mehd")
-        if mehd is not None:
-            body = file.load(mehd)
-            duration = struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0]
-        elif moof is not None:
-            return _fragment_end_s(file, moof, mvex, tracks)
-    return float(duration / timescale) if timescale else 0.0
+def _plain(
+    file: File, top: _Top, index: _Index, held: Sequence[Samples]
+) -> tuple[float, float, Sequence[str]]:
+    """Return length, number of pictures and notes of a file whose index names every sample.
+
+    The samples must be there. Whether the last box is whole does not matter beyond that.
+    """
+    if index.mvex is not None and not held[0].count:
+        if top.is_cut:
+            raise NotPlayable(_cut_short(top))
+        raise NotPlayable(
+            "This is only the first piece of a stream (an init segment): it has no pictures. Upload the whole"
+            " video as one MP4 or MOV."
+        )
+    if not held[0].count:
+        raise NotPlayable(f"The video has no length: nothing was recorded. {AGAIN}")
+    missing_bytes = max(each.end for each in held) - file.size_bytes
+    if missing_bytes > 0:
+        raise NotPlayable(
+            f"The file is cut short: {max(missing_bytes, top.missing_bytes):,} bytes are missing at its end."
+            f" {AGAIN}"
+        )
+    duration_s = max(each.duration_s for each in held)
+    return duration_s, held[0].count, _promise(index.promised_s, duration_s)
 
 
-def _time(body: bytes) -> tuple[int, int]:
-    """Return (timescale, duration) of an mvhd or mdhd; a duration of all ones means unknown: 0."""
-    timescale, duration = struct.unpack_from(">IQ" if body[0] else ">II", body, 20 if body[0] else 12)
-    unknown = (1 << (64 if body[0] else 32)) - 1
-    return timescale, 0 if duration == unknown else duration
-
-
-def _track(file: File, trak: Box) -> _Track:
-    tkhd = _required(file, trak, b"tkhd")
-    timescale, duration = _time(_required(file, trak, b"mdia", b"mdhd"))
-    kind = _required(file, trak, b"mdia", b"hdlr")[8:12]
-    (track_id,) = struct.unpack_from(">I", tkhd, 20 if tkhd[0] else 12)
-    codec, width, height = _picture(file, trak, tkhd) if kind == b"vide" else ("", 0, 0)
-    return _Track(
-        id=track_id,
-        kind=kind,
-        timescale=timescale,
-        duration_s=duration / timescale if timescale else 0.0,
-        width=width,
-        height=height,
-        codec=codec,
-    )
-
-
-def _required(file: File, parent: Box, *path: bytes) -> bytes:
-    """Return what a box holds that must be there. Raises Damaged."""
-    box = file.find(parent, *path)
-    if box is None:
-        raise Damaged
-    return file.load(box)
-
-
-def _picture(file: File, trak: Box, tkhd: bytes) -> tuple[str, int, int]:
-    """Return codec, width and height, as stored: the track header's size may be stretched."""
-    stsd = file.find(trak, b"mdia", b"minf", b"stbl", b"stsd")
-    entry = next(file.children(stsd, skip=8), None) if stsd is not None else None
-    if entry is None:
-        raise Damaged
-    width, height = struct.unpack_from(">HH", file.load(entry), 24)
-    matrix = struct.unpack_from(">9i", tkhd, 52 if tkhd[0] else 40)
-    if not matrix[0] and not matrix[4] and matrix[1] and matrix[3]:  # turned by 90 or 270 degrees
-        width, height = height, width
-    return entry.kind.decode("latin-1"), width, height
+def _promise(promised_s: float, held_s: float) -> list[str]:
+    if promised_s <= held_s + PROMISED_S:
+        return []
+    return [f"The file promises {promised_s:,.1f} s, but it holds {held_s:,.1f} s. Those are used."]
 
 
 # --- fragments ----------------------------------------------------------------------------------------
 
 
-def _fragment_end_s(file: File, moof: Box, mvex: Box, tracks: list[_Track]) -> float:
-    """Return when a fragment ends: the start it names plus its samples' durations."""
-    _check_index(moof)
-    timescales = {track.id: track.timescale for track in tracks if track.timescale}
-    trexes = (file.load(box) for box in file.children(mvex) if box.kind == b"trex")
-    defaults = dict(struct.unpack_from(">I4xI", body, 4) for body in trexes)
-    trafs = [box for box in file.children(moof) if box.kind == b"traf"]
-    ends = [_end_s(file, traf, timescales, defaults) for traf in trafs]
-    if not any(ends):
-        raise NotPlayable(f"The length of this fragmented MP4 cannot be told. {REMUX}")
-    return max(ends)
+def _fragmented(
+    file: File, top: _Top, index: _Index, held: Sequence[Samples]
+) -> tuple[float, float, Sequence[str]]:
+    """Return length, number of pictures (an estimate) and notes of a fragmented file.
+
+    A recording that was cut off is taken as far as its samples are whole.
+    """
+    in_index_s = max(each.duration_s for each in held) if held[0].count else 0.0
+    if top.last_moof is None:
+        duration_s, frames = in_index_s, float(held[0].count)
+    else:
+        first = _fragment(file, top.first_moof, index)
+        last = _fragment(file, top.last_moof, index, stop=file.size_bytes if top.is_cut else None)
+        if first is None or last is None:
+            raise NotPlayable(f"The length of this fragmented MP4 cannot be determined. {REMUX}")
+        start_s = 0.0 if held[0].count else first.start_s  # a piece of a stream begins later than 0
+        duration_s, last_s = last.end_s - start_s, last.end_s - last.start_s
+        frames = max(last.samples / last_s * duration_s if last_s else 0.0, held[0].count)
+    if not top.is_cut:
+        return duration_s, frames, _promise(_promised_s(file, index), duration_s)
+    if not duration_s:
+        raise NotPlayable(_cut_short(top))
+    return duration_s, frames, [_cut_off(top, duration_s)]
 
 
-def _end_s(file: File, traf: Box, timescales: dict[int, int], defaults: dict[int, int]) -> float:
-    """Return when this track's part of the fragment ends, or 0 when it does not tell."""
-    found = file.find(traf, b"tfhd"), file.find(traf, b"tfdt")
-    if found[0] is None or found[1] is None:
+def _cut_off(top: _Top, duration_s: float) -> str:
+    what = f"{top.missing_bytes:,} bytes are" if top.missing_bytes else "a part is"
+    return (
+        f"The recording was cut off: {what} missing at its end. Up to {duration_s:,.1f} s of it can be used."
+    )
+
+
+def _promised_s(file: File, index: _Index) -> float:
+    mehd = file.find(index.mvex, b"mehd") if index.mvex is not None else None
+    if mehd is None or not index.timescale:
         return 0.0
-    tfhd, tfdt = file.load(found[0]), file.load(found[1])
-    (track_id,) = struct.unpack_from(">I", tfhd, 4)
-    (start,) = struct.unpack_from(">Q" if tfdt[0] else ">I", tfdt, 4)
-    default = _default_duration(tfhd, defaults.get(track_id, 0))
-    runs = sum(_run_duration(file, box, default) for box in file.children(traf) if box.kind == b"trun")
-    return float((start + runs) / timescales[track_id]) if track_id in timescales else 0.0
+    body = file.load(mehd)
+    return float(struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0] / index.timescale)
 
 
-def _default_duration(tfhd: bytes, otherwise: int) -> int:
-    """Return the duration of a sample that names none (tfhd flag 0x8, after two optional fields)."""
-    (flags,) = struct.unpack_from(">I", tfhd)
-    if not flags & 0x8:
-        return otherwise
-    at = 8 + (8 if flags & 0x1 else 0) + (4 if flags & 0x2 else 0)
-    return int(struct.unpack_from(">I", tfhd, at)[0])
-
-
-def _run_duration(file: File, trun: Box, default: int) -> int:
-    flags, count = struct.unpack(">II", file.between(trun.start, trun.start + 8))
-    if not flags & 0x100:  # no sample names its duration
-        return int(count * default)
-    first = trun.start + 8 + (4 if flags & 0x1 else 0) + (4 if flags & 0x4 else 0)
-    stride = 4 * (flags >> 8 & 0xF).bit_count()  # a sample's duration comes first
-    if first + count * stride > trun.stop:
-        raise Damaged
-    return file.total(first, first + count * stride, stride=stride)
+def _fragment(
+    file: File, moof: Box | None, index: _Index, *, stop: int | None = None
+) -> fragments.Fragment | None:
+    if moof is None or index.mvex is None:
+        return None
+    _check_index(moof)
+    timescales = {track.id: track.timescale for track in index.tracks if track.timescale}
+    return fragments.read(file, moof, index.mvex, timescales, stop=stop)

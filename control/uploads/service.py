@@ -100,6 +100,7 @@ def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Sour
         duration_s=movie.duration_s,
         width=movie.width,
         height=movie.height,
+        notes=list(movie.notes),
         created_at=context.clock(),
     )
 

@@ -113,7 +113,7 @@ class UploadDone(Request):
 
 
 class SourceCreated(BaseModel):
-    """A playable video, ready to be used in batches."""
+    """A playable video, ready to be used in batches. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
@@ -121,6 +121,7 @@ class SourceCreated(BaseModel):
     duration_s: float
     width: int
     height: int
+    notes: list[str] = []
 
 
 # --- jobs and batches -------------------------------------------------------------------------------
@@ -276,12 +277,13 @@ class DownloadLink(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs."""
+    """A source with its outputs. `notes` say what could not be used of it."""
 
     source_id: str
     name: str
     status: str
     percent: float
+    notes: list[str] = []
     outputs: list[OutputView]
 
 

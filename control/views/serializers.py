@@ -89,6 +89,7 @@ def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
         name=source.name,
         status=states.source_status([OutputState(output.state) for output in outputs]),
         percent=done.percent,
+        notes=source.notes or [],
         outputs=[output_view(output) for output in outputs],
     )
 

@@ -128,26 +128,26 @@ def test_every_codec_of_the_list_is_tried(codecs: Iterable[Codec], tried: dict[s
     assert len(tried) == len(list(codecs))
 
 
-def written(ffmpeg: str, kind: str, path: Path, case: str | None = None) -> Path:
-    """Write a short source of this kind: a case of it, or its last."""
+def written(ffmpeg: str, kind: str, case: str, path: Path) -> Path:
+    """Write a short source."""
     if kind in SOUNDS:
-        args = [*PICTURE, *TONE, *X264, *SOUNDS[kind][case or list(SOUNDS[kind])[-1]]]
+        args = [*PICTURE, *TONE, *X264, *SOUNDS[kind][case]]
     else:
-        args = [*PICTURE, *PICTURES[kind][case or list(PICTURES[kind])[-1]]]
+        args = [*PICTURE, *PICTURES[kind][case]]
     container = "mp4" if kind in ("AV1", "VP9") else "mov"
     return made(ffmpeg, path, *args, *([] if "-f" in args[args.index("-c:v") :] else ["-f", container]))
 
 
 @pytest.mark.parametrize(("kind", "case"), PICTURE_CASES)
 def test_a_picture_codec_is_made_into_a_variation(ffmpeg: str, kind: str, case: str, tmp_path: Path) -> None:
-    source = source_of(ffmpeg, written(ffmpeg, kind, tmp_path / "source", case))
+    source = source_of(ffmpeg, written(ffmpeg, kind, case, tmp_path / "source"))
     output = rendered(ffmpeg, source, tmp_path)
     assert picture_s(ffmpeg, output) == pytest.approx(0.4, abs=0.035)
 
 
 @pytest.mark.parametrize(("kind", "case"), SOUND_CASES)
 def test_a_sound_codec_is_made_into_a_variation(ffmpeg: str, kind: str, case: str, tmp_path: Path) -> None:
-    source = source_of(ffmpeg, written(ffmpeg, kind, tmp_path / "source", case))
+    source = source_of(ffmpeg, written(ffmpeg, kind, case, tmp_path / "source"))
     assert "Audio: aac (LC)" in describe(ffmpeg, rendered(ffmpeg, source, tmp_path))
 
 

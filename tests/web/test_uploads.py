@@ -23,8 +23,8 @@ def test_what_is_no_video_is_refused_before_a_byte_is_sent(person: Person, tmp_p
     for name, content in named.items():
         (tmp_path / name).write_bytes(content)
     person.choose(*(tmp_path / name for name in named))
-    expect(person.video("notes.txt")).to_contain_text("Only MP4 and MOV")
-    expect(person.video("fake.mp4")).to_contain_text("its content is something else")
+    expect(person.video("notes.txt")).to_contain_text("Only MP4 and MOV videos are taken")
+    expect(person.video("fake.mp4")).to_contain_text("This file is something else")
     expect(person.video("empty.mp4")).to_contain_text("empty")
     expect(person.page.get_by_role("button", name="Make 0 videos")).to_be_disabled()
     assert person.barriers() == []

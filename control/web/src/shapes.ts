@@ -28,6 +28,7 @@ export interface Source {
   name: string;
   status: OutputStatus;
   percent: number;
+  notes: string[]; // what could not be used of it
   outputs: Output[];
 }
 

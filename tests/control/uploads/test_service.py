@@ -20,6 +20,7 @@ from control.passes.retention import abandon
 from control.store.tables import Source, Upload
 from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload
+from control.views import serializers
 from control.views.schemas import NewUpload, PartDone, UploadDone, UploadStarted
 from infra.ports import OpenMultipart, Unanswered
 from infra.s3 import TigrisStorage
@@ -303,3 +304,25 @@ def test_at_most_two_uploads_are_looked_into_at_a_time(bucket, clip):
         done = [pool.submit(bucket.complete, upload.upload_id, parts) for upload, parts in opened]
         assert all(each.result().duration_s > 0 for each in done)
     assert max(most) == 2
+
+
+@pytest.mark.parametrize("name", ["video", "holiday.avi", "scan.pdf", "clip.MP4.part", ".mov"])
+def test_the_content_of_a_file_decides_and_not_its_name(bucket, clip, name):
+    new = NewUpload(name=name, size_bytes=len(clip), content_type="video/mp4")
+    upload = bucket.start(new)
+    etag = httpx.put(upload.parts[0].url, content=clip).raise_for_status().headers["etag"]
+    created = bucket.complete(upload.upload_id, UploadDone(parts=[PartDone(number=1, etag=etag)]))
+    assert (created.name, created.width, created.notes) == (name, 160, [])
+
+
+def test_what_could_not_be_used_of_a_source_is_said_on_it_and_in_its_batch(bucket, rows, ffmpeg, tmp_path):
+    flags = ["-movflags", "frag_keyframe+empty_moov", "-g", "10"]
+    recording = make_clip(ffmpeg, tmp_path / "obs.mp4", *flags, seconds=2).read_bytes()
+    upload, done = bucket.opened(recording[: len(recording) * 3 // 4])
+    created = bucket.complete(upload.upload_id, done)
+    (note,) = created.notes
+    assert note.startswith("The recording was cut off: ")
+    assert 1 < created.duration_s < 2
+    (source,) = rows.all(Source)
+    assert serializers.source(source, []).notes == [note]
+    assert bucket.complete(upload.upload_id, done) == created

@@ -42,6 +42,11 @@ function OfSource({ source, ticket, onPlay }: { source: Source } & Omit<Props, "
         label={`Progress of ${source.name}`}
         tone={source.status === "failed" ? "bad" : source.status === "cancelled" ? "still" : undefined}
       />
+      {source.notes.map((note) => (
+        <p class="muted small" key={note}>
+          {note}
+        </p>
+      ))}
       <ul class="grid">
         {source.outputs.slice(0, limit.value).map((output) => (
           <Tile key={output.output_id} output={output} ticket={ticket} onPlay={onPlay} />

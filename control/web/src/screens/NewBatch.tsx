@@ -10,7 +10,7 @@ import { add, addUrls, items, outputsCount, preset, VARIATIONS, variations } fro
 import type { Preset } from "../shapes";
 import { count, PRESET } from "../words";
 
-const ACCEPT = "video/mp4,video/quicktime,.mp4,.mov,.m4v";
+const ACCEPT = "video/*,.mp4,.mov,.m4v,.qt,.3gp,.3g2";
 
 export function NewBatch() {
   const isEmpty = items.value.length === 0;

@@ -1,4 +1,4 @@
-// What can be told about a file before a byte of it is sent.
+// What the page finds out about a file before it sends a byte of it.
 
 export interface Look {
   duration_s: number;
@@ -9,20 +9,21 @@ export interface Look {
 
 const PICTURE_WIDTH = 192; // pixels
 const PATIENCE_MS = 8000;
-const TAKEN = /\.(mp4|mov|m4v|qt)$/i;
-const FIRST_BOXES = ["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot"]; // what an MP4 or MOV starts with
+// What an MP4 or MOV starts with: the same boxes as in control/uploads/kinds.py.
+const FIRST_BOXES = [
+  ...["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot", "uuid"],
+  ...["styp", "sidx", "moof", "pdin", "meta", "emsg", "prft"],
+];
 
-/** Return why a file cannot be taken, or null. */
+/** Return why a file cannot be taken, or null. Its content decides; its name and its type do not. */
 export async function objection(file: File): Promise<string | null> {
-  if (!TAKEN.test(file.name) && !/^video\/(mp4|quicktime)/.test(file.type))
-    return "Only MP4 and MOV videos can be taken. Convert it first.";
   if (file.size === 0) return "The file is empty.";
   const head = await file
     .slice(4, 8)
     .text()
     .catch(() => null);
   if (head === null) return "The file cannot be read. Was it moved or deleted?";
-  if (!FIRST_BOXES.includes(head)) return "It is named like a video, but its content is something else.";
+  if (!FIRST_BOXES.includes(head)) return "Only MP4 and MOV videos are taken. This file is something else.";
   return null;
 }
 
