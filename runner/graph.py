@@ -57,6 +57,7 @@ class Probe:
     sample_rate: int = 48000
     layout: str = "stereo"  # of the channels, in FFmpeg's words
     picture_s: float | None = None  # when the picture ends; None: with the video
+    sound_s: float | None = None  # when the sound ends, if there is one
     held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
     is_uneven: bool = False  # pictures are not equally long: a variable frame rate
     rate: Fraction | None = None  # pictures per second: the constant rate, or the nearest common one
@@ -115,16 +116,18 @@ def paced_sound(effects: Effects, probe: Probe) -> str:
     """Return the sound's filters. Gaps become silence first, since `atempo` would close them.
 
     `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. As much
-    silence is put before it.
+    silence is put before it, and as much is cut from the end, where `atempo` adds it.
     """
     rate = probe.sample_rate
     while rate > AAC_RATE_MAX:
         rate //= 2
-    paced = f"adelay=delays={_atempo_window(rate) // 2}S:all=1,atempo={number(effects.speed)}"
+    paced = [f"adelay=delays={_atempo_window(rate) // 2}S:all=1", f"atempo={number(effects.speed)}"]
+    if probe.sound_s is not None:
+        paced.append(f"atrim=end={number(probe.sound_s / effects.speed)}")
     return ",".join(
         [
             *[*_mixed_down(probe), f"aresample={rate}:async=1:first_pts=0"],
-            *([paced] if effects.speed != 1 else []),
+            *(paced if effects.speed != 1 else []),
         ]
     )
 

@@ -107,14 +107,16 @@ def look(
     finally:
         remove(folder)
     video = next((stream for stream in streams if stream.kind == "video"), StreamTimes())
+    sound = next((stream for stream in streams if stream.kind == "audio"), None)
     held = held_s(video, _stated_s(said))
     picture_s = float(video.ends_s) + held
     pixels = _shown(said, r"fmt:(\w+)") or ""
     found = Probe(
         width=width,
         height=height,
-        duration_s=max([picture_s, *(float(sound.ends_s) for sound in streams if sound is not video)]),
-        has_audio=any(stream.kind == "audio" for stream in streams),
+        duration_s=max(picture_s, float(sound.ends_s) if sound else 0.0),
+        has_audio=sound is not None,
+        sound_s=float(sound.ends_s) if sound and sound.shown else None,
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
         tags=_tags(said),

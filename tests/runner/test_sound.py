@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from runner.contract import Preset
+from runner.probe import look
+from runner.stop import Stop
 from tests.support.clips import PLAIN, describe
 from tests.support.making import made, raw, rendered, source_of
 
@@ -56,6 +58,13 @@ def onsets_s(ffmpeg: str, path: Path) -> list[float]:
     return found
 
 
+def sound_s(ffmpeg: str, path: Path) -> float:
+    """Return when the sound ends."""
+    found = look(ffmpeg, path, timeout_s=60, stop=Stop()).probe.sound_s
+    assert found is not None
+    return found
+
+
 RATE = 48000
 RAW = ["-ac", "1", "-ar", str(RATE), "-f", "s16le"]
 
@@ -94,4 +103,5 @@ def test_sound_is_in_step_at_both_ends(ffmpeg: str, kind: str, speed: float, tmp
     sound = ["-f", "lavfi", "-i", BEEPS, "-af", cut]
     path = made(ffmpeg, tmp_path / "source.mov", *PICTURE, *sound, *X264, *coded, *rate)
     output = rendered(ffmpeg, source_of(ffmpeg, path), tmp_path, PLAIN.model_copy(update={"speed": speed}))
+    assert sound_s(ffmpeg, output) == pytest.approx(4 / speed, abs=0.02)
     assert onsets_s(ffmpeg, output) == pytest.approx([at / speed for at in BEEPS_S], abs=0.02)
