@@ -1,6 +1,6 @@
 """Whether an output is what was asked for.
 
-Must never call a file good that a player would stumble over: it is opened, measured and decoded to its end.
+A file passes only if players can play all of it: it is opened, measured and decoded to its end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a file really is, found out with FFmpeg alone.
+"""What a file really is, according to FFmpeg.
 
-Must never believe a word of the file's own metadata: dimensions come from a decoded frame, the streams and
-the duration from reading all packets.
+The file's own metadata is not trusted: size, colour and pixel format come from a decoded frame, the streams
+and their lengths from reading all packets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OutputFailure(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a file showed, and all that FFmpeg said meanwhile."""
+    """What FFmpeg found in a file, and its messages."""
 
     probe: Probe
     frames: int  # packets of the video

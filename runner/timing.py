@@ -66,8 +66,7 @@ class StreamTimes:
 
 
 def stream_times(lines: Iterable[str]) -> list[StreamTimes]:
-    """Return the streams that FFmpeg's `framecrc` lists, in its order. Lines that it cannot have written are
-    left out."""
+    """Return the streams that FFmpeg's `framecrc` lists, in its order. Other lines are ignored."""
     found: dict[str, StreamTimes] = {}
     for line in lines:
         if line.startswith("#"):
