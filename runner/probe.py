@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Event
@@ -24,6 +24,7 @@ from runner.plain_files import lines, remove
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 
 PROBE_TIMEOUT_S = 120.0
+HEADER_LINES_MAX = 100
 PACKETS_BYTES_MAX = 128 << 20  # of the list of packets: four hours with 96 kHz AAC have 90 MB
 
 
@@ -176,8 +177,8 @@ def _sound(header: str) -> dict[str, Any]:
 
 
 def _header(packets: Path) -> str:
-    """Return the lines before the first packet."""
-    return "".join(takewhile(lambda line: line.startswith("#"), lines(packets)))
+    """Return the lines before the first packet: some twenty."""
+    return "".join(takewhile(lambda line: line.startswith("#"), islice(lines(packets), HEADER_LINES_MAX)))
 
 
 def _stated_s(said: str) -> float:

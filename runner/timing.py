@@ -7,10 +7,10 @@ seconds.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import ceil
 
 DISCARDED = 0x4  # the flag of a packet that an edit list cuts away: it is decoded, and not shown
@@ -21,6 +21,8 @@ COMMON_RATES = tuple(
     for rate in [(24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)]
 )
 RATE_MIN = 10
+LINES_MAX = 4_000_000  # 128 MiB of the shortest lines
+STREAMS_MAX = 2  # one of picture and one of sound are listed
 NEAR = Fraction(4, 10_000)  # units of time are coarse; 24 and 23.976 are 10 apart
 
 
@@ -35,7 +37,9 @@ class StreamTimes:
     last_s: Fraction = Fraction(0)  # when the packet begins that is shown last
     ends_s: Fraction = Fraction(0)  # and when it ends
     is_reordered: bool = False  # pictures are stored in another order than they are shown
-    durations: Counter[int] = field(default_factory=Counter)  # in units: how often each one comes
+    shortest: int = 0  # of the packets that are shown, in units
+    longest: int = 0
+    total: int = 0
 
     def add(self, decoded_at: int, shown_at: int, duration: int, flags: int) -> None:
         """Count one packet; times are in units."""
@@ -45,7 +49,9 @@ class StreamTimes:
         starts_s, lasts_s = shown_at * self.unit_s, duration * self.unit_s
         is_first = self.shown == 0
         self.shown += 1
-        self.durations[duration] += 1
+        self.shortest = duration if is_first else min(self.shortest, duration)
+        self.longest = max(self.longest, duration)
+        self.total += duration
         self.is_reordered = self.is_reordered or decoded_at != shown_at
         if is_first or starts_s >= self.last_s:
             self.last_s, self.ends_s = starts_s, starts_s + lasts_s
@@ -53,22 +59,21 @@ class StreamTimes:
     @property
     def is_constant(self) -> bool:
         """Whether all pictures stay equally long, as far as the unit of time can say."""
-        if not self.durations:
-            return True
-        longest, shortest = max(self.durations), min(self.durations)
-        return longest - shortest <= max(1, longest * EVEN)
+        return self.longest - self.shortest <= max(1, self.longest * EVEN)
 
     @property
     def rate(self) -> Fraction | None:
         """Pictures per second on average; None of a single picture, or where nothing lasts."""
-        total = sum(duration * count for duration, count in self.durations.items())
-        return Fraction(self.shown) / (total * self.unit_s) if total > 0 and self.shown > 1 else None
+        return self.shown / (self.total * self.unit_s) if self.total and self.shown > 1 else None
 
 
 def stream_times(lines: Iterable[str]) -> list[StreamTimes]:
-    """Return the streams that FFmpeg's `framecrc` lists, in its order. Other lines are ignored."""
+    """Return the streams that FFmpeg's `framecrc` lists, in its order. Other lines are ignored.
+
+    At most LINES_MAX lines are read, and STREAMS_MAX streams found, whatever the list holds.
+    """
     found: dict[str, StreamTimes] = {}
-    for line in lines:
+    for line in islice(lines, LINES_MAX):
         if line.startswith("#"):
             _read_header(line, found)
             continue
@@ -90,7 +95,7 @@ def held_s(video: StreamTimes, stated_s: float) -> float:
     """
     if video.is_constant or not video.is_reordered or stated_s <= video.last_s:
         return 0.0
-    longest_s = max(video.durations) * video.unit_s
+    longest_s = video.longest * video.unit_s
     return float(min(Fraction(stated_s), video.last_s + longest_s) - video.ends_s)
 
 
@@ -106,10 +111,12 @@ def output_rate_of(video: StreamTimes) -> Fraction | None:
     nearest = min(COMMON_RATES, key=lambda common: abs(common - rate))
     if not video.is_constant or abs(nearest - rate) < NEAR * nearest:
         return nearest
-    return rate.limit_denominator(1001) * max(1, ceil(RATE_MIN / rate))
+    return (rate * max(1, ceil(RATE_MIN / rate))).limit_denominator(1001)
 
 
 def _read_header(line: str, found: dict[str, StreamTimes]) -> None:
+    if len(found) >= STREAMS_MAX and not re.match(rf"#\w+ ({'|'.join(found)}):", line):
+        return
     if unit := re.match(r"#tb (\d+): (\d{1,9})/(\d{1,9})$", line.strip()):
         found.setdefault(unit[1], StreamTimes()).unit_s = Fraction(int(unit[2]), max(1, int(unit[3])))
     elif kind := re.match(r"#media_type (\d+): (\w+)", line):

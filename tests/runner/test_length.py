@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.contract import OutputSpec, Preset
-from runner.timing import stream_times
+from runner.timing import output_rate_of, stream_times
 from tests.support.clips import PLAIN
 from tests.support.making import made, picture_s, rendered, renderer_in, source_of
 
@@ -144,6 +144,18 @@ def packets(*times: Sequence[int]) -> list[str]:
 def test_packets_that_an_edit_cuts_away_do_not_count() -> None:
     (video,) = stream_times(packets((-10, -10, 10, 5), (0, 0, 10, 1), (10, 10, 10, 0), (20, 20, 10, 4)))
     assert (video.packets, video.shown, video.ends_s) == (4, 2, 2)
+
+
+def test_a_list_that_a_hostile_ffmpeg_wrote_takes_no_memory() -> None:
+    many = (f"#tb {n}: 1/10" for n in range(100_000))
+    assert len(stream_times(many)) == 2
+
+
+def test_two_pictures_in_an_hour_have_a_rate_that_frames_can_have() -> None:
+    (video,) = stream_times(packets((0, 0, 18_000, 0), (18_000, 18_000, 18_000, 0)))
+    rate = output_rate_of(video)
+    assert rate
+    assert 10 <= rate < 11
 
 
 def test_lines_that_are_no_packets_are_left_out() -> None:
