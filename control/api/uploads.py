@@ -1,4 +1,4 @@
-"""Uploads: bytes go from the client straight to the bucket; control only signs, joins and looks inside."""
+"""Uploads: bytes go from the client straight to the bucket; control signs URLs, joins and looks inside."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def _add_rest(router: APIRouter, context: AppContext) -> None:
         response_model_exclude_none=True,
     )
     def show(upload_id: str) -> UploadStarted:
-        """Tell which parts are stored, and sign fresh URLs for those that are missing.
+        """Return which parts are stored, and sign fresh URLs for the missing ones.
 
-        The upload then lives for as long again as a new one.
+        The upload then lives as long as a new one.
         """
         return _resumed(context, _found(context, upload_id))
 
     @router.post("/{upload_id}/complete", responses=documented(Code.NOT_FOUND, Code.GONE, Code.SOURCE_GONE))
     def complete(upload_id: str, body: UploadDone) -> SourceCreated:
-        """Join the parts and look inside. The same call again gives the same answer."""
+        """Join the parts and look inside. A repeated call returns the same answer."""
         upload = _found(context, upload_id)
         if upload.state == "open":
             _conclude(context, upload, service.join(context, upload, _named(upload, body)))
@@ -74,7 +74,7 @@ def _add_rest(router: APIRouter, context: AppContext) -> None:
 
     @router.delete("/{upload_id}", status_code=204, responses=documented(Code.NOT_FOUND))
     def abort(upload_id: str) -> None:
-        """Give an upload up; what is stored of it is removed. A completed one stays."""
+        """Abort an upload and remove what it has stored. A completed one stays."""
         upload = _found(context, upload_id)
         if upload.state != "completed":
             service.discard(context, upload)
@@ -107,7 +107,7 @@ def _found(context: AppContext, upload_id: str) -> Upload:
 def _resumed(context: AppContext, upload: Upload) -> UploadStarted:
     stored = {part.number: part for part in _stored(context, upload)}
     joined = context.storage.head(upload.key) if upload.state == "open" and not stored else None
-    if joined is not None:  # an earlier `complete` was cut off after it had joined the parts
+    if joined is not None:  # an earlier `complete` was interrupted after it had joined the parts
         _conclude(context, upload, joined)
         upload = _found(context, upload.id)
     _require_not_closed(upload)
@@ -118,7 +118,7 @@ def _resumed(context: AppContext, upload: Upload) -> UploadStarted:
 
 
 def _stored(context: AppContext, upload: Upload) -> list[StoredPart]:
-    """Return the parts of an open upload that are there and have the size that they should."""
+    """Return the stored parts of an open upload that have the right size."""
     if upload.state != "open":
         return []
     sizes = _part_sizes(upload)
@@ -166,11 +166,11 @@ def _named(upload: Upload, body: UploadDone) -> list[Part]:
 
 
 def _conclude(context: AppContext, upload: Upload, stored: StoredObject) -> None:
-    """Make a source of a joined upload, or close it as refused and remove what it stored."""
+    """Make a source of a joined upload, or close it as refused and remove its object."""
     try:
         if stored.size_bytes != upload.size_bytes:
             told, got = upload.size_bytes, stored.size_bytes
-            raise mp4.NotPlayable(f"{told} bytes were announced but {got} arrived. {_AGAIN}")
+            raise mp4.NotPlayable(f"{told} bytes were announced, but {got} arrived. {_AGAIN}")
         source = service.look_into(context, upload, stored)
     except mp4.NotPlayable as refusal:
         context.storage.delete(upload.key)
@@ -184,11 +184,11 @@ def _require_not_closed(upload: Upload) -> None:
     if upload.state == "refused":
         raise ControlError(Code.NOT_PLAYABLE, upload.refusal or "")
     if upload.state == "aborted":
-        raise ControlError(Code.GONE, f"This upload was given up. {_AGAIN}")
+        raise ControlError(Code.GONE, f"This upload was aborted. {_AGAIN}")
 
 
 def _source_of(context: AppContext, upload: Upload) -> Source:
-    """Return what a completed upload has become. Raises ControlError source_gone after its time."""
+    """Return the source of a completed upload. Raises ControlError source_gone once it is deleted."""
     with context.views.session() as session:
         source = session.get(Source, upload.source_id)
     if source is None or source.deleted_at is not None:

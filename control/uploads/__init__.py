@@ -1,1 +1,1 @@
-"""From bytes or URLs of users to stored sources."""
+"""Turns bytes and URLs of users into stored sources."""

@@ -1,7 +1,7 @@
-"""The boxes of an MP4 or MOV, read where they lie: by windows, never as a whole.
+"""Reads the boxes of an MP4 or MOV in windows, never the whole file.
 
-Must never trust a number in the file. A look has a budget of reads and of boxes, holds two windows at most,
-and does nothing by Python for each sample.
+Must never trust a number in the file. One look at a file has a budget of reads and of boxes, holds at most
+two windows in memory, and runs no Python code for each sample.
 
 Boxes: ISO/IEC 14496-12 (2022), 4.2; QuickTime File Format Specification (2012-08), "Atoms".
 """
@@ -17,28 +17,28 @@ from operator import mul
 
 READS_MAX = 64  # of one look
 BOXES_MAX = 20_000  # of one look
-WINDOW_BYTES = 64 * 1024  # holds most of what is small: one read for many boxes
-STEP_BYTES = 8 * 1024**2 // 48 * 48  # of a long read, in whole records of 4, 8, 12 or 16 bytes
-SEARCHED_BYTES_MAX = 96 * 1024**2
+WINDOW_BYTES = 64 * 1024  # one read for many small boxes
+STEP_BYTES = 8 * 1024**2 // 48 * 48  # of a long read: a multiple of records of 4, 8, 12 and 16 bytes
+SEARCHED_BYTES_MAX = 96 * 1024**2  # at the end, for the last fragment
 
 Read = Callable[[int, int], bytes]
 
 
 class CutShort(Exception):
-    """A read gave less than the file's size promises."""
+    """A read returned less than the file's size promises."""
 
 
 class Damaged(Exception):
-    """A box contradicts itself or the one that it lies in."""
+    """A box contradicts itself or the box around it."""
 
 
 class Scattered(Exception):
-    """The file has used up its budget: it is in too many pieces."""
+    """The budget of reads or boxes is used up: the file is in too many pieces."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box by its kind, and where its inside is."""
+    """The kind of a box, and where its content (without the header) starts and stops in the file."""
 
     kind: bytes
     start: int
@@ -46,12 +46,15 @@ class Box:
 
     @property
     def size_bytes(self) -> int:
-        """The length of its inside."""
+        """The length of its content."""
         return self.stop - self.start
 
 
 class File:
-    """A file whose bytes `read(start, stop)` gives. Raises CutShort, Scattered, and what `read` raises."""
+    """A file whose bytes `read(start, stop)` returns.
+
+    Its methods raise CutShort, Scattered, and whatever `read` raises.
+    """
 
     def __init__(self, read: Read, size_bytes: int) -> None:
         self._read, self.size_bytes = read, size_bytes
@@ -60,7 +63,7 @@ class File:
         self._window_at, self._window = 0, self.head
 
     def between(self, start: int, stop: int) -> bytes:
-        """Return some bytes, fewer at the file's end."""
+        """Return the bytes from `start` to `stop`, fewer at the file's end."""
         stop = min(stop, self.size_bytes)
         if stop <= len(self.head):
             return self.head[start:stop]
@@ -70,7 +73,7 @@ class File:
         return self._window[start - self._window_at : stop - self._window_at]
 
     def header(self, at: int, room: int) -> tuple[bytes, int, int]:
-        """Return kind, header's length and whole length of the box at `at`; `room` is what is left for it.
+        """Return kind, length of the header and whole length of the box at `at`; it has `room` bytes at most.
 
         Raises Damaged.
         """
@@ -85,14 +88,14 @@ class File:
                 (size,), header = struct.unpack_from(">Q", raw, 8), 16
         except struct.error:
             raise Damaged from None
-        if size == 0:  # to the end
+        if size == 0:  # the box reaches to the end
             size = room
         if size < header:
             raise Damaged
         return kind, header, size
 
     def children(self, parent: Box, *, skip: int = 0) -> Iterator[Box]:
-        """Yield the boxes in a box, whose first `skip` bytes are none. Raises Damaged."""
+        """Yield the boxes in a box, after its first `skip` bytes. Raises Damaged."""
         at = parent.start + skip
         while parent.stop - at >= 8:  # QuickTime ends some containers with four zeros
             kind, header, size = self.header(at, parent.stop - at)
@@ -102,7 +105,7 @@ class File:
             at += size
 
     def find(self, parent: Box, *path: bytes) -> Box | None:
-        """Return the first box of these kinds, each in the one before. Raises Damaged."""
+        """Return the first box at a path of kinds, each inside the one before. Raises Damaged."""
         found: Box | None = parent
         for step in path:
             if found is not None:
@@ -110,13 +113,13 @@ class File:
         return found
 
     def load(self, box: Box) -> bytes:
-        """Return the inside of a box, of a long one only the start."""
+        """Return the content of a box; of a long one, only its first WINDOW_BYTES."""
         return self.between(box.start, min(box.stop, box.start + WINDOW_BYTES))
 
     def total(self, start: int, stop: int, *, stride: int) -> int:
-        """Return the sum of the first number of each record of `stride` bytes: 4, 8, 12 or 16.
+        """Return the sum of the first 32-bit number of each record of `stride` bytes: 4, 8, 12 or 16.
 
-        A second of video is some fifty records and a long recording has millions: C adds them up.
+        A long recording has millions of records, so no Python code runs for each of them.
         """
         total = 0
         for at in range(start, stop, STEP_BYTES):
@@ -124,7 +127,7 @@ class File:
         return total
 
     def products(self, start: int, stop: int) -> int:
-        """Return the sum of first times second number over records of two numbers of 32 bits."""
+        """Return the sum of the products of records of two 32-bit numbers, such as count and duration."""
         total = 0
         for at in range(start, stop, STEP_BYTES):
             numbers = self._numbers("I", at, min(at + STEP_BYTES, stop))
@@ -132,13 +135,16 @@ class File:
         return total
 
     def largest(self, start: int, stop: int, *, width: int) -> int:
-        """Return the largest of the numbers of 4 or 8 bytes, at least one of them."""
+        """Return the largest of the numbers of `width` bytes (4 or 8). There must be at least one."""
         code = "I" if width == 4 else "Q"
         steps = range(start, stop, STEP_BYTES)
         return max(max(self._numbers(code, at, min(at + STEP_BYTES, stop))) for at in steps)
 
     def last(self, sign: bytes, *, after: int, before: int) -> int | None:
-        """Return where `sign` stands the last time between the two, if that is not too far from the end."""
+        """Return the last place of `sign` between the two, or None.
+
+        Only the last SEARCHED_BYTES_MAX of the file are searched.
+        """
         stop, step = before, WINDOW_BYTES
         floor = max(after, self.size_bytes - SEARCHED_BYTES_MAX)
         while stop - len(sign) >= floor:

@@ -1,4 +1,4 @@
-"""From a sample entry to the sentence that refuses its codec, or none where `runner/media.py` lists it. Pure.
+"""Refuses the codecs that `runner/media.py` does not list, by name and with a remedy. Pure.
 
 Sample entries: ISO/IEC 14496-12 (2022), 8.5.2 and 12; QuickTime File Format Specification (2012-08), "Sound
 Sample Descriptions". `esds`: ISO/IEC 14496-1 (2010), 7.2.6. Dolby Vision: "Dolby Vision Streams Within the
@@ -67,7 +67,7 @@ OTHER_OBJECT_TYPES = {0xA3: "VC-1 (Windows Media)", 0xA9: "DTS", 0xDD: "Vorbis",
 
 
 def picture_codec(tag: str, entry: bytes) -> Codec | None:
-    """Return the listed codec of a sample entry of pictures; `entry` is its inside."""
+    """Return the listed codec of a sample entry of pictures; `entry` is its content."""
     return found(PICTURE_CODECS, tag, _decoder_of(entry)[0] if tag == "mp4v" else None)
 
 
@@ -106,7 +106,7 @@ def _unlisted(tag: str, entry: bytes) -> str:
 
 
 def _other_picture(entry: bytes) -> str:
-    """Return the name of a profile that is not taken although its codec is."""
+    """Return the name of a profile that is not taken although its codec is listed; empty if it is taken."""
     for kind in (b"dvcC", b"dvvC", b"dvwC"):
         box = _inside(entry, kind)
         if len(box) >= 5 and not box[4] >> 4:  # no player without Dolby Vision can show it
@@ -135,13 +135,13 @@ def _other_sound(tag: str, entry: bytes) -> str:
 
 
 def _aac_object_type(config: bytes) -> int:
-    """Return the object type that starts an AudioSpecificConfig: 5 bits, or 6 more behind 31."""
+    """Return the object type in an AudioSpecificConfig: its first 5 bits, or 32 + the next 6 after 31."""
     start = int.from_bytes(config[:2].ljust(2, b"\0"), "big")
     return start >> 11 if start >> 11 != 31 else 32 + (start >> 5 & 0x3F)
 
 
 def _inside(entry: bytes, kind: bytes) -> bytes:
-    """Return what follows a kind, to its box's end. It may lie in another box (QuickTime's `wave`)."""
+    """Return the content of the box of a kind; it may be inside another box (`wave` in QuickTime)."""
     at = entry.find(kind, 20)
     if at < 4:
         return b""
@@ -167,7 +167,7 @@ def _decoder_of(entry: bytes) -> tuple[int | None, bytes]:
 
 
 def _descriptor(esds: bytes, at: int, tag: int) -> int:
-    """Return where the inside of the descriptor at `at` begins. Raises IndexError if it is another one."""
+    """Return where the content of the descriptor at `at` starts. Raises IndexError for another tag."""
     if esds[at] != tag:
         raise IndexError
     at += 1

@@ -1,7 +1,7 @@
-"""A form with videos, streamed part by part to the bucket: at most one part in memory, and nothing on disk.
+"""Streams a form with videos to the bucket: at most one part is in memory, and nothing is on disk.
 
-Must never leave behind what was stored of a form that was not accepted: `Form.close` removes it, and
-`abandon` what a crash has left.
+Must never leave stored parts of a form that was not accepted: `Form.close` removes them, and the pass
+`abandon` removes what a crash has left.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ from infra.outbound import URL_CHARS_MAX
 from infra.ports import OutsideError, Part
 
 FIELDS_MAX = 32
-OVERHEAD_BYTES_MAX = 2 * 1024**2  # all that is not a file's content
+OVERHEAD_BYTES_MAX = 2 * 1024**2  # of everything that is not a file's content
 
 
 @dataclass
 class Form:
-    """A form as far as it has arrived."""
+    """A form, as far as it has been read."""
 
     context: AppContext
     fields: dict[str, str] = field(default_factory=dict)
-    sources: list[Source] = field(default_factory=list)  # in order, not stored; the bad ones with a refusal
+    sources: list[Source] = field(
+        default_factory=list
+    )  # in order, not stored yet; refused ones have a `refusal`
     digests: list[str] = field(default_factory=list)  # sha256 of each source's content
     _uploads: list[Upload] = field(default_factory=list)
     _segment: _File | _Field = field(init=False)
 
     def read(self, content_type: str, chunks: Iterable[bytes]) -> None:
-        """Take the whole form in. Raises ControlError, OutsideError, and what `chunks` raises."""
+        """Read the whole form. Raises ControlError, OutsideError, and whatever `chunks` raises."""
         _, options = parse_options_header(content_type)
         overhead_bytes = 0
         try:
@@ -52,17 +54,17 @@ class Form:
                     file_bytes = sum(map(self._take, parser.parse(chunk))) if chunk else 0
                     overhead_bytes += len(chunk) - file_bytes
                     if overhead_bytes > OVERHEAD_BYTES_MAX:
-                        raise ControlError(Code.TOO_LARGE, "The form has too much beside its files.")
+                        raise ControlError(Code.TOO_LARGE, "The form has too much besides its files.")
         except MultipartError as error:
             raise ControlError(Code.INVALID, f"The form cannot be read: {error}.") from None
 
     def close(self) -> None:
-        """Remove what was stored of files that did not become sources."""
+        """Remove the stored parts of files that did not become sources."""
         for upload in self._uploads:
             self._discard(upload)
 
     def _take(self, event: MultipartSegment | bytes | None) -> int:
-        """Take in what the parser found, and return how many bytes of a file's content that was."""
+        """Handle one event of the parser, and return how many bytes of a file's content it had."""
         if isinstance(event, MultipartSegment):
             self._segment = self._begin(event)
         elif event is None:
@@ -115,7 +117,7 @@ class _Field:
 
 
 class _File:
-    """A file on its way into the bucket."""
+    """A file that is being stored in the bucket."""
 
     def __init__(self, form: Form, name: str) -> None:
         self._form, self._name = form, name
@@ -141,9 +143,9 @@ class _File:
                 self._flush()
 
     def end(self) -> None:
-        """Join what was sent and look inside; a file that is no good fails alone."""
+        """Join the stored parts and look into the file. A file that is not taken does not fail the others."""
         if not self._name and not self._size_bytes:
-            return  # a browser sends this for a choice of no file
+            return  # a browser sends this when no file was chosen
         try:
             source = self._source()
         except mp4.NotPlayable as refusal:
@@ -152,7 +154,7 @@ class _File:
         self._form.digests.append(self._sha256.hexdigest())
 
     def _flush(self) -> Upload:
-        """Store what is in the buffer as the next part."""
+        """Store the buffer as the next part."""
         context = self._form.context
         if self._upload is None:
             self._upload = open_upload(
@@ -170,7 +172,7 @@ class _File:
         return upload
 
     def _source(self) -> Source:
-        if self._upload is None:  # all of it is here: what is no good is never stored
+        if self._upload is None:  # the whole file is in the buffer, so a refused one is never stored
             mp4.look_into(
                 lambda start, stop: bytes(self._buffer.getbuffer()[start:stop]), size_bytes=self._size_bytes
             )

@@ -1,4 +1,4 @@
-"""The fragments of a movie: when one begins and ends. What lies between the first and the last is not read.
+"""When a fragment of a movie starts and ends. Only the first and the last fragment of a file need to be read.
 
 Boxes: ISO/IEC 14496-12 (2022), 8.8.
 """
@@ -19,7 +19,7 @@ from runner.media import FRAMES_MAX
 
 @dataclass(frozen=True)
 class Fragment:
-    """When a fragment begins and ends, over all of its tracks, and how many samples its longest track has."""
+    """Start and end of a fragment over all of its tracks, and the samples of the track that has most."""
 
     start_s: float
     end_s: float
@@ -28,7 +28,7 @@ class Fragment:
 
 @dataclass(frozen=True)
 class _Traf:
-    """A track's part of a fragment, by its header: where its media is counted from, and the defaults."""
+    """The header of a track's part of a fragment: the base of its offsets, and its samples' defaults."""
 
     track_id: int
     base: int
@@ -39,10 +39,10 @@ class _Traf:
 def read(
     file: File, moof: Box, mvex: Box, timescales: Mapping[int, int], *, stop: int | None = None
 ) -> Fragment | None:
-    """Return what a fragment says of its time, or None if it says nothing. Raises Damaged.
+    """Return the times of a fragment, or None if it does not name them. Raises Damaged.
 
-    `timescales` are those of the tracks by their ids, none of them 0. With `stop`, only the samples before
-    that place in the file count: so much is left of a fragment that was cut off.
+    `timescales` has the time scale of each track by its id, none of them 0. With `stop`, only the samples
+    that end before this position in the file count: they are what is left of a fragment that was cut off.
     """
     trexes = (file.load(box) for box in file.children(mvex) if box.kind == b"trex")
     defaults = {struct.unpack_from(">4xI", body)[0]: struct.unpack_from(">12xII", body) for body in trexes}
@@ -68,7 +68,7 @@ def _part(
     defaults: Mapping[int, tuple[int, int]],
     stop: int | None,
 ) -> Fragment | None:
-    """Return one track's part of a fragment, or None when it does not tell its time."""
+    """Return the times of one track's part of a fragment, or None if it does not name them."""
     found = file.find(traf, b"tfhd"), file.find(traf, b"tfdt")
     if found[0] is None or found[1] is None:
         return None
@@ -89,7 +89,7 @@ def _part(
 
 
 def _header(tfhd: bytes, moof_at: int, defaults: Mapping[int, tuple[int, int]]) -> _Traf:
-    """Read a tfhd: its optional fields stand in the order of their flags."""
+    """Read a tfhd. Its optional fields are in the order of their flags."""
     flags, track_id = struct.unpack_from(">II", tfhd)
     duration, size = defaults.get(track_id, (0, 0))
     at, base = 8, moof_at
@@ -106,9 +106,9 @@ def _header(tfhd: bytes, moof_at: int, defaults: Mapping[int, tuple[int, int]]) 
 
 
 def _run(file: File, trun: Box, header: _Traf) -> tuple[int, int]:
-    """Return the number of samples in a run, and how long they last together."""
+    """Return the number of samples in a run, and the sum of their durations."""
     flags, count, first, stride = _table(file, trun)
-    if not flags & 0x100:  # no sample names its duration
+    if not flags & 0x100:  # all samples have the default duration
         return count, count * header.duration
     return count, file.total(first, first + count * stride, stride=stride)
 
@@ -133,7 +133,7 @@ def _whole(file: File, trun: Box, header: _Traf, at: int, stop: int) -> tuple[in
 
 
 def _table(file: File, trun: Box) -> tuple[int, int, int, int]:
-    """Return flags, number of samples, and place and length of the records of a run. Raises Damaged."""
+    """Return flags, number of samples, and position and length of the records of a run. Raises Damaged."""
     flags, count = struct.unpack(">II", file.between(trun.start, trun.start + 8))
     first = trun.start + 8 + (4 if flags & 0x1 else 0) + (4 if flags & 0x4 else 0)
     stride = 4 * (flags >> 8 & 0xF).bit_count()  # a sample's duration comes first, then its size

@@ -1,4 +1,4 @@
-"""What a file is that is no MP4 or MOV, by its first bytes, and what to do with it instead. Pure."""
+"""Names the kind of a file that is no MP4 or MOV by its first bytes, and says what to do instead. Pure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _FIRST_BOXES = (
 
 
 def refusal(head: bytes) -> str:
-    """Return why a file that starts so cannot be an MP4 or MOV with a video; empty if it can."""
+    """Return why a file with these first bytes is not taken; empty if it may be an MP4 or MOV."""
     if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
         return f"This is a HEIC or AVIF picture. {NOT_A_VIDEO}"
     return "" if head[4:8] in _FIRST_BOXES else _other_kind(head)
@@ -68,7 +68,10 @@ def _other_kind(head: bytes) -> str:
         return f"This is a WebM. {CONVERT}"
     if head.startswith(b"RIFF") and head[8:12] in _RIFF:
         return _RIFF[head[8:12]]
-    if b"GGG" in (head[0:377:188], head[4:389:192]):  # the sync bytes of three packets; cameras prefix 4
+    if b"GGG" in (
+        head[0:377:188],
+        head[4:389:192],
+    ):  # sync bytes of three packets; cameras put 4 bytes before each
         return f"This is an MPEG transport stream (TS). {CONVERT}"
     for start, sentence in _STARTS.items():
         if head.startswith(start):

@@ -26,7 +26,7 @@ from runner.media import (
     STREAMS_MAX,
 )
 
-INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof: more than a day has
+INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof; a day of video has less
 WALK_BOXES_MAX, WALK_READS_MAX = 1_000, 24  # at the top, from the start and then near the end
 LAST_FRAGMENTS_TRIED = 3  # from the end backwards; only the last one can be cut off
 PROMISED_S = 1.0  # a header may promise so much more than there is without a note: editors round
@@ -34,7 +34,7 @@ PROMISED_S = 1.0  # a header may promise so much more than there is without a no
 REMUX = "Remux it first: ffmpeg -i in.mp4 -c copy -movflags +faststart out.mp4"
 AGAIN = "Upload it again from a complete copy."
 
-_MOOF = b"moof\0\0\0\x10mfhd"  # behind its size: a fragment begins so, and hardly anything else
+_MOOF = b"moof\0\0\0\x10mfhd"  # after its size: the start of a fragment, and of hardly anything else
 
 
 class NotPlayable(Exception):
@@ -111,7 +111,7 @@ def _walk(file: File) -> _Top:
             at = reached
     if at < file.size_bytes:
         raise Scattered
-    if top.open_moof is not top.last_moof and top.open_moof is not None:  # its media never came
+    if top.open_moof is not top.last_moof and top.open_moof is not None:  # its media is missing
         top.is_cut = True
     return top
 
@@ -123,7 +123,7 @@ def _walk_on(file: File, at: int, top: _Top) -> int:
     for _ in range(WALK_BOXES_MAX):
         room = file.size_bytes - at
         raw = file.between(at, at + 8)
-        # Some cameras pad the end with what is no box.
+        # Some cameras pad the end with bytes that are not a box.
         if not raw or (top.moov and top.has_media and not raw[4:8].isalnum()):
             return file.size_bytes
         if room < 8 or (room < 16 and raw[:4] == b"\0\0\0\1"):
@@ -336,7 +336,7 @@ def _fragmented(
         last = _fragment(file, top.last_moof, index, stop=file.size_bytes if top.is_cut else None)
         if first is None or last is None:
             raise NotPlayable(f"The length of this fragmented MP4 cannot be determined. {REMUX}")
-        start_s = 0.0 if held[0].count else first.start_s  # a piece of a stream begins later than 0
+        start_s = 0.0 if held[0].count else first.start_s  # a piece of a stream starts later than 0
         duration_s, last_s = last.end_s - start_s, last.end_s - last.start_s
         frames = max(last.samples / last_s * duration_s if last_s else 0.0, held[0].count)
     if not top.is_cut:

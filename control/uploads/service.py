@@ -1,6 +1,6 @@
-"""From bytes in the bucket to a source: open an upload, join its parts, look inside, or give it up.
+"""Opens uploads, joins their parts, looks into the file, and makes a source of it, or discards the upload.
 
-The bucket is asked first and the row decides, so that a repeat mends whatever was cut off between the two.
+The bucket is changed first and the row last, so that a repeated call repairs what an interruption has left.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from control.store.usage import require_space
 from control.uploads import mp4
 from infra.ports import Part, Refusal, Refused, StoredObject
 
-PART_BYTES = 16 * 1024**2  # of every upload: equal bytes then have equal ETags, and so equal effects
+PART_BYTES = 16 * 1024**2  # the same for every upload: equal files have equal ETags, and so equal effects
 UPLOAD_LIFE = timedelta(hours=24)  # since its client last asked for URLs
 
-_LOOKS = BoundedSemaphore(2)  # each may hold two windows of 8 MiB and have a core for a second
+_LOOKS = BoundedSemaphore(2)  # each may hold two windows of 8 MiB and use a core for a second
 
 _AGAIN = "Start a new upload."
 
@@ -29,10 +29,11 @@ _AGAIN = "Start a new upload."
 def open_upload(context: AppContext, *, name: str, content_type: str, size_bytes: int) -> Upload:
     """Open a multipart upload and return its row, which is stored. Raises ControlError, OutsideError.
 
-    Of many at once only as many are kept as have room; the others are closed again in the bucket. A crash
-    between the two leaves a multipart upload that nobody knows; `abandon` finds it by its age.
+    When many are opened at once, only those that fit into the storage cap are kept; the others are aborted in
+    the bucket. A crash in between leaves a multipart upload without a row; the pass `abandon` finds it by its
+    age.
     """
-    with context.views.session() as session:  # a full bucket is not asked at all
+    with context.views.session() as session:  # before the bucket is asked
         require_space(session, context.settings, context.clock(), more_bytes=size_bytes)
     upload_id, now = new_id("upl"), context.clock()
     key = f"{context.store.owner_id}/sources/{upload_id}.mp4"
@@ -63,7 +64,7 @@ _UNJOINED = (
 
 
 def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObject:
-    """Join the parts to one object; again is success. Raises ControlError, OutsideError."""
+    """Join the parts to one object. A repeated call succeeds too. Raises ControlError, OutsideError."""
     try:
         context.storage.complete_multipart(upload.key, upload.multipart_id, done)
     except Refused as refused:
@@ -77,7 +78,7 @@ def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObj
 
 
 def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Source:
-    """Return the source that the joined upload makes, not stored yet.
+    """Look into the joined upload and return it as a source, which is not stored yet.
 
     Raises mp4.NotPlayable, ControlError gone, OutsideError.
     """
@@ -106,9 +107,9 @@ def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Sour
 
 
 def discard(context: AppContext, upload: Upload) -> None:
-    """Give an upload up and remove what it stored; one that has become a source stays.
+    """Abort an upload and remove what it has stored. An upload that has become a source stays.
 
-    A `complete` under way may have joined the parts before; its object goes with the row's verdict.
+    A `complete` at the same time may already have joined the parts; the row decides whether the object stays.
     """
     context.storage.abort_multipart(upload.key, upload.multipart_id)
     if store.abort(context.store, upload.id) != "completed":

@@ -1,4 +1,4 @@
-"""From the sources that a request names to rows: those of uploads, and new ones of users' URLs."""
+"""Finds the rows of the sources that a request names, and makes new rows for users' URLs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infra import outbound
 
 
 def named(context: AppContext, refs: Sequence[SourceRef]) -> list[Source]:
-    """Return the sources in their order; those of URLs are new and not stored yet.
+    """Return the sources in the order of the request. Those of URLs are new and not stored yet.
 
-    Raises ControlError: invalid (named twice, or a URL that must not be called), not_found, source_gone.
+    Raises ControlError: invalid (named twice, or a URL that may not be called), not_found, source_gone.
     """
     keys = [ref.source_id or ref.url for ref in refs]
     if len(set(keys)) < len(keys):
@@ -30,7 +30,7 @@ def named(context: AppContext, refs: Sequence[SourceRef]) -> list[Source]:
 
 
 def require_callable(context: AppContext, url: str, field: str) -> None:
-    """Raise ControlError invalid for a URL whose letters alone forbid to call it."""
+    """Raise ControlError invalid for a URL that its text alone forbids to call."""
     try:
         outbound.target(url, allow=context.settings.outbound_allow)
     except outbound.Forbidden as refused:
@@ -53,7 +53,7 @@ def _uploaded(context: AppContext, ids: Sequence[str]) -> dict[str, Source]:
 
 
 def _of_url(context: AppContext, ref: SourceRef) -> Source:
-    """Return the row of a URL. Its query may be a key: it is in neither name nor fingerprint."""
+    """Return a new row for a URL. Its query may hold a secret, so name and fingerprint leave it out."""
     url = ref.url or ""
     require_callable(context, url, "sources.url")
     split = urlsplit(url)

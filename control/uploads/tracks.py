@@ -17,13 +17,13 @@ EDITS_MAX = 1_000  # of a track; editors write a few
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A track by its headers and its first sample entry. `tag` is empty where there is no sample entry."""
+    """What the headers and the first sample entry of a track say. Without a sample entry `tag` is empty."""
 
     id: int
     kind: bytes  # vide, soun, ...
     timescale: int
     tag: str
-    entry: bytes  # the inside of the sample entry
+    entry: bytes  # the content of the sample entry
     width: int
     height: int
     chapters: tuple[int, ...]  # ids of the tracks that hold this track's chapters
@@ -33,7 +33,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a track's tables of samples say. `end` is where its last sample ends in the file."""
+    """What a track's tables of samples say. `end` is the position in the file after its last sample."""
 
     count: int
     duration_s: float
@@ -46,7 +46,7 @@ def read(file: File, trak: Box) -> Track:
     timescale, _ = time(required(file, trak, b"mdia", b"mdhd"))
     kind = required(file, trak, b"mdia", b"hdlr")[8:12]
     (track_id,) = struct.unpack_from(">I", tkhd, 20 if tkhd[0] else 12)
-    is_used = kind in (b"vide", b"soun")  # the boxes of others may be as odd as they like
+    is_used = kind in (b"vide", b"soun")  # damage in other tracks does not matter
     stsd = file.find(trak, b"mdia", b"minf", b"stbl", b"stsd") if is_used else None
     entry = next(file.children(stsd, skip=8), None) if stsd is not None else None
     body = file.load(entry) if entry is not None else b""
@@ -80,7 +80,7 @@ def samples(file: File, track: Track, movie_timescale: int) -> Samples:
 
 
 def required(file: File, parent: Box, *path: bytes) -> bytes:
-    """Return the inside of a box that must be there. Raises Damaged."""
+    """Return the content of a box that must be there. Raises Damaged."""
     box = file.find(parent, *path)
     if box is None:
         raise Damaged
@@ -95,7 +95,7 @@ def time(body: bytes) -> tuple[int, int]:
 
 
 def _size(entry: bytes, tkhd: bytes) -> tuple[int, int]:
-    """Return width and height as they are stored and turned: the track header's size may be stretched."""
+    """Return width and height as stored, after the rotation. The track header's own size may be stretched."""
     width, height = struct.unpack_from(">HH", entry, 24)
     matrix = struct.unpack_from(">9i", tkhd, 52 if tkhd[0] else 40)
     if not matrix[0] and not matrix[4] and matrix[1] and matrix[3]:  # turned by 90 or 270 degrees
@@ -119,9 +119,9 @@ def _is_elsewhere(file: File, trak: Box) -> bool:
 
 
 def _bytes(file: File, tables: dict[bytes, Box], *, has_exact_sizes: bool) -> tuple[int, int]:
-    """Return the number of samples, and where the last one ends in the file; 0 if nothing tells.
+    """Return the number of samples, and where the last one ends in the file; zeros if the tables are missing.
 
-    The size that sound in fixed pieces gives for each piece is not the size in the file.
+    Sound with a fixed size often counts frames, not bytes: there only the start of the last chunk counts.
     """
     sizes = tables.get(b"stsz") or tables.get(b"stz2")
     offsets, each = tables.get(b"stco"), 4
@@ -162,7 +162,7 @@ def _samples_of_last_chunk(file: File, tables: dict[bytes, Box]) -> int:
 
 
 def _ticks(file: File, tables: dict[bytes, Box], count: int) -> int:
-    """Return how long the samples last in units of the track's time scale, the last one included."""
+    """Return the duration of all samples in units of the track's time scale, the last one included."""
     stts = tables.get(b"stts")
     if stts is None:
         return 0
@@ -176,7 +176,7 @@ def _ticks(file: File, tables: dict[bytes, Box], count: int) -> int:
 
 
 def _first_shift(file: File, tables: dict[bytes, Box]) -> int:
-    """Return how much later than decoded the first picture is shown: with B-frames all are shown later."""
+    """Return how long after its decoding time the first picture is shown: with B-frames more than 0."""
     ctts = tables.get(b"ctts")
     if ctts is None or ctts.size_bytes < 16:
         return 0
@@ -185,9 +185,9 @@ def _first_shift(file: File, tables: dict[bytes, Box]) -> int:
 
 
 def _shown_s(file: File, track: Track, media_s: float, first_s: float, movie_timescale: int) -> float:
-    """Return how long the edit list shows of a track; all of it where there is none.
+    """Return how long a track is shown: what its edit list shows, or all of it without one.
 
-    The media lasts `media_s`, from the time `first_s` on.
+    The media starts at `first_s` and lasts `media_s`.
     """
     elst = file.find(track.trak, b"edts", b"elst")
     if elst is None or not movie_timescale:
