@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from control.domain.effects import SIBLINGS
-from runner.contract import Effects
+from runner.contract import AUDIO_KBPS, BUFFER_S, CAP_KBPS, Effects
 
 FRAMES_PER_S = 30000 / 1001
 
@@ -27,7 +27,8 @@ FETCH_BYTES_PER_S = 50e6
 UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = 30.0, 1920 * 1080, 30e6  # a source that nobody has seen yet
 
 BITS_PER_PIXEL = 0.07
-VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the encoder's cap: runner/graph.py
+VIDEO_BPS_MAX, AUDIO_BPS = 1e3 * CAP_KBPS, 1e3 * AUDIO_KBPS
+VIDEO_BUFFER_BITS = VIDEO_BPS_MAX * BUFFER_S
 PRESET_BPS_MAX = 12e6  # presets have no cap of their own
 CAP_MARGIN = 1.25  # container, a frame too many, and what is sent again after a cut
 POSTER_BYTES = 300_000  # 640 pixels of noise
