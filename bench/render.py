@@ -23,9 +23,9 @@ from bench.vmaf import Picture, picture
 from bench.wire import Wire
 from control.domain.effects import effects
 from runner.commands import decoding_args, drawing_args
-from runner.contract import Effects
+from runner.contract import STANDARD_RATE, Effects
 from runner.ffmpeg_program import find_ffmpeg
-from runner.graph import FRAME_RATE, Probe, drawn, even_size, standard, timed
+from runner.graph import Probe, drawn, even_size, standard, timed
 from runner.kernel import find_kernel
 from runner.probe import probe
 from runner.stop import Stop
@@ -150,14 +150,14 @@ def _our_frames(recipe: Effects, found: Probe, source: Path, folder: Path) -> tu
     """Return our frames before they are coded: by the kernel, whose noise differs from a filter's."""
     kernel = find_kernel()
     if not kernel:
-        return ["-i", str(source)], ",".join([*timed(recipe), *standard(found), *drawn(recipe, found)])
+        return ["-i", str(source)], ",".join([*timed(recipe, found), *standard(found), *drawn(recipe, found)])
     decoding = shlex.join([find_ffmpeg(), *decoding_args(recipe, found, source=str(source))])
     drawing = shlex.join([str(kernel.path), *drawing_args([recipe], found)])
     frames = folder / "frames"
     subprocess.run(["bash", "-c", f"{decoding} 3>&1 | {drawing} 3<&0 4>{frames}"], check=True)
     size = "x".join(map(str, even_size(found)))
-    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", FRAME_RATE]
-    return [*raw, "-i", str(frames)], "null"
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size]
+    return [*raw, "-framerate", str(STANDARD_RATE), "-i", str(frames)], "null"
 
 
 def excerpt(clip: Path, path: Path) -> Path:

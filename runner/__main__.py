@@ -1,6 +1,6 @@
 """The runner's program: one attempt, from the claim to the finish, then the process ends.
 
-Must never end without telling control, as long as there is a claim and control listens.
+It reports its end to control in every case, once the claim has been answered and as long as control answers.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
     except jail.JailUnavailable as trouble:
         stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
         record("jail_unavailable", detail=str(trouble))
-    except Exception:  # noqa: BLE001 - whatever it is, control has to hear of it
+    except Exception:  # noqa: BLE001 - control has to know of every failure
         stop.because(Reason.RUNNER_CRASHED)
         stop.detail = _trimmed(traceback.format_exc())
         record("crashed", detail=stop.detail)
@@ -123,7 +123,7 @@ def attempt(client: ControlClient, spec: JobSpec, stop: Stop, *, left_s: float) 
 
 
 def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int, sent_bytes: int) -> Finish:
-    """Return the last message. With every output ended the attempt is well, whatever was asked meanwhile."""
+    """Return the last message. If every output has ended, the attempt succeeded, even if it was to stop."""
     reports = progress.ended()
     reason = None if len(reports) == len(spec.outputs) else stop.reason
     return Finish(

@@ -1,6 +1,6 @@
-"""How many bytes this run may send, and how many it has: money is set aside for no more.
+"""How many bytes this run may send, and how many it has sent: control reserves money for no more.
 
-Must never let a byte of a file leave uncounted. What TLS and heads of requests add is not counted.
+Every byte of a file that is sent must be counted. The bytes of TLS and of request headers are not counted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Allowance:
 
     @property
     def sent_bytes(self) -> int:
-        """What has been sent so far, files that are under way counted whole."""
+        """The bytes sent so far. A file that is being sent counts in full."""
         with self._lock:
             return self._sent_bytes
 
     def counted(self, chunks: Iterator[bytes], size_bytes: int) -> Counted:
-        """Return the `chunks` of a file of this size, which counts as sent at once.
+        """Return the `chunks` of a file of this size, which counts as sent from now on.
 
-        Close it after the try, which may have failed half-way. Raises SendLimit, before a byte is taken, when
-        the file does not fit into what is left.
+        The caller closes it after the try, successful or not. Raises SendLimit, before a byte is read, if the
+        file is larger than the rest of the allowance.
         """
         with self._lock:
             if self._most_bytes is not None and self._sent_bytes + size_bytes > self._most_bytes:
@@ -41,7 +41,7 @@ class Allowance:
         return Counted(chunks, size_bytes, self)
 
     def give_back(self, unsent_bytes: int) -> None:
-        """Take back what was counted and not sent."""
+        """Reduce the count by bytes that were counted but not sent."""
         with self._lock:
             self._sent_bytes -= unsent_bytes
 
@@ -53,13 +53,13 @@ class Counted(Iterator[bytes]):
         self._chunks, self._unsent_bytes, self._allowance = chunks, size_bytes, allowance
 
     def __next__(self) -> bytes:
-        """Return the next bytes, which are sent from here on."""
+        """Return the next bytes. They count as sent, whatever happens to them."""
         chunk = next(self._chunks)
         self._unsent_bytes -= len(chunk)
         return chunk
 
     def close(self) -> None:
-        """Give back what nobody has taken. RetryableError is nothing."""
+        """Give back the bytes that were not read. A second call does nothing."""
         self._allowance.give_back(self._unsent_bytes)
         self._unsent_bytes = 0
         self._chunks = iter(())

@@ -1,7 +1,7 @@
 """Whether an output is what was asked for.
 
-Must never call a file good that a player would stumble over: it is opened, measured, and decoded to its end
-unless each of its packets is known to be as the encoders made it.
+A file passes only if players can play all of it: it is opened, measured, and decoded to its end unless each
+of its packets is known to be as the encoders made it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Expected:
 
     width: int
     height: int
-    duration_s: float
+    duration_s: float  # of what lasts longest
+    picture_s: float
     has_audio: bool
     is_coded_here: bool  # then H.264 and AAC without a fault; a copy may have the faults of its source
 
@@ -43,10 +44,12 @@ def expected(output: OutputSpec, probe: Probe) -> Expected:
     """Return what the output of such a source has to look like."""
     is_copy = output.preset is Preset.COPY
     width, height = (probe.width, probe.height) if is_copy else even_size(probe)
+    speed = output.effects.speed if output.effects else 1
     return Expected(
         width=width,
         height=height,
-        duration_s=probe.duration_s / (output.effects.speed if output.effects else 1),
+        duration_s=probe.duration_s / speed,
+        picture_s=(probe.duration_s if probe.picture_s is None else probe.picture_s) / speed,
         has_audio=probe.has_audio,
         is_coded_here=not is_copy,
     )
@@ -74,9 +77,8 @@ def check_output(
     if (found.probe.width, found.probe.height) != (wanted.width, wanted.height):
         size = f"{found.probe.width}x{found.probe.height}"
         raise _invalid(f"is {size}, not {wanted.width}x{wanted.height}")
-    tolerance_s = max(DURATION_SLACK_S, DURATION_TOLERANCE * wanted.duration_s)
-    if abs(found.probe.duration_s - wanted.duration_s) > tolerance_s:
-        raise _invalid(f"lasts {found.probe.duration_s:.2f} s, not {wanted.duration_s:.2f} s")
+    _require_length("lasts", found.probe.duration_s, wanted.duration_s)
+    _require_length("shows its last picture until", found.probe.picture_s or 0.0, wanted.picture_s)
     return _container_duration_s(found.said)
 
 
@@ -157,6 +159,11 @@ def _read(
         raise
     except ffmpeg.FfmpegFailed as failure:
         raise _invalid(f"does not open ({failure})") from failure
+
+
+def _require_length(what: str, found_s: float, wanted_s: float) -> None:
+    if abs(found_s - wanted_s) > max(DURATION_SLACK_S, DURATION_TOLERANCE * wanted_s):
+        raise _invalid(f"{what} {found_s:.2f} s, not {wanted_s:.2f} s")
 
 
 def _require_codecs(said: str, wanted: Expected) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from runner.contract import Effects, Preset
+from runner.contract import AUDIO_KBPS, BUFFER_S, CRF, STANDARD, Effects, Preset, Quality, Style, cap_kbps
 from runner.graph import (
-    FRAME_RATE,
     Probe,
     also_reading,
     drawn,
     even_size,
+    output_frames,
+    output_rate,
     paced_sound,
+    plain_sound,
     reading,
     standard,
     tagged,
@@ -36,9 +37,7 @@ PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 # references and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive
 # quantisation serves grain.
 X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4"
-CRF = ["-crf", "23"]
 GRAIN_FROM = 3  # of the effect `noise`: less leaves edges that a coarser search finds as well
-CAP_KBPS = 2500
 SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
 
 
@@ -61,24 +60,37 @@ class Target:
 
 
 def variation_args(
-    effects: Effects, probe: Probe, *, source: str, output: str, stats: str | None = None
+    effects: Effects,
+    probe: Probe,
+    *,
+    source: str,
+    output: str,
+    stats: str | None = None,
+    style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments of one output by itself. One thread: a process per core runs.
 
     With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
     """
     return [
-        *["-loglevel", "error", *reading(source)],
-        *_picture(effects, probe),
-        *(["-map", "0:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []),
-        *[*_x264(f"{X264}:{_search(effects)}{_analysed(stats)}"), *CRF],
+        *["-loglevel", "error", *_reading(source, probe)],
+        *_picture(effects, probe, style),
+        *(_sound(effects, probe) if probe.has_audio else []),
+        *_first_picture(effects, probe, style, stats),
         *NAMELESS,
         *mp4(output),
     ]
 
 
 def others_args(
-    others: Sequence[Other], probe: Probe, *, source: str, first: str, stats: str, kbps: int
+    others: Sequence[Other],
+    probe: Probe,
+    *,
+    source: str,
+    first: str,
+    stats: str,
+    kbps: int,
+    style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal pace and grain from one decoding.
 
@@ -86,9 +98,8 @@ def others_args(
     `first`, as it is.
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
-    params = f"{X264}:{_search(others[0].effects)}:pass=2:stats={stats}"
-    coded = [*sound, *_x264(params, cap_kbps=_cap_of_others(others[0].effects, kbps)), "-b:v", f"{kbps}k"]
-    ends = [[*_picture(other.effects, probe), *coded, *NAMELESS, *mp4(other.path)] for other in others]
+    coded = [*sound, *_led_picture(others[0].effects, probe, style, stats=stats, kbps=kbps)]
+    ends = [[*_picture(other.effects, probe, style), *coded, *NAMELESS, *mp4(other.path)] for other in others]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
@@ -98,9 +109,9 @@ def others_args(
 # --- by the kernel: one FFmpeg decodes, the kernel draws, another FFmpeg codes; `runner.jail.Line` joins them
 
 
-def decoding_args(effects: Effects, probe: Probe, *, source: str) -> list[str]:
-    """Return the arguments that write standard frames, at the pace of these effects, raw to descriptor 3."""
-    filters = [*whole(probe), *timed(effects), *standard(probe)]
+def decoding_args(effects: Effects, probe: Probe, *, source: str, style: Style = STANDARD) -> list[str]:
+    """Return the arguments that write standard frames, at the speed of these effects, raw to descriptor 3."""
+    filters = [*whole(probe), *timed(effects, probe, style.frame_rate), *standard(probe)]
     return [
         *["-loglevel", "error", "-hide_banner", *GLOBAL_OPTIONS, "-nostats", "-filter_threads", "1"],
         *[*also_reading(source), "-map", "0:V:0", "-vf", ",".join(filters)],
@@ -113,45 +124,45 @@ def drawing_args(each: Sequence[Effects], probe: Probe) -> list[str]:
     return [*map(str, even_size(probe)), *map(recipe_of, each)]
 
 
-def first_coding_args(target: Target, probe: Probe, *, source: str, stats: str | None = None) -> list[str]:
+def first_coding_args(
+    target: Target, probe: Probe, *, source: str, stats: str | None = None, style: Style = STANDARD
+) -> list[str]:
     """Return the arguments that code the drawn frames of one output, or a first one, as `variation_args`."""
-    effects = target.effects
-    sound = ["-map", "1:a:0", "-af", paced_sound(effects), *AAC, "-threads:a", "1"] if probe.has_audio else []
-    coded = [*_x264(f"{X264}:{_search(effects)}{_analysed(stats)}"), *CRF]
+    sound = _sound(target.effects, probe) if probe.has_audio else []
+    coded = [*sound, *_first_picture(target.effects, probe, style, stats)]
     return [
-        *[*_coding(1, probe), *(["-vn", *also_reading(source)] if sound else [])],
-        *_coded(0, target, probe, [*sound, *coded]),
+        *[*_coding(1, probe, style), *(["-vn", *also_reading(source)] if sound else [])],
+        *_coded(0, target, probe, style, coded),
     ]
 
 
 def others_coding_args(
-    targets: Sequence[Target], probe: Probe, *, first: str, stats: str, kbps: int
+    targets: Sequence[Target], probe: Probe, *, first: str, stats: str, kbps: int, style: Style = STANDARD
 ) -> list[str]:
     """Return the arguments that code the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
-    params = f"{X264}:{_search(targets[0].effects)}:pass=2:stats={stats}"
-    cap_kbps = _cap_of_others(targets[0].effects, kbps)
-    coded = [*sound, *_x264(params, cap_kbps=cap_kbps), "-b:v", f"{kbps}k"]
+    coded = [*sound, *_led_picture(targets[0].effects, probe, style, stats=stats, kbps=kbps)]
     return [
-        *[*_coding(len(targets), probe), *(["-vn", *also_reading(first)] if sound else [])],
-        *(arg for n, target in enumerate(targets) for arg in _coded(n, target, probe, coded)),
+        *[*_coding(len(targets), probe, style), *(["-vn", *also_reading(first)] if sound else [])],
+        *(arg for n, target in enumerate(targets) for arg in _coded(n, target, probe, style, coded)),
     ]
 
 
-def _coding(count: int, probe: Probe) -> list[str]:
+def _coding(count: int, probe: Probe, style: Style) -> list[str]:
     """Return the arguments that open so many pipes of raw frames."""
     size = "x".join(map(str, even_size(probe)))
-    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", FRAME_RATE]
+    rate = str(output_rate(probe, style.frame_rate))
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", rate]
     return [
         *["-loglevel", "error", "-hide_banner", *GLOBAL_OPTIONS, "-nostats", "-progress", "pipe:1"],
         *["-filter_threads", "1", *(arg for n in range(count) for arg in [*raw, "-i", f"pipe:{4 + n}"])],
     ]
 
 
-def _coded(n: int, target: Target, probe: Probe, coded: Sequence[str]) -> list[str]:
+def _coded(n: int, target: Target, probe: Probe, style: Style, coded: Sequence[str]) -> list[str]:
     """Return the arguments of one output, of its packets' sums, and of its poster."""
-    frames = round(probe.duration_s / target.effects.speed * Fraction(FRAME_RATE))
-    poster = [] if target.poster is None else _poster_of(n, frames // 2, probe, target.poster)
+    middle = output_frames(target.effects, probe, style.frame_rate) // 2
+    poster = [] if target.poster is None else _poster_of(n, middle, probe, target.poster)
     picture = ["-map", f"{n}:v", "-vf", ",".join(tagged(probe))]
     return [*picture, *coded, *NAMELESS, *_mp4_and_packets(target.path, target.packets), *poster]
 
@@ -191,19 +202,55 @@ def packets_args(path: str) -> list[str]:
 def kbps_of(stats: Iterable[str], duration_s: float) -> int:
     """Return the bit rate of the picture that the lines of an analysis tell of: for `others_args`.
 
-    It may be above CAP_KBPS: a full buffer at its start gives a short clip more.
+    It may be above the cap: a full buffer at its start gives a short clip more.
     """
     bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
     return max(1, round(bits * SHARED_RATE / duration_s / 1000))
 
 
-def _picture(effects: Effects, probe: Probe) -> list[str]:
-    filters = [*whole(probe), *timed(effects), *standard(probe), *drawn(effects, probe)]
+def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
+    filters = [
+        *[*whole(probe), *timed(effects, probe, style.frame_rate)],
+        *[*standard(probe), *drawn(effects, probe)],
+    ]
     return ["-map", "0:V:0", "-vf", ",".join(filters)]
 
 
-def _analysed(stats: str | None) -> str:
-    return f":pass=1:stats={stats}" if stats else ""
+def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | None) -> list[str]:
+    """Return the encoder of a picture by its quality; with `stats` it writes its analysis there."""
+    analysis = f":pass=1:stats={stats}" if stats else ""
+    coded = _x264(f"{X264}:{_search(effects)}{analysis}", cap_kbps=_cap_kbps(probe, style.quality))
+    return [*coded, "-crf", str(CRF[style.quality])]
+
+
+def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, kbps: int) -> list[str]:
+    """Return the encoder of a picture that follows the analysis of a first one, at `kbps`.
+
+    The first one kept to the cap and the others share its bits out as it did, so they keep to it as well; to
+    watch it would cost a third of an encoding. Only grain at the cap looks worse without
+    (docs/performance.md).
+    """
+    is_capped = effects.noise >= GRAIN_FROM and kbps >= _cap_kbps(probe, style.quality)
+    params = f"{X264}:{_search(effects)}:pass=2:stats={stats}"
+    return [*_x264(params, cap_kbps=kbps if is_capped else None), "-b:v", f"{kbps}k"]
+
+
+def _reading(source: str, probe: Probe) -> list[str]:
+    """Return the arguments that open a source, as input 1 for its sound.
+
+    Each stream is read to its own end: in a file that is cut off, FFmpeg stops reading an input at the first
+    packet that is missing, whichever stream it is of.
+    """
+    return [*reading(source), *(also_reading(source) if probe.has_audio else [])]
+
+
+def _sound(effects: Effects, probe: Probe) -> list[str]:
+    return ["-map", "1:a:0", "-af", paced_sound(effects, probe), *AAC, "-threads:a", "1"]
+
+
+def _cap_kbps(probe: Probe, quality: Quality) -> int:
+    width, height = even_size(probe)
+    return cap_kbps(width * height, quality)
 
 
 def _search(effects: Effects) -> str:
@@ -211,32 +258,26 @@ def _search(effects: Effects) -> str:
     return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
-def _x264(params: str, *, cap_kbps: int | None = CAP_KBPS) -> list[str]:
-    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", "4000k"] if cap_kbps else []
+def _x264(params: str, *, cap_kbps: int | None) -> list[str]:
+    buffer = round((cap_kbps or 0) * BUFFER_S)
+    cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", f"{buffer}k"] if cap_kbps else []
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]
-
-
-def _cap_of_others(effects: Effects, kbps: int) -> int | None:
-    """Return the cap of outputs that follow an analysis, or None: then only its bit rate binds them.
-
-    The first one kept to the cap and they share its bits out as it did, so they keep to it as well; to watch
-    it would cost a third of an encoding. Only grain at the cap looks worse without (docs/performance.md).
-    """
-    return max(kbps, CAP_KBPS) if effects.noise >= GRAIN_FROM and kbps >= CAP_KBPS else None
 
 
 def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playlist: str) -> list[str]:
     """Return the arguments of a preset's output; only `hls` writes the `playlist`."""
-    begin = ["-loglevel", "error", *reading(source), "-map", "0:V:0"]
-    sound = ["-map", "0:a:0"] if probe.has_audio else []
+    begin = ["-loglevel", "error", *_reading(source, probe), "-map", "0:V:0"]
+    sound = ["-map", "1:a:0"] if probe.has_audio else []
     if preset is Preset.COPY:
         return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
-    picture = ["-vf", ",".join([*whole(probe), *standard(probe)])]
+    steady = timed(Effects(), probe, "source") if probe.is_uneven else []  # an MP4 of x264's loses the end
+    picture = ["-vf", ",".join([*whole(probe), *steady, *standard(probe)])]
+    mixed = ["-af", ",".join(plain_sound(probe))] if sound and plain_sound(probe) else []
     coded = ["-c:v", "libx264", "-preset", "fast", "-crf", "23", *(AAC if sound else []), *NAMELESS]
     ending = mp4(output)
     if preset is Preset.HLS:
         ending = _segments(output, playlist)
-    return [*begin, *picture, *sound, *coded, *ending]
+    return [*begin, *picture, *sound, *mixed, *coded, *ending]
 
 
 def poster_args(duration_s: float, *, source: str, output: str) -> list[str]:
@@ -277,7 +318,7 @@ def mp4(output: str) -> list[str]:
     return ["-empty_hdlr_name", "1", "-movflags", "+faststart", "-f", "mp4", f"file:{output}"]
 
 
-AAC = ["-c:a", "aac", "-b:a", "128k"]
+AAC = ["-c:a", "aac", "-b:a", f"{AUDIO_KBPS}k"]
 WITHOUT_METADATA = [
     *["-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v:0", "encoder="],
     *["-fflags", "+bitexact"],

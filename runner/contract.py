@@ -8,8 +8,10 @@ Long because the whole wire is in one file.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal
+from fractions import Fraction
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -35,7 +37,44 @@ PROCESS_BYTES = 150 << 20  # two FFmpegs and the kernel between them, beside enc
 PROBE_BYTES = 140 << 20  # one FFmpeg that looks at a source of unknown size, and the frame that it writes
 FIRST_BYTES_PER_PIXEL = 220  # of an encoder with its look-ahead (docs/performance.md has the table)
 OTHER_BYTES_PER_PIXEL = 90  # of one that follows another's analysis
-OUTPUT_BYTES_PER_S = 340_000  # of a variation, at the cap of its bit rate
+
+# --- the encoder: what a machine asks of it, and what control plans with ------------------------------
+
+Quality = Literal["standard", "high"]  # "high": a lower CRF and a higher cap of the bit rate
+FrameRate = Literal["29.97", "source"]
+
+
+class Style(NamedTuple):
+    """What a user chooses of the coding of a variation."""
+
+    quality: Quality = "standard"
+    frame_rate: FrameRate = "29.97"
+
+
+STANDARD = Style()
+STANDARD_RATE = Fraction(30000, 1001)
+SOURCE_RATE_MAX = Fraction(60)  # of `frame_rate` "source"
+CRF: Mapping[Quality, int] = {"standard": 23, "high": 19}
+AUDIO_KBPS = 128
+CAP_KBPS, CAP_PIXELS, CAP_GROWTH = 2500, 1920 * 1080, 0.75
+CAP_TIMES: Mapping[Quality, int] = {"standard": 1, "high": 3}
+BUFFER_S = 1.6  # how many seconds at the cap the encoder may spend at once
+CONTAINER = 1.035  # a file has so much more than its streams
+
+
+def cap_kbps(pixels: int, quality: Quality) -> int:
+    """Return the highest bit rate of the picture of a variation, by the size of its frames."""
+    growth: float = max(1.0, pixels / CAP_PIXELS) ** CAP_GROWTH
+    return round(CAP_TIMES[quality] * CAP_KBPS * growth)
+
+
+def output_bytes_per_s(pixels: int, quality: Quality) -> float:
+    """Return how large each second of a variation can become."""
+    return (cap_kbps(pixels, quality) + AUDIO_KBPS) * 1000 / 8 * CONTAINER
+
+
+OUTPUT_BYTES_PER_S = output_bytes_per_s(CAP_PIXELS, "standard")
+
 
 # --- reasons and exit codes -----------------------------------------------------------------------
 
@@ -155,10 +194,6 @@ class Preset(StrEnum):
     COPY = "copy"
 
 
-Quality = Literal["standard", "high"]  # "high": a lower CRF and a higher cap of the bit rate
-FrameRate = Literal["29.97", "source"]
-
-
 class SourceSpec(Message):
     """One video to fetch. The URL is signed and outlives the attempt, or a user's (`is_foreign`)."""
 
@@ -187,13 +222,18 @@ class OutputSpec(Message):
     effects: Effects | None = None
     preset: Preset | None = None
     quality: Quality = "standard"  # of a variation
-    frame_rate: FrameRate = "29.97"  # of a variation; "source": that of the source, up to 60
+    frame_rate: FrameRate = "29.97"  # of a variation; "source": that of the source, up to SOURCE_RATE_MAX
     put_url: str
     put_headers: dict[str, str]
     playlist: PutTarget | None = None  # of preset `hls`
     media_name: str = ""  # of preset `hls`: how the playlist is to name the media file
     poster: PutTarget | None = None  # a JPEG of the middle frame
     deliver_url: str | None = None  # a user's: PUT the file there too, by the rules of `infra.outbound`
+
+    @property
+    def style(self) -> Style:
+        """What the user chose of its coding."""
+        return Style(self.quality, self.frame_rate)
 
 
 class JobSpec(Message):

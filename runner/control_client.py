@@ -1,6 +1,6 @@
 """The three calls to control: claim, heartbeat, finish.
 
-Must never put a header, the token or a body into an error or a log line.
+No error and no log line may hold a header, the token or a body.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Shape = TypeVar("Shape", bound=Message)
 
 
 class Refusal(Exception):
-    """Control said no for good: this attempt or token means nothing to it."""
+    """Control refuses for good: it does not know this attempt or token."""
 
 
 class Superseded(Refusal):
-    """Another machine owns the attempt, or it has ended. No error of this machine."""
+    """Another machine has the attempt, or the attempt has ended. This machine made no error."""
 
 
 class ControlClient:
-    """Speaks for one attempt and names its machine in each call. Safe to use from several threads."""
+    """Makes the calls of one attempt; each names the machine. Safe to use from several threads."""
 
     def __init__(self, *, base_url: str, attempt_id: str, token: str, machine_id: str) -> None:
         self._base_url, self._attempt_id, self._machine_id = base_url.rstrip("/"), attempt_id, machine_id
@@ -48,7 +48,7 @@ class ControlClient:
         self._http = urllib3.PoolManager(retries=False)
 
     def claim(self, *, stop: Event) -> JobSpec:
-        """Return the job, asking until CLAIM_TIMEOUT_S is over.
+        """Return the job. Retries until CLAIM_TIMEOUT_S is over.
 
         Raises RetryableError when control did not answer in time, Superseded, Refusal, or Stopped.
         """
@@ -61,7 +61,7 @@ class ControlClient:
         return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 
     def finish(self, finish: Finish, *, until: float) -> None:
-        """Report the end, asking until the instant `until` of `time.monotonic()`; no stop interrupts it.
+        """Report the end. Retries until `until`, a time of `time.monotonic()`; a stop does not interrupt it.
 
         Raises RetryableError when control did not answer in time, Superseded, or Refusal.
         """
@@ -78,7 +78,7 @@ class ControlClient:
             raise RetryableError(f"{call}: the body is not the answer that was asked for") from None
 
     def _send(self, call: Call, body: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
-        """Return the body of a 200, whatever it holds."""
+        """Return the body of an answer 200, unchecked."""
         path = attempt_path(self._attempt_id, call)
         try:
             answer = self._http.request(

@@ -1,6 +1,6 @@
-"""The two clocks that end a run: one asks, the other does not.
+"""The two timers that end a run: the first asks the work to stop, the second ends the process.
 
-Must never depend on control, on the network, or on a worker that still answers.
+Neither may depend on control, on the network, or on a worker that still reacts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ GRACE_S = 5.0
 
 
 def ask_to_stop_after(stop: Stop, run_timeout_s: float) -> threading.Timer:
-    """Set `stop` early enough that the end can still be reported in time. Cancel it at the end."""
+    """Set `stop` early enough for the last report. The caller cancels the timer when the work has ended."""
     work_s = run_timeout_s - min(REPORT_S_MAX, run_timeout_s / 10)
     return _timer(work_s, lambda: stop.because(Reason.RUN_DEADLINE, f"not done within {work_s:.0f} s"))
 
 
 def end_after(seconds: float) -> threading.Timer:
-    """End this process and every FFmpeg after so long, whatever the other threads do.
+    """End this process and every FFmpeg after this time, whatever the other threads do.
 
-    Behind the thread stands SIGALRM with its default action, which needs no running Python at all; the
-    kernel ends each jailed FFmpeg with this process.
+    If the timer's thread cannot run either, SIGALRM with its default action ends the process a little later.
+    The kernel ends each jailed FFmpeg together with this process.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_S)

@@ -9,16 +9,19 @@ brightness to hundredths and takes 1 off both chroma planes, which is a green ca
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import cos, sin
 
-from runner.contract import Effects
+from runner.contract import SOURCE_RATE_MAX, STANDARD_RATE, Effects, FrameRate
 from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 
-FRAME_RATE = "30000/1001"
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")  # PQ and HLG
 UNTAGGED = "unknown"
+HD_WIDTH, SD_HEIGHT = 1280, 576  # what is smaller, in either orientation, is BT.601
+AAC_RATE_MAX = 96_000
+LFE = 0  # how much of the channel for low effects a stereo sound gets, as in ITU-R BS.775
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,12 @@ class Tags:
     transfer: str = UNTAGGED
 
 
+BT709 = Tags(matrix="bt709", primaries="bt709", transfer="bt709")
+BT601_625 = Tags(matrix="bt470bg", primaries="bt470bg", transfer="smpte170m")
+BT601_525 = Tags(matrix="smpte170m", primaries="smpte170m", transfer="smpte170m")
+BT2020 = Tags(matrix="bt2020nc", primaries="bt2020", transfer="bt2020-10")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """What a video really is, as shown (after autorotation)."""
@@ -41,7 +50,17 @@ class Probe:
     has_audio: bool
     is_interlaced: bool = False
     hdr_transfer: str | None = None  # one of HDR_TRANSFERS
-    tags: Tags | None = Tags()  # None if they are none that raw frames can be given anew
+    tags: Tags | None = Tags()  # None if they are none that frames can be given anew
+    is_rgb: bool = False
+    has_alpha: bool = False
+    channels: int = 2  # of the sound; more than two are mixed down
+    sample_rate: int = 48000
+    layout: str = "stereo"  # of the channels, in FFmpeg's words
+    picture_s: float | None = None  # when the picture ends; None: with the video
+    sound_s: float | None = None  # when the sound ends, if there is one
+    held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
+    is_uneven: bool = False  # pictures are not equally long: a variable frame rate
+    rate: Fraction | None = None  # pictures per second: the constant rate, or the nearest common one
 
 
 def even_size(probe: Probe) -> tuple[int, int]:
@@ -69,41 +88,129 @@ def whole(probe: Probe) -> list[str]:
     return ["bwdif=mode=send_frame"] if probe.is_interlaced else []
 
 
-def timed(effects: Effects) -> list[str]:
-    """Return the filters that set the pace. They come early: frames to be dropped are not drawn.
+def output_rate(probe: Probe, frame_rate: FrameRate) -> Fraction:
+    """Return the frame rate of a variation."""
+    if frame_rate == "29.97" or probe.rate is None:
+        return STANDARD_RATE
+    return min(probe.rate, SOURCE_RATE_MAX)
 
-    A picture that starts late is shown from the start, so that sound and picture stay together.
+
+def output_frames(effects: Effects, probe: Probe, frame_rate: FrameRate) -> int:
+    """Return the number of frames of a variation; 0 if its picture is shorter than half a frame."""
+    picture_s = probe.duration_s if probe.picture_s is None else probe.picture_s
+    return round(picture_s / effects.speed * output_rate(probe, frame_rate))
+
+
+def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> list[str]:
+    """Return the filters that set speed and frame rate. They come early: dropped frames are not drawn.
+
+    A picture that starts late is shown from the start, so that sound and picture stay together. The last one
+    stays as long as in the source, but for one frame at least.
     """
-    return [f"setpts=PTS/{number(effects.speed)}", f"fps={FRAME_RATE}:start_time=0"]
+    rate, frames = output_rate(probe, frame_rate), output_frames(effects, probe, frame_rate)
+    is_tiny = frames == 0
+    return [
+        f"setpts=PTS/{number(effects.speed)}",
+        f"fps={rate.numerator}/{rate.denominator}:start_time=0{':eof_action=pass' if is_tiny else ''}",
+        *([f"tpad=stop_mode=clone:stop=-1,trim=end_frame={max(1, frames)}"] if probe.held_s else []),
+    ]
 
 
-def paced_sound(effects: Effects) -> str:
-    """Return the sound's filters. Gaps become silence first, since `atempo` would close them."""
-    return f"aresample=async=1:first_pts=0,atempo={number(effects.speed)}"
+def paced_sound(effects: Effects, probe: Probe) -> str:
+    """Return the sound's filters. Gaps become silence first, since `atempo` would close them.
+
+    `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. As much
+    silence is put before it, and as much is cut from the end, where `atempo` adds it.
+    """
+    rate = probe.sample_rate
+    while rate > AAC_RATE_MAX:
+        rate //= 2
+    paced = [f"adelay=delays={_atempo_window(rate) // 2}S:all=1", f"atempo={number(effects.speed)}"]
+    if probe.sound_s is not None:
+        paced.append(f"atrim=end={number(probe.sound_s / effects.speed)}")
+    return ",".join(
+        [
+            *[*_mixed_down(probe), f"aresample={rate}:async=1:first_pts=0"],
+            *(paced if effects.speed != 1 else []),
+        ]
+    )
+
+
+def _atempo_window(rate: int) -> int:
+    """Return the samples of a window of FFmpeg's `atempo`: the power of two from a 24th of a second on."""
+    return 1 << max(1, (rate // 24 - 1).bit_length())
+
+
+def plain_sound(probe: Probe) -> list[str]:
+    """Return the filters of a sound whose speed stays."""
+    return _mixed_down(probe)
+
+
+def _mixed_down(probe: Probe) -> list[str]:
+    """Return the filters that make two channels of more, as loud as before. A limiter takes the peaks off."""
+    if probe.channels <= 2:
+        return []
+    if re.fullmatch(
+        r"\d+ channels", probe.layout
+    ):  # nothing says where the channels are: the first two are kept
+        mixed = "pan=stereo|c0=c0|c1=c1"
+    else:
+        mixed = f"aresample=isf=fltp:osf=fltp:ochl=stereo:lfe_mix_level={LFE}:rematrix_maxval=100"
+    return ["aformat=sample_fmts=fltp", mixed, "alimiter=limit=0.89:level=0:latency=1"]
 
 
 def standard(probe: Probe) -> list[str]:
-    """Return the filters that make whole frames 8 bit, 4:2:0, video range, even, and SDR."""
+    """Return the filters that make whole frames 8 bit, 4:2:0, video range, even, SDR, opaque and tagged."""
     width, height = even_size(probe)
+    scaled = [str(width), str(height)] if (width, height) != (probe.width, probe.height) else []
+    if probe.is_rgb and not probe.hdr_transfer:
+        scaled.append(f"out_color_matrix={_shown(probe).matrix}")
     return [
+        *(["premultiply=inplace=1"] if probe.has_alpha else []),  # over black
         *(_tone_mapped(probe.hdr_transfer) if probe.hdr_transfer else []),
-        *([f"scale={width}:{height}"] if (width, height) != (probe.width, probe.height) else []),
+        *([f"scale={':'.join(scaled)}"] if scaled else []),
         "format=pix_fmts=yuv420p:color_ranges=tv",
+        "sidedata=mode=delete",
+        *(tagged(probe) if probe.tags else []),
     ]
 
 
 def tagged(probe: Probe) -> list[str]:
-    """Return the filters that give frames the tags which `standard` would have left them."""
+    """Return the filters that tag standard frames: as the source does, or as its size lets players guess."""
     assert probe.tags, "frames without these tags are not to be sent raw"
     width, height = even_size(probe)
     aspect = Fraction(probe.tags.aspect) * Fraction(height * probe.width, width * probe.height)
-    bt709 = Tags(matrix="bt709", primaries="bt709", transfer="bt709")
-    tags = bt709 if probe.hdr_transfer else probe.tags
+    tags = _shown(probe)
     colour = f"color_primaries={tags.primaries}:color_trc={tags.transfer}:colorspace={tags.matrix}"
     return [
         f"setparams=range=tv:{colour}",
         f"setsar=sar={aspect.numerator}/{aspect.denominator}:max=10000000",
     ]
+
+
+def _shown(probe: Probe) -> Tags:
+    """Return the tags of standard frames, none of them unknown."""
+    if probe.hdr_transfer:
+        return BT709
+    tags = probe.tags or Tags()
+    usual = _usual(probe, tags)
+    is_open = tags.matrix == UNTAGGED or probe.is_rgb
+    return Tags(
+        matrix=usual.matrix if is_open else tags.matrix,
+        primaries=usual.primaries if tags.primaries == UNTAGGED else tags.primaries,
+        transfer=usual.transfer if tags.transfer == UNTAGGED else tags.transfer,
+    )
+
+
+def _usual(probe: Probe, tags: Tags) -> Tags:
+    """Return the standard that goes with the known tags, or else with the size of the frame."""
+    for standard in (BT709, BT601_625, BT601_525, BT2020):
+        if tags.matrix == standard.matrix:
+            return standard
+    short, long = sorted((probe.width, probe.height))
+    if long >= HD_WIDTH or short > SD_HEIGHT:
+        return BT709
+    return BT601_625 if short in (SD_HEIGHT, SD_HEIGHT // 2) else BT601_525
 
 
 def drawn(effects: Effects, probe: Probe) -> list[str]:

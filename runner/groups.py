@@ -1,7 +1,7 @@
-"""Which outputs of a source are made together: the first one's analysis and sound serve the others.
+"""Which outputs of a source are made together: the others use the analysis and the sound of the first.
 
-Pure. What is shared holds only among outputs of equal pace and grain (docs/performance.md), so whatever is
-asked for, an output too far from the first of a group begins a group of its own.
+Pure. Sharing works only among outputs of equal speed, noise, quality and frame rate (docs/performance.md), so
+an output that differs too much from the first of a group starts a new group.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def grouped(outputs: Sequence[OutputSpec], *, others_max: int = OTHERS_MAX) -> l
 
 
 def _fits(output: OutputSpec, group: Group, others_max: int) -> bool:
-    if output.effects is None or group.first.effects is None:
+    if output.effects is None or group.first.effects is None or output.style != group.first.style:
         return False
     return len(group.others) < others_max and _alike(output.effects, group.first.effects)
 

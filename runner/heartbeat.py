@@ -1,6 +1,7 @@
-"""The thread that tells control that this machine lives, and hears from it whether to go on.
+"""The thread that sends heartbeats to control and reads from the answers whether to continue.
 
-Must never hold up the work: while control is away the work goes on and the next beat tells all.
+It must not delay the work: while control does not answer, the work continues, and the next heartbeat reports
+everything since the last one that was answered.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from runner.stop import Stop
 
 
 class HeartbeatThread(threading.Thread):
-    """Beats at control's pace, and at once when an output ended."""
+    """Sends heartbeats at the interval that control asks for, and at once when an output has ended."""
 
     def __init__(self, client: ControlClient, progress: Progress, stop: Stop, *, next_beat_s: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
@@ -26,7 +27,7 @@ class HeartbeatThread(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Beat until `end` is called."""
+        """Send heartbeats until `end` is called."""
         while True:
             self._progress.news.wait(self._next_beat_s)
             if self._over.is_set():
@@ -35,7 +36,7 @@ class HeartbeatThread(threading.Thread):
             self._beat()
 
     def end(self) -> None:
-        """End the thread; afterwards `seq` rises no more."""
+        """End the thread. Afterwards `seq` does not change."""
         self._over.set()
         self._progress.news.set()
         self.join()

@@ -1,6 +1,6 @@
 """The work of one attempt: fetch each source once, then make its outputs while the next source is fetched.
 
-Must never report an output as ended that another attempt could still make.
+An output must not be reported as ended if another attempt could still make it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runner.render import Renderer, Source
 from runner.stop import Stop
 
 UPLOADERS_PER_CORE = 3
-GROUPS_AHEAD = 1  # so that no core idles at the end of a source
+GROUPS_AHEAD = 1  # so that no core is idle at the end of a source
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Job:
     def work(self) -> None:
         """Make all outputs, as many at once as there are cores; results are in `progress`.
 
-        Returns early when `stop` is set, by whomever: then outputs that did not end have no final report.
-        Raises what was not foreseen.
+        Returns early when `stop` is set; outputs that have not ended then have no final report. Unexpected
+        exceptions pass through.
         """
         cores = core_count()
         with (

@@ -248,6 +248,14 @@ SOUND_CODECS = (
 )
 
 
+_CODECS = {"mp3float": "mp3", "mp2float": "mp2", "amrnb": "amr_nb", "amrwb": "amr_wb", "libdav1d": "av1"}
+
+
+def decoded_codecs() -> set[str]:
+    """Return FFmpeg's names of every codec that these decoders decode."""
+    return {_CODECS.get(name, name) for name in decoders()}
+
+
 def decoders() -> list[str]:
     """Return FFmpeg's names of every decoder that a source may need, each once."""
     return list(

@@ -1,6 +1,7 @@
-"""How much memory there is, and who has it.
+"""The memory budget that the threads of a run share.
 
-Must never let two that wait for memory hold some meanwhile: what is needed is taken at once or not at all.
+A thread that waits must not hold any of it, else two could wait for each other: it gets all that it needs at
+once.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 from runner.contract import (
     FIRST_BYTES_PER_PIXEL,
     OTHER_BYTES_PER_PIXEL,
-    OUTPUT_BYTES_PER_S,
     PROCESS_BYTES,
     OutputSpec,
+    output_bytes_per_s,
 )
 from runner.graph import Probe
 from runner.stop import Stopped
@@ -35,7 +36,7 @@ class MemoryBudget:
 
     @contextmanager
     def lent(self, wanted_bytes: int) -> Iterator[None]:
-        """Wait until so much is free, and hold it for the block. More than there is means all of it.
+        """Wait until this much is free, and hold it for the block. More than the limit means all of it.
 
         Raises Stopped.
         """
@@ -52,31 +53,31 @@ class MemoryBudget:
             self.hold(-wanted_bytes)
 
     def hold(self, some_bytes: int) -> None:
-        """Count what is there already, or, if negative, what is there no more."""
+        """Count bytes as used without waiting, or, if negative, as free again."""
         with self._changed:
             self._free -= some_bytes
             self._changed.notify_all()
 
 
 def first_bytes(probe: Probe) -> int:
-    """Return what one FFmpeg takes that makes an output with an analysis of its own."""
+    """Return the memory of one FFmpeg that makes an output with its own analysis."""
     return PROCESS_BYTES + FIRST_BYTES_PER_PIXEL * probe.width * probe.height
 
 
 def others_bytes(probe: Probe, count: int) -> int:
-    """Return what one FFmpeg takes that makes so many outputs by another's analysis."""
+    """Return the memory of one FFmpeg that makes this many outputs by the analysis of another."""
     return PROCESS_BYTES + count * OTHER_BYTES_PER_PIXEL * probe.width * probe.height
 
 
 def output_bytes(output: OutputSpec, probe: Probe, source_bytes: int) -> int:
-    """Return about how large an output becomes."""
+    """Return the estimated size of an output."""
     if output.effects:
-        return int(OUTPUT_BYTES_PER_S * probe.duration_s)
+        return int(output_bytes_per_s(probe.width * probe.height, output.quality) * probe.duration_s)
     return source_bytes
 
 
 def free_bytes() -> int:
-    """Return how much this process and its children may still take: of the machine, and of its cgroup."""
+    """Return how much memory this process and its children may still use: on the machine, in the cgroup."""
     found = [_available(), _left_in_cgroup()]
     return min((some for some in found if some is not None), default=2 << 30)
 

@@ -1,7 +1,7 @@
 """From one source to all of its outputs: groups, second tries, uploads.
 
-Must never let one output's failure cost its siblings: whatever a group did not make is made again, alone and
-in the plain way, before it is called failed.
+The failure of one output must not fail its siblings: what a group could not make is made once more, alone and
+in the plain way, before it is reported as failed.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FAILURES = (ffmpeg.FfmpegFailed, OutputFailure, NotPlain)  # of one output, whic
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """The workers: one renderer per core, and more for uploads, so that a core renders on meanwhile."""
+    """The threads: one renderer for each core, and others for uploads, so that rendering does not wait."""
 
     renderer: Renderer
     renderers: ThreadPoolExecutor
     uploaders: ThreadPoolExecutor
-    groups: BoundedSemaphore  # how many may have left something for others: it is memory
+    groups: BoundedSemaphore  # limits how many groups hold analysis and sound in memory
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The outputs of one source on their way."""
+    """The outputs of one source, from rendering to upload."""
 
     workers: Workers
     source: Source
@@ -58,13 +58,13 @@ class Pipeline:
                 self._render(self._alone, group.first)
 
     def settle(self) -> None:
-        """Wait for the outputs and free the source. Raises what one of them raised unforeseen."""
+        """Wait for the outputs and free the source. Unexpected exceptions of a task pass through."""
         while self._tasks:
             self._tasks.popleft().result()  # a task adds those that follow it before it ends
         remove(self.source.path.parent)
 
     def _first(self, group: Group) -> None:
-        """Make the first of a group and let the others follow; without it each is made alone."""
+        """Make the first of a group, then its others; if the first fails, make each of them alone."""
         try:
             made, shared = self.workers.renderer.first(group.first, self.source)
         except FAILURES as failure:
@@ -124,14 +124,14 @@ class Pipeline:
             deliver(self.workers.renderer, made)
 
     def _guarded(self, work: Callable[..., None], *what: object) -> None:
-        """Turn what ends the whole run into its reason."""
+        """Run the work; a failure that ends the whole run becomes its reason."""
         with guarding(self.workers.renderer):
             work(*what)
 
 
 @contextmanager
 def guarding(renderer: Renderer) -> Iterator[None]:
-    """Turn what goes wrong in the block for all outputs into the end of the run, with its reason."""
+    """End the run, with its reason, if the block fails in a way that concerns all outputs."""
     try:
         yield
     except Stopped:
@@ -152,15 +152,15 @@ def guarding(renderer: Renderer) -> Iterator[None]:
 
 
 def _lacks_room(trouble: BaseException) -> bool:
-    """Return whether a larger machine would have spared us this: files lie in memory (`workspace`)."""
+    """Return whether memory ran out, so that a larger machine helps: files lie in memory (`workspace`)."""
     return isinstance(trouble, MemoryError) or getattr(trouble, "errno", None) in (ENOSPC, ENOMEM)
 
 
 @contextmanager
 def failing(renderer: Renderer, outputs: Sequence[OutputSpec]) -> Iterator[None]:
-    """Turn what goes wrong in the block for these outputs into their failure.
+    """Report these outputs as failed if the block fails.
 
-    What lacked memory has not failed: it is left to a larger machine.
+    An output that lacked memory is not reported: a larger machine makes it.
     """
     try:
         yield

@@ -22,7 +22,7 @@ ROOM_BYTES_MIN = 1 << 20
 
 
 class NotPlain(Exception):
-    """FFmpeg left something else than the files it was asked for. Names no file: FFmpeg chose the names."""
+    """FFmpeg left other files than it was asked for. The message names none: FFmpeg chose the names."""
 
 
 def take(files: Sequence[Path]) -> None:
@@ -61,13 +61,13 @@ def size_bytes(path: Path) -> int:
 
 
 def text(path: Path) -> str:
-    """Return a regular file's text, of a very long one the beginning. Raises NotPlain."""
+    """Return the text of a regular file, or the beginning of a very long one. Raises NotPlain."""
     with opened(path) as file:
         return file.read(TEXT_BYTES_MAX).decode(errors="replace")
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield a regular file's lines; very long ones in pieces, of a very long file the beginning."""
+    """Yield the lines of a regular file: long lines in pieces, of a very long file only the beginning."""
     left = LINES_BYTES_MAX
     with opened(path) as file:
         while left > 0 and (line := file.readline(LINE_BYTES_MAX)):
@@ -76,13 +76,13 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; what refuses goes with the workspace."""
+    """Remove a folder and its content. What cannot be removed goes with the workspace."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def removed_unless_well(*paths: Path) -> Iterator[None]:
-    """Remove the folders of these paths if the block fails: what failed must not go on taking memory."""
+    """Remove the folders of these paths if the block fails: what failed must not keep memory."""
     try:
         yield
     except BaseException:
@@ -92,7 +92,7 @@ def removed_unless_well(*paths: Path) -> Iterator[None]:
 
 
 def is_full(folder: Path) -> bool:
-    """Return whether there is no room left where the folder lies; it need not be there."""
+    """Return whether the folder's file system is full. The folder need not exist."""
     try:
         room = os.statvfs(folder)
     except OSError:
@@ -124,7 +124,7 @@ def _take_file(name: str, folder: int) -> None:
 
 
 def _own(descriptor: int, mode: int) -> None:
-    """Take a file or folder over from whom the jail let write it."""
+    """Take a file or folder over from the user that wrote it in the jail."""
     if os.fstat(descriptor).st_uid != os.geteuid():
         os.fchown(descriptor, os.geteuid(), os.getegid())
     os.fchmod(descriptor, mode)

@@ -1,7 +1,7 @@
-"""What a file really is, found out with FFmpeg alone.
+"""What a file really is, according to FFmpeg.
 
-Must never believe a word of the file's own metadata: dimensions come from a decoded frame, the streams and
-the duration from reading all packets.
+The file's own metadata is not trusted: size, colour and pixel format come from a decoded frame, the streams
+and their lengths from reading all packets.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Event
+from typing import Any
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, reading
+from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, reading
 from runner.limits import excess, excess_told
-from runner.plain_files import lines, remove, text
+from runner.media import decoded_codecs
+from runner.plain_files import lines, remove
+from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 
 PROBE_TIMEOUT_S = 120.0
+HEADER_LINES_MAX = 100
+PACKETS_BYTES_MAX = 128 << 20  # of the list of packets: four hours with 96 kHz AAC have 90 MB
 
 
 class OutputFailure(Exception):
@@ -32,10 +38,11 @@ class OutputFailure(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a file showed, and all that FFmpeg said meanwhile."""
+    """What FFmpeg found in a file, and its messages."""
 
     probe: Probe
     frames: int  # packets of the video
+    codecs: Sequence[str]  # FFmpeg's names, of the streams that are used
     said: str
 
 
@@ -57,6 +64,9 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
             raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     found = looked.probe
+    if strange := set(looked.codecs) - decoded_codecs():
+        words = f"This video holds {' and '.join(sorted(strange))}, which we do not read."
+        raise _unplayable(f"{words} Export it as H.264 with AAC sound.")
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
     size = {"width": found.width, "height": found.height}
@@ -86,49 +96,52 @@ def look(
     `before` are arguments for the reading, `more` for further outputs, which write the files in `makes`.
     Raises FfmpegFailed, or Stopped.
     """
-    times_s, frames = _Most(), _Most()
     folder = Path(mkdtemp(dir=path.parent))
-    frame, streams = folder / "frame.y4m", folder / "streams"
+    frame, packets = folder / "frame.y4m", folder / "packets"
     try:
         said = ffmpeg.run(
             [
-                *[program, "-loglevel", "info", *before, *reading(str(path))],
-                *[*_packets(streams), *_one_frame(frame), *more],
+                *[program, "-loglevel", "info", *before, *reading(str(path)), *also_reading(str(path))],
+                *[*_packets(packets), *_one_frame(frame), *more],
             ],
             reads=[path],
-            makes=[frame, streams, *makes],
-            on_progress=times_s.see,
-            on_frames=frames.see,
+            makes=[frame, packets, *makes],
+            on_progress=lambda _: None,
             timeout_s=timeout_s,
             stop=stop,
         )
         width, height = _dimensions(frame)
-        has_audio = bool(re.search(r"^\d+,a,", text(streams), re.MULTILINE))
+        header, streams = _header(packets), stream_times(lines(packets))
     finally:
         remove(folder)
+    video = next((stream for stream in streams if stream.kind == "video"), StreamTimes())
+    sound = next((stream for stream in streams if stream.kind == "audio"), None)
+    held = held_s(video, _stated_s(said))
+    picture_s = float(video.ends_s) + held
+    pixels = _shown(said, r"fmt:(\w+)") or ""
     found = Probe(
         width=width,
         height=height,
-        duration_s=times_s.value,
-        has_audio=has_audio,
+        duration_s=max(picture_s, float(sound.ends_s) if sound else 0.0),
+        has_audio=sound is not None and sound.shown > 0,  # a track without a packet is silent
+        sound_s=float(sound.ends_s) if sound and sound.shown else None,
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
         hdr_transfer=_hdr(said),
         tags=_tags(said),
+        is_rgb=is_rgb(pixels),
+        has_alpha=has_alpha(pixels),
+        picture_s=picture_s,
+        held_s=held,
+        is_uneven=not video.is_constant,
+        rate=output_rate_of(video),
+        **_sound(header),
     )
-    return Look(found, int(frames.value), said)
-
-
-class _Most:
-    """The largest number seen so far: there may be millions."""
-
-    value = 0.0
-
-    def see(self, value: float) -> None:
-        self.value = max(self.value, value)
+    codecs = re.findall(r"^#codec_id \d+: (\w+)$", header, re.MULTILINE)
+    return Look(found, video.packets, codecs, said)
 
 
 # The names by which `showinfo` tells of these and `setparams` takes them.
-_MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c", UNTAGGED}
+_MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c", "gbr", UNTAGGED}
 _PRIMARIES = {"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte432", UNTAGGED}
 _TRANSFERS = {
     *["bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "linear", "iec61966-2-1", "iec61966-2-4"],
@@ -148,6 +161,39 @@ def _tags(said: str) -> Tags | None:
     return tags if known else None
 
 
+def is_rgb(pixels: str) -> bool:
+    """Return whether a pixel format, in FFmpeg's words, holds red, green and blue."""
+    return bool(re.match(r"pal8|gbr|x?rgb|x?bgr|[ax0]rgb|[ax0]bgr|x2rgb|x2bgr", pixels))
+
+
+def has_alpha(pixels: str) -> bool:
+    """Return whether a pixel format, in FFmpeg's words, holds how opaque a pixel is."""
+    return bool(re.match(r"pal8|yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16", pixels))
+
+
+def _sound(header: str) -> dict[str, Any]:
+    """Return what the list of packets says of the sound: the fields of Probe, those that it says."""
+    found: dict[str, Any] = {}
+    if rate := re.search(r"^#sample_rate \d+: ([1-9][0-9]{2,6})$", header, re.MULTILINE):
+        found["sample_rate"] = int(rate[1])
+    if layout := re.search(r"^#channel_layout_name \d+: (.{1,100})$", header, re.MULTILINE):
+        found["layout"] = name = layout[1].strip()
+        few = {"mono": 1, "stereo": 2, "downmix": 2, "1 channels": 1, "2 channels": 2}
+        found["channels"] = few.get(name, 3)
+    return found
+
+
+def _header(packets: Path) -> str:
+    """Return the lines before the first packet: some twenty."""
+    return "".join(takewhile(lambda line: line.startswith("#"), islice(lines(packets), HEADER_LINES_MAX)))
+
+
+def _stated_s(said: str) -> float:
+    """Return the duration that the file states, 0 if none. A line of metadata cannot begin like this."""
+    stated = re.search(r"^  Duration: ([0-9]{1,5}):([0-9]{2}):([0-9]{2}\.[0-9]{1,6}),", said, re.MULTILINE)
+    return int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3]) if stated else 0.0
+
+
 def _hdr(said: str) -> str | None:
     transfer = _shown(said, r"color_trc:(\S+)")
     return transfer if transfer in HDR_TRANSFERS else None
@@ -160,17 +206,17 @@ def _shown(said: str, fact: str) -> str | None:
 
 
 def _one_frame(path: Path) -> list[str]:
-    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "showinfo=checksum=0"]
+    seen = ["-map", "0:V:0", "-frames:v", "1", "-vf", "sidedata=mode=delete,showinfo=checksum=0"]
     return [*seen, "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", f"file:{path}"]
 
 
 def _packets(path: Path) -> list[str]:
-    """Return the arguments that read all packets undecoded; the file gets `n,type,hash` per stream.
+    """Return the arguments that read all packets undecoded; the file gets a line about each of them.
 
-    They come first: FFmpeg counts the frames of the first video stream that it writes.
+    The sound is read by an input of its own, as it is rendered: each stream to its own end.
     """
-    streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"]
-    return [*streams, "-f", "streamhash", "-hash", "crc32", f"file:{path}"]
+    streams = ["-map", "0:V:0", "-map", "1:a:0?", "-c", "copy"]
+    return [*streams, "-fs", str(PACKETS_BYTES_MAX), "-f", "framecrc", f"file:{path}"]
 
 
 def _dimensions(path: Path) -> tuple[int, int]:

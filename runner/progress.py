@@ -1,6 +1,6 @@
-"""What has been done so far: one report per output, seconds per phase. Shared by all threads of the run.
+"""The state of the work: one report per output, seconds per phase. Shared by all threads of the run.
 
-Must never go back: a percentage only rises, and an output that ended stays as it ended.
+It never goes back: a percentage only rises, and an output that has ended keeps its result.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Phase = Literal["fetch_s", "probe_s", "render_s", "upload_s"]
 
 
 class Progress:
-    """The reports of all outputs, and which of them control has not heard of yet."""
+    """The reports of all outputs, and which of them control has not received yet."""
 
     def __init__(self) -> None:
-        self.news = threading.Event()  # set when an output ended: worth telling at once
+        self.news = threading.Event()  # set when an output has ended, which is reported at once
         self._lock = threading.Lock()
         self._reports: dict[str, OutputReport] = {}
         self._unheard: set[str] = set()
@@ -42,8 +42,8 @@ class Progress:
         poster: ExtraFile | None = None,
         delivery_error: str | None = None,
     ) -> None:
-        """Note that an output is in the bucket, with the files beside it, and why the user's own URL did not
-        take it, if so."""
+        """Note that an output and the files beside it are in the bucket, and why its PUT to the user's URL
+        failed, if it did."""
         report = OutputReport(output_id=output_id, status="ready", percent=100, file=file)
         more = {"playlist": playlist, "poster": poster, "delivery_error": delivery_error}
         self._end(report.model_copy(update=more))
@@ -53,12 +53,12 @@ class Progress:
         self._end(OutputReport(output_id=output_id, status="failed", error=error))
 
     def unheard(self) -> list[OutputReport]:
-        """Return the reports that control has not answered to yet."""
+        """Return the reports that control has not confirmed yet."""
         with self._lock:
             return [self._reports[output_id] for output_id in sorted(self._unheard)]
 
     def heard(self, reports: list[OutputReport]) -> None:
-        """Note that control answered to these; what changed meanwhile stays unheard."""
+        """Note that control has received these reports. Those that have changed since are sent again."""
         with self._lock:
             current = {report.output_id for report in reports if self._reports[report.output_id] is report}
             self._unheard -= current

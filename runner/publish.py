@@ -1,6 +1,7 @@
-"""From a rendered output to a ready one: poster, sums, uploads, report.
+"""Publish a rendered output: poster, checksums, uploads, report.
 
-Must never report an output before all of its files are in the bucket, nor let a poster fail its output.
+An output must not be reported before all of its files are in the bucket. A poster that fails must not fail
+its output.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ POSTER_TIMEOUT_S = 30.0
 
 
 def deliver(renderer: Renderer, made: Rendered) -> None:
-    """Upload the output's files, report it ready and free its memory, also when it is not uploaded.
+    """Upload the files of the output, report it as ready and free its memory, also if an upload fails.
 
     Raises StorageUnavailable, SendLimit, Stopped.
     """
@@ -58,7 +59,7 @@ def _upload(renderer: Renderer, target: PutTarget, file: BinaryIO, facts: transf
 
 
 def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: int) -> str | None:
-    """PUT the output where the user wants it too; return why that failed, or None."""
+    """PUT the output to the user's URL as well. Return why that failed, or None."""
     if made.output.deliver_url is None:
         return None
     return transfer.deliver(
@@ -72,7 +73,7 @@ def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: i
 
 
 def _poster(renderer: Renderer, made: Rendered) -> ExtraFile | None:
-    """Upload a JPEG of the middle frame, if one is wanted and can be had; it may have to be made first."""
+    """Upload a JPEG of the middle frame, made now if need be. Return None if not asked for, or on failure."""
     if not made.output.poster:
         return None
     folder = Path(mkdtemp(dir=renderer.folder))  # not beside the output: that is not to be written

@@ -1,6 +1,7 @@
-"""Whether a process still gets on: the figures that it tells move, or it takes CPU time.
+"""Whether a process still makes progress: the numbers that it reports change, or it uses CPU time.
 
-Must never call a process hung because the machine was: time in which this program slept does not count.
+A process must not be called hung because the machine was paused: time in which this program did not run does
+not count.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 HANG_S = 60.0
-LOOKS = 12  # how often CPU time is looked at before a process is given up
-CPU_SHARE_MIN = 1 / 600  # of the time: FFmpeg's waiting main thread takes 1/3000 (docs/performance.md)
-STEP_S_MAX = 1.0  # what one question counts for at most: the machine may have slept in between
+LOOKS = 12  # how often CPU time is measured before a process is called hung
+CPU_SHARE_MIN = 1 / 600  # of the time: FFmpeg's waiting main thread uses 1/3000 (docs/performance.md)
+STEP_S_MAX = 1.0  # most that one call may count: the machine may have been paused in between
 
 
 def cpu_s_of(group: int) -> float | None:
-    """Return the CPU seconds of a process group's living members; None where the system does not tell."""
+    """Return the CPU seconds of the running processes of a group; None where they are not known."""
     try:
         stats = [_stat(path) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     except OSError:
@@ -27,7 +28,7 @@ def cpu_s_of(group: int) -> float | None:
 
 
 def _stat(process: Path) -> list[str]:
-    """Return what /proc tells of a process from its state on (man 5 proc_pid_stat); nothing if it is gone."""
+    """Return the fields of /proc/PID/stat from the state on (man 5 proc_pid_stat); [] if it has ended."""
     try:
         return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -35,7 +36,7 @@ def _stat(process: Path) -> list[str]:
 
 
 class Pulse:
-    """Watches one process group. Ask `is_gone` often; tell it what `moved`."""
+    """Watches one process group. Call `is_gone` often, and `moved` whenever a number changed."""
 
     def __init__(
         self,
@@ -49,12 +50,12 @@ class Pulse:
         self.moved()
 
     def moved(self) -> None:
-        """Note that the process got on."""
+        """Note that the process made progress."""
         self._quiet_s, self._look_at_s = 0.0, HANG_S / LOOKS
         self._cpu_before: float | None = None
 
     def is_gone(self) -> bool:
-        """Return whether nothing has moved for HANG_S. Where CPU time cannot be known, never."""
+        """Return whether there was no progress for HANG_S. Always False where CPU time is not known."""
         now = self._clock()
         self._quiet_s += min(now - self._asked_at, STEP_S_MAX)
         self._asked_at = now

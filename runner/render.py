@@ -154,7 +154,7 @@ class Renderer:
         if not self._can_draw([output], source):
             return self.alone(output, source)
         place = self._drawn_place(output)
-        coding = first_coding_args(place.target, source.probe, source=str(source.path))
+        coding = first_coding_args(place.target, source.probe, source=str(source.path), style=output.style)
         line = self._line([place], source, coding)
         with self._made([place], source, line):
             return self._checked(place, source, line, {})
@@ -173,10 +173,19 @@ class Renderer:
         read, stats = str(source.path), str(shared.stats)
         if self._can_draw([output], source):
             place = self._drawn_place(output)
-            coding = first_coding_args(place.target, source.probe, source=read, stats=stats)
+            coding = first_coding_args(
+                place.target, source.probe, source=read, stats=stats, style=output.style
+            )
             return place, self._line([place], source, coding)
         place = self._plain_place(output)
-        args = variation_args(place.effects, source.probe, source=read, output=str(place.path), stats=stats)
+        args = variation_args(
+            place.effects,
+            source.probe,
+            source=read,
+            output=str(place.path),
+            stats=stats,
+            style=output.style,
+        )
         return place, [self.program, *args]
 
     def others(self, outputs: Sequence[OutputSpec], source: Source, shared: Shared) -> list[Rendered]:
@@ -197,16 +206,26 @@ class Renderer:
     def _others(
         self, outputs: Sequence[OutputSpec], source: Source, shared: Shared
     ) -> tuple[Sequence[Place], Command]:
-        kbps = kbps_of(lines(shared.stats), expected(outputs[0], source.probe).duration_s)
+        kbps = kbps_of(lines(shared.stats), expected(outputs[0], source.probe).picture_s)
         first, stats = str(shared.file), str(shared.stats)
         if self._can_draw(outputs, source):
             places = [self._drawn_place(output) for output in outputs]
             targets = [place.target for place in places]
-            coding = others_coding_args(targets, source.probe, first=first, stats=stats, kbps=kbps)
+            coding = others_coding_args(
+                targets, source.probe, first=first, stats=stats, kbps=kbps, style=outputs[0].style
+            )
             return places, self._line(places, source, coding)
         places = [self._plain_place(output) for output in outputs]
         others = [Other(place.effects, str(place.path)) for place in places]
-        args = others_args(others, source.probe, source=str(source.path), first=first, stats=stats, kbps=kbps)
+        args = others_args(
+            others,
+            source.probe,
+            source=str(source.path),
+            first=first,
+            stats=stats,
+            kbps=kbps,
+            style=outputs[0].style,
+        )
         return places, [self.program, *args]
 
     def _can_draw(self, outputs: Sequence[OutputSpec], source: Source) -> bool:
@@ -223,7 +242,7 @@ class Renderer:
         """Return the line that decodes once, draws these outputs, and codes them by these arguments."""
         assert self.kernel
         each = [place.effects for place in places]
-        decoding = decoding_args(each[0], source.probe, source=str(source.path))
+        decoding = decoding_args(each[0], source.probe, source=str(source.path), style=places[0].output.style)
         drawing = drawing_args(each, source.probe)
         commands = [[self.program, *decoding], [str(self.kernel.path), *drawing], [self.program, *coding]]
         return jail.Line(commands, [1, len(places)])
@@ -273,7 +292,7 @@ class Renderer:
         makes: Sequence[Path],
     ) -> None:
         """Run FFmpeg and let its outputs, which advance together, share the progress."""
-        lasts_s = expected(outputs[0], source.probe).duration_s
+        lasts_s = expected(outputs[0], source.probe).picture_s
 
         def tell(out_time_s: float) -> None:
             for output in outputs:
@@ -326,7 +345,9 @@ def _named(what: str, output: OutputSpec) -> str:
 
 def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) -> list[str]:
     if output.effects:
-        return variation_args(output.effects, source.probe, source=str(source.path), output=str(path))
+        return variation_args(
+            output.effects, source.probe, source=str(source.path), output=str(path), style=output.style
+        )
     assert output.preset, "an output has effects or a preset"
     return preset_args(
         output.preset, source.probe, source=str(source.path), output=str(path), playlist=str(playlist)

@@ -1,6 +1,6 @@
-"""The one rule for trying again: what is worth it, how long to wait, when to stop.
+"""The one rule for retries: which failures are retried, how long to wait, when to give up.
 
-Must never sleep in a way that a stop cannot interrupt.
+Every wait must end when the stop flag is set.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Answer = TypeVar("Answer")
 
 
 class RetryableError(Exception):
-    """This try failed in a way that the next one may not. The message may be shown.
+    """This try failed, but the next one may succeed. The message may be shown.
 
-    `headway` says that it got on before it failed, so the other side was there a moment ago.
+    `headway` says that some bytes were transferred before the failure, so the other side was reachable.
     """
 
     def __init__(self, message: str, *, headway: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""The one flag that ends the work early, and why it was set.
+"""The one flag that ends the work early, and the reason for it.
 
-Must never be cleared: whoever has seen it set may rely on it.
+It is never cleared, so a thread that has seen it set may rely on that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from runner.contract import Reason
 
 
 class Stopped(Exception):
-    """The work was given up because the stop flag is set."""
+    """The work ended early because the stop flag is set."""
 
 
 class Stop(threading.Event):
@@ -24,13 +24,13 @@ class Stop(threading.Event):
         self.detail = ""
 
     def because(self, reason: Reason, detail: str = "") -> None:
-        """Set the flag. A second reason changes nothing: it is most likely a consequence of the first."""
+        """Set the flag. A second reason is ignored: it is most likely a consequence of the first one."""
         if self.reason is None:
             self.reason, self.detail = reason, detail
         self.set()
 
     def at_the_end(self, reason: Reason, detail: str) -> None:
-        """Give the reason why something is left undone, without ending what can still be done."""
+        """Note why some work is left undone. The flag is not set: the rest of the work continues."""
         if self.reason is None:
             self.reason, self.detail = reason, detail
 

@@ -1,6 +1,7 @@
-"""Bytes between this machine and the bucket, by signed URLs alone; and from and to the URLs of users.
+"""Transfers between this machine and the bucket, by signed URLs alone, and from and to URLs of users.
 
-Must never log or raise a URL: whoever reads it could use it. Must never send a header that was not signed.
+A URL must not be logged or be part of an exception: any reader could use it. Requests to the bucket
+have signed headers only.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, re
 
 
 class StorageUnavailable(Exception):
-    """The bucket does not give or take bytes. No fault of the file: another attempt may succeed."""
+    """The bucket does not answer or refuses. The file is not the cause: another attempt may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,9 @@ class Fingerprint:
 
 
 def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str] = ()) -> None:
-    """Write the source to `path`; a cut transfer from the bucket goes on where it ended.
+    """Write the source to `path`. An interrupted transfer from the bucket continues where it ended.
 
-    A user's URL may reach what is private only if `allow` names its host and port.
+    A user's URL may reach a private address only if `allow` names its host and port.
     Raises OutputFailure(SOURCE_GONE, SOURCE_UNREACHABLE or SOURCE_TOO_LARGE), StorageUnavailable, or Stopped.
     """
     if source.is_foreign:
@@ -59,7 +60,7 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
 
 
 def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
-    """PUT the file. 412 means that it is there already: an earlier try arrived, though its answer did not.
+    """PUT the file. 412 means that an earlier try has stored it, although its answer was lost.
 
     Raises StorageUnavailable, SendLimit, or Stopped.
     """
@@ -76,7 +77,7 @@ def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, a
 def deliver(
     url: str, file: BinaryIO, size_bytes: int, *, stop: Event, allow: Collection[str], allowance: Allowance
 ) -> str | None:
-    """PUT the file to a user's URL. Return None, or in words why the user's server did not take it.
+    """PUT the file to a user's URL. Return None, or a sentence that says why it failed.
 
     Raises Stopped.
     """
@@ -135,11 +136,11 @@ def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
 
 
 class _Unreachable(Exception):
-    """A user's URL does not do what it is there for. The message says why, without the URL."""
+    """A user's URL cannot be used. The message says why, without the URL."""
 
 
 def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]) -> None:
-    """Write what a user's URL gives, from its start on each try: its server may not keep its bytes."""
+    """Write what a user's URL returns. Each try starts anew: the server may return other bytes."""
     from infra import outbound  # a run without URLs of users does not pay for it
 
     headers = {"Accept-Encoding": "identity"}
@@ -240,7 +241,7 @@ def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
 
 
 def _chunks(file: BinaryIO, *, stop: Event | None = None) -> Iterator[bytes]:
-    """Yield the open file from its start, each time: the same one, whatever its name stands for by now."""
+    """Yield the open file from its start. It stays the same file, even if its name is used for another."""
     file.seek(0)
     while chunk := file.read(CHUNK_BYTES):
         if stop and stop.is_set():

@@ -1,6 +1,6 @@
-"""Says whether this installation is fit to render: FFmpeg's version, its encoder, what a source can reach.
+"""Check that this installation can render: the version of FFmpeg and its encoder.
 
-Run by the build of the runner's image: a build that fails is better than machines that do.
+The build of the runner's image runs it: a build that fails is better than machines that fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: a 50 kB MagicYUV file writes beyond it
 
 
 def faults() -> list[str]:
-    """Return what is wrong, in words; nothing is good."""
+    """Return a sentence for each fault; an empty list if there is none."""
     program = find_ffmpeg()
     wrong = []
     banner = _said(program, "-version")

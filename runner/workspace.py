@@ -1,6 +1,6 @@
-"""Where the bytes lie meanwhile: in memory, since a Fly machine's disk takes 8 MiB a second.
+"""Where sources and outputs are kept while a run works: in memory, since a Fly machine's disk takes 8 MiB/s.
 
-Must never leave a folder in the memory of a machine that goes on: whoever sets TMPDIR wants it there.
+A folder in memory must not outlive the run. If TMPDIR is set, the folder is made there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHM = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 @contextmanager
 def workspace(need_bytes: int) -> Iterator[Path]:
-    """Yield a private folder with room for `need_bytes` in memory, or on disk if memory cannot be had."""
+    """Yield a private folder in memory with room for `need_bytes`, or on disk if memory cannot be used."""
     folder = Path(tempfile.mkdtemp(prefix="runner-", dir=_SHM if _may_use_shm(need_bytes) else None))
     mounted = folder.parent != _SHM and "TMPDIR" not in os.environ and _mounted(folder)
     record("workspace", in_memory=mounted or folder.parent == _SHM)
@@ -40,7 +40,7 @@ def _may_use_shm(need_bytes: int) -> bool:
 
 
 def _mounted(folder: Path) -> bool:
-    """Mount a tmpfs there, if we may. Its size is a bound, not a reservation."""
+    """Mount a tmpfs there, if this process may. Its size is a limit, not a reservation."""
     if os.geteuid() != 0:
         return False
     options = f"size={free_bytes()},mode=0700,nosuid,nodev,noexec"

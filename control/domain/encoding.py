@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from runner.contract import FrameRate, Quality
+from runner.contract import CAP_KBPS, SOURCE_RATE_MAX, STANDARD_RATE, FrameRate, Quality, cap_kbps
 
-FULL_HD_PIXELS = 1920 * 1080
-HIGH_CAP_FACTOR = 3
-FRAMES_PER_S, SOURCE_FRAMES_PER_S_MAX = 30000 / 1001, 60.0
+FRAMES_PER_S = float(STANDARD_RATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +19,11 @@ class Encoding:
     @property
     def frames_per_s(self) -> float:
         """The frames of a second; where the rate of the source is kept, the most that there can be."""
-        return FRAMES_PER_S if self.frame_rate == "29.97" else SOURCE_FRAMES_PER_S_MAX
+        return FRAMES_PER_S if self.frame_rate == "29.97" else float(SOURCE_RATE_MAX)
 
     def cap_factor(self, pixels: float) -> float:
         """Return the cap of the bit rate of such frames, as a multiple of that of full HD, standard."""
-        larger = math.pow(max(1.0, pixels / FULL_HD_PIXELS), 0.75)
-        return larger * (HIGH_CAP_FACTOR if self.quality == "high" else 1)
+        return cap_kbps(round(pixels), self.quality) / CAP_KBPS
 
 
 STANDARD = Encoding()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from control.domain.effects import SIBLINGS
 from control.domain.encoding import STANDARD, Encoding
-from runner.contract import Effects
+from runner.contract import AUDIO_KBPS, BUFFER_S, CAP_KBPS, Effects
 
 # Core-seconds for each megapixel (`python -m bench.work`, docs/performance.md). A leader also analyses for
 # its siblings.
@@ -31,7 +31,8 @@ UNKNOWN_S, UNKNOWN_PIXELS, UNKNOWN_BYTES = (
 
 BITS_PER_PIXEL = 0.07
 HIGH_BITS_FACTOR = 1.6  # of CRF 19 against CRF 23: x264 needs twice the bits for each 6 less
-VIDEO_BPS_MAX, VIDEO_BUFFER_BITS, AUDIO_BPS = 2.5e6, 4e6, 128e3  # the caps of the encoder: runner/commands.py
+VIDEO_BPS_MAX, AUDIO_BPS = 1e3 * CAP_KBPS, 1e3 * AUDIO_KBPS
+VIDEO_BUFFER_BITS = VIDEO_BPS_MAX * BUFFER_S
 PRESET_BPS_MAX = 12e6  # assumed: presets set no cap
 CAP_MARGIN = 1.25  # the container, one frame too many, and bytes sent again after a broken connection
 POSTER_BYTES = 300_000  # the largest poster: 640 pixels of noise

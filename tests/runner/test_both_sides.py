@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from control.uploads.mp4 import look_into
-from tests.runner.test_sources import rendered, source_of
 from tests.support.codec_files import PICTURES, SOUNDS, made
+from tests.support.making import rendered, source_of
 
 pytestmark = pytest.mark.peer
 

@@ -20,7 +20,7 @@ def clip(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(ffmpeg, tmp_path_factory.mktemp("clips") / "clip.mp4")
 
 
-WANTED = Expected(width=160, height=120, duration_s=1, has_audio=True, is_coded_here=True)
+WANTED = Expected(width=160, height=120, duration_s=1, picture_s=1, has_audio=True, is_coded_here=True)
 
 
 def test_a_good_output_passes(ffmpeg: str, clip: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from runner import graph
 from runner.commands import Other, kbps_of, others_args, variation_args
-from runner.contract import Effects
+from runner.contract import Effects, Quality, Style
 from runner.graph import Probe, drawn, standard, timed
 from tests.support.clips import PLAIN, describe, make_clip
 
@@ -32,7 +33,7 @@ SHIFTS = [
 
 
 def video_filters(wanted: Effects, found: Probe) -> str:
-    return ",".join([*timed(wanted), *standard(found), *drawn(wanted, found)])
+    return ",".join([*timed(wanted, found), *standard(found), *drawn(wanted, found)])
 
 
 def effects(**changes: object) -> Effects:
@@ -239,3 +240,48 @@ def test_motion_is_searched_for_finely_where_there_is_grain() -> None:
 
     assert "subme=2" in search(2)
     assert "subme=4" in search(3)
+
+
+def option(args: list[str], name: str) -> str:
+    return args[args.index(name) + 1]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "quality", "crf", "cap", "buffer"),
+    [
+        (320, 180, "standard", "23", "2500k", "4000k"),
+        (1920, 1080, "standard", "23", "2500k", "4000k"),
+        (1080, 1920, "high", "19", "7500k", "12000k"),
+        (3840, 2160, "standard", "23", "7071k", "11314k"),
+        (3840, 2160, "high", "19", "21213k", "33941k"),
+    ],
+)
+def test_the_cap_grows_with_the_frame_and_the_quality(
+    width: int, height: int, quality: Quality, crf: str, cap: str, buffer: str
+) -> None:
+    found = Probe(width=width, height=height, duration_s=1, has_audio=False)
+    style = Style(quality=quality)
+    args = variation_args(PLAIN, found, source="in", output="out", style=style)
+    assert (option(args, "-crf"), option(args, "-maxrate"), option(args, "-bufsize")) == (crf, cap, buffer)
+    grain = Other(PLAIN.model_copy(update={"noise": 3}), "o")
+    kbps = int(cap.removesuffix("k"))
+    others = others_args([grain], found, source="in", first="f", stats="s", kbps=kbps, style=style)
+    assert option(others, "-bufsize") == buffer
+    assert option(others, "-maxrate") == cap
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [
+        (Fraction(25), "25/1"),
+        (Fraction(24000, 1001), "24000/1001"),
+        (Fraction(120), "60/1"),
+        (None, "30000/1001"),
+    ],
+)
+def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None, written: str) -> None:
+    found = Probe(width=320, height=180, duration_s=1, has_audio=False, rate=rate)
+    style = Style(frame_rate="source")
+    args = variation_args(PLAIN, found, source="in", output="out", style=style)
+    assert f"fps={written}:start_time=0" in option(args, "-vf")
+    assert "fps=30000/1001:" in option(variation_args(PLAIN, found, source="in", output="out"), "-vf")

@@ -24,6 +24,18 @@ def test_siblings_of_one_pace_and_grain_go_together_up_to_four() -> None:
     assert names(grouped([output(name) for name in "abcdefghij"])) == ["abcd", "efgh", "ij"]
 
 
+def test_outputs_of_another_quality_or_frame_rate_are_not_made_together() -> None:
+    high, kept = {"quality": "high"}, {"frame_rate": "source"}
+    outputs = [
+        output("a"),
+        output("b").model_copy(update=high),
+        output("c").model_copy(update=kept),
+        output("d"),
+        output("e").model_copy(update=high),
+    ]
+    assert names(grouped(outputs)) == ["ad", "be", "c"]
+
+
 def test_presets_are_made_alone() -> None:
     outputs = [output("a", None, Preset.COPY), output("b", None, Preset.HLS), output("c")]
     assert names(grouped(outputs)) == ["a", "b", "c"]

@@ -19,7 +19,7 @@ from tests.support.clips import PLAIN, make_clip
 
 DAMAGES = 2000 if os.environ.get("SOAK_FULL") == "1" else 60
 SIZE = (320, 240)
-WANTED = Expected(width=320, height=240, duration_s=2, has_audio=True, is_coded_here=True)
+WANTED = Expected(width=320, height=240, duration_s=2, picture_s=2, has_audio=True, is_coded_here=True)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def coded(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = subprocess.run(frames, capture_output=True, check=True, timeout=60).stdout
     (folder / "frames").write_bytes(raw)
     target = Target(effects=PLAIN, path=str(folder / "out.mp4"), packets=str(folder / "packets"))
-    probe = Probe(width=320, height=240, duration_s=2, has_audio=True)
+    probe = Probe(width=320, height=240, duration_s=2, picture_s=2, has_audio=True)
     args = first_coding_args(target, probe, source=str(source))
     command = ["bash", "-c", 'exec "$0" "$@" 4<frames', ffmpeg, *args]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)

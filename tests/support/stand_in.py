@@ -27,8 +27,9 @@ def is_output(at: int) -> bool:
 
 OUTPUTS = [path_of(ARGS[at]) for at in range(1, len(ARGS)) if is_output(at)]
 STATS = next((arg.partition("stats=")[2].partition(":")[0] for arg in ARGS if "stats=" in arg), "")
+PACKETS = "#tb 0: 1/25\n#media_type 0: video\n#codec_id 0: h264\n0, 0, 0, 50, 9, 0x1\n"
 PART = "poster" if "mjpeg" in ARGS else "render"
-if "streamhash" in ARGS:
+if "framecrc" in ARGS:
     PART = "check" if "null" in ARGS else "probe"
 
 
@@ -40,7 +41,7 @@ def put(path: str, content: str) -> None:
 def work() -> None:
     """Do what FFmpeg would have done, as it looks from outside."""
     for path in OUTPUTS:
-        put(path, "0,v,CRC32=0\n" if path.endswith("streams") else "YUV4MPEG2 W320 H180 F25:1 \n")
+        put(path, PACKETS if path.endswith("packets") else "YUV4MPEG2 W320 H180 F25:1 \n")
     if "pass=1" in " ".join(ARGS):
         put(STATS, "in:0 out:0 type:I tex:1000 mv:10 misc:10\n")
         put(f"{STATS}.mbtree", "tree")
