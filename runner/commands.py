@@ -10,7 +10,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from runner.contract import AUDIO_KBPS, BUFFER_S, CRF, STANDARD, Effects, Preset, Quality, Style, cap_kbps
+from runner.contract import (
+    AUDIO_KBPS,
+    BUFFER_S,
+    CRF,
+    SOURCE_RATE_MAX,
+    STANDARD,
+    Effects,
+    Preset,
+    Quality,
+    Style,
+    cap_kbps,
+)
 from runner.graph import (
     Probe,
     also_reading,
@@ -205,7 +216,8 @@ def kbps_of(stats: Iterable[str], duration_s: float) -> int:
     It may be above the cap: a full buffer at its start gives a short clip more.
     """
     bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
-    return max(1, round(bits * SHARED_RATE / duration_s / 1000))
+    shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture of no length is shown for one frame
+    return max(1, round(bits * SHARED_RATE / shown_s / 1000))
 
 
 def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:

@@ -292,7 +292,7 @@ class Renderer:
         makes: Sequence[Path],
     ) -> None:
         """Run FFmpeg and let its outputs, which advance together, share the progress."""
-        lasts_s = expected(outputs[0], source.probe).picture_s
+        lasts_s = expected(outputs[0], source.probe).duration_s
 
         def tell(out_time_s: float) -> None:
             for output in outputs:

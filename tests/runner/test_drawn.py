@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.allowance import Allowance
-from runner.contract import Effects, OutputSpec, PutTarget
+from runner.contract import Effects, OutputSpec, PutTarget, Style
 from runner.kernel import find_kernel
 from runner.memory import MemoryBudget
 from runner.probe import probe
@@ -19,6 +19,7 @@ from runner.render import Rendered, Renderer, Source
 from runner.stop import Stop
 from tests.support.clips import PLAIN, describe, make_clip
 from tests.support.jails import needs_a_jail
+from tests.support.making import made
 
 TURNED = PLAIN.model_copy(update={"rotation_rad": 0.01, "zoom": 1.04, "mirror": True, "speed": 0.97})
 
@@ -73,6 +74,61 @@ def output(effects: Effects = TURNED, n: int = 0) -> OutputSpec:
 
 def was_drawn(made: Rendered) -> bool:
     return "|" in made.args
+
+
+ALPHA = ["-vf", "format=rgba,geq=r=200:g=80:b=40:a=X", "-c:v", "qtrle"]
+UNEVEN = "setpts='if(lt(N,3),N,if(lt(N,6),3+(N-3)*2,9+(N-6)*0.2))/TB'"
+SOURCES: dict[str, tuple[str, list[str]]] = {
+    "1 fps": ("1", []),
+    "3 s per picture": ("1/3", ["-frames:v", "3"]),
+    "one picture of 1/120 s": ("120", ["-frames:v", "1"]),
+    "uneven with B-frames": (
+        "1",
+        ["-frames:v", "12", "-vf", UNEVEN, "-fps_mode", "vfr", "-enc_time_base", "1:1000", "-bf", "3"],
+    ),
+    "24 fps": ("24000/1001", []),
+    "alpha": ("25", ALPHA),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("style", [Style(), Style("high", "source")])
+def test_a_source_of_any_rate_has_the_same_frames_by_the_kernel_as_by_the_filters(
+    renderer: Renderer, ffmpeg: str, tmp_path: Path, kind: str, style: Style
+) -> None:
+    rate, args = SOURCES[kind]
+    path = tmp_path / "clip.mov"
+    lavfi = ["-f", "lavfi", "-i", f"testsrc2=s=160x120:r={rate}:d=4"]
+    source = source_of(renderer, made(ffmpeg, path, *lavfi, *args))
+    asked = output(PLAIN).model_copy(update=style._asdict())
+    drawn, filtered = renderer.single(asked, source), renderer.alone(asked, source)
+    assert was_drawn(drawn)
+    assert seen(ffmpeg, drawn.path) == seen(ffmpeg, filtered.path)
+    assert drawn.duration_s == filtered.duration_s
+    shown = [frames(ffmpeg, file) for file in (drawn.path, filtered.path)]
+    assert len(shown[0]) == len(shown[1])
+    assert max(abs(a - b) for a, b in zip(*shown, strict=True)) < 1
+
+
+def test_picture_and_sound_of_a_source_that_is_cut_off_are_each_drawn_to_their_own_end(
+    renderer: Renderer, ffmpeg: str, tmp_path: Path
+) -> None:
+    path = make_clip(ffmpeg, tmp_path / "clip.mp4", "-movflags", "+faststart", seconds=4)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    source = source_of(renderer, path)
+    assert source.probe.duration_s < 3.5
+    drawn, filtered = renderer.single(output(), source), renderer.alone(output(), source)
+    assert was_drawn(drawn)
+    assert seen(ffmpeg, drawn.path) == seen(ffmpeg, filtered.path)
+    assert "Audio: aac" in describe(ffmpeg, drawn.path)
+    assert drawn.duration_s == filtered.duration_s
+    assert len(frames(ffmpeg, drawn.path)) == len(frames(ffmpeg, filtered.path))
+
+
+def frames(ffmpeg: str, path: Path) -> list[float]:
+    """Return the mean brightness of each frame."""
+    command = [ffmpeg, "-v", "error", "-i", str(path), "-vf", "scale=1:1,format=gray", "-f", "rawvideo", "-"]
+    return list(map(float, subprocess.run(command, capture_output=True, check=True, timeout=60).stdout))
 
 
 def seen(ffmpeg: str, path: Path) -> list[str]:

@@ -285,3 +285,7 @@ def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None,
     args = variation_args(PLAIN, found, source="in", output="out", style=style)
     assert f"fps={written}:start_time=0" in option(args, "-vf")
     assert "fps=30000/1001:" in option(variation_args(PLAIN, found, source="in", output="out"), "-vf")
+
+
+def test_the_bit_rate_of_a_picture_without_a_length_is_that_of_one_frame() -> None:
+    assert kbps_of(["in:0 tex:1000 mv:0 misc:0;"], 0) == 61

@@ -105,3 +105,19 @@ def test_sound_is_in_step_at_both_ends(ffmpeg: str, kind: str, speed: float, tmp
     output = rendered(ffmpeg, source_of(ffmpeg, path), tmp_path, PLAIN.model_copy(update={"speed": speed}))
     assert sound_s(ffmpeg, output) == pytest.approx(4 / speed, abs=0.02)
     assert onsets_s(ffmpeg, output) == pytest.approx([at / speed for at in BEEPS_S], abs=0.02)
+
+
+@pytest.mark.parametrize("preset", [None, Preset.COPY, Preset.WEB_OPTIMIZED])
+def test_a_sound_track_without_a_packet_counts_as_silence(
+    ffmpeg: str, tmp_path: Path, preset: Preset | None
+) -> None:
+    """A recording that is cut off early may announce a sound of which nothing had been written yet."""
+    fragments = ["-movflags", "+empty_moov+frag_every_frame+separate_moof"]
+    late = ["-itsoffset", "3", "-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac"]
+    path = made(ffmpeg, tmp_path / "clip.mp4", *PICTURE, *late, *X264, *fragments)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "Audio: aac" in describe(ffmpeg, path)
+    source = source_of(ffmpeg, path)
+    assert not source.probe.has_audio
+    output = rendered(ffmpeg, source, tmp_path, None if preset else PLAIN, preset)
+    assert "Audio" not in describe(ffmpeg, output)
