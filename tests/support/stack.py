@@ -129,7 +129,7 @@ class Stack:
         self.database = folder / "control.db"
 
     @property
-    def context(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return self.s3, self.fly, self.control
 
     @property
