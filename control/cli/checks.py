@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from control.domain.effects import EFFECT_NAMES
+from control.domain.effect_names import EFFECT_NAMES
 
 NAME_CHARS_MAX = 100
 OTHER_IDS = {"out": "an output", "src": "a source", "upl": "an upload"}

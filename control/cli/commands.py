@@ -24,7 +24,7 @@ from control.cli.checks import (
     some_name,
     some_usd,
 )
-from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN
+from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN
 
 if TYPE_CHECKING:
     from control.cli.client import Client

@@ -14,15 +14,11 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, get_args
 
+from control.domain.effect_names import EffectName
 from runner.contract import Effects
 
-EffectName = Literal["rotation", "brightness", "contrast", "saturation", "zoom", "noise", "speed", "mirror"]
-EFFECT_NAMES: tuple[EffectName, ...] = get_args(EffectName)
-
 SIBLINGS = 4  # so many variations share `noise` and `speed`, and with them decoding, timing and sound
-STRENGTH_MIN = 0.1
 NOISE_LEVELS = 9  # 0 to 8
 BLOCK = 128  # points of a sequence; each further 128 are scrambled by a digest of their own
 _PER_VARIATION = {"rotation", "brightness", "contrast", "saturation", "zoom"}

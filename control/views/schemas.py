@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from control.domain.effects import EFFECT_NAMES, STRENGTH_MIN, EffectChoice, EffectName
+from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN, EffectName
+from control.domain.effects import EffectChoice
 from control.domain.encoding import Encoding
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX

@@ -256,7 +256,7 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
             batch = user.wait(user.submit(user.upload(landscape), variations=1)["batch_id"])
             assert batch["status"] == "completed"
             assert batch["attempts"][0]["app"] == fly["app"]
-            assert len(user.unzip(batch["batch_id"])) == 2
+            assert len(user.unzip(batch["batch_id"])) == 3  # the output and two manifests
 
 
 def test_bucket_rules_are_set_by_one_command_that_may_be_repeated(tmp_path: Path, s3: LocalS3) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from control.domain.effects import EFFECT_NAMES
+from control.domain.effect_names import EFFECT_NAMES
 from runner.contract import Effects
 from tests.support.maker import Maker, code, manifest_of
 from tests.support.user import ok, outputs

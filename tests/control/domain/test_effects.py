@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.domain.effects import EFFECT_NAMES, SIBLINGS, EffectChoice, effects, tag
+from control.domain.effect_names import EFFECT_NAMES
+from control.domain.effects import SIBLINGS, EffectChoice, effects, tag
 from runner.contract import Effects
 
 SEEDS = st.integers(0, 2**63 - 1)
