@@ -25,6 +25,7 @@ WORLDS = int(os.environ.get("BUDGET_WORLDS", "15"))
 DAY_USD = (0.0015, 0.004, 0.012, 0.03)
 OWN_USD = (None, 0.001, 0.003)
 EACH_S = 20.0
+NOTICED = 47  # a world that notices those faults which few worlds do
 EACH_BYTES = 20_000_000  # two or three tries of an output
 
 
@@ -114,4 +115,4 @@ def test_the_judge_notices_who_does_not_keep_the_money(
 ):
     monkeypatch.setattr(where, name, mutant)
     monkeypatch.setitem(life.__globals__, "DAY_USD", DAY_USD[:2])
-    assert any(life(database, seed)[1] for seed in range(1, 31))
+    assert any(life(database, seed)[1] for seed in (NOTICED, *range(1, 31)))
