@@ -92,9 +92,10 @@ def connect(
     return client
 
 
-def _ask_consistently(request: Any, **_: Any) -> None:
-    name, value = CONSISTENT
-    request.headers[name] = value
+def _ask_consistently(request: Any, signature_version: str, **_: Any) -> None:
+    if "query" not in signature_version:  # who uses a signed URL would have to send the header too
+        name, value = CONSISTENT
+        request.headers[name] = value
 
 
 def _now() -> datetime:

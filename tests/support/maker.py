@@ -67,7 +67,7 @@ class Maker:
 
     def claim(self, job_id: str) -> JobSpec:
         """Start the job's next attempt and claim it."""
-        queue.start(self.store, ["runners"] * ALL)
+        queue.start(self.store, [self.store.settings.runner_apps[0]] * ALL)
         number = len(self.show(job_id)["attempts"])
         answer = self.call(f"{job_id}-{number}", "claim", Claim(machine_id=f"m-{job_id}-{number}"))
         return JobSpec.model_validate(ok(answer, 200))
