@@ -214,7 +214,8 @@ class _Deadline:
             for watched in self._watched:
                 watched.close()
             self._watched.clear()
-        if self._is_over and (kind is None or issubclass(kind, urllib3.exceptions.HTTPError)):
+        is_late = self._is_over or time.monotonic() >= self._until  # a socket's own time-out may come first
+        if is_late and (kind is None or issubclass(kind, urllib3.exceptions.HTTPError)):
             raise Late("not in time") from None
 
     def left_s(self) -> float:

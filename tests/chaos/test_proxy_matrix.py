@@ -157,8 +157,9 @@ def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, sou
 def test_a_refusal_of_fly_that_ends_costs_no_job_and_no_attempt(net: Net, source: str, code: str) -> None:
     net.set_faults(**{code: 1.0})
     job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
-    waiting = until(lambda: net.user.show(job_id)["waiting"])
-    assert waiting["code"] == code
+    until(
+        lambda: (net.user.show(job_id)["waiting"] or {}).get("code") == code
+    )  # or first for a machine's place
     net.set_faults()
     end = all_ready(net, job_id)
     assert len(end["attempts"]) == 1
