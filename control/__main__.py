@@ -1,5 +1,5 @@
 """`python -m control` is the `refresher` command."""
 
-from control.cli.main import main
+from control.cli.start import main
 
 main()
