@@ -1,4 +1,4 @@
-"""The start of the `refresher` command: an interrupt before the commands are loaded ends it without a trace."""
+"""The start of `refresher`: an interrupt before the commands are loaded ends it without a trace."""
 
 from __future__ import annotations
 
