@@ -153,7 +153,8 @@ def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, sou
     assert_idle(net.stack, net.user)
 
 
-@pytest.mark.parametrize("code", ["image_not_found", "machine_limit", "payment_required"])
+# The limit comes last: for minutes after it control starts no more machines than the organisation had.
+@pytest.mark.parametrize("code", ["image_not_found", "payment_required", "machine_limit"])
 def test_a_refusal_of_fly_that_ends_costs_no_job_and_no_attempt(net: Net, source: str, code: str) -> None:
     net.set_faults(**{code: 1.0})
     job_id = net.user.submit(source, variations=1, kind="jobs")["job_id"]
