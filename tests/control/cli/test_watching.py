@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -76,7 +77,7 @@ class Control:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that would have been made."""
     made: list[float] = []
-    monkeypatch.setattr(demo.time, "sleep", made.append)
+    monkeypatch.setattr(demo, "time", SimpleNamespace(sleep=made.append))  # other threads sleep on
     monkeypatch.setattr(demo._shown.retry, "wait", wait_none())
     return made
 
