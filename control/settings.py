@@ -68,6 +68,7 @@ class Settings(Listening):
     retention_hours: Annotated[float, Field(gt=0, le=HOURS_MAX)] = 24
     storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     evict_grace_s: Annotated[float, Field(ge=0, le=HOURS_MAX * 3600)] = 3600
+    history_days: Annotated[float, Field(gt=0, le=HOURS_MAX / 24)] = 90
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
     heartbeat_s: Seconds = 15
     lease_s: Seconds = 60

@@ -12,13 +12,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, or_, select, update
+from sqlmodel import and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.files import named_by
-from control.store.tables import Attempt, Batch, Job, Meta, Output, Source
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -26,6 +26,7 @@ UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
 SOURCES_AT_ONCE_MAX = 500
 URLS_AT_ONCE_MAX = 1000
+ROWS_AT_ONCE_MAX = 1000
 SWEPT = "swept_until"
 
 
@@ -203,3 +204,28 @@ def forget_ended(store: Store) -> None:
         targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
         for batch in tx.session.exec(targets.limit(URLS_AT_ONCE_MAX)).all():
             batch.output_url = None
+
+
+def end_history(store: Store) -> None:
+    """Remove what only history needs once it is older than HISTORY_DAYS.
+
+    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs.
+    The rows of closed uploads, and of deleted sources that no output refers to, are removed at once.
+    """
+    with store.transaction() as tx:
+        until = tx.now - timedelta(days=tx.settings.history_days)
+        old = select(Batch).where(
+            col(Batch.status) == JobStatus.EXPIRED,
+            col(Batch.ended_at) <= until,
+            col(Batch.deleted_at).is_(None),
+        )
+        for batch in tx.session.exec(old.limit(ROWS_AT_ONCE_MAX)).all():
+            batch.deleted_at = tx.now
+        closed = select(Upload.id).where(col(Upload.state) != "open", col(Upload.expires_at) <= until)
+        unused = select(Source.id).where(
+            col(Source.key) == "",
+            col(Source.deleted_at) <= until,
+            col(Source.id).not_in(select(Output.source_id)),
+        )
+        tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
+        tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))
