@@ -79,6 +79,7 @@ class Settings(Listening):
     outbound_allow: CommaList = ()
     webhook_secret: SecretStr | None = None
 
+    stop_when_idle_s: Annotated[float, Field(ge=1)] | None = None
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
     fly_app_name: str | None = None  # Fly sets it on its machines: then Fly's proxy is in front of control
@@ -170,7 +171,9 @@ class Settings(Listening):
             raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
-    @field_validator("budget_usd_per_day", "budget_usd_per_month", "metrics_port", mode="before")
+    @field_validator(
+        "budget_usd_per_day", "budget_usd_per_month", "metrics_port", "stop_when_idle_s", mode="before"
+    )
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -136,18 +136,21 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
-        is_old = col(Source.created_at) <= tx.now - UNUSED_LIFE
-        due = select(Source).where(
-            col(Source.deleted_at).is_(None),
-            col(Source.key) != "",
-            col(Source.id).not_in(sources_of(_needs_its_sources(tx))),
-            is_used() | is_old,
-        )
-        for source in tx.session.exec(due.limit(SOURCES_AT_ONCE_MAX)).all():
+        for source in tx.session.exec(sources_due(tx.now).limit(SOURCES_AT_ONCE_MAX)).all():
             source.deleted_at = tx.now
 
 
-def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
+def sources_due(now: datetime) -> SelectOfScalar[Source]:
+    """Return the query of the stored sources that no batch can need any more at the time `now`."""
+    return select(Source).where(
+        col(Source.deleted_at).is_(None),
+        col(Source.key) != "",
+        col(Source.id).not_in(sources_of(_needs_its_sources(now))),
+        is_used() | (col(Source.created_at) <= now - UNUSED_LIFE),
+    )
+
+
+def _needs_its_sources(now: datetime) -> ColumnElement[bool]:
     """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
     Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs
@@ -162,8 +165,8 @@ def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
     is_expired = col(Batch.status) == JobStatus.EXPIRED
     is_whole = (col(Batch.status) == JobStatus.COMPLETED) & col(Batch.partial).is_(False)
     was_whole = is_whole | (is_expired & ~lacking.exists())
-    may_be_retried = ~is_expired & ~is_whole & (col(Batch.expires_at) > tx.now)
-    ended_just_now = col(Batch.ended_at) > tx.now - SPARE
+    may_be_retried = ~is_expired & ~is_whole & (col(Batch.expires_at) > now)
+    ended_just_now = col(Batch.ended_at) > now - SPARE
     return col(Batch.ended_at).is_(None) | may_be_retried | (ended_just_now & was_whole)
 
 
