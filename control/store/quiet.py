@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Select, or_
+from sqlalchemy import or_
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain.states import UNKNOWN_CREATE_TTL_S, JobStatus
 from control.settings import Settings
@@ -28,7 +30,7 @@ def is_quiet(session: Session, settings: Settings, now: datetime) -> bool:
     return held.used <= settings.storage_cap_bytes
 
 
-def _busy(now: datetime) -> Select[tuple[bool]]:
+def _busy(now: datetime) -> SelectOfScalar[Any]:
     soon = now + AHEAD
     expired_files = select(Job.id).join(Batch).where(col(Batch.status) == JobStatus.EXPIRED, has_files())
     given_up = select(Source.id).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
