@@ -205,7 +205,7 @@ def quote(
     as_json: Json = False,
 ) -> None:
     """Show what a batch of these videos would take; they are not uploaded."""
-    from control.uploads.mp4 import NotPlayable
+    from runner.mp4.movie import NotPlayable
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos)

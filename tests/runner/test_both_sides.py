@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control.uploads.mp4 import look_into
+from runner.mp4.movie import look_into
 from tests.support.codec_files import PICTURES, SOUNDS, made
 from tests.support.making import rendered, source_of
 

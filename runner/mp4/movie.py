@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from control.uploads import codecs, fragments, kinds, tracks
-from control.uploads.boxes import Box, CutShort, Damaged, File, Read, Scattered
-from control.uploads.tracks import Samples, Track
 from runner.media import (
     FRAMES_MAX,
     SOURCE_FRAME,
@@ -25,6 +22,9 @@ from runner.media import (
     SOURCE_SIDE_MIN,
     STREAMS_MAX,
 )
+from runner.mp4 import codecs, fragments, kinds, tracks
+from runner.mp4.boxes import Box, CutShort, Damaged, File, Read, Scattered
+from runner.mp4.tracks import Samples, Track
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof; a day of video has less
 WALK_BOXES_MAX, WALK_READS_MAX = 1_000, 24  # at the top, from the start and then near the end

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from control.uploads.boxes import Box, Damaged, File
+from runner.mp4.boxes import Box, Damaged, File
 
 EDITS_MAX = 1_000  # of a track; editors write a few
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.uploads.boxes import READS_MAX
-from control.uploads.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 from runner.limits import INPUT_OPTIONS, excess
 from runner.media import SOURCE_S_MAX
+from runner.mp4.boxes import READS_MAX
+from runner.mp4.movie import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")

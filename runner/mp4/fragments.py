@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from control.uploads.boxes import Box, Damaged, File
 from runner.media import FRAMES_MAX
+from runner.mp4.boxes import Box, Damaged, File
 
 
 @dataclass(frozen=True)
