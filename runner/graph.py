@@ -61,6 +61,13 @@ class Probe:
     held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
     is_uneven: bool = False  # pictures are not equally long: a variable frame rate
     rate: Fraction | None = None  # pictures per second: the constant rate, or the nearest common one
+    picture_codec: str = "h264"  # by FFmpeg's name
+    sound_codec: str = "aac"  # meaningless without sound
+
+
+def picture_s(probe: Probe) -> float:
+    """Return when the picture ends."""
+    return probe.duration_s if probe.picture_s is None else probe.picture_s
 
 
 def even_size(probe: Probe) -> tuple[int, int]:
@@ -97,8 +104,7 @@ def output_rate(probe: Probe, frame_rate: FrameRate) -> Fraction:
 
 def output_frames(effects: Effects, probe: Probe, frame_rate: FrameRate) -> int:
     """Return the number of frames of a variation; 0 if its picture is shorter than half a frame."""
-    picture_s = probe.duration_s if probe.picture_s is None else probe.picture_s
-    return round(picture_s / effects.speed * output_rate(probe, frame_rate))
+    return round(picture_s(probe) / effects.speed * output_rate(probe, frame_rate))
 
 
 def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> list[str]:
