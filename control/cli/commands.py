@@ -370,6 +370,8 @@ def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     for item in data if isinstance(data, list) else [data]:
         print(_line(item))
         for source in item.get("sources", ()):
+            for note in source["notes"]:
+                print(f"  {_safe(source['name'])}: {note}")
             for output in source["outputs"]:
                 problem = f"  {output['error']['message']}" if output["error"] else ""
                 print(f"  {output['output_id']}  {output['status']:<9}  {_safe(output['name'])}{problem}")
