@@ -302,8 +302,14 @@ def _facts(path: Path) -> dict[str, Any]:
         movie = look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
     except NotPlayable as refusal:
         raise NotPlayable(f"{path.name}: {refusal}") from None
-    facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
-    return {"name": path.name, "size_bytes": size_bytes, **facts}
+    return {
+        "name": path.name,
+        "size_bytes": size_bytes,
+        "duration_s": movie.duration_s,
+        "width": movie.width,
+        "height": movie.height,
+        "frame_rate": min(1000.0, movie.frame_rate) or None,
+    }
 
 
 def _read(path: Path, start: int, size: int) -> bytes:

@@ -101,6 +101,7 @@ def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Sour
         duration_s=seen.duration_s,
         width=seen.width,
         height=seen.height,
+        frame_rate=seen.frame_rate,
         notes=list(seen.notes),
         created_at=context.clock(),
     )
