@@ -94,9 +94,9 @@ class Job:
             with self.progress.timed("fetch_s"):
                 transfer.fetch(spec, path, stop=self.stop, allow=self.spec.outbound_allow)
             with memory.lent(PROBE_BYTES), self.progress.timed("probe_s"):
-                promised = looked_into(path)
+                promised = looked_into(path, is_new=spec.is_foreign)
                 found = probe(self.program, path, stop=self.stop)
-            for note in [*promised.notes, *unread(found, promised)]:
+            for note in unread(found, promised) if promised else []:
                 self.progress.noted(spec.source_id, note)
         record("source_ready", source_id=spec.source_id, width=found.width, height=found.height)
         return Source(path=path, probe=found)

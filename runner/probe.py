@@ -83,10 +83,11 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     return found
 
 
-def looked_into(path: Path) -> Movie:
-    """Return what the file's index says, without FFmpeg: the look of control at an upload.
+def looked_into(path: Path, *, is_new: bool) -> Movie | None:
+    """Return what the file's index says, without FFmpeg, as control looks at uploads.
 
-    So a video from a URL is refused with the same words. Raises OutputFailure(SOURCE_UNPLAYABLE).
+    A file that nobody has looked at (`is_new`), since it comes from a URL, is refused with the same words as
+    an upload of it: OutputFailure(SOURCE_UNPLAYABLE). Of others that are not taken any more, return None.
     """
     with opened(path) as file:
 
@@ -97,12 +98,15 @@ def looked_into(path: Path) -> Movie:
         try:
             return look_into(read, size_bytes=size_bytes(path))
         except NotPlayable as refusal:
-            raise _unplayable(str(refusal)) from None
+            if is_new:
+                raise _unplayable(str(refusal)) from None
+            return None
 
 
 def unread(found: Probe, promised: Movie) -> list[str]:
-    """Return notes on a source of which less can be read than its index promises."""
-    return _shortfall(found.duration_s, promised.duration_s, "of the video could be read")
+    """Return notes on a source of which less can be used than its index promises."""
+    read = _shortfall(found.duration_s, promised.duration_s, "of the video could be read")
+    return [*promised.notes, *read]
 
 
 def undecoded(found: Probe, promised: Probe) -> list[str]:
@@ -124,7 +128,7 @@ def decoded(program: str, path: Path, found: Probe, *, stop: Event) -> Probe:
     """Return what the source is by those of its pictures and samples that can be decoded, to their ends.
 
     For a source of which an output came out too short: packets say nothing of their content. Raises
-    OutputFailure(SOURCE_UNPLAYABLE) if no picture can be decoded; FfmpegFailed; Stopped.
+    FfmpegFailed, or Stopped.
     """
     folder = Path(mkdtemp(dir=path.parent))
     frames = folder / "frames"
@@ -143,8 +147,8 @@ def decoded(program: str, path: Path, found: Probe, *, stop: Event) -> Probe:
     finally:
         remove(folder)
     video, sound = times.get("video"), times.get("audio")
-    if video is None:
-        raise _unplayable(UNDECODABLE)
+    if video is None:  # though one was decoded before: nothing is known better
+        return found
     is_whole = float(video.ends_s) > picture_s(found) - PROMISED_S
     shown_s = picture_s(found) if is_whole else float(video.ends_s)
     sound_s = float(sound.ends_s) if sound else None

@@ -31,6 +31,7 @@ FEW = (
     "DTS",
 )
 CHOSEN = list(KINDS) if os.environ.get("SOAK_FULL") else FEW
+BY_COMMAND = CHOSEN if os.environ.get("SOAK_FULL") else (FEW[0], FEW[-1])
 FAINT = ["rotation", "contrast", "saturation", "zoom", "noise", "speed", "mirror"]  # a little light is left
 SHOWN_DB = 27.0  # a frame that is off by one is nearer than any other picture, and farther than this
 
@@ -137,6 +138,7 @@ def test_every_kind_is_made_right_or_refused_by_the_command(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
+    files = {name: files[name] for name in BY_COMMAND}
     cli = Cli(tmp_path, REFRESHER_URL=stack.url, REFRESHER_PASSWORD=stack.password)
     wish = ["-n", 1, "--strength", 0.1, *(arg for name in FAINT for arg in ("--without", name))]
     done = cli.run("submit", *files.values(), *wish, "-o", tmp_path / "out")

@@ -28,6 +28,7 @@ def test_a_machine_says_in_our_words_what_of_a_source_it_cannot_use(ffmpeg: str,
     """These come from URLs: an upload of the second and the last kind would have been refused."""
     clip = make_clip(ffmpeg, tmp_path / "clip.mp4", "-g", "25", seconds=4, rate=25).read_bytes()
     with fake_control() as control:
+        control.are_foreign = True
         control.sources = {
             "damaged": overwritten(clip, 0.5),
             "codec": made(ffmpeg, *NOT_TAKEN["Cinepak"]),
