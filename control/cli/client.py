@@ -20,9 +20,9 @@ import httpx
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from control.cli.resume import Unfinished
-from control.uploads import mp4
 from infra.hosts import DIRECT
 from infra.ports import is_transient
+from runner.mp4.movie import NotPlayable, look_into
 
 PARALLEL_PARTS = 4
 BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
@@ -164,7 +164,7 @@ class Client:
     def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
         """Return what a batch of these videos and links will take. Videos are read here, and not uploaded.
 
-        `wish` is as for `submit`. Raises mp4.NotPlayable.
+        `wish` is as for `submit`. Raises NotPlayable.
         """
         sources = [_facts(path) for path in videos]
         return self._call("POST", "/api/quote", json=_asked([*sources, *_links(urls)], wish))
@@ -299,11 +299,17 @@ def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
 def _facts(path: Path) -> dict[str, Any]:
     size_bytes = path.stat().st_size
     try:
-        movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
-    except mp4.NotPlayable as refusal:
-        raise mp4.NotPlayable(f"{path.name}: {refusal}") from None
-    facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
-    return {"name": path.name, "size_bytes": size_bytes, **facts}
+        movie = look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
+    except NotPlayable as refusal:
+        raise NotPlayable(f"{path.name}: {refusal}") from None
+    return {
+        "name": path.name,
+        "size_bytes": size_bytes,
+        "duration_s": movie.duration_s,
+        "width": movie.width,
+        "height": movie.height,
+        "frame_rate": min(1000.0, movie.frame_rate) or None,
+    }
 
 
 def _read(path: Path, start: int, size: int) -> bytes:

@@ -205,7 +205,7 @@ def quote(
     as_json: Json = False,
 ) -> None:
     """Show what a batch of these videos would take; they are not uploaded."""
-    from control.uploads.mp4 import NotPlayable
+    from runner.mp4.movie import NotPlayable
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos)
@@ -370,6 +370,8 @@ def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     for item in data if isinstance(data, list) else [data]:
         print(_line(item))
         for source in item.get("sources", ()):
+            for note in source["notes"]:
+                print(f"  {_safe(source['name'])}: {note}")
             for output in source["outputs"]:
                 problem = f"  {output['error']['message']}" if output["error"] else ""
                 print(f"  {output['output_id']}  {output['status']:<9}  {_safe(output['name'])}{problem}")

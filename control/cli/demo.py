@@ -59,6 +59,8 @@ def upload(
                 console.print(Text(f"{_printable(video.name)}: {refusal}"), style="red")
             else:
                 sources.append(source["source_id"])
+                for note in source.get("notes", ()):  # an upload that was complete before says none
+                    console.print(Text(f"{_printable(video.name)}: {note}"), style="yellow")
     if not sources:
         console.print("Nothing is submitted: none of the files was taken.", style="red")
     return sources, refused

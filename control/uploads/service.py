@@ -15,8 +15,8 @@ from control.domain.ids import new_id
 from control.store import uploads as store
 from control.store.tables import Source, Upload
 from control.store.usage import require_space
-from control.uploads import mp4
 from infra.ports import Part, Refusal, Refused, StoredObject
+from runner.mp4 import movie
 
 PART_BYTES = 16 * 1024**2  # the same for every upload: equal files have equal ETags, and so equal effects
 UPLOAD_LIFE = timedelta(hours=24)  # since its client last asked for URLs
@@ -80,11 +80,11 @@ def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObj
 def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Source:
     """Look into the joined upload and return it as a source, which is not stored yet.
 
-    Raises mp4.NotPlayable, ControlError gone, OutsideError.
+    Raises movie.NotPlayable, ControlError gone, OutsideError.
     """
     try:
         with _LOOKS:
-            movie = mp4.look_into(
+            seen = movie.look_into(
                 lambda start, stop: context.storage.read(upload.key, start, stop),
                 size_bytes=stored.size_bytes,
             )
@@ -98,10 +98,11 @@ def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Sour
         key=upload.key,
         size_bytes=stored.size_bytes,
         etag=stored.etag,
-        duration_s=movie.duration_s,
-        width=movie.width,
-        height=movie.height,
-        notes=list(movie.notes),
+        duration_s=seen.duration_s,
+        width=seen.width,
+        height=seen.height,
+        frame_rate=seen.frame_rate,
+        notes=list(seen.notes),
         created_at=context.clock(),
     )
 
