@@ -89,6 +89,8 @@ class MachineSpec:
     size: str  # guest preset, such as "performance-2x"
     env: Mapping[str, str]
     metadata: Mapping[str, str]
+    command: Sequence[str] = ()  # in place of the image's own
+    is_started: bool = True  # False: it is made and stays `created`, which costs only its root file system
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -350,6 +350,17 @@ class TigrisStorage:
             return str(error)
         return None
 
+    def removes_unfinished_uploads(self) -> bool:
+        """Tell whether the bucket has a rule that removes unfinished uploads, as `set_rules` asks for."""
+        try:
+            with self._errors("GET", "?lifecycle"):
+                rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
+        except _Gone as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return False
+        return any(rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule for rule in rules)
+
     def _again_if_gone(self, once: Callable[[], Found]) -> Found:
         """Return what `once` returns; a 404 is asked once more after a moment, since reads may lag."""
         try:

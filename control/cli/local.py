@@ -43,6 +43,7 @@ class LocalStack:
     url: str
     password: str
     fly: LocalFlyHandle
+    settings: Settings  # of its control
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         app = create_app(settings, machine_env=_machine_env())
         stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
-        yield LocalStack(url=url, password=settings.auth_password.get_secret_value(), fly=fly)
+        password = settings.auth_password.get_secret_value()
+        yield LocalStack(url=url, password=password, fly=fly, settings=settings)
 
 
 def _machine_env() -> dict[str, str]:
@@ -86,6 +88,7 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
         "token_secret": SecretStr(persistent_secret(data_dir / "token-secret", 32)),
         "token_secret_previous": None,
         "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
+        "database_mount": None,
         "public_url": url,
         "callback_url": "",
         "aws_endpoint_url_s3": s3.endpoint,

@@ -22,6 +22,7 @@ import typer
 
 from control.cli.checks import require_digest, require_files, require_folder
 from control.cli.commands import app as client_app
+from control.cli.commands import place
 
 app = typer.Typer(
     name="refresher",
@@ -218,6 +219,50 @@ def provision(
         os.environ,
         apply=apply,
     )
+
+
+@app.command()
+def doctor(
+    inside: Annotated[
+        bool,
+        typer.Option(
+            "--inside", help="Look with control's settings, and start a machine: says what it costs."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check a deployment: from outside, as a client, or inside, on control's machine. Names each remedy."""
+    from rich.console import Console
+
+    from control.cli.doctor import findings
+
+    console = Console(stderr=True)
+    found = []
+    for finding in _looks(console, is_inside=inside):
+        found.append(finding)
+        console.print(f"{finding.status:<4}  {finding.check}", markup=False, highlight=False)
+    if as_json:
+        print(json.dumps([finding.as_data for finding in found]))
+    else:
+        Console().print(findings.table(found))
+    if findings.has_failed(found):
+        raise typer.Exit(1)
+
+
+def _looks(console: Any, *, is_inside: bool) -> Any:
+    """Return the doctor's findings, one after another as they are found."""
+    if not is_inside:
+        from control.cli.doctor import outside
+
+        url, password, token = place()
+        return outside.check(url, password=password, token=token)
+    from control.cli.doctor import cloud
+    from control.cli.doctor import inside as inner
+    from control.settings import load_settings
+
+    settings = load_settings()
+    console.print(cloud.cost(settings), markup=False, highlight=False)
+    return inner.check(settings)
 
 
 @app.command("bucket-rules")

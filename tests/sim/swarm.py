@@ -86,7 +86,7 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.DELETE: 0.4,
 }
 AMPLE_USD = 0.5
-COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL})
+COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED})
 # Refusals that last for a while, as a window of the model's faults; how often a world has one.
 LASTING = {
     FailPoint.IMAGE_NOT_FOUND: 0.25,

@@ -206,7 +206,7 @@ def test_at_the_organisation_s_limit_no_more_machines_are_started_than_it_had(wo
 
 def test_a_job_that_waits_for_a_machine_s_place_names_the_limit_that_holds_now(world):
     """Its own limit, then the organisation's, which control believes for a while, then its own again."""
-    context, rows, machines = world
+    context, rows, _ = world
     settings = context.settings.model_copy(update={"max_machines": 2})
     store = Store(rows.engine, settings, rows.clock, monotonic=rows.clock.monotonic)
     context = replace(context, settings=settings, store=store)
