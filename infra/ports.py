@@ -261,8 +261,11 @@ class Storage(Protocol):
         """Return a URL, as browsers reach the bucket, that answers with these headers."""
         ...
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none, now and a moment later."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return the object's size and ETag, or None when there is none, now and a moment later.
+
+        `is_fresh`: it is known to have been stored just now, so it is asked for over some seconds.
+        """
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:

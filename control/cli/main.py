@@ -35,6 +35,13 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")]
 
+BucketFaults = Annotated[
+    Path | None,
+    typer.Option(
+        help="Put a door with these faults before the bucket: JSON of infra.local.s3_door.DoorFaults."
+    ),
+]
+
 app.add_typer(client_app)
 
 DRAIN_S = 5.0
@@ -118,6 +125,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default PORT, or 8080.")] = None,
     data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
+    bucket_faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run control until it gets a signal to stop."""
@@ -125,13 +133,16 @@ def serve(
     from control.telemetry.log import send_to
 
     send_to(None)
+    wrong = _bucket_faults(bucket_faults)
+    if wrong and not local:
+        raise typer.BadParameter("--bucket-faults needs --local.")
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
     from control.settings import load_port
 
     port = load_port() if port is None else port
-    with local_stack(data, host=host or "127.0.0.1", port=port) as running:
+    with local_stack(data, host=host or "127.0.0.1", port=port, bucket_faults=wrong) as running:
         _ready(as_json, url=running.url, password=running.password)
         _wait()
 
@@ -319,12 +330,18 @@ def _faults(path: Path) -> Any:
 def s3_local(
     data: Annotated[Path, typer.Option(help="Where objects and keys are kept.")],
     port: Port = 0,
+    faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run the S3 server alone."""
+    from infra.local.s3_door import local_door
     from infra.local.s3_server import local_s3
 
-    with local_s3(data, port=port) as s3:
+    wrong = _bucket_faults(faults)
+    with ExitStack() as stack:
+        s3 = stack.enter_context(local_s3(data, port=0 if wrong else port))
+        if wrong:
+            s3 = stack.enter_context(local_door(s3, port=port, faults=wrong)).s3
         _ready(
             as_json,
             endpoint=s3.endpoint,
@@ -334,6 +351,18 @@ def s3_local(
             bucket=s3.bucket,
         )
         _wait()
+
+
+def _bucket_faults(path: Path | None) -> Any:
+    from infra.local.s3_door import faults_from_json
+
+    if path is None:
+        return None
+    require_files([path])
+    try:
+        return faults_from_json(path.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
 
 
 def _ready(as_json: bool, **facts: str) -> None:

@@ -71,7 +71,7 @@ def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObj
         if refused.refusal is Refusal.INVALID:
             raise ControlError(Code.INVALID, _UNJOINED) from None
         raise
-    stored = context.storage.head(upload.key)
+    stored = context.storage.head(upload.key, is_fresh=True)
     if stored is None:
         raise gone()
     return stored

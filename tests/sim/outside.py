@@ -184,7 +184,7 @@ class SimBucket:
         """Return the key itself."""
         return key
 
-    def head(self, key: str) -> StoredObject | None:
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
         """Return what is stored."""
         self._reach("head")
         item = self.objects.get(key)
