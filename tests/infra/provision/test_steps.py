@@ -84,6 +84,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(fly):
     assert len(commands) == len(up(D))
     assert "$ fly apps create ads-runner --org acme --network ads-runners" in commands
     assert any(line.startswith("$ fly deploy") and "--env PUBLIC_URL=" in line for line in commands)
+    (imported,) = [line for line in commands if line.startswith("$ fly secrets import")]
+    assert imported.endswith("# stdin: AUTH_PASSWORD=..., TOKEN_SECRET=..., FLY_API_TOKEN=...")
 
 
 def names(notes: list[dict]) -> list[str]:
