@@ -36,7 +36,8 @@ RETRY_AFTER = {
 }
 WAITING_TEXT = {
     Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
-    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
+    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again. An operator can "
+    "add regions (RUNNER_REGIONS).",
     Refusal.MACHINE_LIMIT: queue.WAITING_FOR_MACHINES[Refusal.MACHINE_LIMIT],
     Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}. An operator must set a new one "
     "(FLY_API_TOKEN).",

@@ -36,8 +36,10 @@ MONEY_MAY_COME = timedelta(seconds=10)  # some is reserved for machines that may
 MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)  # none is reserved
 
 WAITING_FOR_MONEY = {
-    "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC.",
-    "month": "Too little is left of the month's budget of ${:g}. It starts when machines end.",
+    "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC; an "
+    "operator can raise BUDGET_USD_PER_DAY.",
+    "month": "Too little is left of the month's budget of ${:g}. It starts when machines end; an operator "
+    "can raise BUDGET_USD_PER_MONTH.",
     "batch": "Too little is left of max_cost_usd, ${:g}. It starts when machines of its batch end.",
 }
 

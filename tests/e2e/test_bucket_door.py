@@ -68,7 +68,7 @@ def assert_whole(client: Client, batch_id: str, folder: Path, *, attempts: int |
 
 @pytest.mark.parametrize(
     "rates",
-    [{"stale_read": 1.0}, {"slow_down": 0.25, "request_timeout": 0.25}],
+    [{"stale_read": 1.0}, {"slow_down": 0.2, "request_timeout": 0.2}],
     ids=lambda rates: " and ".join(rates),
 )
 def test_a_job_on_a_bucket_that_is_late_or_busy_uses_one_attempt_and_loses_nothing(
