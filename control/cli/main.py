@@ -269,10 +269,14 @@ def _looks(console: Any, *, is_inside: bool) -> Any:
         return outside.check(url, password=password, token=token)
     from control.cli.doctor import cloud
     from control.cli.doctor import inside as inner
-    from control.settings import load_settings
+    from control.cli.doctor import findings
+    from control.settings import SettingsError, load_settings
 
-    settings = load_settings()
-    console.print(cloud.cost(settings), markup=False, highlight=False)
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return [findings.settings(str(error))]
+    console.print(cloud.cost(settings), markup=False, highlight=False, soft_wrap=True)
     return inner.check(settings)
 
 

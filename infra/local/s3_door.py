@@ -178,7 +178,8 @@ class Door:
         ):
             return DoorFault.LIFECYCLE_REFUSED
         now = asyncio.get_running_loop().time()
-        if request.method in ("GET", "HEAD") and now < self._stale_until.get(request.path, now):
+        is_read = request.method in ("GET", "HEAD") and "uploadId=" not in request.query
+        if is_read and now < self._stale_until.get(request.path, now):
             return DoorFault.STALE_READ
         return None
 

@@ -86,7 +86,7 @@ def table(findings: Sequence[Finding]) -> Table:
 # --- Fly ------------------------------------------------------------------------------------------
 
 REMEDIES: Mapping[Refusal, str] = {
-    Refusal.UNAUTHORIZED: "Make new tokens and set them: refresher provision rotate.",
+    Refusal.UNAUTHORIZED: "Check RUNNER_APPS; make new tokens and set them: refresher provision rotate.",
     Refusal.CAPACITY: "Wait, or add regions to RUNNER_REGIONS.",
     Refusal.RATE_LIMITED: "Run the doctor again in a minute.",
     Refusal.UNREACHABLE: "Check FLY_API_URL and the network; https://status.flyio.net tells of Fly itself.",
@@ -196,7 +196,7 @@ def consistency(*, is_seen: bool, is_late: bool) -> Finding:
     check = "bucket: HEAD after PUT"
     remedy = "Use a bucket in control's region: a Global one answers reads from other regions late."
     if not is_seen:
-        return fail(check, "An object that was stored just now is not seen.", remedy)
+        return fail(check, "An object is not seen three seconds after it was stored.", remedy)
     if is_late:
         return warn(check, "An object that was stored just now is seen only when asked again.", remedy)
     return ok(check, "An object is seen at once.")
@@ -222,6 +222,12 @@ def lifecycle(*, is_set: bool) -> Finding:
 
 
 # --- control's machine ----------------------------------------------------------------------------
+
+
+def settings(problem: str) -> Finding:
+    """Judge that control's settings cannot be read."""
+    remedy = "Set it; on Fly run the doctor where control runs: fly ssh console (docs/operations.md)."
+    return fail("settings", f"{problem}.", remedy)
 
 
 def clock(who: str, ahead_s: float) -> Finding:

@@ -117,7 +117,7 @@ def _one_object(storage: TigrisStorage, key: str, pauses: _Pauses) -> Iterator[F
         yield findings.conditional_put(first, second)
         if first != httpx.codes.OK:
             return
-        stored = storage.head(key)
+        stored = storage.head(key, is_fresh=True)
         yield findings.consistency(is_seen=stored is not None, is_late=pauses.count > 0)
         if stored is not None and stored.etag != md5(CONTENT, usedforsecurity=False).hexdigest():
             remedy = "Use a bucket whose ETag of a single PUT is its MD5: control compares them."

@@ -208,6 +208,17 @@ def test_a_bucket_and_a_fly_that_do_not_answer_are_findings_among_the_others(tmp
     assert not [secret for secret in ("secret for tests", "a password long") if secret in told]
 
 
+def test_settings_that_are_missing_are_a_finding_too(monkeypatch):
+    monkeypatch.delenv("BUCKET_NAME", raising=False)
+    env = {name.upper(): value for name, value in SETTINGS.items() if name != "bucket_name"}
+    done = CliRunner().invoke(app, ["doctor", "--inside", "--json"], env=env)
+    assert done.exit_code == 1
+    (told,) = json.loads(done.stdout)
+    assert (told["check"], told["status"]) == ("settings", "fail")
+    assert "BUCKET_NAME" in told["seen"]
+    assert "fly ssh console" in told["remedy"]
+
+
 # --- outside ----------------------------------------------------------------------------------------
 
 PARTS = {"ready": True, "parts": {"storage": "ok"}}
