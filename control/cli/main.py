@@ -267,9 +267,8 @@ def _looks(console: Any, *, is_inside: bool) -> Any:
 
         url, password, token = place()
         return outside.check(url, password=password, token=token)
-    from control.cli.doctor import cloud
+    from control.cli.doctor import cloud, findings
     from control.cli.doctor import inside as inner
-    from control.cli.doctor import findings
     from control.settings import SettingsError, load_settings
 
     try:
