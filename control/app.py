@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -61,7 +61,7 @@ from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
 from control.settings import Settings
 from control.store import Store
-from control.store.database import close_database, open_database
+from control.store.database import close_database, open_database, require_mounted
 from control.store.leader import FencingToken, LeaderLock
 from control.views.batches import Views
 from control.views.event_log import Timeline
@@ -96,6 +96,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     `machine_env` is added to the environment of every machine.
     """
     leader_lock = LeaderLock()
+    require_mounted(settings.database_url, settings.database_mount)
     engine = open_database(settings.database_url, leader_lock=leader_lock.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
@@ -113,12 +114,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         ticker.poke()
         courier.poke()
 
-    machines = FlyMachines(
-        api_url=settings.fly_api_url,
-        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
-        tokens=settings.fly_tokens,
-        timeout_s=FLY_TIMEOUT_S,
-    )
+    machines = machines_of(settings)
     context = AppContext(
         settings=settings,
         clock=clock,
@@ -195,8 +191,23 @@ def _end_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
-    """Return the bucket that the settings name. `clock` gives the time for signed URLs."""
+def machines_of(settings: Settings) -> FlyMachines:
+    """Return the machines of the apps that the settings name."""
+    return FlyMachines(
+        api_url=settings.fly_api_url,
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
+        timeout_s=FLY_TIMEOUT_S,
+    )
+
+
+def storage_of(
+    settings: Settings, clock: Clock = _now, *, pause: Callable[[float], None] = time.sleep
+) -> TigrisStorage:
+    """Return the bucket that the settings name.
+
+    `clock` gives the time for signed URLs; `pause` waits before a read that found nothing is repeated.
+    """
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -205,6 +216,7 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
         bucket=settings.bucket_name,
         public_endpoint=settings.s3_public_endpoint_url,
         clock=clock,
+        pause=pause,
     )
 
 

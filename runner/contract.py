@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from fractions import Fraction
 from typing import Annotated, Literal, NamedTuple
 
@@ -107,6 +107,17 @@ class Exit(IntEnum):
     MISCONFIGURED = 2  # the environment lacks a variable; the log names it
     NO_CLAIM = 3  # control did not answer a claim within CLAIM_TIMEOUT_S
     UNREPORTED = 4  # the work ended, but `finish` was not accepted before the wall deadline
+
+
+class SelfTest(IntFlag):
+    """What a machine of `refresher doctor` found wrong: its exit code is SELF_TEST_FAILED + this, else 0."""
+
+    JAIL = 1  # FFmpeg cannot be confined there
+    CONTROL = 2  # control does not answer
+    BUCKET = 4  # the bucket does not answer
+
+
+SELF_TEST_FAILED = 64
 
 
 class OutputFault(StrEnum):

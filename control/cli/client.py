@@ -25,7 +25,7 @@ from infra.ports import is_transient
 from runner.mp4.movie import NotPlayable, look_into
 
 PARALLEL_PARTS = 4
-BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
+BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After may be repeated
 ROUNDS_MAX = 5  # requests for fresh URLs during one upload
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024

@@ -346,10 +346,8 @@ def reap(
         _print(client.reap(dry_run=dry_run), as_json)
 
 
-@contextmanager
-def _connected() -> Iterator[Client]:
-    from control.cli.client import Client
-    from control.cli.resume import default
+def place() -> tuple[str, str, str]:
+    """Return control's address, its password and a token, as the environment names them; one may be empty."""
     from control.settings import is_http_url
 
     url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
@@ -358,6 +356,15 @@ def _connected() -> Iterator[Client]:
         raise typer.BadParameter("Set REFRESHER_URL, and REFRESHER_PASSWORD or REFRESHER_TOKEN.")
     if not is_http_url(url):
         raise typer.BadParameter("REFRESHER_URL must be a URL like https://host or http://host:port.")
+    return url, password, token
+
+
+@contextmanager
+def _connected() -> Iterator[Client]:
+    from control.cli.client import Client
+    from control.cli.resume import default
+
+    url, password, token = place()
     with Client.signed_in(url, password=password, token=token, unfinished=default()) as client:
         yield client
 

@@ -20,7 +20,7 @@ from control.domain.errors import Code, ControlError
 from control.http.middleware import CLOSED
 from control.telemetry import counters
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused
+from infra.ports import OutsideError, Refusal, Refused, Unanswered
 from runner.contract import ATTEMPTS_PATH
 
 STATUS: dict[Code, int] = {
@@ -118,7 +118,8 @@ def add_error_handlers(app: FastAPI) -> None:
         log_failure("outside_error", error)
         if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
             return answer(Code.INTERNAL, _INTERNAL)
-        return answer(Code.UNAVAILABLE, _UNAVAILABLE)
+        may_pass = isinstance(error, Unanswered)  # and every call outside may be repeated
+        return answer(Code.UNAVAILABLE, _UNAVAILABLE, {"Retry-After": "2"} if may_pass else None)
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> JSONResponse:
