@@ -32,7 +32,8 @@ SEED_MAX = 2**63 - 1
 # Limits of numbers that quotes calculate with; without them a result could be infinite or no number.
 BYTES_MAX, SECONDS_MAX, PIXELS_MAX = 2**53 - 1, 1e9, 2**16
 
-# any text without NUL, which PostgreSQL cannot store
+# any text without NUL, which PostgreSQL can neither store nor look for
+Id = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
 
 BatchName = Annotated[
@@ -75,7 +76,7 @@ class Request(BaseModel):
     """Base of requests. An unknown field is refused: to ignore it would hide a mistake of the client.
 
     The number of problems that a body can have is bounded, since each takes memory and time: a long list
-    has a `max_length` and, if that is large, `fail_fast`, and an object may not have more fields than its model.
+    has a `max_length` and, if that is large, `fail_fast`; an object has no more fields than its model.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -200,7 +201,7 @@ class SourceRef(Request):
     Without a name the last part of the path of the URL is used.
     """
 
-    source_id: Annotated[str, Field(max_length=64)] | None = None
+    source_id: Id | None = None
     url: Url | None = None
     name: Name | None = None
 
@@ -366,7 +367,7 @@ class LinkWanted(Request):
 
     output_ids: (
         Annotated[
-            list[Annotated[str, Field(max_length=64)]],
+            list[Id],
             Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX, fail_fast=True),
         ]
         | None
