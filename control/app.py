@@ -46,7 +46,7 @@ from control.http.crowd import Crowd
 from control.http.errors import add_error_handlers, documented
 from control.http.guard import Guard
 from control.http.metrics import Metrics
-from control.http.middleware import BodyLimit, ClosedHeaders, allow_origins
+from control.http.middleware import BodyLimit, ClosedHeaders, PlainPath, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
 from control.passes.bucket_rules import check_bucket_rules
@@ -173,6 +173,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # called when the server begins to stop: the lifespan ends after the last answer
+    app.add_middleware(PlainPath)
     app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     app.add_middleware(CountRequests, activity=activity)
