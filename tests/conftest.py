@@ -13,7 +13,7 @@ from infra.local.s3_server import LocalS3, local_s3
 from infra.s3 import TigrisStorage
 
 TESTS = Path(__file__).parent
-ORDER = ("chaos", "e2e", "images", "sim", "runner", "infra", "control", "web")
+ORDER = ("client", "chaos", "e2e", "images", "sim", "runner", "infra", "control", "web")
 
 # What `make test-fast` leaves out: whole suites, tests that ask for a real peer, and those marked `peer`.
 SUITES_OF_STACKS = {"chaos", "e2e", "images", "sim", "web"}

@@ -19,7 +19,7 @@ from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
-from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, SourceData, Webhook
 from control.views import schemas, serializers
 from infra.ports import Clock
 
@@ -201,7 +201,7 @@ class Views:
             "frame_rate": batch.frame_rate,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
-            "sources": _sources(session, outputs_of(session, jobs)),
+            "sources": _sources(session, batch, outputs_of(session, jobs)),
             "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
         }
 
@@ -286,11 +286,18 @@ def _tallies(overviews: Mapping[str, Overview]) -> Mapping[str, serializers.Tall
     return {job_id: overview.tally for job_id, overview in overviews.items()}
 
 
-def _sources(session: Session, outputs: Sequence[Output]) -> list[schemas.SourceView]:
+def data_of(session: Session, batch: Batch) -> Mapping[str, dict[str, Any]]:
+    """Return the caller's own data of a batch, by source."""
+    mine = select(SourceData).where(col(SourceData.batch_id) == batch.id)
+    return {row.source_id: row.data for row in session.exec(mine)}
+
+
+def _sources(session: Session, batch: Batch, outputs: Sequence[Output]) -> list[schemas.SourceView]:
+    data = data_of(session, batch)
     by_source = _grouped(outputs, "source_id")
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
     return [
-        serializers.source(row, by_source[row.id])
+        serializers.source(row, by_source[row.id], data.get(row.id))
         for row in sorted(rows, key=lambda row: by_source[row.id][0].position)
     ]
 

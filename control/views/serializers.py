@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from control.domain import states
 from control.domain.reasons import REASONS
@@ -83,7 +84,9 @@ def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.
     ]
 
 
-def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
+def source(
+    source: Source, outputs: Sequence[Output], data: dict[str, Any] | None = None
+) -> schemas.SourceView:
     """Return a source with its outputs as clients see it."""
     done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
     return schemas.SourceView(
@@ -92,6 +95,7 @@ def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
         status=states.source_status([OutputState(output.state) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
+        data=data,
         outputs=[output_view(output) for output in outputs],
     )
 

@@ -14,9 +14,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from control.cli.commands import app
+from control.store.tables import Batch
 from control.views.schemas import NewBatch
+from infra.local.s3_server import LocalS3
 from tests.support.clips import make_clip
-from tests.support.maker import Maker
+from tests.support.maker import Maker, making
 
 LINK = "https://videos.example/far.mp4"
 ALL = ["--without", "mirror", "--without", "noise", "--strength", 0.5, "--quality", "high", "--seed", 7]
@@ -110,13 +112,64 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_uploaded(
     assert said in " ".join(result.stderr.split())
 
 
-def test_a_folder_without_a_video_and_more_than_a_batch_takes_are_refused(
-    maker: Maker, tmp_path: Path
-) -> None:
+def test_without_a_video_nothing_is_submitted(maker: Maker, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "No MP4 or MOV file is in" in run(maker, tmp_path, "submit", tmp_path / "empty").stderr
-    many = run(maker, tmp_path, "submit", *(f"https://videos.example/{n}.mp4" for n in range(101)))
-    assert (many.exit_code, "at most 100 videos; these are 101" in many.stderr) == (2, True)
+    assert "or a list with --from" in run(maker, tmp_path, "submit").stderr
+
+
+def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
+    maker: Maker, folder: Path, tmp_path: Path
+) -> None:
+    table = [
+        "source;name;variations;sku;note",
+        "b.mp4;Erste;2;A-1;",
+        "deep/A.MOV;;;A-2;neu",
+        f"{LINK};;2;A-3;",
+    ]
+    list_ = folder / "list.csv"
+    list_.write_bytes(("\ufeff" + "\r\n".join(table)).encode())
+    quoted = data(maker, tmp_path, "quote", "--from", list_, "-n", 1)
+    spent = [sum(each["cost_usd"] for each in quoted)]
+    poor = run(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--max-cost-usd", spent[0] / 2)
+    assert (poor.exit_code, "Nothing is submitted" in poor.stderr) == (1, True)
+    made = data(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--name", "Bulk", "--max-cost-usd", 9)
+    two, one = made["batches"]
+    assert [(batch["name"], batch["variations"]) for batch in made["batches"]] == [("Bulk", 2), ("Bulk", 1)]
+    assert [(source["name"], source["data"]) for source in two["sources"]] == [
+        ("Erste", {"sku": "A-1"}),
+        ("far.mp4", {"sku": "A-3"}),
+    ]
+    assert [source["data"] for source in one["sources"]] == [{"sku": "A-2", "note": "neu"}]
+    assert made["progress"] == {"ready": 0, "failed": 0, "total": 5}
+    with maker.store.transaction() as tx:
+        budgets = [
+            tx.session.get_one(Batch, batch["batch_id"]).max_cost_usd or 0 for batch in made["batches"]
+        ]
+    assert sum(budgets) == pytest.approx(9)
+    assert budgets[0] > budgets[1]
+
+
+def test_more_than_100_sources_are_several_batches_and_one_sum(
+    maker: Maker, s3: LocalS3, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"source": f"https://videos.example/{n}.mp4", "n": n}) for n in range(101)]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    command = ("submit", "--from", tmp_path / "list.jsonl", "-n", 1, "--seed", 1)
+    full = run(maker, tmp_path, *command)  # a link may be as large as a video may be
+    assert (full.exit_code, "may not fit into the storage" in full.stderr) == (1, True)
+    assert data(maker, tmp_path, "batches", "--search", "100.mp4") == []
+    with making(tmp_path, s3, storage_cap_bytes=2**60) as roomy:
+        result = run(roomy, tmp_path, *command)
+        _check_sum(roomy, result.stdout)
+
+
+def _check_sum(maker: Maker, shown: str) -> None:
+    *batches, total = shown.splitlines()
+    assert len([line for line in batches if line.startswith("bat_")]) == 2
+    assert total == "2 batches: 0/101 ready, 0 failed, $0.000000"
+    last = maker.show(next(line for line in reversed(batches) if line.startswith("bat_")).split()[0])
+    assert [source["data"] for source in last["sources"]] == [{"n": 100}]
 
 
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from control.cli.client import Client
-from control.cli.download import save
 from infra.s3 import TigrisStorage
 from tests.support.maker import Maker, completed, lay
 from tests.support.programs import unpacks
+from video_refresher import Client
 
 IS_FULL = os.environ.get("SOAK_FULL") == "1"
 OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024
@@ -55,8 +54,8 @@ def test_a_zip_resumed_at_three_random_places_is_byte_equal(
 
         for place in sorted(random.Random(seed).sample(range(1, size), 3)):
             with pytest.raises(Broken):
-                save(client, batch_id, out, breaking_at(place))
-        save(client, batch_id, out)
+                client.download(batch_id, out, on_progress=breaking_at(place))
+        client.download(batch_id, out)
     with out.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == wanted, f"seed {seed}"
     for program in ("unzip", "7z") if IS_FULL else ():

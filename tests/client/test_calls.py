@@ -5,7 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from control.cli.client import BUSY_TRIES, ApiError, Client
+from tests.support.answers import answer
+from video_refresher import ApiError, Client
+from video_refresher.api import BUSY_TRIES
+from video_refresher.models import Job
 
 
 def client(answers: list[httpx.Response]) -> Client:
@@ -20,8 +23,11 @@ def busy(**headers: str) -> httpx.Response:
 
 
 def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_to():
-    answers = [*(busy(**{"Retry-After": "0"}) for _ in range(BUSY_TRIES)), httpx.Response(200, json={"a": 1})]
-    assert client(answers).show("job_1") == {"a": 1}
+    answers = [
+        *(busy(**{"Retry-After": "0"}) for _ in range(BUSY_TRIES)),
+        httpx.Response(200, json=answer(Job, job_id="job_1")),
+    ]
+    assert client(answers).show("job_1").id == "job_1"
 
 
 def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
