@@ -135,7 +135,11 @@ def submit(
     }
     console = Console(stderr=True)
     with connected() as client:
-        made = submission.submit(client, inputs, {**wish, **more}, console)
+        try:
+            made = submission.submit(client, inputs, {**wish, **more}, console)
+        except submission.NotSubmitted as why:
+            print(f"refresher: {why}", file=sys.stderr)
+            raise typer.Exit(1) from None
         if wait or out:
             with _that_goes_on(*(batch.batch_id for batch in made.batches)):
                 submission.wait(client, made, out, console)
@@ -373,6 +377,18 @@ def reap(
     """Destroy the machines that belong to no attempt, and list them."""
     with connected() as client:
         _print(client.reap(dry_run=dry_run), as_json)
+
+
+@app.command()
+def mcp() -> None:
+    """Serve the API as tools of the Model Context Protocol, on stdin and stdout (docs/api.md)."""
+    try:
+        from control.cli.mcp_server import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mcp":
+            raise
+        raise typer.BadParameter("This needs the SDK: pip install 'video-refresher[mcp]'.") from None
+    server.run("stdio")
 
 
 def _print(data: Summary | Machine | Sequence[Summary] | Sequence[Machine], as_json: bool) -> None:

@@ -6,19 +6,27 @@ They have one name. Their money is divided by what each is quoted at.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import typer
 from rich.console import Console
 
 from control.cli import demo
 from control.cli.inputs import Inputs, Video
 from video_refresher import ApiError, Batch, Choices, Client, Source, SourceRef
+
+START_USD = 0.001  # for each machine: more is set aside for it than it is expected to cost
+
+
+class NotSubmitted(Exception):
+    """Nothing was submitted, or not all. The text says why; `refused` has files and reasons."""
+
+    def __init__(self, text: str, refused: Sequence[dict[str, str]] = ()) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 @dataclass
@@ -47,10 +55,9 @@ class Submission:
 
 
 def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -> Submission:
-    """Upload the videos and submit them. Raises Exit if nothing can be submitted.
+    """Upload the videos and submit them. Raises NotSubmitted, also if only the first of several batches were.
 
-    Several batches are quoted before the first is submitted, so that one that cannot be is found in time. If
-    one is refused after others were submitted, says which go on and raises Exit.
+    Several batches are quoted before the first is submitted, so that one that cannot be is found in time.
     """
     made = Submission(choices.get("name"))
     names = {video.place: video.title for video in inputs.videos if isinstance(video.place, Path)}
@@ -58,8 +65,7 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
     asked = inputs.by_batch(choices.get("variations"))
     groups = [(count, refs) for count, videos in asked if (refs := _refs(videos, sources))]
     if not groups:
-        console.print(demo.NOTHING, style="red")
-        raise typer.Exit(1)
+        raise NotSubmitted(demo.NOTHING, made.refused)
     budgets = _budgets(client, groups, choices) if len(groups) > 1 else [choices.get("max_cost_usd")]
     for (count, refs), usd in zip(groups, budgets, strict=True):
         wish: Choices = {**choices, "variations": count, "max_cost_usd": usd}
@@ -69,20 +75,18 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
             if not made.batches:
                 raise
             ids = " ".join(batch.batch_id for batch in made.batches)
-            print(
-                f"refresher: {len(made.batches)} of {len(groups)} batches are submitted and go on: {ids}\n"
+            raise NotSubmitted(
+                f"{len(made.batches)} of {len(groups)} batches are submitted and go on: {ids}\n"
                 f"The next one was refused: {refusal or type(refusal).__name__}\n"
-                "Submit the rest later, or stop these: refresher cancel ID",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1) from None
+                "Submit the rest later, or stop these: refresher cancel ID"
+            ) from None
     return made
 
 
 def _budgets(
     client: Client, groups: Sequence[tuple[int | None, list[SourceRef]]], choices: Choices
 ) -> list[float | None]:
-    """Return the part of `max_cost_usd` for each batch. Raises Exit if a quote shows that one cannot be."""
+    """Return the part of `max_cost_usd` for each batch. Raises NotSubmitted if one cannot be made."""
     wishes: list[Choices] = [{**choices, "variations": count, "max_cost_usd": None} for count, _ in groups]
     quotes = [client.quote(refs, **wish) for (_, refs), wish in zip(groups, wishes, strict=True)]
     most, in_all = choices.get("max_cost_usd"), sum(quote.cost_usd for quote in quotes)
@@ -92,9 +96,9 @@ def _budgets(
     elif most is not None and in_all > most:
         problem = f"they are quoted at ${in_all:.6f} together, and --max-cost-usd is ${most:g}."
     if problem:
-        print(f"refresher: Nothing is submitted. Of {len(groups)} batches: {problem}", file=sys.stderr)
-        raise typer.Exit(1)
-    return [None if most is None else most * quote.cost_usd / in_all for quote in quotes]
+        raise NotSubmitted(f"Nothing is submitted. Of {len(groups)} batches: {problem}")
+    weights = [quote.cost_usd + START_USD * quote.machines for quote in quotes]
+    return [None if most is None else most * weight / sum(weights) for weight in weights]
 
 
 def wait(client: Client, made: Submission, out: Path | None, console: Console) -> None:

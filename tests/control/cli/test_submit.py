@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from control.cli import inputs
 from control.cli.commands import app
 from control.store.tables import Batch
 from control.views.schemas import NewBatch
-from infra.local.s3_server import LocalS3
 from tests.support.clips import make_clip
-from tests.support.maker import Maker, making
+from tests.support.maker import Maker
+from video_refresher import ApiError, client
 
 LINK = "https://videos.example/far.mp4"
 ALL = ["--without", "mirror", "--without", "noise", "--strength", 0.5, "--quality", "high", "--seed", 7]
@@ -150,26 +151,38 @@ def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
     assert budgets[0] > budgets[1]
 
 
-def test_more_than_100_sources_are_several_batches_and_one_sum(
-    maker: Maker, s3: LocalS3, tmp_path: Path
+def test_more_sources_than_a_batch_takes_are_several_batches_and_one_sum(
+    maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [json.dumps({"source": f"https://videos.example/{n}.mp4", "n": n}) for n in range(101)]
-    (tmp_path / "list.jsonl").write_text("\n".join(lines))
-    command = ("submit", "--from", tmp_path / "list.jsonl", "-n", 1, "--seed", 1)
-    full = run(maker, tmp_path, *command)  # a link may be as large as a video may be
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
+    result = run(maker, tmp_path, "submit", folder, "-n", 1)
+    lines = result.stdout.splitlines()
+    assert [line[:4] for line in lines if not line.startswith("  ")] == ["bat_", "bat_", "2 ba"]
+    assert lines[-1] == "2 batches: 0/2 ready, 0 failed, $0.000000"
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 5)
+    many = [f"https://videos.example/many{n}.mp4" for n in range(6)]  # each may be as large as a video may be
+    full = run(maker, tmp_path, "submit", *many, "-n", 1)
     assert (full.exit_code, "may not fit into the storage" in full.stderr) == (1, True)
-    assert data(maker, tmp_path, "batches", "--search", "100.mp4") == []
-    with making(tmp_path, s3, storage_cap_bytes=2**60) as roomy:
-        result = run(roomy, tmp_path, *command)
-        _check_sum(roomy, result.stdout)
+    assert data(maker, tmp_path, "batches", "--search", "many") == []
 
 
-def _check_sum(maker: Maker, shown: str) -> None:
-    *batches, total = shown.splitlines()
-    assert len([line for line in batches if line.startswith("bat_")]) == 2
-    assert total == "2 batches: 0/101 ready, 0 failed, $0.000000"
-    last = maker.show(next(line for line in reversed(batches) if line.startswith("bat_")).split()[0])
-    assert [source["data"] for source in last["sources"]] == [{"n": 100}]
+def test_a_refusal_of_a_later_batch_says_which_ones_go_on(
+    maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
+    real, answers = client._place, iter([None, ApiError(429, "queue_full", "Later.")])
+
+    def place(*request: Any) -> Any:
+        if refusal := next(answers):
+            raise refusal
+        return real(*request)
+
+    monkeypatch.setattr(client, "_place", place)
+    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", "Half")
+    (item,) = data(maker, tmp_path, "batches", "--search", "half")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"1 of 2 batches are submitted and go on: {item['batch_id']}\n" in result.stderr
+    assert "The next one was refused: Later." in result.stderr
 
 
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:
