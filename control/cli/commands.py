@@ -363,6 +363,14 @@ def download(
 
 
 @app.command()
+def link(id_: Id, as_json: Json = False) -> None:
+    """Print a URL of the ZIP of a job or batch that needs no password until it expires."""
+    with connected() as client:
+        found = client.download_link(id_)
+    print(found.model_dump_json() if as_json else found.url)
+
+
+@app.command()
 def machines(as_json: Json = False) -> None:
     """List the machines in the cloud, each with its job or as an orphan."""
     with connected() as client:
