@@ -141,7 +141,8 @@ def test_each_method_calls_its_route_and_takes_every_answer_that_is_documented(
     route: str, nulls: bool
 ) -> None:
     transport = Documented(nulls=nulls)
-    client = Client(httpx.Client(base_url="http://control.test", transport=transport))
+    http = httpx.Client(base_url="http://control.test", transport=transport)
+    client = Client(http, bucket=http)
     CALLS[route](client)
     assert transport.asked[0] == route
 
