@@ -8,7 +8,7 @@ IMAGE_BASE ?= python:3.13-slim
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
-TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 KERNEL := runner/kernel/effects
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)

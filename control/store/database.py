@@ -10,15 +10,15 @@ from shutil import disk_usage
 from tempfile import TemporaryFile
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
 CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
+SYNCHRONOUS = "FULL"  # a commit survives a power cut
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
+MIGRATIONS = Path(__file__).parents[1] / "migrations"  # the name of a file begins with its revision
 
 
 def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda _: None) -> Engine:
@@ -88,7 +88,7 @@ def _keep_private(path: Path) -> None:
 def _configure(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin` begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")  # a removed URL must not stay in a free page
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
@@ -100,9 +100,23 @@ def _begin(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
+    if _revision(engine) == max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")):
+        return
+    from alembic import command  # an eighth of control's start-up, which most starts do not need
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with for_writing(engine).connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+
+
+def _revision(engine: Engine) -> str | None:
+    """Return the revision of the database's schema, or None for an empty database."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return found

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from control.settings import load_settings
 from control.store import Store, database
-from control.store.database import for_writing
+from control.store.database import SYNCHRONOUS, for_writing
 from control.store.tables import Meta
 from tests.support.settings import SETTINGS
 
@@ -40,13 +40,16 @@ def test_writers_in_many_threads_wait_for_each_other_without_polling_the_databas
     engine.dispose()
 
 
-def test_the_file_is_set_up_to_lose_nothing(engine):
+def test_the_file_is_set_up_to_lose_nothing(settings, monkeypatch):
+    monkeypatch.setattr(database, "SYNCHRONOUS", SYNCHRONOUS)
+    engine = database.open_database(settings.database_url)
     with engine.connect() as connection:
-        settings = [
+        found = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
-    assert settings == ["wal", 2, 1]
+    engine.dispose()
+    assert found == ["wal", 2, 1]
 
 
 def modes(folder: Path) -> dict[str, int]:
