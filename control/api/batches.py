@@ -131,6 +131,7 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
             output_url=body.output_url,
             webhook=(kind, body.webhook_url) if body.webhook_url else None,
             arrived=[source for source in sources if source.url],
+            data={source.id: ref.data for source, ref in zip(sources, body.sources, strict=True) if ref.data},
         )
     context.wake()
     return batch_id

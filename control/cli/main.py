@@ -22,7 +22,7 @@ import typer
 
 from control.cli.checks import require_digest, require_files, require_folder
 from control.cli.commands import app as client_app
-from control.cli.commands import place
+from control.cli.connect import place
 
 app = typer.Typer(
     name="refresher",
@@ -84,10 +84,11 @@ def demo(
     from rich.console import Console
 
     from control.cli import demo as steps
-    from control.cli.client import Client
     from control.cli.local import local_stack
     from control.cli.report import is_whole, table
     from control.telemetry.log import send_to
+    from infra.hosts import DIRECT
+    from video_refresher import Batch, Client, Job
 
     require_folder(out)
     console = Console(stderr=as_json)
@@ -100,14 +101,15 @@ def demo(
         send_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
             running = stack.enter_context(local_stack(folder))
-        client = stack.enter_context(Client.signed_in(running.url, password=running.password))
-        sources, refused = steps.upload(client, videos, console)
+        client = stack.enter_context(Client.signed_in(running.url, password=running.password, mounts=DIRECT))
+        sources, refused = steps.upload(client, {video: video.name for video in videos}, console)
         if not sources:
+            console.print(steps.NOTHING, style="red")
             raise typer.Exit(1)
-        batch = client.submit(sources, variations=variations)
-        batch = steps.watch(client, batch["batch_id"], console)
-        if batch["progress"]["ready"]:
-            steps.download(client, batch["batch_id"], out, console)
+        batch: Job | Batch = client.submit(list(sources.values()), variations=variations)
+        batch = steps.watch(client, batch.batch_id, console)
+        if batch.progress.ready:
+            steps.download(client, batch.batch_id, out, console)
         result = steps.result_of(client, batch, refused=refused, out=str(out))
     if as_json:
         print(json.dumps(result))
@@ -381,23 +383,29 @@ def _wait() -> None:
 
 def main() -> None:
     """Run the command. An error that a person can fix is one line; Ctrl-C prints no traceback."""
-    import httpx
-
-    from control.cli.client import ApiError
-    from control.settings import SettingsError
-    from infra.ports import NotStarted, OutsideError
-    from infra.provision.run import StepFailed
-
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, OutsideError, StepFailed, OSError) as error:
-        _fail(error)
-    except httpx.HTTPError as error:
-        _fail(f"control does not answer ({type(error).__name__})")
+    except Exception as error:
+        text = _explained(error)
+        if text is None:
+            raise
+        print(f"refresher: {text}", file=sys.stderr)
+        sys.exit(1)
 
 
-def _fail(error: Any) -> NoReturn:
-    print(f"refresher: {error}", file=sys.stderr)
-    sys.exit(1)
+def _explained(error: Exception) -> str | None:
+    """Return the line for an error that a person can fix, or None for a defect."""
+    import httpx
+
+    from control.settings import SettingsError
+    from infra.ports import NotStarted, OutsideError
+    from infra.provision.run import StepFailed
+    from video_refresher import ApiError
+
+    if isinstance(error, ApiError | SettingsError | NotStarted | OutsideError | StepFailed | OSError):
+        return str(error)
+    if isinstance(error, httpx.HTTPError):
+        return f"control does not answer ({type(error).__name__})"
+    return None

@@ -23,7 +23,8 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
 from control.downloads.zip_layout import Archive, Member, literal
 from control.store.files import StoredFile, files_of
-from control.store.tables import Attempt, Batch, Job, Output
+from control.store.tables import Attempt, Batch, Job, Output, Source
+from control.views.batches import data_of
 from runner.contract import Effects
 
 ROWS_AT_ONCE = 200
@@ -123,6 +124,7 @@ def laid_out(
     files: dict[str, StoredFile] = {}
     ready_at: list[datetime] = []
     entries: list[str] = []
+    source_ids: dict[str, None] = {}  # in order
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\r\n")  # RFC 4180
     table.writerow(_COLUMNS)
@@ -131,11 +133,13 @@ def laid_out(
             continue
         entry = _entry(output, attempts.get(output.attempt_id or ""))
         entries.append(json.dumps(entry, ensure_ascii=False))
+        source_ids[output.source_id] = None
         table.writerow(_row(entry))
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)
             ready_at.append(output.ready_at)
-    manifest = _manifest(_batch(session, subject), attempts, entries)
+    batch = _batch(session, subject)
+    manifest = _manifest(batch, _sources(session, batch, source_ids), attempts, entries)
     archive = Archive(
         [
             *(_member(name, file) for name, file in files.items()),
@@ -189,7 +193,19 @@ def _member(name: str, file: StoredFile) -> Member:
     return Member(name=name, size_bytes=file.size_bytes, crc32=file.crc32, source=file.key)
 
 
-def _manifest(batch: Batch, attempts: Mapping[str, Attempt], entries: Sequence[str]) -> bytes:
+def _sources(session: Session, batch: Batch, ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return the sources of these ids, in their order, with the caller's own data."""
+    data = data_of(session, batch)
+    names = dict(session.exec(select(Source.id, Source.name).where(col(Source.id).in_(ids))).all())
+    return [{"source_id": id_, "name": names[id_], "data": data.get(id_)} for id_ in ids]
+
+
+def _manifest(
+    batch: Batch,
+    sources: Sequence[Mapping[str, Any]],
+    attempts: Mapping[str, Attempt],
+    entries: Sequence[str],
+) -> bytes:
     head = {
         "batch_id": batch.id,
         "name": batch.name,
@@ -202,6 +218,7 @@ def _manifest(batch: Batch, attempts: Mapping[str, Attempt], entries: Sequence[s
         "frame_rate": batch.frame_rate,
         "image": list(attempts.values())[-1].image,  # of the newest attempt; each output names its own
         "created_at": _rfc3339(batch.created_at),
+        "sources": sources,
     }
     opened = json.dumps(head, ensure_ascii=False).removesuffix("}")
     return (opened + ', "outputs": [\n' + ",\n".join(entries) + "\n]}\n").encode()

@@ -95,6 +95,14 @@ class Batch(SQLModel, table=True):
     zip_tag: str | None = None  # ETag of the frozen archive
 
 
+class SourceData(SQLModel, table=True):
+    """The caller's own data of a source in a batch: shown again, otherwise unused."""
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id")
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
 class Job(SQLModel, table=True):
     """The work of one machine."""
 

@@ -20,7 +20,7 @@ from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
-from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, SourceData, Webhook
 from control.views import schemas, serializers
 from infra.ports import Clock
 
@@ -203,7 +203,7 @@ class Views:
             "frame_rate": batch.frame_rate,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
-            "sources": _sources(session, jobs),
+            "sources": _sources(session, batch, jobs),
             "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
         }
 
@@ -282,7 +282,13 @@ def _tallies(overviews: Mapping[str, Overview]) -> Mapping[str, serializers.Tall
     return {job_id: overview.tally for job_id, overview in overviews.items()}
 
 
-def _sources(session: Session, jobs: Iterable[Job]) -> list[schemas.SourceView]:
+def data_of(session: Session, batch: Batch) -> Mapping[str, dict[str, Any]]:
+    """Return the caller's own data of a batch, by source."""
+    mine = select(SourceData).where(col(SourceData.batch_id) == batch.id)
+    return {row.source_id: row.data for row in session.exec(mine)}
+
+
+def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[schemas.SourceView]:
     """Return the sources of these jobs with their outputs, in the order of the batch.
 
     The rows are read a few at a time and without what is not shown: 10,000 at once would take 60 MB.
@@ -293,8 +299,8 @@ def _sources(session: Session, jobs: Iterable[Job]) -> list[schemas.SourceView]:
     for output in session.exec(shown.execution_options(yield_per=ROWS_AT_ONCE)):
         by_source[output.source_id].append(serializers.output_view(output))
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
-    found = {row.id: row for row in rows}
-    return [serializers.source(found[id_], outputs) for id_, outputs in by_source.items()]
+    found, data = {row.id: row for row in rows}, data_of(session, batch)
+    return [serializers.source(found[id_], outputs, data.get(id_)) for id_, outputs in by_source.items()]
 
 
 def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:

@@ -21,6 +21,7 @@ from pydantic import (
 from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN, EffectName
 from control.domain.effects import EffectChoice
 from control.domain.encoding import Encoding
+from control.domain.own_data import why_refused
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from infra.outbound import URL_CHARS_MAX
 from runner.contract import FrameRate, Preset, Quality
@@ -62,6 +63,16 @@ Without = Annotated[
         }
     ),
 ]
+
+
+def _can_be_kept(data: dict[str, Any]) -> dict[str, Any]:
+    if why := why_refused(data):
+        raise ValueError(why)
+    return data
+
+
+OwnData = Annotated[dict[str, Any], AfterValidator(_can_be_kept)]
+
 Strength = Annotated[float, Field(ge=STRENGTH_MIN, le=1, allow_inf_nan=False)]
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=URL_CHARS_MAX)]
@@ -198,12 +209,14 @@ class SourceCreated(BaseModel):
 class SourceRef(Request):
     """A source: the id of an uploaded video, or the URL of a video and a name for it.
 
-    Without a name the last part of the path of the URL is used.
+    Without a name the last part of the path of the URL is used. `data` is the caller's own: at most 4 KiB of
+    JSON that the batch, its manifest and its webhook show again.
     """
 
     source_id: Id | None = None
     url: Url | None = None
     name: Name | None = None
+    data: OwnData | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SourceRef:
@@ -383,13 +396,14 @@ class DownloadLink(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs. `notes` say what could not be used of it."""
+    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own."""
 
     source_id: str
     name: str
     status: str
     percent: float
     notes: list[str] = []
+    data: dict[str, Any] | None = None
     outputs: list[OutputView]
 
 

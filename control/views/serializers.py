@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from control.domain import states
 from control.domain.reasons import REASONS
@@ -89,7 +90,9 @@ def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.
     ]
 
 
-def source(source: Source, outputs: list[schemas.OutputView]) -> schemas.SourceView:
+def source(
+    source: Source, outputs: list[schemas.OutputView], data: dict[str, Any] | None = None
+) -> schemas.SourceView:
     """Return a source with its outputs as clients see it."""
     done = sum((tally(source, output.status, output.percent) for output in outputs), Tally())
     return schemas.SourceView(
@@ -98,6 +101,7 @@ def source(source: Source, outputs: list[schemas.OutputView]) -> schemas.SourceV
         status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
+        data=data,
         outputs=outputs,
     )
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control.cli import download
-from control.cli.client import Client
-from control.cli.demo import LIVE
 from control.cli.local import LocalStack, local_stack
 from infra.local.s3_door import DoorFaults
 from tests.support.processes import until
+from video_refresher import Client
 
 Switch = Callable[..., Counter[str]]
 
@@ -49,21 +47,17 @@ def client(behind: LocalStack) -> Iterator[Client]:
         yield signed_in
 
 
-def ended(client: Client, batch_id: str) -> dict:
-    return until(lambda: shown if (shown := client.show(batch_id))["status"] not in LIVE else None)
-
-
 def assert_whole(client: Client, batch_id: str, folder: Path, *, attempts: int | None = 1) -> None:
     """Fail unless the batch has all its outputs, which its ZIP holds."""
-    batch = ended(client, batch_id)
-    assert (batch["status"], batch["partial"], batch["progress"]["ready"]) == ("completed", False, 2), batch
+    batch = client.wait(batch_id)
+    assert (batch.status, batch.partial, batch.progress.ready) == ("completed", False, 2), batch
     if attempts is not None:
-        assert len(batch["attempts"]) == attempts
-    download.save(client, batch_id, folder / "all.zip")
+        assert len(batch.attempts) == attempts
+    client.download(batch_id, folder / "all.zip")
     with zipfile.ZipFile(folder / "all.zip") as archive:
         assert archive.testzip() is None
         assert sum(name.endswith(".mp4") for name in archive.namelist()) == 2
-    assert all(output["poster"] for source in batch["sources"] for output in source["outputs"])
+    assert all(output.poster for output in batch.outputs)
 
 
 def test_a_job_on_a_bucket_that_is_late_and_busy_uses_one_attempt_and_loses_nothing(
@@ -71,8 +65,8 @@ def test_a_job_on_a_bucket_that_is_late_and_busy_uses_one_attempt_and_loses_noth
 ) -> None:
     before = switch(stale_read=1.0, slow_down=0.15, request_timeout=0.15, lifecycle_refused=1.0)
     source = client.upload(landscape)
-    batch = client.submit([source["source_id"]], variations=2)
-    assert_whole(client, batch["batch_id"], tmp_path)
+    batch = client.submit([source], variations=2)
+    assert_whole(client, batch.batch_id, tmp_path)
     hits = switch() - before
     assert hits["stale_read"] >= 3, "the source, and each output"
     assert hits["slow_down"] + hits["request_timeout"] > 0
@@ -83,7 +77,7 @@ def test_a_bucket_that_refuses_path_style_is_named_and_the_job_goes_on_once_it_d
 ) -> None:
     source = client.upload(landscape)
     switch(path_style_refused=1.0)
-    batch = client.submit([source["source_id"]], variations=2)
+    batch = client.submit([source], variations=2)
 
     def named() -> bool:
         answer = httpx.get(f"{behind.url}/api/ready")
@@ -91,4 +85,4 @@ def test_a_bucket_that_refuses_path_style_is_named_and_the_job_goes_on_once_it_d
 
     until(named)
     assert switch()["path_style_refused"] > 0
-    assert_whole(client, batch["batch_id"], tmp_path, attempts=None)
+    assert_whole(client, batch.batch_id, tmp_path, attempts=None)
