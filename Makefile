@@ -47,12 +47,13 @@ test: setup ## run the whole test suite, on WORKERS=2 beside each other
 test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
 	@$(TESTS) -m fast
 
-soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
+soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/test_kinds.py tests/runner/test_both_sides.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 

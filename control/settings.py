@@ -47,6 +47,7 @@ class Settings(Listening):
     token_secret: SecretStr
     token_secret_previous: SecretStr | None = None
     database_url: str = "sqlite:////data/control.db"
+    database_mount: str | None = None  # where the volume of a SQLite database must be mounted
     public_url: str
     callback_url: str = ""
     allowed_origins: CommaList = ()
@@ -173,7 +174,12 @@ class Settings(Listening):
         return value
 
     @field_validator(
-        "budget_usd_per_day", "budget_usd_per_month", "metrics_port", "stop_when_idle_s", mode="before"
+        "budget_usd_per_day",
+        "budget_usd_per_month",
+        "database_mount",
+        "metrics_port",
+        "stop_when_idle_s",
+        mode="before",
     )
     @classmethod
     def _unset(cls, value: Any) -> Any:

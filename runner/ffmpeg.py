@@ -19,7 +19,8 @@ from runner import jail, plain_files
 from runner.pulse import HANG_S, Pulse
 from runner.stop import Stopped
 
-STDERR_BYTES_MAX = 8192
+STDERR_BYTES_MAX = 8192  # kept of its start, and of its end
+CUT = b"\n... "  # so that the rest of a cut line does not look like a whole one
 SAID_CHARS_MAX = 300
 POLL_S = 0.1
 CHUNK_BYTES = 1 << 16
@@ -33,7 +34,7 @@ _groups: set[int] = set()
 class FfmpegFailed(Exception):
     """FFmpeg ended with an error or was killed. The message says what it said, without private paths.
 
-    `tail` is all that was kept of its words, for a look at them: it may hold paths.
+    `tail` has more of its words, for a look at them: it may hold paths.
     """
 
     def __init__(self, message: str, tail: str = "") -> None:
@@ -66,14 +67,14 @@ def run(
     on_progress: Callable[[float], None],
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Run FFmpeg, or a line with it, in its jail to its end; return the tail of what it wrote to stderr.
+    """Run FFmpeg, or a line with it, in its jail to its end; return what it wrote to stderr.
 
-    It sees the files or folders in `reads` and may write into the folders of the files in `makes`, each of
-    them a folder of its own; nothing else is there. When this returns, `makes` are regular files that are
-    ours alone. `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames
-    of its first video stream, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory,
-    FfmpegTimedOut, FfmpegHung), Stopped when `stop` was set, or JailUnavailable; the whole process group is
-    dead by then.
+    Of much that it wrote only the first and the last is kept. It sees the files or folders in `reads` and may
+    write into the folders of the files in `makes`, each of them a folder of its own; nothing else is there.
+    When this returns, `makes` are regular files that are ours alone. `on_progress` gets the output's time so
+    far in seconds, and `on_frames` the count of frames of its first video stream, whenever FFmpeg tells
+    (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory, FfmpegTimedOut, FfmpegHung), Stopped when `stop`
+    was set, or JailUnavailable; the whole process group is dead by then.
     """
     if stop.is_set():
         raise Stopped
@@ -90,19 +91,19 @@ def run(
     _groups.add(process.pid)
     kills = _kills_for_memory()
     told = _Told({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
-    tail = _Tail()
+    words = _Words()
     try:
-        code = _attend(process, told, tail, timeout_s=timeout_s, stop=stop)
+        code = _attend(process, told, words, timeout_s=timeout_s, stop=stop)
     finally:
         process.wait()
         _groups.discard(process.pid)
     is_short = code == -signal.SIGKILL and _kills_for_memory() > kills
-    _judge(code, tail, is_short=is_short or (code != 0 and any(map(plain_files.is_full, folders))))
+    _judge(code, words, is_short=is_short or (code != 0 and any(map(plain_files.is_full, folders))))
     try:
         plain_files.take(makes)
     except plain_files.NotPlain as trouble:
         raise FfmpegFailed(str(trouble)) from None
-    return tail.text()
+    return words.text()
 
 
 def kill_all() -> None:
@@ -112,14 +113,14 @@ def kill_all() -> None:
 
 
 def _attend(
-    process: subprocess.Popen[bytes], told: _Told, tail: _Tail, *, timeout_s: float, stop: threading.Event
+    process: subprocess.Popen[bytes], told: _Told, words: _Words, *, timeout_s: float, stop: threading.Event
 ) -> int:
     """Listen until the process ends, and return its exit code. Nothing of its group lives afterwards."""
     assert process.stdout
     assert process.stderr
     with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
         pipes.register(process.stdout, selectors.EVENT_READ, told.take)
-        pipes.register(process.stderr, selectors.EVENT_READ, tail.take)
+        pipes.register(process.stderr, selectors.EVENT_READ, words.take)
         try:
             code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
         finally:
@@ -182,13 +183,13 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
+def _judge(code: int, words: _Words, *, is_short: bool) -> None:
     """Raise what an exit code stands for; nothing if it is 0."""
     if code == jail.FAILED and not jail.is_off():
-        raise jail.JailUnavailable(tail.said())
+        raise jail.JailUnavailable(words.said())
     if code != 0:
-        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
-        raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
+        message = f"{_ending(code)}: {words.said()}" if words.said() else _ending(code)
+        raise (OutOfMemory if is_short else FfmpegFailed)(message, words.text())
 
 
 class _Told:
@@ -214,17 +215,20 @@ class _Told:
                     self._readers[name](int(value))
 
 
-class _Tail:
-    """Keeps only the last bytes of what FFmpeg says, however much comes."""
+class _Words:
+    """Keeps the first and the last bytes of what FFmpeg says, however much comes."""
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._first = self._last = b""
 
     def take(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-STDERR_BYTES_MAX:]
+        room = STDERR_BYTES_MAX - len(self._first)
+        self._first += chunk[:room]
+        self._last = (self._last + chunk[room:])[-STDERR_BYTES_MAX:]
 
     def text(self) -> str:
-        return self._kept.decode(errors="replace")
+        is_cut = len(self._last) == STDERR_BYTES_MAX
+        return (self._first + (CUT if is_cut else b"") + self._last).decode(errors="replace")
 
     def said(self) -> str:
         """Return the last lines for people: no folders, no memory addresses, nothing that steers a screen."""

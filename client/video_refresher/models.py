@@ -46,6 +46,7 @@ class SourceFacts(Model):
     duration_s: float
     width: int
     height: int
+    frame_rate: float | None = None
 
 
 class Choices(TypedDict, total=False):

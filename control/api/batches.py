@@ -14,7 +14,7 @@ from control.domain.errors import Code
 from control.domain.states import JobStatus
 from control.http.errors import documented
 from control.http.guard import Guard
-from control.http.threads import API, PLANNING
+from control.http.threads import API, BATCHES, PLANNING
 from control.store import batches as store
 from control.store import idempotency
 from control.uploads.sources import named
@@ -97,6 +97,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         return context.views.job(job_id)
 
     @router.get("/batches/{batch_id}", responses=_READ_ERRORS)
+    @BATCHES
     def show_batch(batch_id: str) -> BatchView:
         """Show a batch with its jobs, sources, outputs and attempts."""
         return context.views.batch(batch_id)

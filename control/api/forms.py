@@ -29,7 +29,6 @@ from control.http.guard import Guard
 from control.http.middleware import is_form
 from control.store import batches as store
 from control.uploads.form import Form
-from control.views import schemas
 from control.views.schemas import JobView, NewJob
 
 AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
@@ -46,7 +45,7 @@ _fields["without"] = (
     Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
     [],
 )
-_Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
+_Wishes = create_model("Wishes", __config__=NewJob.model_config, **_fields)
 
 
 class FormRoute(APIRoute):

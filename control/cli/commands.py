@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from control.cli.inputs import Inputs
     from control.cli.submission import Submission
-    from video_refresher.models import BatchCost, Choices, Day, Machine, Output, Quote, Summary
+    from video_refresher.models import BatchCost, Choices, Day, Machine, Quote, SourceInBatch, Summary
 
 app = typer.Typer()
 
@@ -412,10 +412,13 @@ def _print(data: Summary | Machine | Sequence[Summary] | Sequence[Machine], as_j
         return
     for item in items:
         print(_machine_line(item) if isinstance(item, Machine) else _line(item))
-        outputs: list[Output] = item.outputs if isinstance(item, Details) else []
-        for output in outputs:
-            problem = f"  {output.error.message}" if output.error else ""
-            print(f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{problem}")
+        sources: list[SourceInBatch] = item.sources if isinstance(item, Details) else []
+        for source in sources:
+            for note in source.notes:
+                print(f"  {_safe(source.name)}: {note}")
+            for output in source.outputs:
+                problem = f"  {output.error.message}" if output.error else ""
+                print(f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{problem}")
 
 
 def _machine_line(item: Machine) -> str:

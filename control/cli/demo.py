@@ -55,6 +55,9 @@ def upload(
                 progress.update(task, visible=False)  # a full bar would look like success
                 refused.append({"name": _printable(name), "message": str(refusal)})
                 console.print(Text(f"{_printable(name)}: {refusal}"), style="red")
+            else:
+                for note in sources[video].notes:
+                    console.print(Text(f"{_printable(name)}: {note}"), style="yellow")
     return sources, refused
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from control.cli.inputs import Video
-from control.uploads import mp4
+from runner.mp4.movie import NotPlayable, look_into
 from video_refresher import SourceFacts, SourceRef
 
 
@@ -21,8 +21,14 @@ def described(video: Video) -> SourceRef | SourceFacts:
                 file.seek(start)
                 return file.read(stop - start)
 
-            movie = mp4.look_into(read, size_bytes=size_bytes)
-    except mp4.NotPlayable as refusal:
+            movie = look_into(read, size_bytes=size_bytes)
+    except NotPlayable as refusal:
         raise typer.BadParameter(f"{video.title}: {refusal}") from None
-    facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
-    return SourceFacts(name=video.title, size_bytes=size_bytes, **facts)
+    return SourceFacts(
+        name=video.title,
+        size_bytes=size_bytes,
+        duration_s=movie.duration_s,
+        width=movie.width,
+        height=movie.height,
+        frame_rate=min(1000.0, movie.frame_rate) or None,
+    )

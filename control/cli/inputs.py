@@ -13,7 +13,7 @@ import typer
 from control.cli.checks import require_files
 from control.cli.lists import listed
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov")
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2")
 SOURCES_MAX = 100  # of a batch
 
 

@@ -22,6 +22,7 @@ import typer
 
 from control.cli.checks import require_digest, require_files, require_folder
 from control.cli.commands import app as client_app
+from control.cli.connect import place
 
 app = typer.Typer(
     name="refresher",
@@ -33,6 +34,13 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")]
+
+BucketFaults = Annotated[
+    Path | None,
+    typer.Option(
+        help="Put a door with these faults before the bucket: JSON of infra.local.s3_door.DoorFaults."
+    ),
+]
 
 app.add_typer(client_app)
 
@@ -119,6 +127,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default PORT, or 8080.")] = None,
     data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
+    bucket_faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run control until it gets a signal to stop."""
@@ -126,13 +135,16 @@ def serve(
     from control.telemetry.log import send_to
 
     send_to(None)
+    wrong = _bucket_faults(bucket_faults)
+    if wrong and not local:
+        raise typer.BadParameter("--bucket-faults needs --local.")
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
     from control.settings import load_port
 
     port = load_port() if port is None else port
-    with local_stack(data, host=host or "127.0.0.1", port=port) as running:
+    with local_stack(data, host=host or "127.0.0.1", port=port, bucket_faults=wrong) as running:
         _ready(as_json, url=running.url, password=running.password)
         _wait()
 
@@ -222,6 +234,53 @@ def provision(
     )
 
 
+@app.command()
+def doctor(
+    inside: Annotated[
+        bool,
+        typer.Option(
+            "--inside", help="Look with control's settings, and start a machine: says what it costs."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check a deployment: from outside, as a client, or inside, on control's machine. Names each remedy."""
+    from rich.console import Console
+
+    from control.cli.doctor import findings
+
+    console = Console(stderr=True)
+    found = []
+    for finding in _looks(console, is_inside=inside):
+        found.append(finding)
+        console.print(f"{finding.status:<4}  {finding.check}", markup=False, highlight=False)
+    if as_json:
+        print(json.dumps([finding.as_data for finding in found]))
+    else:
+        Console().print(findings.table(found))
+    if findings.has_failed(found):
+        raise typer.Exit(1)
+
+
+def _looks(console: Any, *, is_inside: bool) -> Any:
+    """Return the doctor's findings, one after another as they are found."""
+    if not is_inside:
+        from control.cli.doctor import outside
+
+        url, password, token = place()
+        return outside.check(url, password=password, token=token)
+    from control.cli.doctor import cloud, findings
+    from control.cli.doctor import inside as inner
+    from control.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return [findings.settings(str(error))]
+    console.print(cloud.cost(settings), markup=False, highlight=False, soft_wrap=True)
+    return inner.check(settings)
+
+
 @app.command("bucket-rules")
 def bucket_rules(
     as_json: Annotated[bool, typer.Option("--json", help="Print the data as JSON.")] = False,
@@ -276,12 +335,18 @@ def _faults(path: Path) -> Any:
 def s3_local(
     data: Annotated[Path, typer.Option(help="Where objects and keys are kept.")],
     port: Port = 0,
+    faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run the S3 server alone."""
+    from infra.local.s3_door import local_door
     from infra.local.s3_server import local_s3
 
-    with local_s3(data, port=port) as s3:
+    wrong = _bucket_faults(faults)
+    with ExitStack() as stack:
+        s3 = stack.enter_context(local_s3(data, port=0 if wrong else port))
+        if wrong:
+            s3 = stack.enter_context(local_door(s3, port=port, faults=wrong)).s3
         _ready(
             as_json,
             endpoint=s3.endpoint,
@@ -291,6 +356,18 @@ def s3_local(
             bucket=s3.bucket,
         )
         _wait()
+
+
+def _bucket_faults(path: Path | None) -> Any:
+    from infra.local.s3_door import faults_from_json
+
+    if path is None:
+        return None
+    require_files([path])
+    try:
+        return faults_from_json(path.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
 
 
 def _ready(as_json: bool, **facts: str) -> None:

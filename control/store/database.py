@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from errno import ENOSPC
@@ -50,6 +51,21 @@ def close_database(engine: Engine) -> None:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     engine.dispose()
+
+
+def require_mounted(url: str, mount: str | None) -> None:
+    """Return if a SQLite file lies on the volume that is mounted at `mount`. Raises OSError if not.
+
+    Without its volume control would start on an empty disk that the next restart throws away. Does nothing
+    for PostgreSQL, or without a `mount`.
+    """
+    if mount is None or not url.startswith("sqlite"):
+        return
+    if not os.path.ismount(mount):
+        raise OSError(f"DATABASE_MOUNT: no volume is mounted at {mount}. Attach it to this machine.")
+    path = Path(make_url(url).database or "").resolve()
+    if not path.is_relative_to(Path(mount).resolve()):
+        raise OSError(f"DATABASE_MOUNT: {path} is not on the volume at {mount}. Correct DATABASE_URL.")
 
 
 def require_writable(url: str) -> None:

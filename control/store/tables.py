@@ -57,6 +57,7 @@ class Source(SQLModel, table=True):
     duration_s: float  # like width and height 0 while it is unknown, as for a URL
     width: int
     height: int
+    frame_rate: float | None = None  # pictures per second, on average; None: unknown
     url: str | None = None  # given by a user; removed when its batch can no longer be retried
     refusal: str | None = None  # why this file of a form was not accepted; its outputs have failed
     notes: list[str] | None = Field(default=None, sa_column=Column(JSON))  # what could not be used of it

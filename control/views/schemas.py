@@ -33,7 +33,8 @@ SEED_MAX = 2**63 - 1
 # Limits of numbers that quotes calculate with; without them a result could be infinite or no number.
 BYTES_MAX, SECONDS_MAX, PIXELS_MAX = 2**53 - 1, 1e9, 2**16
 
-# any text without NUL, which PostgreSQL cannot store
+# any text without NUL, which PostgreSQL can neither store nor look for
+Id = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
 
 BatchName = Annotated[
@@ -51,6 +52,7 @@ def _some_are_left(without: list[EffectName]) -> list[EffectName]:
 
 Without = Annotated[
     list[EffectName],
+    Field(max_length=len(EFFECT_NAMES)),  # checked while the list is read
     AfterValidator(_some_are_left),
     WithJsonSchema(
         {
@@ -82,9 +84,21 @@ ContentType = Annotated[
 
 
 class Request(BaseModel):
-    """Base of requests. An unknown field is refused: to ignore it would hide a mistake of the client."""
+    """Base of requests. An unknown field is refused: to ignore it would hide a mistake of the client.
+
+    The number of problems that a body can have is bounded, since each takes memory and time: a long list
+    has a `max_length` and, if that is large, `fail_fast`; an object has no more fields than its model.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > len(cls.model_fields):
+            unknown = next(name for name in given if name not in cls.model_fields)
+            raise ValueError(f"there is no field {unknown[:50]!r} here")
+        return given
 
 
 _SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
@@ -174,7 +188,7 @@ class UploadDone(Request):
 
     model_config = _like({"parts": [{"number": 1, "etag": "9b2cf535f27731c974343645a3985328"}]})
 
-    parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000)]
+    parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 class SourceCreated(BaseModel):
@@ -199,7 +213,7 @@ class SourceRef(Request):
     JSON that the batch, its manifest and its webhook show again.
     """
 
-    source_id: Annotated[str, Field(max_length=64)] | None = None
+    source_id: Id | None = None
     url: Url | None = None
     name: Name | None = None
     data: OwnData | None = None
@@ -280,6 +294,7 @@ class SourceFacts(Request):
     duration_s: Annotated[float, Field(gt=0, le=SOURCE_S_MAX, allow_inf_nan=False)]
     width: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
     height: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
+    frame_rate: Annotated[float | None, Field(gt=0, le=1000, allow_inf_nan=False)] = None
 
 
 class NewQuote(NewBatch):
@@ -366,7 +381,8 @@ class LinkWanted(Request):
 
     output_ids: (
         Annotated[
-            list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX)
+            list[Id],
+            Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX, fail_fast=True),
         ]
         | None
     ) = None

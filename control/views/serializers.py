@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,13 @@ class Tally:
     done: float = 0.0  # the finished work; a failed output counts as finished
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(
+            self.ready + other.ready,
+            self.failed + other.failed,
+            self.total + other.total,
+            self.work + other.work,
+            self.done + other.done,
+        )
 
     @property
     def percent(self) -> float:
@@ -85,18 +91,18 @@ def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.
 
 
 def source(
-    source: Source, outputs: Sequence[Output], data: dict[str, Any] | None = None
+    source: Source, outputs: list[schemas.OutputView], data: dict[str, Any] | None = None
 ) -> schemas.SourceView:
     """Return a source with its outputs as clients see it."""
-    done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
+    done = sum((tally(source, output.status, output.percent) for output in outputs), Tally())
     return schemas.SourceView(
         source_id=source.id,
         name=source.name,
-        status=states.source_status([OutputState(output.state) for output in outputs]),
+        status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
         data=data,
-        outputs=[output_view(output) for output in outputs],
+        outputs=outputs,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session
 
+from control.app import create_app
 from control.settings import load_settings
 from control.store import Store, database
 from control.store.database import SYNCHRONOUS, for_writing
@@ -80,3 +81,14 @@ def test_a_folder_at_the_path_of_the_database_is_not_changed(tmp_path):
     with pytest.raises(OSError, match="cannot be opened"):
         database.open_database(f"sqlite:///{tmp_path}")
     assert tmp_path.stat().st_mode == mode
+
+
+def test_control_does_not_start_on_a_path_that_is_not_the_mount(tmp_path: Path):
+    place = {"database_url": f"sqlite:///{tmp_path}/data/control.db", "database_mount": f"{tmp_path}/data"}
+    with pytest.raises(OSError, match=r"DATABASE_MOUNT: no volume is mounted at .*data\. Attach it"):
+        create_app(load_settings(**SETTINGS, **place))
+    assert not list(tmp_path.iterdir()), "nothing is written to the wrong disk"
+    with pytest.raises(OSError, match=r"control\.db is not on the volume at /proc\. Correct DATABASE_URL"):
+        database.require_mounted(place["database_url"], "/proc")
+    database.require_mounted(place["database_url"], "/")
+    database.require_mounted("postgresql+psycopg://u:p@h/n", "/nowhere")
