@@ -395,7 +395,9 @@ def mcp() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mcp":
             raise
-        raise typer.BadParameter("This needs the SDK: pip install 'video-refresher[mcp]'.") from None
+        raise typer.BadParameter(
+            "The SDK of the Model Context Protocol is missing: pip install mcp"
+        ) from None
     server.run("stdio")
 
 
