@@ -178,7 +178,7 @@ def self_test(machine: Machine, *, places: Mapping[SelfTest, str]) -> list[Findi
 # --- the bucket -----------------------------------------------------------------------------------
 
 BUCKET_KEYS = "Check AWS_ENDPOINT_URL_S3, AWS_REGION, BUCKET_NAME and the two keys; make new keys at Tigris."
-SET_RULES = "Run with control's environment: refresher bucket-rules."
+SET_RULES = "Run refresher bucket-rules with control's environment, on Fly by fly ssh console."
 
 
 def conditional_put(first: int, second: int) -> Finding:
@@ -254,7 +254,7 @@ def mount(problem: str, *, mount: str | None, is_on_fly: bool) -> Finding:
 def room(free_bytes: int, total_bytes: int) -> Finding:
     """Judge how much is free where the database is."""
     check, seen = "free disk", f"{free_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are free."
-    remedy = "Enlarge the volume: fly volumes extend ID --size GB."
+    remedy = "Enlarge the volume (fly volumes extend ID --size GB), or lower HISTORY_DAYS."
     if free_bytes < FREE_FAIL_BYTES:
         return fail(check, seen, remedy)
     return warn(check, seen, remedy) if free_bytes < FREE_WARN_BYTES else ok(check, seen)
