@@ -29,8 +29,8 @@ from control.http.guard import Guard
 from control.http.middleware import is_form
 from control.store import batches as store
 from control.uploads.form import Form
-from control.views import schemas
-from control.views.schemas import JobView, NewJob
+from control.views.schemas import batches as schemas
+from control.views.schemas.batches import JobView, NewJob
 
 AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
 WAITING_MAX = 16

@@ -11,7 +11,7 @@ from control.http.guard import Guard
 from control.http.threads import API
 from control.store import changes
 from control.store.tables import Batch, Job
-from control.views.schemas import BatchView, JobView
+from control.views.schemas.batches import BatchView, JobView
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)

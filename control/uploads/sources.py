@@ -13,7 +13,7 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError, source_gone
 from control.domain.ids import new_id
 from control.store.tables import Source
-from control.views.schemas import NAME_CHARS_MAX, SourceRef
+from control.views.schemas.batches import NAME_CHARS_MAX, SourceRef
 from infra import outbound
 
 

@@ -20,7 +20,8 @@ from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
-from control.views import schemas, serializers
+from control.views import serializers
+from control.views.schemas import batches as schemas
 from infra.ports import Clock
 
 Row = TypeVar("Row")

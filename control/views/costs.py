@@ -17,8 +17,8 @@ from control.settings import Settings
 from control.store.budget import accrued_usd, leaked_seconds, shared_budgets
 from control.store.queue import is_unseen
 from control.store.tables import Attempt, Downloads, Machine
-from control.views import schemas
 from control.views.batches import Views
+from control.views.schemas import batches as schemas
 
 BATCHES_MAX = 100  # the most expensive ones
 

@@ -16,8 +16,9 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.tables import Batch, Event, Job, Output
-from control.views import schemas, serializers
+from control.views import serializers
 from control.views.progress import Snapshot, Subject, on_the_wire, snapshots
+from control.views.schemas import batches as schemas
 from infra.ports import Clock
 
 PAGE_ROWS = 100

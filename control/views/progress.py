@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 from control.domain import states
 from control.domain.states import OutputState
 from control.store.tables import Batch, Job, Output, Source
-from control.views import schemas, serializers
+from control.views import serializers
+from control.views.schemas import batches as schemas
 
 
 @dataclass(frozen=True)

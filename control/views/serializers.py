@@ -12,7 +12,7 @@ from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
 from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
-from control.views import schemas
+from control.views.schemas import batches as schemas
 from runner.contract import Reason
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
