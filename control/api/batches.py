@@ -18,7 +18,9 @@ from control.http.threads import API, PLANNING
 from control.store import batches as store
 from control.store import idempotency
 from control.uploads.sources import named
-from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, NewBatch, NewJob, Page
+from control.views.schemas.base import Page
+from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView
+from control.views.schemas.submit import NewBatch, NewJob
 
 Kind = Literal["job", "batch"]
 

@@ -28,7 +28,7 @@ from control.http.threads import API
 from control.store.machines import count_download
 from control.store.tables import Batch, Job
 from control.views.batches import found
-from control.views.schemas.batches import DownloadLink, LinkWanted
+from control.views.schemas.downloads import DownloadLink, LinkWanted
 
 THREADS_MAX = 32  # downloads that read from the bucket at the same time
 

@@ -29,8 +29,9 @@ from control.http.guard import Guard
 from control.http.middleware import is_form
 from control.store import batches as store
 from control.uploads.form import Form
-from control.views.schemas import batches as schemas
-from control.views.schemas.batches import JobView, NewJob
+from control.views.schemas import base
+from control.views.schemas.batches import JobView
+from control.views.schemas.submit import NewJob
 
 AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
 WAITING_MAX = 16
@@ -46,7 +47,7 @@ _fields["without"] = (
     Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
     [],
 )
-_Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
+_Wishes = create_model("Wishes", __base__=base.Request, **_fields)
 
 
 class FormRoute(APIRoute):

@@ -15,7 +15,7 @@ from control.store import uploads as store
 from control.store.tables import Source, Upload
 from control.uploads import mp4, service
 from control.views.batches import found
-from control.views.schemas.batches import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
+from control.views.schemas.uploads import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from infra.ports import Part, StoredObject, StoredPart
 
 _AGAIN = "Start a new upload."

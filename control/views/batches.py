@@ -21,7 +21,8 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers
-from control.views.schemas import batches as schemas
+from control.views.schemas.base import Page
+from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, SourceView
 from infra.ports import Clock
 
 Row = TypeVar("Row")
@@ -68,25 +69,25 @@ class Views:
 
     # --- one job or batch -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> schemas.JobView:
+    def job(self, job_id: str) -> JobView:
         """Return a job as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             job = found(session, Job, job_id)
             batch = session.get_one(Batch, job.batch_id)
             overviews, attempts = _overviews(session, [job]), _attempts(session, [job])
-            return schemas.JobView(
+            return JobView(
                 job_id=job.id,
                 **self._summary(batch, [job], job, overviews, attempts),
                 **self._details(session, batch, [job], attempts),
             )
 
-    def batch(self, batch_id: str) -> schemas.BatchView:
+    def batch(self, batch_id: str) -> BatchView:
         """Return a batch as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             batch = found(session, Batch, batch_id)
             jobs = _jobs(session, [batch])
             overviews, attempts = _overviews(session, jobs), _attempts(session, jobs)
-            return schemas.BatchView(
+            return BatchView(
                 seed=batch.seed,
                 jobs=serializers.in_batch(jobs, _tallies(overviews)),
                 **self._summary(batch, jobs, batch, overviews, attempts),
@@ -112,7 +113,7 @@ class Views:
 
     def jobs(
         self, *, status: JobStatus | None, limit: int, cursor: str | None, q: str | None = None
-    ) -> schemas.Page[schemas.JobSummary]:
+    ) -> Page[JobSummary]:
         """Return a page of jobs, newest first; with `q` those whose batch or a source has it in its name.
 
         Raises ControlError invalid for a foreign cursor.
@@ -123,17 +124,17 @@ class Views:
             batches = {batch.id: batch for batch in _batches(session, page)}
             overviews, attempts = _overviews(session, page), _attempts(session, page)
             items = [
-                schemas.JobSummary(
+                JobSummary(
                     job_id=job.id,
                     **self._summary(batches[job.batch_id], [job], job, overviews, attempts),
                 )
                 for job in page
             ]
-            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     def batches(
         self, *, status: JobStatus | None, limit: int, cursor: str | None, q: str | None = None
-    ) -> schemas.Page[schemas.BatchSummary]:
+    ) -> Page[BatchSummary]:
         """Return a page of batches, as `jobs` does."""
         with self.session() as session:
             rows = session.exec(_newest(Batch, status, limit, cursor, q)).all()
@@ -142,14 +143,14 @@ class Views:
             overviews, attempts = _overviews(session, jobs), _attempts(session, jobs)
             by_batch = _grouped(jobs, "batch_id")
             items = [
-                schemas.BatchSummary(
+                BatchSummary(
                     seed=batch.seed,
                     jobs=serializers.in_batch(by_batch[batch.id], _tallies(overviews)),
                     **self._summary(batch, by_batch[batch.id], batch, overviews, attempts),
                 )
                 for batch in page
             ]
-            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     # --- parts of the shapes ----------------------------------------------------------------------
 
@@ -287,7 +288,7 @@ def _tallies(overviews: Mapping[str, Overview]) -> Mapping[str, serializers.Tall
     return {job_id: overview.tally for job_id, overview in overviews.items()}
 
 
-def _sources(session: Session, outputs: Sequence[Output]) -> list[schemas.SourceView]:
+def _sources(session: Session, outputs: Sequence[Output]) -> list[SourceView]:
     by_source = _grouped(outputs, "source_id")
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
     return [

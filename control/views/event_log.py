@@ -18,7 +18,7 @@ from control.domain.states import JobStatus, OutputState
 from control.store.tables import Batch, Event, Job, Output
 from control.views import serializers
 from control.views.progress import Snapshot, Subject, on_the_wire, snapshots
-from control.views.schemas import batches as schemas
+from control.views.schemas.events import StateEvent
 from infra.ports import Clock
 
 PAGE_ROWS = 100
@@ -164,8 +164,8 @@ def _end_id(session: Session, subject: Subject) -> int | None:
     return end.id if end else None
 
 
-def _state(subject: Subject, event: Event, status: str, partial: bool) -> schemas.StateEvent:
-    return schemas.StateEvent(
+def _state(subject: Subject, event: Event, status: str, partial: bool) -> StateEvent:
+    return StateEvent(
         batch_id=subject.batch_id,
         job_id=subject.job_id,
         status=status,

@@ -15,7 +15,7 @@ from control.domain import states
 from control.domain.states import OutputState
 from control.store.tables import Batch, Job, Output, Source
 from control.views import serializers
-from control.views.schemas import batches as schemas
+from control.views.schemas.events import ProgressEvent, SourceProgress
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Snapshot:
     """The progress of a subject as bytes. A snapshot with equal `facts` need not be sent again."""
 
     content: bytes
-    facts: schemas.ProgressEvent
+    facts: ProgressEvent
 
 
 def snapshots(session: Session, subjects: Collection[Subject], now: datetime) -> Mapping[Subject, Snapshot]:
@@ -73,7 +73,7 @@ def _snapshot(
     waiting = next((job for job in jobs if job.waiting_code), None)
     tallies = {job.id: _sum(counts[job.id]) for job in jobs}
     progress = serializers.progress(row, sum(tallies.values(), serializers.Tally()), now)
-    facts = schemas.ProgressEvent(
+    facts = ProgressEvent(
         batch_id=batch.id,
         job_id=subject.job_id,
         status=row.status,
@@ -114,12 +114,12 @@ def _sum(counts: Sequence[_Count]) -> serializers.Tally:
     return sum((count.tally for count in counts), serializers.Tally())
 
 
-def _sources(counts: Sequence[_Count]) -> list[schemas.SourceProgress]:
+def _sources(counts: Sequence[_Count]) -> list[SourceProgress]:
     by_source: dict[str, list[_Count]] = defaultdict(list)
     for count in counts:
         by_source[count.source_id].append(count)
     return [
-        schemas.SourceProgress(
+        SourceProgress(
             source_id=source_id,
             status=states.source_status([count.state for count in mine]),
             percent=_sum(mine).percent,

@@ -12,15 +12,17 @@ from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
 from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
-from control.views.schemas import batches as schemas
+from control.views.schemas.base import Problem
+from control.views.schemas.batches import AttemptView, JobInBatch, Progress, SourceView, WebhookView
+from control.views.schemas.outputs import FileView, OutputView
 from runner.contract import Reason
 
 UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
 
 
-def problem(code: str | None, message: str | None) -> schemas.Problem | None:
+def problem(code: str | None, message: str | None) -> Problem | None:
     """Return a code with its sentence, or None without a code."""
-    return schemas.Problem(code=code, message=message or "") if code else None
+    return Problem(code=code, message=message or "") if code else None
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
             return Tally(total=count, work=work, done=each * percents / 100)
 
 
-def progress(subject: Job | Batch, tally: Tally, now: datetime) -> schemas.Progress:
+def progress(subject: Job | Batch, tally: Tally, now: datetime) -> Progress:
     """Return the progress of a job or batch whose outputs are tallied."""
-    return schemas.Progress(
+    return Progress(
         percent=tally.percent,
         ready=tally.ready,
         failed=tally.failed,
@@ -76,17 +78,15 @@ def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
     return round(elapsed_s * (100 - percent) / percent)
 
 
-def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.JobInBatch]:
+def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[JobInBatch]:
     """Return jobs as their batch shows them."""
-    return [
-        schemas.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
-    ]
+    return [JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs]
 
 
-def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
+def source(source: Source, outputs: Sequence[Output]) -> SourceView:
     """Return a source with its outputs as clients see it."""
     done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
-    return schemas.SourceView(
+    return SourceView(
         source_id=source.id,
         name=source.name,
         status=states.source_status([OutputState(output.state) for output in outputs]),
@@ -96,9 +96,9 @@ def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
     )
 
 
-def output_view(output: Output) -> schemas.OutputView:
+def output_view(output: Output) -> OutputView:
     """Return an output as clients see it."""
-    return schemas.OutputView(
+    return OutputView(
         output_id=output.id,
         name=output.name,
         variation=output.variation,
@@ -116,9 +116,9 @@ def output_view(output: Output) -> schemas.OutputView:
     )
 
 
-def _files(output: Output) -> list[schemas.FileView]:
+def _files(output: Output) -> list[FileView]:
     return [
-        schemas.FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
+        FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
         for name, file in files_of(output).items()
     ]
 
@@ -142,10 +142,10 @@ def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
     )
 
 
-def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
+def attempt(attempt: Attempt, now: datetime) -> AttemptView:
     """Return an attempt as clients see it. Its seconds and cost grow while it is live."""
     seconds, usd = spent(attempt, now)
-    return schemas.AttemptView(
+    return AttemptView(
         attempt_id=attempt.id,
         number=attempt.number,
         state=attempt.state,
@@ -162,8 +162,8 @@ def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
     )
 
 
-def webhook(webhook: Webhook | None) -> schemas.WebhookView | None:
+def webhook(webhook: Webhook | None) -> WebhookView | None:
     """Return a webhook as clients see it."""
     if webhook is None:
         return None
-    return schemas.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)
+    return WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)

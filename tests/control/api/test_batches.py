@@ -9,7 +9,7 @@ import pytest
 from control.api.batches import digest, routes
 from control.domain.errors import Code, ControlError
 from control.planning.planner import jobs_count
-from control.views.schemas.batches import NewBatch, NewJob
+from control.views.schemas.submit import NewBatch, NewJob
 
 
 class NewerJob(NewJob):

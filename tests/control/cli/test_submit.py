@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from control.cli.commands import app
-from control.views.schemas.batches import NewBatch
+from control.views.schemas.submit import NewBatch
 from tests.support.clips import make_clip
 from tests.support.maker import Maker
 

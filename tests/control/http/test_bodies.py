@@ -17,7 +17,7 @@ from control.http import middleware
 from control.http.middleware import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings, load_settings
-from control.views.schemas.batches import NAME_CHARS_MAX
+from control.views.schemas.base import NAME_CHARS_MAX
 from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner

@@ -32,7 +32,8 @@ from control.store.files import StoredFile, named_by
 from control.store.tables import Batch, Event, Job, Meta, Output, Source, Upload
 from control.store.usage import Holdings, holdings, require_space
 from control.uploads.sources import named
-from control.views.schemas.batches import NewJob, NewQuote, SourceRef
+from control.views.schemas.quote import NewQuote
+from control.views.schemas.submit import NewJob, SourceRef
 from infra.ports import Unanswered
 from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport

@@ -21,7 +21,7 @@ from control.store.tables import Source, Upload
 from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload
 from control.views import serializers
-from control.views.schemas.batches import NewUpload, PartDone, UploadDone, UploadStarted
+from control.views.schemas.uploads import NewUpload, PartDone, UploadDone, UploadStarted
 from infra.ports import OpenMultipart, Unanswered
 from infra.s3 import TigrisStorage
 from tests.support.clips import make_clip
