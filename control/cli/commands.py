@@ -6,7 +6,6 @@ docs/api.md tells. Long because it is one list of commands with their help texts
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from control.cli import lines
 from control.cli.checks import (
     job_or_batch,
     require_folder,
@@ -124,7 +124,7 @@ def submit(
                 batch = demo.watch(client, batch["batch_id"], console)
             if out and batch["progress"]["ready"]:
                 demo.download(client, batch["batch_id"], out, console)
-    _print(batch, as_json)
+    lines.show(batch, as_json, lines.of_items)
     if refused or ((wait or out) and not _is_whole(batch)):
         raise typer.Exit(1)
 
@@ -134,7 +134,7 @@ def _inputs(arguments: Sequence[str]) -> Inputs:
 
     inputs = gathered(arguments)
     if inputs.left_out:
-        files = _count(inputs.left_out, "file").strip()
+        files = lines.count(inputs.left_out, "file").strip()
         print(f"{files} of the folders left out: hidden, or neither MP4 nor MOV.", file=sys.stderr)
     return inputs
 
@@ -186,7 +186,7 @@ def watch(id_: Id, as_json: Json = False) -> None:
 
     with _connected() as client, _that_goes_on(id_):
         shown = demo.watch(client, id_, Console(stderr=True))
-    _print(shown, as_json)
+    lines.show(shown, as_json, lines.of_items)
     if not _is_whole(shown):
         raise typer.Exit(1)
 
@@ -216,22 +216,7 @@ def quote(
             )
         except NotPlayable as refusal:
             raise typer.BadParameter(str(refusal)) from None
-    if as_json:
-        print(json.dumps(found))
-        return
-    for point in found["curve"]:
-        is_chosen = point["machines"] == found["machines"]
-        line = (
-            f"{_count(point['machines'], 'machine')}  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
-        )
-        print(f"* {line}  {found['size']}" if is_chosen else f"  {line}")
-    if not found["fits"]:
-        print("The results may not fit into the storage now: a submit would be refused.")
-
-
-def _count(number: int, noun: str) -> str:
-    """Return a text like `   2 machines`, with the same width for one."""
-    return f"{number:>4} {noun}{' ' if number == 1 else 's'}"
+    lines.show(found, as_json, lines.of_quote)
 
 
 @app.command()
@@ -243,56 +228,42 @@ def costs(
     """Show the costs of machines by day and by batch, and the rest of the budgets."""
     with _connected() as client:
         found = client.costs(**{"from": from_, "to": to})
-    if as_json:
-        print(json.dumps(found))
-        return
-    for day in found["days"]:
-        print(f"{day['date']}  {_paid(day)}  {day['machine_seconds']:.1f} machine-seconds")
-    for batch in found["batches"]:
-        print(f"{batch['batch_id']}  {_paid(batch)}")
-    for name, left in found["budget"].items():
-        if left:
-            print(f"left of this {name}'s ${left['cap_usd']:g}: ${left['left_usd']:.6f}")
-    print(f"${found['cost_usd']:.6f} in all; {found['leaked_seconds']:.1f} s leaked")
-
-
-def _paid(row: dict[str, Any]) -> str:
-    return f"${row['cost_usd']:.6f}  {_count(row['machines'], 'machine')}  {_count(row['outputs'], 'output')}"
+    lines.show(found, as_json, lines.of_costs)
 
 
 @app.command()
 def jobs(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest jobs."""
     with _connected() as client:
-        _print(client.newest("jobs", limit=limit, q=search), as_json)
+        lines.show(client.newest("jobs", limit=limit, q=search), as_json, lines.of_items)
 
 
 @app.command()
 def batches(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest batches."""
     with _connected() as client:
-        _print(client.newest("batches", limit=limit, q=search), as_json)
+        lines.show(client.newest("batches", limit=limit, q=search), as_json, lines.of_items)
 
 
 @app.command()
 def show(id_: Id, as_json: Json = False) -> None:
     """Show a job or batch with its outputs."""
     with _connected() as client:
-        _print(client.show(id_), as_json)
+        lines.show(client.show(id_), as_json, lines.of_items)
 
 
 @app.command()
 def cancel(id_: Id, as_json: Json = False) -> None:
     """Cancel a job or batch; ready outputs stay."""
     with _connected() as client:
-        _print(client.cancel(id_), as_json)
+        lines.show(client.cancel(id_), as_json, lines.of_items)
 
 
 @app.command()
 def retry(id_: Id, as_json: Json = False) -> None:
     """Make the missing outputs of an ended job or batch again."""
     with _connected() as client:
-        _print(client.retry(id_), as_json)
+        lines.show(client.retry(id_), as_json, lines.of_items)
 
 
 @app.command()
@@ -300,8 +271,7 @@ def rm(id_: Id, as_json: Json = False) -> None:
     """Delete a job or batch with its files; cancel it if it lives."""
     with _connected() as client:
         client.delete(id_)
-    if as_json:
-        print(json.dumps({"deleted": id_}))
+    lines.show({"deleted": id_}, as_json, lines.none)
 
 
 @app.command()
@@ -325,15 +295,14 @@ def download(
             progress.update(task, completed=done, total=size_bytes, visible=True)
 
         save(client, id_, out, show)
-    if as_json:
-        print(json.dumps({"file": str(out), "size_bytes": out.stat().st_size}))
+    lines.show({"file": str(out), "size_bytes": out.stat().st_size}, as_json, lines.none)
 
 
 @app.command()
 def machines(as_json: Json = False) -> None:
     """List the machines in the cloud, each with its job or as an orphan."""
     with _connected() as client:
-        _print(client.machines(), as_json)
+        lines.show(client.machines(), as_json, lines.of_items)
 
 
 @app.command()
@@ -343,7 +312,7 @@ def reap(
 ) -> None:
     """Destroy the machines that belong to no attempt, and list them."""
     with _connected() as client:
-        _print(client.reap(dry_run=dry_run), as_json)
+        lines.show(client.reap(dry_run=dry_run), as_json, lines.of_items)
 
 
 @contextmanager
@@ -360,37 +329,3 @@ def _connected() -> Iterator[Client]:
         raise typer.BadParameter("REFRESHER_URL must be a URL like https://host or http://host:port.")
     with Client.signed_in(url, password=password, token=token, unfinished=default()) as client:
         yield client
-
-
-def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
-    """Print the data as JSON, or one line for each item and each of its outputs."""
-    if as_json:
-        print(json.dumps(data))
-        return
-    for item in data if isinstance(data, list) else [data]:
-        print(_line(item))
-        for source in item.get("sources", ()):
-            for output in source["outputs"]:
-                problem = f"  {output['error']['message']}" if output["error"] else ""
-                print(f"  {output['output_id']}  {output['status']:<9}  {_safe(output['name'])}{problem}")
-
-
-def _line(item: dict[str, Any]) -> str:
-    if "machine_id" in item:
-        owner = "orphan" if item["orphan"] else item["job_id"]
-        return f"{item['machine_id']}  {item['state']:<10}  {item['region']}  {item['created_at']}  {owner}"
-    progress = item["progress"]
-    facts = f"{item['status']:<9}  {progress['ready']}/{progress['total']} ready  {item['created_at']}"
-    problem = item["error"] or item["waiting"]
-    texts = [item.get("job_id") or item["batch_id"], facts, _safe(_called(item))]
-    return "  ".join([*texts, problem["message"]] if problem else texts)
-
-
-def _called(item: dict[str, Any]) -> str:
-    """Return the name of a batch, or what its sources are called."""
-    more = item["sources_count"] - len(item["source_names"])
-    return item["name"] or ", ".join(item["source_names"]) + (f" and {more} more" if more else "")
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)
