@@ -26,8 +26,8 @@ from control.http.errors import documented
 from control.http.guard import Credentials, Guard, LinkTicket
 from control.http.threads import API
 from control.store.machines import count_download
+from control.store.rows import found
 from control.store.tables import Batch, Job
-from control.views.batches import found
 from control.views.schemas.downloads import DownloadLink, LinkWanted
 
 THREADS_MAX = 32  # downloads that read from the bucket at the same time

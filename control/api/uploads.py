@@ -12,9 +12,9 @@ from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import BUCKET
 from control.store import uploads as store
+from control.store.rows import found
 from control.store.tables import Source, Upload
 from control.uploads import mp4, service
-from control.views.batches import found
 from control.views.schemas.uploads import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from infra.ports import Part, StoredObject, StoredPart
 

@@ -18,7 +18,7 @@ from anyio import CapacityLimiter, to_thread
 from control.context import AppContext
 from control.downloads.contents import Asked, Layout, laid_out
 from control.store import retention
-from control.views.batches import found
+from control.store.rows import found
 
 AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all cached layouts together

@@ -1,9 +1,8 @@
-"""Makes the JSON of clients from rows. PURE; the queries are in `batches`."""
+"""Makes the JSON of clients from rows. PURE; the queries are in `batches` and `tallies`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 from control.domain import states
@@ -15,46 +14,13 @@ from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
 from control.views.schemas.base import Problem
 from control.views.schemas.batches import AttemptView, JobInBatch, Progress, SourceView, WebhookView
 from control.views.schemas.outputs import FileView, OutputView
+from control.views.tallies import Count, Tally, tally, total
 from runner.contract import Reason
-
-UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
 
 
 def problem(code: str | None, message: str | None) -> Problem | None:
     """Return a code with its sentence, or None without a code."""
     return Problem(code=code, message=message or "") if code else None
-
-
-@dataclass(frozen=True)
-class Tally:
-    """The progress of some outputs: counts, and work in pixel-seconds, so that large ones count more."""
-
-    ready: int = 0
-    failed: int = 0
-    total: int = 0
-    work: float = 0.0
-    done: float = 0.0  # the finished work; a failed output counts as finished
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def percent(self) -> float:
-        """The share of the work that is done."""
-        return round(100 * self.done / self.work, 1) if self.work else 0.0
-
-
-def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
-    """Return the tally of `count` outputs of a source in one state, their percents summed."""
-    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
-    work = each * count
-    match state:
-        case OutputState.READY:
-            return Tally(ready=count, total=count, work=work, done=work)
-        case OutputState.FAILED:
-            return Tally(failed=count, total=count, work=work, done=work)
-        case _:
-            return Tally(total=count, work=work, done=each * percents / 100)
 
 
 def progress(subject: Job | Batch, tally: Tally, now: datetime) -> Progress:
@@ -78,9 +44,11 @@ def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
     return round(elapsed_s * (100 - percent) / percent)
 
 
-def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[JobInBatch]:
+def in_batch(jobs: Sequence[Job], counts: Mapping[str, Sequence[Count]]) -> list[JobInBatch]:
     """Return jobs as their batch shows them."""
-    return [JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs]
+    return [
+        JobInBatch(job_id=job.id, status=job.status, percent=total(counts[job.id]).percent) for job in jobs
+    ]
 
 
 def source(source: Source, outputs: Sequence[Output]) -> SourceView:

@@ -1,0 +1,107 @@
+"""Outputs counted by job, source and state: one query for single batches, lists and event streams."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+from sqlalchemy import ColumnElement, String, case, cast, func, tuple_
+from sqlmodel import Session, col, select
+
+from control.domain.states import OutputState
+from control.store.tables import Output, Source
+
+UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The progress of some outputs: counts, and work in pixel-seconds, so that large ones count more."""
+
+    ready: int = 0
+    failed: int = 0
+    total: int = 0
+    work: float = 0.0
+    done: float = 0.0  # the finished work; a failed output counts as finished
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def percent(self) -> float:
+        """The share of the work that is done."""
+        return round(100 * self.done / self.work, 1) if self.work else 0.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """The outputs of one job and source in one state."""
+
+    source: Source
+    state: OutputState
+    tally: Tally
+    position: int  # of the first of them
+    poster: int | None  # the position of the first with a poster
+
+
+def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
+    """Return the tally of `count` outputs of a source in one state, their percents summed."""
+    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
+    work = each * count
+    match state:
+        case OutputState.READY:
+            return Tally(ready=count, total=count, work=work, done=work)
+        case OutputState.FAILED:
+            return Tally(failed=count, total=count, work=work, done=work)
+        case _:
+            return Tally(total=count, work=work, done=each * percents / 100)
+
+
+def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Sequence[Count]]:
+    """Return the counts of each job among these outputs, in the order of the batch. Others have none."""
+    first = func.min(Output.position)
+    rows = (
+        select(  # type: ignore[call-overload]  # seven columns
+            Output.job_id,
+            Source,
+            Output.state,
+            func.sum(Output.percent),
+            func.count(),
+            first,
+            func.min(case((_has_poster(), col(Output.position)))),
+        )
+        .join(Source)
+        .where(outputs)
+        .group_by(col(Output.job_id), col(Source.id), col(Output.state))
+        .order_by(first)
+    )
+    found: dict[str, list[Count]] = defaultdict(list)
+    for job_id, source, state, percents, number, position, poster in session.exec(rows):
+        each = tally(source, state, percents, number)
+        found[job_id].append(Count(source, OutputState(state), each, position, poster))
+    return found
+
+
+def _has_poster() -> ColumnElement[bool]:
+    """Return the condition of a ready output with a poster: a JSON column holds `null` where it has none."""
+    return (col(Output.state) == OutputState.READY) & (cast(col(Output.poster), String) != "null")
+
+
+def total(counts: Iterable[Count]) -> Tally:
+    """Return the tally of all these outputs."""
+    return sum((count.tally for count in counts), Tally())
+
+
+def posters(session: Session, counts: Mapping[str, Sequence[Count]]) -> Mapping[str, tuple[int, str]]:
+    """Return the position and id of the first output with a poster, for each job that has one."""
+    places = {
+        job_id: min(with_poster)
+        for job_id, mine in counts.items()
+        if (with_poster := [count.poster for count in mine if count.poster is not None])
+    }
+    if not places:
+        return {}
+    columns = select(Output.job_id, Output.position, Output.id)
+    wanted = tuple_(col(Output.job_id), col(Output.position)).in_(list(places.items()))
+    return {job_id: (position, id_) for job_id, position, id_ in session.exec(columns.where(wanted))}
