@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from runner.contract import Heartbeat, Reason
-from runner.control_client import ControlClient, Refusal
+from runner.control_client import CallRefused, ControlClient
 from runner.log import record
 from runner.progress import Progress
 from runner.retry import RetryableError
@@ -50,7 +50,7 @@ class HeartbeatThread(threading.Thread):
         except RetryableError as unanswered:
             record("heartbeat_unanswered", detail=str(unanswered))
             return
-        except Refusal as refusal:
+        except CallRefused as refusal:
             self._stop_flag.because(Reason.CANCELLED, str(refusal))
             return
         self._progress.heard(reports)

@@ -235,8 +235,10 @@ class Machine(SQLModel, table=True):
     cost_usd: float = 0.0
 
 
-class Speed(SQLModel, table=True):
+class SpeedRow(SQLModel, table=True):
     """Measurements of finished jobs on a guest preset: the sums of `control.planning.workload.Speed`."""
+
+    __tablename__ = "speed"
 
     size: str = Field(primary_key=True)
     jobs: int

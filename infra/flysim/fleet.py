@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.flysim.events import EventQueue
 from infra.flysim.faults import FailPoint, FaultInjector
-from infra.flysim.machine import Machine
+from infra.flysim.machine import SimulatedMachine
 from infra.flysim.validation import FlyError, create_request, regions_of
 
 CAPACITY_ERRORS = {
@@ -48,14 +48,14 @@ class Fleet:
         self._apps = frozenset(apps)
         self._seed = seed
         self._queue, self._injector = queue, injector
-        self._machines: dict[str, Machine] = {}
+        self._machines: dict[str, SimulatedMachine] = {}
         self._unseen_until = dict[str, datetime]()
         self._made = 0
 
-    def __getitem__(self, machine_id: str) -> Machine:
+    def __getitem__(self, machine_id: str) -> SimulatedMachine:
         return self._machines[machine_id]
 
-    def __iter__(self) -> Iterator[Machine]:
+    def __iter__(self) -> Iterator[SimulatedMachine]:
         return iter(self._machines.values())
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Fleet:
         region = self._place(regions)
         machine_id = sha256(f"{self._seed} {self._made}".encode()).hexdigest()[:14]
         self._made += 1
-        machine = Machine(
+        machine = SimulatedMachine(
             app=app,
             id=machine_id,
             name=request.get("name") or f"machine-{machine_id}",
@@ -87,7 +87,7 @@ class Fleet:
             machine.launch()
         return answer
 
-    def seen(self, app: str, machine_id: str) -> Machine:
+    def seen(self, app: str, machine_id: str) -> SimulatedMachine:
         """Return the machine that a read finds: a destroyed one too, but none that is too new."""
         machine = self._find(app, machine_id)
         if machine_id in self._unseen_until and self._queue.now < self._unseen_until[machine_id]:
@@ -95,21 +95,21 @@ class Fleet:
             raise FlyError(404, "machine not found")
         return machine
 
-    def read(self, app: str, machine_id: str) -> Machine:
+    def read(self, app: str, machine_id: str) -> SimulatedMachine:
         """Return the machine that a GET finds: as `seen`, but a destroyed one may be 404 already."""
         machine = self.seen(app, machine_id)
         if machine.state == "destroyed" and self._injector.fires(FailPoint.GONE_IS_404, now=self._queue.now):
             raise FlyError(404, "machine not found")
         return machine
 
-    def alive(self, app: str, machine_id: str) -> Machine:
+    def alive(self, app: str, machine_id: str) -> SimulatedMachine:
         """Return the machine if it is not destroyed."""
         machine = self._find(app, machine_id)
         if machine.state == "destroyed":
             raise FlyError(404, "machine not found")
         return machine
 
-    def listed(self, app: str, wanted: Callable[[Machine], bool]) -> list[dict[str, Any]]:
+    def listed(self, app: str, wanted: Callable[[SimulatedMachine], bool]) -> list[dict[str, Any]]:
         """Return the app's wanted machines as a list shows them: it may lag, and some may be missing."""
         self._check_app(app)
         self._forget_old()
@@ -168,14 +168,14 @@ class Fleet:
             return True
         return most > sum(m.region == region and m.state != "destroyed" for m in self._machines.values())
 
-    def _find(self, app: str, machine_id: str) -> Machine:
+    def _find(self, app: str, machine_id: str) -> SimulatedMachine:
         self._check_app(app)
         machine = self._machines.get(machine_id)
         if machine is None or machine.app != app or self._is_forgotten(machine):
             raise FlyError(404, "machine not found")
         return machine
 
-    def _is_forgotten(self, machine: Machine) -> bool:
+    def _is_forgotten(self, machine: SimulatedMachine) -> bool:
         kept = timedelta(seconds=self._injector.faults.retention_s)
         return machine.state == "destroyed" and machine.updated_at + kept <= self._queue.now
 

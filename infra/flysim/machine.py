@@ -37,7 +37,7 @@ EXIT_OF = {
 
 
 @dataclass(kw_only=True)
-class Machine(Record):
+class SimulatedMachine(Record):
     """A machine whose `config` was checked."""
 
     has_process: bool = False  # asked for, and not reported as ended

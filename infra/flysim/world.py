@@ -18,7 +18,7 @@ from infra.flysim.events import Effect, EventQueue
 from infra.flysim.faults import FaultInjector, Faults
 from infra.flysim.fleet import Fleet
 from infra.flysim.gate import Action, Gate
-from infra.flysim.machine import Machine
+from infra.flysim.machine import SimulatedMachine
 from infra.flysim.record import Exit
 from infra.flysim.validation import FlyError, invalid
 
@@ -73,7 +73,7 @@ class World:
         """How often each `FailPoint` happened."""
         return self._injector.hits
 
-    def truth(self) -> list[Machine]:
+    def truth(self) -> list[SimulatedMachine]:
         """Return all machines as they really are, for tests that judge the caller. Requests may show less."""
         return list(self._fleet)
 
@@ -116,7 +116,7 @@ class World:
         wanted = frozenset(states)
         omitted = OMITTED_IN_SUMMARY if summary else frozenset()
 
-        def of_kind(machine: Machine) -> bool:
+        def of_kind(machine: SimulatedMachine) -> bool:
             own = machine.config.get("metadata", {})
             return region in ("", machine.region) and metadata.items() <= own.items()
 
@@ -160,7 +160,7 @@ class World:
         return FlyError(408, f"machine failed to reach desired state, {wanted}, currently {state}")
 
     def stop(self, app: str, machine_id: str, body: Any) -> None:
-        """Stop the machine: see `Machine.stop`. A destroyed one is 404."""
+        """Stop the machine: see `SimulatedMachine.stop`. A destroyed one is 404."""
         self._gate.through(
             Action.STOP, app, lambda: self._fleet.alive(app, machine_id).stop(body), machine_id=machine_id
         )
@@ -172,7 +172,7 @@ class World:
         )
 
     def destroy(self, app: str, machine_id: str, *, force: bool) -> None:
-        """Destroy the machine: see `Machine.destroy`. A destroyed one is 404."""
+        """Destroy the machine: see `SimulatedMachine.destroy`. A destroyed one is 404."""
         self._gate.through(
             Action.DESTROY,
             app,
@@ -187,5 +187,5 @@ class World:
         self._fleet[machine_id].started()
 
     def exited(self, machine_id: str, *, exit_code: int, signal: int = 0, oom_killed: bool = False) -> None:
-        """Record that the machine's process ended: see `Machine.exited`."""
+        """Record that the machine's process ended: see `SimulatedMachine.exited`."""
         self._fleet[machine_id].exited(Exit(code=exit_code, signal=signal, oom_killed=oom_killed))
