@@ -8,12 +8,13 @@ IMAGE_BASE ?= python:3.13-slim
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
-TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/python $(PYTEST)
 KERNEL := runner/kernel/effects
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
-.PHONY: help setup demo serve test test-fast images check bench soak lock format clean
+.PHONY: help setup demo serve test test-fast coverage images check bench soak lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +47,11 @@ test: setup ## run the whole test suite, on WORKERS=2 beside each other
 
 test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
 	@$(TESTS) -m fast
+
+coverage: setup ## what share of each package test-fast runs, as a table
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) -m fast
+	@$(BIN)/python -m tests.coverage_table
 
 soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
@@ -85,4 +91,4 @@ lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
 	@$(COMPILE) --extra kernel -c requirements.lock -o requirements.kernel.lock
 
 clean: ## remove what setup, demo and serve made
-	@rm -rf .venv .refresher demo-out *.egg-info control/web/dist control/web/node_modules
+	@rm -rf .venv .coverage .refresher demo-out *.egg-info control/web/dist control/web/node_modules
