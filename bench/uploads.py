@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from bench.line import line
-from control.cli.client import PARALLEL_PARTS
+from control.cli.upload import PARALLEL_PARTS
 from control.uploads.service import PART_BYTES
 from infra.local.s3_server import local_s3
 from infra.ports import Part

@@ -1,6 +1,6 @@
 """A client of control's public API, for the CLI and the demo. Must never know more than docs/api.md tells.
 
-Long because it has a method for each call, and uploads that can be resumed.
+One file because it is one list of calls.
 """
 
 from __future__ import annotations
@@ -8,39 +8,25 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import httpx
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from control.cli.errors import ApiError
 from control.cli.resume import Unfinished
+from control.cli.upload import OnBytes, Uploader, read
 from control.uploads import mp4
 from infra.hosts import DIRECT
-from infra.ports import is_transient
 
-PARALLEL_PARTS = 4
 BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
-ROUNDS_MAX = 5  # requests for fresh URLs during one upload
-CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 CHUNK_BYTES = 256 * 1024
 
 SILENCE_S_MAX = 45.0  # without a byte of an event stream, which sends a ping three times as often
-
-OnBytes = Callable[[int], object]  # called with the number of bytes since the last call
-
-
-class ApiError(Exception):
-    """Control refused the request. The message is from control and made for people."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 @dataclass(frozen=True)
@@ -77,81 +63,9 @@ class Client:
                 yield client
 
     def upload(self, path: Path, on_bytes: OnBytes = lambda _: None) -> dict[str, Any]:
-        """Upload a video in parallel parts directly to the bucket, and return its source.
-
-        Resumes an earlier upload of the same file. If that one was complete and only its answer was lost, the
-        result has nothing but `source_id`. Requests fresh URLs when a part cannot be sent to its URL.
-        """
-        upload, stored = self._begun(path), dict[int, str]()
-        for tries_left in reversed(range(ROUNDS_MAX)):
-            try:
-                source = self._completed(path, upload, stored, on_bytes)
-            except httpx.HTTPError:
-                if not tries_left:
-                    raise
-                upload = self._call("GET", f"/api/uploads/{upload['upload_id']}")
-            except ApiError:
-                self._remember(path, None)
-                raise
-            else:
-                self._remember(path, None)
-                return source
-        raise AssertionError("the last round returns or raises")
-
-    def _completed(
-        self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
-    ) -> dict[str, Any]:
-        """Return the source of the upload. Sends the missing parts first."""
-        if upload.get("source_id"):
-            on_bytes(0 if stored else path.stat().st_size)
-            return {"source_id": upload["source_id"]}
-        self._send_parts(path, upload, stored, on_bytes)
-        parts = [{"number": number, "etag": stored[number]} for number in sorted(stored)]
-        return self._call("POST", f"/api/uploads/{upload['upload_id']}/complete", json={"parts": parts})
-
-    def _begun(self, path: Path) -> dict[str, Any]:
-        """Return the earlier upload of this file, or a new one."""
-        known = self._unfinished.get(str(self._http.base_url), path) if self._unfinished else None
-        if known is not None:
-            with suppress(ApiError):  # it was aborted, or its source is gone
-                return self._call("GET", f"/api/uploads/{quote(known, safe='')}")
-        body = {
-            "name": path.name,
-            "size_bytes": path.stat().st_size,
-            "content_type": CONTENT_TYPES.get(path.suffix.lower(), "video/mp4"),
-        }
-        upload = self._call("POST", "/api/uploads", json=body)
-        self._remember(path, upload["upload_id"])
-        return upload
-
-    def _remember(self, path: Path, upload_id: str | None) -> None:
-        if self._unfinished:
-            self._unfinished.set(str(self._http.base_url), path, upload_id)
-
-    def _send_parts(
-        self, path: Path, upload: dict[str, Any], stored: dict[int, str], on_bytes: OnBytes
-    ) -> None:
-        """Send the missing parts, several at once, and add the ETag of each stored part to `stored`."""
-        size = upload["part_size_bytes"]
-
-        def send(part: dict[str, Any]) -> None:
-            number = part["number"]
-            if number in stored:
-                return
-            content_bytes = part.get("size_bytes", 0)
-            etag = part.get("etag")
-            if etag is None:
-                content = _read(path, (number - 1) * size, size)
-                content_bytes, etag = len(content), _put(self._bucket, part["url"], content)
-            stored[number] = etag
-            on_bytes(content_bytes)
-
-        with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
-            try:
-                list(pool.map(send, upload["parts"]))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # do not send the waiting parts for nothing
-                raise
+        """Upload a video in parallel parts directly to the bucket, and return its source: see `Uploader`."""
+        address = str(self._http.base_url)
+        return Uploader(self._call, self._bucket, address, self._unfinished).upload(path, on_bytes)
 
     def submit(self, source_ids: Sequence[str], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
         """Submit a batch of uploaded sources and links, and return it.
@@ -299,32 +213,8 @@ def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
 def _facts(path: Path) -> dict[str, Any]:
     size_bytes = path.stat().st_size
     try:
-        movie = mp4.look_into(lambda start, stop: _read(path, start, stop - start), size_bytes=size_bytes)
+        movie = mp4.look_into(lambda start, stop: read(path, start, stop - start), size_bytes=size_bytes)
     except mp4.NotPlayable as refusal:
         raise mp4.NotPlayable(f"{path.name}: {refusal}") from None
     facts = {"duration_s": movie.duration_s, "width": movie.width, "height": movie.height}
     return {"name": path.name, "size_bytes": size_bytes, **facts}
-
-
-def _read(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
-
-
-def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        return is_transient(error.response.status_code)
-    return isinstance(error, httpx.HTTPError)
-
-
-@retry(
-    retry=retry_if_exception(_may_pass),
-    stop=stop_after_attempt(5),
-    wait=wait_random_exponential(max=10),
-    reraise=True,
-)
-def _put(http: httpx.Client, url: str, content: bytes) -> str:
-    answer = http.put(url, content=content)
-    answer.raise_for_status()
-    return answer.headers["etag"]

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.text import Text
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from control.cli.client import ApiError, Client, Happening
+from control.cli.client import Client, Happening
+from control.cli.errors import ApiError
 from control.cli.report import outcome
 
 POLL_S = 5.0  # while there is no event stream

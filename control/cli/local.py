@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app, storage_of
-from control.http.metrics import metrics_port
+from control.http import metrics_port
 from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
@@ -56,7 +56,7 @@ def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> It
         settings = _settings(data_dir, url_of(listener), s3, fly)
         storage_of(settings).set_rules(settings.origins)
         app = create_app(settings, machine_env=_machine_env())
-        stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
+        stack.enter_context(metrics_port.serving(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         yield LocalStack(url=url, password=settings.auth_password.get_secret_value(), fly=fly)
 

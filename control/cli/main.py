@@ -138,7 +138,7 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.http.metrics import metrics_port
+    from control.http import metrics_port
     from control.http.server import serve as serve_app
     from control.settings import load_settings
     from infra.local.serve import listen, url_of
@@ -154,7 +154,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         control.state.drain()
         _end_in(DRAIN_S)
 
-    with suppress(KeyboardInterrupt), metrics_port(settings.metrics_port, control.state.metrics):
+    with suppress(KeyboardInterrupt), metrics_port.serving(settings.metrics_port, control.state.metrics):
         serve_app(control, listener, on_ready=lambda: _ready(as_json, **facts), on_stop=drain)
 
 
@@ -306,7 +306,7 @@ def main() -> None:
     """Run the command. An error that a person can fix is one line; Ctrl-C prints no traceback."""
     import httpx
 
-    from control.cli.client import ApiError
+    from control.cli.errors import ApiError
     from control.settings import SettingsError
     from infra.ports import NotStarted, OutsideError
     from infra.provision.run import StepFailed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from control.cli.client import BUSY_TRIES, ApiError, Client
+from control.cli.client import BUSY_TRIES, Client
+from control.cli.errors import ApiError
 
 
 def client(answers: list[httpx.Response]) -> Client:

@@ -14,7 +14,8 @@ import pytest
 from tenacity import wait_none
 
 from control.cli import download
-from control.cli.client import ApiError, Client
+from control.cli.client import Client
+from control.cli.errors import ApiError
 from tests.support.maker import Maker, stored
 from tests.support.proxy import Fault, Proxy
 

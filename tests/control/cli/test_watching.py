@@ -14,7 +14,8 @@ from rich.console import Console
 from tenacity import wait_none
 
 from control.cli import demo
-from control.cli.client import ApiError, Client
+from control.cli.client import Client
+from control.cli.errors import ApiError
 
 Answer = httpx.Response | Exception
 

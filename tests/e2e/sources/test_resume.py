@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control.cli import client as library
+from control.cli import upload as library
 from control.cli.client import Client
 from control.cli.resume import Unfinished
 from control.uploads.service import PART_BYTES
