@@ -2,7 +2,7 @@
 
 1,000 attempts and 100 readers for a minute, four minutes in all; a short look: `python -m bench.load 6 300`.
 Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
-Long because one control is made once and then measured in every way.
+One file, since one control is made once and then measured in every way.
 """
 
 from __future__ import annotations

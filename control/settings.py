@@ -1,4 +1,7 @@
-"""The settings of control, read from the environment. An invalid one stops the start and is named."""
+"""The settings of control, read from the environment. An invalid one stops the start and is named.
+
+One file, since it is one list (docs/settings.md).
+"""
 
 from __future__ import annotations
 

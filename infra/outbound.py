@@ -4,6 +4,8 @@ A name is resolved once, every address it has is judged, and only those are conn
 so that no second answer of a DNS server (rebinding) and no other parser's view of the URL counts. Redirects
 are followed here, each judged like the first. A call has a deadline that no trickle of bytes moves.
 Must never put a URL into an error: its query may be a key.
+
+One file, since each part of it is needed for the same promise.
 """
 
 from __future__ import annotations

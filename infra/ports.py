@@ -2,7 +2,7 @@
 
 Adapters (`fly`, `s3`) implement these; tests may use fakes that pass the same conformance suites.
 Must import nothing but the standard library, since all other packages depend on this file.
-Long because it states, once for all adapters, what each method of a port promises.
+One file, since it states, once for all adapters, what each method of a port promises.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
 
 Must never let a key, a header or a signed URL into an error, nor guess that an unanswered call was done.
-Long because it is the whole of one port: each method is one call to the bucket.
+One file, since it is the whole of one port: each method is one call to the bucket.
 """
 
 from __future__ import annotations

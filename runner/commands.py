@@ -2,6 +2,8 @@
 
 Pure: must never touch a file, a process or a clock, nor depend on the machine: the same source, effects and
 image give the same arguments.
+
+One file, since it is the one place that knows FFmpeg's options; its filters are in `graph`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
 fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
-Long because the whole wire is in one file.
+One file, so that both sides find all of it in one place.
 """
 
 from __future__ import annotations

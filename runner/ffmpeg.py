@@ -1,6 +1,8 @@
 """Run FFmpeg: one process at a time per call, in a jail and a process group of its own.
 
 Must never hand it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
+
+One file, since one loop reads the pipes, keeps the deadline and explains the end of the process.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Pure: must never touch a file, a process or a clock. The picture equals the plai
 twice as much. `hflip` stays: in `perspective` a mirror moves the colour by half a chroma pixel, and it is
 nearly free (0.2 ms of some 25 per frame). Colour is `lutyuv`: `eq` is 0.4 ms cheaper, but it rounds
 brightness to hundredths and takes 1 off both chroma planes, which is a green cast.
+
+One file, since picture and sound follow from the same probe and effects.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ needed may be a link: the rest lies where an FFmpeg could write before.
 Several commands are a line: with `--words N` for each, the N words of the first come first, and so on; with
 `--pipes N` for each but the last, so many pipes lead from it to the next. All pipes are counted from
 descriptor 3 on, at both of their ends. The first that ends badly ends all of them, and the jail as it did.
+
+One file, since a process in the jail can import nothing of ours.
 """
 
 from __future__ import annotations

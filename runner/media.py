@@ -5,6 +5,8 @@ refuses no kind of video that was accepted at upload. `docs/inputs.md` shows the
 
 A codec is found by the name of its sample entry, or by the object type in an `esds` where the sample entry is
 `mp4v` or `mp4a`. The names are those that FFmpeg's demuxer knows (libavformat/isom_tags.c).
+
+One file, since it is one list.
 """
 
 from __future__ import annotations

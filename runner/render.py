@@ -2,6 +2,8 @@
 
 Where the kernel can, it draws the effects between an FFmpeg that decodes and one that codes; else, and
 wherever that failed, FFmpeg's filters do. Must never hand on a file that was not checked.
+
+One file, since all ways to make an output end in the same check.
 """
 
 from __future__ import annotations

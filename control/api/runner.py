@@ -1,4 +1,7 @@
-"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py)."""
+"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py).
+
+One file, since what a claim returns and what a report names are objects under the same keys.
+"""
 
 from __future__ import annotations
 

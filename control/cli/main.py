@@ -1,6 +1,6 @@
 """The `refresher` command. Thin: each command reads its options and calls one function.
 
-Long because it is one list of commands with their help texts.
+One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The database tables. No behaviour: `store` changes rows, `views` turns them into what clients see.
 
 All times are timezone-aware UTC. Only `store` writes rows, and only `store` assigns a state.
+
+One file, since the tables refer to each other.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 One call is one request. Only reads are repeated here, since the caller's loop repeats everything else.
 Respects Fly's rate limits: a create over the limit is refused without a request, a read waits. Must never put
 a header, an environment value or a token into an error.
+
+One file, since it is one port: each method is one call.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Every step can be repeated: what exists is left as it is, and that is looked up, never guessed from an error
 text. A secret is named, never written into a step: it reaches `fly` on stdin. Flags: superfly/flyctl ad0172f
 and https://fly.io/docs/flyctl/ (2026-11). Not yet run against the real Fly.
+
+One file, since it is one list of commands.
 """
 
 from __future__ import annotations
