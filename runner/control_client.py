@@ -32,7 +32,7 @@ Shape = TypeVar("Shape", bound=Message)
 
 
 class CallRefused(Exception):
-    """Control refuses for good: it does not know this attempt or token."""
+    """Control refuses this call, and would refuse it again: it does not know this attempt or token."""
 
 
 class Superseded(CallRefused):
@@ -78,7 +78,7 @@ class ControlClient:
         try:
             return shape.model_validate_json(content)
         except ValidationError:
-            raise RetryableError(f"{call}: the body is not the answer that was asked for") from None
+            raise RetryableError(f"{call}: the body is not a valid answer") from None
 
     def _send(self, call: Call, body: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
         """Return the body of an answer 200, unchecked."""

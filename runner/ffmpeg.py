@@ -1,6 +1,6 @@
 """Run FFmpeg: one process at a time per call, in a jail and a process group of its own.
 
-Must never hand it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
+Must never give it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
 
 One file, since one loop reads the pipes, keeps the deadline and explains the end of the process.
 """
@@ -33,9 +33,9 @@ _groups: set[int] = set()
 
 
 class FfmpegFailed(Exception):
-    """FFmpeg ended with an error or was killed. The message says what it said, without private paths.
+    """FFmpeg ended with an error or was killed. The message holds FFmpeg's own, without private paths.
 
-    `tail` is all that was kept of its words, for a look at them: it may hold paths.
+    `tail` is all that was kept of its messages, for the program: it may hold paths.
     """
 
     def __init__(self, message: str, tail: str = "") -> None:
@@ -44,9 +44,10 @@ class FfmpegFailed(Exception):
 
 
 class OutOfMemory(FfmpegFailed):
-    """The kernel killed FFmpeg for want of memory (`jail_exec` has it go first), or its folder is full.
+    """The kernel killed FFmpeg for lack of memory, or its folder is full.
 
-    The folder lies in memory where it can (`workspace`), so either way a larger machine is needed.
+    `jail_exec` makes FFmpeg the first process that the kernel kills. The folder is in memory if possible
+    (`workspace`), so in both cases a larger machine is needed.
     """
 
 
@@ -55,7 +56,7 @@ class FfmpegTimedOut(FfmpegFailed):
 
 
 class FfmpegHung(FfmpegTimedOut):
-    """FFmpeg neither told of progress nor worked for HANG_S, and was killed. Another try may do better."""
+    """FFmpeg reported no progress and used no CPU for HANG_S, and was killed. Another try may succeed."""
 
 
 def run(
@@ -68,12 +69,12 @@ def run(
     on_progress: Callable[[float], None],
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Run FFmpeg, or a line with it, in its jail to its end; return the tail of what it wrote to stderr.
+    """Run FFmpeg, or a line with it, in its jail to its end. Return the tail of its stderr.
 
-    It sees the files or folders in `reads` and may write into the folders of the files in `makes`, each of
-    them a folder of its own; nothing else is there. When this returns, `makes` are regular files that are
-    ours alone. `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames
-    of its first video stream, whenever FFmpeg tells (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory,
+    It sees only the files or folders in `reads`, and may write into the folders of the files in `makes`, each
+    of which has its own folder. When this returns, `makes` are regular files that only we can write.
+    `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames of its first
+    video stream, whenever FFmpeg reports them (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory,
     FfmpegTimedOut, FfmpegHung), Stopped when `stop` was set, or JailUnavailable; the whole process group is
     dead by then.
     """
@@ -81,7 +82,7 @@ def run(
         raise Stopped
     limits = jail.Limits.of_this_machine(wall_s=timeout_s)
     folders = list(dict.fromkeys(path.parent for path in makes))
-    process = subprocess.Popen(  # by the thread that waits for it: with that thread the kernel kills FFmpeg
+    process = subprocess.Popen(  # by the thread that waits for it: the kernel kills FFmpeg with its thread
         jail.confined(command, reads=reads, writes=folders, limits=limits),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -108,7 +109,7 @@ def run(
 
 
 def kill_all() -> None:
-    """Kill every group that still runs. For the moment before this process ends without cleaning up."""
+    """Kill every group that still runs. Called just before this process ends without clean-up."""
     for group in list(_groups):
         _kill_group(group)
 
@@ -116,7 +117,7 @@ def kill_all() -> None:
 def _attend(
     process: subprocess.Popen[bytes], told: _Told, tail: _Tail, *, timeout_s: float, stop: threading.Event
 ) -> int:
-    """Listen until the process ends, and return its exit code. Nothing of its group lives afterwards."""
+    """Listen until the process ends, and return its exit code. Then no process of its group runs any more."""
     assert process.stdout
     assert process.stderr
     with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
@@ -125,7 +126,7 @@ def _attend(
         try:
             code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
         finally:
-            _kill_group(process.pid)  # also what it left behind
+            _kill_group(process.pid)  # also its child processes
         _drain(pipes)
     return code
 
@@ -138,7 +139,7 @@ def _listen(
     timeout_s: float,
     stop: threading.Event,
 ) -> int:
-    """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung when there will be none."""
+    """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung if the process has to be killed."""
     pulse, figures = Pulse(process.pid), dict(told.figures)
     ends_at = time.monotonic() + timeout_s
     while True:
@@ -158,7 +159,7 @@ def _listen(
 
 
 def _hear(pipes: selectors.BaseSelector, wait_s: float) -> int:
-    """Hand on what the pipes hold by now and return how many bytes; a pipe that is at its end is let go."""
+    """Pass on what the pipes hold now and return the number of bytes. A pipe at its end is closed."""
     heard = 0
     for key, _ in pipes.select(wait_s) if pipes.get_map() else []:
         chunk = os.read(key.fd, CHUNK_BYTES)
@@ -171,7 +172,7 @@ def _hear(pipes: selectors.BaseSelector, wait_s: float) -> int:
 
 
 def _drain(pipes: selectors.BaseSelector) -> None:
-    """Hear what is left in the pipes. They may be held open and fed by who got out of the group."""
+    """Read the rest of the pipes. A process that left the group may hold them open and write more."""
     left = PIPE_BYTES_MAX
     while left > 0 and (heard := _hear(pipes, 0)):
         left -= heard
@@ -185,7 +186,7 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
-    """Raise what an exit code stands for; nothing if it is 0."""
+    """Raise the error of an exit code; none if it is 0."""
     if code == jail.FAILED and not jail.is_off():
         raise jail.JailUnavailable(tail.said())
     if code != 0:
@@ -194,9 +195,9 @@ def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
 
 
 class _Told:
-    """What FFmpeg tells of its progress: lines of `name=number`. Hands on the numbers that somebody wants.
+    """FFmpeg's reports of its progress: lines of `name=number`. Passes on the numbers that have a reader.
 
-    `figures` are the last of each of FIGURES. Anything may come: only numbers of a sane length count.
+    `figures` are the last of each of FIGURES. Any text may come: only numbers of a plausible length count.
     """
 
     FIGURES = (b"out_time_us", b"frame", b"total_size")
@@ -217,7 +218,7 @@ class _Told:
 
 
 class _Tail:
-    """Keeps only the last bytes of what FFmpeg says, however much comes."""
+    """Keeps only the last bytes of FFmpeg's messages."""
 
     def __init__(self) -> None:
         self._kept = b""
@@ -229,7 +230,7 @@ class _Tail:
         return self._kept.decode(errors="replace")
 
     def said(self) -> str:
-        """Return the last lines for people: no folders, no memory addresses, nothing that steers a screen."""
+        """Return the last lines for people, without folders, memory addresses and control characters."""
         text = re.sub(r"(file:)?/[^\s'\"]*/", "", self.text())
         lines = [_printable(line).strip() for line in re.sub(r" @ 0x[0-9a-f]+", "", text).splitlines()]
         return " | ".join(line for line in lines[-3:] if line)[-SAID_CHARS_MAX:]
@@ -241,7 +242,7 @@ def _printable(line: str) -> str:
 
 
 def _kills_for_memory() -> int:
-    """Return how many processes of this machine the kernel has killed for want of memory (0 if not Linux)."""
+    """Return how many processes of this machine the kernel has killed for lack of memory (0 if not Linux)."""
     try:
         counts = Path("/proc/vmstat").read_text()
     except OSError:

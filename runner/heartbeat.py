@@ -56,4 +56,4 @@ class HeartbeatThread(threading.Thread):
         self._progress.heard(reports)
         self._next_beat_s = answer.next_beat_s
         if not answer.proceed:
-            self._stop_flag.because(Reason.CANCELLED, "control said not to go on")
+            self._stop_flag.because(Reason.CANCELLED, "control said to stop")

@@ -1,7 +1,7 @@
-"""The one list of the videos that are taken: codecs, sizes, length, streams and frames. Pure.
+"""The one list of accepted videos: codecs, sizes, length, streams and frames. Pure.
 
-Control reads it when it looks into an upload, and the runner builds FFmpeg's whitelist from it: a machine
-refuses no kind of video that was accepted at upload. `docs/inputs.md` shows the list to users.
+Control checks uploads against it, and the runner builds FFmpeg's whitelist from it, so a machine refuses no
+kind of video that was accepted at upload. `docs/inputs.md` shows the list to users.
 
 A codec is found by the name of its sample entry, or by the object type in an `esds` where the sample entry is
 `mp4v` or `mp4a`. The names are those that FFmpeg's demuxer knows (libavformat/isom_tags.c).
@@ -32,7 +32,7 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2"  # one demuxer, by all its names
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """A codec that is taken. `written_by` names programs and devices that write it into MP4 or MOV."""
+    """An accepted codec. `written_by` names programs and devices that write it into MP4 or MOV."""
 
     name: str
     tags: tuple[str, ...]  # sample entries

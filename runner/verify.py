@@ -1,6 +1,6 @@
 """Check that this installation can render: the version of FFmpeg and its encoder.
 
-The build of the runner's image runs it: a build that fails is better than machines that fail.
+The build of the runner's image runs this, so a fault fails the build and no machine.
 """
 
 from __future__ import annotations

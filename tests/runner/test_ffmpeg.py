@@ -198,7 +198,7 @@ def test_what_is_left_in_the_pipes_is_heard_up_to_a_bound(monkeypatch: pytest.Mo
 def test_a_file_that_is_asked_for_must_be_there_and_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "out" / "file"
     path.parent.mkdir()
-    with pytest.raises(FfmpegFailed, match="left a file out"):
+    with pytest.raises(FfmpegFailed, match="did not write all files"):
         shell("true", makes=[path])
     with pytest.raises(FfmpegFailed, match="something else than a file"):
         shell(f"mkfifo {path}", makes=[path])

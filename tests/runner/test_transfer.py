@@ -253,7 +253,7 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl,
     bucket.failing["PUT"] = [403, 403]
     url = bucket.spec().outputs[0].put_url
     why = handed_over(url, place, Allowance(None))
-    assert why == "The result was not taken by output_url: its server answered 403."
+    assert why == "output_url did not accept the result: its server answered 403."
     assert bucket.failing["PUT"] == [403]
 
 
@@ -291,7 +291,7 @@ def test_a_user_s_server_that_takes_all_bytes_and_fails_gets_no_more_than_may_be
     allowance = Allowance(3 * len(BYTES))
     why = handed_over(bucket.spec().outputs[0].put_url, place, allowance)
     assert why is not None
-    assert "as many bytes as may be sent" in why
+    assert "within the bytes that may be sent" in why
     assert bucket.failing["PUT"] == [503] * 6
     assert allowance.sent_bytes == 3 * len(BYTES)
 
