@@ -29,6 +29,9 @@ from infra.s3 import connect
 BUCKET = "refresher"
 START_TIMEOUT_S = 30.0
 STARTS_MAX = 3  # a free port may be taken by someone else before the server binds it
+# At rest SeaweedFS counts 230 MB as live, most of which it never touches (110 MB are resident). A limit below
+# that makes Go collect garbage all the time: 200 MiB cost 10 % of a core at rest, 384 MiB cost 0.3 %.
+MEMORY_LIMIT = "384MiB"
 GRPC_OFFSET = 10_000  # SeaweedFS' own rule: a service's gRPC port is its HTTP port + 10,000
 
 # Its stdin is a pipe that we hold: when we end, even by SIGKILL, it kills the server's process group and
@@ -134,7 +137,7 @@ def _process(data_dir: Path, ports: dict[str, int]) -> Iterator[subprocess.Popen
         process = subprocess.Popen(
             [weed, *_arguments(data_dir, ports)],
             # Bare, so that neither AWS_* variables nor a configuration in $HOME or here reach the server.
-            env={"PATH": os.defpath, "HOME": str(data_dir), "GOMEMLIMIT": "200MiB"},
+            env={"PATH": os.defpath, "HOME": str(data_dir), "GOMEMLIMIT": MEMORY_LIMIT},
             cwd=data_dir,
             stdin=subprocess.DEVNULL,
             stdout=log,
