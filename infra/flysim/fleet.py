@@ -1,4 +1,4 @@
-"""All machines of the model of Fly: names, placement, and which of them a request or a list finds. Pure.
+"""All machines of the model of Fly: names, placement, and those that a request or a list finds. Pure.
 
 Must never know rate limits or lost answers: `gate` does.
 """
@@ -29,7 +29,7 @@ CAPACITY_ERRORS = {
         "",
     ),
 }
-# What a create is told before a machine is made. Texts: captured answers in public clients (2026-11).
+# Answers to a create before a machine is made. Texts: captured answers in public clients (2026-11).
 PAYMENT_ANSWERS = (
     (422, "We need your payment information to continue! Add a credit card at https://fly.io/dashboard"),
     (403, "Please add a payment method to your organization to create more machines"),
@@ -59,7 +59,7 @@ class Fleet:
         return iter(self._machines.values())
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
-        """Make a machine, launch it unless told not to, and return it as it was before the launch."""
+        """Make a machine and launch it, unless forbidden. Return it as it was before the launch."""
         self._check_app(app)
         request = create_request(body)
         regions = regions_of(request.get("region", ""))
@@ -88,7 +88,7 @@ class Fleet:
         return answer
 
     def seen(self, app: str, machine_id: str) -> SimulatedMachine:
-        """Return the machine that a read finds: a destroyed one too, but none that is too new."""
+        """Return the machine that a read finds: also a destroyed one, but not one that is too new."""
         machine = self._find(app, machine_id)
         if machine_id in self._unseen_until and self._queue.now < self._unseen_until[machine_id]:
             self._injector.hits[FailPoint.UNSEEN] += 1
@@ -96,7 +96,7 @@ class Fleet:
         return machine
 
     def read(self, app: str, machine_id: str) -> SimulatedMachine:
-        """Return the machine that a GET finds: as `seen`, but a destroyed one may be 404 already."""
+        """Return the machine that a GET finds: like `seen`, but a destroyed one may already be 404."""
         machine = self.seen(app, machine_id)
         if machine.state == "destroyed" and self._injector.fires(FailPoint.GONE_IS_404, now=self._queue.now):
             raise FlyError(404, "machine not found")

@@ -1,8 +1,8 @@
-"""A model of Fly Machines: which machines exist, what a request does to them, and what goes wrong.
+"""A model of Fly Machines: the machines, the effect of requests on them, and the faults.
 
 Pure: its own clock moves only with `advance`, it starts no process (it returns effects instead), all
 randomness comes from its seed, and it has no I/O and no threads. The local Fly drives it with a real clock
-and child processes, the simulator with virtual ones. Must never be more forgiving than Fly. Answers have the
+and child processes, the simulator with virtual ones. Must never accept more than Fly. Answers have the
 shapes of Fly's OpenAPI document (2026-05-07).
 """
 
@@ -52,20 +52,20 @@ class World:
 
     @property
     def now(self) -> datetime:
-        """The instant at which the world is."""
+        """The current instant of the world."""
         return self._queue.now
 
     def next_due(self) -> datetime | None:
-        """Return when the world next changes by itself, or None if it does not."""
+        """Return when the world changes next without a request, or None if it does not."""
         return self._queue.next_due()
 
     @property
     def faults(self) -> Faults:
-        """What can go wrong now."""
+        """The current faults."""
         return self._injector.faults
 
     def set_faults(self, faults: Faults) -> None:
-        """Use other faults from now on. What was decided earlier stays."""
+        """Use other faults from now on. Earlier decisions stay."""
         self._injector.set(faults, since=self._queue.now)
 
     @property
@@ -74,7 +74,7 @@ class World:
         return self._injector.hits
 
     def truth(self) -> list[SimulatedMachine]:
-        """Return all machines as they really are, for tests that judge the caller. Requests may show less."""
+        """Return all machines as they really are, for the checks of tests. Requests may show less."""
         return list(self._fleet)
 
     # --- requests ---------------------------------------------------------------------------------
