@@ -1,7 +1,7 @@
 """Transfers between this machine and the bucket, by signed URLs alone, and from and to URLs of users.
 
 A URL must not be logged or be part of an exception: any reader could use it. Requests to the bucket
-have signed headers only.
+have signed headers only. One file, since both directions share their retries and limits.
 """
 
 from __future__ import annotations

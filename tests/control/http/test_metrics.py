@@ -17,10 +17,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from control.app import create_app
+from control.app import PASSES, SLOW_PASSES, create_app
 from control.http import metrics, metrics_port
 from control.http.metrics_port import is_private
 from control.http.server import HTTP_LIMITS
+from control.passes.webhooks import notify
 from control.settings import Settings
 from control.store import Store, queue, reports
 from control.store.database import open_database
@@ -256,6 +257,14 @@ def test_alert_rules_read_only_metrics_and_labels_that_exist(control):
         set(re.findall(r"[a-z]+(?=[|\"])", rule["expr"])) for rule in rules() if "forget" in rule["expr"]
     ]
     assert watched <= told
+
+
+def test_the_alerts_watch_every_pass():
+    watched = [
+        re.findall(r"[a-z_]+(?=[|\"])", rule["expr"]) for rule in rules() if "pass_last" in rule["expr"]
+    ]
+    passes = [*PASSES, *(each for each, _ in SLOW_PASSES), notify]
+    assert sorted(name for names in watched for name in names) == sorted(each.__name__ for each in passes)
 
 
 def test_every_alert_says_what_is_wrong_and_names_a_chapter_that_exists():
