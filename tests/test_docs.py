@@ -72,7 +72,7 @@ def test_every_module_that_a_document_names_is_in_the_repository():
 
 
 def is_there(name: str) -> bool:
-    """Tell whether a dotted name is a module, a package, or a name in one of these."""
+    """Return whether a dotted name is a module, a package, or a name in one of these."""
     path = ROOT.joinpath(*name.split("."))
     if path.is_dir() or path.with_suffix(".py").exists():
         return True

@@ -135,7 +135,7 @@ class _Sender:
 
 
 def _chunks_of(sender: _Sender) -> Iterator[bytes]:
-    """Yield the chunks to a worker thread, each when it asks for it."""
+    """Yield the chunks to a worker thread, each when it requests one."""
     while True:
         try:
             chunk = from_thread.run(sender.next)

@@ -198,7 +198,7 @@ def _output_spec(
 def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str = FILE) -> str:
     """Return the key under which an attempt stores a file of an output.
 
-    Each attempt has its own keys, so that no other attempt can overwrite its files.
+    Each attempt has its own keys, so no other attempt can overwrite its files.
     """
     return f"{outputs_prefix(context.store.owner_id)}{attempt_id}/{output_id}{ending}"
 

@@ -1,4 +1,4 @@
-"""Uploads: bytes go from the client straight to the bucket; control signs URLs, joins and looks inside."""
+"""Uploads: clients send bytes to the bucket; control signs the URLs, joins the parts and checks the video."""
 
 from __future__ import annotations
 

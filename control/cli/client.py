@@ -1,4 +1,4 @@
-"""A client of control's public API, for the CLI and the demo. Must never know more than docs/api.md tells.
+"""A client of control's public API, for the CLI and the demo. Must never know more than docs/api.md says.
 
 One file because it is one list of calls.
 """
@@ -76,7 +76,7 @@ class Client:
         return self._call("POST", "/api/batches", json=_asked([*sources, *_links(urls)], wish))
 
     def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
-        """Return what a batch of these videos and links will take. Videos are read here, and not uploaded.
+        """Return the quote for a batch of these videos and links. Videos are read here, and not uploaded.
 
         `wish` is as for `submit`. Raises mp4.NotPlayable.
         """

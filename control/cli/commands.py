@@ -1,7 +1,7 @@
 """The client commands of `refresher`: each reads its options and calls the API of a running control.
 
 Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than
-docs/api.md tells. One file, since it is one list of commands with their help texts.
+docs/api.md says. One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _wish(
     quality: str | None,
     frame_rate: str | None,
 ) -> dict[str, Any]:
-    """Return what is to be made of each video, as the API has it. Raises BadParameter."""
+    """Return the fields of the API that say what to make of each video. Raises BadParameter."""
     if preset and variations:
         raise typer.BadParameter("Give either -n or --preset.")
     return {
@@ -162,12 +162,12 @@ def _wish(
 
 @contextmanager
 def _that_goes_on(id_: str) -> Iterator[None]:
-    """On Ctrl-C say that the batch goes on without this command."""
+    """On Ctrl-C print that the batch continues without this command."""
     try:
         yield
     except KeyboardInterrupt:
         print(
-            f"\n{id_} goes on. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
+            f"\n{id_} continues. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
             file=sys.stderr,
         )
         raise
@@ -204,7 +204,7 @@ def quote(
     deadline_s: Deadline = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a batch of these videos would take; they are not uploaded."""
+    """Show the time and cost of a batch of these videos. They are not uploaded."""
     from control.uploads.mp4 import NotPlayable
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)

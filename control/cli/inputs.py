@@ -1,4 +1,4 @@
-"""What the arguments of `submit` and `quote` name: files, folders of files, and links."""
+"""The inputs of `submit` and `quote`: files, folders of files, and links."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Inputs:
 
 
 def gathered(arguments: Sequence[str]) -> Inputs:
-    """Return what the arguments name, each file once, the files of a folder by their paths.
+    """Return the files and links of the arguments: each file once, the files of a folder sorted by path.
 
     A folder is searched with all its folders; links to folders are not followed. Raises BadParameter.
     """

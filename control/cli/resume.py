@@ -1,4 +1,4 @@
-"""The unfinished uploads of this user, so that the next upload of the same file can resume.
+"""The unfinished uploads of this user. The next upload of the same file resumes.
 
 One small JSON file. If it is lost, a file is only sent again. So no error here may reach the caller.
 """

@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a client learns of a ZIP before its bytes."""
+    """The facts of a ZIP that a client gets before its bytes."""
 
     size_bytes: int
     tag: str | None  # the ETag without quotes; None while the archive still grows
@@ -36,12 +36,12 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A job or batch whose ZIP was asked for, from its row."""
+    """A job or batch whose ZIP was requested, from its row."""
 
     table: type[Job | Batch]
     id: str
     zip_name: str
-    chosen: frozenset[int] | None  # positions of the outputs that are wanted; None: all
+    chosen: frozenset[int] | None  # positions of the requested outputs; None: all
     ended_at: datetime | None  # the archive is frozen from then on; a new end makes a new archive
     expires_at: datetime | None  # None while its batch is live
     facts: Facts | None  # None: there was no layout since its end
@@ -59,7 +59,7 @@ class Layout:
 def asked(
     session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
 ) -> Asked:
-    """Return what is known of a ZIP without its layout. Raises ControlError expired, not_ready."""
+    """Return the facts of a ZIP that need no layout. Raises ControlError expired, not_ready."""
     batch = _batch(session, subject)
     require_kept(batch, now=now)
     facts = None
@@ -94,7 +94,7 @@ def positions(session: Session, subject: Job | Batch, output_ids: Collection[str
 def laid_out(
     session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
 ) -> Layout:
-    """Return the ZIP of what a job or batch has ready, or of the chosen outputs of it.
+    """Return the ZIP of the ready outputs of a job or batch, or of the chosen ones.
 
     Raises ControlError expired, not_ready.
     """

@@ -93,7 +93,7 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
 
 
 def _row(entry: Mapping[str, Any]) -> list[object]:
-    """Return an output's row of the table. What a spreadsheet would run as a formula becomes text."""
+    """Return an output's row of the table. A text that a spreadsheet would run as a formula is escaped."""
     error = entry["error"] or {}
     flat = {
         **entry,

@@ -72,7 +72,7 @@ def _delete_sources(context: AppContext) -> None:
         log_event("sources_deleted", count=len(found))
 
 
-LATE_PUT_S = 60  # a PUT that was under way when its machine ended may complete for so long after
+LATE_PUT_S = 60  # a PUT in progress when its machine ended may complete within this time
 
 
 def forget(context: AppContext) -> None:

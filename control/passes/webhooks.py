@@ -28,7 +28,7 @@ from infra import outbound
 AT_ONCE_MAX = 20
 OF_A_HOST_MAX = 4
 PATIENCE_S = 20.0  # for a whole call, however slowly the receiver sends
-GONE = 410  # the receiver wants no more of it
+GONE = 410  # the receiver refuses further calls
 _LEFT_OUT = {"ticket", "sources", "attempts", "webhook"}  # a batch may have 10,000 outputs
 
 
@@ -56,7 +56,7 @@ def _begun(context: AppContext) -> Webhook | None:
         try:
             webhook = webhooks.begin(context.store, batch_id)
         finally:
-            if webhook is None:  # meanwhile it was told, deleted, given up, or started again
+            if webhook is None:  # by now it was delivered, deleted, given up, or the batch started again
                 context.telling.give_back(batch_id)
         if webhook is not None:
             return webhook

@@ -71,7 +71,7 @@ def stop_explaining(store: Store, codes: Collection[str]) -> None:
 
 
 def has_to_start(session: Session, machines_max: int, now: datetime) -> bool:
-    """Tell whether `start` has something to do: a job to start, or one that must say why it waits."""
+    """Return whether `start` has something to do: a job to start, or one that must say why it waits."""
     query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
     first = session.execute(query.limit(1)).first()
     return first is not None and (first[0] != MACHINE_CAP or first[1] < machines_max)

@@ -152,7 +152,7 @@ class Attempt(SQLModel, table=True):
     lease_until: datetime | None = None
     run_until: datetime | None = None
     ended_at: datetime | None = None
-    wall_s: float | None = None  # its machine exits by itself at the latest so many seconds after its start
+    wall_s: float | None = None  # its machine exits at the latest this many seconds after its start
     reserve_usd: float = 0.0  # reserved before the create call: the machine cannot cost more
     send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # bytes that the reserve covers
     sent_bytes: int | None = Field(default=None, sa_type=BigInteger)  # from its finish, even a late one

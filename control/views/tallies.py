@@ -17,7 +17,7 @@ UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only 
 
 @dataclass(frozen=True)
 class Tally:
-    """The progress of some outputs: counts, and work in pixel-seconds, so that large ones count more."""
+    """The progress of some outputs: counts, and work in pixel-seconds, in which large ones count more."""
 
     ready: int = 0
     failed: int = 0

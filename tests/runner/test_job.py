@@ -55,7 +55,7 @@ def control(clip: bytes) -> Iterator[FakeControl]:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process still runs: one that has ended may wait for a while to be buried."""
+    """Return whether a process still runs: one that has ended may wait for a while to be buried."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

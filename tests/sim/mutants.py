@@ -233,12 +233,12 @@ def reaped(is_wanted: Callable[[Machine, Attempt | None], bool]) -> Mutant:
 
 
 def has_another(machine: Machine, attempt: Attempt | None) -> bool:
-    """Tell whether a live attempt has been claimed by another machine than this."""
+    """Return whether a live attempt has been claimed by another machine than this."""
     return attempt is not None and attempt.state in states.LIVE and attempt.claimed_by != machine.id
 
 
 def is_its_own(machine: Machine, attempt: Attempt | None) -> bool:
-    """Tell whether no other machine has claimed the attempt of this one, which may have ended."""
+    """Return whether no other machine has claimed the attempt of this one, which may have ended."""
     return attempt is not None and attempt.claimed_by in (None, machine.id)
 
 

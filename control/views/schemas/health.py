@@ -1,4 +1,4 @@
-"""The health of control, and the state of what it needs."""
+"""The health of control, and the state of the services that it needs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class SourceFacts(Request):
 
 
 class NewQuote(NewBatch):
-    """Like a batch. A source may also be described by its facts, so that nothing must be uploaded."""
+    """Like a batch. A source may also be described by its facts, without an upload."""
 
     model_config = like({"sources": [_FACTS], "variations": 50, "quality": "high"})
 

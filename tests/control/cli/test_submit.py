@@ -153,6 +153,6 @@ def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
     (item, *_) = maker.http.get("/api/batches", params={"q": "far.mp4"}).json()["items"]
     batch_id = item["batch_id"]
     assert (process.returncode, out) == (130, b"")
-    assert f"{batch_id} goes on. Watch it: refresher watch {batch_id}" in shown
+    assert f"{batch_id} continues. Watch it: refresher watch {batch_id}" in shown
     assert f"refresher cancel {batch_id}" in shown
     assert item["status"] == "queued"
