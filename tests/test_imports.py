@@ -1,4 +1,4 @@
-"""The arrows: import-linter's rules (pyproject.toml), and those that need more than imports."""
+"""The import rules: those of import-linter (pyproject.toml), and others that need more than imports."""
 
 from __future__ import annotations
 

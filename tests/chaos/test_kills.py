@@ -1,4 +1,4 @@
-"""Whatever is killed -9, and when: what was acknowledged ends, every output ready, and nothing runs on."""
+"""After kill -9 of any process at any time, acknowledged work ends well and nothing is left running."""
 
 from __future__ import annotations
 

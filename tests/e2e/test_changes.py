@@ -1,4 +1,4 @@
-"""Cancel, retry, delete, and what the cloud holds, over HTTP."""
+"""Cancel, retry, delete, and the list of machines, over HTTP."""
 
 from __future__ import annotations
 

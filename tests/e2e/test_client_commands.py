@@ -1,4 +1,4 @@
-"""The client commands of `refresher`, as a script calls them: data on stdout, an exit code, no trace."""
+"""The client commands of `refresher`, as a script calls them: data on stdout, an exit code, no traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `refresher` command as a person or a program starts it: what it prints, how it ends, what it leaves."""
+"""The `refresher` command, as a person or a program starts it: its output, its end, and its clean-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: two sources, three variations of each, everything downloaded and looked into."""
+"""The main job: two sources, three variations of each, all downloaded and checked."""
 
 from __future__ import annotations
 

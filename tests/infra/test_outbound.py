@@ -1,4 +1,4 @@
-"""What users may make us call: the rules on a table of hostile URLs, and real connections for the rest."""
+"""Calls to users' URLs: the rules on a table of hostile URLs, and real connections for the rest."""
 
 from __future__ import annotations
 

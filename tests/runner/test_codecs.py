@@ -1,4 +1,4 @@
-"""Each codec that is taken and that FFmpeg can write, through probe, render and check in the jail."""
+"""Each accepted codec that FFmpeg can write, through probe, render and check in the jail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runner takes for an answer of control."""
+"""The runner's reading of control's answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arguments of one output: pure checks, and what FFmpeg makes of them."""
+"""The arguments of one output: pure checks, and FFmpeg's results of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that were made to hurt: each is refused with a reason, reads nothing else and reaches nobody."""
+"""Hostile files: each is refused with a reason, reads nothing else and reaches no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jail around FFmpeg: what it refuses, what it lets through, and that nothing outlives the runner."""
+"""The jail around FFmpeg: what it refuses, what it allows, and that nothing outlives the runner."""
 
 from __future__ import annotations
 

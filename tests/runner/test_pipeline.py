@@ -1,4 +1,4 @@
-"""Groups of outputs made by the whole runner: what is shared, and that a failure costs nobody else."""
+"""Groups of outputs made by the whole runner: they share work, and a failure affects no other output."""
 
 from __future__ import annotations
 

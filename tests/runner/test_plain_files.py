@@ -1,4 +1,4 @@
-"""The files that FFmpeg left: what is taken over, what is refused, and that nothing is waited for."""
+"""The files that FFmpeg left: which are accepted or refused, and that nothing blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file really is, and whether an output is what was asked for."""
+"""The probe of a file, and the check of an output."""
 
 from __future__ import annotations
 

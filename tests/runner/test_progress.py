@@ -1,4 +1,4 @@
-"""What is told to control, and that it never goes back."""
+"""The progress that is reported to control never goes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a process still gets on, on a clock and CPU time of the test's own."""
+"""Whether a process makes progress, with a clock and CPU time from the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole runner with an FFmpeg that a video has taken over: nothing leaks, nothing hangs, no sibling pays.
+"""The whole runner with an FFmpeg that a video has taken over: no leak, no hang, no harm to siblings.
 
 Each harm is tried without a jail, and behind one whose filter of system calls lets files of every kind be
 made: what the runner does with the files must hold by itself. Some are tried behind the whole jail too.

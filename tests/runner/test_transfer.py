@@ -1,4 +1,4 @@
-"""Bytes by signed URLs through a real connection, with a bucket that fails on demand."""
+"""Transfers by signed URLs through a real connection, with a bucket that fails on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bytes lie, and that nothing of it stays."""
+"""The place of the files during a run, and that all of it is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""I7 for the judge: nobody can overrun a budget, by Fly's own truth about machines and not by our ledger.
+"""I7 for the judge: no budget is exceeded, by Fly's own record of machines and not by our ledger.
 
 A machine that has ended is worth what Fly bills for it, for its time and for each byte that it sent; one that
 may still run is worth all that it can cost until its own deadline ends it and its allowance of bytes is used

@@ -1,4 +1,4 @@
-"""Deliberate faults in the core: each must be noticed by some world, or the judge is blind to it.
+"""Deliberate faults in the core: each must be noticed by some world, or the judge cannot see it.
 
 A mutant replaces something that the core looks up while worlds live: a function or a constant of a module, a
 method of a port. Nothing depends on how the core is written inside of these. Some mutants are hidden by

@@ -1,4 +1,4 @@
-"""I7: whatever crashes, no budget is overrun. BUDGET_WORLDS short lives on too little money for all."""
+"""I7: no crash makes control exceed a budget, in BUDGET_WORLDS short worlds with too little money."""
 
 from __future__ import annotations
 

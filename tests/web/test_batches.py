@@ -1,4 +1,4 @@
-"""Looking after batches: cancel, retry, delete, the list of all, and what is used."""
+"""Managing batches: cancel, retry, delete, the list of all, and the usage."""
 
 from __future__ import annotations
 

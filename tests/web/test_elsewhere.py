@@ -1,4 +1,4 @@
-"""Another control: one whose results live for a second only, and whose page is hosted somewhere else too."""
+"""Another control: its results expire after a second, and its page is also hosted elsewhere."""
 
 from __future__ import annotations
 

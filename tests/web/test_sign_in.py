@@ -1,4 +1,4 @@
-"""Signing in, and what the page says when that does not work."""
+"""Signing in, and the messages of the page when that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing videos and getting them into the bucket, whatever comes between."""
+"""Choosing videos and uploading them, with interruptions of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attempt's token opens, over real HTTP: one attempt, for one machine, until its end."""
+"""The rights of an attempt's token, over real HTTP: one attempt, for one machine, until its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the submitting routes decide by themselves."""
+"""Decisions that the submitting routes make alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user chooses for a batch: effects, strength, quality, frame rate and a name, over real HTTP."""
+"""A user's choices for a batch: effects, strength, quality, frame rate and a name, over real HTTP."""
 
 from __future__ import annotations
 

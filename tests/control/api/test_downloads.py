@@ -1,4 +1,4 @@
-"""ZIPs through real HTTP from a real bucket: frozen, resumed, linked to, and cut rather than wrong."""
+"""ZIPs through real HTTP from a real bucket: frozen, resumed, linked, and cut off rather than wrong."""
 
 from __future__ import annotations
 

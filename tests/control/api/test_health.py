@@ -1,4 +1,4 @@
-"""Readiness: asked by anybody, looked at once for all, answered at once whatever hangs."""
+"""Readiness: open to anybody, checked once for all callers, and answered quickly even if a service hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's files: the headers that keep it to itself, caching, size, and that nothing foreign is in it."""
+"""The page's files: their headers, caching and size, and that they load nothing from elsewhere."""
 
 from __future__ import annotations
 

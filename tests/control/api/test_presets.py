@@ -1,4 +1,4 @@
-"""Presets from the submit over the wire to the ZIP, with a runner whose files are made up."""
+"""Presets from the submit to the ZIP, with a runner whose files are invented."""
 
 from __future__ import annotations
 

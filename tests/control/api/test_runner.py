@@ -1,4 +1,4 @@
-"""What a runner's calls mean while the bucket is away."""
+"""The calls of a runner while the bucket does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a runner that was taken over may say: nothing that harms another job, or grows what control keeps.
+"""Messages of a runner that was taken over: they harm no other job, and do not fill control's storage.
 
 Over real HTTP, with a real bucket. `HOSTILE_FULL` makes the made-up messages many more.
 """

@@ -1,4 +1,4 @@
-"""What the client commands refuse before anything is sent: no control answers at the address they have."""
+"""Errors that the client commands find before they send anything: no control answers at their address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client does by itself when control cannot answer just now."""
+"""Retries of the client while control cannot answer."""
 
 from __future__ import annotations
 

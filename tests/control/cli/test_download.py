@@ -1,4 +1,4 @@
-"""Saving a ZIP over a network that cuts: what came stays, and only what is missing is asked for."""
+"""Saving a ZIP over a network that fails: received bytes stay, and only the missing ones are requested."""
 
 from __future__ import annotations
 

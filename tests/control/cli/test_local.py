@@ -1,4 +1,4 @@
-"""What the embedded stack tells its machines about the jail."""
+"""The embedded stack's setting of the jail for its machines."""
 
 from __future__ import annotations
 

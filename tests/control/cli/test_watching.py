@@ -1,4 +1,4 @@
-"""Waiting for a batch: its stream is listened to, and it is asked for itself only while that is cut."""
+"""Waiting for a batch: its event stream is used, and it is polled only while the stream is interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of ZIP layouts: how many are made at once, who shares them, how many are kept."""
+"""The cache of ZIP layouts: how many are built at once, shared, and kept."""
 
 from __future__ import annotations
 

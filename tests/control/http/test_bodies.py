@@ -1,4 +1,4 @@
-"""What bodies may cost control: who may send one, how large, how slowly, and how much all of them hold."""
+"""The cost of request bodies for control is limited: by sender, size, time and sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holding connections to control achieves: nothing for long, and nobody else is kept out."""
+"""A client that holds connections to control does not keep others out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long things are kept: expiry, eviction, the sweep; on a clock that tests move, with a real bucket."""
+"""Retention: expiry, eviction and the sweep, on a clock that tests move, with a real bucket."""
 
 from __future__ import annotations
 

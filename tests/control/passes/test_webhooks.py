@@ -1,4 +1,4 @@
-"""Webhooks: signed, tried again for a day, told once, and never to a private address."""
+"""Webhooks: signed, retried for a day, delivered once, and never sent to a private address."""
 
 from __future__ import annotations
 

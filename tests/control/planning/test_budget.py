@@ -1,4 +1,4 @@
-"""What a machine may use of the money that is left."""
+"""The share of the remaining money that a machine may use."""
 
 from __future__ import annotations
 

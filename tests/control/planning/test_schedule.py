@@ -1,4 +1,4 @@
-"""Pieces over machines."""
+"""Work units on machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From outputs to seconds of a machine, and what finished jobs teach."""
+"""From outputs to seconds of a machine, and the calibration by finished jobs."""
 
 from __future__ import annotations
 

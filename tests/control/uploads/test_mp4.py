@@ -1,4 +1,4 @@
-"""What the look into an MP4 says of real files, of broken ones, and of hostile ones."""
+"""The check of an MP4, on real, broken and hostile files."""
 
 from __future__ import annotations
 

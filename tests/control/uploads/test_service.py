@@ -1,4 +1,4 @@
-"""Uploads on a real bucket, cut off and raced: whatever is given up or refused leaves no object behind."""
+"""Uploads on a real bucket, interrupted and concurrent: an aborted or refused one leaves no object behind."""
 
 from __future__ import annotations
 

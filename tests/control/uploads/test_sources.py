@@ -1,4 +1,4 @@
-"""Sources that come with their batch: users' URLs, forgotten at the end, and files that were refused."""
+"""Sources that come with their batch: users' URLs, deleted at the end, and refused files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads that are cut off, by what the client library does and through HTTP."""
+"""Interrupted uploads, by the client library and through HTTP."""
 
 from __future__ import annotations
 

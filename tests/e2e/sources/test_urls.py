@@ -1,4 +1,4 @@
-"""Sources by URL and deliveries, through HTTP: real runners that call a server of somebody else."""
+"""Sources by URL and deliveries, through HTTP: real runners call the server of another party."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machines over Fly: against the local Fly for real, and against every answer that Fly was seen to give."""
+"""Machines over Fly: with the local Fly, and with every known answer of Fly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in the model of Fly: each fault does what it says, is counted, and is repeatable."""
+"""Faults of the model of Fly: each does what it says, is counted, and is repeatable."""
 
 from __future__ import annotations
 

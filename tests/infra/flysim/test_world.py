@@ -1,4 +1,4 @@
-"""The model of Fly: its moves, on a clock that we hold."""
+"""The model of Fly: its state changes, on a clock that tests move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local Fly: real HTTP, real child processes, every answer held against Fly's OpenAPI document."""
+"""The local Fly: real HTTP, real child processes, and answers that fit Fly's OpenAPI document."""
 
 from __future__ import annotations
 

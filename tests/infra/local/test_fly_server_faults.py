@@ -1,4 +1,4 @@
-"""The local Fly with faults on, and the adapter that must live with them: real HTTP, real cuts."""
+"""The local Fly with faults, and the adapter that must handle them: real HTTP, real cut connections."""
 
 from __future__ import annotations
 

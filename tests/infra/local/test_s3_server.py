@@ -1,4 +1,4 @@
-"""The private S3 server: what it keeps, where it listens, and that it is gone afterwards."""
+"""The private S3 server: its data, its address, and that it is gone afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deployment's commands, against a `fly` that notes what it was asked and answers as flyctl does."""
+"""The deployment's commands, against a `fly` that records its calls and answers like flyctl."""
 
 from __future__ import annotations
 
