@@ -55,7 +55,7 @@ def test_what_is_no_file_of_its_own_is_refused(
 
 
 @pytest.mark.parametrize("name", [b"another", b"\xff\x1b[2J", b"a\nb", b".hidden"])
-def test_a_file_that_nobody_asked_for_is_refused(left: Path, name: bytes) -> None:
+def test_a_file_that_was_not_requested_is_refused(left: Path, name: bytes) -> None:
     Path(left.parent, os.fsdecode(name)).touch()
     with pytest.raises(NotPlain, match=r"^FFmpeg left files that it was not asked for$"):
         take([left])

@@ -65,7 +65,7 @@ def life(database: Database, seed: int) -> tuple[World, str | None]:
     return world, found[0] if found else None
 
 
-def test_no_budget_is_overrun_whatever_crashes(
+def test_no_budget_is_overrun_by_any_crash(
     database: Database, record_property: Callable[[str, object], None]
 ):
     machines = crashes = waited = 0

@@ -12,7 +12,7 @@ from runner.contract import Heartbeat
 from tests.support.rows import finished, ready
 
 
-def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_asked_again(
+def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_must_be_repeated(
     context, rows, machines
 ):
     job_id = rows.submit()

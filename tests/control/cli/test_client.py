@@ -20,12 +20,12 @@ def busy(**headers: str) -> httpx.Response:
     return httpx.Response(503, headers=headers, json={"error": {"code": "unavailable", "message": "Busy."}})
 
 
-def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_to():
+def test_a_call_that_control_was_too_busy_for_is_repeated_after_retry_after():
     answers = [*(busy(**{"Retry-After": "0"}) for _ in range(BUSY_TRIES)), httpx.Response(200, json={"a": 1})]
     assert client(answers).show("job_1") == {"a": 1}
 
 
-def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
+def test_a_failure_that_does_not_say_when_to_retry_is_reported_at_once():
     answers = [busy(), httpx.Response(200, json={})]
     with pytest.raises(ApiError, match="Busy"):
         client(answers).show("job_1")

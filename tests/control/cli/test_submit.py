@@ -54,7 +54,7 @@ def data(maker: Maker, home: Path, *arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-def test_folders_are_searched_and_what_is_no_video_is_left_out_and_counted(
+def test_folders_are_searched_and_a_file_that_is_no_video_is_left_out_and_counted(
     maker: Maker, folder: Path, tmp_path: Path
 ) -> None:
     result = run(maker, tmp_path, "submit", folder, LINK, folder / "b.mp4", "-n", 1, "--json")
@@ -135,7 +135,7 @@ def test_watching_what_ends_badly_is_no_success(maker: Maker, tmp_path: Path) ->
         assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "cancelled")
 
 
-def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
+def test_ctrl_c_says_that_the_batch_continues_and_how_to_watch_or_cancel_it(
     maker: Maker, tmp_path: Path
 ) -> None:
     command = [Path(sys.executable).with_name("refresher"), "submit", LINK, "-n", "1", "--wait"]

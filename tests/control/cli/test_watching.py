@@ -91,7 +91,7 @@ def watched(control: Callable[[httpx.Request], httpx.Response]) -> tuple[dict[st
     return ended, console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pauses: list[float]) -> None:
+def test_while_its_stream_works_a_batch_is_requested_only_at_start_and_end(pauses: list[float]) -> None:
     told = stream(": ping\n\n", progress(40), event("output", 7, output_id="out_0", status="ready"), END)
     control = Control([batch("running", "queued"), batch("completed", "ready", percent=100)], [told])
     ended, picture = watched(control)
@@ -101,7 +101,7 @@ def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pause
     assert "100%" in picture
 
 
-def test_what_the_events_tell_is_shown(pauses: list[float]) -> None:
+def test_what_the_events_report_is_shown(pauses: list[float]) -> None:
     ready = event("output", 7, output_id="out_0", status="ready")
     told = stream(ready, progress(40), is_cut=True)
     control = Control([batch("running", "queued", "queued")], [told])
@@ -114,7 +114,7 @@ def test_what_the_events_tell_is_shown(pauses: list[float]) -> None:
         assert task.fields["note"] == "1/2 ready, running, about 5 s left"
 
 
-def test_a_stream_that_was_cut_goes_on_where_it_was_after_a_slow_look(pauses: list[float]) -> None:
+def test_a_stream_that_was_cut_continues_where_it_was_after_a_slow_request(pauses: list[float]) -> None:
     streams = [stream(event("state", 3), is_cut=True), httpx.ConnectError("away"), stream(END)]
     looks = [batch("running", "queued"), batch("running", "queued"), batch("running", "queued")]
     control = Control([*looks, batch("completed", "ready")], [*streams])
@@ -123,7 +123,7 @@ def test_a_stream_that_was_cut_goes_on_where_it_was_after_a_slow_look(pauses: li
     assert pauses == [demo.POLL_S] * 2
 
 
-def test_without_a_free_stream_a_batch_is_asked_for_slowly(pauses: list[float]) -> None:
+def test_without_a_free_stream_a_batch_is_polled_slowly(pauses: list[float]) -> None:
     full = httpx.Response(429, json={"error": {"code": "streams_full", "message": "full"}})
     control = Control([batch("running", "queued")] * 3 + [batch("completed", "ready")], [full])
     assert watched(control)[0]["status"] == "completed"

@@ -148,7 +148,7 @@ def test_too_large_a_body_is_refused_at_its_head(served, path):
     assert status(url, chunked + f"{most + 1:x}\r\n".encode() + b"x" * (most + 1) + b"\r\n") == 413
 
 
-def test_whatever_the_api_takes_fits(url):
+def test_all_accepted_bodies_fit(url):
     headers = signed_in(url)
     source = {"url": "https://e.example/" + "a" * (URL_CHARS_MAX - 18), "name": "\U0001f600" * NAME_CHARS_MAX}
     batch = {

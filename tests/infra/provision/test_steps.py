@@ -123,7 +123,7 @@ def names(notes: list[dict]) -> list[str]:
     return [each for each in asked if not each.endswith(" list")]
 
 
-def test_up_asks_fly_for_all_parts_in_order(fly):
+def test_up_calls_fly_for_all_parts_in_order(fly):
     applied(up(D))
     assert names(fly()) == [
         "apps create",
