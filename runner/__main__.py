@@ -144,7 +144,7 @@ def report(client: ControlClient, finish: Finish, *, until: float) -> Exit:
     except Superseded:
         record("superseded")
     except (RetryableError, CallRefused) as error:
-        record("unreported", detail=str(error))
+        record("finish_unanswered", detail=str(error))
         return Exit.UNREPORTED
     return Exit.OK
 

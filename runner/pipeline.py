@@ -106,7 +106,7 @@ class Pipeline:
 
     def _again(self, outputs: Sequence[OutputSpec], why: str) -> None:
         for output in outputs:
-            record("output_again", output_id=output.output_id, message=why)
+            record("output_retried", output_id=output.output_id, message=why)
             self._render(self._once_more, output)
 
     def _once_more(self, output: OutputSpec) -> None:

@@ -107,7 +107,7 @@ async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbea
     try:
         return await REPORTS.run(seen_so_far, context, attempt_id, beat)
     except Busy as busy:
-        log_failure("outputs_unseen", busy, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", busy, attempt_id=attempt_id)
         return {}
 
 
@@ -254,7 +254,7 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
     try:
         return seen_as_reported(context, attempt_id, beat)
     except OutsideError as error:
-        log_failure("outputs_unseen", error, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", error, attempt_id=attempt_id)
         return {}
 
 

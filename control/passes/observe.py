@@ -72,7 +72,7 @@ def _observe(context: AppContext, app: str) -> bool:
             context.cloud.block(app, error.refusal, error.message, context.store.monotonic())
         if _is_silence(error):
             context.cloud.silent.add(app)
-        log_failure("cloud_unseen", error, app=app)
+        log_failure("observation_failed", error, app=app)
         return False
 
 

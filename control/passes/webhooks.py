@@ -93,7 +93,7 @@ def _deliver_in_turn(context: AppContext, webhook: Webhook | None) -> None:
                 context.telling.give_back(webhook.batch_id)
             webhook = _begun(context)
     except Exception as error:  # noqa: BLE001 - the row's next try is set already
-        log_failure("webhook_not_told", error)
+        log_failure("webhook_not_sent", error)
 
 
 def _deliver(context: AppContext, webhook: Webhook) -> None:
