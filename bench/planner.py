@@ -63,7 +63,7 @@ def run() -> Iterator[str]:
         cheapest_usd = min(way.cost_usd for way in ways)
         bound_s = lower_bound_s(parts, DEARER_MAX * cheapest_usd - others_usd)
         cost = (ours.machine_usd + others_usd) / cheapest_usd
-        against = f"lower bound {bound_s:.1f} s; {_told(parts)}"
+        against = f"lower bound {bound_s:.1f} s; {_described(parts)}"
         name = f"plan of {outputs} outputs ({chosen.machines} x {chosen.size})"
         yield line(f"{name}, makespan", ours.makespan_s, "s", against=against)
         yield line(f"{name}, makespan", ours.makespan_s / bound_s, "x", against="the lower bound")
@@ -90,7 +90,7 @@ def mix(sources: int, variations: int) -> list[WorkUnit]:
     return work_units(asked, source_info)
 
 
-def _told(parts: Sequence[WorkUnit]) -> str:
+def _described(parts: Sequence[WorkUnit]) -> str:
     """Return time and cost (without egress) of simpler ways on the smallest machine."""
     by_source: dict[int, list[WorkUnit]] = {}
     for unit in parts:

@@ -137,7 +137,7 @@ def _plain(text: object) -> object:
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
-def _told(text: object) -> object:
+def _cleaned(text: object) -> object:
     return _plain(text[:WORDS_CHARS_MAX] if isinstance(text, str) else text)
 
 
@@ -148,7 +148,7 @@ def _few(args: list[str]) -> list[str]:
 
 
 WORDS_CHARS_MAX = 2000
-Words = Annotated[str, BeforeValidator(_told)]
+Words = Annotated[str, BeforeValidator(_cleaned)]
 Args = Annotated[list[Annotated[str, BeforeValidator(_plain)]], Field(max_length=500), AfterValidator(_few)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]

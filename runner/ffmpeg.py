@@ -92,10 +92,10 @@ def run(
     )
     _groups.add(process.pid)
     kills = _kills_for_memory()
-    told = _Told({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
+    reports = _Reports({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
     tail = _Tail()
     try:
-        code = _attend(process, told, tail, timeout_s=timeout_s, stop=stop)
+        code = _attend(process, reports, tail, timeout_s=timeout_s, stop=stop)
     finally:
         process.wait()
         _groups.discard(process.pid)
@@ -115,16 +115,21 @@ def kill_all() -> None:
 
 
 def _attend(
-    process: subprocess.Popen[bytes], told: _Told, tail: _Tail, *, timeout_s: float, stop: threading.Event
+    process: subprocess.Popen[bytes],
+    reports: _Reports,
+    tail: _Tail,
+    *,
+    timeout_s: float,
+    stop: threading.Event,
 ) -> int:
     """Listen until the process ends, and return its exit code. Then no process of its group runs any more."""
     assert process.stdout
     assert process.stderr
     with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
-        pipes.register(process.stdout, selectors.EVENT_READ, told.take)
+        pipes.register(process.stdout, selectors.EVENT_READ, reports.take)
         pipes.register(process.stderr, selectors.EVENT_READ, tail.take)
         try:
-            code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
+            code = _listen(process, pipes, reports, timeout_s=timeout_s, stop=stop)
         finally:
             _kill_group(process.pid)  # also its child processes
         _drain(pipes)
@@ -134,13 +139,13 @@ def _attend(
 def _listen(
     process: subprocess.Popen[bytes],
     pipes: selectors.BaseSelector,
-    told: _Told,
+    reports: _Reports,
     *,
     timeout_s: float,
     stop: threading.Event,
 ) -> int:
     """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung if the process has to be killed."""
-    pulse, figures = Pulse(process.pid), dict(told.figures)
+    pulse, figures = Pulse(process.pid), dict(reports.figures)
     ends_at = time.monotonic() + timeout_s
     while True:
         if stop.is_set():
@@ -149,33 +154,33 @@ def _listen(
             raise FfmpegTimedOut(f"FFmpeg did not end within {timeout_s:.0f} s")
         if pulse.is_gone():
             raise FfmpegHung(f"FFmpeg made no progress for {HANG_S:.0f} s")
-        _hear(pipes, POLL_S)
-        if figures != told.figures:
-            figures = dict(told.figures)
+        _read_pipes(pipes, POLL_S)
+        if figures != reports.figures:
+            figures = dict(reports.figures)
             pulse.moved()
         code = process.poll() if pipes.get_map() else _wait_a_moment(process)
         if code is not None:
             return code
 
 
-def _hear(pipes: selectors.BaseSelector, wait_s: float) -> int:
+def _read_pipes(pipes: selectors.BaseSelector, wait_s: float) -> int:
     """Pass on what the pipes hold now and return the number of bytes. A pipe at its end is closed."""
-    heard = 0
+    size = 0
     for key, _ in pipes.select(wait_s) if pipes.get_map() else []:
         chunk = os.read(key.fd, CHUNK_BYTES)
-        heard += len(chunk)
+        size += len(chunk)
         if chunk:
             key.data(chunk)
         else:
             pipes.unregister(key.fileobj)
-    return heard
+    return size
 
 
 def _drain(pipes: selectors.BaseSelector) -> None:
     """Read the rest of the pipes. A process that left the group may hold them open and write more."""
     left = PIPE_BYTES_MAX
-    while left > 0 and (heard := _hear(pipes, 0)):
-        left -= heard
+    while left > 0 and (size := _read_pipes(pipes, 0)):
+        left -= size
 
 
 def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
@@ -194,7 +199,7 @@ def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
         raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
 
 
-class _Told:
+class _Reports:
     """FFmpeg's reports of its progress: lines of `name=number`. Passes on the numbers that have a reader.
 
     `figures` are the last of each of FIGURES. Any text may come: only numbers of a plausible length count.

@@ -18,7 +18,7 @@ from typing import Any
 from runner import ffmpeg
 from runner.contract import OutputFault
 from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, reading
-from runner.limits import excess, excess_told
+from runner.limits import excess, excess_in
 from runner.media import decoded_codecs
 from runner.plain_files import lines, remove
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
@@ -60,7 +60,7 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     except ffmpeg.FfmpegTimedOut as failure:
         raise _too_large(f"more packets than can be read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
-        if told := excess_told(failure.tail):
+        if told := excess_in(failure.tail):
             raise _too_large(told) from failure
         raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
     found = looked.probe

@@ -93,7 +93,7 @@ class Place:
 
     @property
     def names(self) -> Mapping[Path, str]:
-        """How the paths are called where arguments are told."""
+        """The names of the paths in reported arguments."""
         kinds = {self.path: "OUTPUT", self.packets: "PACKETS", self.poster: "POSTER"}
         return {path: _named(kind, self.output) for path, kind in kinds.items() if path}
 
@@ -119,7 +119,7 @@ class Shared:
 
     @property
     def names(self) -> Mapping[Path, str]:
-        """How the paths are called where arguments are told."""
+        """The names of the paths in reported arguments."""
         return {self.file: _named("OUTPUT", self.output), self.stats: _named("STATS", self.output)}
 
     def free(self) -> None:
@@ -321,12 +321,12 @@ class Renderer:
         self.memory.hold(size_bytes(place.path))
         own = {place.path: "OUTPUT", place.packets: "PACKETS", place.poster: "POSTER"}
         named = {**names, source.path: "SOURCE", **{path: name for path, name in own.items() if path}}
-        said = without_paths(self._told(command), named)
+        said = without_paths(self._shown(command), named)
         return Rendered(
             output=place.output, path=place.path, duration_s=duration_s, args=said, poster=place.poster
         )
 
-    def _told(self, command: Command) -> list[str]:
+    def _shown(self, command: Command) -> list[str]:
         """Return the arguments of FFmpeg, or of all programs of a line with `|` between them."""
         if not isinstance(command, jail.Line):
             return list(command[1:])

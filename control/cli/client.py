@@ -30,7 +30,7 @@ SILENCE_S_MAX = 45.0  # without a byte of an event stream, which sends a ping th
 
 
 @dataclass(frozen=True)
-class Happening:
+class StreamEvent:
     """One event of a stream. A later stream resumes after the `id`; a `progress` event has none."""
 
     name: str
@@ -67,21 +67,23 @@ class Client:
         address = str(self._http.base_url)
         return Uploader(self._call, self._bucket, address, self._unfinished).upload(path, on_bytes)
 
-    def submit(self, source_ids: Sequence[str], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+    def submit(
+        self, source_ids: Sequence[str], *, urls: Sequence[str] = (), **choices: Any
+    ) -> dict[str, Any]:
         """Submit a batch of uploaded sources and links, and return it.
 
-        `wish` has the other fields of `POST /api/batches`; one that is None is left out.
+        `choices` has the other fields of `POST /api/batches`; one that is None is left out.
         """
         sources = [{"source_id": source_id} for source_id in source_ids]
-        return self._call("POST", "/api/batches", json=_asked([*sources, *_links(urls)], wish))
+        return self._call("POST", "/api/batches", json=_request([*sources, *_links(urls)], choices))
 
-    def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **wish: Any) -> dict[str, Any]:
+    def quote(self, videos: Sequence[Path], *, urls: Sequence[str] = (), **choices: Any) -> dict[str, Any]:
         """Return the quote for a batch of these videos and links. Videos are read here, and not uploaded.
 
-        `wish` is as for `submit`. Raises mp4.NotPlayable.
+        `choices` is as for `submit`. Raises mp4.NotPlayable.
         """
         sources = [_facts(path) for path in videos]
-        return self._call("POST", "/api/quote", json=_asked([*sources, *_links(urls)], wish))
+        return self._call("POST", "/api/quote", json=_request([*sources, *_links(urls)], choices))
 
     def costs(self, **days: str | None) -> dict[str, Any]:
         """Return the costs; `days` are `from` and `to`."""
@@ -92,7 +94,7 @@ class Client:
         """Return the job or batch of this id."""
         return self._call("GET", _address(id_))
 
-    def events(self, id_: str, *, after: int = 0) -> Iterator[Happening]:
+    def events(self, id_: str, *, after: int = 0) -> Iterator[StreamEvent]:
         """Yield the events of a job or batch that follow the event `after`. The first shows its progress.
 
         Ends after `end`, or at once if `end` is not later than `after`. Also ends when control closes the
@@ -104,7 +106,7 @@ class Client:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            yield from _happenings(answer.iter_lines())
+            yield from _events_in(answer.iter_lines())
 
     def newest(self, noun: str, *, limit: int, q: str = "") -> list[dict[str, Any]]:
         """Return the newest `jobs` or `batches`, as lists show them; with `q` those with it in a name."""
@@ -177,8 +179,8 @@ def _links(urls: Sequence[str]) -> list[dict[str, Any]]:
     return [{"url": url} for url in urls]
 
 
-def _asked(sources: Sequence[dict[str, Any]], wish: dict[str, Any]) -> dict[str, Any]:
-    return {"sources": sources, **{name: value for name, value in wish.items() if value is not None}}
+def _request(sources: Sequence[dict[str, Any]], choices: dict[str, Any]) -> dict[str, Any]:
+    return {"sources": sources, **{name: value for name, value in choices.items() if value is not None}}
 
 
 def _address(id_: str) -> str:
@@ -196,7 +198,7 @@ def _check(answer: httpx.Response) -> None:
             raise ApiError(answer.status_code, "unknown", text) from None
 
 
-def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
+def _events_in(lines: Iterable[str]) -> Iterator[StreamEvent]:
     """Yield the events of a stream as control writes them: each has one line of data."""
     fields: dict[str, str] = {}
     for line in lines:
@@ -206,7 +208,7 @@ def _happenings(lines: Iterable[str]) -> Iterator[Happening]:
         elif not line:
             if "data" in fields:
                 id_ = int(fields["id"]) if "id" in fields else None
-                yield Happening(fields["event"], json.loads(fields["data"]), id_)
+                yield StreamEvent(fields["event"], json.loads(fields["data"]), id_)
             fields = {}
 
 

@@ -99,7 +99,7 @@ def submit(
 
     from control.cli import demo
 
-    wish = _wish(variations, preset, without, strength, quality, frame_rate)
+    choices = _choices(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos)
     if out:
         require_folder(out)
@@ -111,7 +111,7 @@ def submit(
         batch = client.submit(
             sources,
             urls=inputs.urls,
-            **wish,
+            **choices,
             name=name,
             seed=seed,
             max_machines=max_machines,
@@ -139,7 +139,7 @@ def _inputs(arguments: Sequence[str]) -> Inputs:
     return inputs
 
 
-def _wish(
+def _choices(
     variations: int | None,
     preset: str | None,
     without: list[str] | None,
@@ -207,12 +207,12 @@ def quote(
     """Show the time and cost of a batch of these videos. They are not uploaded."""
     from control.uploads.mp4 import NotPlayable
 
-    wish = _wish(variations, preset, without, strength, quality, frame_rate)
+    choices = _choices(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos)
     with _connected() as client:
         try:
             found = client.quote(
-                inputs.files, urls=inputs.urls, **wish, max_machines=max_machines, deadline_s=deadline_s
+                inputs.files, urls=inputs.urls, **choices, max_machines=max_machines, deadline_s=deadline_s
             )
         except NotPlayable as refusal:
             raise typer.BadParameter(str(refusal)) from None

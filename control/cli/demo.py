@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.text import Text
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from control.cli.client import Client, Happening
+from control.cli.client import Client, StreamEvent
 from control.cli.errors import ApiError
 from control.cli.report import outcome
 
@@ -101,9 +101,9 @@ def _shown(client: Client, batch_id: str) -> dict[str, Any]:
 def _follow(client: Client, batch_id: str, bars: _Bars) -> bool:
     """Show the events while the stream is open; return whether it reached the end."""
     try:
-        for happening in client.events(batch_id, after=bars.position):
-            bars.take(happening)
-            if happening.name == "end":
+        for event in client.events(batch_id, after=bars.position):
+            bars.take(event)
+            if event.name == "end":
                 return True
     except httpx.TransportError:
         pass  # control restarts or is unreachable: the caller tries again
@@ -132,15 +132,15 @@ class _Bars:
             self._statuses[source["source_id"]] = {o["output_id"]: o["status"] for o in source["outputs"]}
         self._move(batch, batch["progress"]["eta_s"])
 
-    def take(self, happening: Happening) -> None:
+    def take(self, event: StreamEvent) -> None:
         """Show one event."""
-        self.position = happening.id or self.position
-        if happening.name == "progress":
-            self._move(happening.data, happening.data["eta_s"])
-        elif happening.name == "output":
+        self.position = event.id or self.position
+        if event.name == "progress":
+            self._move(event.data, event.data["eta_s"])
+        elif event.name == "output":
             for statuses in self._statuses.values():
-                if happening.data["output_id"] in statuses:
-                    statuses[happening.data["output_id"]] = happening.data["status"]
+                if event.data["output_id"] in statuses:
+                    statuses[event.data["output_id"]] = event.data["status"]
 
     def _move(self, facts: dict[str, Any], eta_s: int | None) -> None:
         for source in facts["sources"]:

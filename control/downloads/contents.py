@@ -35,7 +35,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ZipRequest:
     """A job or batch whose ZIP was requested, from its row."""
 
     table: type[Job | Batch]
@@ -56,9 +56,9 @@ class Layout:
     facts: Facts
 
 
-def asked(
+def zip_request(
     session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
-) -> Asked:
+) -> ZipRequest:
     """Return the facts of a ZIP that need no layout. Raises ControlError expired, not_ready."""
     batch = _batch(session, subject)
     require_kept(batch, now=now)
@@ -69,7 +69,7 @@ def asked(
         later = "Nothing is ready yet. Look at the job's progress and try later."
         why = "Nothing was made, so there is nothing to download. Retry it." if subject.ended_at else later
         raise ControlError(Code.NOT_READY, why)
-    return Asked(
+    return ZipRequest(
         table=type(subject),
         id=subject.id,
         zip_name=filenames.zip_name(batch.name, subject.id),
@@ -98,7 +98,7 @@ def laid_out(
 
     Raises ControlError expired, not_ready.
     """
-    asked(session, subject, now=now, chosen=chosen)
+    zip_request(session, subject, now=now, chosen=chosen)
     jobs = _jobs(session, subject)
     manifest = Manifest(_claimed(session, jobs))
     files: dict[str, StoredFile] = {}

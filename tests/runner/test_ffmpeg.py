@@ -190,7 +190,7 @@ def test_what_is_left_in_the_pipes_is_read_up_to_a_limit(monkeypatch: pytest.Mon
         assert sum(heard) <= runner_ffmpeg.PIPE_BYTES_MAX
         return heard[-1]
 
-    monkeypatch.setattr(runner_ffmpeg, "_hear", more)
+    monkeypatch.setattr(runner_ffmpeg, "_read_pipes", more)
     with selectors.DefaultSelector() as pipes:
         runner_ffmpeg._drain(pipes)
 
