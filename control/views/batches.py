@@ -216,8 +216,8 @@ def _token_generation(session: Session) -> int:
 
 
 def _outputs(session: Session, jobs: Iterable[Job]) -> _Outputs:
-    counts = tallies.counts(session, col(Output.job_id).in_([job.id for job in jobs]))
-    return _Outputs(counts, tallies.posters(session, counts))
+    mine = col(Output.job_id).in_([job.id for job in jobs])
+    return _Outputs(tallies.counts(session, mine), tallies.posters(session, mine))
 
 
 def _sources(session: Session, outputs: Iterable[Output]) -> list[SourceView]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, String, case, cast, func, tuple_
+from sqlalchemy import ColumnElement, String, and_, cast, func
 from sqlmodel import Session, col, select
 
 from control.domain.states import OutputState
@@ -26,7 +26,13 @@ class Tally:
     done: float = 0.0  # the finished work; a failed output counts as finished
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(
+            ready=self.ready + other.ready,
+            failed=self.failed + other.failed,
+            total=self.total + other.total,
+            work=self.work + other.work,
+            done=self.done + other.done,
+        )
 
     @property
     def percent(self) -> float:
@@ -42,7 +48,6 @@ class Count:
     state: OutputState
     tally: Tally
     position: int  # of the first of them
-    poster: int | None  # the position of the first with a poster
 
 
 def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
@@ -62,30 +67,17 @@ def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Seque
     """Return the counts of each job among these outputs, in the order of the batch. Others have none."""
     first = func.min(Output.position)
     rows = (
-        select(  # type: ignore[call-overload]  # seven columns
-            Output.job_id,
-            Source,
-            Output.state,
-            func.sum(Output.percent),
-            func.count(),
-            first,
-            func.min(case((_has_poster(), col(Output.position)))),
-        )
+        select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count(), first)  # type: ignore[call-overload]  # six columns
         .join(Source)
         .where(outputs)
         .group_by(col(Output.job_id), col(Source.id), col(Output.state))
         .order_by(first)
     )
     found: dict[str, list[Count]] = defaultdict(list)
-    for job_id, source, state, percents, number, position, poster in session.exec(rows):
+    for job_id, source, state, percents, number, position in session.exec(rows):
         each = tally(source, state, percents, number)
-        found[job_id].append(Count(source, OutputState(state), each, position, poster))
+        found[job_id].append(Count(source, OutputState(state), each, position))
     return found
-
-
-def _has_poster() -> ColumnElement[bool]:
-    """Return the condition of a ready output with a poster: a JSON column holds `null` where it has none."""
-    return (col(Output.state) == OutputState.READY) & (cast(col(Output.poster), String) != "null")
 
 
 def total(counts: Iterable[Count]) -> Tally:
@@ -93,15 +85,19 @@ def total(counts: Iterable[Count]) -> Tally:
     return sum((count.tally for count in counts), Tally())
 
 
-def posters(session: Session, counts: Mapping[str, Sequence[Count]]) -> Mapping[str, tuple[int, str]]:
-    """Return the position and id of the first output with a poster, for each job that has one."""
-    places = {
-        job_id: min(with_poster)
-        for job_id, mine in counts.items()
-        if (with_poster := [count.poster for count in mine if count.poster is not None])
-    }
-    if not places:
-        return {}
-    columns = select(Output.job_id, Output.position, Output.id)
-    wanted = tuple_(col(Output.job_id), col(Output.position)).in_(list(places.items()))
-    return {job_id: (position, id_) for job_id, position, id_ in session.exec(columns.where(wanted))}
+def posters(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, tuple[int, str]]:
+    """Return the position and id of the first of these outputs with a poster, for each job that has one."""
+    firsts = (
+        select(Output.job_id, func.min(Output.position).label("position"))
+        .where(outputs, _has_poster())
+        .group_by(col(Output.job_id))
+        .subquery()
+    )
+    is_first = and_(col(Output.job_id) == firsts.c.job_id, col(Output.position) == firsts.c.position)
+    rows = session.exec(select(Output.job_id, Output.position, Output.id).join(firsts, is_first))
+    return {job_id: (position, id_) for job_id, position, id_ in rows}
+
+
+def _has_poster() -> ColumnElement[bool]:
+    """Return the condition of a ready output with a poster: a JSON column holds `null` where it has none."""
+    return (col(Output.state) == OutputState.READY) & (cast(col(Output.poster), String) != "null")
