@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -39,6 +41,7 @@ from control.clock import SteadyClock
 from control.cloud_state import Cloud
 from control.context import AppContext
 from control.domain.errors import Code
+from control.http.activity import Activity, CountRequests
 from control.http.crowd import Crowd
 from control.http.errors import add_error_handlers, documented
 from control.http.guard import Guard
@@ -52,6 +55,7 @@ from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import abandon, expire, forget, sweep
+from control.passes.stop import stop_when_idle
 from control.passes.watch import watch
 from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
@@ -135,7 +139,14 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             [Every(TICK_S, partial(run, context), promptly=True, name=run.__name__) for run in PASSES]
         )
         slow_ticker.start([Every(s, partial(run, context), name=run.__name__) for run, s in SLOW_PASSES])
-        courier.start([Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__)])
+        courier.start(
+            [
+                Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__),
+                Every(
+                    TELL_S, partial(stop_when_idle, context, activity, _end_process), name="stop_when_idle"
+                ),
+            ]
+        )
         yield
         drain()
         stop_at = time.monotonic() + STOP_S
@@ -162,11 +173,13 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             each.stop(wait_s=0)
         live.stop()
 
+    activity = Activity()
     metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # called when the server begins to stop: the lifespan ends after the last answer
     app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
+    app.add_middleware(CountRequests, activity=activity)
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, context)
@@ -175,6 +188,11 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     _add_document(app)
     add_error_handlers(app)
     return app
+
+
+def _end_process() -> None:
+    """Stop like any other time: the server drains, and the exit code is 0."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:

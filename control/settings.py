@@ -71,6 +71,7 @@ class Settings(Listening):
     retention_hours: Annotated[float, Field(gt=0, le=HOURS_MAX)] = 24
     storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     evict_grace_s: Annotated[float, Field(ge=0, le=HOURS_MAX * 3600)] = 3600
+    history_days: Annotated[float, Field(gt=0, le=HOURS_MAX / 24)] = 90
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
     heartbeat_s: Seconds = 15
     lease_s: Seconds = 60
@@ -81,6 +82,7 @@ class Settings(Listening):
     outbound_allow: CommaList = ()
     webhook_secret: SecretStr | None = None
 
+    stop_when_idle_s: Annotated[float, Field(ge=1)] | None = None
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
     fly_app_name: str | None = None  # Fly sets it on its machines: then Fly's proxy is in front of control
@@ -172,7 +174,9 @@ class Settings(Listening):
             raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
-    @field_validator("budget_usd_per_day", "budget_usd_per_month", "metrics_port", mode="before")
+    @field_validator(
+        "budget_usd_per_day", "budget_usd_per_month", "metrics_port", "stop_when_idle_s", mode="before"
+    )
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -4,7 +4,7 @@ Four passes. `expire` and `forget` delete what rows mark as expired or deleted; 
 machine can still write a file of the batch, appear late after a create without an answer, or finish a PUT
 that was under way. `sweep` deletes old objects that no row names. `abandon` aborts uploads that their clients
 have left, and multipart uploads in the bucket that no row knows (after a crash, or with a database from a
-backup); it also forgets users' URLs that nothing needs.
+backup); it also forgets users' URLs that nothing needs, and rows that are older than HISTORY_DAYS.
 
 Must never delete what is not under this control's own prefix, what belongs to a live attempt or can still be
 retried, or an object that is younger than any result may become. After a crash the next run continues.
@@ -156,6 +156,7 @@ AT_ONCE_MAX = 100  # the other passes wait while this one runs
 def abandon(context: AppContext) -> None:
     """Abort at most AT_ONCE_MAX of each kind; the next run continues. Raises Unanswered, and stops there."""
     retention.forget_ended(context.store)
+    retention.end_history(context.store)
     for upload in _stale(context):
         try:
             discard(context, upload)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,24 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
             assert batch["status"] == "completed"
             assert batch["attempts"][0]["app"] == fly["app"]
             assert len(user.unzip(batch["batch_id"])) == 3  # the output and two manifests
+
+
+def test_an_idle_control_ends_by_itself_and_works_after_the_next_start(tmp_path: Path, s3: LocalS3) -> None:
+    folder = tmp_path / "control"
+    folder.mkdir()
+    with serving(tmp_path, "fly-local") as fly:
+        env = _settings(asdict(s3), fly, folder / "control.db", "http://127.0.0.1:1")
+        env["STOP_WHEN_IDLE_S"] = "1"
+        for _ in range(2):
+            command = Command(folder, "serve", "--port", 0, "--json", env=env)
+            assert command.process.stdout
+            facts = json.loads(command.process.stdout.readline())
+            with _signed_in(facts) as user:
+                assert ok(user.http.get("/api/machines"), 200)["items"] == []
+            code, out, err = command.end()
+            assert (code, out) == (0, ""), err
+            assert "stopped_when_idle" in err
+            command.assert_nothing_left()
 
 
 def test_bucket_rules_are_set_by_one_command_that_may_be_repeated(tmp_path: Path, s3: LocalS3) -> None:

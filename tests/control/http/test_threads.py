@@ -23,6 +23,7 @@ from control.store.database import CONNECTIONS_MAX
 from infra.local.serve import serving
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
+from tests.support.processes import until
 from tests.support.rows import ready
 from tests.support.settings import SETTINGS
 
@@ -128,9 +129,8 @@ def test_uploads_that_wait_for_a_frozen_bucket_delay_no_claim_no_beat_and_no_hea
 
 def test_an_upload_that_finds_no_thread_is_refused_at_once_with_retry_after(world):
     waiting = world.many(BUCKET.total + 5, "POST", "/api/uploads", json=UPLOAD)
-    refused = [call.result() for call in waiting if call.done()]
-    assert len(refused) == 5
-    for answer in refused:
+    until(lambda: sum(call.done() for call in waiting) == 5)
+    for answer in [call.result() for call in waiting if call.done()]:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
 

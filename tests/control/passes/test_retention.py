@@ -29,7 +29,7 @@ from control.planning.planner import PlannedBatch, PlannedSource, plan
 from control.store import batches, changes, machines, reports, retention
 from control.store import uploads as uploads_store
 from control.store.files import StoredFile, named_by
-from control.store.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from control.store.tables import Batch, Event, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import Holdings, holdings, require_space
 from control.uploads.sources import named
 from control.views.schemas.quote import NewQuote
@@ -266,6 +266,35 @@ def test_a_crash_between_row_and_object_leaves_nothing_behind(keep: Keep, fate: 
     assert {source.key for source in keep.rows.all(Source)} == {""}
     with keep.context.views.session() as session:
         assert holdings(session, keep.context.settings, keep.clock()).used == 0
+
+
+# --- history ------------------------------------------------------------------------------------------
+
+
+def test_rows_of_ended_batches_and_uploads_go_after_history_days_and_the_ledger_stays(keep: Keep) -> None:
+    old, unused = keep.made(keep.source()), keep.source()
+    cost = sum(machine.cost_usd for machine in keep.rows.all(Machine))
+    with keep.context.store.transaction() as tx:
+        tx.session.add(upload(keep, "completed"))
+    keep.clock.forward(25 * H)
+    expire(keep.context)
+    keep.clock.forward(90 * 24 * H - 25 * H - 1)
+    live = keep.submit(keep.source())
+    history_ends(keep)
+    assert {job.id for job in keep.rows.all(Job)} == {old, live}, "89.99 days are not 90"
+    keep.clock.forward(26 * H)
+    history_ends(keep)
+    assert [job.id for job in keep.rows.all(Job)] == [live]
+    assert unused.source_id not in {source.id for source in keep.rows.all(Source)}
+    assert len(keep.rows.all(Source)) == 1
+    assert keep.rows.all(Upload) == []
+    assert sum(machine.cost_usd for machine in keep.rows.all(Machine)) == cost > 0
+
+
+def history_ends(keep: Keep) -> None:
+    retention.end_history(keep.context.store)
+    for _ in keep.rows.all(Batch):
+        forget(keep.context)
 
 
 # --- sources ------------------------------------------------------------------------------------------
