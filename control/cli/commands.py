@@ -57,7 +57,8 @@ Without = Annotated[
     ),
 ]
 Strength = Annotated[
-    float | None, typer.Option(min=STRENGTH_MIN, max=1, help="How strong the effects are: 1 is all (1).")
+    float | None,
+    typer.Option(min=STRENGTH_MIN, max=1, help="The strength of the effects: 1 is their full range (1)."),
 ]
 Quality = Annotated[Literal["standard", "high"] | None, typer.Option(help="The quality of variations.")]
 FrameRate = Annotated[
@@ -79,7 +80,7 @@ def submit(
     frame_rate: FrameRate = None,
     name: Annotated[
         str | None,
-        typer.Option(help="A name for the batch: you find it, and its ZIP, by that.", callback=some_name),
+        typer.Option(help="A name for the batch and its ZIP.", callback=some_name),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same effects.")

@@ -61,7 +61,7 @@ def upload(
             else:
                 sources.append(source["source_id"])
     if not sources:
-        console.print("Nothing is submitted: none of the files was taken.", style="red")
+        console.print("Nothing is submitted: no file was accepted.", style="red")
     return sources, refused
 
 

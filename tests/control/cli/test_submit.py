@@ -95,7 +95,7 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--without", "hue"), "'hue' is no effect"),
+        (("--without", "hue"), "'hue' is not an effect"),
         (("--name", ""), "must have 1 to 100 characters"),
         (("--strength", "2"), "less than or equal to 1"),
         (("--seed", "-1"), "greater than or equal to 0"),
