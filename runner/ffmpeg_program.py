@@ -6,7 +6,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: before it a file of 50 KB runs code
+VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: earlier, a MagicYUV file of 50 kB writes beyond its memory
 
 
 def find_ffmpeg() -> str:

@@ -9,9 +9,7 @@ import re
 import subprocess
 import sys
 
-from runner.ffmpeg_program import find_ffmpeg
-
-VERSION_MIN = (8, 1, 2)  # CVE-2026-8461: a 50 kB MagicYUV file writes beyond its memory
+from runner.ffmpeg_program import VERSION_MIN, find_ffmpeg
 
 
 def faults() -> list[str]:

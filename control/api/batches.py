@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -17,6 +18,7 @@ from control.http.guard import Guard
 from control.http.threads import API, PLANNING
 from control.store import batches as store
 from control.store import idempotency
+from control.store.tables import Source
 from control.uploads.sources import named
 from control.views.schemas.base import Page
 from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView
@@ -124,15 +126,34 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
             if first := idempotency.first_use(session, key, request_sha256, context.clock()):
                 return first
         sources = named(context, body.sources)
-        batch_id = store.submit(
-            context.store,
-            planned_batch(context, body, [planned_source(context, source) for source in sources]),
-            key=key,
-            request_sha256=request_sha256,
-            output_url=body.output_url,
-            webhook=(kind, body.webhook_url) if body.webhook_url else None,
-            arrived=[source for source in sources if source.url],
-        )
+        arrived = [source for source in sources if source.url]
+        return submit(context, kind, body, sources, arrived=arrived, key=key, request_sha256=request_sha256)
+
+
+def submit(
+    context: AppContext,
+    kind: Kind,
+    body: NewJob,
+    sources: Sequence[Source],
+    *,
+    arrived: Sequence[Source],
+    key: str | None,
+    request_sha256: str,
+) -> str:
+    """Plan a request, store it, and wake the passes. Return the id of the batch.
+
+    `arrived` are those of the sources that come with this request. Raises as `planned_batch` and
+    `store.batches.submit`.
+    """
+    batch_id = store.submit(
+        context.store,
+        planned_batch(context, body, [planned_source(context, source) for source in sources]),
+        key=key,
+        request_sha256=request_sha256,
+        output_url=body.output_url,
+        webhook=(kind, body.webhook_url) if body.webhook_url else None,
+        arrived=arrived,
+    )
     context.wake()
     return batch_id
 
