@@ -9,7 +9,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-TESTS := $(BIN)/python $(PYTEST)
+TESTS := $(BIN)/python $(PYTEST) --durations=10
 KERNEL := runner/kernel/effects
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
@@ -53,12 +53,13 @@ coverage: setup ## print the share of each package that test-fast runs
 	@$(BIN)/coverage run $(PYTEST) -m fast
 	@$(BIN)/python -m tests.coverage_table
 
-soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, worlds for MINUTES=60
+soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/test_kinds.py tests/runner/test_both_sides.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 

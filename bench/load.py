@@ -7,6 +7,7 @@ One file, since one control is made once and then measured in every way.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -58,6 +59,7 @@ CALLS = 200  # of each kind, one after another: control's CPU in that time is th
 OUTPUTS = 10
 BURST_PER_S = 200.0
 THREADS = 32
+_later = itertools.count(10)  # the numbers of beats, after those of single calls
 FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="it is a bench")
 
 
@@ -113,7 +115,7 @@ def run(seconds: float = 60.0, live: int = 1000) -> Iterator[str]:
 
 
 @contextmanager
-def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Part, Settings]]:
+def _control(folder: Path, s3: LocalS3, max_machines: int, **more: str) -> Iterator[tuple[Part, Settings]]:
     """Yield an idle control with a Fly and a bucket that answer."""
     fly = Part(folder, "fly-local", "--port", 0)
     try:
@@ -124,6 +126,7 @@ def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Par
             "fly_api_token": fly.facts["token"],
             "runner_apps": fly.facts["app"],
             "max_machines": str(max_machines),
+            **more,
         }
         env = {name.upper(): value for name, value in values.items()}
         control = Part(folder, "serve", "--host", "127.0.0.1", "--port", 0, env=env)
@@ -240,13 +243,12 @@ def _beating(
     """Send beats at a fixed rate. The time of each counts from when it was due, so waiting is included."""
     count, took, errors = int(per_s * seconds), list[float](), list[str]()
     lock, start, before = threading.Lock(), time.perf_counter(), _cpu_s(load.pid)
-    base = int(time.time() * 1000)
 
     def beat(number: int) -> None:
         due = start + number / per_s
         time.sleep(max(0.0, due - time.perf_counter()))
         try:
-            load.post(load.waiting[number % live], "heartbeat", Heartbeat(seq=base + number, outputs=[]))
+            load.post(load.waiting[number % live], "heartbeat", Heartbeat(seq=next(_later), outputs=[]))
         except (OSError, AssertionError) as error:
             errors.append(str(error))
         with lock:

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 
 from bench.line import line
-from control.cli.upload import PARALLEL_PARTS
 from control.uploads.service import PART_BYTES
 from infra.local.s3_server import local_s3
 from infra.ports import Part
 from infra.s3 import TigrisStorage
+from video_refresher.uploads import PARALLEL_PARTS
 
 PARTS = 16  # 256 MiB: a quarter of the gigabyte of the target
 URLS = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -46,7 +46,7 @@ from control.http.crowd import Crowd
 from control.http.errors import add_error_handlers, documented
 from control.http.guard import Guard
 from control.http.metrics import Metrics
-from control.http.middleware import BodyLimit, ClosedHeaders, allow_origins
+from control.http.middleware import BodyLimit, ClosedHeaders, PlainPath, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
 from control.passes.bucket_rules import check_bucket_rules
@@ -61,7 +61,7 @@ from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
 from control.settings import Settings
 from control.store import Store
-from control.store.database import close_database, open_database
+from control.store.database import close_database, open_database, require_mounted
 from control.store.leader import FencingToken, LeaderLock
 from control.views.batches import Views
 from control.views.event_log import Timeline
@@ -96,6 +96,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     `machine_env` is added to the environment of every machine.
     """
     leader_lock = LeaderLock()
+    require_mounted(settings.database_url, settings.database_mount)
     engine = open_database(settings.database_url, leader_lock=leader_lock.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
@@ -113,12 +114,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         ticker.poke()
         courier.poke()
 
-    machines = FlyMachines(
-        api_url=settings.fly_api_url,
-        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
-        tokens=settings.fly_tokens,
-        timeout_s=FLY_TIMEOUT_S,
-    )
+    machines = machines_of(settings)
     context = AppContext(
         settings=settings,
         clock=clock,
@@ -177,6 +173,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # called when the server begins to stop: the lifespan ends after the last answer
+    app.add_middleware(PlainPath)
     app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
     app.add_middleware(CountRequests, activity=activity)
@@ -195,8 +192,23 @@ def _end_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
-    """Return the bucket that the settings name. `clock` gives the time for signed URLs."""
+def machines_of(settings: Settings) -> FlyMachines:
+    """Return the machines of the apps that the settings name."""
+    return FlyMachines(
+        api_url=settings.fly_api_url,
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
+        timeout_s=FLY_TIMEOUT_S,
+    )
+
+
+def storage_of(
+    settings: Settings, clock: Clock = _now, *, pause: Callable[[float], None] = time.sleep
+) -> TigrisStorage:
+    """Return the bucket that the settings name.
+
+    `clock` gives the time for signed URLs; `pause` waits before a read that found nothing is repeated.
+    """
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -205,6 +217,7 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
         bucket=settings.bucket_name,
         public_endpoint=settings.s3_public_endpoint_url,
         clock=clock,
+        pause=pause,
     )
 
 

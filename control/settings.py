@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control.planning.prices import sizes
+from infra.hosts import is_http_url
 from infra.ports import SIGNED_S_MAX
 from runner.contract import RUN_TIMEOUT_S
 
@@ -49,6 +50,7 @@ class Settings(Listening):
     token_secret: SecretStr
     token_secret_previous: SecretStr | None = None
     database_url: str = "sqlite:////data/control.db"
+    database_mount: str | None = None  # where the volume of a SQLite database must be mounted
     public_url: str
     callback_url: str = ""
     allowed_origins: CommaList = ()
@@ -175,7 +177,12 @@ class Settings(Listening):
         return value
 
     @field_validator(
-        "budget_usd_per_day", "budget_usd_per_month", "metrics_port", "stop_when_idle_s", mode="before"
+        "budget_usd_per_day",
+        "budget_usd_per_month",
+        "database_mount",
+        "metrics_port",
+        "stop_when_idle_s",
+        mode="before",
     )
     @classmethod
     def _unset(cls, value: Any) -> Any:
@@ -249,15 +256,6 @@ def origin(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     is_default = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
     return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
-
-
-def is_http_url(text: str) -> bool:
-    """Return whether this is an http or https URL with a host."""
-    try:
-        url = urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        return False
 
 
 def _load(shape: type[Loaded], **overrides: Any) -> Loaded:

@@ -89,6 +89,8 @@ class MachineSpec:
     size: str  # guest preset, such as "performance-2x"
     env: Mapping[str, str]
     metadata: Mapping[str, str]
+    command: Sequence[str] = ()  # in place of the image's own
+    is_started: bool = True  # False: it is made and stays `created`, which costs only its root file system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +261,11 @@ class Storage(Protocol):
         """Return a URL, as browsers reach the bucket, that answers with these headers."""
         ...
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None if there is none, also in a second try soon after."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return the object's size and ETag, or None if there is none, also in a second try soon after.
+
+        `is_fresh`: it is known to have been stored just now, so it is asked for over some seconds.
+        """
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:

@@ -48,6 +48,7 @@ CONNECTIONS_KEPT = 32  # of each client: about the number of calls at the same t
 # A Global bucket of Tigris reads eventually: without this header a HEAD may miss what another region has just
 # stored. https://www.tigrisdata.com/docs/objects/consistency/ (2026-11)
 CONSISTENT = ("X-Tigris-Consistent", "true")
+FRESH_PAUSES_S = (0.5, 1.0, 1.5)  # of an object that was stored just now
 AGAIN_AFTER_S = 0.5  # a 404 for an object that should exist is repeated once, after this time
 LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a heartbeat, then repeats it
 
@@ -219,7 +220,7 @@ class TigrisStorage:
                     MultipartUpload={"Parts": wanted},
                 )
         except _Gone:
-            if self.head(key) is None:
+            if self.head(key, is_fresh=True) is None:
                 raise
 
     def abort_multipart(self, key: str, multipart_id: str) -> None:
@@ -245,15 +246,18 @@ class TigrisStorage:
         answer = {"response-content-disposition": disposition, "response-content-type": content_type}
         return self._theirs.url("GET", key, now=self._clock(), expires_s=expires_s, query=answer)
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None if there is none. A 404 is checked once more."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return the object's size and ETag, or None if there is none. A 404 is checked once more.
+
+        `is_fresh`: it is known to have been stored just now, so it is asked for over three seconds.
+        """
 
         def once() -> Any:
             with self._errors("HEAD", key):
                 return self._looking_client.head_object(Bucket=self._bucket, Key=key)
 
         try:
-            found = self._again_if_gone(once)
+            found = self._again_if_gone(once, FRESH_PAUSES_S if is_fresh else (AGAIN_AFTER_S,))
         except _Gone:
             return None
         return StoredObject(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))
@@ -353,16 +357,27 @@ class TigrisStorage:
             return str(error)
         return None
 
-    def _again_if_gone(self, once: Callable[[], Found]) -> Found:
-        """Return the result of `once`.
-
-        After a 404 it is called once more, since reads may show an older state.
-        """
+    def removes_unfinished_uploads(self) -> bool:
+        """Tell whether the bucket has a rule that removes unfinished uploads, as `set_rules` asks for."""
         try:
-            return once()
-        except _Gone:
-            self._pause(AGAIN_AFTER_S)
-            return once()
+            with self._errors("GET", "?lifecycle"):
+                rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
+        except _Gone as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return False
+        return any(rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+    def _again_if_gone(
+        self, once: Callable[[], Found], pauses_s: Sequence[float] = (AGAIN_AFTER_S,)
+    ) -> Found:
+        """Return what `once` returns; a 404 is asked again after each of the pauses, since reads may lag."""
+        for pause_s in pauses_s:
+            try:
+                return once()
+            except _Gone:
+                self._pause(pause_s)
+        return once()
 
     @contextmanager
     def _gone_is_success(self) -> Iterator[None]:

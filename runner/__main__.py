@@ -132,6 +132,7 @@ def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int, sent_byte
         reason=reason,
         detail=stop.detail if reason else "",
         outputs=reports,
+        sources=progress.noted_sources(),
         usage=Usage(wall_s=_wall_s(), cpu_s=_cpu_s(), timings=progress.timings(), sent_bytes=sent_bytes),
     )
 

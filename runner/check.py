@@ -18,7 +18,8 @@ from threading import Event
 from runner import ffmpeg
 from runner.commands import packets_args
 from runner.contract import OutputFault, OutputSpec, Preset
-from runner.graph import Probe, even_size
+from runner.graph import Probe, even_size, picture_s
+from runner.log import record
 from runner.plain_files import lines, remove
 from runner.probe import Look, OutputFailure, look
 
@@ -49,7 +50,7 @@ def expected(output: OutputSpec, probe: Probe) -> Expected:
         width=width,
         height=height,
         duration_s=probe.duration_s / speed,
-        picture_s=(probe.duration_s if probe.picture_s is None else probe.picture_s) / speed,
+        picture_s=picture_s(probe) / speed,
         has_audio=probe.has_audio,
         is_coded_here=not is_copy,
     )
@@ -158,7 +159,8 @@ def _read(
     except (ffmpeg.OutOfMemory, ffmpeg.FfmpegHung):
         raise
     except ffmpeg.FfmpegFailed as failure:
-        raise _invalid(f"does not open ({failure})") from failure
+        record("output_unreadable", message=str(failure))
+        raise _invalid("does not open") from failure
 
 
 def _require_length(what: str, found_s: float, wanted_s: float) -> None:

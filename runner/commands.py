@@ -40,6 +40,7 @@ from runner.graph import (
     whole,
 )
 from runner.limits import GLOBAL_OPTIONS
+from runner.media import Container, copied_into
 from runner.recipe import recipe_of
 
 SEGMENT_S = 4
@@ -283,7 +284,9 @@ def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playl
     begin = ["-loglevel", "error", *_reading(source, probe), "-map", "0:V:0"]
     sound = ["-map", "1:a:0"] if probe.has_audio else []
     if preset is Preset.COPY:
-        return [*begin, *sound, "-c", "copy", *WITHOUT_METADATA, *mp4(output)]
+        container, is_sound_copied = _copied(probe)
+        coded = ["-c", "copy", *([] if is_sound_copied else LOSSLESS)]
+        return [*begin, *sound, *coded, *WITHOUT_METADATA, *mp4(output, container)]
     steady = timed(Effects(), probe, "source") if probe.is_uneven else []  # an MP4 of x264's loses the end
     picture = ["-vf", ",".join([*whole(probe), *steady, *standard(probe)])]
     mixed = ["-af", ",".join(plain_sound(probe))] if sound and plain_sound(probe) else []
@@ -327,11 +330,21 @@ def _segments(output: str, playlist: str) -> list[str]:
     ]
 
 
-def mp4(output: str) -> list[str]:
-    """Return the arguments that write an MP4 that can be played while it loads."""
-    return ["-empty_hdlr_name", "1", "-movflags", "+faststart", "-f", "mp4", f"file:{output}"]
+def mp4(output: str, container: Container = "mp4") -> list[str]:
+    """Return the arguments that write an MP4 (or MOV) which plays while it loads."""
+    return ["-empty_hdlr_name", "1", "-movflags", "+faststart", "-f", container, f"file:{output}"]
 
 
+def container_of(preset: Preset | None, probe: Probe) -> Container:
+    """Return what an output is: an MP4, or for a copy of what no MP4 can hold a MOV."""
+    return _copied(probe)[0] if preset is Preset.COPY else "mp4"
+
+
+def _copied(probe: Probe) -> tuple[Container, bool]:
+    return copied_into(probe.picture_codec, probe.sound_codec if probe.has_audio else None)
+
+
+LOSSLESS = ["-c:a", "alac"]
 AAC = ["-c:a", "aac", "-b:a", f"{AUDIO_KBPS}k"]
 WITHOUT_METADATA = [
     *["-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v:0", "encoder="],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from fractions import Fraction
 from typing import Annotated, Literal, NamedTuple
 
@@ -54,6 +54,7 @@ class Style(NamedTuple):
 STANDARD = Style()
 STANDARD_RATE = Fraction(30000, 1001)
 SOURCE_RATE_MAX = Fraction(60)  # of `frame_rate` "source"
+RATE_MIN = 10  # of `frame_rate` "source": of a slower source a multiple is made
 CRF: Mapping[Quality, int] = {"standard": 23, "high": 19}
 AUDIO_KBPS = 128
 CAP_KBPS, CAP_PIXELS, CAP_GROWTH = 2500, 1920 * 1080, 0.75
@@ -108,6 +109,17 @@ class Exit(IntEnum):
     UNREPORTED = 4  # the work ended, but `finish` was not accepted before the wall deadline
 
 
+class SelfTest(IntFlag):
+    """What a machine of `refresher doctor` found wrong: its exit code is SELF_TEST_FAILED + this, else 0."""
+
+    JAIL = 1  # FFmpeg cannot be confined there
+    CONTROL = 2  # control does not answer
+    BUCKET = 4  # the bucket does not answer
+
+
+SELF_TEST_FAILED = 64
+
+
 class OutputFault(StrEnum):
     """Why one output failed for good. Its siblings are not affected, and control does not retry it."""
 
@@ -127,6 +139,7 @@ class OutputFault(StrEnum):
 FILE_BYTES_MAX = 5 << 30  # the limit of a single PUT
 WORK_S_MAX = 1e7  # the longest run on the largest machine, summed over its workers
 OUTPUTS_MAX = 200  # of one job
+NOTES_MAX = 5  # of one source
 ARGS_CHARS_MAX = 16_000  # of one output; the longest of ours have some 2,500
 
 
@@ -264,6 +277,7 @@ class OutputFile(Message):
     md5: Md5  # what the bucket shows as the ETag of a single PUT
     crc32: Crc32
     duration_s: Seconds
+    container: Literal["mp4", "mov"] = "mp4"  # "mov": a copy of what an MP4 cannot hold
     ffmpeg_args: Args  # as run; `SOURCE`, `OUTPUT`, `OUTPUT-label`, `STATS-label` for private paths
 
 
@@ -294,6 +308,13 @@ class OutputReport(Message):
     poster: ExtraFile | None = None  # with `ready`, if one could be made
     delivery_error: Words | None = None  # with `ready`: why the PUT to `deliver_url` failed, in words
     error: OutputError | None = None  # with `failed`
+
+
+class SourceReport(Message):
+    """What the machine found out about a source that its user should know, in sentences."""
+
+    source_id: Id
+    notes: Annotated[list[Words], Field(max_length=NOTES_MAX)]
 
 
 class Timings(Message):
@@ -341,6 +362,7 @@ class Finish(Message):
     detail: Words = ""
     outputs: Annotated[list[OutputReport], Field(max_length=OUTPUTS_MAX)]
     usage: Usage
+    sources: Annotated[list[SourceReport], Field(max_length=OUTPUTS_MAX)] = []  # those with notes
     machine_id: Id | Literal[""] = ""  # as in the claim; empty from a runner that does not know this field
 
 

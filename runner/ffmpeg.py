@@ -1,6 +1,6 @@
 """Run FFmpeg: one process at a time per call, in a jail and a process group of its own.
 
-Must never give it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
+Must never hand it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
 
 One file, since one loop reads the pipes, keeps the deadline and explains the end of the process.
 """
@@ -21,7 +21,8 @@ from runner import jail, plain_files
 from runner.pulse import HANG_S, Pulse
 from runner.stop import Stopped
 
-STDERR_BYTES_MAX = 8192
+STDERR_BYTES_MAX = 8192  # kept of its start, and of its end
+CUT = b"\n... "  # so that the rest of a cut line does not look like a whole one
 SAID_CHARS_MAX = 300
 POLL_S = 0.1
 CHUNK_BYTES = 1 << 16
@@ -33,9 +34,9 @@ _groups: set[int] = set()
 
 
 class FfmpegFailed(Exception):
-    """FFmpeg ended with an error or was killed. The message holds FFmpeg's own, without private paths.
+    """FFmpeg ended with an error or was killed. The message says what it said, without private paths.
 
-    `tail` is all that was kept of its messages, for the program: it may hold paths.
+    `tail` has more of its words, for a look at them: it may hold paths.
     """
 
     def __init__(self, message: str, tail: str = "") -> None:
@@ -44,10 +45,9 @@ class FfmpegFailed(Exception):
 
 
 class OutOfMemory(FfmpegFailed):
-    """The kernel killed FFmpeg for lack of memory, or its folder is full.
+    """The kernel killed FFmpeg for want of memory (`jail_exec` has it go first), or its folder is full.
 
-    `jail_exec` makes FFmpeg the first process that the kernel kills. The folder is in memory if possible
-    (`workspace`), so in both cases a larger machine is needed.
+    The folder lies in memory where it can (`workspace`), so either way a larger machine is needed.
     """
 
 
@@ -56,7 +56,7 @@ class FfmpegTimedOut(FfmpegFailed):
 
 
 class FfmpegHung(FfmpegTimedOut):
-    """FFmpeg reported no progress and used no CPU for HANG_S, and was killed. Another try may succeed."""
+    """FFmpeg neither told of progress nor worked for HANG_S, and was killed. Another try may do better."""
 
 
 def run(
@@ -69,20 +69,20 @@ def run(
     on_progress: Callable[[float], None],
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Run FFmpeg, or a line with it, in its jail to its end. Return the tail of its stderr.
+    """Run FFmpeg, or a line with it, in its jail to its end; return what it wrote to stderr.
 
-    It sees only the files or folders in `reads`, and may write into the folders of the files in `makes`, each
-    of which has its own folder. When this returns, `makes` are regular files that only we can write.
-    `on_progress` gets the output's time so far in seconds, and `on_frames` the count of frames of its first
-    video stream, whenever FFmpeg reports them (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory,
-    FfmpegTimedOut, FfmpegHung), Stopped when `stop` was set, or JailUnavailable; the whole process group is
-    dead by then.
+    Of much that it wrote only the first and the last is kept. It sees the files or folders in `reads` and may
+    write into the folders of the files in `makes`, each of them a folder of its own; nothing else is there.
+    When this returns, `makes` are regular files that are ours alone. `on_progress` gets the output's time so
+    far in seconds, and `on_frames` the count of frames of its first video stream, whenever FFmpeg tells
+    (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory, FfmpegTimedOut, FfmpegHung), Stopped when `stop`
+    was set, or JailUnavailable; the whole process group is dead by then.
     """
     if stop.is_set():
         raise Stopped
     limits = jail.Limits.of_this_machine(wall_s=timeout_s)
     folders = list(dict.fromkeys(path.parent for path in makes))
-    process = subprocess.Popen(  # by the thread that waits for it: the kernel kills FFmpeg with its thread
+    process = subprocess.Popen(  # by the thread that waits for it: with that thread the kernel kills FFmpeg
         jail.confined(command, reads=reads, writes=folders, limits=limits),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -92,46 +92,41 @@ def run(
     )
     _groups.add(process.pid)
     kills = _kills_for_memory()
-    reports = _Reports({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
-    tail = _Tail()
+    told = _Told({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
+    words = _Words()
     try:
-        code = _attend(process, reports, tail, timeout_s=timeout_s, stop=stop)
+        code = _attend(process, told, words, timeout_s=timeout_s, stop=stop)
     finally:
         process.wait()
         _groups.discard(process.pid)
     is_short = code == -signal.SIGKILL and _kills_for_memory() > kills
-    _judge(code, tail, is_short=is_short or (code != 0 and any(map(plain_files.is_full, folders))))
+    _judge(code, words, is_short=is_short or (code != 0 and any(map(plain_files.is_full, folders))))
     try:
         plain_files.take(makes)
     except plain_files.NotPlain as trouble:
         raise FfmpegFailed(str(trouble)) from None
-    return tail.text()
+    return words.text()
 
 
 def kill_all() -> None:
-    """Kill every group that still runs. Called just before this process ends without clean-up."""
+    """Kill every group that still runs. For the moment before this process ends without cleaning up."""
     for group in list(_groups):
         _kill_group(group)
 
 
 def _attend(
-    process: subprocess.Popen[bytes],
-    reports: _Reports,
-    tail: _Tail,
-    *,
-    timeout_s: float,
-    stop: threading.Event,
+    process: subprocess.Popen[bytes], told: _Told, words: _Words, *, timeout_s: float, stop: threading.Event
 ) -> int:
-    """Listen until the process ends, and return its exit code. Then no process of its group runs any more."""
+    """Listen until the process ends, and return its exit code. Nothing of its group lives afterwards."""
     assert process.stdout
     assert process.stderr
     with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
-        pipes.register(process.stdout, selectors.EVENT_READ, reports.take)
-        pipes.register(process.stderr, selectors.EVENT_READ, tail.take)
+        pipes.register(process.stdout, selectors.EVENT_READ, told.take)
+        pipes.register(process.stderr, selectors.EVENT_READ, words.take)
         try:
-            code = _listen(process, pipes, reports, timeout_s=timeout_s, stop=stop)
+            code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
         finally:
-            _kill_group(process.pid)  # also its child processes
+            _kill_group(process.pid)  # also what it left behind
         _drain(pipes)
     return code
 
@@ -139,13 +134,13 @@ def _attend(
 def _listen(
     process: subprocess.Popen[bytes],
     pipes: selectors.BaseSelector,
-    reports: _Reports,
+    told: _Told,
     *,
     timeout_s: float,
     stop: threading.Event,
 ) -> int:
-    """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung if the process has to be killed."""
-    pulse, figures = Pulse(process.pid), dict(reports.figures)
+    """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung when there will be none."""
+    pulse, figures = Pulse(process.pid), dict(told.figures)
     ends_at = time.monotonic() + timeout_s
     while True:
         if stop.is_set():
@@ -155,8 +150,8 @@ def _listen(
         if pulse.is_gone():
             raise FfmpegHung(f"FFmpeg made no progress for {HANG_S:.0f} s")
         _read_pipes(pipes, POLL_S)
-        if figures != reports.figures:
-            figures = dict(reports.figures)
+        if figures != told.figures:
+            figures = dict(told.figures)
             pulse.moved()
         code = process.poll() if pipes.get_map() else _wait_a_moment(process)
         if code is not None:
@@ -164,7 +159,7 @@ def _listen(
 
 
 def _read_pipes(pipes: selectors.BaseSelector, wait_s: float) -> int:
-    """Pass on what the pipes hold now and return the number of bytes. A pipe at its end is closed."""
+    """Hand on what the pipes hold by now and return how many bytes; a pipe that is at its end is let go."""
     size = 0
     for key, _ in pipes.select(wait_s) if pipes.get_map() else []:
         chunk = os.read(key.fd, CHUNK_BYTES)
@@ -177,7 +172,7 @@ def _read_pipes(pipes: selectors.BaseSelector, wait_s: float) -> int:
 
 
 def _drain(pipes: selectors.BaseSelector) -> None:
-    """Read the rest of the pipes. A process that left the group may hold them open and write more."""
+    """Hear what is left in the pipes. They may be held open and fed by who got out of the group."""
     left = PIPE_BYTES_MAX
     while left > 0 and (size := _read_pipes(pipes, 0)):
         left -= size
@@ -190,19 +185,19 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _judge(code: int, tail: _Tail, *, is_short: bool) -> None:
-    """Raise the error of an exit code; none if it is 0."""
+def _judge(code: int, words: _Words, *, is_short: bool) -> None:
+    """Raise what an exit code stands for; nothing if it is 0."""
     if code == jail.FAILED and not jail.is_off():
-        raise jail.JailUnavailable(tail.said())
+        raise jail.JailUnavailable(words.said())
     if code != 0:
-        message = f"{_ending(code)}: {tail.said()}" if tail.said() else _ending(code)
-        raise (OutOfMemory if is_short else FfmpegFailed)(message, tail.text())
+        message = f"{_ending(code)}: {words.said()}" if words.said() else _ending(code)
+        raise (OutOfMemory if is_short else FfmpegFailed)(message, words.text())
 
 
-class _Reports:
-    """FFmpeg's reports of its progress: lines of `name=number`. Passes on the numbers that have a reader.
+class _Told:
+    """What FFmpeg tells of its progress: lines of `name=number`. Hands on the numbers that somebody wants.
 
-    `figures` are the last of each of FIGURES. Any text may come: only numbers of a plausible length count.
+    `figures` are the last of each of FIGURES. Anything may come: only numbers of a sane length count.
     """
 
     FIGURES = (b"out_time_us", b"frame", b"total_size")
@@ -222,20 +217,23 @@ class _Reports:
                     self._readers[name](int(value))
 
 
-class _Tail:
-    """Keeps only the last bytes of FFmpeg's messages."""
+class _Words:
+    """Keeps the first and the last bytes of what FFmpeg says, however much comes."""
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._first = self._last = b""
 
     def take(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-STDERR_BYTES_MAX:]
+        room = STDERR_BYTES_MAX - len(self._first)
+        self._first += chunk[:room]
+        self._last = (self._last + chunk[room:])[-STDERR_BYTES_MAX:]
 
     def text(self) -> str:
-        return self._kept.decode(errors="replace")
+        is_cut = len(self._last) == STDERR_BYTES_MAX
+        return (self._first + (CUT if is_cut else b"") + self._last).decode(errors="replace")
 
     def said(self) -> str:
-        """Return the last lines for people, without folders, memory addresses and control characters."""
+        """Return the last lines for people: no folders, no memory addresses, nothing that steers a screen."""
         text = re.sub(r"(file:)?/[^\s'\"]*/", "", self.text())
         lines = [_printable(line).strip() for line in re.sub(r" @ 0x[0-9a-f]+", "", text).splitlines()]
         return " | ".join(line for line in lines[-3:] if line)[-SAID_CHARS_MAX:]
@@ -247,7 +245,7 @@ def _printable(line: str) -> str:
 
 
 def _kills_for_memory() -> int:
-    """Return how many processes of this machine the kernel has killed for lack of memory (0 if not Linux)."""
+    """Return how many processes of this machine the kernel has killed for want of memory (0 if not Linux)."""
     try:
         counts = Path("/proc/vmstat").read_text()
     except OSError:

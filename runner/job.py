@@ -20,7 +20,7 @@ from runner.log import record
 from runner.memory import MemoryBudget, free_bytes
 from runner.pipeline import Pipeline, Workers, failing, guarding
 from runner.plain_files import removed_unless_well
-from runner.probe import probe
+from runner.probe import looked_into, probe, unread
 from runner.progress import Progress
 from runner.render import Renderer, Source
 from runner.stop import Stop
@@ -94,7 +94,10 @@ class Job:
             with self.progress.timed("fetch_s"):
                 transfer.fetch(spec, path, stop=self.stop, allow=self.spec.outbound_allow)
             with memory.lent(PROBE_BYTES), self.progress.timed("probe_s"):
+                promised = looked_into(path, is_new=spec.is_foreign)
                 found = probe(self.program, path, stop=self.stop)
+            for note in unread(found, promised) if promised else []:
+                self.progress.noted(spec.source_id, note)
         record("source_ready", source_id=spec.source_id, width=found.width, height=found.height)
         return Source(path=path, probe=found)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 # --- limits -----------------------------------------------------------------------------------------
 
@@ -29,16 +30,22 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2"  # one demuxer, by all its names
 
 # --- codecs -----------------------------------------------------------------------------------------
 
+Container = Literal["mp4", "mov"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """An accepted codec. `written_by` names programs and devices that write it into MP4 or MOV."""
+    """An accepted codec. `written_by` names programs and devices that write it into MP4 or MOV.
+
+    `containers` are those that FFmpeg can copy it into, the usual one first; none: it can only be decoded.
+    """
 
     name: str
     tags: tuple[str, ...]  # sample entries
     decoders: tuple[str, ...]  # of FFmpeg
     written_by: str
     object_types: tuple[int, ...] = ()
+    containers: tuple[Container, ...] = ("mp4", "mov")
 
 
 def _numbered(start: str, ends: str) -> tuple[str, ...]:
@@ -85,10 +92,16 @@ PICTURE_CODECS = (
         name="AV1, 8 and 10 bit",
         tags=("av01",),
         decoders=("libdav1d",),
+        containers=("mp4",),
         written_by="OBS, Shutter Encoder, HandBrake, downloads of YouTube",
     ),
     Codec(
-        name="VP9", tags=("vp09",), object_types=(0xB1,), decoders=("vp9",), written_by="downloads of YouTube"
+        name="VP9",
+        tags=("vp09",),
+        object_types=(0xB1,),
+        decoders=("vp9",),
+        containers=("mp4",),
+        written_by="downloads of YouTube",
     ),
     Codec(
         name="MPEG-4 part 2",
@@ -105,30 +118,38 @@ PICTURE_CODECS = (
         written_by="Sony and Canon camcorders, Final Cut 7",
     ),
     Codec(
-        name="H.263", tags=("s263", "h263", "H263"), decoders=("h263",), written_by="phones of before 2010"
+        name="H.263",
+        tags=("s263", "h263", "H263"),
+        decoders=("h263",),
+        containers=("mov",),
+        written_by="phones of before 2010",
     ),
     Codec(
         name="ProRes (Proxy, LT, 422, HQ, 4444, 4444 XQ)",
         tags=("apco", "apcs", "apcn", "apch", "ap4h", "ap4x"),
         decoders=("prores",),
+        containers=("mov",),
         written_by="Final Cut, Premiere, After Effects, Resolve, iPhone Pro, Atomos",
     ),
     Codec(
         name="DNxHD and DNxHR",
         tags=("AVdn", "AVdh"),
         decoders=("dnxhd",),
+        containers=("mov",),
         written_by="Avid, Resolve, Premiere, After Effects",
     ),
     Codec(
         name="CineForm",
         tags=("CFHD",),
         decoders=("cfhd",),
+        containers=("mov",),
         written_by="Premiere, After Effects, Resolve, GoPro Studio",
     ),
     Codec(
         name="Animation (QuickTime RLE)",
         tags=("rle ",),
         decoders=("qtrle",),
+        containers=("mov",),
         written_by="After Effects, Final Cut 7, Blender",
     ),
     Codec(
@@ -136,6 +157,7 @@ PICTURE_CODECS = (
         tags=("png ", "MNG "),
         object_types=(0x6D,),
         decoders=("png",),
+        containers=("mov", "mp4"),
         written_by="After Effects, QuickTime Pro, Blender",
     ),
     Codec(
@@ -143,12 +165,14 @@ PICTURE_CODECS = (
         tags=("mjp2",),
         object_types=(0x6E,),
         decoders=("jpeg2000",),
+        containers=("mov", "mp4"),
         written_by="After Effects, Final Cut 7, Resolve",
     ),
     Codec(
         name="HAP (HAP, Alpha, Q, Q Alpha)",
         tags=("Hap1", "Hap5", "HapY", "HapM", "HapA"),
         decoders=("hap",),
+        containers=("mov",),
         written_by="After Effects with the HAP exporter, TouchDesigner, Resolume",
     ),
     Codec(
@@ -156,12 +180,14 @@ PICTURE_CODECS = (
         tags=("jpeg", "mjpa", "mjpg", "MJPG", "AVDJ", "AVRn", "dmb1"),
         object_types=(0x6C,),
         decoders=("mjpeg",),
+        containers=("mov", "mp4"),
         written_by="older cameras, webcams, QuickTime Pro",
     ),
     Codec(
         name="DV, DVCPRO 50, DVCPRO HD",
         tags=DV,
         decoders=("dvvideo",),
+        containers=("mov",),
         written_by="DV camcorders, iMovie, Final Cut 7",
     ),
     Codec(
@@ -182,6 +208,7 @@ PICTURE_CODECS = (
             *RGB,
         ),
         decoders=("rawvideo", "v210", "r210", "r10k"),
+        containers=("mov",),
         written_by="Resolve, Premiere, After Effects, Final Cut, capture cards",
     ),
 )
@@ -216,12 +243,20 @@ SOUND_CODECS = (
         written_by="Premiere, Compressor",
     ),
     Codec(name="ALAC", tags=("alac",), decoders=("alac",), written_by="Final Cut, QuickTime"),
-    Codec(name="FLAC", tags=("fLaC",), object_types=(0xC1,), decoders=("flac",), written_by="OBS, Resolve"),
+    Codec(
+        name="FLAC",
+        tags=("fLaC",),
+        object_types=(0xC1,),
+        decoders=("flac",),
+        containers=("mp4",),
+        written_by="OBS, Resolve",
+    ),
     Codec(
         name="Opus",
         tags=("Opus",),
         object_types=(0xAD,),
         decoders=("opus",),
+        containers=("mp4",),
         written_by="OBS, browsers, downloads of YouTube",
     ),
     Codec(
@@ -231,20 +266,42 @@ SOUND_CODECS = (
             *("pcm_s8", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le"),
             *("pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be"),
         ),
+        containers=("mov",),
         written_by="Premiere, After Effects, Final Cut, Resolve, Avid, cameras",
     ),
-    Codec(name="A-law", tags=("alaw", "ms\0\x06"), decoders=("pcm_alaw",), written_by="telephone recorders"),
-    Codec(name="mu-law", tags=("ulaw", "ms\0\x07"), decoders=("pcm_mulaw",), written_by="older cameras"),
     Codec(
-        name="IMA ADPCM (4:1), Microsoft ADPCM",
-        tags=("ima4", "ms\0\x11", "ms\0\x02"),
-        decoders=("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms"),
-        written_by="QuickTime Pro, older cameras",
+        name="A-law",
+        tags=("alaw", "ms\0\x06"),
+        decoders=("pcm_alaw",),
+        containers=("mov",),
+        written_by="telephone recorders",
+    ),
+    Codec(
+        name="mu-law",
+        tags=("ulaw", "ms\0\x07"),
+        decoders=("pcm_mulaw",),
+        containers=("mov",),
+        written_by="older cameras",
+    ),
+    Codec(
+        name="IMA ADPCM (4:1)",
+        tags=("ima4",),
+        decoders=("adpcm_ima_qt",),
+        containers=("mov",),
+        written_by="QuickTime Pro, Final Cut 7",
+    ),
+    Codec(
+        name="IMA and Microsoft ADPCM of WAV",
+        tags=("ms\0\x11", "ms\0\x02"),
+        decoders=("adpcm_ima_wav", "adpcm_ms"),
+        containers=(),
+        written_by="older cameras",
     ),
     Codec(
         name="AMR-NB, AMR-WB",
         tags=("samr", "sawb"),
         decoders=("amrnb", "amrwb"),
+        containers=("mov",),
         written_by="phones (3GP), older Android recorders",
     ),
 )
@@ -255,7 +312,28 @@ _CODECS = {"mp3float": "mp3", "mp2float": "mp2", "amrnb": "amr_nb", "amrwb": "am
 
 def decoded_codecs() -> set[str]:
     """Return FFmpeg's names of every codec that these decoders decode."""
-    return {_CODECS.get(name, name) for name in decoders()}
+    return set(map(_decoded_by, decoders()))
+
+
+def copied_into(picture: str, sound: str | None) -> tuple[Container, bool]:
+    """Return the container of a copy, and whether the sound is copied into it as it is.
+
+    Both codecs are given by FFmpeg's names. A sound that fits into no container together with the picture is
+    coded anew, without loss.
+    """
+    usual = _containers(PICTURE_CODECS, picture)
+    if sound is None:
+        return usual[0], True
+    both = [container for container in usual if container in _containers(SOUND_CODECS, sound)]
+    return (both or usual)[0], bool(both)
+
+
+def _containers(codecs: Iterable[Codec], name: str) -> tuple[Container, ...]:
+    return next(codec.containers for codec in codecs if name in map(_decoded_by, codec.decoders))
+
+
+def _decoded_by(decoder: str) -> str:
+    return _CODECS.get(decoder, decoder)
 
 
 def decoders() -> list[str]:

@@ -10,23 +10,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import ENOMEM, ENOSPC
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 from runner import ffmpeg
 from runner.allowance import SendLimit
-from runner.contract import OutputError, OutputFault, OutputSpec, Reason
+from runner.contract import OutputError, OutputFault, OutputSpec, Preset, Reason
 from runner.groups import Group, grouped
 from runner.jail import JailUnavailable
 from runner.log import record
 from runner.plain_files import NotPlain, remove
-from runner.probe import OutputFailure
+from runner.probe import OutputFailure, decoded, undecoded
 from runner.publish import deliver
 from runner.render import Rendered, Renderer, Shared, Source
 from runner.stop import Stopped
 from runner.transfer import StorageUnavailable
 
+UNMADE = (
+    "This could not be made from the video, in two ways. Export the video again, for example as H.264 with"
+    " AAC sound; if that does not help, the machine's log names the cause."
+)
 FAILURES = (ffmpeg.FfmpegFailed, OutputFailure, NotPlain)  # of one output, which is made again
 
 
@@ -40,12 +44,14 @@ class Workers:
     groups: BoundedSemaphore  # limits how many groups hold analysis and sound in memory
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pipeline:
     """The outputs of one source, from rendering to upload."""
 
     workers: Workers
     source: Source
+    _is_measured: bool = False  # the source's lengths are those of what can be decoded
+    _measuring: Lock = field(default_factory=Lock)
     _tasks: deque[Future[None]] = field(default_factory=deque)
 
     def begin(self, outputs: Sequence[OutputSpec]) -> None:
@@ -69,7 +75,7 @@ class Pipeline:
             made, shared = self.workers.renderer.first(group.first, self.source)
         except FAILURES as failure:
             self.workers.groups.release()
-            self._again([group.first], str(failure))
+            self._again([group.first], failure)
             for output in group.others:
                 self._render(self._alone, output)
         except BaseException:
@@ -82,11 +88,11 @@ class Pipeline:
     def _others(self, group: Group, shared: Shared) -> None:
         """Make the others of a group."""
         made: list[Rendered] = []
-        why = "not what was asked for"
+        why: Exception | None = None
         try:
             made = self.workers.renderer.others(group.others, self.source, shared)
         except FAILURES as failure:
-            why = str(failure)
+            why = failure
         finally:
             shared.free()
             self.workers.groups.release()
@@ -100,18 +106,33 @@ class Pipeline:
         try:
             made = self.workers.renderer.single(output, self.source)
         except FAILURES as failure:
-            self._again([output], str(failure))
+            self._again([output], failure)
         else:
             self._deliver(made)
 
-    def _again(self, outputs: Sequence[OutputSpec], why: str) -> None:
+    def _again(self, outputs: Sequence[OutputSpec], why: Exception | None) -> None:
+        """Make outputs once more; `why` is None for those whose first one came out well."""
         for output in outputs:
-            record("output_retried", output_id=output.output_id, message=why)
-            self._render(self._once_more, output)
+            message = "not what was asked for" if why is None else str(why)
+            record("output_retried", output_id=output.output_id, message=message)
+            self._render(self._once_more, output, isinstance(why, OutputFailure))
 
-    def _once_more(self, output: OutputSpec) -> None:
+    def _once_more(self, output: OutputSpec, is_invalid: bool) -> None:
         with failing(self.workers.renderer, [output]):
+            if is_invalid and output.preset is not Preset.COPY:
+                self._measure(output.source_id)
             self._deliver(self.workers.renderer.alone(output, self.source))
+
+    def _measure(self, source_id: str) -> None:
+        """Take the lengths of the source from its pictures, once: its packets may hold none, by damage."""
+        with self._measuring:
+            if self._is_measured:
+                return
+            renderer, promised = self.workers.renderer, self.source.probe
+            found = decoded(renderer.program, self.source.path, promised, stop=renderer.stop)
+            for note in undecoded(found, promised):
+                renderer.progress.noted(source_id, note)
+            self.source, self._is_measured = replace(self.source, probe=found), True
 
     def _render(self, work: Callable[..., None], *what: object) -> None:
         self._tasks.append(self.workers.renderers.submit(self._guarded, work, *what))
@@ -174,7 +195,8 @@ def failing(renderer: Renderer, outputs: Sequence[OutputSpec]) -> Iterator[None]
     except ffmpeg.FfmpegTimedOut as failure:
         _fail(renderer, outputs, OutputFault.RENDER_TIMEOUT, str(failure))
     except ffmpeg.FfmpegFailed as failure:
-        _fail(renderer, outputs, OutputFault.RENDER_FAILED, str(failure))
+        record("render_failed", message=str(failure))
+        _fail(renderer, outputs, OutputFault.RENDER_FAILED, UNMADE)
 
 
 def _fail(renderer: Renderer, outputs: Sequence[OutputSpec], code: OutputFault, message: str) -> None:

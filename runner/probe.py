@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,15 +17,22 @@ from typing import Any
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, reading
+from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, picture_s, reading
 from runner.limits import excess, excess_in
+from runner.log import record
 from runner.media import decoded_codecs
-from runner.plain_files import lines, remove
+from runner.mp4.movie import PROMISED_S, Movie, NotPlayable, look_into
+from runner.plain_files import lines, opened, remove, size_bytes
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 
 PROBE_TIMEOUT_S = 120.0
+DECODE_S_BASE, DECODE_S_PER_SECOND = 60.0, 10.0
 HEADER_LINES_MAX = 100
 PACKETS_BYTES_MAX = 128 << 20  # of the list of packets: four hours with 96 kHz AAC have 90 MB
+UNDECODABLE = (
+    "No picture of this video can be decoded: it is damaged. Export it again, for example as H.264 with AAC"
+    " sound."
+)
 
 
 class OutputFailure(Exception):
@@ -62,7 +69,8 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     except ffmpeg.FfmpegFailed as failure:
         if told := excess_in(failure.tail):
             raise _too_large(told) from failure
-        raise _unplayable(f"No playable MP4 or MOV video was found in this file ({failure}).") from failure
+        record("source_unplayable", message=str(failure))
+        raise _unplayable(UNDECODABLE) from failure
     found = looked.probe
     if strange := set(looked.codecs) - decoded_codecs():
         words = f"This video holds {' and '.join(sorted(strange))}, which is not accepted."
@@ -73,6 +81,85 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     if known := excess(**size, duration_s=found.duration_s, frames=looked.frames):
         raise _too_large(known)
     return found
+
+
+def looked_into(path: Path, *, is_new: bool) -> Movie | None:
+    """Return what the file's index says, without FFmpeg, as control looks at uploads.
+
+    A file that nobody has looked at (`is_new`), since it comes from a URL, is refused with the same words as
+    an upload of it: OutputFailure(SOURCE_UNPLAYABLE). Of others that are not taken any more, return None.
+    """
+    with opened(path) as file:
+
+        def read(start: int, stop: int) -> bytes:
+            file.seek(start)
+            return file.read(stop - start)
+
+        try:
+            return look_into(read, size_bytes=size_bytes(path))
+        except NotPlayable as refusal:
+            if is_new:
+                raise _unplayable(str(refusal)) from None
+            return None
+
+
+def unread(found: Probe, promised: Movie) -> list[str]:
+    """Return notes on a source of which less can be used than its index promises."""
+    read = _shortfall(found.duration_s, promised.duration_s, "of the video could be read")
+    return [*promised.notes, *read]
+
+
+def undecoded(found: Probe, promised: Probe) -> list[str]:
+    """Return notes on a source of which less can be decoded than read."""
+    sound_s = promised.sound_s if promised.has_audio else None
+    return [
+        *_shortfall(picture_s(found), picture_s(promised), "of the picture could be decoded"),
+        *_shortfall(found.sound_s or 0.0, sound_s or 0.0, "of the sound could be decoded"),
+    ]
+
+
+def _shortfall(found_s: float, promised_s: float, what: str) -> list[str]:
+    if promised_s <= found_s + PROMISED_S:
+        return []
+    return [f"Only {found_s:,.1f} s of {promised_s:,.1f} s {what}."]
+
+
+def decoded(program: str, path: Path, found: Probe, *, stop: Event) -> Probe:
+    """Return what the source is by those of its pictures and samples that can be decoded, to their ends.
+
+    For a source of which an output came out too short: packets say nothing of their content. Raises
+    FfmpegFailed, or Stopped.
+    """
+    folder = Path(mkdtemp(dir=path.parent))
+    frames = folder / "frames"
+    streams = ["-map", "0:V:0", *(["-map", "1:a:0"] if found.has_audio else [])]
+    listed = ["-fps_mode", "passthrough", "-fs", str(PACKETS_BYTES_MAX), "-f", "framecrc", f"file:{frames}"]
+    try:
+        ffmpeg.run(
+            [program, "-loglevel", "error", *reading(str(path)), *also_reading(str(path)), *streams, *listed],
+            reads=[path],
+            makes=[frames],
+            on_progress=lambda _: None,
+            timeout_s=DECODE_S_BASE + DECODE_S_PER_SECOND * found.duration_s,
+            stop=stop,
+        )
+        times = {stream.kind: stream for stream in stream_times(lines(frames)) if stream.shown}
+    finally:
+        remove(folder)
+    video, sound = times.get("video"), times.get("audio")
+    if video is None:  # though one was decoded before: nothing is known better
+        return found
+    is_whole = float(video.ends_s) > picture_s(found) - PROMISED_S
+    shown_s = picture_s(found) if is_whole else float(video.ends_s)
+    sound_s = float(sound.ends_s) if sound else None
+    return replace(
+        found,
+        duration_s=max(shown_s, sound_s or 0.0),
+        picture_s=shown_s,
+        held_s=found.held_s if is_whole else 0.0,
+        has_audio=sound is not None,
+        sound_s=sound_s,
+    )
 
 
 def _looked_twice(program: str, path: Path, *, stop: Event) -> Look:
@@ -117,12 +204,13 @@ def look(
     video = next((stream for stream in streams if stream.kind == "video"), StreamTimes())
     sound = next((stream for stream in streams if stream.kind == "audio"), None)
     held = held_s(video, _stated_s(said))
-    picture_s = float(video.ends_s) + held
+    codecs = re.findall(r"^#codec_id \d+: (\w+)$", header, re.MULTILINE)
+    shown_s = float(video.ends_s) + held
     pixels = _shown(said, r"fmt:(\w+)") or ""
     found = Probe(
         width=width,
         height=height,
-        duration_s=max(picture_s, float(sound.ends_s) if sound else 0.0),
+        duration_s=max(shown_s, float(sound.ends_s) if sound else 0.0),
         has_audio=sound is not None and sound.shown > 0,  # a track without a packet is silent
         sound_s=float(sound.ends_s) if sound and sound.shown else None,
         is_interlaced=_shown(said, r"i:(\w)") in ("T", "B"),
@@ -130,13 +218,13 @@ def look(
         tags=_tags(said),
         is_rgb=is_rgb(pixels),
         has_alpha=has_alpha(pixels),
-        picture_s=picture_s,
+        picture_s=shown_s,
         held_s=held,
         is_uneven=not video.is_constant,
         rate=output_rate_of(video),
+        **_codecs(codecs),
         **_sound(header),
     )
-    codecs = re.findall(r"^#codec_id \d+: (\w+)$", header, re.MULTILINE)
     return Look(found, video.packets, codecs, said)
 
 
@@ -169,6 +257,11 @@ def is_rgb(pixels: str) -> bool:
 def has_alpha(pixels: str) -> bool:
     """Return whether a pixel format, by FFmpeg's name, has an alpha channel."""
     return bool(re.match(r"pal8|yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16", pixels))
+
+
+def _codecs(codecs: Sequence[str]) -> dict[str, Any]:
+    """Return the codecs of picture and sound, in their order, as fields of Probe."""
+    return dict(zip(("picture_codec", "sound_codec"), codecs, strict=False))
 
 
 def _sound(header: str) -> dict[str, Any]:

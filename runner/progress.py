@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from runner.contract import ExtraFile, OutputError, OutputFile, OutputReport, Timings
+from runner.contract import NOTES_MAX, ExtraFile, OutputError, OutputFile, OutputReport, SourceReport, Timings
 
 Phase = Literal["fetch_s", "probe_s", "render_s", "upload_s"]
 
@@ -24,6 +24,7 @@ class Progress:
         self._lock = threading.Lock()
         self._reports: dict[str, OutputReport] = {}
         self._unheard: set[str] = set()
+        self._notes: dict[str, list[str]] = {}  # by source
         self._timings: dict[str, float] = dict.fromkeys(Timings.model_fields, 0.0)
 
     def running(self, output_id: str, percent: float) -> None:
@@ -51,6 +52,18 @@ class Progress:
     def failed(self, output_id: str, error: OutputError) -> None:
         """Note that an output failed for good."""
         self._end(OutputReport(output_id=output_id, status="failed", error=error))
+
+    def noted(self, source_id: str, note: str) -> None:
+        """Note a sentence about a source, once."""
+        with self._lock:
+            notes = self._notes.setdefault(source_id, [])
+            if note not in notes and len(notes) < NOTES_MAX:
+                notes.append(note)
+
+    def noted_sources(self) -> list[SourceReport]:
+        """Return the sources that have notes."""
+        with self._lock:
+            return [SourceReport(source_id=id_, notes=list(notes)) for id_, notes in self._notes.items()]
 
     def unheard(self) -> list[OutputReport]:
         """Return the reports that control has not confirmed yet."""

@@ -118,5 +118,6 @@ def _described(made: Rendered, facts: transfer.Fingerprint) -> OutputFile:
         md5=facts.md5,
         crc32=facts.crc32,
         duration_s=made.duration_s,
+        container=made.container,
         ffmpeg_args=made.args,
     )

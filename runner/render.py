@@ -21,6 +21,7 @@ from runner.check import check_output, check_playlist, expected
 from runner.commands import (
     Other,
     Target,
+    container_of,
     decoding_args,
     drawing_args,
     first_coding_args,
@@ -33,6 +34,7 @@ from runner.commands import (
 from runner.contract import Effects, OutputSpec, Preset
 from runner.graph import Probe, even_size
 from runner.kernel import Kernel
+from runner.media import Container
 from runner.memory import MemoryBudget, first_bytes, others_bytes, output_bytes
 from runner.plain_files import lines, remove, removed_unless_well, size_bytes, text
 from runner.probe import OutputFailure
@@ -67,6 +69,7 @@ class Rendered:
     path: Path
     duration_s: float
     args: list[str]
+    container: Container = "mp4"
     playlist: Path | None = None
     poster: Path | None = None  # beside the output, if one is there already
 
@@ -323,7 +326,12 @@ class Renderer:
         named = {**names, source.path: "SOURCE", **{path: name for path, name in own.items() if path}}
         said = without_paths(self._shown(command), named)
         return Rendered(
-            output=place.output, path=place.path, duration_s=duration_s, args=said, poster=place.poster
+            output=place.output,
+            path=place.path,
+            duration_s=duration_s,
+            args=said,
+            container=container_of(place.output.preset, source.probe),
+            poster=place.poster,
         )
 
     def _shown(self, command: Command) -> list[str]:

@@ -13,6 +13,8 @@ from fractions import Fraction
 from itertools import islice
 from math import ceil
 
+from runner.contract import RATE_MIN
+
 DISCARDED = 0x4  # the flag of a packet that an edit list cuts away: it is decoded, and not shown
 EVEN = 0.05  # durations of a constant rate differ by no more than this share, or one unit of time
 
@@ -20,7 +22,6 @@ COMMON_RATES = tuple(
     Fraction(*rate)
     for rate in [(24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)]
 )
-RATE_MIN = 10
 LINES_MAX = 4_000_000  # 128 MiB of the shortest lines
 STREAMS_MAX = 2  # one of picture and one of sound are listed
 NEAR = Fraction(4, 10_000)  # units of time are coarse; 24 and 23.976 are 10 apart

@@ -26,6 +26,7 @@ from runner.stop import Stopped
 OUTAGE_S_MAX = 300.0  # if the bucket answers again by then, the attempt goes on; a stop ends the wait earlier
 PAUSE_S_MAX = 30.0
 CHUNK_BYTES = 1 << 20
+GONE_AGAIN_AFTER_S = 3.0  # a 404 of a source is asked once more, so much later
 FOREIGN_OUTAGE_S_MAX = 60.0  # a user's server: the machine is billed while it waits
 FOREIGN_S_MAX = 1200.0  # 2 GiB at 14 Mbit/s
 
@@ -56,7 +57,15 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
         _fetch_foreign(source, path, stop=stop, allow=allow)
         return
     path.touch()
-    _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
+
+    def persist() -> None:
+        _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
+
+    try:
+        persist()
+    except _NotFound:  # or uploaded just now, and not seen yet where this machine is
+        stop.wait(GONE_AGAIN_AFTER_S)
+        persist()
 
 
 def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
@@ -118,13 +127,18 @@ def fingerprint(file: BinaryIO) -> Fingerprint:
     return Fingerprint(size_bytes=size_bytes, sha256=sha256.hexdigest(), md5=md5.hexdigest(), crc32=crc32)
 
 
+class _NotFound(OutputFailure):
+    """The bucket says that it has no such object."""
+
+
 def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
     have_bytes = path.stat().st_size
     headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
     answer = _http.request("GET", source.get_url, headers=headers, redirect=False, preload_content=False)
     try:
         if answer.status in (404, 410):
-            raise OutputFailure(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
+            kind = _NotFound if answer.status == 404 else OutputFailure
+            raise kind(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
         _judge(answer.status, accepted=(200, 206))
         _save(answer, path, append=answer.status == 206, bytes_max=source.size_bytes, stop=stop)
     except urllib3.exceptions.HTTPError as error:

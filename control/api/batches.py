@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -15,7 +15,7 @@ from control.domain.errors import Code
 from control.domain.states import JobStatus
 from control.http.errors import documented
 from control.http.guard import Guard
-from control.http.threads import API, PLANNING
+from control.http.threads import API, BATCHES, PLANNING
 from control.store import batches as store
 from control.store import idempotency
 from control.store.tables import Source
@@ -101,6 +101,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         return context.views.job(job_id)
 
     @router.get("/batches/{batch_id}", responses=_READ_ERRORS)
+    @BATCHES
     def show_batch(batch_id: str) -> BatchView:
         """Show a batch with its jobs, sources, outputs and attempts."""
         return context.views.batch(batch_id)
@@ -126,8 +127,16 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
             if first := idempotency.first_use(session, key, request_sha256, context.clock()):
                 return first
         sources = named(context, body.sources)
-        arrived = [source for source in sources if source.url]
-        return submit(context, kind, body, sources, arrived=arrived, key=key, request_sha256=request_sha256)
+        return submit(
+            context,
+            kind,
+            body,
+            sources,
+            arrived=[source for source in sources if source.url],
+            key=key,
+            request_sha256=request_sha256,
+            data={source.id: ref.data for source, ref in zip(sources, body.sources, strict=True) if ref.data},
+        )
 
 
 def submit(
@@ -139,11 +148,12 @@ def submit(
     arrived: Sequence[Source],
     key: str | None,
     request_sha256: str,
+    data: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
     """Plan a request, store it, and wake the passes. Return the id of the batch.
 
-    `arrived` are those of the sources that come with this request. Raises as `planned_batch` and
-    `store.batches.submit`.
+    `arrived` are those of the sources that come with this request; `data` is the caller's own, by source.
+    Raises as `planned_batch` and `store.batches.submit`.
     """
     batch_id = store.submit(
         context.store,
@@ -153,6 +163,7 @@ def submit(
         output_url=body.output_url,
         webhook=(kind, body.webhook_url) if body.webhook_url else None,
         arrived=arrived,
+        data=data or {},
     )
     context.wake()
     return batch_id

@@ -28,7 +28,6 @@ from control.domain.errors import Code, ControlError
 from control.http.guard import Guard
 from control.http.middleware import is_form
 from control.uploads.form import Form
-from control.views.schemas import base
 from control.views.schemas.batches import JobView
 from control.views.schemas.submit import NewJob
 
@@ -46,7 +45,7 @@ _fields["without"] = (
     Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
     [],
 )
-_Wishes = create_model("Wishes", __base__=base.Request, **_fields)
+_Wishes = create_model("Wishes", __config__=NewJob.model_config, **_fields)
 
 
 class FormRoute(APIRoute):

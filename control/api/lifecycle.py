@@ -10,7 +10,7 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.errors import documented
 from control.http.guard import Guard
-from control.http.threads import API
+from control.http.threads import API, BATCHES
 from control.store import changes
 from control.store.tables import Batch, Job
 from control.store.transaction import Store
@@ -42,6 +42,7 @@ def _add_cancel(router: APIRouter, context: AppContext) -> None:
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
+    @BATCHES
     def cancel_batch(batch_id: str) -> BatchView:
         """Cancel the live jobs of a batch: its machines are stopped, ready outputs stay."""
         _change(context, changes.cancel, Batch, batch_id)
@@ -56,6 +57,7 @@ def _add_retry(router: APIRouter, context: AppContext) -> None:
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/retry", status_code=202, responses=_RETRY_ERRORS)
+    @BATCHES
     def retry_batch(batch_id: str) -> BatchView:
         """Make the outputs of an ended batch again that are not ready."""
         _change(context, changes.retry, Batch, batch_id)

@@ -16,7 +16,7 @@ from control.downloads.contents import require_kept
 from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
-from control.store.files import StoredFile, files_of, poster_of
+from control.store.files import StoredFile, content_type, files_of, poster_of
 from control.store.tables import Batch, Output
 
 URL_LIFE_S = 3600
@@ -87,6 +87,6 @@ def _redirect(context: AppContext, file: StoredFile, name: str, *, inline: bool)
         file.key,
         expires_s=URL_LIFE_S,
         disposition=content_disposition(name, inline=inline),
-        content_type=file.content_type,
+        content_type=content_type(name),
     )
     return RedirectResponse(url, status_code=307)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 
 from control.api.plan_request import planned_batch, planned_source, require_plannable
 from control.context import AppContext
+from control.domain.encoding import Encoding
 from control.domain.errors import Code
 from control.http.errors import documented
 from control.http.guard import Guard
@@ -57,11 +58,19 @@ def _sources(context: AppContext, asked: list[SourceRef | SourceFacts]) -> list[
 
 def _described(source: SourceFacts, number: int) -> PlannedSource:
     source_info = SourceInfo(
-        size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
+        size_bytes=source.size_bytes,
+        duration_s=source.duration_s,
+        pixels=source.width * source.height,
+        frame_rate=source.frame_rate,
     )
     return PlannedSource(
         source_id=f"described {number}", name=source.name, fingerprint=str(number), source_info=source_info
     )
+
+
+def _is_known(source_info: SourceInfo, encoding: Encoding) -> bool:
+    needs_rate = encoding.frame_rate == "source"
+    return source_info.is_known and (source_info.frame_rate is not None or not needs_rate)
 
 
 def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bool) -> Quote:
@@ -70,8 +79,7 @@ def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bo
     return Quote(
         **chosen.model_dump(),
         size=planned.schedule.size,
-        estimated=planned.encoding.frame_rate == "source"
-        or not all(source.source_info.is_known for source in sources),
+        estimated=not all(_is_known(source.source_info, planned.encoding) for source in sources),
         fits=has_room,
         curve=[_point(way) for way in planned.curve],
     )

@@ -14,9 +14,10 @@ from control.http.threads import BUCKET
 from control.store import uploads as store
 from control.store.rows import found
 from control.store.tables import Source, Upload
-from control.uploads import mp4, service
+from control.uploads import service
 from control.views.schemas.uploads import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from infra.ports import Part, StoredObject, StoredPart
+from runner.mp4.movie import NotPlayable
 
 _AGAIN = "Start a new upload."
 
@@ -171,9 +172,9 @@ def _conclude(context: AppContext, upload: Upload, stored: StoredObject) -> None
     try:
         if stored.size_bytes != upload.size_bytes:
             told, got = upload.size_bytes, stored.size_bytes
-            raise mp4.NotPlayable(f"{told} bytes were announced, but {got} arrived. {_AGAIN}")
+            raise NotPlayable(f"{told} bytes were announced, but {got} arrived. {_AGAIN}")
         source = service.look_into(context, upload, stored)
-    except mp4.NotPlayable as refusal:
+    except NotPlayable as refusal:
         context.storage.delete(upload.key)
         store.refuse(context.store, upload.id, str(refusal))
     else:

@@ -34,6 +34,11 @@ def outcome(
         "cost_usd": round(sum(job["cost_usd"] for job in jobs), 6),
         "machine_seconds": round(sum(each["machine_seconds"] for job in jobs for each in job["attempts"]), 3),
         "outputs": [{**output, "cost_usd": shares.get(output["output_id"])} for output in _outputs(batch)],
+        "notes": [
+            {"name": source["name"], "message": note}
+            for source in batch["sources"]
+            for note in source.get("notes", ())
+        ],
         "refused": list(refused),
     }
 
@@ -70,6 +75,8 @@ def table(result: dict[str, Any], *, is_free: bool = False) -> Group:
         else:
             problem = output["error"] or {"message": output["status"]}
             rows.add_row(_two_lines(output["name"], problem["message"], "red"), "-", "-", "-")
+    for each in result["notes"]:
+        rows.add_row(_two_lines(each["name"], each["message"], "yellow"), "-", "-", "-")
     for each in result["refused"]:
         rows.add_row(_two_lines(each["name"], each["message"], "red"), "-", "-", "-")
     return Group(rows, "", _ending(result), _cost(result, is_free=is_free))

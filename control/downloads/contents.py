@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -20,8 +21,8 @@ from control.domain.states import JobStatus, OutputState
 from control.downloads.manifest import Manifest
 from control.downloads.zip_layout import Archive, Member, literal
 from control.store.files import StoredFile, files_of
-from control.store.rows import attempts_of, jobs_of, outputs_of
-from control.store.tables import Attempt, Batch, Job, Output
+from control.store.rows import attempts_of, data_of, jobs_of, outputs_of
+from control.store.tables import Attempt, Batch, Job, Output, Source
 
 ROWS_AT_ONCE = 200
 
@@ -103,14 +104,17 @@ def laid_out(
     manifest = Manifest(_claimed(session, jobs))
     files: dict[str, StoredFile] = {}
     ready_at: list[datetime] = []
+    source_ids: dict[str, None] = {}  # in order
     for output in outputs_of(session, jobs, rows_at_once=ROWS_AT_ONCE):
         if chosen is not None and output.position not in chosen:
             continue
         manifest.add(output)
+        source_ids[output.source_id] = None
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)
             ready_at.append(output.ready_at)
-    document = manifest.document(_batch(session, subject))
+    batch = _batch(session, subject)
+    document = manifest.document(batch, _sources(session, batch, source_ids))
     archive = Archive(
         [
             *(_member(name, file) for name, file in files.items()),
@@ -152,3 +156,10 @@ def _claimed(session: Session, jobs: Sequence[Job]) -> Mapping[str, Attempt]:
 
 def _member(name: str, file: StoredFile) -> Member:
     return Member(name=name, size_bytes=file.size_bytes, crc32=file.crc32, source=file.key)
+
+
+def _sources(session: Session, batch: Batch, ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return the sources of these ids, in their order, with the caller's own data."""
+    data = data_of(session, batch)
+    names = dict(session.exec(select(Source.id, Source.name).where(col(Source.id).in_(ids))).all())
+    return [{"source_id": id_, "name": names[id_], "data": data.get(id_)} for id_ in ids]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ class Manifest:
         """Return the table as CSV."""
         return self._rows.getvalue().encode()
 
-    def document(self, batch: Batch) -> bytes:
+    def document(self, batch: Batch, sources: Sequence[Mapping[str, Any]]) -> bytes:
         """Return `manifest.json`."""
         head = {
             "batch_id": batch.id,
@@ -65,6 +65,7 @@ class Manifest:
             # of the newest attempt; each output names its own
             "image": list(self._attempts.values())[-1].image,
             "created_at": _rfc3339(batch.created_at),
+            "sources": sources,
         }
         opened = json.dumps(head, ensure_ascii=False).removesuffix("}")
         return (opened + ', "outputs": [\n' + ",\n".join(self._entries) + "\n]}\n").encode()

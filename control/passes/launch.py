@@ -36,9 +36,9 @@ RETRY_AFTER = {
 }
 WAITING_TEXT = {
     Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
-    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
-    Refusal.MACHINE_LIMIT: "The Fly organisation has reached its machine limit. The job starts when machines "
-    "end; an operator can have the limit raised (billing@fly.io).",
+    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again. An operator can "
+    "add regions (RUNNER_REGIONS).",
+    Refusal.MACHINE_LIMIT: queue.WAITING_FOR_MACHINES[Refusal.MACHINE_LIMIT],
     Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}. An operator must set a new one "
     "(FLY_API_TOKEN).",
     Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method. An operator must add one in the billing "
@@ -90,7 +90,7 @@ def _machines_max(context: AppContext) -> int:
 
 def _has_to_start(context: AppContext) -> bool:
     with context.views.session() as session:
-        return queue.has_to_start(session, _machines_max(context), context.clock())
+        return queue.has_to_start(session, context.settings, _machines_max(context), context.clock())
 
 
 def _explain(context: AppContext, *, may_start: bool) -> None:

@@ -45,6 +45,7 @@ class SourceInfo:
     size_bytes: float
     duration_s: float
     pixels: int
+    frame_rate: float | None = None  # pictures per second; None: unknown
     bytes_most: float = 0.0  # the size limit of a source that only the runner fetches
 
     @property
@@ -65,7 +66,7 @@ class SourceInfo:
 
     def work_s(self, effects: Effects | None, *, is_leader: bool, encoding: Encoding = STANDARD) -> float:
         """Return the core-seconds of one output; `effects` is None for a preset."""
-        megapixels = self.pixels * self.duration_s * encoding.frames_per_s / 1e6
+        megapixels = self.pixels * self.duration_s * encoding.frames_per_s(self.frame_rate) / 1e6
         if effects is None:
             return OUTPUT_S + megapixels * TRANSCODE_S
         each = LEADER_S if is_leader else SIBLING_S
@@ -75,7 +76,7 @@ class SourceInfo:
         """Return the likely size of one output."""
         bits_per_pixel = BITS_PER_PIXEL * (HIGH_BITS_FACTOR if encoding.quality == "high" else 1)
         cap_bps = VIDEO_BPS_MAX * encoding.cap_factor(self.pixels)
-        video_bps = min(cap_bps, bits_per_pixel * self.pixels * encoding.frames_per_s)
+        video_bps = min(cap_bps, bits_per_pixel * self.pixels * encoding.frames_per_s(self.frame_rate))
         return (video_bps + AUDIO_BPS) / 8 * self.duration_s
 
     def bytes_max(self, effects: Effects | None, encoding: Encoding = STANDARD) -> float:

@@ -22,7 +22,10 @@ def speeds(session: Session) -> dict[str, workload.Speed]:
 def source_info(source: Source) -> workload.SourceInfo:
     """Return the properties of a source that decide how much work it is."""
     return workload.SourceInfo(
-        size_bytes=source.size_bytes, duration_s=source.duration_s, pixels=source.width * source.height
+        size_bytes=source.size_bytes,
+        duration_s=source.duration_s,
+        pixels=source.width * source.height,
+        frame_rate=source.frame_rate,
     )
 
 
@@ -40,7 +43,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     if not all(each.is_known for each in sources.values()):
         return
     encoding = encoding_of(tx.session.get_one(Batch, outputs[0].batch_id))
-    if encoding.frame_rate == "source":
+    if encoding.frame_rate == "source" and not all(each.frame_rate for each in sources.values()):
         return
     numbers = {source_id: number for number, source_id in enumerate(sources)}
     asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]

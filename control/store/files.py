@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any
 
 from control.store.tables import Output
@@ -15,9 +16,9 @@ from control.store.tables import Output
 PLAYLIST_NAME = "playlist.m3u8"
 MEDIA_NAME = "media.mp4"
 
-# by the extension of the key
 CONTENT_TYPES = {
     ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
     ".m3u8": "application/vnd.apple.mpegurl",
     ".jpg": "image/jpeg",
 }
@@ -38,10 +39,10 @@ class StoredFile:
         """Return the file that a row holds as JSON. Fields that a newer control added are ignored."""
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
-    @property
-    def content_type(self) -> str:
-        """The media type with which the file is served."""
-        return CONTENT_TYPES[self.key[self.key.rindex(".") :]]
+
+def content_type(name: str) -> str:
+    """Return the media type with which a file of this name is served."""
+    return CONTENT_TYPES[PurePosixPath(name).suffix]
 
 
 def files_of(output: Output) -> Mapping[str, StoredFile]:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import PurePosixPath
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
@@ -17,10 +18,19 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.store import leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.files import StoredFile
-from control.store.tables import Attempt, Output
+from control.store.tables import Attempt, Output, Source
 from control.store.transaction import Store, Transaction
 from control.telemetry import counters
-from runner.contract import Finish, Heartbeat, OutputFile, OutputReport, Reason
+from runner.contract import (
+    NOTES_MAX,
+    Finish,
+    Heartbeat,
+    OutputFile,
+    OutputReport,
+    Preset,
+    Reason,
+    SourceReport,
+)
 
 _UNNAMED = ""  # the machine id from a runner of an older version, which does not send one
 
@@ -146,6 +156,7 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
             attempt.finish_digest = digest
             _note_sent(attempt, message)
             _take(tx, attempt, message.outputs, verified)
+            _take_notes(tx, attempt, message.sources)
             _finish(tx, attempt, message)
             worked = message.usage.timings.model_dump()
             tx.note("work_reported", attempt_id=attempt.id, wall_s=message.usage.wall_s, **worked)
@@ -189,6 +200,15 @@ def _take(tx: Transaction, attempt: Attempt, reports: Sequence[OutputReport], ve
             _take_one(tx, attempt, output, report, verified)
 
 
+def _take_notes(tx: Transaction, attempt: Attempt, reports: Sequence[SourceReport]) -> None:
+    mine = {output.source_id for output in tx.outputs(attempt.job_id)}
+    for report in reports:
+        if report.source_id in mine:
+            source = tx.session.get_one(Source, report.source_id)
+            notes = [*(source.notes or []), *report.notes]
+            source.notes = list(dict.fromkeys(notes))[:NOTES_MAX]
+
+
 def _take_one(
     tx: Transaction, attempt: Attempt, output: Output, report: OutputReport, verified: Verified
 ) -> None:
@@ -219,3 +239,5 @@ def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -
     output.playlist = asdict(seen.playlist) if seen.playlist else None
     output.poster = asdict(seen.poster) if seen.poster else None
     output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args
+    if output.preset == Preset.COPY:
+        output.name = str(PurePosixPath(output.name).with_suffix(f".{file.container}"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
-from control.store.tables import Attempt, Batch, Job, Output
+from control.store.tables import Attempt, Batch, Job, Output, SourceData
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
@@ -48,3 +48,9 @@ def attempts_of(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
     mine = col(Attempt.job_id).in_([job.id for job in jobs])
     order = (col(Attempt.created_at), col(Attempt.id))
     return session.exec(select(Attempt).where(mine).order_by(*order)).all()
+
+
+def data_of(session: Session, batch: Batch) -> Mapping[str, dict[str, Any]]:
+    """Return the caller's own data of a batch, by source."""
+    mine = select(SourceData).where(col(SourceData.batch_id) == batch.id)
+    return {row.source_id: row.data for row in session.exec(mine)}

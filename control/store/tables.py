@@ -59,6 +59,7 @@ class Source(SQLModel, table=True):
     duration_s: float  # like width and height 0 while it is unknown, as for a URL
     width: int
     height: int
+    frame_rate: float | None = None  # pictures per second, on average; None: unknown
     url: str | None = None  # given by a user; removed when its batch can no longer be retried
     refusal: str | None = None  # why this file of a form was not accepted; its outputs have failed
     notes: list[str] | None = Field(default=None, sa_column=Column(JSON))  # what could not be used of it
@@ -94,6 +95,14 @@ class Batch(SQLModel, table=True):
     deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows go later
     zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
     zip_tag: str | None = None  # ETag of the frozen archive
+
+
+class SourceData(SQLModel, table=True):
+    """The caller's own data of a source in a batch: shown again, otherwise unused."""
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id")
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
 class Job(SQLModel, table=True):

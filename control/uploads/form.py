@@ -21,11 +21,11 @@ from control.planning.planner import SOURCES_PER_BATCH_MAX
 from control.store.tables import Source, Upload
 from control.store.uploads import grow
 from control.telemetry.log import log_failure
-from control.uploads import mp4
 from control.uploads.service import PART_BYTES, discard, join, look_into, open_upload
 from control.views.schemas.base import NAME_CHARS_MAX
 from infra.outbound import URL_CHARS_MAX
 from infra.ports import OutsideError, Part
+from runner.mp4 import movie
 
 FIELDS_MAX = 32
 OVERHEAD_BYTES_MAX = 2 * 1024**2  # of everything that is not a file's content
@@ -148,7 +148,7 @@ class _File:
             return  # a browser sends this when no file was chosen
         try:
             source = self._source()
-        except mp4.NotPlayable as refusal:
+        except movie.NotPlayable as refusal:
             source = self._refused(str(refusal))
         self._form.sources.append(source)
         self._form.digests.append(self._sha256.hexdigest())
@@ -173,7 +173,7 @@ class _File:
 
     def _source(self) -> Source:
         if self._upload is None:  # the whole file is in the buffer, so a refused one is never stored
-            mp4.look_into(
+            movie.look_into(
                 lambda start, stop: bytes(self._buffer.getbuffer()[start:stop]), size_bytes=self._size_bytes
             )
         upload = self._flush() if self._buffer.tell() or self._upload is None else self._upload

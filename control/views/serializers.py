@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from control.domain import states
 from control.domain.reasons import REASONS
@@ -51,16 +52,17 @@ def in_batch(jobs: Sequence[Job], counts: Mapping[str, Sequence[Count]]) -> list
     ]
 
 
-def source(source: Source, outputs: Sequence[Output]) -> SourceView:
+def source(source: Source, outputs: list[OutputView], data: dict[str, Any] | None = None) -> SourceView:
     """Return a source with its outputs as clients see it."""
-    done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
+    done = sum((tally(source, output.status, output.percent) for output in outputs), Tally())
     return SourceView(
         source_id=source.id,
         name=source.name,
-        status=states.source_status([OutputState(output.state) for output in outputs]),
+        status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
-        outputs=[output_view(output) for output in outputs],
+        data=data,
+        outputs=outputs,
     )
 
 

@@ -215,8 +215,10 @@ def _create_body(spec: MachineSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "region": ",".join(spec.regions),
+        **({} if spec.is_started else {"skip_launch": True}),
         "config": {
             "image": spec.image,
+            **({"init": {"exec": list(spec.command)}} if spec.command else {}),
             "env": dict(spec.env),
             "metadata": dict(spec.metadata),
             "guest": _guest(spec.size),

@@ -36,6 +36,7 @@ class FailPoint(StrEnum):
     IMAGE_NOT_FOUND = "image_not_found"  # 400: the registry does not have the image, or not yet
     NO_CAPACITY = "no_capacity"  # in none of the named regions
     TWIN = "twin"  # the name is held, but Fly does not see it: two machines with one name
+    SIZE_REFUSED = "size_refused"  # 422: the organisation may not use this kind of CPU
     # reads
     UNSEEN = "unseen"  # a new machine is 404 to reads for `unseen_s`
     LIST_LAG = "list_lag"  # a change shows in lists only after `list_lag_s`
@@ -86,6 +87,7 @@ class Faults:
     )  # machines per region; a region that is not named has no limit
     capacity_answer: str = CAPACITY_ANSWERS[0]
     machine_limit: int | None = None  # machines that the organisation may have; None: no limit
+    refused_cpu_kinds: Sequence[str] = ()  # of SIZE_REFUSED; a free trial has no "performance" CPUs
     refused_apps: Sequence[str] = ()  # the apps of APP_REFUSED; none named: all of them
     pull_s: Seconds = (0, 0)  # in `created`
     boot_s: Seconds = (0, 0)  # in `starting`

@@ -38,6 +38,7 @@ MACHINE_LIMIT_ANSWER = (
     422,
     "Your organization has reached its machine limit. Please contact billing@fly.io to have it raised.",
 )
+SIZE_ANSWER = (422, "{kind} CPUs are not available to your organization")  # Fly's own words are not known
 IMAGE_ANSWER = "failed to get manifest {image}: request failed: not found: MANIFEST_UNKNOWN: manifest unknown"
 
 
@@ -65,6 +66,7 @@ class Fleet:
         regions = regions_of(request.get("region", ""))
         self._check_name(app, request.get("name", ""))
         self._check_organisation()
+        self._check_size(request["config"].get("guest", {}))
         self._check_image(request["config"]["image"])
         region = self._place(regions)
         machine_id = sha256(f"{self._seed} {self._made}".encode()).hexdigest()[:14]
@@ -147,6 +149,13 @@ class Fleet:
             self._injector.hits[FailPoint.MACHINE_LIMIT] += 1
         if is_reached or self._injector.fires(FailPoint.MACHINE_LIMIT, now=self._queue.now):
             raise FlyError(*MACHINE_LIMIT_ANSWER)
+
+    def _check_size(self, guest: dict[str, Any]) -> None:
+        kind = guest.get("cpu_kind", "shared")
+        if kind in self._injector.faults.refused_cpu_kinds:
+            self._injector.hits[FailPoint.SIZE_REFUSED] += 1
+            status, text = SIZE_ANSWER
+            raise FlyError(status, text.format(kind=kind))
 
     def _check_image(self, image: str) -> None:
         if self._injector.fires(FailPoint.IMAGE_NOT_FOUND, now=self._queue.now):

@@ -31,6 +31,7 @@ from infra.local import orphan_processes
 
 T = TypeVar("T")
 TRIES_MAX, TRY_AGAIN_S = 50, 0.02  # for processes that are ending
+PYTHON_OF_IMAGE = "python3"  # as the runner's image names it: here that is our own
 EXIT_NOT_STARTED = 127  # a shell's exit code for a command that it cannot start
 
 
@@ -136,8 +137,9 @@ class LocalFly:
         temp = folder / "tmp"
         temp.mkdir(parents=True, exist_ok=True)
         with self._log(effect.machine_id).open("ab") as log:
+            argv = effect.argv or (PYTHON_OF_IMAGE, "-m", "runner")
             return subprocess.Popen(
-                effect.argv or (sys.executable, "-m", "runner"),
+                (sys.executable, *argv[1:]) if argv[0] == PYTHON_OF_IMAGE else argv,
                 cwd=folder,
                 env={"TMPDIR": str(temp), **effect.env},
                 stdin=subprocess.DEVNULL,

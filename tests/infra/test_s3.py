@@ -280,6 +280,8 @@ def test_an_object_that_is_seen_only_at_the_second_try_is_found(
     monkeypatch.setattr(storage, "_pause", paused.append)
     assert storage.head(f"{key}-never") is None
     assert paused == [AGAIN_AFTER_S] * 3
+    assert storage.head(f"{key}-never", is_fresh=True) is None
+    assert sum(paused[3:]) >= 3, "what was stored just now is waited for"
 
 
 # --- signed URLs ----------------------------------------------------------------------------------

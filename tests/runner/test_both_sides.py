@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from control.uploads.mp4 import look_into
+from runner.commands import container_of
+from runner.contract import Preset
+from runner.mp4.movie import look_into
 from tests.support.codec_files import PICTURES, SOUNDS, made
-from tests.support.making import rendered, source_of
+from tests.support.making import raw, rendered, source_of
 
 pytestmark = pytest.mark.peer
 
@@ -29,3 +32,37 @@ def test_each_codec_of_the_list_is_taken_and_made_into_an_output(
     assert probed.duration_s == pytest.approx(looked.duration_s, abs=0.1)
     assert probed.has_audio is (name in SOUNDS)
     assert rendered(ffmpeg, source, tmp_path).stat().st_size > 1000
+
+
+# File to the container of its copy, and to the sound in it where that is not the source's.
+COPIES = {
+    "h264.mp4": ("mp4", ""),
+    "av1-10-bit.mp4": ("mp4", ""),
+    "opus.mp4": ("mp4", ""),
+    "hap-alpha.mov": ("mov", ""),
+    "prores-4.mov": ("mov", ""),
+    "png.mp4": ("mov", ""),
+    "pcm-s8.mov": ("mov", ""),
+    "amr-nb.3gp": ("mov", ""),
+    "ima-wav.mov": ("mp4", "alac"),
+    "adpcm-ms.mov": ("mp4", "alac"),  # no container of FFmpeg takes it without coding it anew
+}
+
+
+@pytest.mark.parametrize("name", TAKEN if os.environ.get("SOAK_FULL") else COPIES)
+def test_each_codec_is_copied_into_a_container_that_can_hold_it(
+    ffmpeg: str, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(made(ffmpeg, name, TAKEN[name]))
+    source = source_of(ffmpeg, path)
+    copy = rendered(ffmpeg, source, tmp_path, None, Preset.COPY)
+    found = source_of(ffmpeg, copy).probe
+    container, sound = COPIES.get(name, (container_of(Preset.COPY, source.probe), ""))
+    assert (b"ftypqt" in copy.read_bytes()[:16]) is (container == "mov")
+    assert container_of(Preset.COPY, source.probe) == container
+    assert found.picture_codec == source.probe.picture_codec
+    if source.probe.has_audio:
+        assert found.sound_codec == (sound or source.probe.sound_codec)
+    shown = ["-c", "copy", "-map", "0:V:0", "-f", "streamhash"]
+    assert raw(ffmpeg, copy, *shown) == raw(ffmpeg, path, *shown)

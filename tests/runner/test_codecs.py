@@ -110,8 +110,8 @@ SOUNDS: dict[str, dict[str, list[str]]] = {
     },
     "A-law": {"8 kHz": ["-c:a", "pcm_alaw", "-ar", "8000"]},
     "mu-law": {"8 kHz": ["-c:a", "pcm_mulaw", "-ar", "8000"]},
-    "IMA": {
-        "QuickTime": ["-c:a", "adpcm_ima_qt"],
+    "IMA ADPCM": {"QuickTime": ["-c:a", "adpcm_ima_qt"]},
+    "IMA and": {
         "WAV": ["-c:a", "adpcm_ima_wav"],
         "Microsoft": ["-c:a", "adpcm_ms"],
     },

@@ -111,7 +111,7 @@ def test_a_bad_source_costs_only_its_own_outputs(control: FakeControl, tmp_path:
 
 
 def test_a_source_that_is_gone_is_said_to_be_gone(control: FakeControl, tmp_path: Path) -> None:
-    control.failing["GET"] = [404]
+    control.failing["GET"] = [410]
     assert run(control, tmp_path)[0] == Exit.OK
     assert control.statuses() == dict.fromkeys(["o1", "o2"], "source_gone")
 

@@ -29,6 +29,7 @@ SOUNDS = {
     "stereo": (NOISE.format(seed=1), ["-c:a", "aac", "-ac", "2", "-b:a", "192k"]),
     "5.1": (AROUND, ["-c:a", "pcm_s16le"]),
     "5.1 AAC": (AROUND, ["-c:a", "aac", "-b:a", "384k"]),
+    "5.1 AC-3": (AROUND, ["-c:a", "ac3", "-b:a", "448k"]),
     "8 kHz": (NOISE.format(seed=1), ["-c:a", "pcm_s16le", "-ar", "8000"]),
     "192 kHz": (NOISE.format(seed=1), ["-c:a", "pcm_s24le", "-ar", "192000"]),
 }

@@ -63,6 +63,18 @@ def test_a_source_that_is_gone_is_the_outputs_fault(bucket: FakeControl, tmp_pat
     assert caught.value.code is OutputFault.SOURCE_GONE
 
 
+def test_a_source_that_is_not_seen_yet_is_asked_for_once_more(
+    bucket: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "GONE_AGAIN_AFTER_S", 0.0)
+    bucket.failing["GET"] = [404]
+    assert fetched(bucket, tmp_path) == BYTES
+    bucket.failing["GET"] = [404, 404]
+    with pytest.raises(OutputFailure) as caught:
+        fetched(bucket, tmp_path)
+    assert caught.value.code is OutputFault.SOURCE_GONE
+
+
 def test_a_bucket_that_never_answers_well_is_unavailable(
     bucket: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ class FakeControl:
     sources: dict[str, bytes] = field(default_factory=dict)
     outputs: list[tuple[str, str, Effects | Preset]] = field(default_factory=list)  # id, source id, recipe
     with_posters: bool = False
+    are_foreign: bool = False  # the sources: their URLs are a user's
     send_bytes_max: int | None = None
     run_timeout_s: float = 60.0
     next_beat_s: float = 0.2
@@ -70,7 +71,12 @@ class FakeControl:
         return JobSpec(
             attempt_id=ATTEMPT_ID,
             sources=[
-                SourceSpec(source_id=key, get_url=self._signed(f"source/{key}"), size_bytes=len(body))
+                SourceSpec(
+                    source_id=key,
+                    get_url=self._signed(f"source/{key}"),
+                    size_bytes=len(body),
+                    is_foreign=self.are_foreign,
+                )
                 for key, body in self.sources.items()
             ],
             outputs=[
@@ -79,6 +85,7 @@ class FakeControl:
             run_timeout_s=self.run_timeout_s,
             next_beat_s=self.next_beat_s,
             send_bytes_max=self.send_bytes_max,
+            outbound_allow=[self.url.removeprefix("http://")] if self.are_foreign else [],
         )
 
     def statuses(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from control.uploads.codecs import OTHER_OBJECT_TYPES, OTHER_PICTURES, OTHER_SOUNDS
 from runner.media import (
     FRAMES_MAX,
     PICTURE_CODECS,
@@ -18,6 +17,7 @@ from runner.media import (
     STREAMS_MAX,
     Codec,
 )
+from runner.mp4.codecs import OTHER_OBJECT_TYPES, OTHER_PICTURES, OTHER_SOUNDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -23,13 +24,14 @@ class Progress(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs. `notes` say what could not be used of it."""
+    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own."""
 
     source_id: str
     name: str
     status: str
     percent: float
     notes: list[str] = []
+    data: dict[str, Any] | None = None
     outputs: list[OutputView]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX
-from control.views.schemas.base import Request, like
+from control.views.schemas.base import Id, Request, like
 
 
 class LinkWanted(Request):
@@ -18,7 +18,8 @@ class LinkWanted(Request):
 
     output_ids: (
         Annotated[
-            list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX)
+            list[Id],
+            Field(min_length=1, max_length=OUTPUTS_PER_BATCH_MAX, fail_fast=True),
         ]
         | None
     ) = None

@@ -23,6 +23,7 @@ class SourceFacts(Request):
     duration_s: Annotated[float, Field(gt=0, le=SOURCE_S_MAX, allow_inf_nan=False)]
     width: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
     height: Annotated[int, Field(ge=1, le=SOURCE_SIDE_MAX)]
+    frame_rate: Annotated[float | None, Field(gt=0, le=1000, allow_inf_nan=False)] = None
 
 
 class NewQuote(NewBatch):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN, EffectName
 from control.domain.effects import EffectChoice
 from control.domain.encoding import Encoding
+from control.domain.own_data import why_refused
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
-from control.views.schemas.base import Name, Request, Url, like
+from control.views.schemas.base import Id, Name, Request, Url, like
 from runner.contract import FrameRate, Preset, Quality
 
 BATCH_NAME_CHARS_MAX = 100
@@ -32,6 +33,7 @@ def _some_are_left(without: list[EffectName]) -> list[EffectName]:
 
 Without = Annotated[
     list[EffectName],
+    Field(max_length=len(EFFECT_NAMES)),  # checked while the list is read
     AfterValidator(_some_are_left),
     WithJsonSchema(
         {
@@ -44,6 +46,14 @@ Without = Annotated[
 ]
 
 
+def _can_be_kept(data: dict[str, Any]) -> dict[str, Any]:
+    if why := why_refused(data):
+        raise ValueError(why)
+    return data
+
+
+OwnData = Annotated[dict[str, Any], AfterValidator(_can_be_kept)]
+
 Strength = Annotated[float, Field(ge=STRENGTH_MIN, le=1, allow_inf_nan=False)]
 _SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
 
@@ -51,12 +61,14 @@ _SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
 class SourceRef(Request):
     """A source: the id of an uploaded video, or the URL of a video and a name for it.
 
-    Without a name the last part of the path of the URL is used.
+    Without a name the last part of the path of the URL is used. `data` is the caller's own: at most 4 KiB of
+    JSON that the batch, its manifest and its webhook show again.
     """
 
-    source_id: Annotated[str, Field(max_length=64)] | None = None
+    source_id: Id | None = None
     url: Url | None = None
     name: Name | None = None
+    data: OwnData | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SourceRef:

@@ -57,7 +57,7 @@ class UploadDone(Request):
 
     model_config = like({"parts": [{"number": 1, "etag": "9b2cf535f27731c974343645a3985328"}]})
 
-    parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000)]
+    parts: Annotated[list[PartDone], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 class SourceCreated(BaseModel):

@@ -100,6 +100,7 @@ export interface UploadedSource {
   duration_s: number;
   width: number;
   height: number;
+  notes: string[]; // what could not be used of it
 }
 
 export type SourceRef = { source_id: string } | { url: string; name: string };

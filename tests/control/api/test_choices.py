@@ -129,6 +129,8 @@ def test_a_quote_of_high_quality_or_more_frames_costs_more(maker: Maker) -> None
     assert high["cost_usd"] > plain["cost_usd"], "its bytes cost egress"
     assert fast["makespan_s"] > 1.5 * plain["makespan_s"]
     assert (plain["estimated"], high["estimated"], fast["estimated"]) == (False, False, True)
+    known = quote(frame_rate="source", sources=[{**SEEN, "frame_rate": 30000 / 1001}])
+    assert (known["makespan_s"], known["estimated"]) == (plain["makespan_s"], False)
 
 
 # --- names and lists -------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import zipfile
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from control.store.tables import Output
+from control.store.tables import Output, Source
 from infra.s3 import TigrisStorage
-from runner.contract import ExtraFile, OutputReport, Preset
+from runner.contract import NOTES_MAX, ExtraFile, OutputReport, Preset, SourceReport
 from tests.support.maker import Maker, bucket, code, facts, manifest_of, put, stored
 from tests.support.processes import until
 from tests.support.user import outputs
@@ -154,3 +155,38 @@ def test_what_is_deleted_goes_with_playlist_and_poster(maker: Maker, storage: Ti
     assert all(storage.head(key) for key in keys)
     assert maker.http.delete(f"/api/batches/{batch['batch_id']}").status_code == 204
     until(lambda: not any(storage.head(key) for key in keys))
+
+
+@pytest.mark.parametrize(
+    ("preset", "container", "name"),
+    [("copy", "mov", "ad/ad_copy.mov"), ("copy", "mp4", "ad/ad_copy.mp4"), ("hls", "mov", "ad/ad_hls/")],
+)
+def test_a_copy_is_named_by_the_container_that_could_hold_it(
+    maker: Maker, preset: str, container: str, name: str
+) -> None:
+    spec = maker.claim(maker.submit(preset=preset)["jobs"][0]["job_id"])
+    report = stored(spec.outputs[0], b"media")
+    file = report.file and report.file.model_copy(update={"container": container})
+    maker.finish(spec, [report.model_copy(update={"file": file})])
+    (output,) = outputs(maker.show(spec.attempt_id.rpartition("-")[0]))
+    assert (output["status"], output["name"]) == ("ready", name)
+    sent = maker.http.get(f"/api/outputs/{output['output_id']}").headers["location"]
+    assert ("video%2Fquicktime" in sent) is name.endswith(".mov")
+    assert (".mov" in sent) is name.endswith(".mov")
+
+
+def test_what_a_machine_notes_on_its_sources_is_shown_with_them(maker: Maker) -> None:
+    spec = maker.claim(maker.submit("ad.mp4", variations=1)["jobs"][0]["job_id"])
+    other = maker.source("other.mp4")
+    mine = spec.sources[0].source_id
+    notes = ["Only 2.0 s of 4.0 s of the picture could be decoded.", "Cut."]
+    told = [SourceReport(source_id=id_, notes=notes) for id_ in (mine, mine, other, "src_unknown")]
+    end = [stored(spec.outputs[0], b"media")]
+    assert maker.finish(spec, end, sources=told).status_code == 200
+    (source,) = maker.show(spec.attempt_id.rpartition("-")[0])["sources"]
+    assert source["notes"] == notes
+    with maker.store.transaction() as tx:
+        assert not tx.session.get_one(Source, other).notes
+    many = {"source_id": mine, "notes": ["x"] * (NOTES_MAX + 1)}
+    with pytest.raises(ValidationError):
+        SourceReport.model_validate(many)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from control.cli import main
 from control.cli.commands import app
 
 ID = "bat_" + "0" * 32
@@ -79,3 +80,24 @@ def test_an_id_of_another_kind_is_refused_with_the_right_kind(
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://host", "http://"])
 def test_a_url_without_http_says_how_to_write_it(url: str) -> None:
     assert "REFRESHER_URL must be a URL like https://host" in refusal("jobs", REFRESHER_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("command", "faults", "words"),
+    [
+        (["serve", "--bucket-faults"], '{"rates": {}}', "needs --local"),
+        (["serve", "--local", "--bucket-faults"], '{"rates": {"gremlins": 1}}', "gremlins"),
+        (["s3-local", "--data", "unused", "--faults"], '{"stale_s": "soon"}', "stale_s"),
+        (["s3-local", "--data", "unused", "--faults"], None, "There is no file"),
+    ],
+)
+def test_faults_of_the_bucket_that_make_no_sense_are_refused_before_anything_starts(
+    tmp_path: Path, command: list[str], faults: str | None, words: str
+):
+    path = tmp_path / "faults.json"
+    if faults is not None:
+        path.write_text(faults)
+    refused = CliRunner().invoke(main.app, [*command, str(path)], env={"TERMINAL_WIDTH": "200"})
+    assert refused.exit_code == 2
+    assert words in " ".join(refused.output.split())
+    assert [each for each in tmp_path.iterdir() if each != path] == []

@@ -103,6 +103,15 @@ def test_a_file_that_was_refused_is_in_the_table_with_its_reason() -> None:
     assert all(word in text for word in CUT.values())
 
 
+def test_what_could_not_be_used_of_a_source_is_in_the_table() -> None:
+    noted = job(0.5, output("1"))
+    noted["sources"][0] |= {"name": "rec.mp4", "notes": ["Only 2.0 s of 4.0 s could be read."]}
+    result = came(noted)
+    assert result["notes"] == [{"name": "rec.mp4", "message": "Only 2.0 s of 4.0 s could be read."}]
+    assert is_whole(result)
+    assert all(word in shown(result, columns=120) for word in result["notes"][0].values())
+
+
 def test_the_data_is_json() -> None:
     result = came(job(0.5, output("1"), FAILED), refused=(CUT,))
     assert json.loads(json.dumps(result)) == result

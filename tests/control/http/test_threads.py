@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +18,14 @@ from fastapi import APIRouter, Depends
 
 from control import app as wiring
 from control.api import health
-from control.http import threads
-from control.http.threads import BUCKET, REPORTS, Threads, require_threads
+from control.domain.errors import Code, ControlError
+from control.http import server, threads
+from control.http.threads import BATCHES, BUCKET, REPORTS, Threads, require_threads
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
+from control.views.batches import Views
 from infra.local.serve import serving
-from infra.ports import Unanswered
+from infra.ports import NotStarted, Unanswered
 from runner.contract import Heartbeat
 from tests.support.processes import until
 from tests.support.rows import ready
@@ -160,6 +164,33 @@ def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):
     answers = [call.result(timeout=30) for call in asked]
     assert {answer.status_code for answer in answers} == {503}
     assert {answer.json()["parts"]["storage"] for answer in answers} == {"does not answer"}
+
+
+def test_only_two_whole_batches_are_in_memory_at_a_time_and_delay_nothing_else(world, monkeypatch):
+    may_end, begun = threading.Event(), []
+
+    def read(_: Views, batch_id: str) -> None:
+        begun.append(batch_id)
+        may_end.wait(30)
+        raise ControlError(Code.NOT_FOUND, "")
+
+    monkeypatch.setattr(Views, "batch", read)
+    monkeypatch.setattr(Views, "job_ids", lambda *_: [])
+    waiting = world.many(20, "GET", "/api/batches/b") + world.many(20, "POST", "/api/batches/b/cancel")
+    assert world.http.get("/api/batches").status_code == 200
+    assert len(begun) == BATCHES.total == 2
+    may_end.set()
+    assert {call.result().status_code for call in waiting} == {404}
+
+
+def test_a_thread_that_computes_gives_way_to_others_soon(monkeypatch):
+    seen: list[float] = []
+    before = sys.getswitchinterval()
+    monkeypatch.setattr(server._Server, "run", lambda *_, **__: seen.append(sys.getswitchinterval()))
+    with socket.socket() as listener, pytest.raises(NotStarted):
+        server.serve(None, listener, on_ready=lambda: None, on_stop=lambda: None)
+    sys.setswitchinterval(before)
+    assert seen == [pytest.approx(0.001)]
 
 
 def test_a_route_without_threads_of_its_own_is_refused_at_the_start():

@@ -195,14 +195,38 @@ def test_at_the_organisation_s_limit_no_more_machines_are_started_than_it_had(wo
     third = rows.submit()
     rows.clock.forward(1)
     launch(context)
-    assert context.views.job(second).waiting.code == "machine_limit"
-    assert (rows.job(third).status, rows.job(third).waiting_code) == ("queued", "machine_cap")
+    for waiting in map(context.views.job, (second, third)):
+        assert waiting.waiting.code == "machine_limit"
+        assert "billing@fly.io" in waiting.waiting.message, "an operator learns what to do"
+    assert rows.job(third).status == "queued"
     rows.clock.forward(LIMIT_FOR_S)
     launch(context)
     assert {rows.attempt(f"{job_id}-1").state for job_id in (second, third)} == {"booting"}
 
 
-def test_a_missing_payment_stops_launching_and_queued_jobs_say_so(world):
+def test_a_job_that_waits_for_a_machine_s_place_names_the_limit_that_holds_now(world):
+    """Its own limit, then the organisation's, which control believes for a while, then its own again."""
+    context, rows, _ = world
+    settings = context.settings.model_copy(update={"max_machines": 2})
+    store = Store(rows.engine, settings, rows.clock, monotonic=rows.clock.monotonic)
+    context = replace(context, settings=settings, store=store)
+    waits = [rows.submit() for _ in range(3)][-1]
+
+    def said() -> str:
+        launch(context)
+        waiting = context.views.job(waits).waiting
+        assert rows.job(waits).status == "queued"
+        return f"{waiting.code}: {waiting.message}"
+
+    launch(context)
+    assert said().startswith("machine_cap: All 2 machines that MAX_MACHINES allows")
+    context.cloud.note_limit(1, context.store.monotonic())
+    assert said().startswith("machine_limit: The Fly organisation has reached its machine limit")
+    rows.clock.forward(LIMIT_FOR_S)
+    assert said().endswith("an operator can raise MAX_MACHINES.")
+
+
+def test_a_payment_that_is_wanted_stops_launching_and_queued_jobs_say_so(world):
     context, rows, machines = world
     machines.answers = [Refused(Refusal.PAYMENT_REQUIRED, "add a payment method")]
     first = rows.submit()
@@ -625,10 +649,10 @@ def test_attempts_that_no_machine_ever_showed_up_for_use_up_nothing(world):
     parts, rows, machines = world
     machines.answers = [Unanswered("502")] * 1000
     job_id = rows.submit()
-    for _ in range(1000):
+    for _ in range(170):
         launch(parts)
         tick(parts)
-        rows.clock.forward(5)
+        rows.clock.forward(30)
     assert rows.job(job_id).attempts_used > 3
     assert rows.job(job_id).status in ("queued", "launching")
     machines.answers = []

@@ -7,11 +7,10 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import standardwebhooks.webhooks
@@ -22,55 +21,10 @@ from control.passes import webhooks as notifying
 from control.passes.webhooks import notify
 from control.store import changes, queue, reports, webhooks
 from control.store.tables import Attempt, Batch, Job, Webhook
+from tests.support.receiver import Receiver, receiving
 from tests.support.rows import finished, ready, seen
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()
-
-
-class Receiver:
-    """Somebody's program: answers `statuses` in turn, then 200, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.on_call: Callable[[], object] = lambda: None
-        self.place = ""
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.place}/hook?key=SECRET-QUERY"
-
-    @property
-    def types(self) -> list[str]:
-        return [json.loads(body)["type"] for _, body in self.got]
-
-
-@contextmanager
-def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append((dict(self.headers), body))
-            receiver.on_call()
-            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
-            self.send_header("Location", receiver.url)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer((host, 0), Handler)
-    receiver.place = f"{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -129,7 +83,9 @@ def test_the_end_of_a_batch_is_delivered_once(telling, rows, receiver):
     assert content["type"] == "batch.completed"
     assert content["data"]["batch_id"] == rows.job(job_id).batch_id
     assert content["data"]["progress"]["ready"] == 1
-    assert not {"ticket", "sources"} & set(content["data"])
+    assert "ticket" not in content["data"]
+    (source,) = content["data"]["sources"]
+    assert (source["status"], source["data"], "outputs" in source) == ("ready", None, False)
     told = webhook(rows, job_id)
     assert (told.state, told.url, told.tries) == ("delivered", None, 1)
 

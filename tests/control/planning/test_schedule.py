@@ -144,3 +144,13 @@ def test_ten_thousand_outputs_are_planned_in_under_a_second_of_cpu():
     chosen, _ = best(mixed(100, 100))
     assert chosen.machines >= 50
     assert time.process_time() - began < 1
+
+
+def test_work_over_all_tried_counts_is_bounded_and_little_work_tries_them_all():
+    alone = [
+        WorkUnit(source=0, outputs=[n], work_s=1, longest_s=1, fetch_s=1, likely_bytes=1, bytes_max=1)
+        for n in range(10_000)
+    ]
+    _, many = best(alone, sizes=SIZES[:1], machines_max=1000)
+    _, few = best(alone[:1000], sizes=SIZES[:1], machines_max=1000)
+    assert len(many) <= 12 < 30 < len(few)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from control.domain.effects import effects
 from control.domain.encoding import Encoding
-from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, Speed, machine_work_s, work_units
+from control.planning.workload import OUTPUT_S, UNKNOWN_SOURCE, SourceInfo, Speed, machine_work_s, work_units
 from runner.contract import Effects
 
 CLIP = SourceInfo(size_bytes=20e6, duration_s=15, pixels=1920 * 1080)
@@ -104,6 +106,18 @@ def test_more_frames_are_more_work():
     [slow] = work_units([(0, PLAIN)], [CLIP])
     [fast] = work_units([(0, PLAIN)], [CLIP], encoding=Encoding(frame_rate="source"))
     assert fast.work_s == pytest.approx(2 * slow.work_s, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rate", "frames"), [(25, 25), (59.94, 59.94), (120, 60), (5, 10), (3, 12), (0.2, 10)]
+)
+def test_the_work_of_frames_at_the_rate_of_the_source_is_known_by_it(rate: float, frames: float):
+    kept = Encoding(frame_rate="source")
+    assert kept.frames_per_s(rate) == pytest.approx(frames)
+    assert Encoding().frames_per_s(rate) == pytest.approx(29.97, abs=0.01)
+    [standard] = work_units([(0, PLAIN)], [CLIP])
+    [unit] = work_units([(0, PLAIN)], [replace(CLIP, frame_rate=rate)], encoding=kept)
+    assert (unit.work_s - OUTPUT_S) / (standard.work_s - OUTPUT_S) == pytest.approx(frames / 29.97, rel=0.01)
 
 
 def test_jobs_on_a_line_teach_the_line():

@@ -22,7 +22,7 @@ from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload
 from control.views import serializers
 from control.views.schemas.uploads import NewUpload, PartDone, UploadDone, UploadStarted
-from infra.ports import OpenMultipart, Unanswered
+from infra.ports import OpenMultipart, Refusal, Refused, Unanswered
 from infra.s3 import TigrisStorage
 from tests.support.clips import make_clip
 
@@ -52,7 +52,8 @@ class Uploads:
 
 
 @pytest.fixture
-def bucket(context, storage) -> Uploads:
+def bucket(context, storage, monkeypatch) -> Uploads:
+    monkeypatch.setattr(storage, "_pause", lambda _: None)
     return Uploads(context, storage)
 
 
@@ -63,6 +64,10 @@ def clip(ffmpeg, tmp_path_factory) -> bytes:
 
 def away() -> None:
     raise Unanswered("away")
+
+
+def refuse_as_gone(*_: object) -> bytes:
+    raise Refused(Refusal.INVALID, "the bucket refused (NoSuchKey)", status=404)
 
 
 def row(rows) -> Upload:
@@ -208,7 +213,21 @@ def test_a_completion_that_was_cut_off_after_the_join_is_ended_by_a_look(bucket,
     assert bucket.show(upload.upload_id) == shown
 
 
-def test_the_state_of_a_closed_upload_says_why_it_is_closed(bucket, clip):
+@pytest.mark.parametrize("call", ["head", "read"])
+def test_a_joined_upload_that_the_bucket_does_not_show_yet_is_concluded_by_a_repeat(
+    bucket, rows, clip, monkeypatch, call
+):
+    upload, done = bucket.opened(clip)
+    missing = {"head": lambda *_, **__: None, "read": refuse_as_gone}
+    with monkeypatch.context() as late:
+        late.setattr(bucket.storage, call, missing[call])
+        with pytest.raises(Unanswered, match="does not show yet"):
+            bucket.complete(upload.upload_id, done)
+    assert row(rows).state == "open"
+    assert bucket.complete(upload.upload_id, done).size_bytes == len(clip)
+
+
+def test_a_look_at_a_closed_upload_says_why_it_is_closed(bucket, clip):
     upload, _ = bucket.opened(clip)
     bucket.abort(upload.upload_id)
     with pytest.raises(ControlError) as refused:

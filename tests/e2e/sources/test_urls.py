@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import codec_files
 from tests.support.bucket import MAX_SOURCE_BYTES, Bucket
 from tests.support.foreign import Server, served
 from tests.support.stack import Patient, Stack
@@ -65,14 +66,16 @@ def test_a_delivery_that_fails_is_reported_and_the_result_stays(
 
 
 def test_urls_and_uploads_mix_and_a_bad_url_fails_alone(
-    user: Patient, theirs: Server, video: str, clip: bytes
+    user: Patient, theirs: Server, video: str, clip: bytes, ffmpeg: str
 ) -> None:
     theirs.answers["/text"] = (200, {}, b"no video")
+    cinepak = codec_files.made(ffmpeg, *codec_files.NOT_TAKEN["Cinepak"])
+    theirs.answers["/cinepak"] = (200, {}, cinepak)
     with served() as canary:
         theirs.answers["/inside"] = (302, {"Location": f"http://{canary.place}/"}, b"")
         theirs.answers["/large"] = (200, {"Content-Length": str(MAX_SOURCE_BYTES + 1)}, b"")
         paths = {"text": "source_unplayable", "none": "source_unreachable", "inside": "source_unreachable"}
-        paths["large"] = "source_too_large"
+        paths |= {"large": "source_too_large", "cinepak": "source_unplayable"}
         sources: list[dict[str, str]] = [{"source_id": user.upload(clip)}, {"url": video}]
         sources += [{"url": f"http://{theirs.place}/{path}"} for path in paths]
         answer = user.http.post("/api/batches", json={"sources": sources, "variations": 1})
@@ -82,6 +85,10 @@ def test_urls_and_uploads_mix_and_a_bad_url_fails_alone(
     codes = [output["error"] and output["error"]["code"] for output in outputs(batch)]
     assert codes == [None, None, *paths.values()]
     assert [source["name"] for source in batch["sources"]][1:] == ["old", *paths]
+    told = [output["error"]["message"] for output in outputs(batch) if output["error"]]
+    assert told[0] == "This is a text file. Upload an MP4 or MOV video."
+    assert told[-1] == user.try_upload(cinepak).json()["error"]["message"], "as an upload of it is refused"
+    assert {attempt["number"] for attempt in batch["attempts"]} == {1}
 
 
 @pytest.mark.parametrize(

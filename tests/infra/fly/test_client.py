@@ -224,6 +224,17 @@ def test_a_create_asks_for_a_one_shot_machine(remote: FlyMachines, fake: respx.R
     assert machine.created_at == datetime(2026, 11, 1, 12, 0, 0, 120000, tzinfo=UTC)
 
 
+def test_a_machine_may_run_another_command_or_not_be_started_at_all(
+    remote: FlyMachines, fake: respx.Router
+) -> None:
+    route = fake.post(MACHINES).respond(json=SHOWN)
+    remote.create(replace(SPEC, command=("python3", "-m", "runner.self_test"), is_started=False))
+    sent = json.loads(route.calls.last.request.content)
+    assert sent["config"]["init"] == {"exec": ["python3", "-m", "runner.self_test"]}
+    assert sent["skip_launch"] is True
+    create_request(sent)
+
+
 def test_the_other_calls_send_what_fly_documents(remote: FlyMachines, fake: respx.Router) -> None:
     stop = fake.post(f"{MACHINES}/m1/stop").respond(json={"ok": True})
     destroy = fake.delete(f"{MACHINES}/m1").respond(json={"ok": True})

@@ -266,6 +266,14 @@ def test_the_organisation_may_have_a_limited_number_of_machines_at_once() -> Non
     assert cloud.go(1).create("3")
 
 
+def test_a_kind_of_cpu_that_the_organisation_may_not_use_is_refused_and_the_other_is_not() -> None:
+    cloud = Cloud(refused_cpu_kinds=["performance"])
+    guest = {"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048}
+    assert refused(lambda: cloud.create("1", guest=guest)).status == 422
+    assert cloud.world.hits[FailPoint.SIZE_REFUSED] == 1
+    assert cloud.create("2", guest={"cpu_kind": "shared", "cpus": 1, "memory_mb": 256})
+
+
 def test_a_token_that_does_not_reach_one_app_reaches_the_others() -> None:
     cloud = Cloud(FailPoint.APP_REFUSED, refused_apps=["another"])
     assert cloud.create()
@@ -507,7 +515,7 @@ def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
     drawn = [
         fail_point
         for fail_point in FailPoint
-        if fail_point not in (FailPoint.RATE_LIMITED, FailPoint.REGION_FULL)
+        if fail_point not in (FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED)
     ]
     faults = Faults(
         rates={fail_point: rng.choice((0, 0, 0.02, 0.2)) for fail_point in drawn},
@@ -516,6 +524,10 @@ def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
         pull_s=(0, 9), boot_s=(0, 3), retention_s=600, death_s=(0, 15), host_lost_s=(0, 15),
     )  # fmt: skip
     cloud = Cloud(seed=str(seed), **vars(faults))
+    large = {"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048}
+    cloud.world.set_faults(replace(faults, refused_cpu_kinds=["performance"]))
+    outcome(lambda: cloud.create("large", guest=large))
+    cloud.world.set_faults(faults)
     seen, states, ids = list[Any](), set[str](), list[str]()
     for second in range(0, 7200, 20):
         cloud.go(second)

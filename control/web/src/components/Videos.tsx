@@ -121,7 +121,7 @@ function standing(item: Item, percent: number): string {
     case "checking":
       return "Checking…";
     case "ready":
-      return item.url ? "Fetched when the batch runs" : "Ready";
+      return item.url ? "Fetched when the batch runs" : ["Ready", ...item.notes.value].join(". ");
     case "fileless":
       return item.uploadId.value
         ? "The page was reloaded: choose or drop this file again, and the upload goes on where it was."

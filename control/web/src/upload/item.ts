@@ -48,6 +48,7 @@ export class Item {
   /** Both are kept over a reload as soon as they are known. */
   readonly uploadId = signal<string | null>(null);
   readonly sourceId = signal<string | null>(null);
+  readonly notes = signal<string[]>([]); // what could not be used of it; the batch shows them too
   private file: File | null = null;
   private stop: AbortController | null = null;
 
@@ -110,7 +111,7 @@ export class Item {
     this.problem.value = null;
     this.phase.value = "sending";
     try {
-      this.sourceId.value = await send({
+      const source = await send({
         file,
         uploadId: this.uploadId.value,
         onBegun: (id) => {
@@ -123,6 +124,8 @@ export class Item {
         },
         stop: stop.signal,
       });
+      this.sourceId.value = source.source_id;
+      this.notes.value = source.notes;
       this.phase.value = "ready";
     } catch (error) {
       if (this.stop === stop && !stop.signal.aborted) this.fail(error);

@@ -9,7 +9,7 @@ export interface Look {
 
 const PICTURE_WIDTH = 192; // pixels
 const PATIENCE_MS = 8000;
-// What an MP4 or MOV starts with: the same boxes as in control/uploads/kinds.py.
+// What an MP4 or MOV starts with: the same boxes as in runner/mp4/kinds.py.
 const FIRST_BOXES = [
   ...["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot", "uuid"],
   ...["styp", "sidx", "moof", "pdin", "meta", "emsg", "prft"],

@@ -19,17 +19,18 @@ export interface Sending {
   stop: AbortSignal;
 }
 
-/** Upload what is missing and return the id of the source that it makes. Throws ApiError, or `stop`'s reason. */
-export async function send(sending: Sending): Promise<string> {
+export type Sent = Pick<UploadedSource, "source_id" | "notes">;
+
+/** Upload what is missing and return the source that it makes. Throws ApiError, or `stop`'s reason. */
+export async function send(sending: Sending): Promise<Sent> {
   const upload = await begin(sending);
   if (upload.source_id) {
     sending.onSent(sending.file.size);
-    return upload.source_id; // completed before, and its answer was lost
+    return { source_id: upload.source_id, notes: [] }; // completed before, and its answer was lost
   }
   const transfer = new Transfer(upload, sending);
   const parts = await transfer.run();
-  const source = await api.post<UploadedSource>(`uploads/${upload.upload_id}/complete`, { parts });
-  return source.source_id;
+  return await api.post<UploadedSource>(`uploads/${upload.upload_id}/complete`, { parts });
 }
 
 async function begin({ file, uploadId, onBegun }: Sending): Promise<Upload> {

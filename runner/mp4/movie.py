@@ -15,9 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from control.uploads import codecs, fragments, kinds, tracks
-from control.uploads.boxes import Box, CutShort, Damaged, File, Read, Scattered
-from control.uploads.tracks import Samples, Track
 from runner.media import (
     FRAMES_MAX,
     SOURCE_FRAME,
@@ -27,6 +24,9 @@ from runner.media import (
     SOURCE_SIDE_MIN,
     STREAMS_MAX,
 )
+from runner.mp4 import codecs, fragments, kinds, tracks
+from runner.mp4.boxes import Box, CutShort, Damaged, File, Read, Scattered
+from runner.mp4.tracks import Samples, Track
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024  # of a moov, or of one moof; a day of video has less
 WALK_BOXES_MAX, WALK_READS_MAX = 1_000, 24  # at the top, from the start and then near the end
@@ -53,6 +53,7 @@ class Movie:
     duration_s: float
     width: int
     height: int
+    frame_rate: float  # pictures per second, on average
     notes: tuple[str, ...] = ()
 
 
@@ -183,16 +184,34 @@ def _movie(file: File, top: _Top) -> Movie:
     _check_picture(picture)
     sound = next((track for track in index.tracks if track.kind == b"soun"), None)
     used = [track for track in (picture, sound) if track is not None]
-    held = [tracks.samples(file, track, index.timescale) for track in used]
+    held = [
+        tracks.samples(file, track, index.timescale, has_fragments=index.mvex is not None) for track in used
+    ]
     is_fragmented = index.mvex is not None and top.first_moof is not None
     if sound is not None and (held[1].count or is_fragmented):
         _check_sound(sound)
     if is_fragmented:
-        duration_s, frames, notes = _fragmented(file, top, index, held)
+        shown = _fragmented(file, top, index, held, picture.id)
     else:
-        duration_s, frames, notes = _plain(file, top, index, held)
-    _check_length(duration_s, frames)
-    return Movie(duration_s=duration_s, width=picture.width, height=picture.height, notes=tuple(notes))
+        shown = _plain(file, top, index, held)
+    _check_length(shown.duration_s, shown.frames)
+    return Movie(
+        duration_s=shown.duration_s,
+        width=picture.width,
+        height=picture.height,
+        frame_rate=shown.frame_rate,
+        notes=tuple(shown.notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a movie shows. The number of frames of a fragmented one is an estimate."""
+
+    duration_s: float
+    frames: float
+    frame_rate: float
+    notes: Sequence[str]
 
 
 def _without_index(top: _Top) -> str:
@@ -275,7 +294,7 @@ def _check_described(track: Track, what: str) -> None:
 
 def _check_length(duration_s: float, frames: float) -> None:
     if not duration_s:
-        raise NotPlayable(f"The video has no length: nothing was recorded. {AGAIN}")
+        raise NotPlayable(f"The video has no length: its index shows nothing of what was recorded. {AGAIN}")
     if duration_s > SOURCE_S_MAX:
         most = f"{SOURCE_S_MAX / 3600:.0f} hours"
         raise NotPlayable(
@@ -288,10 +307,8 @@ def _check_length(duration_s: float, frames: float) -> None:
         )
 
 
-def _plain(
-    file: File, top: _Top, index: _Index, held: Sequence[Samples]
-) -> tuple[float, float, Sequence[str]]:
-    """Return length, number of pictures and notes of a file whose index names every sample.
+def _plain(file: File, top: _Top, index: _Index, held: Sequence[Samples]) -> _Shown:
+    """Return what a file shows whose index names every sample.
 
     The samples must be there. Whether the last box is whole does not matter beyond that.
     """
@@ -311,7 +328,12 @@ def _plain(
             f" {AGAIN}"
         )
     duration_s = max(each.duration_s for each in held)
-    return duration_s, held[0].count, _promise(index.promised_s, duration_s)
+    notes = _promise(index.promised_s, duration_s)
+    return _Shown(duration_s, held[0].count, _rate(held[0].count, held[0].media_s), notes)
+
+
+def _rate(pictures: float, lasting_s: float) -> float:
+    return pictures / lasting_s if lasting_s else 0.0
 
 
 def _promise(promised_s: float, held_s: float) -> list[str]:
@@ -323,29 +345,47 @@ def _promise(promised_s: float, held_s: float) -> list[str]:
 # --- fragments ----------------------------------------------------------------------------------------
 
 
-def _fragmented(
-    file: File, top: _Top, index: _Index, held: Sequence[Samples]
-) -> tuple[float, float, Sequence[str]]:
-    """Return length, number of pictures (an estimate) and notes of a fragmented file.
+def _fragmented(file: File, top: _Top, index: _Index, held: Sequence[Samples], picture_id: int) -> _Shown:
+    """Return what a fragmented file shows.
 
     A recording that was cut off is taken as far as its samples are whole.
     """
     in_index_s = max(each.duration_s for each in held) if held[0].count else 0.0
     if top.last_moof is None:
-        duration_s, frames = in_index_s, float(held[0].count)
+        duration_s, rate = in_index_s, _rate(held[0].count, held[0].media_s)
     else:
-        first = _fragment(file, top.first_moof, index)
-        last = _fragment(file, top.last_moof, index, stop=file.size_bytes if top.is_cut else None)
-        if first is None or last is None:
-            raise NotPlayable(f"The length of this fragmented MP4 cannot be determined. {REMUX}")
+        first, last = _first_and_last(file, top, index, picture_id)
         start_s = 0.0 if held[0].count else first.start_s  # a piece of a stream starts later than 0
-        duration_s, last_s = last.end_s - start_s, last.end_s - last.start_s
-        frames = max(last.samples / last_s * duration_s if last_s else 0.0, held[0].count)
+        duration_s = last.end_s - start_s
+        rate = _rate(first.pictures + last.pictures, first.pictures_s + last.pictures_s)
+    frames = max(rate * duration_s, held[0].count)
     if not top.is_cut:
-        return duration_s, frames, _promise(_promised_s(file, index), duration_s)
+        return _Shown(duration_s, frames, rate, _promise(_promised_s(file, index), duration_s))
     if not duration_s:
         raise NotPlayable(_cut_short(top))
-    return duration_s, frames, [_cut_off(top, duration_s)]
+    return _Shown(duration_s, frames, rate, [_cut_off(top, duration_s)])
+
+
+def _first_and_last(
+    file: File, top: _Top, index: _Index, picture_id: int
+) -> tuple[fragments.Fragment, fragments.Fragment]:
+    """Return the first fragment and the last one; all as one where they do not name their starts."""
+    assert index.mvex is not None
+    assert top.first_moof is not None
+    assert top.last_moof is not None
+    _check_index(top.first_moof)
+    _check_index(top.last_moof)
+    timescales = {track.id: track.timescale for track in index.tracks if track.timescale}
+    known = fragments.Tracks(mvex=index.mvex, timescales=timescales, picture=picture_id)
+    stop = file.size_bytes if top.is_cut else None
+    first = fragments.read(file, top.first_moof, known)
+    last = fragments.read(file, top.last_moof, known, stop=stop)
+    if first is not None and last is not None:
+        return first, last
+    if top.is_cut:
+        raise NotPlayable(f"The length of this fragmented MP4 cannot be determined. {REMUX}")
+    whole = fragments.read_all(file, top.first_moof, known)
+    return whole, whole
 
 
 def _cut_off(top: _Top, duration_s: float) -> str:
@@ -361,13 +401,3 @@ def _promised_s(file: File, index: _Index) -> float:
         return 0.0
     body = file.load(mehd)
     return float(struct.unpack_from(">Q" if body[0] else ">I", body, 4)[0] / index.timescale)
-
-
-def _fragment(
-    file: File, moof: Box | None, index: _Index, *, stop: int | None = None
-) -> fragments.Fragment | None:
-    if moof is None or index.mvex is None:
-        return None
-    _check_index(moof)
-    timescales = {track.id: track.timescale for track in index.tracks if track.timescale}
-    return fragments.read(file, moof, index.mvex, timescales, stop=stop)

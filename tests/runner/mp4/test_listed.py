@@ -6,11 +6,11 @@ import struct
 
 import pytest
 
-from control.uploads import tracks
-from control.uploads.boxes import Box, File
-from control.uploads.codecs import picture_codec, picture_refusal, sound_codec, sound_refusal
-from control.uploads.mp4 import NotPlayable, look_into
 from runner.media import PICTURE_CODECS, SOUND_CODECS
+from runner.mp4 import tracks
+from runner.mp4.boxes import Box, File
+from runner.mp4.codecs import picture_codec, picture_refusal, sound_codec, sound_refusal
+from runner.mp4.movie import NotPlayable, look_into
 from tests.support.codec_files import NOT_TAKEN, PICTURES, SOUNDS, made
 
 TAKEN = {**PICTURES, **SOUNDS}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from control.uploads.boxes import Box, Damaged, File
+from runner.mp4.boxes import Box, Damaged, File
 
 EDITS_MAX = 1_000  # of a track; editors write a few
 
@@ -38,6 +38,7 @@ class Samples:
     count: int
     duration_s: float
     end: int
+    media_s: float = 0.0  # of all samples, shown or not
 
 
 def read(file: File, trak: Box) -> Track:
@@ -65,8 +66,8 @@ def read(file: File, trak: Box) -> Track:
     )
 
 
-def samples(file: File, track: Track, movie_timescale: int) -> Samples:
-    """Return what the tables of samples say of a track. Raises Damaged."""
+def samples(file: File, track: Track, movie_timescale: int, *, has_fragments: bool) -> Samples:
+    """Return what the tables of samples say of a track; its file may have fragments too. Raises Damaged."""
     stbl = file.find(track.trak, b"mdia", b"minf", b"stbl")
     if stbl is None:
         return Samples(0, 0.0, 0)
@@ -76,7 +77,9 @@ def samples(file: File, track: Track, movie_timescale: int) -> Samples:
         return Samples(count, 0.0, end)
     media_s = _ticks(file, tables, count) / track.timescale
     first_s = _first_shift(file, tables) / track.timescale
-    return Samples(count, _shown_s(file, track, media_s, first_s, movie_timescale), end)
+    return Samples(
+        count, _shown_s(file, track, media_s, first_s, movie_timescale, has_fragments), end, media_s
+    )
 
 
 def required(file: File, parent: Box, *path: bytes) -> bytes:
@@ -184,10 +187,13 @@ def _first_shift(file: File, tables: dict[bytes, Box]) -> int:
     return int(shift)
 
 
-def _shown_s(file: File, track: Track, media_s: float, first_s: float, movie_timescale: int) -> float:
+def _shown_s(
+    file: File, track: Track, media_s: float, first_s: float, movie_timescale: int, has_fragments: bool
+) -> float:
     """Return how long a track is shown: what its edit list shows, or all of it without one.
 
-    The media starts at `first_s` and lasts `media_s`.
+    The media starts at `first_s` and lasts `media_s`. An edit of length 0 shows nothing, but in a file with
+    fragments all that is left.
     """
     elst = file.find(track.trak, b"edts", b"elst")
     if elst is None or not movie_timescale:
@@ -201,5 +207,6 @@ def _shown_s(file: File, track: Track, media_s: float, first_s: float, movie_tim
         if media_time < 0:
             shown_s += duration / movie_timescale
         elif rest_s > 0:
-            shown_s += min(duration / movie_timescale, rest_s) if duration else rest_s
+            is_open = has_fragments and not duration
+            shown_s += rest_s if is_open else min(duration / movie_timescale, rest_s)
     return shown_s

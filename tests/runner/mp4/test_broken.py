@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control.uploads.mp4 import Movie, NotPlayable, look_into
+from runner.mp4.movie import Movie, NotPlayable, look_into
 from tests.support.boxes import boxes, found, replaced, table
 
 PICTURE = "-f lavfi -i testsrc2=s=96x64:r={rate}:d={seconds}"

@@ -1,5 +1,7 @@
 """When a fragment of a movie starts and ends. Only the first and the last fragment of a file need to be read.
 
+But where fragments do not say when they start (no `tfdt`: Smooth Streaming, old recorders), all are.
+
 Boxes: ISO/IEC 14496-12 (2022), 8.8.
 """
 
@@ -9,21 +11,22 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from control.uploads.boxes import Box, Damaged, File
 from runner.media import FRAMES_MAX
+from runner.mp4.boxes import Box, Damaged, File
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Start and end of a fragment over all of its tracks, and the samples of the track that has most."""
+    """Start and end of a fragment over all of its tracks; number and duration of the pictures in it."""
 
     start_s: float
     end_s: float
-    samples: int
+    pictures: int
+    pictures_s: float
 
 
 @dataclass(frozen=True)
@@ -36,56 +39,89 @@ class _Traf:
     size: int
 
 
-def read(
-    file: File, moof: Box, mvex: Box, timescales: Mapping[int, int], *, stop: int | None = None
-) -> Fragment | None:
+@dataclass(frozen=True, kw_only=True)
+class Tracks:
+    """What the movie box says of the tracks of all fragments."""
+
+    mvex: Box
+    timescales: Mapping[int, int]  # by the id of the track; none is 0
+    picture: int  # the id of the track of pictures
+
+
+def read(file: File, moof: Box, tracks: Tracks, *, stop: int | None = None) -> Fragment | None:
     """Return the times of a fragment, or None if it does not name them. Raises Damaged.
 
-    `timescales` has the time scale of each track by its id, none of them 0. With `stop`, only the samples
-    that end before this position in the file count: they are what is left of a fragment that was cut off.
+    With `stop`, only the samples that end before this position in the file count: they are what is left of a
+    fragment that was cut off.
     """
-    trexes = (file.load(box) for box in file.children(mvex) if box.kind == b"trex")
-    defaults = {struct.unpack_from(">4xI", body)[0]: struct.unpack_from(">12xII", body) for body in trexes}
-    parts = []
-    for traf in file.children(moof):
-        if traf.kind == b"traf":
-            part = _part(file, traf, moof.start - 8, timescales, defaults, stop)
-            parts += [part] if part is not None else []
+    parts = [part for part in _parts(file, moof, tracks, stop) if part.start is not None]
     if not parts:
         return None
+    pictures = [part for part in parts if part.track_id == tracks.picture]
     return Fragment(
         min(part.start_s for part in parts),
-        max(part.end_s for part in parts),
-        max(part.samples for part in parts),
+        max(part.start_s + part.length_s for part in parts),
+        sum(part.samples for part in pictures),
+        sum(part.length_s for part in pictures),
     )
 
 
-def _part(
-    file: File,
-    traf: Box,
-    moof_at: int,
-    timescales: Mapping[int, int],
-    defaults: Mapping[int, tuple[int, int]],
-    stop: int | None,
-) -> Fragment | None:
-    """Return the times of one track's part of a fragment, or None if it does not name them."""
-    found = file.find(traf, b"tfhd"), file.find(traf, b"tfdt")
-    if found[0] is None or found[1] is None:
-        return None
-    header, tfdt = _header(file.load(found[0]), moof_at, defaults), file.load(found[1])
-    (start,) = struct.unpack_from(">Q" if tfdt[0] else ">I", tfdt, 4)
-    if header.track_id not in timescales:
-        return None
-    timescale, end, samples, at = timescales[header.track_id], start, 0, header.base
+def read_all(file: File, first: Box, tracks: Tracks) -> Fragment:
+    """Return the times of all fragments from the first one on, by adding their lengths. Raises Damaged."""
+    lengths_s: dict[int, float] = {}
+    pictures = 0
+    for moof in file.children(Box(b"", first.start - 8, file.size_bytes)):
+        for part in _parts(file, moof, tracks, None) if moof.kind == b"moof" else ():
+            lengths_s[part.track_id] = lengths_s.get(part.track_id, 0.0) + part.length_s
+            pictures += part.samples if part.track_id == tracks.picture else 0
+    return Fragment(0.0, max(lengths_s.values(), default=0.0), pictures, lengths_s.get(tracks.picture, 0.0))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One track's part of a fragment. `start` and `ticks` are in its time scale; None: it has no `tfdt`."""
+
+    track_id: int
+    start: int | None
+    ticks: int
+    samples: int
+    timescale: int
+
+    @property
+    def start_s(self) -> float:
+        return (self.start or 0) / self.timescale
+
+    @property
+    def length_s(self) -> float:
+        return self.ticks / self.timescale
+
+
+def _parts(file: File, moof: Box, tracks: Tracks, stop: int | None) -> Iterator[_Part]:
+    trexes = (file.load(box) for box in file.children(tracks.mvex) if box.kind == b"trex")
+    defaults = {struct.unpack_from(">4xI", body)[0]: struct.unpack_from(">12xII", body) for body in trexes}
+    for traf in file.children(moof):
+        tfhd = file.find(traf, b"tfhd") if traf.kind == b"traf" else None
+        header = _header(file.load(tfhd), moof.start - 8, defaults) if tfhd is not None else None
+        if header is not None and header.track_id in tracks.timescales:
+            yield _part(file, traf, header, tracks.timescales[header.track_id], stop)
+
+
+def _part(file: File, traf: Box, header: _Traf, timescale: int, stop: int | None) -> _Part:
+    tfdt = file.find(traf, b"tfdt")
+    start = None
+    if tfdt is not None:
+        body = file.load(tfdt)
+        (start,) = struct.unpack_from(">Q" if body[0] else ">I", body, 4)
+    ticks, samples, at = 0, 0, header.base
     for trun in file.children(traf):
         if trun.kind != b"trun":
             continue
         if stop is None:
-            count, ticks = _run(file, trun, header)
+            count, lasts = _run(file, trun, header)
         else:
-            count, ticks, at = _whole(file, trun, header, at, stop)
-        end, samples = end + ticks, samples + count
-    return Fragment(start / timescale, end / timescale, samples)
+            count, lasts, at = _whole(file, trun, header, at, stop)
+        ticks, samples = ticks + lasts, samples + count
+    return _Part(header.track_id, start, ticks, samples, timescale)
 
 
 def _header(tfhd: bytes, moof_at: int, defaults: Mapping[int, tuple[int, int]]) -> _Traf:

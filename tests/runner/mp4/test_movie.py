@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.uploads.boxes import READS_MAX
-from control.uploads.mp4 import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 from runner.limits import INPUT_OPTIONS, excess
 from runner.media import SOURCE_S_MAX
+from runner.mp4.boxes import READS_MAX
+from runner.mp4.movie import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
+from tests.support.boxes import replaced
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
@@ -76,7 +77,7 @@ def patched(data: bytes, kind: bytes, offset: int, new: bytes) -> bytes:
 
 
 def test_the_index_is_found_at_either_end(plain: bytes, faststart: bytes) -> None:
-    expected = Movie(duration_s=2.0, width=320, height=180)
+    expected = Movie(duration_s=2.0, width=320, height=180, frame_rate=25.0)
     assert plain.index(b"moov") > plain.index(b"mdat")
     assert faststart.index(b"moov") < faststart.index(b"mdat")
     for data in (plain, faststart):
@@ -478,9 +479,29 @@ def test_a_protected_video(faststart: bytes) -> None:
     assert "copy-protected" in refusal(patched(faststart, b"stsd", entry, b"encv"))
 
 
-def test_a_fragmented_file_that_does_not_state_its_length(make: Make) -> None:
-    data = make("frag.mp4", *VIDEO, *H264, "-movflags", "frag_keyframe+empty_moov")
-    assert "Remux it first" in refusal(data.replace(b"tfdt", b"free"))
+def test_fragments_that_do_not_name_their_starts_are_added_up(make: Make) -> None:
+    fragments = ["-g", "10", "-movflags", "frag_keyframe+empty_moov"]
+    data = make("frag.mp4", *VIDEO, *SOUND, *H264, *AAC, *fragments)
+    assert data.count(b"moof") > 3
+    untimed = data.replace(b"tfdt", b"free")
+    found, right = look(untimed), look(data)
+    assert found.duration_s == pytest.approx(right.duration_s, abs=0.001)
+    assert found.frame_rate == pytest.approx(25, abs=0.5)
+    assert "Remux it first" in refusal(untimed[: len(data) * 2 // 3])
+
+
+def test_pictures_are_counted_though_the_sound_has_more_samples(make: Make) -> None:
+    pcm = ["-c:a", "pcm_s16le", "-g", "10", "-movflags", "frag_keyframe+empty_moov"]
+    for name, more in (("frag.mov", pcm), ("plain.mov", pcm[:2])):
+        assert look(make(name, *VIDEO, *SOUND, *H264, *more)).frame_rate == pytest.approx(25, abs=0.1)
+
+
+def test_an_edit_of_no_length_shows_nothing_but_in_a_file_with_fragments_all(make: Make) -> None:
+    table = struct.pack(">I4sII", 28, b"elst", 0, 1) + struct.pack(">IiI", 0, 0, 1 << 16)
+    plain = make("plain.mp4", *VIDEO, *H264)
+    assert "its index shows nothing" in refusal(replaced(plain, {b"edts": table}))
+    fragments = make("frag.mp4", *VIDEO, *H264, "-movflags", "frag_keyframe+empty_moov")
+    assert look(fragments).duration_s == 2.0
 
 
 # --- hostile --------------------------------------------------------------------------------------
