@@ -1,4 +1,7 @@
-"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own."""
+"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own.
+
+One file, since all of it is one wiring.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The file's own metadata is not trusted: size, colour and pixel format come from a decoded frame, the streams
 and their lengths from reading all packets.
+
+One file, since one run of FFmpeg answers all of these questions.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LOCKS = {"requirements.lock": list(EXTRAS)} | {
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,]+\])?==([^ ;\\]+)", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?= |$)")
 COPIED = {
-    *("control", "runner", "infra", "pyproject.toml", "README.md", "LICENSE"),
+    *("control", "runner", "infra", "client", "pyproject.toml", "README.md", "LICENSE"),
     *(f"requirements.{kind}.lock" for kind in ("control", "runner", "build", "kernel")),
     *(f"infra/provision/{name}" for name in ("start-control", "serve-replicated", "litestream.yml")),
     *(f"infra/{name}.py" for name in ("__init__", "ports", "outbound")),

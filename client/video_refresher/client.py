@@ -1,6 +1,6 @@
 """The client: a method for each call of the public API. Must never know more than docs/api.md tells.
 
-Long because it is one list of calls.
+One file, since it is one list of calls.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class Client:
             httpx.Client(timeout=60, mounts=mounts) as bucket,
         ):
             client = cls(http, bucket=bucket, unfinished=unfinished)
-            if not token:
-                token = client._api.call("POST", "/api/auth", json={"password": password}).json()["token"]
-            client._api.use_token(token)
+            if token:
+                client._api.use_token(token)
+            else:
+                client._api.sign_in(password)
             yield client
 
     def revoke_tokens(self) -> None:

@@ -31,7 +31,7 @@ from control.uploads.form import Form
 from control.views.schemas.batches import JobView
 from control.views.schemas.submit import NewJob
 
-AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
+AT_ONCE_MAX = 2  # each keeps a part of 16 MiB in memory; further forms wait unread
 WAITING_MAX = 16
 SLACK_S = 20.0
 BYTES_PER_S_MIN = 16 * 1024

@@ -51,6 +51,14 @@ def some_effects(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def some_regions(text: str) -> list[str]:
+    """Return the regions of a list with commas, in their order."""
+    regions = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch("[a-z]{3}", region) for region in regions):
+        raise typer.BadParameter(f"--region {text!r} must be codes of Fly's regions, like iad or iad,ord.")
+    return regions
+
+
 def require_digest(image: str) -> None:
     """Return if the image is named by its digest: a tag may name another image at the next build."""
     if not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):

@@ -1,6 +1,6 @@
 """The `refresher` command. Thin: each command reads its options and calls one function.
 
-Long because it is one list of commands with their help texts.
+One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from control.cli.checks import require_digest, require_files, require_folder
+from control.cli.checks import require_digest, require_files, require_folder, some_regions
 from control.cli.commands import app as client_app
 from control.cli.connect import place
 
@@ -193,7 +193,8 @@ def provision(
     what: Annotated[Provisioning, typer.Argument(help="up makes everything, or brings it up to date.")],
     name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
     region: Annotated[
-        str, typer.Option(help="The region of control, runners and, if possible, the bucket.")
+        str,
+        typer.Option(help="The region of control and runners; more of them, after commas, are for runners."),
     ] = "iad",
     org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
     python_image: Annotated[
@@ -219,12 +220,14 @@ def provision(
         require_digest(python_image)
     if "@" in image:
         raise typer.BadParameter("--image names a release by its label, like release-20261126-120000")
+    first, *more = some_regions(region)
     run(
         what,
         Deployment(
             name=name,
             org=org,
-            region=region,
+            region=first,
+            more_regions=tuple(more),
             python_image=python_image,
             label=image.rpartition(":")[2] or f"release-{datetime.now(UTC):%Y%m%d-%H%M%S}",
             runner_apps=runner_apps,

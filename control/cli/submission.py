@@ -71,13 +71,13 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
         wish: Choices = {**choices, "variations": count, "max_cost_usd": usd}
         try:
             made.batches.append(client.submit(refs, **wish))
-        except (ApiError, httpx.HTTPError) as refusal:
+        except (ApiError, httpx.HTTPError, KeyboardInterrupt) as end:
             if not made.batches:
                 raise
             ids = " ".join(batch.batch_id for batch in made.batches)
             raise NotSubmitted(
                 f"{len(made.batches)} of {len(groups)} batches are submitted and go on: {ids}\n"
-                f"The next one was refused: {refusal or type(refusal).__name__}\n"
+                f"The next one was not: {str(end) or type(end).__name__}\n"
                 "Submit the rest later, or stop these: refresher cancel ID"
             ) from None
     return made

@@ -30,6 +30,7 @@ class Deployment:
     python_image: str = ""
     label: str = ""
     runner_apps: int = 1
+    more_regions: tuple[str, ...] = ()  # of runners alone, after `region`
 
     @property
     def control(self) -> str:
@@ -195,7 +196,7 @@ def _deploy(d: Deployment) -> tuple[str, ...]:
     env = {
         "PUBLIC_URL": d.url,
         "RUNNER_APPS": ",".join(d.runners),
-        "RUNNER_REGIONS": d.region,
+        "RUNNER_REGIONS": ",".join((d.region, *d.more_regions)),
         "RUNNER_IMAGE": "{RUNNER_IMAGE}",
     }
     given = (word for name, value in env.items() for word in ("--env", f"{name}={value}"))

@@ -75,6 +75,39 @@ def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(monkeypa
     assert len({request.headers["Idempotency-Key"] for request in asked}) == 1
 
 
+def test_a_token_that_is_too_old_is_replaced_once_and_a_wrong_password_is_said():
+    tokens, asked = iter(["old", "new"]), list[str]()
+
+    def control(request: httpx.Request) -> httpx.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        asked.append(f"{request.url.path} {token}")
+        if request.url.path == "/api/auth":
+            if token := next(tokens, ""):
+                return httpx.Response(200, json={"token": token})
+        elif token == "new" and len(asked) < 7:
+            return (
+                httpx.Response(200, json=answer(Job))
+                if "events" not in request.url.path
+                else httpx.Response(200)
+            )
+        return httpx.Response(401, json={"error": {"code": "unauthorized", "message": "Sign in."}})
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    client = Client(http, bucket=http)
+    client._api.sign_in("right")
+    assert list(client.events("job_1")) == []
+    assert client.show("job_1").status
+    assert asked[1:] == [
+        "/api/jobs/job_1/events old",
+        "/api/auth old",
+        "/api/jobs/job_1/events new",
+        "/api/jobs/job_1 new",
+    ]
+    with pytest.raises(ApiError, match="Sign in"):
+        [client.show("job_1") for _ in range(3)]
+    assert asked[-1].startswith("/api/auth"), "and no request follows"
+
+
 def test_the_package_of_the_client_is_in_step_with_the_project():
     own, project = (
         tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in ("client", ".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -88,7 +89,9 @@ WITH_FILES = {  # calls that read or write files, which tests of their own make
 
 @cache
 def document() -> dict[str, Any]:
-    return create_app(load_settings(**SETTINGS)).openapi()
+    with TemporaryDirectory() as folder:
+        settings = load_settings(**{**SETTINGS, "database_url": f"sqlite:///{folder}/control.db"})
+        return create_app(settings).openapi()
 
 
 def routes() -> dict[str, Any]:

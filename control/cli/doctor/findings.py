@@ -1,6 +1,8 @@
 """What the doctor finds, as data, and the judgements that need nothing but what was seen. PURE.
 
 Each judgement returns a finding whose remedy is empty exactly when it is `ok`.
+
+One file, since it is one list of judgements.
 """
 
 from __future__ import annotations
@@ -178,7 +180,7 @@ def self_test(machine: Machine, *, places: Mapping[SelfTest, str]) -> list[Findi
 # --- the bucket -----------------------------------------------------------------------------------
 
 BUCKET_KEYS = "Check AWS_ENDPOINT_URL_S3, AWS_REGION, BUCKET_NAME and the two keys; make new keys at Tigris."
-SET_RULES = "Run with control's environment: refresher bucket-rules."
+SET_RULES = "Run refresher bucket-rules with control's environment, on Fly by fly ssh console."
 
 
 def conditional_put(first: int, second: int) -> Finding:
@@ -254,7 +256,7 @@ def mount(problem: str, *, mount: str | None, is_on_fly: bool) -> Finding:
 def room(free_bytes: int, total_bytes: int) -> Finding:
     """Judge how much is free where the database is."""
     check, seen = "free disk", f"{free_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB are free."
-    remedy = "Enlarge the volume: fly volumes extend ID --size GB."
+    remedy = "Enlarge the volume (fly volumes extend ID --size GB), or lower HISTORY_DAYS."
     if free_bytes < FREE_FAIL_BYTES:
         return fail(check, seen, remedy)
     return warn(check, seen, remedy) if free_bytes < FREE_WARN_BYTES else ok(check, seen)

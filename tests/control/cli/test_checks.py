@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,12 @@ def test_an_id_of_another_kind_is_refused_with_the_right_kind(
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://host", "http://"])
 def test_a_url_without_http_says_how_to_write_it(url: str) -> None:
     assert "REFRESHER_URL must be a URL like https://host" in refusal("jobs", REFRESHER_URL=url)
+
+
+def test_without_the_sdk_the_tools_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "control.cli.mcp_server", raising=False)
+    assert "is missing: pip install mcp" in refusal("mcp")
 
 
 @pytest.mark.parametrize(

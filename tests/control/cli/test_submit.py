@@ -180,7 +180,7 @@ def test_a_refusal_of_a_later_batch_says_which_ones_go_on(
     (item,) = data(maker, tmp_path, "batches", "--search", "half")
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"1 of 2 batches are submitted and go on: {item['batch_id']}\n" in result.stderr
-    assert "The next one was refused: Later." in result.stderr
+    assert "The next one was not: Later." in result.stderr
 
 
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:

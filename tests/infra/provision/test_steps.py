@@ -261,6 +261,19 @@ def test_control_that_never_answers_is_said_after_a_while():
         wait_until_healthy("http://127.0.0.1:1", within_s=0)
 
 
+def test_more_regions_are_for_runners_alone(fly):
+    arguments = ["--name", "ads", "--region", "fra,ams", *BY_DIGEST]
+    done = CliRunner().invoke(app, ["provision", "release", *arguments, "--apply"])
+    assert done.exit_code == 0, done.output
+    deploy = deployed(fly)
+    assert deploy[deploy.index("--primary-region") + 1] == "fra"
+    assert "RUNNER_REGIONS=fra,ams" in deploy
+    created = next(note["argv"] for note in fly() if note["argv"][:2] == ["machine", "create"])
+    assert created[created.index("--region") + 1] == "fra"
+    refused = CliRunner().invoke(app, ["provision", "down", "--name", "ads", "--region", "fra,,", "--apply"])
+    assert refused.exit_code == 2
+
+
 def test_roll_back_without_an_image_is_refused_before_anything_runs(fly):
     result = CliRunner().invoke(app, ["provision", "roll-back", "--name", "ads", "--apply"])
     assert result.exit_code != 0
