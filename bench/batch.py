@@ -1,4 +1,4 @@
-"""Forty short clips as one batch on the local Fly: does it take what its quote said, in time and money?"""
+"""Forty short clips as one batch on the local Fly: its time and cost against its quote."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from video_refresher import Batch, Client
 CLIPS, TAUGHT, VARIATIONS = 40, 8, 2
 LESSONS = 2
 CLIP_S = 2.0
-MACHINES_MAX = 2  # they share this computer's cores, so as many run while the speed is learnt
+MACHINES_MAX = 2  # they share this computer's cores, so the same number runs while the speed is measured
 POLL_S = 0.2
-SETTLED_S = 3.0  # by then control has looked at the cloud once more
+SETTLED_S = 3.0  # within this time control has observed the cloud once more
 
 
 def run() -> Iterator[str]:
-    """Cut the clips, have a few teach the speed, then quote and run all of them."""
+    """Cut the clips, measure the speed with a few, then quote and run all of them."""
     os.environ.setdefault("MAX_MACHINES", str(MACHINES_MAX))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         clips = _cut(Path(folder))
@@ -64,7 +64,7 @@ def _cut(folder: Path) -> list[Path]:
 
 
 def _made(client: Client, *each: list[str]) -> tuple[float, list[Batch]]:
-    """Return the seconds that batches took beside each other, and the batches once they are paid for."""
+    """Return the seconds of batches that run in parallel, and the batches once their costs are final."""
     began = time.perf_counter()
     batches = [client.submit(sources, variations=VARIATIONS, seed=1) for sources in each]
     for batch in batches:

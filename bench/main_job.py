@@ -1,4 +1,4 @@
-"""The main job through the whole stack, against the obvious way of rendering the same effects."""
+"""The main job through the whole stack, against the obvious way to render the same effects."""
 
 from __future__ import annotations
 

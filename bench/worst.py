@@ -3,6 +3,8 @@
 Each attack comes from another process and from many addresses: control believes to be behind Fly. The memory
 is the peak of control's process since the attack began (VmHWM). No limit is set; what is more than 512 MB
 would end control on its machine. `python -m bench.worst 5 quotes` does the attacks whose names hold a word.
+
+One file, since all attacks share one control and one way to measure it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own."""
+"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own.
+
+One file, since all of it is one wiring.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ from infra.ports import Clock
 from infra.s3 import TigrisStorage
 
 TICK_S = 1.0
-TELL_S = 5.0  # between two looks for due webhooks; the end of a batch wakes the courier at once
+TELL_S = 5.0  # between two searches for due webhooks; the end of a batch starts one immediately
 FLY_TIMEOUT_S = 10.0  # short, since the passes run one after another
 BUCKET_TIMEOUT_S = 30.0
 KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end

@@ -1,4 +1,7 @@
-"""The settings of control, read from the environment. An invalid one stops the start and is named."""
+"""The settings of control, read from the environment. An invalid one stops the start and is named.
+
+One file, since it is one list (docs/settings.md).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
 HOURS_MAX = 87_600  # ten years
-URL_MARGIN_S = 15 * 60  # the signed URLs of a runner stay valid for so long after its deadline
+URL_MARGIN_S = 15 * 60  # the signed URLs of a runner stay valid this long after its deadline
 RUN_S_MAX = SIGNED_S_MAX - URL_MARGIN_S
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 

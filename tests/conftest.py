@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def needs_no_peer(item: pytest.Item) -> bool:
-    """Tell whether a test runs without S3 server, FFmpeg, PostgreSQL, browser or a stack of processes."""
+    """Return whether a test runs without S3 server, FFmpeg, PostgreSQL, browser or a stack of processes."""
     asked = set(getattr(item, "fixturenames", ()))
     variant = getattr(item, "callspec", None)
     is_postgres = variant is not None and variant.params.get("database_url") == "postgresql"

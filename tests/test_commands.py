@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from control.cli.main import app
-from control.views.schemas import NewBatch
+from control.views.schemas.submit import NewBatch
 
 ROOT = Path(__file__).parent.parent
 OWN = {  # fields of a batch that `submit` sets in another way than by an option of their name

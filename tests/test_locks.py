@@ -1,4 +1,4 @@
-"""What is installed is what was looked at: locks with hashes, of all that is named, from no fixed place."""
+"""The locks: every named package, with hashes, and without an address."""
 
 from __future__ import annotations
 

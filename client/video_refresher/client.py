@@ -1,6 +1,6 @@
 """The client: a method for each call of the public API. Must never know more than docs/api.md tells.
 
-Long because it is one list of calls.
+One file, since it is one list of calls.
 """
 
 from __future__ import annotations

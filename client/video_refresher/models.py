@@ -1,7 +1,7 @@
 """What control answers, and what a submit may ask for (docs/api.md). Units end names; times are UTC.
 
-A field that this client does not know is kept (`model_extra`), so that a newer control can be used. Long
-because it is one list of small models.
+A field that this client does not know is kept (`model_extra`), so that a newer control can be used. One
+file, since it is one list of small models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py)."""
+"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py).
+
+One file, since what a claim returns and what a report names are objects under the same keys.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbea
     try:
         return await REPORTS.run(seen_so_far, context, attempt_id, beat)
     except Busy as busy:
-        log_failure("outputs_unseen", busy, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", busy, attempt_id=attempt_id)
         return {}
 
 
@@ -195,7 +198,7 @@ def _output_spec(
 def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str = FILE) -> str:
     """Return the key under which an attempt stores a file of an output.
 
-    Each attempt has its own keys, so that no other attempt can overwrite its files.
+    Each attempt has its own keys, so no other attempt can overwrite its files.
     """
     return f"{outputs_prefix(context.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
@@ -270,7 +273,7 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
     try:
         return seen_as_reported(context, attempt_id, beat)
     except OutsideError as error:
-        log_failure("outputs_unseen", error, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", error, attempt_id=attempt_id)
         return {}
 
 

@@ -43,7 +43,9 @@ def some_name(name: str | None) -> str | None:
 def some_effects(names: list[str] | None) -> list[str] | None:
     """Return the effects that are left out. At least one must stay in."""
     if unknown := set(names or ()) - set(EFFECT_NAMES):
-        raise typer.BadParameter(f"{min(unknown)!r} is no effect; there are {', '.join(EFFECT_NAMES)}.")
+        raise typer.BadParameter(
+            f"{min(unknown)!r} is not an effect; the effects are {', '.join(EFFECT_NAMES)}."
+        )
     if set(names or ()) == set(EFFECT_NAMES):
         raise typer.BadParameter("leave at least one of the eight effects in.")
     return names

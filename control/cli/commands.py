@@ -1,7 +1,7 @@
 """The client commands of `refresher`: each reads its options and calls the API of a running control.
 
 Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than
-docs/api.md tells. Long because it is one list of commands with their help texts.
+docs/api.md says. One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from control.app import create_app
-from control.http.metrics import metrics_port
+from control.http import metrics_port
 from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
@@ -66,7 +66,7 @@ def local_stack(
         settings = _settings(data_dir, url_of(listener), s3, fly)
         TigrisStorage(**asdict(direct)).set_rules(settings.origins)
         app = create_app(settings, machine_env=_machine_env())
-        stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
+        stack.enter_context(metrics_port.serving(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         password = settings.auth_password.get_secret_value()
         yield LocalStack(url=url, password=password, fly=fly, settings=settings)

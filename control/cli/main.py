@@ -1,6 +1,6 @@
 """The `refresher` command. Thin: each command reads its options and calls one function.
 
-Long because it is one list of commands with their help texts.
+One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def serve(
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.http.metrics import metrics_port
+    from control.http import metrics_port
     from control.http.server import serve as serve_app
     from control.settings import load_settings
     from infra.local.serve import listen, url_of
@@ -167,7 +167,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         control.state.drain()
         _end_in(DRAIN_S)
 
-    with suppress(KeyboardInterrupt), metrics_port(settings.metrics_port, control.state.metrics):
+    with suppress(KeyboardInterrupt), metrics_port.serving(settings.metrics_port, control.state.metrics):
         serve_app(control, listener, on_ready=lambda: _ready(as_json, **facts), on_stop=drain)
 
 

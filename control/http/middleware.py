@@ -5,6 +5,8 @@ anyone who signs in. From other senders no body is read. This is checked at the 
 to read. It limits memory and does not replace the guard of the route, which decides about access afterwards.
 A form of videos has no limit here: its route (`api/forms`) calls its guard first, streams the form, and
 limits its size and time itself.
+
+One file, since the order of these layers around the app matters.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A connection either has a request in progress or waits for its client. A waiting connection has a deadline,
 which received bytes do not extend, and is closed earlier when CONNECTIONS_MAX connections are open. uvicorn
 itself limits neither the time nor the size of a request head, nor how long an answer may stay unread.
+
+One file, since the server and each connection change one list of waiting connections.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.files import named_by
+from control.store.rows import jobs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
@@ -87,7 +88,7 @@ def _finished() -> SelectOfScalar[Batch]:
 
 def _expire(tx: Transaction, batch: Batch) -> None:
     batch.expires_at = min(batch.expires_at or tx.now, tx.now)
-    for job in tx.session.exec(select(Job).where(col(Job.batch_id) == batch.id)).all():
+    for job in jobs_of(tx.session, [batch.id]):
         tx.set_job(job, JobStatus.EXPIRED)
     tx.set_batch(batch, JobStatus.EXPIRED)
 

@@ -3,6 +3,8 @@
 Requests go on as they came, `Host` included, so that signatures hold: one request for each connection, its
 body as it comes. What goes wrong is chosen at the start or by `PUT /admin/faults`, as at the local Fly, with
 the server's secret key as bearer token. Must never be used for a deployment.
+
+One file, since a request and its faults are handled in one connection.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ _VALUE = re.compile(r"\{(\w+)\}")
 
 
 class StepFailed(Exception):
-    """A command failed; the message names it. What was done before stays, and may be repeated."""
+    """A command failed; the message names it. Earlier steps stay done, and may be repeated."""
 
 
 def run(steps: Sequence[Step], values: MutableMapping[str, str], *, apply: bool, say: Say) -> None:
-    """Print each step and, with `apply`, run it; what steps keep goes into `values`. Raises StepFailed."""
+    """Print each step and, with `apply`, run it. Kept values go into `values`. Raises StepFailed."""
     kept = {step.keeps for step in steps}
     for number, step in enumerate(steps, 1):
         say(f"\n# {number}. {step.title}\n$ {printable(step, kept | values.keys(), values)}")

@@ -1,4 +1,4 @@
-"""The restore drill: the machine of control and its volume are gone; what Litestream copied goes on."""
+"""The restore drill: control's machine and volume are lost; a new one continues from Litestream's copy."""
 
 from __future__ import annotations
 

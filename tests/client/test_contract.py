@@ -13,7 +13,8 @@ import pytest
 
 from control.app import create_app
 from control.settings import load_settings
-from control.views import schemas
+from control.views.schemas import events
+from control.views.schemas.submit import NewBatch
 from tests.support.answers import AT, example
 from tests.support.settings import SETTINGS
 from video_refresher import Client, SourceFacts, models
@@ -157,7 +158,7 @@ ALL = [model for model in vars(models).values() if isinstance(model, type) and i
 def test_each_field_of_a_model_is_in_the_document_with_its_type(model: type[Model]) -> None:
     name = NAMES.get(model.__name__, model.__name__)
     if name in EVENTS:
-        theirs = getattr(schemas, name).model_json_schema()["properties"]
+        theirs = getattr(events, name).model_json_schema()["properties"]
     else:
         theirs = document()["components"]["schemas"][name]["properties"]
     schema = model.model_json_schema(mode="serialization")
@@ -178,7 +179,7 @@ def kinds(schema: Mapping[str, Any]) -> set[str]:
 
 
 def test_a_submit_can_ask_for_every_field_of_a_batch() -> None:
-    assert set(Choices.__annotations__) == set(schemas.NewBatch.model_fields) - {"sources"}
+    assert set(Choices.__annotations__) == set(NewBatch.model_fields) - {"sources"}
 
 
 def test_a_field_that_this_client_does_not_know_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a batch: its stream is listened to, and it is asked for itself only while that is cut."""
+"""Waiting for a batch: its event stream is used, and it is polled only while the stream is interrupted."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_stream_that_was_cut_goes_on_where_it_was_after_a_slow_look(pauses: li
     assert pauses == [library.POLL_S] * 2
 
 
-def test_without_a_free_stream_a_batch_is_asked_for_slowly(pauses: list[float]) -> None:
+def test_without_a_free_stream_a_batch_is_polled_slowly(pauses: list[float]) -> None:
     full = httpx.Response(429, json={"error": {"code": "streams_full", "message": "full"}})
     control = Control([batch("running", "queued")] * 3 + [batch("completed", "ready")], [full])
     assert watched(control)[0].status == "completed"

@@ -1,4 +1,4 @@
-"""The `refresher` command as a person or a program starts it: what it prints, how it ends, what it leaves."""
+"""The `refresher` command, as a person or a program starts it: its output, its end, and its clean-up."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vert
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
 
 
-def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, vertical: Path) -> None:
+def test_demo_names_a_bad_file_and_continues_with_the_good_one(tmp_path: Path, vertical: Path) -> None:
     bad = tmp_path / "tmp" / "text.mp4"
     bad.parent.mkdir()
     bad.write_text("not a video")
@@ -151,7 +151,7 @@ def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, ver
     assert data["cost_usd"] == made["cost_usd"] > 0
 
 
-def test_a_proxy_of_the_environment_does_not_stand_between_the_parts(tmp_path: Path, vertical: Path) -> None:
+def test_a_proxy_of_the_environment_does_not_affect_the_local_parts(tmp_path: Path, vertical: Path) -> None:
     names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")
     env = dict.fromkeys(names, "http://127.0.0.1:9")
     code, out, err = Command(tmp_path, "demo", vertical, "-n", 1, "-o", "out", env=env).end()
@@ -386,7 +386,7 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     assert "Usage" in out
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     told = Command(tmp_path, "--version").end()
     assert told == (0, f"refresher {version('video-refresher')}\n", "")
 

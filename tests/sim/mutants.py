@@ -1,4 +1,4 @@
-"""Deliberate faults in the core: each must be noticed by some world, or the judge is blind to it.
+"""Deliberate faults in the core: each must be noticed by some world, or the judge cannot see it.
 
 A mutant replaces something that the core looks up while worlds live: a function or a constant of a module, a
 method of a port. Nothing depends on how the core is written inside of these. Some mutants are hidden by
@@ -233,12 +233,12 @@ def reaped(is_wanted: Callable[[Machine, Attempt | None], bool]) -> Mutant:
 
 
 def has_another(machine: Machine, attempt: Attempt | None) -> bool:
-    """Tell whether a live attempt has been claimed by another machine than this."""
+    """Return whether a live attempt has been claimed by another machine than this."""
     return attempt is not None and attempt.state in states.LIVE and attempt.claimed_by != machine.id
 
 
 def is_its_own(machine: Machine, attempt: Attempt | None) -> bool:
-    """Tell whether no other machine has claimed the attempt of this one, which may have ended."""
+    """Return whether no other machine has claimed the attempt of this one, which may have ended."""
     return attempt is not None and attempt.claimed_by in (None, machine.id)
 
 

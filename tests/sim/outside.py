@@ -1,4 +1,4 @@
-"""What control reaches: the real adapter over the model of Fly in place of HTTP, and a bucket in a dict."""
+"""The outside of control: the real adapter over the model of Fly instead of HTTP, and a bucket in a dict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which faults a world has, and how often: drawn from its seed; some worlds have few, others many."""
+"""The faults of a world and their rates, drawn from its seed: some worlds have few, others many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As many worlds as SIM_SECONDS hold, those that once failed first. None may break an invariant."""
+"""As many worlds as fit into SIM_SECONDS, those that once failed first. None may break an invariant."""
 
 from __future__ import annotations
 

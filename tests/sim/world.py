@@ -1,4 +1,4 @@
-"""One seeded world on a virtual clock: control, Fly, the bucket, runners and users, and what goes wrong.
+"""One seeded world on a virtual clock: control, Fly, the bucket, runners and users, and their faults.
 
 Everything that happens is an event on one heap; the same seed gives the same life, in any process. Control
 is the real core. A crash is an exception at a commit or a call outside, after which control is built anew

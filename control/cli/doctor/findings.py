@@ -1,6 +1,8 @@
 """What the doctor finds, as data, and the judgements that need nothing but what was seen. PURE.
 
 Each judgement returns a finding whose remedy is empty exactly when it is `ok`.
+
+One file, since it is one list of judgements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No number that a client can write is our error: each numeric field of the OpenAPI document is tried."""
+"""No number from a client causes a 500: each numeric field of the OpenAPI document is tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published OpenAPI document is the truth: thousands of made-up requests are answered as it says."""
+"""Control answers thousands of generated requests as its OpenAPI document says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a runner's calls mean while the bucket is away."""
+"""The calls of a runner while the bucket does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.contract import Heartbeat
 from tests.support.rows import finished, ready
 
 
-def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_asked_again(
+def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_must_be_repeated(
     context, rows, machines
 ):
     job_id = rows.submit()

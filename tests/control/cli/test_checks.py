@@ -1,4 +1,4 @@
-"""What the client commands refuse before anything is sent: no control answers at the address they have."""
+"""Errors that the client commands find before they send anything: no control answers at their address."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refusal(*arguments: str, **env: str) -> str:
     ],
     ids=str,
 )
-def test_what_cannot_work_is_refused_before_anything_is_sent(
+def test_an_impossible_command_is_refused_before_anything_is_sent(
     place: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     before = sorted(place.rglob("*"))
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_sent(
     ],
 )
 @pytest.mark.parametrize("command", ["show", "cancel", "retry", "rm", "download"])
-def test_an_id_of_another_kind_is_named_and_the_right_one_asked_for(
+def test_an_id_of_another_kind_is_refused_with_the_right_kind(
     place: Path, command: str, id_: str, said: str
 ) -> None:
     more = ("-o", "all.zip") if command == "download" else ()

@@ -1,4 +1,4 @@
-"""Saving a ZIP over a network that cuts: what came stays, and only what is missing is asked for."""
+"""Saving a ZIP over a network that fails: received bytes stay, and only the missing ones are requested."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_cuts_are_mended_within_one_call(client: Client, proxy: Proxy, batch, whole, tmp_path: Path) -> None:
+def test_cuts_are_repaired_within_one_call(
+    client: Client, proxy: Proxy, batch, whole, tmp_path: Path
+) -> None:
     proxy.spoil("cuts", "GET .*/download", [Fault.TRUNCATED, Fault.TRUNCATED, Fault.CUT_AFTER])
     told: list[tuple[int, int]] = []
     client.download(batch["batch_id"], tmp_path / "a.zip", on_progress=lambda *now: told.append(now))
@@ -65,7 +67,7 @@ def test_cuts_are_mended_within_one_call(client: Client, proxy: Proxy, batch, wh
     assert names(tmp_path) == ["a.zip"]
 
 
-def test_too_many_cuts_leave_a_part_that_the_next_call_goes_on_with(
+def test_too_many_cuts_leave_a_part_that_the_next_call_continues_with(
     client: Client, proxy: Proxy, batch, whole, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.zip"
@@ -122,7 +124,7 @@ def test_a_refusal_is_not_tried_again_and_leaves_nothing(
     assert names(tmp_path) == []
 
 
-def test_the_command_goes_on_with_a_part_and_says_with_its_exit_code_how_it_went(
+def test_the_command_continues_with_a_part_and_says_with_its_exit_code_how_it_went(
     maker: Maker, batch, whole, tmp_path: Path
 ) -> None:
     part = part_of(tmp_path / "a.zip", whole)

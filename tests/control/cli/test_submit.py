@@ -56,7 +56,7 @@ def data(maker: Maker, home: Path, *arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-def test_folders_are_searched_and_what_is_no_video_is_left_out_and_counted(
+def test_folders_are_searched_and_a_file_that_is_no_video_is_left_out_and_counted(
     maker: Maker, folder: Path, tmp_path: Path
 ) -> None:
     result = run(maker, tmp_path, "submit", folder, LINK, folder / "b.mp4", "-n", 1, "--json")
@@ -94,7 +94,7 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--without", "hue"), "'hue' is no effect"),
+        (("--without", "hue"), "'hue' is not an effect"),
         (("--name", ""), "must have 1 to 100 characters"),
         (("--strength", "2"), "less than or equal to 1"),
         (("--seed", "-1"), "greater than or equal to 0"),
@@ -199,7 +199,7 @@ def test_watching_what_ends_badly_is_no_success(maker: Maker, tmp_path: Path) ->
         assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "cancelled")
 
 
-def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
+def test_ctrl_c_says_that_the_batch_continues_and_how_to_watch_or_cancel_it(
     maker: Maker, tmp_path: Path
 ) -> None:
     command = [Path(sys.executable).with_name("refresher"), "submit", LINK, "-n", "1", "--wait"]
@@ -217,6 +217,6 @@ def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
     (item, *_) = maker.http.get("/api/batches", params={"q": "far.mp4"}).json()["items"]
     batch_id = item["batch_id"]
     assert (process.returncode, out) == (130, b"")
-    assert f"{batch_id} goes on. Watch it: refresher watch {batch_id}" in shown
+    assert f"{batch_id} continues. Watch it: refresher watch {batch_id}" in shown
     assert f"refresher cancel {batch_id}" in shown
     assert item["status"] == "queued"

@@ -1,4 +1,4 @@
-"""What bodies may cost control: who may send one, how large, how slowly, and how much all of them hold."""
+"""The cost of request bodies for control is limited: by sender, size, time and sum."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from control.http.middleware import (
 )
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings, load_settings
-from control.views.schemas import NAME_CHARS_MAX
+from control.views.schemas.base import NAME_CHARS_MAX
 from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
@@ -158,7 +158,7 @@ def test_too_large_a_body_is_refused_at_its_head(served, path):
     assert status(url, chunked + f"{most + 1:x}\r\n".encode() + b"x" * (most + 1) + b"\r\n") == 413
 
 
-def test_whatever_the_api_takes_fits(url):
+def test_all_accepted_bodies_fit(url):
     headers = signed_in(url)
     source = {"url": "https://e.example/" + "a" * (URL_CHARS_MAX - 18), "name": "\U0001f600" * NAME_CHARS_MAX}
     batch = {

@@ -1,4 +1,4 @@
-"""What clients get when the storage fails."""
+"""Answers to clients when the storage fails."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def connected(port: int, size_bytes: int) -> Iterator[socket.socket]:
 
 
 def dropped(client: socket.socket) -> bool:
-    """Tell whether the server has reset the connection, reading nothing meanwhile."""
+    """Return whether the server has reset the connection, reading nothing meanwhile."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
         if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

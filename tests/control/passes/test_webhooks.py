@@ -1,4 +1,4 @@
-"""Webhooks: signed, tried again for a day, told once, and never to a private address."""
+"""Webhooks: signed, retried for a day, delivered once, and never sent to a private address."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def webhook(rows, job_id: str) -> Webhook:
         return session.get_one(Webhook, rows.job(job_id).batch_id)
 
 
-def test_the_end_of_a_batch_is_told_once(telling, rows, receiver):
+def test_the_end_of_a_batch_is_delivered_once(telling, rows, receiver):
     job_id = submitted(rows, receiver.url)
     notify(telling)
     assert receiver.got == []
@@ -109,7 +109,7 @@ def test_the_reference_library_accepts_the_signature_and_no_other_body(
         verifier.verify(body.replace(b"completed", b"cancelled"), headers)
 
 
-def test_what_was_posted_as_a_job_is_told_as_a_job(telling, rows, receiver):
+def test_what_was_posted_as_a_job_is_delivered_as_a_job(telling, rows, receiver):
     job_id = submitted(rows, receiver.url, subject="job")
     changes.cancel(rows.store, [job_id])
     notify(telling)
@@ -118,7 +118,7 @@ def test_what_was_posted_as_a_job_is_told_as_a_job(telling, rows, receiver):
 
 
 @pytest.mark.parametrize("status", [500, 429, 404, 302])
-def test_a_receiver_that_fails_is_told_the_same_again_later(telling, rows, receiver, clock, status):
+def test_a_receiver_that_fails_gets_the_same_call_again_later(telling, rows, receiver, clock, status):
     receiver.statuses = [status]
     job_id = ended(rows, receiver.url)
     notify(telling)
@@ -147,7 +147,7 @@ def test_after_24_hours_in_vain_it_is_dead_and_says_why(telling, rows, receiver,
     assert telling.views.batch(due.batch_id).webhook.state == "dead"
 
 
-def test_a_receiver_that_is_gone_for_good_is_not_asked_again(telling, rows, receiver):
+def test_a_receiver_that_is_gone_for_good_is_not_called_again(telling, rows, receiver):
     receiver.statuses = [410]
     job_id = ended(rows, receiver.url)
     notify(telling)
@@ -170,7 +170,7 @@ def test_a_private_address_that_no_setting_names_is_never_called(telling, rows, 
     assert webhook(rows, job_id).state == "dead"
 
 
-def test_a_batch_that_is_started_again_before_it_was_told_is_told_at_its_new_end(
+def test_a_batch_that_is_started_again_before_it_was_delivered_is_delivered_at_its_new_end(
     telling, rows, receiver, clock
 ):
     receiver.statuses = [500]

@@ -1,4 +1,4 @@
-"""Pieces over machines."""
+"""Work units on machines."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_size_that_no_job_has_run_on_is_as_quick_as_the_one_best_known():
     assert capacity.speed("performance-8x") == known
 
 
-def test_the_same_asked_twice_is_the_same_plan():
+def test_the_same_requested_twice_is_the_same_plan():
     assert best(mixed(30, 7))[0] == best(mixed(30, 7))[0]
 
 

@@ -1,4 +1,4 @@
-"""Sources that come with their batch: users' URLs, forgotten at the end, and files that were refused."""
+"""Sources that come with their batch: users' URLs, deleted at the end, and refused files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_retry_makes_nothing_of_a_refused_file(rows):
         changes.retry(rows.store, [job_id])
 
 
-def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, context, settings):
+def test_a_runner_receives_the_rules_for_urls(rows, context, settings):
     job_id = submit(rows, source(rows, url=URL))
     start(rows.store, ["runners"])
     claim(rows.store, f"{job_id}-1", "m1")

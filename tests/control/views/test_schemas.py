@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
 from pydantic import ValidationError
 
-from control.views.schemas import Request
+from control.views import schemas
+from control.views.schemas.base import Request
 
 PROBLEMS_MAX = 300  # each takes about 1.5 kB: 100 sources, each neither a name nor facts
 MANY = 50_000
 LISTS = ([0] * MANY, [{}] * MANY, [{f"x{number}": 0 for number in range(MANY)}], ["x"] * MANY, [[]] * MANY)
+
+
+for module in pkgutil.iter_modules(schemas.__path__):
+    importlib.import_module(f"{schemas.__name__}.{module.name}")
 
 
 def requests(kind: type[Request] = Request) -> Iterator[type[Request]]:

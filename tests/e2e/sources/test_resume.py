@@ -1,4 +1,4 @@
-"""Uploads that are cut off, by what the client library does and through HTTP."""
+"""Interrupted uploads, by the client library and through HTTP."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_url_that_has_expired_is_replaced_by_a_fresh_one(
         assert client.upload(path).size_bytes == len(clip)
 
 
-def test_an_upload_that_was_given_up_meanwhile_is_begun_anew(
+def test_an_upload_that_was_aborted_before_is_started_again(
     stack: Stack, user: Patient, tmp_path: Path, clip: bytes
 ) -> None:
     path, unfinished = tmp_path / "ad.mp4", Unfinished(tmp_path / "uploads.json")
@@ -170,7 +170,7 @@ def test_a_completion_whose_answer_was_lost_counts_no_byte_twice(tmp_path: Path)
     assert sum(moved) == 3
 
 
-def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
+def test_a_changed_file_and_a_broken_memory_start_again(tmp_path: Path) -> None:
     file, memory = tmp_path / "ad.mp4", tmp_path / "uploads.json"
     file.write_bytes(b"one")
     unfinished = Unfinished(memory)
@@ -184,7 +184,7 @@ def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
     Unfinished(file / "no folder").set("http://a", file, "upl_1")
 
 
-def test_a_look_at_an_upload_shows_stored_parts_with_etags_and_missing_ones_with_urls(
+def test_the_state_of_an_upload_shows_stored_parts_with_etags_and_missing_ones_with_urls(
     user: Patient, clip: bytes
 ) -> None:
     size = PART_BYTES + 5
@@ -204,7 +204,7 @@ def test_a_look_at_an_upload_shows_stored_parts_with_etags_and_missing_ones_with
     assert ok(user.http.get(address), 422)["error"]["code"] == "not_playable"
 
 
-def test_a_look_at_an_upload_that_is_over_says_so(user: Patient, clip: bytes) -> None:
+def test_the_state_of_an_upload_that_is_over_says_so(user: Patient, clip: bytes) -> None:
     ok(user.http.get("/api/uploads/upl_none"), 404)
     upload = user.open_upload(len(clip))
     address = f"/api/uploads/{upload['upload_id']}"

@@ -1,4 +1,4 @@
-"""What goes wrong in the model of Fly: each fault does what it says, is counted, and is repeatable."""
+"""Faults of the model of Fly: each does what it says, is counted, and is repeatable."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_an_unavailable_api_answers_some_5xx_and_does_nothing() -> None:
 @pytest.mark.parametrize(
     ("fail_point", "made"), [(FailPoint.CREATE_LOST_DONE, 1), (FailPoint.CREATE_LOST_UNDONE, 0)]
 )
-def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
+def test_a_lost_answer_to_a_create_does_not_show_whether_there_is_a_machine(
     fail_point: FailPoint, made: int
 ) -> None:
     seen = set()
@@ -144,7 +144,7 @@ def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
 @pytest.mark.parametrize(
     ("fail_point", "state"), [(FailPoint.END_LOST_DONE, "destroying"), (FailPoint.END_LOST_UNDONE, "started")]
 )
-def test_a_lost_answer_to_a_destroy_does_not_tell_whether_it_was_done(
+def test_a_lost_answer_to_a_destroy_does_not_show_whether_it_was_done(
     fail_point: FailPoint, state: str
 ) -> None:
     cloud = Cloud(fail_point)
@@ -233,7 +233,7 @@ def test_a_name_that_fly_does_not_see_held_makes_twins() -> None:
     ],
 )
 @pytest.mark.parametrize("seed", ["a", "b", "c", "d"])
-def test_what_an_operator_must_mend_is_refused_in_words_that_the_client_knows_and_makes_nothing(
+def test_what_an_operator_must_solve_is_refused_in_words_that_the_client_knows_and_makes_nothing(
     fail_point: FailPoint, refusal: Refusal, seed: str
 ) -> None:
     cloud = Cloud(fail_point, seed=seed)
@@ -257,7 +257,7 @@ def test_an_image_that_is_not_found_for_a_while_is_found_later() -> None:
     assert cloud.go(15).create()
 
 
-def test_the_organisation_may_have_only_so_many_machines_at_once() -> None:
+def test_the_organisation_may_have_a_limited_number_of_machines_at_once() -> None:
     cloud = Cloud(machine_limit=2)
     first, _ = cloud.create("1"), cloud.create("2")
     assert refused(lambda: cloud.create("3")).status == 422
@@ -485,7 +485,7 @@ def test_a_destroy_on_a_lost_host_is_accepted_and_done_when_the_host_is_back() -
     assert (cloud.go(1010).state(machine_id), cloud.running) == ("destroyed", set())
 
 
-def test_an_exit_on_a_lost_host_is_heard_of_when_the_host_is_back_with_its_own_instant() -> None:
+def test_an_exit_on_a_lost_host_is_seen_when_the_host_is_back_with_its_own_instant() -> None:
     cloud, machine_id = lost(FailPoint.HOST_CUT_OFF)
     cloud.go(500).leave(machine_id)
     assert cloud.go(1009).state(machine_id) == "started"

@@ -1,4 +1,4 @@
-"""How control's image starts Litestream, with a stand-in that prints what it was given."""
+"""How control's image starts Litestream, with a stand-in that prints its arguments."""
 
 from __future__ import annotations
 

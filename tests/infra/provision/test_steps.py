@@ -1,4 +1,4 @@
-"""The deployment's commands, against a `fly` that notes what it was asked and answers as flyctl does."""
+"""The deployment's commands, against a `fly` that records its calls and answers like flyctl."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def names(notes: list[dict]) -> list[str]:
     return [each for each in asked if not each.endswith(" list")]
 
 
-def test_up_asks_fly_for_all_parts_in_order(fly):
+def test_up_calls_fly_for_all_parts_in_order(fly):
     applied(up(D))
     assert names(fly()) == [
         "apps create",
