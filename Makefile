@@ -8,12 +8,13 @@ IMAGE_BASE ?= python:3.13-slim
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
-TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/python $(PYTEST) --durations=10
 KERNEL := runner/kernel/effects
 PAGE := control/web/dist/index.html
 PAGE_SOURCES := $(wildcard control/web/*.js control/web/*.json control/web/*.html control/web/*.py) $(shell find control/web/src -type f)
 
-.PHONY: help setup demo serve test test-fast images check bench soak lock format clean
+.PHONY: help setup demo serve test test-fast coverage images check bench soak lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,13 +42,18 @@ demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VA
 serve: setup ## keep the embedded stack running; prints its URL and password
 	@$(BIN)/refresher serve --local
 
-test: setup ## run the whole test suite, on WORKERS=2 beside each other
+test: setup ## run the whole test suite with WORKERS=2 in parallel
 	@$(TESTS)
 
 test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
 	@$(TESTS) -m fast
 
-soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, worlds for MINUTES=60
+coverage: setup ## print the share of each package that test-fast runs
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) -m fast
+	@$(BIN)/python -m tests.coverage_table
+
+soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, worlds for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
@@ -57,7 +63,7 @@ soak: setup ## the long proofs: every deliberate fault, every chaos case, 2,000 
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
 
-images: setup ## build both images with buildah and try them: IMAGE_BASE=python:3.13-slim
+images: setup ## build both images with buildah and test them: IMAGE_BASE=python:3.13-slim
 	@IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest -q -s tests/images
 
 check: setup ## format, lint, types, import rules, tests: what CI runs
@@ -78,7 +84,7 @@ format: setup ## format and sort imports
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate -q
 
-lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
+lock: setup ## write the locks again from pyproject.toml (needs uv on the PATH)
 	@$(COMPILE) --all-extras -o requirements.lock
 	@$(COMPILE) --extra runner -c requirements.lock -o requirements.runner.lock
 	@$(COMPILE) --extra control -c requirements.lock -o requirements.control.lock
@@ -86,4 +92,4 @@ lock: setup ## write the locks anew from pyproject.toml (needs uv on the PATH)
 	@$(COMPILE) --extra kernel -c requirements.lock -o requirements.kernel.lock
 
 clean: ## remove what setup, demo and serve made
-	@rm -rf .venv .refresher demo-out *.egg-info control/web/dist control/web/node_modules
+	@rm -rf .venv .coverage .refresher demo-out *.egg-info control/web/dist control/web/node_modules

@@ -26,11 +26,11 @@ from tests.support.stack import Part
 from tests.support.user import ok, sign_in
 
 OBJECT_BYTES, OBJECTS, TIMES_EACH = 64 * 1024**2, 4, 4  # 1 GiB in all
-ROUNDS = 3  # of each side, in turn; the best of each counts
+ROUNDS = 3  # of each side, alternating; the best of each counts
 
 
 def run() -> Iterator[str]:
-    """Read both in turn, and print the ratio and what the download cost control in memory."""
+    """Read both alternately, and print the ratio and the memory that the download cost control."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, local_s3(Path(name, "s3")) as s3:
         settings = settings_of(Path(name), s3)
         storage = TigrisStorage(**asdict(s3))
@@ -44,7 +44,7 @@ def run() -> Iterator[str]:
         control.start()
         try:
             zip_url = _link(control.facts["url"], control.facts["password"], batch_id)
-            _seconds([zip_url])  # so that what is measured is the stream, and not its first use
+            _seconds([zip_url])  # the first use is not measured
             before = _peak_mib(control.pid)
             rounds = [(_seconds([zip_url]), _seconds(direct)) for _ in range(ROUNDS)]
             grown = _peak_mib(control.pid) - before
@@ -52,7 +52,7 @@ def run() -> Iterator[str]:
             control.kill()
     zip_s, direct_s = (min(side) for side in zip(*rounds, strict=True))
     mib = OBJECT_BYTES * len(files) / 1024**2
-    against = f"the same objects straight from the bucket: {mib / direct_s:.0f} MiB/s"
+    against = f"the same objects directly from the bucket: {mib / direct_s:.0f} MiB/s"
     yield line("ZIP of 1 GiB, rate", mib / zip_s, "MiB/s", against=against)
     yield line("ZIP of 1 GiB, rate", direct_s / zip_s, "x", against="the same")
     yield line("ZIP of 1 GiB, peak of control's memory", before + grown, "MiB", against=f"{grown:+.1f} MiB")
@@ -66,7 +66,7 @@ def _link(url: str, password: str, batch_id: str) -> str:
 
 
 def _seconds(urls: Sequence[str]) -> float:
-    """Return how long it takes to read these one after another, as plainly as Python can."""
+    """Return the seconds to read these one after another with the plainest Python."""
     buffer = bytearray(256 * 1024)
     start = time.perf_counter()
     for url in urls:
@@ -82,6 +82,6 @@ def _seconds(urls: Sequence[str]) -> float:
 
 
 def _peak_mib(pid: int) -> float:
-    """Return the most memory that a process has held at once (Linux)."""
+    """Return the peak memory of a process (Linux)."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found.group(1)) / 1024 if found else 0.0

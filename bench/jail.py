@@ -1,4 +1,4 @@
-"""What the jail costs each FFmpeg: the same start with and without it, in turn."""
+"""The cost of the jail for each FFmpeg: the same start with and without it, alternating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What knowing how full the bucket is, and which sources nobody needs, costs control at 100,000 outputs."""
+"""The cost for control to know the used storage and the unneeded sources, at 100,000 outputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.settings import SETTINGS
 BATCHES, SOURCES_EACH, VARIATIONS, JOBS_EACH = 50, 20, 100, 10
 OUTPUT_BYTES = 5_000_000
 NOW = datetime.now(UTC)
-ENDED_AGO = timedelta(minutes=30)  # so that every source is still looked at
+ENDED_AGO = timedelta(minutes=30)  # every source is still considered
 TIMES = 5
 
 
 def run() -> Iterator[str]:
-    """Fill a database with what has ended and is kept, and ask what the passes ask every ten seconds."""
+    """Fill a database with ended batches, and run the queries that the passes run every ten seconds."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         url = f"sqlite:///{Path(folder, 'control.db')}"
         engine = open_database(url)
@@ -40,9 +40,9 @@ def run() -> Iterator[str]:
         count = f"{BATCHES * SOURCES_EACH * VARIATIONS} outputs, every 10 s"
         with Session(engine) as session:
             held = _ms(lambda: holdings(session, settings, NOW))
-            yield line("how full the bucket is, CPU", held, "ms", against=count)
+            yield line("used storage, CPU", held, "ms", against=count)
         given_up = _ms(lambda: retention.give_up_sources(store))
-        yield line("which sources nobody needs, CPU", given_up, "ms", against=count)
+        yield line("unneeded sources, CPU", given_up, "ms", against=count)
         engine.dispose()
 
 

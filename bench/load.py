@@ -1,12 +1,13 @@
-"""What runners and readers cost control, over real HTTP: CPU per call, many live attempts, and doing nothing.
+"""The cost of runners and readers for control, over real HTTP: CPU per call, many live attempts, and idle.
 
 1,000 attempts and 100 readers for a minute, four minutes in all; a short look: `python -m bench.load 6 300`.
-Must leave out what is not control's: the local Fly, the S3 server and this load are other processes.
-Long because one control is made once and then measured in every way.
+Must measure only control: the local Fly, the S3 server and this load are other processes.
+One file, since one control is made once and then measured in every way.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -54,24 +55,25 @@ from tests.support.maker import add_source, settings_of, stored
 from tests.support.stack import Part
 from tests.support.user import sign_in
 
-CALLS = 200  # of each kind, one after another: their CPU is control's own over them
+CALLS = 200  # of each kind, one after another: control's CPU in that time is theirs
 OUTPUTS = 10
 BURST_PER_S = 200.0
 THREADS = 32
+_later = itertools.count(10)  # the numbers of beats, after those of single calls
 FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="it is a bench")
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One control under load, and the attempts that are there for it."""
+    """One control under load, and the attempts for it."""
 
     url: str
     pid: int
     signer: Signer
-    waiting: list[str]  # attempts that nobody has claimed
+    waiting: list[str]  # unclaimed attempts
 
     def post(self, attempt_id: str, call: str, message: Message) -> bytes:
-        """Do one call of a runner, on a connection of its own: between two beats any other is closed."""
+        """Do one call of a runner, on a new connection, since control closes idle ones between two beats."""
         where = urlsplit(self.url)
         connection = HTTPConnection(where.hostname or "", where.port, timeout=30)
         try:
@@ -93,7 +95,7 @@ class Assignment:
 
 
 def run(seconds: float = 60.0, live: int = 1000) -> Iterator[str]:
-    """Measure idle, call by call, `live` attempts at their own pace, and a burst."""
+    """Measure idle, each call, `live` attempts at their normal rate, and a burst."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
         local_s3(Path(name, "s3")) as s3,
@@ -113,8 +115,8 @@ def run(seconds: float = 60.0, live: int = 1000) -> Iterator[str]:
 
 
 @contextmanager
-def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Part, Settings]]:
-    """Yield a control with a Fly and a bucket that answer, and nothing to do."""
+def _control(folder: Path, s3: LocalS3, max_machines: int, **more: str) -> Iterator[tuple[Part, Settings]]:
+    """Yield an idle control with a Fly and a bucket that answer."""
     fly = Part(folder, "fly-local", "--port", 0)
     try:
         fly.start()
@@ -124,6 +126,7 @@ def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Par
             "fly_api_token": fly.facts["token"],
             "runner_apps": fly.facts["app"],
             "max_machines": str(max_machines),
+            **more,
         }
         env = {name.upper(): value for name, value in values.items()}
         control = Part(folder, "serve", "--host", "127.0.0.1", "--port", 0, env=env)
@@ -137,7 +140,7 @@ def _control(folder: Path, s3: LocalS3, max_machines: int) -> Iterator[tuple[Par
 
 
 def _attempts(settings: Settings, count: int) -> list[str]:
-    """Start so many attempts of ten outputs each, tomorrow: control asks for no machine of theirs today."""
+    """Start this number of attempts of ten outputs each, dated tomorrow: control creates no machines."""
     engine = open_database(settings.database_url)
     store = Store(engine, settings, lambda: datetime.now(UTC) + timedelta(days=1))
     source = PlannedSource(source_id=add_source(store), name="ad.mp4", fingerprint="e")
@@ -153,7 +156,7 @@ def _attempts(settings: Settings, count: int) -> list[str]:
 
 
 def _idle(pid: int, seconds: float) -> Iterator[str]:
-    time.sleep(8)  # what a start does, and its first looks at the cloud
+    time.sleep(8)  # the start, and its first observations of the cloud
     before, changed = _cpu_s(pid), _written(pid)
     time.sleep(seconds)
     busy, written = (_cpu_s(pid) - before) / seconds * 100, _written(pid) - changed
@@ -214,7 +217,7 @@ def _each(name: str, load: Assignment, call: Callable[[str], object], attempt_id
 
 
 def _living(load: Assignment, http: httpx.Client, live: int, seconds: float) -> Iterator[str]:
-    """Have attempts beat, and readers read, at control's own pace and then ten times as often."""
+    """Send beats and reads at control's own rate, and then ten times as often."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda id_: load.post(id_, "claim", Claim(machine_id=f"m-{id_}")), load.waiting))
     authorization = http.headers["Authorization"]
@@ -237,16 +240,15 @@ def _living(load: Assignment, http: httpx.Client, live: int, seconds: float) -> 
 def _beating(
     load: Assignment, name: str, per_s: float, seconds: float, live: int, readers: int
 ) -> Iterator[str]:
-    """Send beats at a fixed rate; each counts from when it was due, so that nothing waits unseen."""
+    """Send beats at a fixed rate. The time of each counts from when it was due, so waiting is included."""
     count, took, errors = int(per_s * seconds), list[float](), list[str]()
     lock, start, before = threading.Lock(), time.perf_counter(), _cpu_s(load.pid)
-    base = int(time.time() * 1000)
 
     def beat(number: int) -> None:
         due = start + number / per_s
         time.sleep(max(0.0, due - time.perf_counter()))
         try:
-            load.post(load.waiting[number % live], "heartbeat", Heartbeat(seq=base + number, outputs=[]))
+            load.post(load.waiting[number % live], "heartbeat", Heartbeat(seq=next(_later), outputs=[]))
         except (OSError, AssertionError) as error:
             errors.append(str(error))
         with lock:
@@ -266,13 +268,13 @@ def _beating(
 
 
 def _cpu_s(pid: int) -> float:
-    """Return what a process has spent so far (Linux)."""
+    """Return the CPU seconds of a process so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _written(pid: int) -> int:
-    """Return how many bytes a process has sent to files (Linux): a log that is reused does not grow."""
+    """Return how many bytes a process has written to files (Linux): a reused log does not grow."""
     counts = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(dict(each.split(": ") for each in counts)["write_bytes"])
 

@@ -1,4 +1,4 @@
-"""The main job through the whole stack, against the obvious way of rendering the same effects."""
+"""The main job through the whole stack, against the obvious way to render the same effects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from rich.console import Console
 
 from bench import obvious
 from bench.line import line
-from control.cli.client import Client
 from control.cli.demo import make_clip, watch
 from control.cli.local import local_stack
+from infra.hosts import DIRECT
 from runner.contract import Effects
 from runner.ffmpeg_program import find_ffmpeg
 from runner.probe import probe
 from runner.stop import Stop
+from video_refresher import Client
 
 CLIP = Path(__file__).parents[2] / "shared" / "clips" / "launch-720p-2997.mp4"
 VARIATIONS = 4
@@ -46,14 +47,13 @@ def _ours(clip: Path, zip_path: Path, data: Path) -> float:
     data.mkdir()
     with (
         local_stack(data) as stack,
-        Client.signed_in(stack.url, password=stack.password) as client,
-        zip_path.open("wb") as file,
+        Client.signed_in(stack.url, password=stack.password, mounts=DIRECT) as client,
     ):
         start = time.perf_counter()
         source = client.upload(clip)
-        batch = client.submit([source["source_id"]], variations=VARIATIONS, seed=1)
-        batch = watch(client, batch["batch_id"], Console(quiet=True))
-        client.download(batch["batch_id"], file)
+        batch = client.submit([source], variations=VARIATIONS, seed=1)
+        watch(client, batch.batch_id, Console(quiet=True))
+        client.download(batch.batch_id, zip_path)
         return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""The obvious way to render N variations: one FFmpeg after another, the plain chain, preset medium."""
+"""The obvious way to render N variations: one FFmpeg after another, plain filters, preset medium."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The planner against simpler ways and the lower bound, lived through in the model of Fly at its limits.
+"""The planner against simpler ways and a lower bound, simulated in the model of Fly with its limits.
 
-Every way launches as quickly as Fly lets it, with at most MACHINES_MAX machines at once. What is told is when
-the last machine is done, and what Fly bills. The bound keeps the same rules, but its work divides evenly.
+Every way launches as quickly as Fly allows, with at most MACHINES_MAX machines at once. The results are the
+end of the last machine and Fly's bill. The bound has the same rules, but its work divides evenly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Lived:
 
 
 def run() -> Iterator[str]:
-    """Plan batches of 1 to 10,000 outputs and live through each way."""
+    """Plan batches of 1 to 10,000 outputs and simulate each way."""
     for sources, variations in MIXES:
         parts, outputs = mix(sources, variations), sources * variations
         capacity = Capacity(sizes=SIZES, machines_max=MACHINES_MAX)
@@ -63,7 +63,7 @@ def run() -> Iterator[str]:
         cheapest_usd = min(way.cost_usd for way in ways)
         bound_s = lower_bound_s(parts, DEARER_MAX * cheapest_usd - others_usd)
         cost = (ours.machine_usd + others_usd) / cheapest_usd
-        against = f"lower bound {bound_s:.1f} s; {_told(parts)}"
+        against = f"lower bound {bound_s:.1f} s; {_described(parts)}"
         name = f"plan of {outputs} outputs ({chosen.machines} x {chosen.size})"
         yield line(f"{name}, makespan", ours.makespan_s, "s", against=against)
         yield line(f"{name}, makespan", ours.makespan_s / bound_s, "x", against="the lower bound")
@@ -72,7 +72,7 @@ def run() -> Iterator[str]:
 
 
 def mix(sources: int, variations: int) -> list[WorkUnit]:
-    """Return the pieces of a batch with durations and dimensions as ad teams have them."""
+    """Return the work units of a batch with the usual durations and dimensions of ads."""
     dice = Random(7)
     source_info = [
         SourceInfo(
@@ -90,8 +90,8 @@ def mix(sources: int, variations: int) -> list[WorkUnit]:
     return work_units(asked, source_info)
 
 
-def _told(parts: Sequence[WorkUnit]) -> str:
-    """Return how simpler ways do on the smallest machine: time, and money without egress."""
+def _described(parts: Sequence[WorkUnit]) -> str:
+    """Return time and cost (without egress) of simpler ways on the smallest machine."""
     by_source: dict[int, list[WorkUnit]] = {}
     for unit in parts:
         by_source.setdefault(unit.source, []).append(unit)
@@ -106,7 +106,7 @@ def _told(parts: Sequence[WorkUnit]) -> str:
 
 
 def _alone(unit: WorkUnit) -> float:
-    """Return the seconds of a machine for one output of a piece: it has nobody to share with."""
+    """Return the seconds of a machine for one output of a unit, which shares nothing."""
     siblings = len(unit.outputs) - 1
     leader_s = unit.work_s * LEADER_S / (LEADER_S + siblings * SIBLING_S)
     return Speed().seconds(unit.fetch_s + leader_s)
@@ -121,7 +121,7 @@ def _usd(seconds: float, size: str) -> float:
 
 
 def lower_bound_s(parts: Sequence[WorkUnit], most_usd: float) -> float:
-    """Return a time that no plan for the same money beats: by launch rate, by work, by the longest piece."""
+    """Return a lower bound of time for the same cost: by launch rate, by work, by the longest unit."""
     return min(_bound_of_size_s(parts, size, most_usd) for size in SIZES)
 
 
@@ -139,7 +139,7 @@ def _bound_of_size_s(parts: Sequence[WorkUnit], size: str, most_usd: float) -> f
 
 
 def live(seconds: Sequence[float], size: str) -> Lived:
-    """Launch a machine for each job in the model of Fly, as control does, and return what came of it."""
+    """Launch a machine for each job in the model of Fly, as control does, and return time and cost."""
     fly = World(["runners"], seed="bench", now=NOW, faults=Faults(pull_s=(PULL_S,) * 2, boot_s=(BOOT_S,) * 2))
     waiting, lives, ends = list(enumerate(seconds))[::-1], 0, list[tuple[datetime, str]]()
     now, begun, jobs = NOW, dict[str, datetime](), dict[str, float]()

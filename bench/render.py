@@ -1,7 +1,7 @@
 """N variations by the runner and by the obvious way: CPU, wall, picture and size, both sides in one run.
 
-Excerpts of the clips, since a whole run has to end in a few minutes. The runner is the real one, with claim,
-downloads, checks and uploads, over HTTP on this machine at WIRE_BITS_PER_S; the obvious way has its source
+Only excerpts of the clips, since a run must end in a few minutes. The runner is the real one, with claim,
+downloads, checks and uploads, over HTTP on this machine at WIRE_BITS_PER_S. The obvious way has its source
 already. `python -m bench.render CLIP [OUTPUTS]` compares one clip alone.
 """
 
@@ -34,20 +34,20 @@ from tests.support.fake_control import fake_control
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 EXCERPT_S = 4
 SEED = 1
-MANY, FEW = 10, 4  # outputs of the clip that is timed, and of those only looked at
+MANY, FEW = 10, 4  # outputs of the clip that is timed, and of the others
 TIMED = "landscape-1080p"
 WIRE_BITS_PER_S = 200e6
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one way took and made."""
+    """The time and the files of one way."""
 
     cpu_s: float
     wall_s: float
     files: list[Path]
     pictures: list[Picture]
-    transfer_s: float = 0.0  # of the wall, while nothing could be rendered
+    transfer_s: float = 0.0  # of the wall time, in which nothing could be rendered
 
     @property
     def size_bytes(self) -> int:
@@ -66,7 +66,7 @@ class Side:
 
 
 def run() -> Iterator[str]:
-    """Compare every clip there is and print one line each."""
+    """Compare all clips and print one line for each."""
     for clip in sorted(CLIPS.glob("*.mp4")):
         yield compare(clip, MANY if clip.stem == TIMED else FEW)
 
@@ -106,7 +106,7 @@ def _side(
     wanted: list[Effects],
     uncoded: Callable[[Effects], tuple[Sequence[str], str]],
 ) -> Side:
-    """Let one way make its files; `uncoded` gives the frames that each is to look like."""
+    """Run one way; `uncoded` gives the frames that each file is compared with."""
     before, start = _cpu_s(), time.perf_counter()
     files, transfer_s = make()
     cpu_s, wall_s = _cpu_s() - before, time.perf_counter() - start
@@ -147,7 +147,7 @@ def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path]
 
 
 def _our_frames(recipe: Effects, found: Probe, source: Path, folder: Path) -> tuple[Sequence[str], str]:
-    """Return our frames before they are coded: by the kernel, whose noise differs from a filter's."""
+    """Return our frames before encoding: from the kernel, whose noise differs from a filter's."""
     kernel = find_kernel()
     if not kernel:
         return ["-i", str(source)], ",".join([*timed(recipe, found), *standard(found), *drawn(recipe, found)])

@@ -1,4 +1,4 @@
-"""What a start costs: the runner's is billed on every machine, control's delays a deploy."""
+"""The cost of a start: the runner's is billed on every machine, control's delays a deploy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AS_IN_THE_IMAGE = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}  # Dockerfile.runner
 
 
 def run() -> Iterator[str]:
-    """Take the CPU of a bare interpreter and of each program's imports in turn, and time the first look."""
+    """Measure the CPU of a bare interpreter and of each program's imports, and the first probe."""
     bare, runner, control = (
         statistics.median(_cpu_ms(code) for _ in range(RUNS))
         for code in ("pass", "import runner.__main__", "import control.app")
@@ -43,7 +43,7 @@ def _cpu_ms(code: str) -> float:
 
 
 def _claim_to_look_ms() -> float:
-    """Return the median time from the claim's answer until FFmpeg, the first one, has read a small source."""
+    """Return the median time from the claim's answer until the first FFmpeg has read a small source."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         clip = Path(folder, "clip.mp4")
         make_clip(clip)

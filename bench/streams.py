@@ -1,4 +1,4 @@
-"""What open event streams cost control: memory for each idle one, and how soon all hear of a change."""
+"""The cost of open event streams: memory for each idle one, and the time until all receive a change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 from bench.line import line
 from control.http.sse import STREAMS_MAX
 
-# A control without passes, so that nothing but the streams moves: it serves one batch that waits for ever.
+# A control without passes, so only the streams are measured: it serves one batch that waits for ever.
 _SERVER = """
 import sys
 from pathlib import Path
@@ -55,7 +55,7 @@ with serving(control, listener=listener, on_stop=control.state.drain) as url:
 
 
 def run() -> Iterator[str]:
-    """Open as many streams as are allowed, and then change what they are about."""
+    """Open the allowed number of streams, and then change their batch."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         command = [sys.executable, "-c", _SERVER, str(Path(folder, "control.db"))]
         with subprocess.Popen(
@@ -72,7 +72,7 @@ def _measured(url: str, batch_id: str, pid: int) -> Iterator[str]:
         http.headers["Authorization"] = f"Bearer {http.post('/api/auth', json=password).json()['token']}"
         path = f"/api/batches/{batch_id}/events"
         shown = f"/api/batches/{batch_id}"
-        for _ in range(20):  # what the first requests load is no stream's
+        for _ in range(20):  # modules that the first requests load do not count
             http.get(shown)
         _close(_open(url, path, http.headers["Authorization"], 10))
         time.sleep(1)
@@ -105,7 +105,7 @@ def _open(url: str, path: str, authorization: str, count: int) -> list[socket.so
 
 
 def _until_all_closed(streams: list[socket.socket]) -> None:
-    """Return when each stream has told its end."""
+    """Return when each stream has received its end."""
     with selectors.DefaultSelector() as waiting:
         for stream in streams:
             waiting.register(stream, selectors.EVENT_READ)
@@ -114,7 +114,7 @@ def _until_all_closed(streams: list[socket.socket]) -> None:
                 stream = key.fileobj
                 assert isinstance(stream, socket.socket)
                 heard = stream.recv(1 << 20)
-                assert heard, "a stream closed before its end was heard"
+                assert heard, "a stream closed before its end was received"
                 if b"event: end" in heard:
                     waiting.unregister(stream)
 

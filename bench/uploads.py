@@ -1,4 +1,4 @@
-"""What an upload costs: parts sent in parallel against one stream, and the signing of their URLs."""
+"""The cost of an upload: parts sent in parallel against one stream, and the signing of their URLs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 
 from bench.line import line
-from control.cli.client import PARALLEL_PARTS
 from control.uploads.service import PART_BYTES
 from infra.local.s3_server import local_s3
 from infra.ports import Part
 from infra.s3 import TigrisStorage
+from video_refresher.uploads import PARALLEL_PARTS
 
-PARTS = 16  # 256 MiB: a quarter of the gigabyte that the ratio stands for
+PARTS = 16  # 256 MiB: a quarter of the gigabyte of the target
 URLS = 1000
 
 

@@ -1,4 +1,4 @@
-"""How good a picture is: VMAF of a file against its own effects without any encoding."""
+"""The quality of a picture: VMAF of a file against the same effects without encoding."""
 
 from __future__ import annotations
 

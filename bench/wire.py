@@ -1,4 +1,4 @@
-"""A line of a bounded rate, as between a machine and the bucket."""
+"""A connection with a limited rate, as between a machine and the bucket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Wire:
-    """Lets bytes pass at a rate that all transfers share. For FakeControl.passing."""
+    """Limits the rate of all transfers together. For FakeControl.passing."""
 
     def __init__(self, bits_per_s: float) -> None:
         self._bits_per_s = bits_per_s
@@ -15,7 +15,7 @@ class Wire:
         self._free_at = 0.0
 
     def __call__(self, size_bytes: int) -> None:
-        """Return when so many bytes have passed."""
+        """Return when this number of bytes has passed."""
         with self._lock:
             self._free_at = max(self._free_at, time.monotonic()) + 8 * size_bytes / self._bits_per_s
             left_s = self._free_at - time.monotonic()

@@ -29,7 +29,7 @@ FIGURES = Path(__file__).with_suffix(".json")
 
 
 def run(clip: Path) -> dict[str, float]:
-    """Return the figures of one clip; the check of each output is in them."""
+    """Return the figures of one clip, the check of each output included."""
     stop = Stop()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)

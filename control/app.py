@@ -1,9 +1,14 @@
-"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own."""
+"""The one wiring place: settings -> engine, ports, routes, ticker. Must hold no rule of its own.
+
+One file, since all of it is one wiring.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -39,11 +44,12 @@ from control.clock import SteadyClock
 from control.cloud_state import Cloud
 from control.context import AppContext
 from control.domain.errors import Code
+from control.http.activity import Activity, CountRequests
 from control.http.crowd import Crowd
 from control.http.errors import add_error_handlers, documented
 from control.http.guard import Guard
 from control.http.metrics import Metrics
-from control.http.middleware import BodyLimit, ClosedHeaders, allow_origins
+from control.http.middleware import BodyLimit, ClosedHeaders, PlainPath, allow_origins
 from control.http.sse import Live
 from control.http.threads import require_threads
 from control.passes.bucket_rules import check_bucket_rules
@@ -52,12 +58,13 @@ from control.passes.loop import Every, Ticker, is_idle
 from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import abandon, expire, forget, sweep
+from control.passes.stop import stop_when_idle
 from control.passes.watch import watch
 from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
 from control.settings import Settings
 from control.store import Store
-from control.store.database import close_database, open_database
+from control.store.database import close_database, open_database, require_mounted
 from control.store.leader import FencingToken, LeaderLock
 from control.views.batches import Views
 from control.views.event_log import Timeline
@@ -66,7 +73,7 @@ from infra.ports import Clock
 from infra.s3 import TigrisStorage
 
 TICK_S = 1.0
-TELL_S = 5.0  # between two looks for due webhooks; the end of a batch wakes the courier at once
+TELL_S = 5.0  # between two searches for due webhooks; the end of a batch starts one immediately
 FLY_TIMEOUT_S = 10.0  # short, since the passes run one after another
 BUCKET_TIMEOUT_S = 30.0
 KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end
@@ -92,6 +99,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     `machine_env` is added to the environment of every machine.
     """
     leader_lock = LeaderLock()
+    require_mounted(settings.database_url, settings.database_mount)
     engine = open_database(settings.database_url, leader_lock=leader_lock.take)
     signer = Signer(
         settings.token_secret.get_secret_value(),
@@ -109,12 +117,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         ticker.poke()
         courier.poke()
 
-    machines = FlyMachines(
-        api_url=settings.fly_api_url,
-        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
-        tokens=settings.fly_tokens,
-        timeout_s=FLY_TIMEOUT_S,
-    )
+    machines = machines_of(settings)
     context = AppContext(
         settings=settings,
         clock=clock,
@@ -135,7 +138,14 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             [Every(TICK_S, partial(run, context), promptly=True, name=run.__name__) for run in PASSES]
         )
         slow_ticker.start([Every(s, partial(run, context), name=run.__name__) for run, s in SLOW_PASSES])
-        courier.start([Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__)])
+        courier.start(
+            [
+                Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__),
+                Every(
+                    TELL_S, partial(stop_when_idle, context, activity, _end_process), name="stop_when_idle"
+                ),
+            ]
+        )
         yield
         drain()
         stop_at = time.monotonic() + STOP_S
@@ -162,11 +172,14 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
             each.stop(wait_s=0)
         live.stop()
 
+    activity = Activity()
     metrics = Metrics(context, live)
     app.state.metrics = metrics  # for METRICS_PORT, which is served beside the app
     app.state.drain = drain  # called when the server begins to stop: the lifespan ends after the last answer
+    app.add_middleware(PlainPath)
     app.add_middleware(BodyLimit, signer=signer, is_client=Guard(context).is_good)
     app.add_middleware(Crowd, signer=signer, is_behind_fly=bool(settings.fly_app_name))
+    app.add_middleware(CountRequests, activity=activity)
     allow_origins(app, settings)
     app.add_middleware(ClosedHeaders, is_https=settings.public_url.startswith("https:"))
     _add_routes(app, context)
@@ -177,8 +190,28 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
     return app
 
 
-def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
-    """Return the bucket that the settings name. `clock` gives the time for signed URLs."""
+def _end_process() -> None:
+    """Stop like any other time: the server drains, and the exit code is 0."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def machines_of(settings: Settings) -> FlyMachines:
+    """Return the machines of the apps that the settings name."""
+    return FlyMachines(
+        api_url=settings.fly_api_url,
+        token="" if settings.fly_tokens else settings.fly_api_token.get_secret_value(),
+        tokens=settings.fly_tokens,
+        timeout_s=FLY_TIMEOUT_S,
+    )
+
+
+def storage_of(
+    settings: Settings, clock: Clock = _now, *, pause: Callable[[float], None] = time.sleep
+) -> TigrisStorage:
+    """Return the bucket that the settings name.
+
+    `clock` gives the time for signed URLs; `pause` waits before a read that found nothing is repeated.
+    """
     return TigrisStorage(
         endpoint=settings.aws_endpoint_url_s3,
         region=settings.aws_region,
@@ -187,6 +220,7 @@ def storage_of(settings: Settings, clock: Clock = _now) -> TigrisStorage:
         bucket=settings.bucket_name,
         public_endpoint=settings.s3_public_endpoint_url,
         clock=clock,
+        pause=pause,
     )
 
 

@@ -16,7 +16,7 @@ from control.telemetry.log import log_event
 from infra.ports import Clock
 
 APART_MAX = timedelta(seconds=2)  # a smaller step is followed at once: time servers correct clocks by such
-SETTLED_S = 60.0  # a step that has lasted so long is followed
+SETTLED_S = 60.0  # a step that has lasted this long is accepted
 
 
 class SteadyClock:

@@ -1,4 +1,4 @@
-"""What this process remembers of the cloud between passes: which apps are known, and what is wrong.
+"""The memory of this process about the cloud between passes: which apps are known, and their problems.
 
 Nothing here is needed after a restart: then no app is known until two trusted observations of it.
 """
@@ -15,7 +15,7 @@ from infra.ports import Refusal
 TRUSTED_OBSERVATIONS = 2
 FULL_FOR_S = 60.0  # a region that was full is asked last for this long
 LIMIT_FOR_S = 300.0  # no more machines are started than the organisation had at its limit, for this long
-PROBE_AFTER_S = 30.0  # a new attempt may try an app again so long after it was refused
+PROBE_AFTER_S = 30.0  # after a refusal a new attempt may try the app again after this time
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Cloud:
     boot_deadline: tuple[float, float] | None = None  # in seconds as learned, and when it was
 
     def is_known(self, app: str) -> bool:
-        """Tell whether the app's machines are known well enough to launch, judge and destroy.
+        """Return whether the app's machines are known well enough to launch, judge and destroy.
 
         An app that refuses our token can hide nothing that we could act on, so it does not have to be seen.
         """
         return self.trusted[app] >= TRUSTED_OBSERVATIONS or self.refusal_of(app) is Refusal.UNAUTHORIZED
 
     def are_known(self, apps: Collection[str]) -> bool:
-        """Tell whether all of these apps are known."""
+        """Return whether all of these apps are known."""
         return all(map(self.is_known, apps))
 
     def refusal_of(self, app: str) -> Refusal | None:
@@ -71,7 +71,7 @@ class Cloud:
         self.blocked[app] = Blocked(refusal, message, now + PROBE_AFTER_S)
 
     def may_start(self, app: str, now: float) -> bool:
-        """Tell whether a new attempt may use the app: it is known, and not blocked or due for another try."""
+        """Return whether a new attempt may use the app: it is known, and not blocked (or due again)."""
         blocked = self.blocked.get(app)
         return self.is_known(app) and (blocked is None or blocked.probe_at <= now)
 

@@ -1,4 +1,7 @@
-"""The settings of control, read from the environment. An invalid one stops the start and is named."""
+"""The settings of control, read from the environment. An invalid one stops the start and is named.
+
+One file, since it is one list (docs/settings.md).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control.planning.prices import sizes
+from infra.hosts import is_http_url
 from infra.ports import SIGNED_S_MAX
 from runner.contract import RUN_TIMEOUT_S
 
@@ -22,7 +26,7 @@ _PLACE = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}")
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 CommaList = Annotated[tuple[str, ...], NoDecode]
 HOURS_MAX = 87_600  # ten years
-URL_MARGIN_S = 15 * 60  # the signed URLs of a runner stay valid for so long after its deadline
+URL_MARGIN_S = 15 * 60  # the signed URLs of a runner stay valid this long after its deadline
 RUN_S_MAX = SIGNED_S_MAX - URL_MARGIN_S
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
@@ -46,6 +50,7 @@ class Settings(Listening):
     token_secret: SecretStr
     token_secret_previous: SecretStr | None = None
     database_url: str = "sqlite:////data/control.db"
+    database_mount: str | None = None  # where the volume of a SQLite database must be mounted
     public_url: str
     callback_url: str = ""
     allowed_origins: CommaList = ()
@@ -68,6 +73,7 @@ class Settings(Listening):
     retention_hours: Annotated[float, Field(gt=0, le=HOURS_MAX)] = 24
     storage_cap_bytes: Annotated[int, Field(ge=1)] = 10 * 1024**3
     evict_grace_s: Annotated[float, Field(ge=0, le=HOURS_MAX * 3600)] = 3600
+    history_days: Annotated[float, Field(gt=0, le=HOURS_MAX / 24)] = 90
     max_source_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
     heartbeat_s: Seconds = 15
     lease_s: Seconds = 60
@@ -78,6 +84,7 @@ class Settings(Listening):
     outbound_allow: CommaList = ()
     webhook_secret: SecretStr | None = None
 
+    stop_when_idle_s: Annotated[float, Field(ge=1)] | None = None
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
 
     fly_app_name: str | None = None  # Fly sets it on its machines: then Fly's proxy is in front of control
@@ -169,7 +176,14 @@ class Settings(Listening):
             raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
         return value
 
-    @field_validator("budget_usd_per_day", "budget_usd_per_month", "metrics_port", mode="before")
+    @field_validator(
+        "budget_usd_per_day",
+        "budget_usd_per_month",
+        "database_mount",
+        "metrics_port",
+        "stop_when_idle_s",
+        mode="before",
+    )
     @classmethod
     def _unset(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -242,15 +256,6 @@ def origin(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     is_default = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
     return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
-
-
-def is_http_url(text: str) -> bool:
-    """Return whether this is an http or https URL with a host."""
-    try:
-        url = urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        return False
 
 
 def _load(shape: type[Loaded], **overrides: Any) -> Loaded:

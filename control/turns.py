@@ -10,7 +10,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._hosts: dict[str, str] = {}  # by the id of what the call is for
+        self._hosts: dict[str, str] = {}  # by the id of the subject of the call
 
     def take(self, id_: str, host: str, *, at_once_max: int, per_host_max: int) -> bool:
         """Begin a call to `host` for `id_` if the limits allow it. Return whether; then call `give_back`."""

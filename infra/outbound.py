@@ -1,9 +1,11 @@
 """Calls to addresses that users name: never to anything but the public internet, unless a setting allows it.
 
-A name is resolved once, every address it has is judged, and only those are connected to,
-so that no second answer of a DNS server (rebinding) and no other parser's view of the URL counts. Redirects
-are followed here, each judged like the first. A call has a deadline that no trickle of bytes moves.
-Must never put a URL into an error: its query may be a key.
+A name is resolved once, all its addresses are checked, and only these are connected to. So a second answer of
+a DNS server (rebinding) or another parser's reading of the URL has no effect. Redirects are followed here,
+and each is checked like the first. A call has a deadline that received bytes do not extend. Must never put a
+URL into an error: its query may be a key.
+
+One file, since each part of it is needed for the same promise.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ _PORTS = {"http": 80, "https": 443}
 _PRIVATE_NAMES = ("internal", "flycast", "local", "localhost", "localdomain", "home.arpa")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})?(\.[a-z0-9_]([a-z0-9_-]{0,62})?)*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_GLOBAL_6 = IPv6Network("2000::/3")  # all that IANA has given out; NAT64, v4-mapped and ULAs are outside
+_GLOBAL_6 = IPv6Network("2000::/3")  # all that IANA has assigned; NAT64, v4-mapped and ULAs are outside
 _NOT_GLOBAL = [
     ip_network(net)
     for net in (
         "2001::/23",  # protocol assignments, Teredo among them
-        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "2002::/16",  # 6to4: it contains an IPv4 address
         "3fff::/20",  # documentation
         "192.88.99.0/24",  # 6to4 relays
         "192.0.0.0/24",  # protocol assignments
@@ -47,12 +49,12 @@ Body = Callable[[], Iterable[bytes]]
 
 
 class Forbidden(Exception):
-    """This address must not be called. The message says why, for who named it; it holds no URL."""
+    """This address must not be called. The message says why, for the user; it holds no URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A URL taken apart, once: what is judged is what is called."""
+    """The parts of a URL. It is parsed once, so the address that is checked is the one that is called."""
 
     scheme: str
     host: str  # lower-case ASCII without a trailing dot; an IPv6 address without brackets
@@ -66,7 +68,7 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """What the Host header says: the port only when it is not the scheme's own."""
+        """The Host header: it has the port only if that is not the default of the scheme."""
         return _bracketed(self.host) if self.port == _PORTS[self.scheme] else self.place
 
 
@@ -74,9 +76,9 @@ class Target:
 
 
 def target(url: str, *, allow: Collection[str] = ()) -> Target:
-    """Return the URL taken apart, unless its own letters forbid it already. Raises Forbidden.
+    """Return the parts of the URL. Raises Forbidden if its text alone is not allowed.
 
-    `allow` holds `host:port` of what may be called although it is private.
+    `allow` holds the `host:port` of private addresses that may be called.
     """
     if len(url) > URL_CHARS_MAX or not url.isprintable() or re.search(r"[\s\\]", url):
         raise Forbidden(f"The URL has spaces, backslashes or more than {URL_CHARS_MAX} characters.")
@@ -103,14 +105,14 @@ def target(url: str, *, allow: Collection[str] = ()) -> Target:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether the address is one of the public internet: global, not multicast, nothing in disguise."""
+    """Return whether the address is public: global, no multicast, without a hidden IPv4 address."""
     if not address.is_global or address.is_multicast or any(address in net for net in _NOT_GLOBAL):
         return False
     return address.version == 4 or address in _GLOBAL_6
 
 
 def _host(host: str) -> str:
-    """Return the host in lower-case ASCII, as DNS is asked for it. Raises Forbidden for what is none."""
+    """Return the host in lower-case ASCII, as for DNS. Raises Forbidden for an invalid one."""
     if ":" in host:
         if "%" in host or not _is_address(host):
             raise Forbidden("This is not a valid URL.")
@@ -125,10 +127,12 @@ def _host(host: str) -> str:
 
 
 def _judge_host(host: str) -> None:
-    """Raise Forbidden for a host that is private by its letters: nobody needs to be asked."""
+    """Raise Forbidden for a host that is private by its name, without a DNS query."""
     last = host.rpartition(".")[2]
     if ":" in host or _NUMBER.fullmatch(last):
-        if not _is_address(host):  # 127.1, 0177.0.0.1, 0x7f000001, 2130706433: programs disagree on these
+        if not _is_address(
+            host
+        ):  # 127.1, 0177.0.0.1, 0x7f000001, 2130706433: programs read these differently
             raise Forbidden("An IP address is written as four decimal numbers.")
         if not is_public(ip_address(host)):
             raise _private()
@@ -156,7 +160,7 @@ def _bracketed(host: str) -> str:
 
 
 class Late(urllib3.exceptions.HTTPError):
-    """It was not all there in time, however much had come by then."""
+    """The answer was not complete in time."""
 
 
 @contextmanager
@@ -170,13 +174,13 @@ def request(
     body: Body | None = None,
     redirects_max: int = REDIRECTS_MAX,
 ) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Yield the answer that the URL gives in the end, its body unread.
+    """Yield the last answer after redirects, with its body unread.
 
-    All of it takes `within_s` at most: redirects, connections, TLS, sending, the answer's head, and what the
-    block reads of its body. Only the system's resolver may take what time it takes.
-    `body` is called for each try. A redirect that would change the method is an answer, not followed.
-    Raises Forbidden, and urllib3's HTTPError when nobody answers: Late when not in time, at the end of the
-    block too, since what was read may be a part that looks whole.
+    All of it takes at most `within_s`: redirects, connections, TLS, sending, the answer's head, and the
+    reading of its body in the block. Only the system's resolver has no limit. `body` is called for each try.
+    A redirect that would change the method is an answer, not followed. Raises Forbidden, and urllib3's
+    HTTPError without an answer. Raises Late after the deadline, also at the end of the block, since a
+    truncated body can look complete.
     """
     with _Deadline(within_s) as deadline:
         for _ in range(redirects_max + 1):
@@ -191,9 +195,9 @@ def request(
 
 
 class _Deadline:
-    """Cuts the connections that it watches when its time is over, whatever moves on them.
+    """Cuts the connections that it watches when its time is over, even if bytes still arrive.
 
-    A time-out of a socket is one for each read: who sends a byte now and then meets none.
+    A socket's time-out limits each read, so a server that sends a byte now and then never exceeds it.
     """
 
     def __init__(self, within_s: float) -> None:
@@ -219,14 +223,14 @@ class _Deadline:
             raise Late("not in time") from None
 
     def left_s(self) -> float:
-        """Return what is left. Raises Late when nothing is."""
+        """Return the remaining seconds. Raises Late when there are none."""
         left_s = self._until - time.monotonic()
         if self._is_over or left_s <= 0:
             raise Late("not in time")
         return left_s
 
     def watch(self, connection: socket.socket) -> None:
-        """Cut this connection too: by a copy, since TLS takes the original over."""
+        """Watch this connection too. A copy is kept, since TLS replaces the original."""
         with self._lock:
             self._watched.append(connection.dup())
             if self._is_over:
@@ -274,7 +278,7 @@ def _one(
                     raise
                 continue
             try:
-                deadline.left_s()  # the head of a connection that was cut may look whole
+                deadline.left_s()  # the head from a connection that was cut may look complete
                 yield answer
             finally:
                 answer.close()
@@ -282,7 +286,7 @@ def _one(
 
 
 def resolve(found: Target, *, allow: Collection[str]) -> list[str]:
-    """Return the addresses of the target, asked for once. Raises Forbidden when any of them is not public.
+    """Return the addresses of the target by one DNS query. Raises Forbidden if one of them is not public.
 
     Raises urllib3's NameResolutionError when the name has none.
     """
@@ -299,7 +303,7 @@ def resolve(found: Target, *, allow: Collection[str]) -> list[str]:
 
 
 def _pool(found: Target, address: str, deadline: _Deadline) -> urllib3.HTTPConnectionPool:
-    """Return a pool for one connection to the address that was judged, which proves to be the named host."""
+    """Return a pool for one connection to the checked address, whose certificate must be that of the host."""
     timeout = urllib3.Timeout(connect=min(CONNECT_S_MAX, deadline.left_s()), read=SILENCE_S_MAX)
     pool: urllib3.HTTPConnectionPool
     if found.scheme == "http":

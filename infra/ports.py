@@ -1,8 +1,8 @@
-"""What control and runner need from the outside world, as small shapes and narrow protocols.
+"""The interfaces to the outside world that control and runner use, as small types and protocols.
 
 Adapters (`fly`, `s3`) implement these; tests may use fakes that pass the same conformance suites.
 Must import nothing but the standard library, since all other packages depend on this file.
-Long because it states, once for all adapters, what each method of a port promises.
+One file, since it states, once for all adapters, what each method of a port promises.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Clock = Callable[[], datetime]  # returns an aware UTC instant
 
 
 class Refusal(StrEnum):
-    """Why an outside service certainly did not do what was asked, and what the caller should do."""
+    """Why an outside service certainly did not do a call, and what the caller should do."""
 
     CAPACITY = "capacity"  # no room in any named region: wait and show it
     RATE_LIMITED = "rate_limited"  # too many calls: wait a moment and show it
     UNREACHABLE = "unreachable"  # nothing was sent: wait and show it
-    UNAUTHORIZED = "unauthorized"  # our token is not accepted for this app: use others until it is replaced
+    UNAUTHORIZED = "unauthorized"  # our token is refused for this app: use other apps until it is replaced
     MACHINE_LIMIT = "machine_limit"  # the organisation may have no more machines: wait and run fewer
     PAYMENT_REQUIRED = "payment_required"  # the organisation must pay first: stop launching, show it
     IMAGE_NOT_FOUND = "image_not_found"  # the registry lacks the image, maybe for seconds: wait and show it
@@ -55,7 +55,7 @@ class OutsideError(Exception):
 
 
 class Refused(OutsideError):
-    """Certainly not done. `refusal` says what to do about it."""
+    """The call was certainly not done. `refusal` says what to do about it."""
 
     def __init__(self, refusal: Refusal, message: str, **where: object) -> None:
         super().__init__(message, **where)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ class Refused(OutsideError):
 
 
 class Unanswered(OutsideError):
-    """It may or may not have been done (time-out, 408, 5xx, a cut connection): ask again, never assume."""
+    """The call may have been done or not (time-out, 408, 5xx, a cut connection): call again, never assume."""
 
 
 class NotStarted(RuntimeError):
@@ -89,6 +89,8 @@ class MachineSpec:
     size: str  # guest preset, such as "performance-2x"
     env: Mapping[str, str]
     metadata: Mapping[str, str]
+    command: Sequence[str] = ()  # in place of the image's own
+    is_started: bool = True  # False: it is made and stays `created`, which costs only its root file system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ class Machine:
     started_at: datetime | None = None  # first time in `started`: billed from here to `exit.at`
     exit: MachineExit | None = None
     destroyed_at: datetime | None = None
-    host_ok: bool = True  # False: what is shown may be old, and a request may take effect much later
+    host_ok: bool = True  # False: these facts may be old, and a request may take effect much later
 
     @property
     def is_gone(self) -> bool:
@@ -141,7 +143,7 @@ class Machines(Protocol):
     def list(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
         """Return the app's machines whose metadata holds `metadata`, destroyed ones included.
 
-        Absence from one list is never evidence: lists lag.
+        A machine that one list lacks may still exist: lists may be late.
         """
         ...
 
@@ -150,17 +152,17 @@ class Machines(Protocol):
         ...
 
     def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
-        """Ask the machine's process to end: SIGTERM, then SIGKILL after `timeout_s`. Gone is success."""
+        """Stop the process: SIGTERM, then SIGKILL after `timeout_s`. A machine that is gone is a success."""
         ...
 
     def destroy(self, app: str, machine_id: str) -> None:
-        """Destroy the machine, running or not. Gone is success."""
+        """Destroy the machine, running or not. A machine that is gone is a success."""
         ...
 
 
 # --- storage --------------------------------------------------------------------------------------
 
-# The longest that a signed URL may live: a server refuses one that says more.
+# The longest life of a signed URL: servers refuse a longer one.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html (2026-11), X-Amz-Expires
 SIGNED_S_MAX = 7 * 86_400
 
@@ -191,7 +193,7 @@ class OpenMultipart:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What a HEAD tells of an object. `etag` has no quotes; of a single PUT it is the MD5 in hex."""
+    """The facts of an object from a HEAD. `etag` has no quotes; of a single PUT it is the MD5 in hex."""
 
     size_bytes: int
     etag: str
@@ -199,7 +201,7 @@ class StoredObject:
 
 @dataclass(frozen=True, kw_only=True)
 class ListedObject:
-    """What a listing tells of an object."""
+    """The facts of an object from a listing."""
 
     key: str
     size_bytes: int
@@ -241,7 +243,7 @@ class Storage(Protocol):
         ...
 
     def abort_multipart(self, key: str, multipart_id: str) -> None:
-        """Drop a multipart upload and its parts. Gone is success."""
+        """Abort a multipart upload and drop its parts. One that is gone is a success."""
         ...
 
     def sign_put(self, key: str, *, expires_s: int) -> tuple[str, dict[str, str]]:
@@ -259,8 +261,11 @@ class Storage(Protocol):
         """Return a URL, as browsers reach the bucket, that answers with these headers."""
         ...
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none, now and a moment later."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return the object's size and ETag, or None if there is none, also in a second try soon after.
+
+        `is_fresh`: it is known to have been stored just now, so it is asked for over some seconds.
+        """
         ...
 
     def read(self, key: str, start: int, stop: int) -> bytes:
@@ -268,7 +273,7 @@ class Storage(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Delete the object. Gone is success."""
+        """Delete the object. One that is gone is a success."""
         ...
 
     def list_objects(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[ListedObject]:
@@ -279,7 +284,10 @@ class Storage(Protocol):
         ...
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        """Delete at most 1000 objects in one call.
+
+        One that is gone is a success. After an error some may be left.
+        """
         ...
 
     def allowed_origins(self) -> frozenset[str]:
@@ -289,7 +297,7 @@ class Storage(Protocol):
     def set_rules(self, origins: Sequence[str]) -> str | None:
         """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
 
-        Replaces the bucket's rules, so that a repeat changes nothing. The second rule is optional: returns
-        why the bucket refused it, or None.
+        Replaces the bucket's rules, so a repeat changes nothing. The second rule is optional: returns why the
+        bucket refused it, or None.
         """
         ...

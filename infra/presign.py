@@ -1,7 +1,7 @@
 """Signed URLs of one bucket: AWS Signature Version 4 in the query, by arithmetic alone.
 
-Must give what boto3 gives, byte by byte (a test compares them). boto3 itself walks its model of S3 for every
-URL, at thirteen times the CPU (`bench/presigning.py`), and a claim may need six hundred.
+Must give the same bytes as boto3 (a test compares them). boto3 itself reads its model of S3 for every URL,
+which takes thirteen times the CPU (`bench/presigning.py`), and a claim may need six hundred URLs.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html (2026-11)
 """
 
@@ -26,12 +26,12 @@ _NONE: Mapping[str, str] = {}
 
 
 def is_virtual_host(endpoint: str) -> bool:
-    """Tell whether an endpoint takes the bucket's name in front of its own."""
+    """Return whether an endpoint accepts the bucket's name in front of its own."""
     return (urlsplit(endpoint).hostname or "").endswith(_VIRTUAL_HOSTS)
 
 
 class Presigner:
-    """Signs URLs of a bucket as one address reaches it. Safe to share between threads."""
+    """Signs URLs of a bucket for one of its addresses. Safe to share between threads."""
 
     def __init__(
         self, *, endpoint: str, region: str, access_key_id: str, secret_access_key: str, bucket: str
@@ -60,7 +60,7 @@ class Presigner:
 
         Names of headers are in lower case.
         """
-        assert expires_s <= SIGNED_S_MAX, f"no server takes a URL that is signed for {expires_s} s"
+        assert expires_s <= SIGNED_S_MAX, f"no server accepts a URL that is signed for {expires_s} s"
         path = f"{self._folder}/{quote(key)}"
         stamp = f"{now:%Y%m%dT%H%M%SZ}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"

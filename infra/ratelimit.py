@@ -1,4 +1,4 @@
-"""Token buckets as Fly describes its limits: so many calls a second, with a burst. Pure.
+"""Token buckets, as Fly describes its limits: calls per second, with a burst. Pure.
 
 The package `limits` 5.8 has windows, not buckets, on the wall clock; here any clock must work. Must never
 wait.
@@ -14,7 +14,7 @@ KEPT_MAX = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How many tokens a full bucket holds, and how quickly it fills."""
+    """The size of a bucket in tokens, and how quickly it fills."""
 
     per_s: float
     burst: int

@@ -1,7 +1,7 @@
 """The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
 
-Must never let a key, a header or a signed URL into an error, nor guess that an unanswered call was done.
-Long because it is the whole of one port: each method is one call to the bucket.
+Must never put a key, a header or a signed URL into an error, and never guess that an unanswered call was
+done. One file, since it is the whole of one port: each method is one call to the bucket.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ _BAD_PARTS = {
 
 
 ABANDONED_DAYS = 2  # an upload lives for one day; this is for uploads that control has lost
-CONNECTIONS_KEPT = 32  # by each client: about as many calls as are under way at once
+CONNECTIONS_KEPT = 32  # of each client: about the number of calls at the same time
 # A Global bucket of Tigris reads eventually: without this header a HEAD may miss what another region has just
 # stored. https://www.tigrisdata.com/docs/objects/consistency/ (2026-11)
 CONSISTENT = ("X-Tigris-Consistent", "true")
-AGAIN_AFTER_S = 0.5  # a 404 on an object that should be there is asked once more, so much later
+FRESH_PAUSES_S = (0.5, 1.0, 1.5)  # of an object that was stored just now
+AGAIN_AFTER_S = 0.5  # a 404 for an object that should exist is repeated once, after this time
 LOOK_TIMEOUT_S = 3  # of a HEAD: a runner waits 4 s for the answer to a heartbeat, then repeats it
 
 
@@ -64,7 +65,7 @@ def connect(
 ) -> Any:
     """Return a boto3 S3 client, safe to share between threads.
 
-    Clients of one `session` share what it has read of S3, 12 MB; only one thread may make them.
+    Clients of one `session` share its model of S3, 12 MB; only one thread may make them.
     Proxies that the environment names are used, but never to reach this machine itself. `when_required`
     checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
     (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
@@ -93,7 +94,7 @@ def connect(
 
 
 def _ask_consistently(request: Any, signature_version: str, **_: Any) -> None:
-    if "query" not in signature_version:  # who uses a signed URL would have to send the header too
+    if "query" not in signature_version:  # the user of a signed URL would have to send this header too
         name, value = CONSISTENT
         request.headers[name] = value
 
@@ -219,11 +220,11 @@ class TigrisStorage:
                     MultipartUpload={"Parts": wanted},
                 )
         except _Gone:
-            if self.head(key) is None:
+            if self.head(key, is_fresh=True) is None:
                 raise
 
     def abort_multipart(self, key: str, multipart_id: str) -> None:
-        """Drop a multipart upload and its parts. Gone is success."""
+        """Abort a multipart upload and drop its parts. One that is gone is a success."""
         with self._gone_is_success(), self._errors("DELETE", key):
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
 
@@ -245,15 +246,18 @@ class TigrisStorage:
         answer = {"response-content-disposition": disposition, "response-content-type": content_type}
         return self._theirs.url("GET", key, now=self._clock(), expires_s=expires_s, query=answer)
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return the object's size and ETag, or None when there is none. A 404 is asked once more."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return the object's size and ETag, or None if there is none. A 404 is checked once more.
+
+        `is_fresh`: it is known to have been stored just now, so it is asked for over three seconds.
+        """
 
         def once() -> Any:
             with self._errors("HEAD", key):
                 return self._looking_client.head_object(Bucket=self._bucket, Key=key)
 
         try:
-            found = self._again_if_gone(once)
+            found = self._again_if_gone(once, FRESH_PAUSES_S if is_fresh else (AGAIN_AFTER_S,))
         except _Gone:
             return None
         return StoredObject(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))
@@ -277,7 +281,7 @@ class TigrisStorage:
             raise
 
     def delete(self, key: str) -> None:
-        """Delete the object. Gone is success."""
+        """Delete the object. One that is gone is a success."""
         with self._gone_is_success(), self._errors("DELETE", key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
@@ -296,7 +300,10 @@ class TigrisStorage:
         ]
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Delete at most 1000 objects in one call. Gone is success. Some may be left when it raises."""
+        """Delete at most 1000 objects in one call.
+
+        One that is gone is a success. After an error some may be left.
+        """
         if not keys:
             return
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
@@ -322,7 +329,7 @@ class TigrisStorage:
     def set_rules(self, origins: Sequence[str]) -> str | None:
         """Let pages of exactly these origins use signed URLs, and have unfinished uploads dropped in time.
 
-        Replaces the bucket's rules, so that a repeat changes nothing. The second rule is optional, since
+        Replaces the bucket's rules, so a repeat changes nothing. The second rule is optional, since
         Tigris does not document it: returns why the bucket refused it, or None.
         """
         cross_origin = {
@@ -350,13 +357,27 @@ class TigrisStorage:
             return str(error)
         return None
 
-    def _again_if_gone(self, once: Callable[[], Found]) -> Found:
-        """Return what `once` returns; a 404 is asked once more after a moment, since reads may lag."""
+    def removes_unfinished_uploads(self) -> bool:
+        """Tell whether the bucket has a rule that removes unfinished uploads, as `set_rules` asks for."""
         try:
-            return once()
-        except _Gone:
-            self._pause(AGAIN_AFTER_S)
-            return once()
+            with self._errors("GET", "?lifecycle"):
+                rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
+        except _Gone as error:
+            if error.code == "NoSuchBucket":
+                raise
+            return False
+        return any(rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+    def _again_if_gone(
+        self, once: Callable[[], Found], pauses_s: Sequence[float] = (AGAIN_AFTER_S,)
+    ) -> Found:
+        """Return what `once` returns; a 404 is asked again after each of the pauses, since reads may lag."""
+        for pause_s in pauses_s:
+            try:
+                return once()
+            except _Gone:
+                self._pause(pause_s)
+        return once()
 
     @contextmanager
     def _gone_is_success(self) -> Iterator[None]:
@@ -383,8 +404,8 @@ class TigrisStorage:
 def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:
     """Return each part as it was last put.
 
-    SeaweedFS lists every version of a part that was put again. Of versions within one second nothing tells
-    the last: such a part is left out, as if it were missing, and its client sends it once more.
+    SeaweedFS lists every version of a part that was sent twice. The last of several versions within one
+    second is unknown: such a part is left out, as if it were missing, and its client sends it again.
     """
     versions: dict[int, dict[datetime, set[StoredPart]]] = {}
     for part in listed:
@@ -395,7 +416,7 @@ def _newest(listed: list[dict[str, Any]]) -> list[StoredPart]:
 
 
 class _Gone(Refused):
-    """404: the bucket says that there is no such thing. `code` says what."""
+    """404: the bucket does not have it. `code` says what is missing."""
 
     def __init__(self, code: str, message: str, **where: object) -> None:
         super().__init__(Refusal.INVALID, message, **where)
@@ -403,12 +424,12 @@ class _Gone(Refused):
 
 
 def _translated(response: dict[str, Any], *, method: str, path: str) -> OutsideError:
-    """Return our error for S3's. Only S3's code is quoted: its message may repeat what was signed."""
+    """Return our error for S3's. Only S3's code is quoted: its message may contain the signed text."""
     answer = response.get("ResponseMetadata", {})
     status, code = int(answer.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
     where = {"method": method, "path": path, "status": status, "request_id": answer.get("RequestId")}
     if is_transient(status) or code in ("SlowDown", "RequestTimeout", "InternalError"):
-        return Unanswered(f"the bucket is busy or unwell ({code})", **where)
+        return Unanswered(f"the bucket is busy or has a fault ({code})", **where)
     if status in (401, 403):
         return Refused(Refusal.UNAUTHORIZED, f"the bucket refused our key ({code})", **where)
     message = _BAD_PARTS.get(code, f"the bucket refused ({code})")

@@ -17,7 +17,7 @@ from typing import Literal
 from runner import contract, jail
 from runner.allowance import Allowance
 from runner.contract import Exit, Finish, JobSpec, Reason, Usage
-from runner.control_client import ControlClient, Refusal, Superseded
+from runner.control_client import CallRefused, ControlClient, Superseded
 from runner.deadline import ask_to_stop_after, end_after
 from runner.ffmpeg_program import find_ffmpeg
 from runner.heartbeat import HeartbeatThread
@@ -89,7 +89,7 @@ def main() -> Exit:
     except Superseded:
         record("superseded")
         return Exit.OK
-    except (RetryableError, Refusal, Stopped) as error:
+    except (RetryableError, CallRefused, Stopped) as error:
         record("no_claim", detail=str(error))
         return Exit.NO_CLAIM
     record("claimed", attempt_id=spec.attempt_id, outputs=len(spec.outputs))
@@ -144,8 +144,8 @@ def report(client: ControlClient, finish: Finish, *, until: float) -> Exit:
         client.finish(finish, until=until)
     except Superseded:
         record("superseded")
-    except (RetryableError, Refusal) as error:
-        record("unreported", detail=str(error))
+    except (RetryableError, CallRefused) as error:
+        record("finish_unanswered", detail=str(error))
         return Exit.UNREPORTED
     return Exit.OK
 

@@ -1,4 +1,4 @@
-"""Whether an output is what was asked for.
+"""Check that an output is as requested.
 
 A file passes only if players can play all of it: it is opened, measured, and decoded to its end unless each
 of its packets is known to be as the encoders made it.
@@ -31,7 +31,7 @@ CHECK_S_PER_SECOND = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What an output has to look like."""
+    """The required properties of an output."""
 
     width: int
     height: int
@@ -42,7 +42,7 @@ class Expected:
 
 
 def expected(output: OutputSpec, probe: Probe) -> Expected:
-    """Return what the output of such a source has to look like."""
+    """Return the required properties of an output of this source."""
     is_copy = output.preset is Preset.COPY
     width, height = (probe.width, probe.height) if is_copy else even_size(probe)
     speed = output.effects.speed if output.effects else 1
@@ -59,7 +59,7 @@ def expected(output: OutputSpec, probe: Probe) -> Expected:
 def check_output(
     program: str, path: Path, wanted: Expected, *, stop: Event, packets: Path | None = None
 ) -> float:
-    """Return the duration in seconds of a rendered file that is what was asked for.
+    """Return the duration in seconds of a rendered file that is as requested.
 
     `packets` are the sums of its packets as they left the encoders (`runner.commands.Target`): if all of
     them are in the file, in order, unchanged and with their times, then only key frames and the sound are
@@ -118,7 +118,7 @@ def _read_all_packets(program: str, path: Path, packets: Path, wanted: Expected,
 def digests(told: Iterable[str]) -> Mapping[str, str]:
     """Return, for each stream of FFmpeg's `framehash`, one sum over its headers and its packets' facts.
 
-    The same stream in two files has one sum, whatever their units of time and order of streams' packets.
+    The same stream has the same sum in two files, even if their units of time or order of packets differ.
     """
     units: dict[str, Fraction] = {}
     sums: dict[str, hashlib._Hash] = {}

@@ -1,7 +1,9 @@
 """The FFmpeg arguments of everything that is made: variations, presets and posters.
 
-Pure: must never touch a file, a process or a clock, nor depend on the machine: the same source, effects and
-image give the same arguments.
+Pure: must never touch a file, a process or a clock, and must not depend on the machine. The same source,
+effects and image give the same arguments.
+
+One file, since it is the one place that knows FFmpeg's options; its filters are in `graph`.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to
 
 @dataclass(frozen=True)
 class Other:
-    """One of the outputs that are made by another's analysis."""
+    """One of the outputs that use the analysis of another output."""
 
     effects: Effects
     path: str
@@ -63,11 +65,11 @@ class Other:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where an output that the kernel draws goes, with what is told of it."""
+    """The files of an output that the kernel draws: the output itself and the reports about it."""
 
     effects: Effects
     path: str
-    packets: str  # gets the sum of each packet as it was coded
+    packets: str  # receives the sum of each packet as it was encoded
     poster: str | None = None
 
 
@@ -80,7 +82,7 @@ def variation_args(
     stats: str | None = None,
     style: Style = STANDARD,
 ) -> list[str]:
-    """Return the arguments of one output by itself. One thread: a process per core runs.
+    """Return the arguments of one output alone. It has one thread, since one process runs per core.
 
     With `stats` its analysis is written there, and to `stats` + ".mbtree", for `others_args`.
     """
@@ -104,10 +106,10 @@ def others_args(
     kbps: int,
     style: Style = STANDARD,
 ) -> list[str]:
-    """Return the arguments that make several outputs of equal pace and grain from one decoding.
+    """Return the arguments that make several outputs of equal speed and noise from one decoding.
 
-    The picture's bits are placed by the analysis of the `first` output at `kbps`; the sound is that of the
-    `first`, as it is.
+    The bits of the picture are distributed by the analysis of the `first` output, at `kbps`. The sound of the
+    `first` is copied.
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = [*sound, *_led_picture(others[0].effects, probe, style, stats=stats, kbps=kbps)]
@@ -139,7 +141,7 @@ def drawing_args(each: Sequence[Effects], probe: Probe) -> list[str]:
 def first_coding_args(
     target: Target, probe: Probe, *, source: str, stats: str | None = None, style: Style = STANDARD
 ) -> list[str]:
-    """Return the arguments that code the drawn frames of one output, or a first one, as `variation_args`."""
+    """Return the arguments that encode the drawn frames of one output or a first one, as `variation_args`."""
     sound = _sound(target.effects, probe) if probe.has_audio else []
     coded = [*sound, *_first_picture(target.effects, probe, style, stats)]
     return [
@@ -151,7 +153,7 @@ def first_coding_args(
 def others_coding_args(
     targets: Sequence[Target], probe: Probe, *, first: str, stats: str, kbps: int, style: Style = STANDARD
 ) -> list[str]:
-    """Return the arguments that code the drawn frames of several outputs, as `others_args` does."""
+    """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = [*sound, *_led_picture(targets[0].effects, probe, style, stats=stats, kbps=kbps)]
     return [
@@ -161,7 +163,7 @@ def others_coding_args(
 
 
 def _coding(count: int, probe: Probe, style: Style) -> list[str]:
-    """Return the arguments that open so many pipes of raw frames."""
+    """Return the arguments that open this number of pipes with raw frames."""
     size = "x".join(map(str, even_size(probe)))
     rate = str(output_rate(probe, style.frame_rate))
     raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", rate]
@@ -180,7 +182,7 @@ def _coded(n: int, target: Target, probe: Probe, style: Style, coded: Sequence[s
 
 
 def _mp4_and_packets(output: str, packets: str) -> list[str]:
-    """Return the arguments that write what `mp4` does, byte for byte, and the sum of each packet aside."""
+    """Return the arguments that write the bytes of `mp4`, and the sum of each packet into another file."""
     playable = f"[f=mp4:movflags=+faststart:empty_hdlr_name=1:fflags=+bitexact]file:{output}"
     summed = f"[f=framehash:hash={PACKET_SUM}:fflags=+bitexact]file:{packets}"
     headed = ["-flags:v", "+bitexact+global_header", "-flags:a", "+bitexact+global_header"]
@@ -188,7 +190,7 @@ def _mp4_and_packets(output: str, packets: str) -> list[str]:
 
 
 def _poster_of(n: int, frame: int, probe: Probe, path: str) -> list[str]:
-    """Return the arguments of a JPEG of this frame; of the first one in a picture that ends before it."""
+    """Return the arguments of a JPEG of this frame, or of the first one if the picture ends before it."""
     chosen = rf"select='eq(n\,0)+eq(n\,{frame})'"
     return [
         *[
@@ -206,18 +208,18 @@ def _poster_of(n: int, frame: int, probe: Probe, path: str) -> list[str]:
 
 
 def packets_args(path: str) -> list[str]:
-    """Return the output arguments that sum a finished file's packets up as `Target.packets` were."""
+    """Return the output arguments that sum up the packets of a finished file, as in `Target.packets`."""
     streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c", "copy", *WITHOUT_X264S_NAME]
     return [*streams, "-f", "framehash", "-hash", PACKET_SUM, f"file:{path}"]
 
 
 def kbps_of(stats: Iterable[str], duration_s: float) -> int:
-    """Return the bit rate of the picture that the lines of an analysis tell of: for `others_args`.
+    """Return the bit rate of the picture according to the lines of an analysis, for `others_args`.
 
-    It may be above the cap: a full buffer at its start gives a short clip more.
+    It may be above the cap: the buffer is full at the start, so a short clip gets more.
     """
     bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
-    shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture of no length is shown for one frame
+    shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture without a length is shown for one frame
     return max(1, round(bits * SHARED_RATE / shown_s / 1000))
 
 
@@ -239,8 +241,8 @@ def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | No
 def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, kbps: int) -> list[str]:
     """Return the encoder of a picture that follows the analysis of a first one, at `kbps`.
 
-    The first one kept to the cap and the others share its bits out as it did, so they keep to it as well; to
-    watch it would cost a third of an encoding. Only grain at the cap looks worse without
+    The first one obeys the cap and the others distribute the bits in the same way, so they obey it too. To
+    check the cap again would cost a third of an encoding. Only grain at the cap looks worse without the check
     (docs/performance.md).
     """
     is_capped = effects.noise >= GRAIN_FROM and kbps >= _cap_kbps(probe, style.quality)
@@ -251,8 +253,8 @@ def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, kb
 def _reading(source: str, probe: Probe) -> list[str]:
     """Return the arguments that open a source, as input 1 for its sound.
 
-    Each stream is read to its own end: in a file that is cut off, FFmpeg stops reading an input at the first
-    packet that is missing, whichever stream it is of.
+    Each stream is read to its own end. In a truncated file, FFmpeg stops reading an input at the first
+    missing packet of any stream.
     """
     return [*reading(source), *(also_reading(source) if probe.has_audio else [])]
 
@@ -267,7 +269,7 @@ def _cap_kbps(probe: Probe, quality: Quality) -> int:
 
 
 def _search(effects: Effects) -> str:
-    """Return how finely motion is searched for."""
+    """Return the options of the motion search."""
     return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
@@ -296,9 +298,9 @@ def preset_args(preset: Preset, probe: Probe, *, source: str, output: str, playl
 
 
 def poster_args(duration_s: float, *, source: str, output: str) -> list[str]:
-    """Return the arguments of a JPEG of the middle frame, or of the next that others are built on.
+    """Return the arguments of a JPEG of the middle frame, or of the next frame that other frames refer to.
 
-    Frames on which no other is built are not decoded: that takes a third of the time.
+    Frames that no other frame refers to are not decoded: that takes a third of the time.
     """
     return [
         *["-loglevel", "error", "-skip_frame", "noref", "-ss", f"{duration_s / 2:.3f}", *reading(source)],

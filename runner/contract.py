@@ -1,15 +1,15 @@
 """THE WIRE between control and runner: names, paths, messages, reasons. Pydantic and stdlib only.
 
 A runner started before a deploy talks to the control of after it, so changes are additive only, unknown
-fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version for ever.
-Long because the whole wire is in one file.
+fields are ignored on both sides, and `tests/contract_samples/` keeps messages of every version.
+One file, so that both sides find all of it in one place.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from fractions import Fraction
 from typing import Annotated, Literal, NamedTuple
 
@@ -28,24 +28,24 @@ ENV_MACHINE_ID = "FLY_MACHINE_ID"  # set by Fly itself
 
 ENV_JAIL = "RUNNER_JAIL"  # `off` lets FFmpeg run unconfined; anything else, or nothing, does not
 
-CLAIM_TIMEOUT_S = 600  # without a successful claim for so long the runner gives up and exits
+CLAIM_TIMEOUT_S = 600  # the runner exits if no claim succeeds for this long
 
-# --- memory: what control chooses a machine by, and the runner how much runs at once ------------------
+# --- memory: control chooses a machine by it, and the runner limits the processes at once by it --------
 
 MEMORY_BASE_BYTES = 400 << 20  # the system, this program and FFmpeg's own code
-PROCESS_BYTES = 150 << 20  # two FFmpegs and the kernel between them, beside encoders
-PROBE_BYTES = 140 << 20  # one FFmpeg that looks at a source of unknown size, and the frame that it writes
+PROCESS_BYTES = 150 << 20  # two FFmpegs and the kernel between them, without encoders
+PROBE_BYTES = 140 << 20  # one FFmpeg that probes a source of unknown size, and the frame that it writes
 FIRST_BYTES_PER_PIXEL = 220  # of an encoder with its look-ahead (docs/performance.md has the table)
-OTHER_BYTES_PER_PIXEL = 90  # of one that follows another's analysis
+OTHER_BYTES_PER_PIXEL = 90  # of an encoder that uses the analysis of another
 
-# --- the encoder: what a machine asks of it, and what control plans with ------------------------------
+# --- the encoder: its settings on a machine, which control plans with ----------------------------------
 
 Quality = Literal["standard", "high"]  # "high": a lower CRF and a higher cap of the bit rate
 FrameRate = Literal["29.97", "source"]
 
 
 class Style(NamedTuple):
-    """What a user chooses of the coding of a variation."""
+    """The choices of a user for the encoding of a variation."""
 
     quality: Quality = "standard"
     frame_rate: FrameRate = "29.97"
@@ -59,8 +59,8 @@ CRF: Mapping[Quality, int] = {"standard": 23, "high": 19}
 AUDIO_KBPS = 128
 CAP_KBPS, CAP_PIXELS, CAP_GROWTH = 2500, 1920 * 1080, 0.75
 CAP_TIMES: Mapping[Quality, int] = {"standard": 1, "high": 3}
-BUFFER_S = 1.6  # how many seconds at the cap the encoder may spend at once
-CONTAINER = 1.035  # a file has so much more than its streams
+BUFFER_S = 1.6  # the encoder's buffer: seconds at the cap
+CONTAINER = 1.035  # a file has this much more than its streams
 
 
 def cap_kbps(pixels: int, quality: Quality) -> int:
@@ -70,7 +70,7 @@ def cap_kbps(pixels: int, quality: Quality) -> int:
 
 
 def output_bytes_per_s(pixels: int, quality: Quality) -> float:
-    """Return how large each second of a variation can become."""
+    """Return the largest size of one second of a variation."""
     return (cap_kbps(pixels, quality) + AUDIO_KBPS) * 1000 / 8 * CONTAINER
 
 
@@ -81,16 +81,16 @@ OUTPUT_BYTES_PER_S = output_bytes_per_s(CAP_PIXELS, "standard")
 
 
 class Reason(StrEnum):
-    """Why an attempt ended otherwise than well. Closed: clients match on it, so think before adding one."""
+    """Why an attempt did not succeed. A closed list: clients match on it, so think before you add one."""
 
     # reported by the runner in `finish`
     RUNNER_CRASHED = "runner_crashed"  # something unexpected; the detail holds a trimmed trace
     STORAGE_UNAVAILABLE = "storage_unavailable"  # the bucket did not answer, or lost an output
-    RUN_DEADLINE = "run_deadline"  # the wall deadline came first
+    RUN_DEADLINE = "run_deadline"  # the run deadline came first
     JAIL_UNAVAILABLE = "jail_unavailable"  # the machine cannot confine FFmpeg, so it opens no video
-    CANCELLED = "cancelled"  # control said `continue: false`, or the machine was told to stop
-    SEND_LIMIT = "send_limit"  # what is left to send is more than the bytes that are set aside for it
-    OUT_OF_MEMORY = "out_of_memory"  # the kernel killed an FFmpeg for it; or the machine's exit event says so
+    CANCELLED = "cancelled"  # control said `continue: false`, or the machine got a signal to stop
+    SEND_LIMIT = "send_limit"  # the bytes that remain to be sent are more than the allowance
+    OUT_OF_MEMORY = "out_of_memory"  # the kernel killed an FFmpeg, or the machine's exit event says so
     # found by control
     LAUNCH_REFUSED = "launch_refused"  # Fly will never make this machine
     BOOT_DEADLINE = "boot_deadline"  # created, but no claim came
@@ -100,7 +100,7 @@ class Reason(StrEnum):
 
 
 class Exit(IntEnum):
-    """The runner's exit codes. Only an exit before `finish` tells control anything it does not know."""
+    """The runner's exit codes. Only an exit before `finish` is news for control."""
 
     OK = 0  # finished and reported; or superseded, which is no error of this machine
     CRASHED = 1  # could not even report
@@ -109,23 +109,34 @@ class Exit(IntEnum):
     UNREPORTED = 4  # the work ended, but `finish` was not accepted before the wall deadline
 
 
+class SelfTest(IntFlag):
+    """What a machine of `refresher doctor` found wrong: its exit code is SELF_TEST_FAILED + this, else 0."""
+
+    JAIL = 1  # FFmpeg cannot be confined there
+    CONTROL = 2  # control does not answer
+    BUCKET = 4  # the bucket does not answer
+
+
+SELF_TEST_FAILED = 64
+
+
 class OutputFault(StrEnum):
-    """Why one output failed for good. It never costs its siblings, and is never retried by itself."""
+    """Why one output failed for good. Its siblings are not affected, and control does not retry it."""
 
     SOURCE_GONE = "source_gone"  # the bucket no longer has the source
-    SOURCE_UNREACHABLE = "source_unreachable"  # a user's URL does not give the video, or must not be asked
+    SOURCE_UNREACHABLE = "source_unreachable"  # a user's URL does not return the video, or must not be called
     SOURCE_TOO_LARGE = "source_too_large"  # more bytes, pixels, frames, streams or seconds than we take
     SOURCE_UNPLAYABLE = "source_unplayable"  # FFmpeg finds no video that it can decode
     RENDER_FAILED = "render_failed"  # FFmpeg ended with an error or was killed
     RENDER_TIMEOUT = "render_timeout"  # FFmpeg did not end in time
-    OUTPUT_INVALID = "output_invalid"  # what FFmpeg wrote is not what was asked for
+    OUTPUT_INVALID = "output_invalid"  # FFmpeg's output is not as requested
 
 
 # --- what a runner may say ------------------------------------------------------------------------
-# It opens strangers' files, so control believes nothing that has no bound. A number or an id outside of
-# these is refused, and the whole message with it; words are made plain and cut, since any program's are told.
+# It opens files of unknown people, so control accepts only bounded values. If a number or an id is out of
+# bounds, the whole message is refused. Texts are cleaned and cut, since they can come from any program.
 
-FILE_BYTES_MAX = 5 << 30  # a single PUT takes no more
+FILE_BYTES_MAX = 5 << 30  # the limit of a single PUT
 WORK_S_MAX = 1e7  # the longest run on the largest machine, summed over its workers
 OUTPUTS_MAX = 200  # of one job
 NOTES_MAX = 5  # of one source
@@ -133,13 +144,13 @@ ARGS_CHARS_MAX = 16_000  # of one output; the longest of ours have some 2,500
 
 
 def _plain(text: object) -> object:
-    """Return a text with a replacement for each character that is no letter, sign, space or line feed."""
+    """Return the text; each character that is no letter, sign, space or line feed is replaced."""
     if not isinstance(text, str) or text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
-def _told(text: object) -> object:
+def _cleaned(text: object) -> object:
     return _plain(text[:WORDS_CHARS_MAX] if isinstance(text, str) else text)
 
 
@@ -150,7 +161,7 @@ def _few(args: list[str]) -> list[str]:
 
 
 WORDS_CHARS_MAX = 2000
-Words = Annotated[str, BeforeValidator(_told)]
+Words = Annotated[str, BeforeValidator(_cleaned)]
 Args = Annotated[list[Annotated[str, BeforeValidator(_plain)]], Field(max_length=500), AfterValidator(_few)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -184,7 +195,7 @@ class Effects(Message):
     noise: int = 0
     speed: float = 1.0
     mirror: bool = False
-    shift_x: float = 0.0  # -1..1: where the picture lies in the room that zoom and rotation leave
+    shift_x: float = 0.0  # -1..1: the position of the picture within the margin that zoom and rotation leave
     shift_y: float = 0.0
 
 
@@ -220,7 +231,7 @@ class OutputSpec(Message):
 
     output_id: str
     source_id: str
-    label: str = ""  # names it in `ffmpeg_args`: unlike the id it is the same each time; empty: the id
+    label: str = ""  # its name in `ffmpeg_args`, equal in each attempt, unlike the id; empty: the id is used
     effects: Effects | None = None
     preset: Preset | None = None
     quality: Quality = "standard"  # of a variation
@@ -228,18 +239,18 @@ class OutputSpec(Message):
     put_url: str
     put_headers: dict[str, str]
     playlist: PutTarget | None = None  # of preset `hls`
-    media_name: str = ""  # of preset `hls`: how the playlist is to name the media file
+    media_name: str = ""  # of preset `hls`: the name of the media file in the playlist
     poster: PutTarget | None = None  # a JPEG of the middle frame
     deliver_url: str | None = None  # a user's: PUT the file there too, by the rules of `infra.outbound`
 
     @property
     def style(self) -> Style:
-        """What the user chose of its coding."""
+        """The user's choices for its encoding."""
         return Style(self.quality, self.frame_rate)
 
 
 class JobSpec(Message):
-    """Answer to a claim: all that this machine has to do. Deadlines are durations, since clocks differ."""
+    """Answer to a claim: all the work of this machine. Deadlines are durations, since clocks differ."""
 
     version: int = VERSION
     attempt_id: str
@@ -247,7 +258,7 @@ class JobSpec(Message):
     outputs: list[OutputSpec]
     run_timeout_s: float  # from now: everything must be reported by then
     next_beat_s: float
-    send_bytes_max: int | None = None  # all uploads and deliveries together, tries included; None: no limit
+    send_bytes_max: int | None = None  # of all uploads and deliveries, retries included; None: no limit
     outbound_allow: list[str] = []  # `host:port` that users' URLs may reach although it is private
 
 
@@ -287,7 +298,7 @@ class OutputError(Message):
 
 
 class OutputReport(Message):
-    """Where one output stands. Repeating a report changes nothing."""
+    """The progress of one output. A repeated report changes nothing."""
 
     output_id: Id
     status: Literal["running", "ready", "failed"]
@@ -316,16 +327,16 @@ class Timings(Message):
 
 
 class Heartbeat(Message):
-    """I live, and this has changed since the last beat that control answered."""
+    """The runner is alive, and this has changed since the last beat that control answered."""
 
     seq: Seq
     outputs: Annotated[list[OutputReport], Field(max_length=OUTPUTS_MAX)]
     timings: Timings = Field(default_factory=Timings)
-    machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
+    machine_id: Id | Literal[""] = ""  # as in the claim; empty from a runner that does not know this field
 
 
 class HeartbeatAnswer(Message):
-    """Whether to go on, and when to beat next. Control sets the pace, so that its load stays constant."""
+    """Whether to continue, and when to send the next beat. Control sets the interval to limit its load."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -339,11 +350,11 @@ class Usage(Message):
     wall_s: Seconds
     cpu_s: Seconds
     timings: Timings
-    sent_bytes: Annotated[int, Field(ge=0, le=2**53)] | None = None  # a runner of before it says nothing
+    sent_bytes: Annotated[int, Field(ge=0, le=2**53)] | None = None  # None: from an older runner
 
 
 class Finish(Message):
-    """Last call: the final report of every output that ended, whether or not a beat told of it before."""
+    """Last call: the final report of every output that ended, also if a beat has reported it before."""
 
     seq: Seq
     outcome: Literal["ok", "error", "cancelled"]
@@ -352,7 +363,7 @@ class Finish(Message):
     outputs: Annotated[list[OutputReport], Field(max_length=OUTPUTS_MAX)]
     usage: Usage
     sources: Annotated[list[SourceReport], Field(max_length=OUTPUTS_MAX)] = []  # those with notes
-    machine_id: Id | Literal[""] = ""  # as in the claim; a runner of before this field says nothing
+    machine_id: Id | Literal[""] = ""  # as in the claim; empty from a runner that does not know this field
 
 
 ATTEMPTS_PATH = "/runner/attempts"

@@ -31,11 +31,11 @@ Call = Literal["claim", "heartbeat", "finish"]
 Shape = TypeVar("Shape", bound=Message)
 
 
-class Refusal(Exception):
-    """Control refuses for good: it does not know this attempt or token."""
+class CallRefused(Exception):
+    """Control refuses this call, and would refuse it again: it does not know this attempt or token."""
 
 
-class Superseded(Refusal):
+class Superseded(CallRefused):
     """Another machine has the attempt, or the attempt has ended. This machine made no error."""
 
 
@@ -50,20 +50,23 @@ class ControlClient:
     def claim(self, *, stop: Event) -> JobSpec:
         """Return the job. Retries until CLAIM_TIMEOUT_S is over.
 
-        Raises RetryableError when control did not answer in time, Superseded, Refusal, or Stopped.
+        Raises RetryableError when control did not answer in time, Superseded, CallRefused, or Stopped.
         """
         claim, until = Claim(machine_id=self._machine_id), time.monotonic() + CLAIM_TIMEOUT_S
         return retrying(lambda: self._post("claim", claim, JobSpec), stop=stop, until=until)
 
     def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
-        """Return the answer to one try; the next beat retries. Raises RetryableError, Superseded, Refusal."""
+        """Return the answer to one try; the next beat retries.
+
+        Raises RetryableError, Superseded, CallRefused.
+        """
         beat = beat.model_copy(update={"machine_id": self._machine_id})
         return self._post("heartbeat", beat, HeartbeatAnswer, timeout_s=BEAT_TIMEOUT_S)
 
     def finish(self, finish: Finish, *, until: float) -> None:
         """Report the end. Retries until `until`, a time of `time.monotonic()`; a stop does not interrupt it.
 
-        Raises RetryableError when control did not answer in time, Superseded, or Refusal.
+        Raises RetryableError when control did not answer in time, Superseded, or CallRefused.
         """
         last = finish.model_copy(update={"machine_id": self._machine_id})
         retrying(lambda: self._send("finish", last), stop=Event(), until=until)
@@ -75,7 +78,7 @@ class ControlClient:
         try:
             return shape.model_validate_json(content)
         except ValidationError:
-            raise RetryableError(f"{call}: the body is not the answer that was asked for") from None
+            raise RetryableError(f"{call}: the body is not a valid answer") from None
 
     def _send(self, call: Call, body: Message, *, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
         """Return the body of an answer 200, unchecked."""
@@ -101,4 +104,4 @@ def _judge(status: int, *, where: str) -> None:
     if is_transient(status):
         raise RetryableError(where)
     if status != 200:
-        raise Refusal(where)
+        raise CallRefused(where)

@@ -1,6 +1,8 @@
 """Run FFmpeg: one process at a time per call, in a jail and a process group of its own.
 
 Must never hand it our environment or stdin, let it block on a full pipe, or let it outlive its deadline.
+
+One file, since one loop reads the pipes, keeps the deadline and explains the end of the process.
 """
 
 from __future__ import annotations
@@ -147,7 +149,7 @@ def _listen(
             raise FfmpegTimedOut(f"FFmpeg did not end within {timeout_s:.0f} s")
         if pulse.is_gone():
             raise FfmpegHung(f"FFmpeg made no progress for {HANG_S:.0f} s")
-        _hear(pipes, POLL_S)
+        _read_pipes(pipes, POLL_S)
         if figures != told.figures:
             figures = dict(told.figures)
             pulse.moved()
@@ -156,24 +158,24 @@ def _listen(
             return code
 
 
-def _hear(pipes: selectors.BaseSelector, wait_s: float) -> int:
+def _read_pipes(pipes: selectors.BaseSelector, wait_s: float) -> int:
     """Hand on what the pipes hold by now and return how many bytes; a pipe that is at its end is let go."""
-    heard = 0
+    size = 0
     for key, _ in pipes.select(wait_s) if pipes.get_map() else []:
         chunk = os.read(key.fd, CHUNK_BYTES)
-        heard += len(chunk)
+        size += len(chunk)
         if chunk:
             key.data(chunk)
         else:
             pipes.unregister(key.fileobj)
-    return heard
+    return size
 
 
 def _drain(pipes: selectors.BaseSelector) -> None:
     """Hear what is left in the pipes. They may be held open and fed by who got out of the group."""
     left = PIPE_BYTES_MAX
-    while left > 0 and (heard := _hear(pipes, 0)):
-        left -= heard
+    while left > 0 and (size := _read_pipes(pipes, 0)):
+        left -= size
 
 
 def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:

@@ -1,10 +1,12 @@
-"""From the effects of one output to the filters that draw it.
+"""Makes the filters that draw the effects of one output.
 
 Pure: must never touch a file, a process or a clock. The picture equals the plain chain `rotate`, crop +
 `scale`, `hflip` (a test compares them); rotation and zoom are one `perspective`, since `rotate` alone costs
 twice as much. `hflip` stays: in `perspective` a mirror moves the colour by half a chroma pixel, and it is
 nearly free (0.2 ms of some 25 per frame). Colour is `lutyuv`: `eq` is 0.4 ms cheaper, but it rounds
 brightness to hundredths and takes 1 off both chroma planes, which is a green cast.
+
+One file, since picture and sound follow from the same probe and effects.
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ from runner.limits import GLOBAL_OPTIONS, INPUT_OPTIONS
 PQ, HLG = "smpte2084", "arib-std-b67"
 HDR_TRANSFERS = (PQ, HLG)
 UNTAGGED = "unknown"
-HD_WIDTH, SD_HEIGHT = 1280, 576  # what is smaller, in either orientation, is BT.601
+HD_WIDTH, SD_HEIGHT = 1280, 576  # a smaller picture, in either orientation, is BT.601
 AAC_RATE_MAX = 96_000
-LFE = 0  # how much of the channel for low effects a stereo sound gets, as in ITU-R BS.775
+LFE = 0  # the share of the low-frequency channel in stereo sound, as in ITU-R BS.775
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tags:
-    """How a source's numbers are meant, in FFmpeg's words."""
+    """The meaning of a source's colour values, in FFmpeg's words."""
 
-    aspect: str = "0/1"  # of a pixel; 0 where nothing is said
+    aspect: str = "0/1"  # of a pixel; 0 if unknown
     matrix: str = UNTAGGED
     primaries: str = UNTAGGED
     transfer: str = UNTAGGED
@@ -43,7 +45,7 @@ BT2020 = Tags(matrix="bt2020nc", primaries="bt2020", transfer="bt2020-10")
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a video really is, as shown (after autorotation)."""
+    """The measured facts of a video, as shown (after autorotation)."""
 
     width: int
     height: int
@@ -51,16 +53,16 @@ class Probe:
     has_audio: bool
     is_interlaced: bool = False
     hdr_transfer: str | None = None  # one of HDR_TRANSFERS
-    tags: Tags | None = Tags()  # None if they are none that frames can be given anew
+    tags: Tags | None = Tags()  # None if frames cannot be tagged with them
     is_rgb: bool = False
     has_alpha: bool = False
     channels: int = 2  # of the sound; more than two are mixed down
     sample_rate: int = 48000
     layout: str = "stereo"  # of the channels, in FFmpeg's words
     gain_db: float = 0.0  # by which two channels of more are as loud as all of them
-    picture_s: float | None = None  # when the picture ends; None: with the video
+    picture_s: float | None = None  # when the picture ends; None: at the end of the video
     sound_s: float | None = None  # when the sound ends, if there is one
-    held_s: float = 0.0  # how much longer, or shorter, the last picture stays than FFmpeg shows it
+    held_s: float = 0.0  # added to the time for which FFmpeg shows the last picture; may be negative
     is_uneven: bool = False  # pictures are not equally long: a variable frame rate
     rate: Fraction | None = None  # pictures per second: the constant rate, or the nearest common one
     picture_codec: str = "h264"  # by FFmpeg's name
@@ -93,7 +95,7 @@ def also_reading(source: str) -> list[str]:
 
 
 def whole(probe: Probe) -> list[str]:
-    """Return the filters that make whole frames of an interlaced source's fields."""
+    """Return the filters that make whole frames from the fields of an interlaced source."""
     return ["bwdif=mode=send_frame"] if probe.is_interlaced else []
 
 
@@ -112,8 +114,8 @@ def output_frames(effects: Effects, probe: Probe, frame_rate: FrameRate) -> int:
 def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> list[str]:
     """Return the filters that set speed and frame rate. They come early: dropped frames are not drawn.
 
-    A picture that starts late is shown from the start, so that sound and picture stay together. The last one
-    stays as long as in the source, but for one frame at least.
+    A picture that starts late is shown from the start, so sound and picture stay together. The last one stays
+    as long as in the source, and at least for one frame.
     """
     rate, frames = output_rate(probe, frame_rate), output_frames(effects, probe, frame_rate)
     is_tiny = frames == 0
@@ -125,7 +127,7 @@ def timed(effects: Effects, probe: Probe, frame_rate: FrameRate = "29.97") -> li
 
 
 def paced_sound(effects: Effects, probe: Probe) -> str:
-    """Return the sound's filters. Gaps become silence first, since `atempo` would close them.
+    """Return the filters of the sound. Gaps become silence first, since `atempo` would remove them.
 
     `atempo` drops the first half of its window, which would put the sound 20 ms or more too early. As much
     silence is put before it, and as much is cut from the end, where `atempo` adds it.
@@ -145,17 +147,17 @@ def paced_sound(effects: Effects, probe: Probe) -> str:
 
 
 def _atempo_window(rate: int) -> int:
-    """Return the samples of a window of FFmpeg's `atempo`: the power of two from a 24th of a second on."""
+    """Return the samples in a window of FFmpeg's `atempo`: the first power of two above 1/24 of a second."""
     return 1 << max(1, (rate // 24 - 1).bit_length())
 
 
 def plain_sound(probe: Probe) -> list[str]:
-    """Return the filters of a sound whose speed stays."""
+    """Return the filters of the sound at an unchanged speed."""
     return _mixed_down(probe)
 
 
 def _mixed_down(probe: Probe) -> list[str]:
-    """Return the filters that make two channels of more, as loud as before. A limiter takes the peaks off."""
+    """Return the filters that mix more than two channels to two, equally loud. A limiter cuts the peaks."""
     if probe.channels <= 2:
         return []
     gain = [f"volume={number(probe.gain_db)}dB"] if probe.gain_db else []
@@ -163,7 +165,7 @@ def _mixed_down(probe: Probe) -> list[str]:
 
 
 def has_named_channels(probe: Probe) -> bool:
-    """Return whether the sound says where its channels are."""
+    """Return whether the positions of the channels are known."""
     return not re.fullmatch(r"\d+ channels", probe.layout)
 
 
@@ -179,7 +181,7 @@ def two_of(probe: Probe) -> list[str]:
 
 
 def standard(probe: Probe) -> list[str]:
-    """Return the filters that make whole frames 8 bit, 4:2:0, video range, even, SDR, opaque and tagged."""
+    """Return the filters that make frames 8 bit, 4:2:0, video range, even in size, SDR, opaque and tagged."""
     width, height = even_size(probe)
     scaled = [str(width), str(height)] if (width, height) != (probe.width, probe.height) else []
     if probe.is_rgb and not probe.hdr_transfer:
@@ -195,8 +197,8 @@ def standard(probe: Probe) -> list[str]:
 
 
 def tagged(probe: Probe) -> list[str]:
-    """Return the filters that tag standard frames: as the source does, or as its size lets players guess."""
-    assert probe.tags, "frames without these tags are not to be sent raw"
+    """Return the filters that tag standard frames: like the source, or as players guess from its size."""
+    assert probe.tags, "frames without these tags must not be sent raw"
     width, height = even_size(probe)
     aspect = Fraction(probe.tags.aspect) * Fraction(height * probe.width, width * probe.height)
     tags = _shown(probe)
@@ -222,7 +224,7 @@ def _shown(probe: Probe) -> Tags:
 
 
 def _usual(probe: Probe, tags: Tags) -> Tags:
-    """Return the standard that goes with the known tags, or else with the size of the frame."""
+    """Return the standard that fits the known tags, or, without any, the size of the frame."""
     for standard in (BT709, BT601_625, BT601_525, BT2020):
         if tags.matrix == standard.matrix:
             return standard
@@ -233,7 +235,7 @@ def _usual(probe: Probe, tags: Tags) -> Tags:
 
 
 def drawn(effects: Effects, probe: Probe) -> list[str]:
-    """Return the filters that make one variation of standard frames."""
+    """Return the filters that make one variation from standard frames."""
     width, height = even_size(probe)
     return [
         _perspective(effects, width=width, height=height),
@@ -260,7 +262,7 @@ def _tone_mapped(transfer: str) -> list[str]:
 
 
 def _colour(effects: Effects) -> str:
-    """Return contrast and brightness around middle grey, saturation around no colour, rounded."""
+    """Return the filter of contrast and brightness (around middle grey) and saturation, rounded."""
     light = f"(val-128)*{number(effects.contrast)}+128+255*{number(effects.brightness)}"
     chroma = f"round((val-128)*{number(effects.saturation)}+128)"
     return f"lutyuv=y=round({light}):u={chroma}:v={chroma}"
@@ -274,7 +276,7 @@ def _perspective(effects: Effects, *, width: int, height: int) -> str:
 
 
 def _origin(effects: Effects, x: float, y: float, *, width: int, height: int) -> tuple[float, float]:
-    """Return where in the source the output's point lies, before the mirror: undo zoom, then rotation.
+    """Return the point of the source that is shown at a point of the output, before the mirror.
 
     `perspective` repeats the pixels of the edge for points outside, so no corner turns black.
     """
@@ -291,7 +293,7 @@ def _origin(effects: Effects, x: float, y: float, *, width: int, height: int) ->
 
 
 def _room(side: int, other: int, effects: Effects) -> float:
-    """Return how far the picture can be moved along a side before its edge shows: 0 without zoom."""
+    """Return how far the picture can be moved along a side until its edge shows: 0 without zoom."""
     needed = side * cos(effects.rotation_rad) + other * abs(sin(effects.rotation_rad))
     return max(0.0, side / 2 - needed / (2 * effects.zoom))
 

@@ -1,4 +1,4 @@
-"""Which outputs of a source are made together: the others use the analysis and the sound of the first.
+"""Groups the outputs of a source: the others of a group use the analysis and the sound of the first.
 
 Pure. Sharing works only among outputs of equal speed, noise, quality and frame rate (docs/performance.md), so
 an output that differs too much from the first of a group starts a new group.
@@ -18,7 +18,7 @@ ROTATION_APART_MAX = 0.021
 
 @dataclass(frozen=True)
 class Group:
-    """The first is made by itself and analysed; the `others` are made from one decoding, by its analysis."""
+    """The first is made alone and analysed. The `others` are made from one decoding, with its analysis."""
 
     first: OutputSpec
     others: tuple[OutputSpec, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from runner.contract import Heartbeat, Reason
-from runner.control_client import ControlClient, Refusal
+from runner.control_client import CallRefused, ControlClient
 from runner.log import record
 from runner.progress import Progress
 from runner.retry import RetryableError
@@ -50,10 +50,10 @@ class HeartbeatThread(threading.Thread):
         except RetryableError as unanswered:
             record("heartbeat_unanswered", detail=str(unanswered))
             return
-        except Refusal as refusal:
+        except CallRefused as refusal:
             self._stop_flag.because(Reason.CANCELLED, str(refusal))
             return
         self._progress.heard(reports)
         self._next_beat_s = answer.next_beat_s
         if not answer.proceed:
-            self._stop_flag.because(Reason.CANCELLED, "control said not to go on")
+            self._stop_flag.because(Reason.CANCELLED, "control said to stop")

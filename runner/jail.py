@@ -1,9 +1,9 @@
-"""The walls around FFmpeg, which decodes what strangers upload.
+"""The jail around FFmpeg, which decodes files that unknown people upload.
 
-A confined command runs as nobody, without environment, network, capabilities or any file but those it is
-given, can start no other process, and dies with the runner. `jail_exec` makes it so, one small process for
-each command; docs/decisions/0009-jail.md tells why it is done this way.
-Must never fall back to an open run by itself: `turn_off` is for a machine that was told so.
+A confined command runs as the user nobody, without environment, network or capabilities. It can open only the
+files that it is given, can start no other process, and ends when the runner ends. `jail_exec` does this, as
+one small process for each command; docs/decisions/0009-jail.md explains why. Must never run a command without
+a jail unless the environment of the machine says so (`turn_off`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from runner.seccomp import filter_for
 CHECK_TIMEOUT_S = 30.0
 FAILED = 125  # as in `jail_exec`, which is not imported: the runner's start is billed
 
-# A bound for what went wrong, not a budget: threads' stacks and heaps are mapped far beyond what they touch,
-# and before memory itself is gone the kernel ends FFmpeg.
+# A bound for faults, not a budget: stacks and heaps of threads are mapped far beyond what they use, and the
+# kernel ends FFmpeg before the memory itself is used up.
 MEMORY_SLACK_BYTES = 4 << 30
-FILE_BYTES_MAX = 8 << 30  # four hours at the highest rate that we render are 5 GB
+FILE_BYTES_MAX = 8 << 30  # four hours at the highest bit rate that we encode are 5 GB
 OPEN_FILES_MAX = 256
 THREADS_MAX = 2048  # of all FFmpegs together: the kernel counts them for the user
 
@@ -36,7 +36,7 @@ class JailUnavailable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one command may use up; the kernel holds it to that."""
+    """The limits of one command, which the kernel enforces."""
 
     cpu_s: int
     memory_bytes: int
@@ -45,7 +45,7 @@ class Limits:
 
     @classmethod
     def of_this_machine(cls, *, wall_s: float) -> Limits:
-        """Return limits that no sound command meets which ends within `wall_s`."""
+        """Return limits that a correct command, which ends within `wall_s`, never reaches."""
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         cpu_s = int(wall_s * (os.cpu_count() or 1)) + 10
         return cls(cpu_s=cpu_s, memory_bytes=memory_bytes + MEMORY_SLACK_BYTES)
@@ -65,9 +65,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Line:
-    """Commands of one jail that run at once: from each but the last, some pipes lead to the next.
+    """Commands that run at the same time in one jail. Pipes lead from each command to the next.
 
-    All pipes are counted from descriptor 3 on. The line ends when all have ended well, or the first badly.
+    Pipes are numbered from descriptor 3 on. The line ends when all have succeeded, or the first has failed.
     """
 
     commands: Sequence[Sequence[str]]
@@ -89,7 +89,7 @@ class _Switch:
 
 
 def turn_off() -> None:
-    """Run what follows without a jail: the machine's environment says so (RUNNER_JAIL)."""
+    """Run all later commands without a jail: the environment of the machine says so (RUNNER_JAIL)."""
     _Switch.is_off = True
 
 
@@ -103,18 +103,17 @@ def confined(
 ) -> list[str]:
     """Return the command that runs `command` in a jail, or `command` itself when the jail is off.
 
-    A line of several commands needs a jail: who makes one asks `is_off` before.
+    A line of several commands needs a jail: its caller checks `is_off` before.
 
     Inside, the absolute paths in `reads` (files or folders) and `writes` (folders) have the names they have
-    outside; nothing else is there but the program and its libraries. Folders in `writes` change their owner.
-    None of these may be a link: where it leads may have been chosen by an FFmpeg.
-    The process must be a child of this one, with `env={}`; its end is that of the command, or the code
-    FAILED with a line about it on stderr: then `command` was not run.
-    Raises JailUnavailable where no jail can be made at all.
+    outside. Apart from them there are only the program and its libraries. Folders in `writes` change their
+    owner. None of these may be a link: an FFmpeg may have chosen where it leads. The process must be a child
+    of this one, with `env={}`. It ends like the command, or with the code FAILED and a line on stderr that
+    says why `command` was not run. Raises JailUnavailable if this machine cannot make a jail.
     """
     line = command if isinstance(command, Line) else Line([command])
     if is_off():
-        assert len(line.commands) == 1, "pipes between commands are laid in the jail"
+        assert len(line.commands) == 1, "pipes between commands need the jail"
         return line.words
     options = ["--parent", str(os.getpid()), "--seccomp", _seccomp(), *limits.arguments(), *line.arguments()]
     for needed in dict.fromkeys(need for words in line.commands for need in _needs(words[0])):
@@ -127,7 +126,7 @@ def confined(
 
 
 def check(program: str) -> None:
-    """Return when a jail can be made here. Raises JailUnavailable with words for the log."""
+    """Make a jail as a trial. Raises JailUnavailable with a text for the log."""
     limits = Limits.of_this_machine(wall_s=CHECK_TIMEOUT_S)
     if is_off():
         return
@@ -142,7 +141,7 @@ def check(program: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise JailUnavailable("making a jail does not end") from None
+        raise JailUnavailable("the trial of a jail did not end") from None
     if done.returncode != 0:
         raise JailUnavailable(done.stderr.decode(errors="replace").strip()[-300:] or "no jail can be made")
 
@@ -171,7 +170,7 @@ def _needs(program: str) -> tuple[str, ...]:
 
 
 def main() -> int:
-    """Tell whether this machine can confine FFmpeg: exit code 0, or 1 and why not. Control asks it so."""
+    """Say whether this machine can confine FFmpeg: exit code 0, or 1 and the reason. Control calls this."""
     from runner.ffmpeg_program import find_ffmpeg
 
     try:

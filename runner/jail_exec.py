@@ -1,16 +1,18 @@
-"""Become FFmpeg in a jail. `runner.jail` starts this file alone, as `python -I -S`: each FFmpeg pays for it.
+"""Builds the jail and becomes FFmpeg in it. For speed `runner.jail` starts this file alone: `python -I -S`.
 
-Must never run the command unless every wall of the jail stands: any error ends this process with FAILED and a
-line that begins with `jail: `. Must import next to nothing, since nothing can be imported once inside.
+Must never run the command unless every part of the jail is complete: any error ends this process with FAILED
+and a line that begins with `jail: `. Must import almost nothing, since inside nothing can be imported.
 
-One process stays outside and waits (the first process of a new process namespace must be someone's child);
-if it dies, or the runner, the kernel kills FFmpeg. Options are pairs before `--`, the command comes after:
-`--parent PID`, `--seccomp HEX`, `--limit NAME=N`, `--need PATH`, `--read PATH`, `--write PATH`. Only what is
-needed may be a link: the rest lies where an FFmpeg could write before.
+One process stays outside and waits, since the first process of a new process namespace needs a parent. If it
+or the runner ends, the kernel kills FFmpeg. Options are pairs before `--`, the command comes after: `--parent
+PID`, `--seccomp HEX`, `--limit NAME=N`, `--need PATH`, `--read PATH`, `--write PATH`. Only the paths of
+`--need` may be links: an FFmpeg may have written in the folders of the others.
 
-Several commands are a line: with `--words N` for each, the N words of the first come first, and so on; with
-`--pipes N` for each but the last, so many pipes lead from it to the next. All pipes are counted from
-descriptor 3 on, at both of their ends. The first that ends badly ends all of them, and the jail as it did.
+Several commands are a line. `--words N` for each says how many words of the command line it has. `--pipes N`
+for each but the last says how many pipes lead to the next. Pipes are numbered from descriptor 3 on, at both
+ends. The first command that fails ends all of them, and the jail ends like it.
+
+One file, since a process in the jail can import nothing of ours.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _SECCOMP_FILTER = 2
 _SIGKILL = 9  # the signal module takes as long to import as all the rest
 _SIGNALLED = 128  # and the signal: how the first process of a line says it; FFmpeg has no such codes
 _FIRST_PIPE, _PIPES_ASIDE = 3, 100
-_ROOT = "/proc"  # an empty file system is put there: a folder that each Linux has and nobody keeps videos in
+_ROOT = "/proc"  # gets an empty file system: each Linux has this folder, and it holds no videos
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
         _become_nobody_of_a_new_world()
     _call("unshare", _NEW_PROCESSES)
     here, there = os.pipe()
-    failed, fail = os.pipe()  # closes unused when the command begins: its exit code cannot pass for ours
+    failed, fail = os.pipe()  # closes unused when the command begins: its exit code is not ours then
     child = os.fork()
     if child:
         os.close(here)
@@ -99,7 +101,7 @@ def _become(command: list[str], filtered: bytes) -> None:
 
 
 def _run_line(commands: list[list[str]], pipes: list[int], filtered: bytes) -> None:
-    """As the first process of the jail: start the commands, and end with them; what is left dies too."""
+    """As the first process of the jail: start the commands and end with them, which ends all others."""
     ends = [_pipe_aside(_PIPES_ASIDE + 2 * n) for n in range(sum(pipes))]
     first = 0  # of the pipes that lead to the next command
     read: list[int] = []
@@ -110,7 +112,7 @@ def _run_line(commands: list[list[str]], pipes: list[int], filtered: bytes) -> N
                 os.dup2(ends[n][0], _FIRST_PIPE + n)
             for n in written:
                 os.dup2(ends[n][1], _FIRST_PIPE + n)
-            _become(command, filtered)  # all else closes by itself
+            _become(command, filtered)  # all others close without our help
         read, first = written, first + count
     for end in (end for pair in ends for end in pair):
         os.close(end)
@@ -143,7 +145,7 @@ def _become_nobody_of_a_new_world() -> None:
 
 
 def _end_as(child: int, failed: int, *, is_line: bool) -> None:
-    """Wait for the child and end the way it ended; with FAILED only if it did not become the command."""
+    """Wait for the child and end like it; with FAILED only if it did not become the command."""
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         _end_by(os.WTERMSIG(status))
@@ -160,7 +162,9 @@ def _end_by(signal: int) -> None:
 
 
 def _jail(options: dict[str, list[str]]) -> None:
-    _write("/proc/self/oom_score_adj", "1000")  # should memory run out, FFmpeg goes and the runner tells
+    _write(
+        "/proc/self/oom_score_adj", "1000"
+    )  # if memory runs out, the kernel ends FFmpeg and the runner reports it
     _call("unshare", _NEW_MOUNTS | _NEW_NET | _NEW_IPC | _NEW_UTS)
     _see_only(_shown(options))
     for limit in options.get("limit", []):
@@ -170,7 +174,7 @@ def _jail(options: dict[str, list[str]]) -> None:
 
 
 def _shown(options: dict[str, list[str]]) -> list[tuple[int, str, int]]:
-    """Return what the jail shows: descriptors, the paths they get inside, and the flags of their mounts."""
+    """Return what is visible in the jail: descriptors, their paths inside, and the flags of their mounts."""
     found = [(os.open(path, os.O_PATH), path, _READ_ONLY) for path in options.get("need", [])]
     for path in options.get("read", []):
         found.append((_not_a_link(path, os.O_PATH), path, _READ_ONLY))
@@ -183,7 +187,7 @@ def _shown(options: dict[str, list[str]]) -> list[tuple[int, str, int]]:
 
 
 def _not_a_link(path: str, flags: int) -> int:
-    """Open a file or folder. Raises OSError if it is anything else: with O_PATH even a link can be opened."""
+    """Open a file or folder. Raises OSError if it is anything else: O_PATH can even open a link."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW)
     kind = os.fstat(descriptor).st_mode & _KIND
     if kind not in (_A_FILE, _A_FOLDER):
@@ -192,9 +196,9 @@ def _not_a_link(path: str, flags: int) -> int:
 
 
 def _see_only(shown: list[tuple[int, str, int]]) -> None:
-    """Replace the root by one that holds nothing but these descriptors' files and folders."""
+    """Replace the root by one that has only the files and folders of these descriptors."""
     _call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
-    os.chdir("/proc/self/fd")  # it stays within reach from here when _ROOT has covered it
+    os.chdir("/proc/self/fd")  # it can still be reached from here when _ROOT has covered it
     _call(
         "mount", b"jail", _ROOT.encode(), b"tmpfs", _NO_SETUID | _NO_DEVICES | _NO_EXEC, b"size=1m,mode=755"
     )
@@ -209,7 +213,7 @@ def _see_only(shown: list[tuple[int, str, int]]) -> None:
 
 
 def _show(descriptor: int, path: str, flags: int) -> None:
-    """Mount what a descriptor of ours stands for. The working directory is the one that lists them."""
+    """Mount the file or folder of a descriptor. The working directory is the one that lists descriptors."""
     target = _ROOT + path
     if os.fstat(descriptor).st_mode & _KIND == _A_FOLDER:
         os.makedirs(target, exist_ok=True)  # noqa: PTH103 - pathlib takes as long to import as all the rest
@@ -217,7 +221,7 @@ def _show(descriptor: int, path: str, flags: int) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
     _call("mount", str(descriptor).encode(), os.fsencode(target), None, _BIND, None)
-    flags |= os.statvfs(target).f_flag & _KEPT_FLAGS  # an ordinary user must not take any away
+    flags |= os.statvfs(target).f_flag & _KEPT_FLAGS  # an ordinary user must not remove any
     _call("mount", None, os.fsencode(target), None, _REMOUNT | _BIND | flags, None)
 
 

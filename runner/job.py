@@ -80,7 +80,7 @@ class Job:
         )
 
     def _begin(self, spec: SourceSpec, workers: Workers) -> Pipeline | None:
-        """Fetch and probe one source and hand its outputs to the workers."""
+        """Fetch and probe one source and pass its outputs to the workers."""
         outputs = [output for output in self.spec.outputs if output.source_id == spec.source_id]
         with guarding(workers.renderer), failing(workers.renderer, outputs):
             pipeline = Pipeline(workers, self._fetched(spec, workers.renderer.memory))
@@ -103,12 +103,12 @@ class Job:
 
 
 def held_bytes(spec: JobSpec) -> int:
-    """Return how much the two largest sources take: one is rendered while the next is fetched."""
+    """Return the bytes of the two largest sources: one is rendered while the next is fetched."""
     return sum(sorted(source.size_bytes for source in spec.sources)[-2:])
 
 
 def core_count() -> int:
-    """Return how many cores this process may use: on a shared machine fewer than there are."""
+    """Return the number of cores that this process may use: on a shared machine fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

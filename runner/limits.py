@@ -49,6 +49,6 @@ def excess(*, width: int, height: int, duration_s: float, frames: int) -> str:
     return ""
 
 
-def excess_told(said: str) -> str:
+def excess_in(said: str) -> str:
     """Return which limit the video exceeds according to FFmpeg's last messages; empty if they name none."""
     return next((what for words, what in _LIMITS_IN_FFMPEGS_WORDS.items() if words in said), "")

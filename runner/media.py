@@ -1,10 +1,12 @@
-"""The one list of the videos that are taken: codecs, sizes, length, streams and frames. Pure.
+"""The one list of accepted videos: codecs, sizes, length, streams and frames. Pure.
 
-Control reads it when it looks into an upload, and the runner builds FFmpeg's whitelist from it: a machine
-refuses no kind of video that was accepted at upload. `docs/inputs.md` shows the list to users.
+Control checks uploads against it, and the runner builds FFmpeg's whitelist from it, so a machine refuses no
+kind of video that was accepted at upload. `docs/inputs.md` shows the list to users.
 
 A codec is found by the name of its sample entry, or by the object type in an `esds` where the sample entry is
 `mp4v` or `mp4a`. The names are those that FFmpeg's demuxer knows (libavformat/isom_tags.c).
+
+One file, since it is one list.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ Container = Literal["mp4", "mov"]
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """A codec that is taken. `written_by` names programs and devices that write it into MP4 or MOV.
+    """An accepted codec. `written_by` names programs and devices that write it into MP4 or MOV.
 
     `containers` are those that FFmpeg can copy it into, the usual one first; none: it can only be decoded.
     """

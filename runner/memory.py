@@ -1,7 +1,7 @@
 """The memory budget that the threads of a run share.
 
-A thread that waits must not hold any of it, else two could wait for each other: it gets all that it needs at
-once.
+A thread that waits must not hold any of it, or two threads could wait for each other. So a thread takes all
+that it needs in one step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MemoryBudget:
     """Bytes that several threads share."""
 
     def __init__(self, limit_bytes: int, stop: threading.Event) -> None:
-        self._limit = self._free = max(1, limit_bytes)  # with next to nothing one at a time still works
+        self._limit = self._free = max(1, limit_bytes)  # with almost none, one at a time still works
         self._stop = stop
         self._changed = threading.Condition()
 

@@ -1,7 +1,7 @@
 """From one source to all of its outputs: groups, second tries, uploads.
 
-The failure of one output must not fail its siblings: what a group could not make is made once more, alone and
-in the plain way, before it is reported as failed.
+The failure of one output must not fail its siblings. An output that a group could not make is made once more,
+alone and in the plain way, before it is reported as failed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Pipeline:
     _tasks: deque[Future[None]] = field(default_factory=deque)
 
     def begin(self, outputs: Sequence[OutputSpec]) -> None:
-        """Hand the outputs to the workers. Waits while too many groups are open."""
+        """Pass the outputs to the workers. Waits while too many groups are open."""
         for group in grouped(outputs):
             if group.others:
                 self.workers.groups.acquire()
@@ -102,7 +102,7 @@ class Pipeline:
         self._again([output for output in group.others if output.output_id not in well], why)
 
     def _alone(self, output: OutputSpec) -> None:
-        """Make one output by itself, and once more in the plain way if that fails."""
+        """Make one output alone, and once more in the plain way if that fails."""
         try:
             made = self.workers.renderer.single(output, self.source)
         except FAILURES as failure:
@@ -114,7 +114,7 @@ class Pipeline:
         """Make outputs once more; `why` is None for those whose first one came out well."""
         for output in outputs:
             message = "not what was asked for" if why is None else str(why)
-            record("output_again", output_id=output.output_id, message=message)
+            record("output_retried", output_id=output.output_id, message=message)
             self._render(self._once_more, output, isinstance(why, OutputFailure))
 
     def _once_more(self, output: OutputSpec, is_invalid: bool) -> None:
@@ -159,7 +159,7 @@ def guarding(renderer: Renderer) -> Iterator[None]:
         return
     except JailUnavailable as trouble:
         renderer.stop.because(Reason.JAIL_UNAVAILABLE, str(trouble))
-    except SendLimit as trouble:  # of what is smaller some may yet be sent
+    except SendLimit as trouble:  # smaller files may still be sent
         renderer.stop.at_the_end(Reason.SEND_LIMIT, str(trouble))
         record("send_limit", message=str(trouble))
     except StorageUnavailable as trouble:
@@ -173,7 +173,7 @@ def guarding(renderer: Renderer) -> Iterator[None]:
 
 
 def _lacks_room(trouble: BaseException) -> bool:
-    """Return whether memory ran out, so that a larger machine helps: files lie in memory (`workspace`)."""
+    """Return whether memory ran out, so a larger machine would help: files are in memory (`workspace`)."""
     return isinstance(trouble, MemoryError) or getattr(trouble, "errno", None) in (ENOSPC, ENOMEM)
 
 

@@ -1,7 +1,7 @@
-"""The files that FFmpeg wrote, and how this program touches them.
+"""Opens files that FFmpeg wrote, without trusting them.
 
-A video may have taken FFmpeg over, so what it left may be anything. Must never follow a link that it made,
-wait for a pipe that it made, or read without end. `take` comes first, as soon as FFmpeg is dead.
+A video may have taken over FFmpeg, so its files may be anything. Must never follow a link that it made, wait
+for a pipe that it made, or read without a limit. `take` must be called first, when FFmpeg has ended.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOM_BYTES_MIN = 1 << 20
 
 
 class NotPlain(Exception):
-    """FFmpeg left other files than it was asked for. The message names none: FFmpeg chose the names."""
+    """FFmpeg did not leave exactly the expected files. The message names none: FFmpeg chose the names."""
 
 
 def take(files: Sequence[Path]) -> None:
-    """Make the files ours, and their folders, so that no other FFmpeg can change them.
+    """Take ownership of the files and their folders, so that no other FFmpeg can change them.
 
     Raises NotPlain unless each folder holds its files and nothing else, all of them regular and without a
     second name.
@@ -41,7 +41,7 @@ def take(files: Sequence[Path]) -> None:
 def opened(name: str | Path, *, folder: int | None = None) -> BinaryIO:
     """Return the regular file, open for reading; `folder` is the descriptor that `name` starts from.
 
-    Raises NotPlain if it is anything else, or cannot be read. Does not wait, whatever it is.
+    Raises NotPlain if it is anything else, or cannot be read. Never waits.
     """
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -67,7 +67,7 @@ def text(path: Path) -> str:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a regular file: long lines in pieces, of a very long file only the beginning."""
+    """Yield the lines of a regular file: long lines in pieces, and only the start of a very long file."""
     left = LINES_BYTES_MAX
     with opened(path) as file:
         while left > 0 and (line := file.readline(LINE_BYTES_MAX)):
@@ -76,13 +76,13 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and its content. What cannot be removed goes with the workspace."""
+    """Remove a folder and its content. The rest is removed with the workspace."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def removed_unless_well(*paths: Path) -> Iterator[None]:
-    """Remove the folders of these paths if the block fails: what failed must not keep memory."""
+    """Remove the folders of these paths if the block fails, since they take memory."""
     try:
         yield
     except BaseException:
@@ -107,9 +107,9 @@ def _take_folder(folder: Path, wanted: set[str]) -> None:
         with os.scandir(descriptor) as entries:
             names = {entry.name for entry in islice(entries, len(wanted) + 1)}
         if names - wanted:
-            raise NotPlain("FFmpeg left files that nobody asked for")
+            raise NotPlain("FFmpeg left files that it was not asked for")
         if wanted - names:
-            raise NotPlain("FFmpeg left a file out that was asked for")
+            raise NotPlain("FFmpeg did not write all files")
         for name in names:
             _take_file(name, descriptor)
     finally:
@@ -124,7 +124,7 @@ def _take_file(name: str, folder: int) -> None:
 
 
 def _own(descriptor: int, mode: int) -> None:
-    """Take a file or folder over from the user that wrote it in the jail."""
+    """Take ownership of a file or folder from the user that wrote it in the jail."""
     if os.fstat(descriptor).st_uid != os.geteuid():
         os.fchown(descriptor, os.geteuid(), os.getegid())
     os.fchmod(descriptor, mode)

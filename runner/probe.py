@@ -1,7 +1,9 @@
-"""What a file really is, according to FFmpeg.
+"""Probes a file with FFmpeg.
 
 The file's own metadata is not trusted: size, colour and pixel format come from a decoded frame, the streams
 and their lengths from reading all packets.
+
+One file, since one run of FFmpeg answers all of these questions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from runner.graph import (
     reading,
     two_of,
 )
-from runner.limits import excess, excess_told
+from runner.limits import excess, excess_in
 from runner.log import record
 from runner.media import decoded_codecs
 from runner.mp4.movie import PROMISED_S, Movie, NotPlayable, look_into
@@ -60,7 +62,7 @@ class OutputFailure(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """What FFmpeg found in a file, and its messages."""
+    """The findings of FFmpeg in a file, and its messages."""
 
     probe: Probe
     frames: int  # packets of the video
@@ -69,7 +71,7 @@ class Look:
 
 
 def probe(program: str, path: Path, *, stop: Event) -> Probe:
-    """Return what the source is. An FFmpeg that hung is run once more.
+    """Return the facts of the source. An FFmpeg that hung is run once more.
 
     Raises OutputFailure(SOURCE_UNPLAYABLE or SOURCE_TOO_LARGE), OutOfMemory, or Stopped.
     """
@@ -80,15 +82,15 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     except ffmpeg.FfmpegHung as failure:
         raise _unplayable(f"This video cannot be read ({failure}, twice).") from failure
     except ffmpeg.FfmpegTimedOut as failure:
-        raise _too_large(f"more packets than we read in {PROBE_TIMEOUT_S:.0f} s") from failure
+        raise _too_large(f"more packets than can be read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
-        if told := excess_told(failure.tail):
+        if told := excess_in(failure.tail):
             raise _too_large(told) from failure
         record("source_unplayable", message=str(failure))
         raise _unplayable(UNDECODABLE) from failure
     found = looked.probe
     if strange := set(looked.codecs) - decoded_codecs():
-        words = f"This video holds {' and '.join(sorted(strange))}, which we do not read."
+        words = f"This video holds {' and '.join(sorted(strange))}, which is not accepted."
         raise _unplayable(f"{words} Export it as H.264 with AAC sound.")
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
@@ -289,7 +291,7 @@ _TRANSFERS = {
 
 
 def _tags(said: str) -> Tags | None:
-    """Return what the frame says of its own; None if part of that is strange."""
+    """Return the frame's own tags; None if one of them is invalid."""
     tags = Tags(
         aspect=_shown(said, r"sar:([0-9]{1,6}/[1-9][0-9]{0,5})\b") or "0/1",
         matrix=_shown(said, r"color_space:(\S+)") or UNTAGGED,
@@ -301,12 +303,12 @@ def _tags(said: str) -> Tags | None:
 
 
 def is_rgb(pixels: str) -> bool:
-    """Return whether a pixel format, in FFmpeg's words, holds red, green and blue."""
+    """Return whether a pixel format, by FFmpeg's name, is of red, green and blue."""
     return bool(re.match(r"pal8|gbr|x?rgb|x?bgr|[ax0]rgb|[ax0]bgr|x2rgb|x2bgr", pixels))
 
 
 def has_alpha(pixels: str) -> bool:
-    """Return whether a pixel format, in FFmpeg's words, holds how opaque a pixel is."""
+    """Return whether a pixel format, by FFmpeg's name, has an alpha channel."""
     return bool(re.match(r"pal8|yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16", pixels))
 
 
@@ -316,7 +318,7 @@ def _codecs(codecs: Sequence[str]) -> dict[str, Any]:
 
 
 def _sound(header: str) -> dict[str, Any]:
-    """Return what the list of packets says of the sound: the fields of Probe, those that it says."""
+    """Return the fields of Probe for the sound that the list of packets shows."""
     found: dict[str, Any] = {}
     if rate := re.search(r"^#sample_rate \d+: ([1-9][0-9]{2,6})$", header, re.MULTILINE):
         found["sample_rate"] = int(rate[1])
@@ -344,7 +346,7 @@ def _hdr(said: str) -> str | None:
 
 
 def _shown(said: str, fact: str) -> str | None:
-    """Return what `showinfo` says of the frame. Its lines begin with its name: those of metadata cannot."""
+    """Return the line of `showinfo` about the frame. It begins with its name, as no line of metadata can."""
     found = re.search(rf"^\[Parsed_showinfo\S* @ \w+\] .*\b{fact}", said, re.MULTILINE)
     return found[1] if found else None
 
@@ -355,9 +357,9 @@ def _one_frame(path: Path) -> list[str]:
 
 
 def _packets(path: Path) -> list[str]:
-    """Return the arguments that read all packets undecoded; the file gets a line about each of them.
+    """Return the arguments that read all packets without decoding and write a line about each into the file.
 
-    The sound is read by an input of its own, as it is rendered: each stream to its own end.
+    The sound has an input of its own, as when it is rendered, so each stream is read to its own end.
     """
     streams = ["-map", "0:V:0", "-map", "1:a:0?", "-c", "copy"]
     return [*streams, "-fs", str(PACKETS_BYTES_MAX), "-f", "framecrc", f"file:{path}"]
@@ -376,4 +378,4 @@ def _unplayable(message: str) -> OutputFailure:
 
 
 def _too_large(what: str) -> OutputFailure:
-    return OutputFailure(OutputFault.SOURCE_TOO_LARGE, f"This video has {what}, which is more than we take.")
+    return OutputFailure(OutputFault.SOURCE_TOO_LARGE, f"This video has {what}, which is above the limit.")

@@ -73,10 +73,13 @@ def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: i
 
 
 def _poster(renderer: Renderer, made: Rendered) -> ExtraFile | None:
-    """Upload a JPEG of the middle frame, made now if need be. Return None if not asked for, or on failure."""
+    """Upload a JPEG of the middle frame, and make it first if necessary.
+
+    Return None if it was not requested or failed.
+    """
     if not made.output.poster:
         return None
-    folder = Path(mkdtemp(dir=renderer.folder))  # not beside the output: that is not to be written
+    folder = Path(mkdtemp(dir=renderer.folder))  # not beside the output, whose folder must not be written
     try:
         path = made.poster or _made_poster(renderer, made, folder / "poster.jpg")
         return _extra(renderer, made.output.poster, path)

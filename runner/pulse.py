@@ -1,7 +1,7 @@
-"""Whether a process still makes progress: the numbers that it reports change, or it uses CPU time.
+"""Finds out whether a process makes progress: the numbers that it reports change, or it uses CPU time.
 
-A process must not be called hung because the machine was paused: time in which this program did not run does
-not count.
+A process must not count as hung because the machine was paused. So the time in which this program did not run
+does not count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 HANG_S = 60.0
 LOOKS = 12  # how often CPU time is measured before a process is called hung
 CPU_SHARE_MIN = 1 / 600  # of the time: FFmpeg's waiting main thread uses 1/3000 (docs/performance.md)
-STEP_S_MAX = 1.0  # most that one call may count: the machine may have been paused in between
+STEP_S_MAX = 1.0  # the most that one call may count: the machine may have been paused before it
 
 
 def cpu_s_of(group: int) -> float | None:

@@ -1,6 +1,7 @@
-"""From the effects of one output to the words by which the kernel draws it (`runner/kernel/effects.c`). Pure.
+"""Makes the arguments with which the kernel draws one output (`runner/kernel/effects.c`). Pure.
 
-`runner.graph` has the same effects as FFmpeg's filters, for where there is no kernel and for second tries.
+`runner.graph` has the same effects as filters of FFmpeg, for machines without the kernel and for second
+tries.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from runner.contract import Effects
 from runner.graph import number
 
 SIDE_MAX = 8192  # as in effects.c
-# Within these the kernel's two passes show what the filters do; what we draw lies far inside.
+# Within these limits the kernel's two passes equal the filters; our effects stay far below them.
 ROTATION_MAX, BRIGHTNESS_MAX, NOISE_MAX = 0.1, 0.5, 50
 ZOOM, CONTRAST, SATURATION = (1.0, 4.0), (0.5, 1.5), (0.0, 1.5)
 
 
 def recipe_of(effects: Effects) -> str:
-    """Return the recipe: all that a frame of the output depends on, but the source's."""
+    """Return the recipe: all that a frame of the output depends on, apart from the source."""
     values = [
         *[effects.rotation_rad, effects.zoom, effects.shift_x, effects.shift_y, float(effects.mirror)],
         *[effects.brightness, effects.contrast, effects.saturation, float(effects.noise)],

@@ -1,7 +1,9 @@
 """Run the FFmpeg commands that make outputs, and check what they made.
 
-Where the kernel can, it draws the effects between an FFmpeg that decodes and one that codes; else, and
-wherever that failed, FFmpeg's filters do. Must never hand on a file that was not checked.
+If possible, the kernel draws the effects between an FFmpeg that decodes and one that encodes. Otherwise, and
+after a failure, FFmpeg's filters draw them. Must never return a file that was not checked.
+
+One file, since all ways to make an output end in the same check.
 """
 
 from __future__ import annotations
@@ -41,14 +43,14 @@ from runner.recipe import is_drawable
 from runner.stop import Stop
 
 RENDER_S_BASE = 60.0
-RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it catches what hangs
+RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it ends a process that hangs
 Command = Sequence[str] | jail.Line
 PLAYLIST_MEDIA = "media.mp4"  # as FFmpeg names it; the user's name replaces it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A fetched video and what it is."""
+    """A fetched video and its facts."""
 
     path: Path
     probe: Probe
@@ -61,7 +63,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A finished and checked output, alone in a folder, counted as held memory. `args` hide private paths."""
+    """A finished and checked output, alone in a folder, counted as used memory. `args` hide private paths."""
 
     output: OutputSpec
     path: Path
@@ -74,7 +76,7 @@ class Rendered:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where one output is made, in a folder of its own; what the kernel draws has more files there."""
+    """The folder in which one output is made. Outputs that the kernel draws have more files in it."""
 
     output: OutputSpec
     path: Path
@@ -83,18 +85,18 @@ class Place:
 
     @property
     def effects(self) -> Effects:
-        """Those of the output, which is no preset."""
+        """The effects of the output. Only for a variation."""
         assert self.output.effects, "a preset has no effects"
         return self.output.effects
 
     @property
     def files(self) -> list[Path]:
-        """All that is made there."""
+        """All files that are made in the folder."""
         return [path for path in (self.path, self.packets, self.poster) if path]
 
     @property
     def names(self) -> Mapping[Path, str]:
-        """How the paths are called where arguments are told."""
+        """The names of the paths in reported arguments."""
         kinds = {self.path: "OUTPUT", self.packets: "PACKETS", self.poster: "POSTER"}
         return {path: _named(kind, self.output) for path, kind in kinds.items() if path}
 
@@ -107,20 +109,20 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """What the first output of a group leaves for the others, in a folder of its own."""
+    """The files that the others of a group need from its first output, in a folder of their own."""
 
     output: OutputSpec
-    file: Path  # a second name of the first output: it outlives its upload
+    file: Path  # a second name of the first output, which exists longer than its upload
     stats: Path
 
     @property
     def analysis(self) -> Sequence[Path]:
-        """Its statistics, and what x264 knows of macroblocks beside them."""
+        """The statistics of the first output, and x264's data about macroblocks."""
         return [self.stats, self.stats.with_name(f"{self.stats.name}.mbtree")]
 
     @property
     def names(self) -> Mapping[Path, str]:
-        """How the paths are called where arguments are told."""
+        """The names of the paths in reported arguments."""
         return {self.file: _named("OUTPUT", self.output), self.stats: _named("STATS", self.output)}
 
     def free(self) -> None:
@@ -130,7 +132,7 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class Renderer:
-    """Where rendering happens."""
+    """Renders outputs in a folder."""
 
     program: str
     folder: Path
@@ -153,7 +155,7 @@ class Renderer:
         return replace(made, playlist=named)
 
     def single(self, output: OutputSpec, source: Source) -> Rendered:
-        """Make one output of which nothing is shared. Raises as `alone`."""
+        """Make one output that shares nothing. Raises as `alone`."""
         if not self._can_draw([output], source):
             return self.alone(output, source)
         place = self._drawn_place(output)
@@ -163,7 +165,7 @@ class Renderer:
             return self._checked(place, source, line, {})
 
     def first(self, output: OutputSpec, source: Source) -> tuple[Rendered, Shared]:
-        """Make the first output of a group, with what the others need. Raises as `alone`."""
+        """Make the first output of a group, and the files that the others need. Raises as `alone`."""
         stats = Path(mkdtemp(dir=self.folder)) / "stats"
         shared = Shared(output=output, file=stats.with_name("first.mp4"), stats=stats)
         place, command = self._first(output, source, shared)
@@ -192,7 +194,7 @@ class Renderer:
         return place, [self.program, *args]
 
     def others(self, outputs: Sequence[OutputSpec], source: Source, shared: Shared) -> list[Rendered]:
-        """Make the others of a group at once. One that is not as it should be is left out.
+        """Make the others of a group together. One that fails the check is left out.
 
         Raises FfmpegFailed, or Stopped.
         """
@@ -232,7 +234,7 @@ class Renderer:
         return places, [self.program, *args]
 
     def _can_draw(self, outputs: Sequence[OutputSpec], source: Source) -> bool:
-        """Return whether the kernel is here, as is the jail that joins it to FFmpeg, and draws all of it."""
+        """Return whether the kernel and the jail are available and can make all of these outputs."""
         width, height = even_size(source.probe)
         return (
             self.kernel is not None
@@ -242,7 +244,7 @@ class Renderer:
         )
 
     def _line(self, places: Sequence[Place], source: Source, coding: Sequence[str]) -> jail.Line:
-        """Return the line that decodes once, draws these outputs, and codes them by these arguments."""
+        """Return the line that decodes once, draws these outputs, and encodes them with these arguments."""
         assert self.kernel
         each = [place.effects for place in places]
         decoding = decoding_args(each[0], source.probe, source=str(source.path), style=places[0].output.style)
@@ -270,7 +272,10 @@ class Renderer:
         makes: Sequence[Path] = (),
         is_led: bool = False,
     ) -> Iterator[None]:
-        """Run the command, and hold memory for it until the block ends. If that fails, nothing is left."""
+        """Run the command, and reserve memory for it until the block ends.
+
+        On failure all its files are removed.
+        """
         outputs = [place.output for place in places]
         taken = others_bytes(source.probe, len(places)) if is_led else first_bytes(source.probe)
         files = [*(path for place in places for path in place.files), *makes]
@@ -281,7 +286,7 @@ class Renderer:
     def _room(
         self, outputs: Sequence[OutputSpec], source: Source, encoders_bytes: int
     ) -> AbstractContextManager[None]:
-        """Hold memory for encoders and the files they write."""
+        """Reserve memory for encoders and the files they write."""
         files_bytes = sum(output_bytes(output, source.probe, source.size_bytes) for output in outputs)
         return self.memory.lent(encoders_bytes + files_bytes)
 
@@ -294,7 +299,7 @@ class Renderer:
         reads: Sequence[Path] = (),
         makes: Sequence[Path],
     ) -> None:
-        """Run FFmpeg and let its outputs, which advance together, share the progress."""
+        """Run FFmpeg and report the same progress for all of its outputs, which advance together."""
         lasts_s = expected(outputs[0], source.probe).duration_s
 
         def tell(out_time_s: float) -> None:
@@ -319,7 +324,7 @@ class Renderer:
         self.memory.hold(size_bytes(place.path))
         own = {place.path: "OUTPUT", place.packets: "PACKETS", place.poster: "POSTER"}
         named = {**names, source.path: "SOURCE", **{path: name for path, name in own.items() if path}}
-        said = without_paths(self._told(command), named)
+        said = without_paths(self._shown(command), named)
         return Rendered(
             output=place.output,
             path=place.path,
@@ -329,7 +334,7 @@ class Renderer:
             poster=place.poster,
         )
 
-    def _told(self, command: Command) -> list[str]:
+    def _shown(self, command: Command) -> list[str]:
         """Return the arguments of FFmpeg, or of all programs of a line with `|` between them."""
         if not isinstance(command, jail.Line):
             return list(command[1:])
@@ -363,10 +368,10 @@ def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) 
 
 
 def _with_named_media(playlist: Path, media_name: str, media: Path) -> Path:
-    """Write a playlist that calls the media by the user's name for it, and return its path."""
+    """Write a playlist that has the user's name of the media file, and return its path."""
     named = playlist.with_name("named.m3u8")
     told = text(playlist).replace(PLAYLIST_MEDIA, media_name)
     check_playlist(told, media_name=media_name, media_bytes=size_bytes(media))
-    with named.open("x") as file:  # a new file: never through what has the name already
+    with named.open("x") as file:  # a new file: it must not be an existing one that FFmpeg made
         file.write(told)
     return named

@@ -34,7 +34,7 @@ class RetryableError(Exception):
 def is_transient(status: int) -> bool:
     """Return whether the same HTTP request may succeed later.
 
-    This is `infra.ports.is_transient`, repeated here since to import that would take 6 ms of every start.
+    This is `infra.ports.is_transient`, repeated here since its import would take 6 ms of every start.
     """
     return status in (408, 429) or status >= 500
 

@@ -1,7 +1,7 @@
 """The system calls that FFmpeg may not make, as a seccomp filter. Pure.
 
-A deny list, since FFmpeg's libraries use more calls from year to year than an allow list would follow. What
-is on it reaches beyond the process: other processes, the network, mounts, keys, the clock, the kernel itself.
+A deny list, since FFmpeg's libraries use other calls each year and an allow list would break. It has the
+calls that reach beyond the process: other processes, the network, mounts, keys, the clock, the kernel itself.
 Numbers: Linux's `asm/unistd_64.h` (x86-64) and `asm-generic/unistd.h` (ARM), read 2026-11-21.
 """
 
@@ -25,7 +25,7 @@ DENIED: dict[str, tuple[int, int | None]] = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "ptrace": (101, 117),
-    # the network, and what could open a socket unseen by this filter
+    # the network, and calls that could open a socket without this filter
     "socket": (41, 198),
     "socketpair": (53, 199),
     "io_uring_enter": (426, 426),
@@ -52,7 +52,7 @@ DENIED: dict[str, tuple[int, int | None]] = {
     "swapon": (167, 224),
     "umount2": (166, 39),
     "unshare": (272, 97),
-    # what is not a plain file, and what would make one another's: the runner reads what is left behind
+    # calls that make other things than plain files, or links: the runner reads the files afterwards
     "chmod": (90, None),
     "chown": (92, None),
     "fchmod": (91, 52),
@@ -81,7 +81,7 @@ DENIED: dict[str, tuple[int, int | None]] = {
     "request_key": (249, 218),
     "semget": (64, 190),
     "shmget": (29, 194),
-    # the kernel, and what exploits of it begin with
+    # the kernel, and the calls that exploits of it begin with
     "acct": (163, 89),
     "adjtimex": (159, 171),
     "bpf": (321, 280),
@@ -134,7 +134,9 @@ def filter_for(machine: str) -> bytes:
         *_unless(_IF_EQUAL, audit_arch, _ERROR | EPERM),
         _op(_LOAD, _AT_NUMBER),
         *_when(_IF_AT_LEAST, _X32_BIT, _ERROR | EPERM),
-        *_when(_IF_EQUAL, CLONE3, _ERROR | ENOSYS),  # its flags are out of a filter's sight; libc falls back
+        *_when(
+            _IF_EQUAL, CLONE3, _ERROR | ENOSYS
+        ),  # a filter cannot see its flags; libc falls back to `clone`
     ]
     for call in DENIED.values():
         if (number := call[column]) is not None:

@@ -1,6 +1,6 @@
 """The one flag that ends the work early, and the reason for it.
 
-It is never cleared, so a thread that has seen it set may rely on that.
+It is never cleared, so a thread that has seen it may rely on it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,6 @@ def stop_on_signals(stop: Stop) -> None:
 
     def wait() -> None:
         signal.sigwait(signals)
-        stop.because(Reason.CANCELLED, "the machine was told to stop")
+        stop.because(Reason.CANCELLED, "the machine got a signal to stop")
 
     threading.Thread(target=wait, name="signals", daemon=True).start()

@@ -1,4 +1,4 @@
-"""When the packets of a file are shown: how long its streams last, and how many pictures a second has.
+"""Reads from the packets of a file how long its streams last, and how many pictures a second has.
 
 Pure. A stream ends when its last packet has been shown: a picture that stays for three seconds lasts three
 seconds.
@@ -59,19 +59,19 @@ class StreamTimes:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all pictures stay equally long, as far as the unit of time can say."""
+        """Whether all pictures stay equally long, within one unit of time."""
         return self.longest - self.shortest <= max(1, self.longest * EVEN)
 
     @property
     def rate(self) -> Fraction | None:
-        """Pictures per second on average; None of a single picture, or where nothing lasts."""
+        """Pictures per second on average; None for a single picture, or without a duration."""
         return self.shown / (self.total * self.unit_s) if self.total and self.shown > 1 else None
 
 
 def stream_times(lines: Iterable[str]) -> list[StreamTimes]:
     """Return the streams that FFmpeg's `framecrc` lists, in its order. Other lines are ignored.
 
-    At most LINES_MAX lines are read, and STREAMS_MAX streams found, whatever the list holds.
+    At most LINES_MAX lines are read and STREAMS_MAX streams found.
     """
     found: dict[str, StreamTimes] = {}
     for line in islice(lines, LINES_MAX):

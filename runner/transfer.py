@@ -1,7 +1,7 @@
 """Transfers between this machine and the bucket, by signed URLs alone, and from and to URLs of users.
 
 A URL must not be logged or be part of an exception: any reader could use it. Requests to the bucket
-have signed headers only.
+have signed headers only. One file, since both directions share their retries and limits.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from runner.probe import OutputFailure
 from runner.retry import RetryableError, is_transient, retrying
 from runner.stop import Stopped
 
-OUTAGE_S_MAX = 300.0  # a bucket that is back by then costs no attempt; a stop ends a wait earlier
+OUTAGE_S_MAX = 300.0  # if the bucket answers again by then, the attempt goes on; a stop ends the wait earlier
 PAUSE_S_MAX = 30.0
 CHUNK_BYTES = 1 << 20
-FOREIGN_OUTAGE_S_MAX = 60.0  # a user's server: the machine is billed while it is waited for
+GONE_AGAIN_AFTER_S = 3.0  # a 404 of a source is asked once more, so much later
+FOREIGN_OUTAGE_S_MAX = 60.0  # a user's server: the machine is billed while it waits
 FOREIGN_S_MAX = 1200.0  # 2 GiB at 14 Mbit/s
 
 _http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=30), maxsize=8)
 
 
 class StorageUnavailable(Exception):
-    """The bucket does not answer or refuses. The file is not the cause: another attempt may succeed."""
+    """The bucket does not answer or refuses. The cause is not the file: another attempt may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """A file's size and sums, read in one pass."""
+    """The size and checksums of a file, read in one pass."""
 
     size_bytes: int
     sha256: str
@@ -56,7 +57,15 @@ def fetch(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]
         _fetch_foreign(source, path, stop=stop, allow=allow)
         return
     path.touch()
-    _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
+
+    def persist() -> None:
+        _persist(lambda: _fetch_once(source, path, stop=stop), what="the source", stop=stop)
+
+    try:
+        persist()
+    except _NotFound:  # or uploaded just now, and not seen yet where this machine is
+        stop.wait(GONE_AGAIN_AFTER_S)
+        persist()
 
 
 def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, allowance: Allowance) -> None:
@@ -101,9 +110,9 @@ def deliver(
     try:
         _persist_foreign(once, stop=stop)
     except _Unreachable as refused:
-        return f"The result was not taken by output_url: {refused}"
+        return f"output_url did not accept the result: {refused}"
     except SendLimit as limit:
-        return f"The result was not taken by output_url with as many bytes as may be sent: {limit}."
+        return f"output_url did not accept the result within the bytes that may be sent: {limit}."
     return None
 
 
@@ -118,13 +127,18 @@ def fingerprint(file: BinaryIO) -> Fingerprint:
     return Fingerprint(size_bytes=size_bytes, sha256=sha256.hexdigest(), md5=md5.hexdigest(), crc32=crc32)
 
 
+class _NotFound(OutputFailure):
+    """The bucket says that it has no such object."""
+
+
 def _fetch_once(source: SourceSpec, path: Path, *, stop: Event) -> None:
     have_bytes = path.stat().st_size
     headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
     answer = _http.request("GET", source.get_url, headers=headers, redirect=False, preload_content=False)
     try:
         if answer.status in (404, 410):
-            raise OutputFailure(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
+            kind = _NotFound if answer.status == 404 else OutputFailure
+            raise kind(OutputFault.SOURCE_GONE, "The uploaded video is no longer stored.")
         _judge(answer.status, accepted=(200, 206))
         _save(answer, path, append=answer.status == 206, bytes_max=source.size_bytes, stop=stop)
     except urllib3.exceptions.HTTPError as error:
@@ -140,7 +154,10 @@ class _Unreachable(Exception):
 
 
 def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]) -> None:
-    """Write what a user's URL returns. Each try starts anew: the server may return other bytes."""
+    """Write what a user's URL returns.
+
+    Each try starts at the first byte: the server may return other bytes.
+    """
     from infra import outbound  # a run without URLs of users does not pay for it
 
     headers = {"Accept-Encoding": "identity"}
@@ -167,7 +184,7 @@ def _save_foreign(answer: urllib3.BaseHTTPResponse, path: Path, *, bytes_max: in
     with path.open("wb") as file:
         while chunk := answer.read1(
             CHUNK_BYTES, decode_content=False
-        ):  # what is there: it may come drop by drop
+        ):  # what has arrived: the server may send slowly
             if stop.is_set():
                 raise Stopped
             if file.tell() + len(chunk) > bytes_max:
@@ -176,7 +193,7 @@ def _save_foreign(answer: urllib3.BaseHTTPResponse, path: Path, *, bytes_max: in
 
 
 def _too_large(bytes_max: int) -> OutputFailure:
-    message = f"The file behind the URL is larger than {bytes_max} bytes, which is the most that is taken."
+    message = f"The file behind the URL is larger than {bytes_max} bytes, which is the limit."
     return OutputFailure(OutputFault.SOURCE_TOO_LARGE, message)
 
 
@@ -225,7 +242,7 @@ def _judge(status: int, *, accepted: tuple[int, ...]) -> None:
 
 
 def _persist(call: Callable[[], None], *, what: str, stop: Event) -> None:
-    """Call until it succeeds. Raises StorageUnavailable when the bucket was away for OUTAGE_S_MAX."""
+    """Call until it succeeds. Raises StorageUnavailable when the bucket did not answer for OUTAGE_S_MAX."""
 
     def once() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Where sources and outputs are kept while a run works: in memory, since a Fly machine's disk takes 8 MiB/s.
+"""The folder of sources and outputs during a run: in memory, since the disk of a Fly machine writes 8 MiB/s.
 
 A folder in memory must not outlive the run. If TMPDIR is set, the folder is made there.
 """

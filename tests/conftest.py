@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import hypothesis
 import imageio_ffmpeg
 import pytest
 
 from infra.local.s3_server import LocalS3, local_s3
 from infra.s3 import TigrisStorage
 
+hypothesis.settings.register_profile("busy machines", deadline=None)
+hypothesis.settings.load_profile("busy machines")
+
 TESTS = Path(__file__).parent
-ORDER = ("chaos", "e2e", "images", "sim", "runner", "infra", "control", "web")
+ORDER = ("client", "chaos", "e2e", "images", "sim", "runner", "infra", "control", "web")
 
 # What `make test-fast` leaves out: whole suites, tests that ask for a real peer, and those marked `peer`.
 SUITES_OF_STACKS = {"chaos", "e2e", "images", "sim", "web"}
@@ -33,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def needs_no_peer(item: pytest.Item) -> bool:
-    """Tell whether a test runs without S3 server, FFmpeg, PostgreSQL, browser or a stack of processes."""
+    """Return whether a test runs without S3 server, FFmpeg, PostgreSQL, browser or a stack of processes."""
     asked = set(getattr(item, "fixturenames", ()))
     variant = getattr(item, "callspec", None)
     is_postgres = variant is not None and variant.params.get("database_url") == "postgresql"

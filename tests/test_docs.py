@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -12,8 +13,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TEXTS = [".md", ".py", ".ts", ".tsx", ".toml", ".yml", ".css"]
 PATH = re.compile(
-    r"(?<![\w./-])((?:control|runner|infra|tests|bench|docs)/[\w./-]+\.(?:py|md|tsx?|txt|json|yml|png))\b"
+    r"(?<![\w./-])((?:control|runner|infra|tests|bench|docs)/[\w./-]+\.(?:py|c|md|tsx?|txt|json|yml|png))\b"
 )
+FOLDER = re.compile(r"`((?:control|runner|infra|tests|bench|docs)(?:/[\w.-]+)*/)`")
+MODULE = re.compile(r"`((?:control|runner|infra|tests|bench)\.[a-z_][\w.]*\w)`")
+LINES_MAX = 250
 DECISION = re.compile(r"docs/decisions/(\d{4})")
 OUTSIDE = re.compile(r"\b(?:style|design)\.md\b|\bfacts/|\bcontract, (?:section )?\d|\.\./shared")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
@@ -33,9 +37,8 @@ def test_every_file_that_is_referred_to_is_in_the_repository():
     missing = []
     for path in files():
         text = path.read_text()
-        missing += [
-            (str(path.relative_to(ROOT)), name) for name in PATH.findall(text) if not (ROOT / name).exists()
-        ]
+        named = [*PATH.findall(text), *FOLDER.findall(text)]
+        missing += [(str(path.relative_to(ROOT)), name) for name in named if not (ROOT / name).exists()]
         numbers = {decision.name[:4] for decision in DECISIONS}
         missing += [(str(path.relative_to(ROOT)), n) for n in DECISION.findall(text) if n not in numbers]
     assert missing == []
@@ -48,6 +51,36 @@ def test_no_text_refers_to_a_document_outside_of_the_repository():
         if (match := OUTSIDE.search(path.read_text()))
     ]
     assert found == []
+
+
+def test_a_module_of_more_than_250_lines_says_why_it_is_one_file():
+    code = [path for path in files() if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts]
+    long = [path for path in code if len(path.read_text().splitlines()) > LINES_MAX]
+    docstrings = {
+        str(path.relative_to(ROOT)): ast.get_docstring(ast.parse(path.read_text())) for path in long
+    }
+    assert [
+        name for name, text in docstrings.items() if "one file" not in " ".join((text or "").lower().split())
+    ] == []
+
+
+def test_every_module_that_a_document_names_is_in_the_repository():
+    missing = []
+    for path in files():
+        if path.suffix == ".md":
+            named = {*MODULE.findall(path.read_text())}
+            missing += [(str(path.relative_to(ROOT)), name) for name in named if not is_there(name)]
+    assert missing == []
+
+
+def is_there(name: str) -> bool:
+    """Return whether a dotted name is a module, a package, or a name in one of these."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module, _, last = name.rpartition(".")
+    file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return file.exists() and re.search(rf"\b{last}\b", file.read_text()) is not None
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)

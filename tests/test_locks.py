@@ -1,4 +1,4 @@
-"""What is installed is what was looked at: locks with hashes, of all that is named, from no fixed place."""
+"""The locks: every named package, with hashes, and without an address."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ LOCKS = {"requirements.lock": list(EXTRAS)} | {
 }
 PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,]+\])?==([^ ;\\]+)", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?= |$)")
+COPIED = {
+    *("control", "runner", "infra", "client", "pyproject.toml", "README.md", "LICENSE"),
+    *(f"requirements.{kind}.lock" for kind in ("control", "runner", "build", "kernel")),
+    *(f"infra/provision/{name}" for name in ("start-control", "serve-replicated", "litestream.yml")),
+    *(f"infra/{name}.py" for name in ("__init__", "ports", "outbound")),
+}
 
 
 def blocks(lock: str) -> list[str]:
@@ -77,6 +83,24 @@ def test_an_image_has_no_base_that_a_tag_could_change():
         text = (ROOT / file).read_text()
         assert re.findall(r"^(?:ARG|FROM) .*$", text, re.MULTILINE)[0] == "ARG PYTHON_IMAGE"
         assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+
+
+def test_an_image_is_built_of_named_files_and_of_no_secret():
+    for file in ("Dockerfile.control", "Dockerfile.runner"):
+        text = (ROOT / file).read_text().replace("\\\n", " ")
+        assert not re.search(r"^ADD |--mount", text, re.MULTILINE)
+        assert set(re.findall(r"^ARG (\w+)", text, re.MULTILINE)) <= {"PYTHON_IMAGE", "SKIP_KERNEL"}
+        copied = re.findall(r"^COPY (?!--from=build )(.*) \S+$", text, re.MULTILINE)
+        assert {source for line in copied for source in line.split()} <= COPIED
+        assert not re.search(r"chmod|setcap|--chown|sudo|[ug]\+s", text)
+
+
+def test_control_s_image_gives_up_root_for_good():
+    """`no_new_privs` makes the setuid programs of the base image ordinary ones."""
+    start = (ROOT / "infra/provision/start-control").read_text()
+    dropped = "exec setpriv --reuid=control --regid=control --clear-groups --no-new-privs "
+    assert next(line.strip() for line in start.splitlines() if "exec" in line).startswith(dropped)
+    assert 'ENTRYPOINT ["/srv/start-control"]' in (ROOT / "Dockerfile.control").read_text()
 
 
 def test_each_action_of_the_workflows_is_named_by_its_commit():

@@ -1,4 +1,4 @@
-"""SECURITY.md names a test for each wall: every one of them is there."""
+"""SECURITY.md names a test for each wall, and each of these tests exists."""
 
 from __future__ import annotations
 

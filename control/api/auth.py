@@ -15,7 +15,7 @@ from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import SIGN_IN
 from control.telemetry import counters
-from control.views.schemas import Login, Token
+from control.views.schemas.auth import Login, Token
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:

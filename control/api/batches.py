@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -14,11 +15,14 @@ from control.domain.errors import Code
 from control.domain.states import JobStatus
 from control.http.errors import documented
 from control.http.guard import Guard
-from control.http.threads import API, PLANNING
+from control.http.threads import API, BATCHES, PLANNING
 from control.store import batches as store
 from control.store import idempotency
+from control.store.tables import Source
 from control.uploads.sources import named
-from control.views.schemas import BatchSummary, BatchView, JobSummary, JobView, NewBatch, NewJob, Page
+from control.views.schemas.base import Page
+from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView
+from control.views.schemas.submit import NewBatch, NewJob
 
 Kind = Literal["job", "batch"]
 
@@ -97,6 +101,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         return context.views.job(job_id)
 
     @router.get("/batches/{batch_id}", responses=_READ_ERRORS)
+    @BATCHES
     def show_batch(batch_id: str) -> BatchView:
         """Show a batch with its jobs, sources, outputs and attempts."""
         return context.views.batch(batch_id)
@@ -122,15 +127,44 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
             if first := idempotency.first_use(session, key, request_sha256, context.clock()):
                 return first
         sources = named(context, body.sources)
-        batch_id = store.submit(
-            context.store,
-            planned_batch(context, body, [planned_source(context, source) for source in sources]),
+        return submit(
+            context,
+            kind,
+            body,
+            sources,
+            arrived=[source for source in sources if source.url],
             key=key,
             request_sha256=request_sha256,
-            output_url=body.output_url,
-            webhook=(kind, body.webhook_url) if body.webhook_url else None,
-            arrived=[source for source in sources if source.url],
+            data={source.id: ref.data for source, ref in zip(sources, body.sources, strict=True) if ref.data},
         )
+
+
+def submit(
+    context: AppContext,
+    kind: Kind,
+    body: NewJob,
+    sources: Sequence[Source],
+    *,
+    arrived: Sequence[Source],
+    key: str | None,
+    request_sha256: str,
+    data: Mapping[str, dict[str, Any]] | None = None,
+) -> str:
+    """Plan a request, store it, and wake the passes. Return the id of the batch.
+
+    `arrived` are those of the sources that come with this request; `data` is the caller's own, by source.
+    Raises as `planned_batch` and `store.batches.submit`.
+    """
+    batch_id = store.submit(
+        context.store,
+        planned_batch(context, body, [planned_source(context, source) for source in sources]),
+        key=key,
+        request_sha256=request_sha256,
+        output_url=body.output_url,
+        webhook=(kind, body.webhook_url) if body.webhook_url else None,
+        arrived=arrived,
+        data=data or {},
+    )
     context.wake()
     return batch_id
 

@@ -15,7 +15,7 @@ from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
 from control.views.costs import costs
-from control.views.schemas import Costs
+from control.views.schemas.costs import Costs
 
 DAYS_DEFAULT, DAYS_MAX = 30, 366
 

@@ -17,7 +17,7 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.filenames import content_disposition
 from control.downloads import contents, ranges
-from control.downloads.contents import Asked, Facts, Layout
+from control.downloads.contents import Facts, Layout, ZipRequest
 from control.downloads.layouts import Layouts, made
 from control.downloads.ranges import Span
 from control.downloads.streaming import Piped, Share, fetch
@@ -26,9 +26,9 @@ from control.http.errors import documented
 from control.http.guard import Credentials, Guard, LinkTicket
 from control.http.threads import API
 from control.store.machines import count_download
+from control.store.rows import found
 from control.store.tables import Batch, Job
-from control.views.batches import found
-from control.views.schemas import DownloadLink, LinkWanted
+from control.views.schemas.downloads import DownloadLink, LinkWanted
 
 THREADS_MAX = 32  # downloads that read from the bucket at the same time
 
@@ -121,7 +121,9 @@ class _Zips:
     table: type[Job | Batch]
     noun: Literal["jobs", "batches"]
 
-    async def allowed(self, id_: str, credentials: Credentials, ticket: str | None) -> tuple[Asked, Facts]:
+    async def allowed(
+        self, id_: str, credentials: Credentials, ticket: str | None
+    ) -> tuple[ZipRequest, Facts]:
         """Return a ZIP and its facts to a client with a token, or with a ticket for just this archive."""
         link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
         asked = await run_in_threadpool(self._asked, id_, link.chosen if link else None)
@@ -139,7 +141,7 @@ class _Zips:
         tag = (await self._facts(asked)).tag if asked.ended_at else None
         return await run_in_threadpool(self._signed, asked, tag)
 
-    def _signed(self, asked: Asked, tag: str | None) -> DownloadLink:
+    def _signed(self, asked: ZipRequest, tag: str | None) -> DownloadLink:
         expires_at = asked.expires_at if tag else None
         expires_at = (expires_at or self.context.clock() + TICKET_LIFE).replace(microsecond=0)
         link = Link(tag or "", expires_at, asked.chosen)
@@ -147,16 +149,16 @@ class _Zips:
         address = f"{self.context.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
-    def _asked(self, id_: str, chosen: frozenset[int] | None) -> Asked:
+    def _asked(self, id_: str, chosen: frozenset[int] | None) -> ZipRequest:
         with self.context.views.session() as session:
             subject = found(session, self.table, id_)
-            return contents.asked(session, subject, now=self.context.clock(), chosen=chosen)
+            return contents.zip_request(session, subject, now=self.context.clock(), chosen=chosen)
 
     def _positions(self, id_: str, output_ids: Collection[str]) -> frozenset[int]:
         with self.context.views.session() as session:
             return contents.positions(session, found(session, self.table, id_), output_ids)
 
-    async def _facts(self, asked: Asked) -> Facts:
+    async def _facts(self, asked: ZipRequest) -> Facts:
         return asked.facts or (await self.layouts.of(asked)).facts
 
 
@@ -175,7 +177,7 @@ def _span(facts: Facts, range_: str | None, if_range: str | None) -> Span | None
         ) from None
 
 
-def _headers(asked: Asked, facts: Facts, span: Span | None) -> dict[str, str]:
+def _headers(asked: ZipRequest, facts: Facts, span: Span | None) -> dict[str, str]:
     size_bytes = facts.size_bytes
     headers = {
         "Content-Length": str(span.stop - span.start if span else size_bytes),

@@ -12,7 +12,8 @@ from control.http.guard import Credentials, Guard, Ticket
 from control.http.sse import Live
 from control.http.threads import API
 from control.views.event_log import Timeline
-from control.views.schemas import OutputView, ProgressEvent, StateEvent
+from control.views.schemas.events import ProgressEvent, StateEvent
+from control.views.schemas.outputs import OutputView
 
 ID_MAX = 2**63 - 1
 

@@ -21,18 +21,17 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from control.api.batches import Key
-from control.api.plan_request import planned_batch, planned_source, require_one_job
+from control.api.batches import Key, submit
+from control.api.plan_request import require_one_job
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.guard import Guard
 from control.http.middleware import is_form
-from control.store import batches as store
 from control.uploads.form import Form
-from control.views import schemas
-from control.views.schemas import JobView, NewJob
+from control.views.schemas.batches import JobView
+from control.views.schemas.submit import NewJob
 
-AT_ONCE_MAX = 4  # each keeps a part of 16 MiB in memory; further forms wait unread
+AT_ONCE_MAX = 2  # each keeps a part of 16 MiB in memory; further forms wait unread
 WAITING_MAX = 16
 SLACK_S = 20.0
 BYTES_PER_S_MIN = 16 * 1024
@@ -46,7 +45,7 @@ _fields["without"] = (
     Annotated[list[str], BeforeValidator(lambda text: [name.strip() for name in text.split(",") if name])],
     [],
 )
-_Wishes = create_model("Wishes", __base__=schemas.Request, **_fields)
+_Wishes = create_model("Wishes", __config__=NewJob.model_config, **_fields)
 
 
 class FormRoute(APIRoute):
@@ -94,18 +93,11 @@ def _submit(context: AppContext, content_type: str, chunks: Iterator[bytes], key
         form.read(content_type, chunks)
         body = _as_new_job(form)
         require_one_job(body)
-        batch_id = store.submit(
-            context.store,
-            planned_batch(context, body, [planned_source(context, source) for source in form.sources]),
-            key=key,
-            request_sha256=_digest(form, body),
-            output_url=body.output_url,
-            webhook=("job", body.webhook_url) if body.webhook_url else None,
-            arrived=form.sources,
-        )
+        digest = _digest(form, body)
+        sources = form.sources
+        batch_id = submit(context, "job", body, sources, arrived=sources, key=key, request_sha256=digest)
     finally:
         form.close()
-    context.wake()
     return context.views.job(context.views.batch(batch_id).jobs[0].job_id)
 
 
@@ -134,7 +126,7 @@ class _Sender:
 
 
 def _chunks_of(sender: _Sender) -> Iterator[bytes]:
-    """Yield the chunks to a worker thread, each when it asks for it."""
+    """Yield the chunks to a worker thread, each when it requests one."""
     while True:
         try:
             chunk = from_thread.run(sender.next)

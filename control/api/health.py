@@ -21,7 +21,7 @@ from control.http.errors import ErrorBody
 from control.http.threads import HEALTH
 from control.store.database import require_writable
 from control.telemetry.log import log_failure
-from control.views.schemas import Health, Ready
+from control.views.schemas.health import Health, Ready
 from infra.ports import Refusal
 
 LOOK_EVERY_S = 2.0

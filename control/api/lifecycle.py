@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from fastapi import APIRouter, Depends
 
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.errors import documented
 from control.http.guard import Guard
-from control.http.threads import API
+from control.http.threads import API, BATCHES
 from control.store import changes
 from control.store.tables import Batch, Job
-from control.views.schemas import BatchView, JobView
+from control.store.transaction import Store
+from control.views.schemas.batches import BatchView, JobView
+
+Change = Callable[[Store, Sequence[str]], None]
 
 _CANCEL_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID)
 _RETRY_ERRORS = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.CONFLICT, Code.EXPIRED, Code.INVALID)
@@ -33,13 +38,14 @@ def _add_cancel(router: APIRouter, context: AppContext) -> None:
     @router.post("/jobs/{job_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
     def cancel_job(job_id: str) -> JobView:
         """Cancel a job: its machine is stopped, ready outputs stay. On an ended job nothing happens."""
-        _cancel(context, Job, job_id)
+        _change(context, changes.cancel, Job, job_id)
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/cancel", status_code=202, responses=_CANCEL_ERRORS)
+    @BATCHES
     def cancel_batch(batch_id: str) -> BatchView:
         """Cancel the live jobs of a batch: its machines are stopped, ready outputs stay."""
-        _cancel(context, Batch, batch_id)
+        _change(context, changes.cancel, Batch, batch_id)
         return context.views.batch(batch_id)
 
 
@@ -47,13 +53,14 @@ def _add_retry(router: APIRouter, context: AppContext) -> None:
     @router.post("/jobs/{job_id}/retry", status_code=202, responses=_RETRY_ERRORS)
     def retry_job(job_id: str) -> JobView:
         """Make the outputs of an ended job again that are not ready."""
-        _retry(context, Job, job_id)
+        _change(context, changes.retry, Job, job_id)
         return context.views.job(job_id)
 
     @router.post("/batches/{batch_id}/retry", status_code=202, responses=_RETRY_ERRORS)
+    @BATCHES
     def retry_batch(batch_id: str) -> BatchView:
         """Make the outputs of an ended batch again that are not ready."""
-        _retry(context, Batch, batch_id)
+        _change(context, changes.retry, Batch, batch_id)
         return context.views.batch(batch_id)
 
 
@@ -73,13 +80,8 @@ def _add_delete(router: APIRouter, context: AppContext) -> None:
         _delete(context, batch_id)
 
 
-def _cancel(context: AppContext, kind: type[Job] | type[Batch], id_: str) -> None:
-    changes.cancel(context.store, context.views.job_ids(kind, id_))
-    context.wake()
-
-
-def _retry(context: AppContext, kind: type[Job] | type[Batch], id_: str) -> None:
-    changes.retry(context.store, context.views.job_ids(kind, id_))
+def _change(context: AppContext, change: Change, kind: type[Job] | type[Batch], id_: str) -> None:
+    change(context.store, context.views.job_ids(kind, id_))
     context.wake()
 
 

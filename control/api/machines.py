@@ -11,7 +11,7 @@ from control.http.guard import Guard
 from control.http.threads import API, FLY
 from control.passes import reap
 from control.store.tables import Attempt, Machine
-from control.views.schemas import MachineList, MachineView
+from control.views.schemas.machines import MachineList, MachineView
 from infra import ports
 
 

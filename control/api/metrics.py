@@ -1,4 +1,4 @@
-"""`/metrics` for clients with a token. METRICS_PORT, which needs none, is in `control.http.metrics`."""
+"""`/metrics` for clients with a token. METRICS_PORT, which needs none, is in `control.http.metrics_port`."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _bucket_origin(context: AppContext) -> str:
 
 
 def _content_security_policy(bucket: str) -> str:
-    """Return what the page may load: its own files, and videos and posters of the bucket.
+    """Return the policy of what the page may load: its own files, and videos and posters of the bucket.
 
     `data:` and `blob:` are for first frames and files from the disk of the user.
     """

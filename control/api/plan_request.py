@@ -24,7 +24,7 @@ from control.planning.sizing import fitting_sizes, needed_bytes
 from control.store.calibration import source_info, speeds
 from control.store.tables import Source
 from control.uploads.sources import require_callable
-from control.views.schemas import NewBatch, NewJob
+from control.views.schemas.submit import NewBatch, NewJob
 
 SEED_BITS = 63
 FREE_SHARE_MIN = 4  # busy machines become free: at least a fourth of all machines counts as free

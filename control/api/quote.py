@@ -16,7 +16,8 @@ from control.planning.schedule import Schedule
 from control.planning.workload import SourceInfo
 from control.store.usage import fits
 from control.uploads.sources import named
-from control.views.schemas import CurvePoint, NewQuote, Quote, SourceFacts, SourceRef
+from control.views.schemas.quote import CurvePoint, NewQuote, Quote, SourceFacts
+from control.views.schemas.submit import SourceRef
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:

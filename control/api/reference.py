@@ -3,6 +3,8 @@
 It has no script and one style sheet, which the page's policy names by its hash. So it needs no build, no
 package and no foreign origin, and nothing in the document can run in a browser. Swagger UI and Scalar bring
 one to three megabytes of script and need a policy that allows inline styles.
+
+One file, since it is one document from its head to its end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py)."""
+"""The three calls of a runner: claim, heartbeat, finish (the wire: runner/contract.py).
+
+One file, since what a claim returns and what a report names are objects under the same keys.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from control.store.files import MEDIA_NAME, StoredFile
 from control.store.recipe import encoding_of, recipe_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, StoredObject
+from infra.ports import OutsideError, Storage, StoredObject
 from runner.contract import (
     ATTEMPTS_PATH,
     Claim,
@@ -104,7 +107,7 @@ async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbea
     try:
         return await REPORTS.run(seen_so_far, context, attempt_id, beat)
     except Busy as busy:
-        log_failure("outputs_unseen", busy, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", busy, attempt_id=attempt_id)
         return {}
 
 
@@ -195,7 +198,7 @@ def _output_spec(
 def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str = FILE) -> str:
     """Return the key under which an attempt stores a file of an output.
 
-    Each attempt has its own keys, so that no other attempt can overwrite its files.
+    Each attempt has its own keys, so no other attempt can overwrite its files.
     """
     return f"{outputs_prefix(context.store.owner_id)}{attempt_id}/{output_id}{ending}"
 
@@ -203,8 +206,9 @@ def output_key(context: AppContext, attempt_id: str, output_id: str, ending: str
 def seen_as_reported(context: AppContext, attempt_id: str, message: Finish | Heartbeat) -> reports.Verified:
     """Check each object that is newly reported ready; return those that match. Raises OutsideError."""
     reported = {report.output_id: report for report in message.outputs if report.status == "ready"}
+    bucket = _Bucket(context.storage, is_patient=isinstance(message, Finish))
     looked = {
-        output.id: (_look(context, attempt_id, output, reported[output.id]), most_bytes)
+        output.id: (_look(context, bucket, attempt_id, output, reported[output.id]), most_bytes)
         for output, most_bytes in _unfinished(context, attempt_id, reported)
     }
     return {
@@ -212,14 +216,32 @@ def seen_as_reported(context: AppContext, attempt_id: str, message: Finish | Hea
     }
 
 
-def _look(context: AppContext, attempt_id: str, output: Output, report: OutputReport) -> reports.Seen | None:
+class _Bucket:
+    """Looks for files that a runner has stored. For the last report the first that is not seen is waited for.
+
+    A bucket may show a new object late, and what a finish does not show to be ready is made again. A beat
+    does not wait: its runner would repeat it.
+    """
+
+    def __init__(self, storage: Storage, *, is_patient: bool) -> None:
+        self._storage, self._is_patient = storage, is_patient
+
+    def head(self, key: str) -> StoredObject | None:
+        stored = self._storage.head(key, is_fresh=self._is_patient)
+        self._is_patient &= stored is not None  # by then all others had as much time
+        return stored
+
+
+def _look(
+    context: AppContext, bucket: _Bucket, attempt_id: str, output: Output, report: OutputReport
+) -> reports.Seen | None:
     """Return the files of an output that match the report, or None unless it is complete.
 
     A poster that does not match is left out. The output is accepted all the same.
     """
 
     def seen(ending: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
-        return _seen(context, output_key(context, attempt_id, output.id, ending), reported)
+        return _seen(bucket, output_key(context, attempt_id, output.id, ending), reported)
 
     if (file := seen(FILE, report.file)) is None:
         return None
@@ -229,9 +251,9 @@ def _look(context: AppContext, attempt_id: str, output: Output, report: OutputRe
     return reports.Seen(file=file, playlist=playlist, poster=seen(POSTER, report.poster))
 
 
-def _seen(context: AppContext, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
+def _seen(bucket: _Bucket, key: str, reported: OutputFile | ExtraFile | None) -> StoredFile | None:
     """Return the file under `key` if it matches the report."""
-    stored = context.storage.head(key) if reported else None
+    stored = bucket.head(key) if reported else None
     if reported is None or stored is None or not _is_as_reported(stored, reported):
         return None
     return StoredFile(
@@ -251,7 +273,7 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
     try:
         return seen_as_reported(context, attempt_id, beat)
     except OutsideError as error:
-        log_failure("outputs_unseen", error, attempt_id=attempt_id)
+        log_failure("outputs_not_checked", error, attempt_id=attempt_id)
         return {}
 
 

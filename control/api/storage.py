@@ -10,7 +10,7 @@ from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
 from control.store.usage import holdings
-from control.views.schemas import StorageView
+from control.views.schemas.storage import StorageView
 
 
 def routes(context: AppContext, guard: Guard) -> APIRouter:

@@ -1,4 +1,4 @@
-"""Uploads: bytes go from the client straight to the bucket; control signs URLs, joins and looks inside."""
+"""Uploads: clients send bytes to the bucket; control signs the URLs, joins the parts and checks the video."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import BUCKET
 from control.store import uploads as store
+from control.store.rows import found
 from control.store.tables import Source, Upload
 from control.uploads import service
-from control.views.batches import found
-from control.views.schemas import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
+from control.views.schemas.uploads import NewUpload, PartUrl, SourceCreated, UploadDone, UploadStarted
 from infra.ports import Part, StoredObject, StoredPart
 from runner.mp4.movie import NotPlayable
 

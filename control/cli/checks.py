@@ -43,10 +43,20 @@ def some_name(name: str | None) -> str | None:
 def some_effects(names: list[str] | None) -> list[str] | None:
     """Return the effects that are left out. At least one must stay in."""
     if unknown := set(names or ()) - set(EFFECT_NAMES):
-        raise typer.BadParameter(f"{min(unknown)!r} is no effect; there are {', '.join(EFFECT_NAMES)}.")
+        raise typer.BadParameter(
+            f"{min(unknown)!r} is not an effect; the effects are {', '.join(EFFECT_NAMES)}."
+        )
     if set(names or ()) == set(EFFECT_NAMES):
         raise typer.BadParameter("leave at least one of the eight effects in.")
     return names
+
+
+def some_regions(text: str) -> list[str]:
+    """Return the regions of a list with commas, in their order."""
+    regions = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch("[a-z]{3}", region) for region in regions):
+        raise typer.BadParameter(f"--region {text!r} must be codes of Fly's regions, like iad or iad,ord.")
+    return regions
 
 
 def require_digest(image: str) -> None:

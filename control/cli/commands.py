@@ -1,18 +1,17 @@
 """The client commands of `refresher`: each reads its options and calls the API of a running control.
 
 Results go to stdout and progress to stderr, so that `--json` can be piped. Must never know more than
-docs/api.md tells. Long because it is one list of commands with their help texts.
+docs/api.md says. One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,13 +23,19 @@ from control.cli.checks import (
     some_name,
     some_usd,
 )
+from control.cli.connect import connected
 from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN
 
 if TYPE_CHECKING:
-    from control.cli.client import Client
+    from collections.abc import Sequence
+
     from control.cli.inputs import Inputs
+    from control.cli.submission import Submission
+    from video_refresher.models import BatchCost, Choices, Day, Machine, Quote, SourceInBatch, Summary
 
 app = typer.Typer()
+
+RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
@@ -41,11 +46,25 @@ MaxMachines = Annotated[int | None, typer.Option(min=1, help="The largest number
 Limit = Annotated[int, typer.Option(min=1, help="The largest number of items; the newest come first.")]
 Search = Annotated[str, typer.Option(metavar="TEXT", help="Only those with this text in a name.")]
 Videos = Annotated[
-    list[str], typer.Argument(metavar="VIDEO|FOLDER|URL", help="MP4 or MOV files, folders of them, or links.")
+    list[str] | None,
+    typer.Argument(metavar="VIDEO|FOLDER|URL", help="MP4 or MOV files, folders of them, or links."),
+]
+FromList = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="LIST",
+        help="A table (.csv; its first line names the columns) or lines of JSON (.jsonl): `source` (a file,"
+        " from the folder of the list on, or a link), if you like `name` and `variations`; all else is your"
+        " own data, which the manifest and the webhook show again.",
+    ),
 ]
 Variations = Annotated[int | None, typer.Option("-n", min=1, max=100, help="Variations of each video (3).")]
+Presets = Literal["web-optimized", "hls", "copy", "default"]
+Qualities = Literal["standard", "high"]
+FrameRates = Literal["29.97", "source"]
 Preset = Annotated[
-    Literal["web-optimized", "hls", "copy", "default"] | None,
+    Presets | None,
     typer.Option(help="Make this of each video instead of variations."),
 ]
 Without = Annotated[
@@ -59,10 +78,8 @@ Without = Annotated[
 Strength = Annotated[
     float | None, typer.Option(min=STRENGTH_MIN, max=1, help="How strong the effects are: 1 is all (1).")
 ]
-Quality = Annotated[Literal["standard", "high"] | None, typer.Option(help="The quality of variations.")]
-FrameRate = Annotated[
-    Literal["29.97", "source"] | None, typer.Option(help="Frames per second of variations (29.97).")
-]
+Quality = Annotated[Qualities | None, typer.Option(help="The quality of variations.")]
+FrameRate = Annotated[FrameRates | None, typer.Option(help="Frames per second of variations (29.97).")]
 Deadline = Annotated[
     float | None, typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds.")
 ]
@@ -70,7 +87,8 @@ Deadline = Annotated[
 
 @app.command()
 def submit(
-    videos: Videos,
+    videos: Videos = None,
+    from_: FromList = None,
     variations: Variations = None,
     preset: Preset = None,
     without: Without = None,
@@ -94,45 +112,59 @@ def submit(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Upload videos and submit them as a batch."""
+    """Upload videos and submit them as a batch; more than 100, or other --variations of a row, make several.
+
+    Several batches have one name, and share --max-cost-usd. With --json a command that has a list, or makes
+    several batches, prints {name, batches, refused, progress, cost_usd}, any other one prints the batch.
+    """
     from rich.console import Console
 
-    from control.cli import demo
+    from control.cli import submission
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
-    inputs = _inputs(videos)
+    inputs = _inputs(videos, from_, preset)
     if out:
         require_folder(out)
+    more: Choices = {
+        "name": name,
+        "seed": seed,
+        "max_machines": max_machines,
+        "max_cost_usd": max_cost_usd,
+        "deadline_s": deadline_s,
+        "webhook_url": webhook_url,
+    }
     console = Console(stderr=True)
-    with _connected() as client:
-        sources, refused = demo.upload(client, inputs.files, console) if inputs.files else ([], [])
-        if not sources and not inputs.urls:
-            raise typer.Exit(1)
-        batch = client.submit(
-            sources,
-            urls=inputs.urls,
-            **wish,
-            name=name,
-            seed=seed,
-            max_machines=max_machines,
-            max_cost_usd=max_cost_usd,
-            deadline_s=deadline_s,
-            webhook_url=webhook_url,
-        )
-        with _that_goes_on(batch["batch_id"]):
-            if wait or out:
-                batch = demo.watch(client, batch["batch_id"], console)
-            if out and batch["progress"]["ready"]:
-                demo.download(client, batch["batch_id"], out, console)
-    _print(batch, as_json)
-    if refused or ((wait or out) and not _is_whole(batch)):
+    with connected() as client:
+        try:
+            made = submission.submit(client, inputs, {**wish, **more}, console)
+        except submission.NotSubmitted as why:
+            print(f"refresher: {why}", file=sys.stderr)
+            raise typer.Exit(1) from None
+        if wait or out:
+            with _that_goes_on(*(batch.batch_id for batch in made.batches)):
+                submission.wait(client, made, out, console)
+    if as_json and (from_ or len(made.batches) > 1):
+        print(json.dumps(made.summary()))
+    else:
+        _print(made.batches[0] if as_json else made.batches, as_json)
+    if len(made.batches) > 1 and not as_json:
+        print(_sum(made))
+    if made.refused or ((wait or out) and not made.is_whole):
         raise typer.Exit(1)
 
 
-def _inputs(arguments: Sequence[str]) -> Inputs:
+def _sum(made: Submission) -> str:
+    found = made.summary()
+    progress = found["progress"]
+    counts = f"{len(made.batches)} batches: {progress['ready']}/{progress['total']} ready"
+    refused = f"; {_count(len(made.refused), 'file').strip()} refused" if made.refused else ""
+    return f"{counts}, {progress['failed']} failed, ${found['cost_usd']:.6f}{refused}"
+
+
+def _inputs(arguments: Sequence[str] | None, list_: Path | None, preset: str | None) -> Inputs:
     from control.cli.inputs import gathered
 
-    inputs = gathered(arguments)
+    inputs = gathered(arguments or (), list_, has_preset=preset is not None)
     if inputs.left_out:
         files = _count(inputs.left_out, "file").strip()
         print(f"{files} of the folders left out: hidden, or neither MP4 nor MOV.", file=sys.stderr)
@@ -141,12 +173,12 @@ def _inputs(arguments: Sequence[str]) -> Inputs:
 
 def _wish(
     variations: int | None,
-    preset: str | None,
+    preset: Presets | None,
     without: list[str] | None,
     strength: float | None,
-    quality: str | None,
-    frame_rate: str | None,
-) -> dict[str, Any]:
+    quality: Qualities | None,
+    frame_rate: FrameRates | None,
+) -> Choices:
     """Return what is to be made of each video, as the API has it. Raises BadParameter."""
     if preset and variations:
         raise typer.BadParameter("Give either -n or --preset.")
@@ -161,20 +193,18 @@ def _wish(
 
 
 @contextmanager
-def _that_goes_on(id_: str) -> Iterator[None]:
-    """On Ctrl-C say that the batch goes on without this command."""
+def _that_goes_on(*ids: str) -> Iterator[None]:
+    """On Ctrl-C say that the batches go on without this command."""
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            f"\n{id_} goes on. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
-            file=sys.stderr,
-        )
+        print(file=sys.stderr)
+        for id_ in ids:
+            print(
+                f"{id_} goes on. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
+                file=sys.stderr,
+            )
         raise
-
-
-def _is_whole(shown: dict[str, Any]) -> bool:
-    return shown["status"] == "completed" and not shown["partial"]
 
 
 @app.command()
@@ -184,16 +214,17 @@ def watch(id_: Id, as_json: Json = False) -> None:
 
     from control.cli import demo
 
-    with _connected() as client, _that_goes_on(id_):
+    with connected() as client, _that_goes_on(id_):
         shown = demo.watch(client, id_, Console(stderr=True))
     _print(shown, as_json)
-    if not _is_whole(shown):
+    if not shown.is_whole:
         raise typer.Exit(1)
 
 
 @app.command()
 def quote(
-    videos: Videos,
+    videos: Videos = None,
+    from_: FromList = None,
     variations: Variations = None,
     preset: Preset = None,
     without: Without = None,
@@ -205,27 +236,31 @@ def quote(
     as_json: Json = False,
 ) -> None:
     """Show what a batch of these videos would take; they are not uploaded."""
-    from runner.mp4.movie import NotPlayable
+    from control.cli.facts import described
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
-    inputs = _inputs(videos)
-    with _connected() as client:
-        try:
-            found = client.quote(
-                inputs.files, urls=inputs.urls, **wish, max_machines=max_machines, deadline_s=deadline_s
-            )
-        except NotPlayable as refusal:
-            raise typer.BadParameter(str(refusal)) from None
+    inputs = _inputs(videos, from_, preset)
+    more: Choices = {"max_machines": max_machines, "deadline_s": deadline_s}
+    groups = inputs.by_batch(wish["variations"])
+    sources = [[described(video) for video in videos] for _, videos in groups]
+    wishes: list[Choices] = [{**wish, **more, "variations": count} for count, _ in groups]
+    with connected() as client:
+        found = [client.quote(refs, **each) for refs, each in zip(sources, wishes, strict=True)]
     if as_json:
-        print(json.dumps(found))
+        plain = [each.model_dump(mode="json") for each in found]
+        print(json.dumps(plain if from_ or len(plain) > 1 else plain[0]))
         return
-    for point in found["curve"]:
-        is_chosen = point["machines"] == found["machines"]
-        line = (
-            f"{_count(point['machines'], 'machine')}  {point['makespan_s']:>8.1f} s  ${point['cost_usd']:.6f}"
-        )
-        print(f"* {line}  {found['size']}" if is_chosen else f"  {line}")
-    if not found["fits"]:
+    for quoted in found:
+        _print_quote(quoted)
+    if len(found) > 1:
+        print(f"{len(found)} batches, together ${sum(each.cost_usd for each in found):.6f}")
+
+
+def _print_quote(found: Quote) -> None:
+    for point in found.curve:
+        line = f"{_count(point.machines, 'machine')}  {point.makespan_s:>8.1f} s  ${point.cost_usd:.6f}"
+        print(f"* {line}  {found.size}" if point.machines == found.machines else f"  {line}")
+    if not found.fits:
         print("The results may not fit into the storage now: a submit would be refused.")
 
 
@@ -241,64 +276,64 @@ def costs(
     as_json: Json = False,
 ) -> None:
     """Show the costs of machines by day and by batch, and the rest of the budgets."""
-    with _connected() as client:
-        found = client.costs(**{"from": from_, "to": to})
+    with connected() as client:
+        found = client.costs(from_=from_ or "", to=to or "")
     if as_json:
-        print(json.dumps(found))
+        print(found.model_dump_json())
         return
-    for day in found["days"]:
-        print(f"{day['date']}  {_paid(day)}  {day['machine_seconds']:.1f} machine-seconds")
-    for batch in found["batches"]:
-        print(f"{batch['batch_id']}  {_paid(batch)}")
-    for name, left in found["budget"].items():
+    for day in found.days:
+        print(f"{day.date}  {_paid(day)}  {day.machine_seconds:.1f} machine-seconds")
+    for batch in found.batches:
+        print(f"{batch.batch_id}  {_paid(batch)}")
+    for name, left in (("day", found.budget.day), ("month", found.budget.month)):
         if left:
-            print(f"left of this {name}'s ${left['cap_usd']:g}: ${left['left_usd']:.6f}")
-    print(f"${found['cost_usd']:.6f} in all; {found['leaked_seconds']:.1f} s leaked")
+            print(f"left of this {name}'s ${left.cap_usd:g}: ${left.left_usd:.6f}")
+    print(f"${found.cost_usd:.6f} in all; {found.leaked_seconds:.1f} s leaked")
 
 
-def _paid(row: dict[str, Any]) -> str:
-    return f"${row['cost_usd']:.6f}  {_count(row['machines'], 'machine')}  {_count(row['outputs'], 'output')}"
+def _paid(row: Day | BatchCost) -> str:
+    return f"${row.cost_usd:.6f}  {_count(row.machines, 'machine')}  {_count(row.outputs, 'output')}"
 
 
 @app.command()
 def jobs(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest jobs."""
-    with _connected() as client:
-        _print(client.newest("jobs", limit=limit, q=search), as_json)
+    with connected() as client:
+        _print(client.jobs(limit=limit, q=search), as_json)
 
 
 @app.command()
 def batches(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest batches."""
-    with _connected() as client:
-        _print(client.newest("batches", limit=limit, q=search), as_json)
+    with connected() as client:
+        _print(client.batches(limit=limit, q=search), as_json)
 
 
 @app.command()
 def show(id_: Id, as_json: Json = False) -> None:
     """Show a job or batch with its outputs."""
-    with _connected() as client:
+    with connected() as client:
         _print(client.show(id_), as_json)
 
 
 @app.command()
 def cancel(id_: Id, as_json: Json = False) -> None:
     """Cancel a job or batch; ready outputs stay."""
-    with _connected() as client:
+    with connected() as client:
         _print(client.cancel(id_), as_json)
 
 
 @app.command()
 def retry(id_: Id, as_json: Json = False) -> None:
     """Make the missing outputs of an ended job or batch again."""
-    with _connected() as client:
+    with connected() as client:
         _print(client.retry(id_), as_json)
 
 
 @app.command()
 def rm(id_: Id, as_json: Json = False) -> None:
     """Delete a job or batch with its files; cancel it if it lives."""
-    with _connected() as client:
+    with connected() as client:
         client.delete(id_)
     if as_json:
         print(json.dumps({"deleted": id_}))
@@ -314,25 +349,31 @@ def download(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    from control.cli.download import save
-
     require_place(out)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with _connected() as client, Progress(*columns, console=Console(stderr=True)) as progress:
+    with connected() as client, Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=None, visible=False)
 
         def show(done: int, size_bytes: int) -> None:
             progress.update(task, completed=done, total=size_bytes, visible=True)
 
-        save(client, id_, out, show)
+        client.download(id_, out, on_progress=show)
     if as_json:
         print(json.dumps({"file": str(out), "size_bytes": out.stat().st_size}))
 
 
 @app.command()
+def link(id_: Id, as_json: Json = False) -> None:
+    """Print a URL of the ZIP of a job or batch that needs no password until it expires."""
+    with connected() as client:
+        found = client.download_link(id_)
+    print(found.model_dump_json() if as_json else found.url)
+
+
+@app.command()
 def machines(as_json: Json = False) -> None:
     """List the machines in the cloud, each with its job or as an orphan."""
-    with _connected() as client:
+    with connected() as client:
         _print(client.machines(), as_json)
 
 
@@ -342,56 +383,61 @@ def reap(
     as_json: Json = False,
 ) -> None:
     """Destroy the machines that belong to no attempt, and list them."""
-    with _connected() as client:
+    with connected() as client:
         _print(client.reap(dry_run=dry_run), as_json)
 
 
-@contextmanager
-def _connected() -> Iterator[Client]:
-    from control.cli.client import Client
-    from control.cli.resume import default
-    from control.settings import is_http_url
-
-    url, token = os.environ.get("REFRESHER_URL"), os.environ.get("REFRESHER_TOKEN", "")
-    password = os.environ.get("REFRESHER_PASSWORD", "")
-    if not url or not (token or password):
-        raise typer.BadParameter("Set REFRESHER_URL, and REFRESHER_PASSWORD or REFRESHER_TOKEN.")
-    if not is_http_url(url):
-        raise typer.BadParameter("REFRESHER_URL must be a URL like https://host or http://host:port.")
-    with Client.signed_in(url, password=password, token=token, unfinished=default()) as client:
-        yield client
+@app.command()
+def mcp() -> None:
+    """Serve the API as tools of the Model Context Protocol, on stdin and stdout (docs/api.md)."""
+    try:
+        from control.cli.mcp_server import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mcp":
+            raise
+        raise typer.BadParameter(
+            "The SDK of the Model Context Protocol is missing: pip install mcp"
+        ) from None
+    server.run("stdio")
 
 
-def _print(data: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+def _print(data: Summary | Machine | Sequence[Summary] | Sequence[Machine], as_json: bool) -> None:
     """Print the data as JSON, or one line for each item and each of its outputs."""
+    from video_refresher.models import Details, Machine, Model
+
+    items = [data] if isinstance(data, Model) else data
     if as_json:
-        print(json.dumps(data))
+        plain = [item.model_dump(mode="json") for item in items]
+        print(json.dumps(plain[0] if isinstance(data, Model) else plain))
         return
-    for item in data if isinstance(data, list) else [data]:
-        print(_line(item))
-        for source in item.get("sources", ()):
-            for note in source["notes"]:
-                print(f"  {_safe(source['name'])}: {note}")
-            for output in source["outputs"]:
-                problem = f"  {output['error']['message']}" if output["error"] else ""
-                print(f"  {output['output_id']}  {output['status']:<9}  {_safe(output['name'])}{problem}")
+    for item in items:
+        print(_machine_line(item) if isinstance(item, Machine) else _line(item))
+        sources: list[SourceInBatch] = item.sources if isinstance(item, Details) else []
+        for source in sources:
+            for note in source.notes:
+                print(f"  {_safe(source.name)}: {note}")
+            for output in source.outputs:
+                problem = f"  {output.error.message}" if output.error else ""
+                print(f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{problem}")
 
 
-def _line(item: dict[str, Any]) -> str:
-    if "machine_id" in item:
-        owner = "orphan" if item["orphan"] else item["job_id"]
-        return f"{item['machine_id']}  {item['state']:<10}  {item['region']}  {item['created_at']}  {owner}"
-    progress = item["progress"]
-    facts = f"{item['status']:<9}  {progress['ready']}/{progress['total']} ready  {item['created_at']}"
-    problem = item["error"] or item["waiting"]
-    texts = [item.get("job_id") or item["batch_id"], facts, _safe(_called(item))]
-    return "  ".join([*texts, problem["message"]] if problem else texts)
+def _machine_line(item: Machine) -> str:
+    owner = "orphan" if item.orphan else item.job_id
+    return f"{item.machine_id}  {item.state:<10}  {item.region}  {item.created_at:{RFC_3339}}  {owner}"
 
 
-def _called(item: dict[str, Any]) -> str:
+def _line(item: Summary) -> str:
+    progress = item.progress
+    facts = f"{item.status:<9}  {progress.ready}/{progress.total} ready  {item.created_at:{RFC_3339}}"
+    problem = item.error or item.waiting
+    texts = [item.id, facts, _safe(_called(item))]
+    return "  ".join([*texts, problem.message] if problem else texts)
+
+
+def _called(item: Summary) -> str:
     """Return the name of a batch, or what its sources are called."""
-    more = item["sources_count"] - len(item["source_names"])
-    return item["name"] or ", ".join(item["source_names"]) + (f" and {more} more" if more else "")
+    more = item.sources_count - len(item.source_names)
+    return item.name or ", ".join(item.source_names) + (f" and {more} more" if more else "")
 
 
 def _safe(name: str) -> str:

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 from imageio_ffmpeg import get_ffmpeg_exe
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.text import Text
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from control.cli.client import ApiError, Client, Happening
 from control.cli.report import outcome
+from video_refresher import ApiError, Batch, Client, Event, Job, Source
+from video_refresher.models import Output, Problem, ProgressEvent, SourceInBatch, SourceProgress
 
-POLL_S = 5.0  # while there is no event stream
-AWAY_S_MAX = 120.0
-LIVE = ("queued", "launching", "running")
+BARS_MAX = 20  # of more files, only the bars of those on their way stay
+NOTHING = "Nothing is submitted: none of the files was taken."
 
 
 def make_clip(path: Path) -> None:
@@ -39,38 +36,35 @@ def make_clip(path: Path) -> None:
 
 
 def upload(
-    client: Client, videos: Sequence[Path], console: Console
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Upload the videos with a progress bar for each. Return the ids of their sources, and the refusals.
+    client: Client, names: Mapping[Path, str], console: Console
+) -> tuple[dict[Path, Source], list[dict[str, str]]]:
+    """Upload videos under these names, with a progress bar for each. Return their sources, and the refusals.
 
     A file that control refuses is printed with the reason and returned as `name` and `message`. The other
     files are uploaded all the same.
     """
-    sources, refused = [], []
+    sources, refused = dict[Path, Source](), []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as progress:
-        for video in videos:
-            task = progress.add_task(_label(video.name), total=video.stat().st_size)
+        for video, name in names.items():
+            task = progress.add_task(_label(name), total=video.stat().st_size)
             try:
-                source = client.upload(video, partial(progress.advance, task))
+                sources[video] = client.upload(video, name=name, on_bytes=partial(progress.advance, task))
+                progress.update(task, visible=len(names) <= BARS_MAX)
             except ApiError as refusal:
                 progress.update(task, visible=False)  # a full bar would look like success
-                refused.append({"name": _printable(video.name), "message": str(refusal)})
-                console.print(Text(f"{_printable(video.name)}: {refusal}"), style="red")
+                refused.append({"name": _printable(name), "message": str(refusal)})
+                console.print(Text(f"{_printable(name)}: {refusal}"), style="red")
             else:
-                sources.append(source["source_id"])
-                for note in source.get("notes", ()):  # an upload that was complete before says none
-                    console.print(Text(f"{_printable(video.name)}: {note}"), style="yellow")
-    if not sources:
-        console.print("Nothing is submitted: none of the files was taken.", style="red")
+                for note in sources[video].notes:
+                    console.print(Text(f"{_printable(name)}: {note}"), style="yellow")
     return sources, refused
 
 
-def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
-    """Show one line per source until the batch has ended, and return it.
+def watch(client: Client, id_: str, console: Console) -> Job | Batch:
+    """Show one line per source until the job or batch has ended, and return it.
 
-    Follows the event stream. While there is none, asks for the batch every POLL_S.
-    Raises httpx.HTTPError when control has not answered for AWAY_S_MAX.
+    Raises httpx.HTTPError when control has not answered for two minutes.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -79,99 +73,69 @@ def watch(client: Client, batch_id: str, console: Console) -> dict[str, Any]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        batch = _shown(client, batch_id)
-        bars = _Bars(progress, batch)
-        while batch["status"] in LIVE:
-            if not _follow(client, batch_id, bars):
-                time.sleep(POLL_S)
-            batch = _shown(client, batch_id)
-            bars.show(batch)
-        return batch
+        bars = Bars(progress)
+        return client.wait(id_, on_look=bars.show, on_event=bars.take)
 
 
-@retry(
-    retry=retry_if_exception_type(httpx.TransportError),
-    stop=stop_after_delay(AWAY_S_MAX),
-    wait=wait_fixed(POLL_S),
-    reraise=True,
-)
-def _shown(client: Client, batch_id: str) -> dict[str, Any]:
-    return client.show(batch_id)
+class Bars:
+    """A bar for each source of a job or batch."""
 
-
-def _follow(client: Client, batch_id: str, bars: _Bars) -> bool:
-    """Show the events while the stream is open; return whether it reached the end."""
-    try:
-        for happening in client.events(batch_id, after=bars.position):
-            bars.take(happening)
-            if happening.name == "end":
-                return True
-    except httpx.TransportError:
-        pass  # control restarts or is unreachable: the caller tries again
-    except ApiError as refusal:  # too many streams are open
-        if refusal.status != httpx.codes.TOO_MANY_REQUESTS and refusal.status < 500:
-            raise
-    return False
-
-
-class _Bars:
-    """A bar for each source of a batch."""
-
-    def __init__(self, progress: Progress, batch: dict[str, Any]) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
         self._statuses: dict[str, dict[str, str]] = {}  # of outputs, by source
-        self.position = 0  # the last durable event
-        for source in batch["sources"]:
-            task = progress.add_task(_label(source["name"]), total=100, note="")
-            self._tasks[source["source_id"]] = task
-        self.show(batch)
 
-    def show(self, batch: dict[str, Any]) -> None:
-        """Show the current state of the batch."""
-        for source in batch["sources"]:
-            self._statuses[source["source_id"]] = {o["output_id"]: o["status"] for o in source["outputs"]}
-        self._move(batch, batch["progress"]["eta_s"])
+    def show(self, shown: Job | Batch) -> None:
+        """Show the state of the job or batch."""
+        for source in shown.sources:
+            if source.source_id not in self._tasks:
+                task = self._progress.add_task(_label(source.name), total=100, note="")
+                self._tasks[source.source_id] = task
+            self._statuses[source.source_id] = {each.output_id: each.status for each in source.outputs}
+        self._move(shown.sources, shown.waiting, shown.progress.eta_s)
 
-    def take(self, happening: Happening) -> None:
+    def take(self, event: Event) -> None:
         """Show one event."""
-        self.position = happening.id or self.position
-        if happening.name == "progress":
-            self._move(happening.data, happening.data["eta_s"])
-        elif happening.name == "output":
+        if isinstance(event.data, ProgressEvent):
+            self._move(event.data.sources, event.data.waiting, event.data.eta_s)
+        elif isinstance(event.data, Output):
             for statuses in self._statuses.values():
-                if happening.data["output_id"] in statuses:
-                    statuses[happening.data["output_id"]] = happening.data["status"]
+                if event.data.output_id in statuses:
+                    statuses[event.data.output_id] = event.data.status
 
-    def _move(self, facts: dict[str, Any], eta_s: int | None) -> None:
-        for source in facts["sources"]:
-            note = facts["waiting"]["message"] if facts["waiting"] else self._note(source, eta_s)
-            self._progress.update(self._tasks[source["source_id"]], completed=source["percent"], note=note)
+    def _move(
+        self, sources: Sequence[SourceInBatch | SourceProgress], waiting: Problem | None, eta_s: int | None
+    ) -> None:
+        for source in sources:
+            note = waiting.message if waiting else self._note(source, eta_s)
+            self._progress.update(self._tasks[source.source_id], completed=source.percent, note=note)
 
-    def _note(self, source: dict[str, Any], eta_s: int | None) -> str:
-        statuses = self._statuses[source["source_id"]].values()
+    def _note(self, source: SourceInBatch | SourceProgress, eta_s: int | None) -> str:
+        statuses = self._statuses[source.source_id].values()
         ready = sum(status == "ready" for status in statuses)
-        note = f"{ready}/{len(statuses)} ready, {source['status']}"
-        is_live = source["status"] in ("queued", "running")
+        note = f"{ready}/{len(statuses)} ready, {source.status}"
+        is_live = source.status in ("queued", "running")
         return f"{note}, about {eta_s} s left" if eta_s and is_live else note
 
 
-def download(client: Client, batch_id: str, out: Path, console: Console) -> None:
+def download(client: Client, id_: str, out: Path, console: Console) -> None:
     """Download the ZIP of the batch and unpack it into `out`. An incomplete ZIP raises."""
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out) as file:
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        file = Path(folder, "all.zip")
         with console.status("Downloading the ZIP"):
-            client.download(batch_id, file)
+            client.download(id_, file)
         with zipfile.ZipFile(file) as archive:
             archive.extractall(out)
 
 
 def result_of(
-    client: Client, batch: dict[str, Any], *, refused: Sequence[dict[str, str]] = (), out: str | None = None
+    client: Client, batch: Job | Batch, *, refused: Sequence[dict[str, str]] = (), out: str | None = None
 ) -> dict[str, Any]:
     """Return the `outcome` of a batch that has ended."""
-    jobs = [client.show(job["job_id"]) for job in batch["jobs"]]
-    return outcome(batch, jobs, refused=refused, out=out)
+    jobs = batch.jobs if isinstance(batch, Batch) else []
+    shown = [client.show(job.job_id).model_dump(mode="json") for job in jobs]
+    return outcome(batch.model_dump(mode="json"), shown, refused=refused, out=out)
 
 
 def _label(name: str) -> str:

@@ -10,22 +10,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from control.app import create_app, storage_of
-from control.http.metrics import metrics_port
+from control.app import create_app
+from control.http import metrics_port
 from control.http.server import HTTP_LIMITS
 from control.planning.prices import cpus, sizes
 from control.settings import Settings, load_settings
 from infra.local.data_dir import locked_dir, persistent_secret
 from infra.local.fly_server import LocalFlyHandle, local_fly
+from infra.local.s3_door import DoorFaults, local_door
 from infra.local.s3_server import LocalS3, local_s3
 from infra.local.serve import listen, serving, url_of
+from infra.s3 import TigrisStorage
 from runner.contract import ENV_JAIL
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
@@ -43,22 +45,31 @@ class LocalStack:
     url: str
     password: str
     fly: LocalFlyHandle
+    settings: Settings  # of its control
 
 
 @contextmanager
-def local_stack(data_dir: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[LocalStack]:
-    """Yield a running stack that keeps its state in `data_dir`. Nothing of it runs after the block."""
+def local_stack(
+    data_dir: Path, *, host: str = "127.0.0.1", port: int = 0, bucket_faults: DoorFaults | None = None
+) -> Iterator[LocalStack]:
+    """Yield a running stack that keeps its state in `data_dir`. Nothing of it runs after the block.
+
+    With `bucket_faults` everyone reaches the bucket through a door that has these faults.
+    """
     with ExitStack() as stack:
         stack.enter_context(locked_dir(data_dir))
-        s3 = stack.enter_context(local_s3(data_dir / "s3"))
+        s3 = direct = stack.enter_context(local_s3(data_dir / "s3"))
+        if bucket_faults is not None:
+            s3 = stack.enter_context(local_door(direct, faults=bucket_faults)).s3
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
         settings = _settings(data_dir, url_of(listener), s3, fly)
-        storage_of(settings).set_rules(settings.origins)
+        TigrisStorage(**asdict(direct)).set_rules(settings.origins)
         app = create_app(settings, machine_env=_machine_env())
-        stack.enter_context(metrics_port(settings.metrics_port, app.state.metrics))
+        stack.enter_context(metrics_port.serving(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
-        yield LocalStack(url=url, password=settings.auth_password.get_secret_value(), fly=fly)
+        password = settings.auth_password.get_secret_value()
+        yield LocalStack(url=url, password=password, fly=fly, settings=settings)
 
 
 def _machine_env() -> dict[str, str]:
@@ -86,6 +97,7 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
         "token_secret": SecretStr(persistent_secret(data_dir / "token-secret", 32)),
         "token_secret_previous": None,
         "database_url": f"sqlite:///{(data_dir / 'control.db').resolve()}",
+        "database_mount": None,
         "public_url": url,
         "callback_url": "",
         "aws_endpoint_url_s3": s3.endpoint,

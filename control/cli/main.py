@@ -1,6 +1,6 @@
 """The `refresher` command. Thin: each command reads its options and calls one function.
 
-Long because it is one list of commands with their help texts.
+One file, since it is one list of commands with their help texts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from control.cli.checks import require_digest, require_files, require_folder
+from control.cli.checks import require_digest, require_files, require_folder, some_regions
 from control.cli.commands import app as client_app
+from control.cli.connect import place
 
 app = typer.Typer(
     name="refresher",
@@ -33,6 +34,13 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")]
+
+BucketFaults = Annotated[
+    Path | None,
+    typer.Option(
+        help="Put a door with these faults before the bucket: JSON of infra.local.s3_door.DoorFaults."
+    ),
+]
 
 app.add_typer(client_app)
 
@@ -76,10 +84,11 @@ def demo(
     from rich.console import Console
 
     from control.cli import demo as steps
-    from control.cli.client import Client
     from control.cli.local import local_stack
     from control.cli.report import is_whole, table
     from control.telemetry.log import send_to
+    from infra.hosts import DIRECT
+    from video_refresher import Batch, Client, Job
 
     require_folder(out)
     console = Console(stderr=as_json)
@@ -92,14 +101,15 @@ def demo(
         send_to(folder / "control.log")
         with console.status("Starting the S3 server, the local Fly and control"):
             running = stack.enter_context(local_stack(folder))
-        client = stack.enter_context(Client.signed_in(running.url, password=running.password))
-        sources, refused = steps.upload(client, videos, console)
+        client = stack.enter_context(Client.signed_in(running.url, password=running.password, mounts=DIRECT))
+        sources, refused = steps.upload(client, {video: video.name for video in videos}, console)
         if not sources:
+            console.print(steps.NOTHING, style="red")
             raise typer.Exit(1)
-        batch = client.submit(sources, variations=variations)
-        batch = steps.watch(client, batch["batch_id"], console)
-        if batch["progress"]["ready"]:
-            steps.download(client, batch["batch_id"], out, console)
+        batch: Job | Batch = client.submit(list(sources.values()), variations=variations)
+        batch = steps.watch(client, batch.batch_id, console)
+        if batch.progress.ready:
+            steps.download(client, batch.batch_id, out, console)
         result = steps.result_of(client, batch, refused=refused, out=str(out))
     if as_json:
         print(json.dumps(result))
@@ -117,6 +127,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default PORT, or 8080.")] = None,
     data: Annotated[Path, typer.Option(help="Where --local keeps its state.")] = Path(".refresher"),
+    bucket_faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run control until it gets a signal to stop."""
@@ -124,20 +135,23 @@ def serve(
     from control.telemetry.log import send_to
 
     send_to(None)
+    wrong = _bucket_faults(bucket_faults)
+    if wrong and not local:
+        raise typer.BadParameter("--bucket-faults needs --local.")
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
     from control.settings import load_port
 
     port = load_port() if port is None else port
-    with local_stack(data, host=host or "127.0.0.1", port=port) as running:
+    with local_stack(data, host=host or "127.0.0.1", port=port, bucket_faults=wrong) as running:
         _ready(as_json, url=running.url, password=running.password)
         _wait()
 
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
     from control.app import create_app
-    from control.http.metrics import metrics_port
+    from control.http import metrics_port
     from control.http.server import serve as serve_app
     from control.settings import load_settings
     from infra.local.serve import listen, url_of
@@ -153,7 +167,7 @@ def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
         control.state.drain()
         _end_in(DRAIN_S)
 
-    with suppress(KeyboardInterrupt), metrics_port(settings.metrics_port, control.state.metrics):
+    with suppress(KeyboardInterrupt), metrics_port.serving(settings.metrics_port, control.state.metrics):
         serve_app(control, listener, on_ready=lambda: _ready(as_json, **facts), on_stop=drain)
 
 
@@ -179,7 +193,8 @@ def provision(
     what: Annotated[Provisioning, typer.Argument(help="up makes everything, or brings it up to date.")],
     name: Annotated[str, typer.Option(help="The apps are NAME-control and NAME-runner.")],
     region: Annotated[
-        str, typer.Option(help="The region of control, runners and, if possible, the bucket.")
+        str,
+        typer.Option(help="The region of control and runners; more of them, after commas, are for runners."),
     ] = "iad",
     org: Annotated[str, typer.Option(help="The Fly organisation.")] = "personal",
     python_image: Annotated[
@@ -205,12 +220,14 @@ def provision(
         require_digest(python_image)
     if "@" in image:
         raise typer.BadParameter("--image names a release by its label, like release-20261126-120000")
+    first, *more = some_regions(region)
     run(
         what,
         Deployment(
             name=name,
             org=org,
-            region=region,
+            region=first,
+            more_regions=tuple(more),
             python_image=python_image,
             label=image.rpartition(":")[2] or f"release-{datetime.now(UTC):%Y%m%d-%H%M%S}",
             runner_apps=runner_apps,
@@ -218,6 +235,53 @@ def provision(
         os.environ,
         apply=apply,
     )
+
+
+@app.command()
+def doctor(
+    inside: Annotated[
+        bool,
+        typer.Option(
+            "--inside", help="Look with control's settings, and start a machine: says what it costs."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check a deployment: from outside, as a client, or inside, on control's machine. Names each remedy."""
+    from rich.console import Console
+
+    from control.cli.doctor import findings
+
+    console = Console(stderr=True)
+    found = []
+    for finding in _looks(console, is_inside=inside):
+        found.append(finding)
+        console.print(f"{finding.status:<4}  {finding.check}", markup=False, highlight=False)
+    if as_json:
+        print(json.dumps([finding.as_data for finding in found]))
+    else:
+        Console().print(findings.table(found))
+    if findings.has_failed(found):
+        raise typer.Exit(1)
+
+
+def _looks(console: Any, *, is_inside: bool) -> Any:
+    """Return the doctor's findings, one after another as they are found."""
+    if not is_inside:
+        from control.cli.doctor import outside
+
+        url, password, token = place()
+        return outside.check(url, password=password, token=token)
+    from control.cli.doctor import cloud, findings
+    from control.cli.doctor import inside as inner
+    from control.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return [findings.settings(str(error))]
+    console.print(cloud.cost(settings), markup=False, highlight=False, soft_wrap=True)
+    return inner.check(settings)
 
 
 @app.command("bucket-rules")
@@ -274,12 +338,18 @@ def _faults(path: Path) -> Any:
 def s3_local(
     data: Annotated[Path, typer.Option(help="Where objects and keys are kept.")],
     port: Port = 0,
+    faults: BucketFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run the S3 server alone."""
+    from infra.local.s3_door import local_door
     from infra.local.s3_server import local_s3
 
-    with local_s3(data, port=port) as s3:
+    wrong = _bucket_faults(faults)
+    with ExitStack() as stack:
+        s3 = stack.enter_context(local_s3(data, port=0 if wrong else port))
+        if wrong:
+            s3 = stack.enter_context(local_door(s3, port=port, faults=wrong)).s3
         _ready(
             as_json,
             endpoint=s3.endpoint,
@@ -289,6 +359,18 @@ def s3_local(
             bucket=s3.bucket,
         )
         _wait()
+
+
+def _bucket_faults(path: Path | None) -> Any:
+    from infra.local.s3_door import faults_from_json
+
+    if path is None:
+        return None
+    require_files([path])
+    try:
+        return faults_from_json(path.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
 
 
 def _ready(as_json: bool, **facts: str) -> None:
@@ -304,23 +386,29 @@ def _wait() -> None:
 
 def main() -> None:
     """Run the command. An error that a person can fix is one line; Ctrl-C prints no traceback."""
-    import httpx
-
-    from control.cli.client import ApiError
-    from control.settings import SettingsError
-    from infra.ports import NotStarted, OutsideError
-    from infra.provision.run import StepFailed
-
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ApiError, SettingsError, NotStarted, OutsideError, StepFailed, OSError) as error:
-        _fail(error)
-    except httpx.HTTPError as error:
-        _fail(f"control does not answer ({type(error).__name__})")
+    except Exception as error:
+        text = _explained(error)
+        if text is None:
+            raise
+        print(f"refresher: {text}", file=sys.stderr)
+        sys.exit(1)
 
 
-def _fail(error: Any) -> NoReturn:
-    print(f"refresher: {error}", file=sys.stderr)
-    sys.exit(1)
+def _explained(error: Exception) -> str | None:
+    """Return the line for an error that a person can fix, or None for a defect."""
+    import httpx
+
+    from control.settings import SettingsError
+    from infra.ports import NotStarted, OutsideError
+    from infra.provision.run import StepFailed
+    from video_refresher import ApiError
+
+    if isinstance(error, ApiError | SettingsError | NotStarted | OutsideError | StepFailed | OSError):
+        return str(error)
+    if isinstance(error, httpx.HTTPError):
+        return f"control does not answer ({type(error).__name__})"
+    return None

@@ -12,10 +12,11 @@ import httpx
 from rich.console import Console
 
 from control.cli import demo
-from control.cli.client import Client
 from control.cli.report import table
+from infra.hosts import DIRECT
 from infra.provision.run import StepFailed, names_of_secrets, require_importable, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
+from video_refresher import Client
 
 GIVEN = ("AUTH_PASSWORD", "TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS", "WEBHOOK_SECRET")
 STEPS = {"up": up, "release": release, "roll-back": roll_back, "rotate": rotate, "down": down}
@@ -77,9 +78,8 @@ def smoke(url: str, password: str, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="refresher-") as folder:
         clip = Path(folder, "clip.mp4")
         demo.make_clip(clip)
-        with Client.signed_in(url, password=password) as client:
-            sources, _ = demo.upload(client, [clip], console)
-            batch = client.submit(sources, variations=1, seed=None)
-            batch = demo.watch(client, batch["batch_id"], console)
-            console.print(table(demo.result_of(client, batch)))
-            client.delete(batch["batch_id"])
+        with Client.signed_in(url, password=password, mounts=DIRECT) as client:
+            sources, _ = demo.upload(client, {clip: clip.name}, console)
+            batch = client.submit(list(sources.values()), variations=1)
+            console.print(table(demo.result_of(client, demo.watch(client, batch.batch_id, console))))
+            client.delete(batch.batch_id)

@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from control.domain.effect_names import EffectName
 from runner.contract import Effects
 
-SIBLINGS = 4  # so many variations share `noise` and `speed`, and with them decoding, timing and sound
+SIBLINGS = 4  # the number of variations that share `noise` and `speed`, and so decoding, timing and sound
 NOISE_LEVELS = 9  # 0 to 8
 BLOCK = 128  # points of a sequence; each further 128 are scrambled by a digest of their own
 _PER_VARIATION = {"rotation", "brightness", "contrast", "saturation", "zoom"}
@@ -35,7 +35,7 @@ class EffectChoice:
     strength: float = 1.0
 
     def has(self, name: EffectName) -> bool:
-        """Tell whether an effect is used."""
+        """Return whether an effect is used."""
         return name not in self.without
 
     @cached_property
@@ -61,7 +61,7 @@ ALL_EFFECTS = EffectChoice()
 
 
 def effects(*, seed: int, fingerprint: str, variation: int, choice: EffectChoice = ALL_EFFECTS) -> Effects:
-    """Return the recipe of a source's variation (counted from 1), whatever their total number.
+    """Return the recipe of a source's variation (counted from 1). It does not depend on their number.
 
     `fingerprint` stands for the source's content. Ranges: docs/glossary.md. An effect that is left out has
     its neutral value and changes no other. Values are rounded to six digits, far below what an eye sees. The
@@ -111,7 +111,7 @@ def _noise(point: float, choice: EffectChoice) -> int:
 def _group(seed: int, fingerprint: str, number: int, choice: EffectChoice) -> int:
     """Return the point of the sequences that the group of this number (from 0) takes: its own number.
 
-    Where groups can differ by noise alone, a point whose noise an earlier group has is passed over.
+    If groups can differ only by noise, a point with the noise of an earlier group is skipped.
     """
     if math.isinf(choice.distinct_max):
         return number
@@ -146,7 +146,7 @@ def _sequence(seed: int, fingerprint: str, effect: str, block: int) -> list[floa
             for node, point in nodes
             for digit in (0, 1)
         ]
-    return [((point ^ shift) >> 11) / 2**53 for point in points]  # a float holds so many bits
+    return [((point ^ shift) >> 11) / 2**53 for point in points]  # the bits of a float
 
 
 def _digest(*what: object) -> bytes:

@@ -1,4 +1,4 @@
-"""How the variations of a batch are encoded: what a user may choose, and the cap of the encoder. PURE."""
+"""The encoding of the variations of a batch: the user's choices, and the cap of the encoder. PURE."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Code(StrEnum):
 
 
 class ControlError(Exception):
-    """A refused request. `message` tells a person what to do; `headers` are added to the answer."""
+    """A refused request. `message` says what to do; `headers` are added to the answer."""
 
     def __init__(self, code: Code, message: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -64,7 +64,7 @@ def _free(wanted: str, taken: set[str]) -> str:
 
 
 def zip_name(name: str | None, id_: str) -> str:
-    """Return what the ZIP of a job or batch is called: by the batch's name, or by the id without one."""
+    """Return the name of the ZIP of a job or batch: the batch's name, or the id if it has none."""
     whole = (name or id_).replace("/", "_").replace("\\", "_")
     return stem(f"{whole}.zip") + ".zip"
 

@@ -16,9 +16,9 @@ from datetime import datetime
 from anyio import CapacityLimiter, to_thread
 
 from control.context import AppContext
-from control.downloads.contents import Asked, Layout, laid_out
+from control.downloads.contents import Layout, ZipRequest, laid_out
 from control.store import retention
-from control.views.batches import found
+from control.store.rows import found
 
 AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all cached layouts together
@@ -30,13 +30,13 @@ _Key = tuple[str, datetime | None, frozenset[int] | None]
 class Layouts:
     """The layouts of the latest requests."""
 
-    def __init__(self, make: Callable[[Asked], Layout]) -> None:
+    def __init__(self, make: Callable[[ZipRequest], Layout]) -> None:
         self._make = make
         self._threads = CapacityLimiter(AT_ONCE_MAX)
         self._kept: OrderedDict[_Key, tuple[Layout, float]] = OrderedDict()  # with its expiry
         self._tasks: dict[_Key, asyncio.Task[Layout]] = {}
 
-    async def of(self, asked: Asked) -> Layout:
+    async def of(self, asked: ZipRequest) -> Layout:
         """Return the layout of a ZIP. Raises what `make` raises."""
         key = (asked.id, asked.ended_at, asked.chosen)
         layout, good_until = self._kept.get(key, (None, 0.0))
@@ -47,7 +47,7 @@ class Layouts:
             self._tasks[key] = asyncio.create_task(self._made(key, asked))
         return await asyncio.shield(self._tasks[key])
 
-    async def _made(self, key: _Key, asked: Asked) -> Layout:
+    async def _made(self, key: _Key, asked: ZipRequest) -> Layout:
         try:
             layout, took_s = await to_thread.run_sync(self._timed, asked, limiter=self._threads)
             good_s = math.inf if asked.ended_at else LIVE_SHARE * took_s
@@ -56,7 +56,7 @@ class Layouts:
         finally:
             del self._tasks[key]
 
-    def _timed(self, asked: Asked) -> tuple[Layout, float]:
+    def _timed(self, asked: ZipRequest) -> tuple[Layout, float]:
         begun = time.monotonic()
         return self._make(asked), time.monotonic() - begun
 
@@ -67,7 +67,7 @@ class Layouts:
             self._kept.popitem(last=False)
 
 
-def made(context: AppContext, asked: Asked) -> Layout:
+def made(context: AppContext, asked: ZipRequest) -> Layout:
     """Return the layout of a ZIP. Store size and ETag of a whole, frozen one in its row.
 
     A new version of control may lay out the same ZIP differently: then the new values replace the old ones.

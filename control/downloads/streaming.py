@@ -33,7 +33,7 @@ URL_LIFE_S = 300  # the URL is used at once; a running transfer continues after 
 
 
 class Piped(StreamingResponse):
-    """Sends what a blocking generator yields. The headers must contain the Content-Length of the body.
+    """Sends the chunks of a blocking generator. The headers must contain the Content-Length of the body.
 
     A thread is used only while a chunk is made. It comes from `threads`, so a slow bucket never delays the
     heartbeats of runners. If the bucket fails, the connection is closed before the end of the body, since

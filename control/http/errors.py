@@ -20,7 +20,7 @@ from control.domain.errors import Code, ControlError
 from control.http.middleware import CLOSED
 from control.telemetry import counters
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused
+from infra.ports import OutsideError, Refusal, Refused, Unanswered
 from runner.contract import ATTEMPTS_PATH
 
 STATUS: dict[Code, int] = {
@@ -48,6 +48,7 @@ STATUS: dict[Code, int] = {
     Code.UNAVAILABLE: 503,
     Code.STORAGE_FULL: 507,
 }
+PART_CHARS = 50  # of a field's name in a message: the client chooses the name of an unknown one
 METHODS = ("DELETE", "GET", "HEAD", "POST")  # every method that a route of control accepts
 
 _INTERNAL = "Something went wrong on our side; it has been logged."
@@ -118,7 +119,8 @@ def add_error_handlers(app: FastAPI) -> None:
         log_failure("outside_error", error)
         if isinstance(error, Refused) and error.refusal is Refusal.INVALID:
             return answer(Code.INTERNAL, _INTERNAL)
-        return answer(Code.UNAVAILABLE, _UNAVAILABLE)
+        may_pass = isinstance(error, Unanswered)  # and every call outside may be repeated
+        return answer(Code.UNAVAILABLE, _UNAVAILABLE, {"Retry-After": "2"} if may_pass else None)
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> JSONResponse:
@@ -149,7 +151,7 @@ def _first_problem(error: RequestValidationError) -> str:
         return f"The body is not JSON: {first['ctx']['error']}."
     if first["type"] == "model_attributes_type":
         return "The body must be a JSON object, sent with Content-Type: application/json."
-    field = ".".join(str(part) for part in first["loc"] if not _is_framework_name(part))
+    field = ".".join(str(part)[:PART_CHARS] for part in first["loc"] if not _is_framework_name(part))
     problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         problem = "has a character that is not allowed"

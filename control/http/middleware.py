@@ -5,6 +5,8 @@ anyone who signs in. From other senders no body is read. This is checked at the 
 to read. It limits memory and does not replace the guard of the route, which decides about access afterwards.
 A form of videos has no limit here: its route (`api/forms`) calls its guard first, streams the form, and
 limits its size and time itself.
+
+One file, since the order of these layers around the app matters.
 """
 
 from __future__ import annotations
@@ -39,10 +41,14 @@ RUNNERS_BYTES = 16 * 1024**2  # for the finish messages of 50 machines at once
 LOGIN_BYTES_MAX = 4 * 1024  # a password of 1024 ASCII characters, or of 330 other ones
 REPORT_BYTES_MAX = 2 * 1024**2  # a finish message with 200 outputs has about 300 kB
 CLIENT_BYTES_MAX = 64 * 1024
+# In any body. JSON is parsed on the event loop, which 400,000 empty lists kept for a second. The largest
+# valid bodies have 10,000 parts, or some 10,000 brackets in the arguments of FFmpeg.
+BRACKETS_MAX = 60_000
 # for routes that need more:
 BYTES_MAX = (
-    # 100 sources, each a URL of 8,192 characters and a name of 255 of at most 12 bytes each when escaped
-    (re.compile(r"/api/(jobs|batches|quote)"), 1280 * 1024),
+    # 100 sources, each a URL of 8,192 characters, a name of 255 of at most 12 bytes each when escaped, and
+    # 4 KiB of the caller's own data
+    (re.compile(r"/api/(jobs|batches|quote)"), 1792 * 1024),
     # 10,000 parts of 100 bytes: enough for an ETag of 64 characters
     (re.compile(r"/api/uploads/[^/]+/complete"), 1024**2),
     # 10,000 output ids
@@ -106,7 +112,8 @@ class Body:
         self._audience: Audience | None = None
         self._until_s = inf
         self._wait: asyncio.Timeout | None = None
-        self._seen_bytes = 0
+        self._seen_bytes = self._seen_brackets = 0
+        self._is_given_up = False
         self.held_bytes = 0
         self.is_whole = False
 
@@ -125,8 +132,12 @@ class Body:
     async def next(self) -> Message:
         """Return the next part. Raises HTTPException 408 when it is late, 413 when the body is too large."""
         message = await self._in_time()
-        self._seen_bytes += len(message.get("body", b""))
-        if self._seen_bytes > self.held_bytes:
+        if self._is_given_up:  # although its next part has just arrived
+            raise HTTPException(408)
+        part = message.get("body", b"")
+        self._seen_bytes += len(part)
+        self._seen_brackets += part.count(b"[") + part.count(b"{")
+        if self._seen_bytes > self.held_bytes or self._seen_brackets > BRACKETS_MAX:
             raise HTTPException(413)
         if self._audience is not None and self.is_whole:
             self._audience.has_arrived(self)
@@ -141,7 +152,7 @@ class Body:
     def give_up(self) -> None:
         """Release the space and let a read that waits fail with HTTPException 408."""
         self.close()
-        self._until_s = 0.0
+        self._is_given_up, self._until_s = True, 0.0
         if self._wait is not None:
             self._wait.reschedule(self._until_s)
 
@@ -223,6 +234,19 @@ class BodyLimit:
 def client_bytes_max(path: str) -> int:
     """Return the largest body of a client for an address: every valid request fits into it."""
     return next((most for address, most in BYTES_MAX if address.fullmatch(path)), CLIENT_BYTES_MAX)
+
+
+class PlainPath:
+    """ASGI middleware: a NUL in a path becomes a replacement character. PostgreSQL cannot look for a NUL."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+        if scope["type"] == "http" and "\0" in scope["path"]:
+            scope = {**scope, "path": scope["path"].replace("\0", "\ufffd")}
+        await self._app(scope, receive, send)
 
 
 class ClosedHeaders:

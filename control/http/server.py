@@ -3,13 +3,17 @@
 A connection either has a request in progress or waits for its client. A waiting connection has a deadline,
 which received bytes do not extend, and is closed earlier when CONNECTIONS_MAX connections are open. uvicorn
 itself limits neither the time nor the size of a request head, nor how long an answer may stay unread.
+
+One file, since the server and each connection change one list of waiting connections.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -21,10 +25,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from control.auth.login_limit import network_of
-from control.http.stalls import CountedTransport, StallWatch
+from control.http.stalls import CountedTransport, StallWatch, Unread
 from infra.ports import NotStarted
 
 GRACE_S = 2  # for the answers in progress when the server is stopped
+# How long a thread that computes keeps the interpreter while others wait for it. With Python's 5 ms a health
+# check waited for seconds behind a few threads that computed.
+SWITCH_S = 0.001
 FILES = 4096  # open files to allow, if the system permits it: each connection is one
 CONNECTIONS_MAX = 1000
 OTHER_FILES = 200  # other open files of the process: database, bucket, Fly
@@ -45,6 +52,7 @@ def serve(
     Calls `on_ready` as soon as requests are answered, and `on_stop` as soon as the signal arrives.
     """
     _allow_files()
+    sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -80,13 +88,19 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            gc.collect()
+            gc.freeze()  # what is loaded stays: a full collection looked through it for 70 ms, and all waited
             self._on_ready()
 
 
 class Waiting:
-    """The connections of one server that wait for their clients, by the client's network, oldest first."""
+    """The connections of one server that wait for their clients, by the client's network, oldest first.
+
+    `unread` are those whose client has not taken its answer yet.
+    """
 
     def __init__(self) -> None:
+        self.unread = Unread()
         self._by_network: dict[str, dict[LimitedProtocol, None]] = {}
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         is_bounded = files_max != resource.RLIM_INFINITY
@@ -131,11 +145,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request. If too many connections are open, close one that waits."""
-        self._real = CountedTransport(transport)
+        self._waiting = _waiting.setdefault(self.server_state, Waiting())
+        self._real = CountedTransport(transport, self._waiting.unread)
         self._stalls = StallWatch(self.loop, self._real)
         super().connection_made(_Watched(self._real, self))  # type: ignore[arg-type]
         self.network = network_of(self.client[0] if self.client else "")
-        self._waiting = _waiting.setdefault(self.server_state, Waiting())
         _bound_the_kernels_buffer(transport)
         if len(self.connections) > self._waiting.connections_max:
             (self._waiting.dispensable() or self).abort()

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from control.domain.errors import Code, ControlError
 from control.http.threads import STREAMS
 from control.telemetry.log import log_failure
-from control.views.event_log import News, Opening, Timeline
+from control.views.event_log import NewEvents, Opening, Timeline
 from control.views.progress import Subject
 
 STREAMS_MAX = 100
@@ -117,7 +117,7 @@ class Live:
                 self._hand_out(news, asked)
             await asyncio.sleep(TICK_S)
 
-    def _hand_out(self, news: News, asked: Mapping[EventStream, None]) -> None:
+    def _hand_out(self, news: NewEvents, asked: Mapping[EventStream, None]) -> None:
         for stream in self._streams:
             if stream in asked:
                 stream.take(news)
@@ -142,9 +142,9 @@ class EventStream(Response):
         self._is_over = False
         self._woken = asyncio.Event()
 
-    def take(self, news: News) -> None:
+    def take(self, news: NewEvents) -> None:
         """Buffer a round of news. A stream that is behind only notes up to which event it has to read."""
-        snapshot, events = news.snapshots.get(self.subject), news.told.get(self.subject)
+        snapshot, events = news.snapshots.get(self.subject), news.pages.get(self.subject)
         if snapshot is None:
             self._is_over = True  # deleted
         elif snapshot.facts != self._facts:

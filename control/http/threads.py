@@ -94,8 +94,10 @@ class Threads:
 RUNNER = Threads("runners", 16)
 REPORTS = Threads("looks at reported outputs", 16, patience_s=1.0)  # a runner waits 4 s for an answer
 HEALTH = Threads("health", 2)
-API = Threads("rows", 12)
-PLANNING = Threads("plans", 2)  # bound by the CPU: more at once would not be faster
+API = Threads("rows", 6, patience_s=10.0)  # a page of lists may take 10 MB; a flood leaves a short queue
+# Bound by the CPU, so more at once would not be faster; 10,000 outputs take up to 60 MB in each thread.
+PLANNING = Threads("plans", 2, patience_s=10.0)
+BATCHES = Threads("whole batches", 2, patience_s=10.0)
 BUCKET = Threads("the bucket", 16, patience_s=0)
 FLY = Threads("Fly", 1, patience_s=0)
 SIGN_IN = Threads("sign-ins", 2)

@@ -1,8 +1,8 @@
 """One pass: turn waiting jobs into attempts, and launching attempts into machines.
 
 The row is written before the call, and each try uses the same machine name, so the next pass continues
-whatever a crash interrupted. Must never fail a job for what an operator or a minute can mend: such a job
-waits, says why, and uses up no attempt.
+whatever a crash interrupted. Must never fail a job for a problem that an operator can solve or that ends by
+itself: such a job waits, says why, and uses up no attempt.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ RETRY_AFTER = {
 }
 WAITING_TEXT = {
     Refusal.RATE_LIMITED: "Fly allows one new machine a second; this job is next in line.",
-    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again.",
-    Refusal.MACHINE_LIMIT: "The Fly organisation has reached its machine limit. The job starts when machines "
-    "end; an operator can have the limit raised (billing@fly.io).",
+    Refusal.CAPACITY: "Fly has no room in the named regions right now; it is asked again. An operator can "
+    "add regions (RUNNER_REGIONS).",
+    Refusal.MACHINE_LIMIT: queue.WAITING_FOR_MACHINES[Refusal.MACHINE_LIMIT],
     Refusal.UNAUTHORIZED: "Fly refuses our token for the app {app}. An operator must set a new one "
     "(FLY_API_TOKEN).",
     Refusal.PAYMENT_REQUIRED: "Fly asks for a payment method. An operator must add one in the billing "
@@ -61,7 +61,7 @@ PAUSE_MAX = attempts.PAUSE_MAX
 
 
 def launch(context: AppContext) -> None:
-    """Start waiting jobs, and ask for the machine of every attempt that has none yet."""
+    """Start waiting jobs, and create the machine of every attempt that has none yet."""
     cloud, apps = context.cloud, _usable_apps(context)
     if apps and _has_to_start(context):
         queue.start(context.store, _apps_with_room(context, apps), machines_max=_machines_max(context))
@@ -90,7 +90,7 @@ def _machines_max(context: AppContext) -> int:
 
 def _has_to_start(context: AppContext) -> bool:
     with context.views.session() as session:
-        return queue.has_to_start(session, _machines_max(context), context.clock())
+        return queue.has_to_start(session, context.settings, _machines_max(context), context.clock())
 
 
 def _explain(context: AppContext, *, may_start: bool) -> None:
@@ -122,7 +122,7 @@ def _launching(context: AppContext) -> Sequence[tuple[Attempt, Job]]:
 
 
 def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
-    """Ask for an attempt's machine, write what came of it, and return whether Fly answered."""
+    """Create an attempt's machine, write the result, and return whether Fly answered."""
     if not attempts.ask(context.store, attempt.id):
         return True
     spec = machine_spec(context, attempt, job)
@@ -159,7 +159,7 @@ def _refused(context: AppContext, attempt: Attempt, spec: MachineSpec, refused: 
 
 
 def _note(context: AppContext, spec: MachineSpec, refused: Refused) -> None:
-    """Remember what the refusal says about the app, the region, the image or the organisation."""
+    """Remember the refusal for the app, the region, the image or the organisation that it is about."""
     cloud, now = context.cloud, context.store.monotonic()
     if refused.refusal is not Refusal.RATE_LIMITED:  # that is nothing new
         facts = {"app": spec.app, "attempt_id": spec.metadata["attempt"]}
@@ -180,7 +180,7 @@ def _machines_alive(context: AppContext) -> int:
 
 
 def _is_final(context: AppContext, attempt: Attempt, refusal: Refusal) -> bool:
-    """Tell whether to give up: Fly has refused for an unknown reason for as long as a boot may take."""
+    """Return whether to give up: Fly has refused for an unknown reason for as long as a boot may take."""
     since, now = context.cloud.refused_since, context.store.monotonic()
     if refusal is Refusal.INVALID:
         return now - since.setdefault(attempt.id, now) >= context.settings.boot_timeout_s

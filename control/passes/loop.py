@@ -51,7 +51,7 @@ class Ticker:
     def start(self, passes: Sequence[Every]) -> None:
         """Start to run the passes in their order, each of them immediately for the first time."""
         self._passes = passes
-        for each in passes:  # so that one which never succeeds is noticed
+        for each in passes:  # a pass that never succeeds is noticed by its age
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
         self._thread.start()
 
@@ -115,7 +115,7 @@ _LEFT = select(
 
 
 def is_idle(context: AppContext) -> bool:
-    """Tell whether no pass has anything to do and no observation of the cloud is due."""
+    """Return whether no pass has anything to do and no observation of the cloud is due."""
     return not is_due(context) and not _is_anything_left(context)
 
 

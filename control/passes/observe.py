@@ -1,7 +1,8 @@
-"""One pass: look at the cloud and write what it shows into the ledger. Absence from a list is never evidence.
+"""One pass: list our machines and write what the list shows into the ledger.
 
-An observation of an app is trusted when every machine not known to be gone was in the list, or was found by a
-GET of its own. After a start an app counts as known only after some trusted observations of it.
+Absence from a list is never evidence. An observation of an app is trusted when every machine not known to be
+gone was in the list, or was found by a GET of its own. After a start an app counts as known only after some
+trusted observations of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ IDS_PER_QUERY_MAX = 500  # lists show destroyed machines for a time that Fly doe
 
 
 def observe(context: AppContext) -> None:
-    """If it is time, look at every app that may hold a machine of ours. Each app is judged alone."""
+    """If it is due, list the machines of every app that may hold one of ours. Each app is judged alone."""
     cloud, in_use = context.cloud, _apps_in_use(context)
     if not is_due(context, in_use):
         return
@@ -34,7 +35,7 @@ def observe(context: AppContext) -> None:
 
 
 def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
-    """Tell whether it is time for a look at the cloud while these apps hold something of ours."""
+    """Return whether an observation of the cloud is due while these apps hold machines of ours."""
     looked_at = context.cloud.observed_at
     return looked_at is None or context.store.monotonic() >= looked_at + _pace_s(context, in_use)
 
@@ -54,7 +55,7 @@ def _apps_in_use(context: AppContext) -> Collection[str]:
 
 
 def _observe(context: AppContext, app: str) -> bool:
-    """Look at one app; return whether all of its machines are accounted for."""
+    """List one app; return whether all of its machines are accounted for."""
     try:
         seen = {
             machine.id: machine for machine in context.machines.list(app, {"owner": context.store.owner_id})
@@ -71,7 +72,7 @@ def _observe(context: AppContext, app: str) -> bool:
             context.cloud.block(app, error.refusal, error.message, context.store.monotonic())
         if _is_silence(error):
             context.cloud.silent.add(app)
-        log_failure("cloud_unseen", error, app=app)
+        log_failure("observation_failed", error, app=app)
         return False
 
 
@@ -83,7 +84,7 @@ def _note_accepted(context: AppContext, app: str) -> None:
 
 
 def _is_silence(error: OutsideError) -> bool:
-    """Tell whether there was no answer. That an app does not exist is an answer."""
+    """Return whether there was no answer. That an app does not exist is an answer."""
     return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
@@ -101,7 +102,7 @@ def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _ask_after(context: AppContext, missing: Sequence[Machine]) -> bool:
-    """Ask for each machine that the list lacks; return whether all are accounted for by now."""
+    """GET each machine that the list lacks; return whether all are now accounted for."""
     settled = True
     for row in missing:
         machine = context.machines.get(row.app, row.id)

@@ -65,7 +65,7 @@ def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:
 def destroy_orphans(context: AppContext, *, dry_run: bool) -> list[ports.Machine]:
     """Destroy our machines that belong to no attempt, and return them. Raises OutsideError.
 
-    Each app is listed once: what Fly shows now is destroyed, not what the ledger remembers.
+    Each app is listed once: machines that Fly shows now are destroyed, not those of the ledger.
     """
     owner = {"owner": context.store.owner_id}
     seen = [

@@ -4,7 +4,7 @@ Four passes. `expire` and `forget` delete what rows mark as expired or deleted; 
 machine can still write a file of the batch, appear late after a create without an answer, or finish a PUT
 that was under way. `sweep` deletes old objects that no row names. `abandon` aborts uploads that their clients
 have left, and multipart uploads in the bucket that no row knows (after a crash, or with a database from a
-backup); it also forgets users' URLs that nothing needs.
+backup); it also forgets users' URLs that nothing needs, and rows that are older than HISTORY_DAYS.
 
 Must never delete what is not under this control's own prefix, what belongs to a live attempt or can still be
 retried, or an object that is younger than any result may become. After a crash the next run continues.
@@ -24,6 +24,7 @@ from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus
 from control.store import changes, retention
 from control.store.due import is_within
 from control.store.files import named_by
+from control.store.rows import jobs_of
 from control.store.tables import Attempt, Batch, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import has_files
 from control.telemetry.log import log_event, log_failure
@@ -71,14 +72,14 @@ def _delete_sources(context: AppContext) -> None:
         log_event("sources_deleted", count=len(found))
 
 
-LATE_PUT_S = 60  # a PUT that was under way when its machine ended may complete for so long after
+LATE_PUT_S = 60  # a PUT in progress when its machine ended may complete within this time
 
 
 def forget(context: AppContext) -> None:
     """Remove one deleted batch whose machines are gone, if there is one. Raises OutsideError."""
     with context.views.session() as session:
         batch_id = _ready_to_go(session, context.clock())
-        jobs = session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all() if batch_id else ()
+        jobs = [job.id for job in jobs_of(session, [batch_id])] if batch_id else []
     if batch_id is None:
         return
     for job_id in jobs:
@@ -155,6 +156,7 @@ AT_ONCE_MAX = 100  # the other passes wait while this one runs
 def abandon(context: AppContext) -> None:
     """Abort at most AT_ONCE_MAX of each kind; the next run continues. Raises Unanswered, and stops there."""
     retention.forget_ended(context.store)
+    retention.end_history(context.store)
     for upload in _stale(context):
         try:
             discard(context, upload)

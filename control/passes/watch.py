@@ -47,9 +47,9 @@ def watch(context: AppContext) -> None:
 
 
 def _boot_s(context: AppContext) -> float:
-    """Return the boot deadline of a job's first attempt, learned anew every LEARN_EVERY_S.
+    """Return the boot deadline of a job's first attempt, which is learned again every LEARN_EVERY_S.
 
-    Later attempts get BOOT_TIMEOUT_S, so that boots which have become slower are seen, and learned from.
+    Later attempts get BOOT_TIMEOUT_S, so slower boots are seen and learned.
     """
     now = context.store.monotonic()
     learned = context.cloud.boot_deadline
@@ -68,7 +68,9 @@ class Until:
     boot: float | None
     run: float | None
     lease: float
-    amnesty: float  # runners could not reach control before its start, nor does it know who beat before
+    amnesty: (
+        float  # runners could not reach control before its start, and it does not know their earlier beats
+    )
 
 
 def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta, boot: timedelta) -> Until:
@@ -108,7 +110,7 @@ def _ended(machine: Machine) -> Judgement:
 
 
 def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool:
-    """Tell whether a deadline has passed; one before `at_least` counts as `at_least`."""
+    """Return whether a deadline has passed; one before `at_least` counts as `at_least`."""
     if deadline is None:
         return False
     return max(deadline, at_least) < now

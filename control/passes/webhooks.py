@@ -14,6 +14,7 @@ import threading
 import time
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import urllib3
 from sqlmodel import col, select
@@ -28,8 +29,9 @@ from infra import outbound
 AT_ONCE_MAX = 20
 OF_A_HOST_MAX = 4
 PATIENCE_S = 20.0  # for a whole call, however slowly the receiver sends
-GONE = 410  # the receiver wants no more of it
-_LEFT_OUT = {"ticket", "sources", "attempts", "webhook"}  # a batch may have 10,000 outputs
+GONE = 410  # the receiver refuses further calls
+# a batch may have 10,000 outputs
+_LEFT_OUT: Any = {"ticket": True, "attempts": True, "webhook": True, "sources": {"__all__": {"outputs"}}}
 
 
 def notify(context: AppContext) -> None:
@@ -56,7 +58,7 @@ def _begun(context: AppContext) -> Webhook | None:
         try:
             webhook = webhooks.begin(context.store, batch_id)
         finally:
-            if webhook is None:  # meanwhile it was told, deleted, given up, or started again
+            if webhook is None:  # by now it was delivered, deleted, given up, or the batch started again
                 context.telling.give_back(batch_id)
         if webhook is not None:
             return webhook
@@ -93,7 +95,7 @@ def _deliver_in_turn(context: AppContext, webhook: Webhook | None) -> None:
                 context.telling.give_back(webhook.batch_id)
             webhook = _begun(context)
     except Exception as error:  # noqa: BLE001 - the row's next try is set already
-        log_failure("webhook_not_told", error)
+        log_failure("webhook_not_sent", error)
 
 
 def _deliver(context: AppContext, webhook: Webhook) -> None:

@@ -20,7 +20,7 @@ from control.store.tables import Attempt
 from control.telemetry.log import log_event
 
 EVERY_S = 60.0
-LOOKS = 3  # after an attempt's end, and after the end of its URLs; `sweep` deletes what is missed
+LOOKS = 3  # after an attempt's end, and after the end of its URLs; `sweep` deletes later objects
 
 
 def weigh(context: AppContext) -> None:

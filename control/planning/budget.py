@@ -47,7 +47,7 @@ class CostEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A cap and what is used of it. `sharers` is the number of jobs that wait for the rest."""
+    """A cap and the used part of it. `sharers` is the number of jobs that wait for the rest."""
 
     name: str  # for people
     cap_usd: float

@@ -1,6 +1,6 @@
 """Costs of machine seconds, bytes and requests. PURE, from the data file `infra/prices.json`.
 
-A region that is not in the file counts as the most expensive one, so that no estimate is too low.
+A region that is not in the file counts as the most expensive one, so no estimate is too low.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from infra.ratelimit import ORDINARY
 DEARER_MAX = 1.10  # the cost of the default, at most, as a multiple of the cheapest
 GRAINS = 8  # the smallest number of bundles in the share of a machine, so that shares become equal
 ROOM_TO_EVEN_OUT = 1.25  # jobs need some free places, or their shares cannot become equal
-COUNT_STEP = 1.12  # the factor from one tried machine count to the next
+COUNT_STEP = 1.12  # the factor from one tried machine count to the next, at least
+TRIED_UNITS = 100_000  # work units over all tried counts of one size: with more units fewer counts are tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def schedules(work_units: Sequence[WorkUnit], capacity: Capacity) -> list[Schedu
     count = sum(len(unit.outputs) for unit in work_units)
     fewest = -(-count // capacity.outputs_max)
     most = max(fewest, min(capacity.machines_max, len(work_units)))
-    counts = [*_counts(fewest, most)]
+    counts = [*_counts(fewest, most, tries=max(1, TRIED_UNITS // len(work_units)))]
     if capacity.jobs_max is None and fewest > 1 and ROOM_TO_EVEN_OUT * fewest > capacity.machines_max:
         counts.append(capacity.machines_max * math.ceil(ROOM_TO_EVEN_OUT * fewest / capacity.machines_max))
     return [_schedule(work_units, machines, size, capacity) for size in capacity.sizes for machines in counts]
@@ -116,12 +117,12 @@ def _by_cost(way: Schedule) -> tuple[float, float, int]:
     return way.cost_usd, way.makespan_s, way.machines
 
 
-def _counts(fewest: int, most: int) -> Iterator[int]:
-    """Yield machine counts from the smallest to the largest, with growing steps."""
-    count = fewest
+def _counts(fewest: int, most: int, *, tries: int) -> Iterator[int]:
+    """Yield about so many machine counts, or fewer, from the smallest to the largest, with growing steps."""
+    count, step = fewest, max(COUNT_STEP, (most / fewest) ** (1 / tries))
     while count < most:
         yield count
-        count = max(count + 1, int(count * COUNT_STEP))
+        count = max(count + 1, int(count * step))
     yield most
 
 

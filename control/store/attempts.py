@@ -1,6 +1,6 @@
-"""Changes of attempts after their start, and what the end of an attempt means for its job and batch.
+"""Changes of attempts after their start, and the effects of an attempt's end on its job and batch.
 
-The end of an attempt changes attempt, job, outputs and batch in one transaction, so all of it is here.
+The end of an attempt changes attempt, job, outputs and batch in one transaction, so it is one file.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import col, select
@@ -13,7 +14,7 @@ from control.domain.states import JobStatus, OutputState
 from control.planning.planner import PlannedBatch, PlannedOutput
 from control.store import idempotency, webhooks
 from control.store.budget import require_money
-from control.store.tables import Batch, Job, Output, Source, Upload
+from control.store.tables import Batch, Job, Output, Source, SourceData, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import require_space
 from runner.contract import OutputFault
@@ -28,13 +29,14 @@ def submit(
     output_url: str | None = None,
     webhook: tuple[str, str] | None = None,
     arrived: Sequence[Source] = (),
+    data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     `arrived` are the sources that come with the request and are stored too: files of a form, whose uploads
-    become completed, and users' URLs. `webhook` is what was posted (job or batch) and the URL to call at its
-    end. If `key`, the Idempotency-Key, was used before for the same request, nothing is stored and the id of
-    the first batch is returned.
+    become completed, and users' URLs. `data` is the caller's own, by source. `webhook` is what was posted
+    (job or batch) and the URL to call at its end. If `key`, the Idempotency-Key, was used before for the same
+    request, nothing is stored and the id of the first batch is returned.
     Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full,
     budget_exceeded.
     """
@@ -48,6 +50,7 @@ def submit(
         require_money(tx, planned)
         batch = _add_batch(tx, planned)
         batch.output_url = output_url
+        _add_data(tx, batch, data or {})
         if webhook is not None:
             webhooks.ask(tx, batch, *webhook)
         places = _places(planned)
@@ -68,6 +71,13 @@ def _add_sources(tx: Transaction, arrived: Sequence[Source]) -> None:
         if upload.state != "open":
             raise ControlError(Code.SOURCE_GONE, f"The video {upload.name!r} is gone. Send it again.")
         upload.state, upload.source_id = "completed", stored[upload.key]
+
+
+def _add_data(tx: Transaction, batch: Batch, data: Mapping[str, Mapping[str, Any]]) -> None:
+    tx.session.flush()  # the batch's own row
+    tx.session.add_all(
+        SourceData(batch_id=batch.id, source_id=source_id, data=dict(own)) for source_id, own in data.items()
+    )
 
 
 def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:

@@ -1,4 +1,4 @@
-"""What is spent and reserved, computed from rows, and the reserve of a job that is about to start.
+"""Spent and reserved money, computed from rows, and the reserve of a job before its start.
 
 The cost of a machine counts on the day (UTC) on which it was confirmed to be gone. A machine that is not
 known to be gone counts with its reserve, or with its cost so far if that is more. So no day exceeds its cap:
@@ -30,7 +30,7 @@ EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped an
 
 @dataclass(frozen=True)
 class Reserve:
-    """The limits of a machine and what they cost at most.
+    """The limits of a machine and its highest cost within them.
 
     The machine exits `wall_s` after its start and sends at most `send_bytes_max`; `usd` is the cost of both.
     """

@@ -10,13 +10,13 @@ from sqlmodel import Session, col, select
 from control.domain.states import OutputState
 from control.planning import prices, workload
 from control.store.recipe import encoding_of, recipe_of
-from control.store.tables import Attempt, Batch, Output, Source, Speed
+from control.store.tables import Attempt, Batch, Output, Source, SpeedRow
 from control.store.transaction import Transaction
 
 
 def speeds(session: Session) -> dict[str, workload.Speed]:
     """Return the measured speeds by size."""
-    return {row.size: _speed(row) for row in session.exec(select(Speed)).all()}
+    return {row.size: _speed(row) for row in session.exec(select(SpeedRow)).all()}
 
 
 def source_info(source: Source) -> workload.SourceInfo:
@@ -49,7 +49,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
     asked = [(numbers[output.source_id], recipe_of(output)) for output in outputs]
     work_units = workload.work_units(asked, list(sources.values()), encoding=encoding)
     boot_from = attempt.boot_from or attempt.started_at
-    row = tx.session.get(Speed, attempt.size)
+    row = tx.session.get(SpeedRow, attempt.size)
     speed = (_speed(row) if row else workload.Speed()).learn(
         work_s=workload.machine_work_s(work_units, prices.cpus(attempt.size)),
         wall_s=wall_s,
@@ -57,7 +57,7 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
         bytes_ratio=sum(output.size_bytes or 0 for output in outputs)
         / sum(unit.likely_bytes for unit in work_units),
     )
-    tx.session.merge(Speed(size=attempt.size, **asdict(speed)))
+    tx.session.merge(SpeedRow(size=attempt.size, **asdict(speed)))
 
 
 def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:
@@ -70,5 +70,5 @@ def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
     return tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
 
 
-def _speed(row: Speed) -> workload.Speed:
+def _speed(row: SpeedRow) -> workload.Speed:
     return workload.Speed(**row.model_dump(exclude={"size"}))

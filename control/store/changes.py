@@ -11,7 +11,8 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState, Trigger
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
-from control.store.tables import Attempt, Batch, Event, Job, Output, Source, Webhook
+from control.store.rows import jobs_of
+from control.store.tables import Attempt, Batch, Event, Job, Output, Source, SourceData, Webhook
 from control.store.transaction import Store, Transaction
 from runner.contract import Reason
 
@@ -132,8 +133,7 @@ def delete(store: Store, batch_id: str) -> None:
     Raises ControlError not_found if it is deleted already.
     """
     with store.transaction() as tx:
-        of_batch = tx.session.exec(select(Job.id).where(col(Job.batch_id) == batch_id)).all()
-        batch, jobs = _jobs(tx, of_batch)
+        batch, jobs = _jobs(tx, [job.id for job in jobs_of(tx.session, [batch_id])])
         _cancel_all(tx, batch, jobs)
         batch.deleted_at = tx.now
 
@@ -142,13 +142,13 @@ def remove_rows(store: Store, batch_id: str) -> None:
     """Remove all rows of a deleted batch whose files are gone. Its machines stay in the ledger."""
     with store.transaction() as tx:
         session = tx.session
-        jobs = session.exec(select(Job).where(col(Job.batch_id) == batch_id)).all()
+        jobs = jobs_of(session, [batch_id])
         mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
         others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != batch_id
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
         # a URL or a refused file belongs to one batch; an upload whose file is gone may belong to several
         its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
-        for table in (Event, Output, Webhook):
+        for table in (Event, Output, SourceData, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
         session.flush()

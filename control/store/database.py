@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from errno import ENOSPC
@@ -10,15 +11,15 @@ from shutil import disk_usage
 from tempfile import TemporaryFile
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
 BUSY_TIMEOUT_S = 10
 CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
+SYNCHRONOUS = "FULL"  # a commit survives a power cut
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
+MIGRATIONS = Path(__file__).parents[1] / "migrations"  # the name of a file begins with its revision
 
 
 def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda _: None) -> Engine:
@@ -50,6 +51,21 @@ def close_database(engine: Engine) -> None:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     engine.dispose()
+
+
+def require_mounted(url: str, mount: str | None) -> None:
+    """Return if a SQLite file lies on the volume that is mounted at `mount`. Raises OSError if not.
+
+    Without its volume control would start on an empty disk that the next restart throws away. Does nothing
+    for PostgreSQL, or without a `mount`.
+    """
+    if mount is None or not url.startswith("sqlite"):
+        return
+    if not os.path.ismount(mount):
+        raise OSError(f"DATABASE_MOUNT: no volume is mounted at {mount}. Attach it to this machine.")
+    path = Path(make_url(url).database or "").resolve()
+    if not path.is_relative_to(Path(mount).resolve()):
+        raise OSError(f"DATABASE_MOUNT: {path} is not on the volume at {mount}. Correct DATABASE_URL.")
 
 
 def require_writable(url: str) -> None:
@@ -88,7 +104,7 @@ def _keep_private(path: Path) -> None:
 def _configure(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin` begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")  # a removed URL must not stay in a free page
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
@@ -100,9 +116,23 @@ def _begin(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
+    if _revision(engine) == max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")):
+        return
+    from alembic import command  # an eighth of control's start-up, which most starts do not need
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with for_writing(engine).connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+
+
+def _revision(engine: Engine) -> str | None:
+    """Return the revision of the database's schema, or None for an empty database."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return found

@@ -19,7 +19,7 @@ def is_due(at: Any, now: datetime, *, longest: timedelta) -> ColumnElement[bool]
 
 
 def has_come(at: datetime, now: datetime, *, longest: timedelta) -> bool:
-    """Return what `is_due` decides, for a time that is at hand."""
+    """Return the decision of `is_due` for a time that is already loaded."""
     return at <= now or at > now + longest
 
 

@@ -37,7 +37,7 @@ class LeaderLock:
         self._connection = connection
 
     def leave(self) -> None:
-        """Free the lock, so that the next control can become active."""
+        """Free the lock. Then the next control can become active."""
         if self._connection is not None:
             self._connection.invalidate()  # ends the session on the server, which frees the lock
             self._connection.close()

@@ -51,7 +51,7 @@ class Leases:
         return self._until.get(attempt_id, -inf)
 
     def of_row(self, attempt_id: str, at: datetime | None, longest: timedelta) -> float | None:
-        """Return a time of an attempt's row on the monotonic clock, fixed when it is first asked for.
+        """Return a time of an attempt's row on the monotonic clock, fixed at the first call.
 
         At most `longest` from then: a later time was written by a clock that was ahead.
         """

@@ -1,4 +1,4 @@
-"""The ledger of our machines: what the cloud has shown of them, what we asked it to do, what they cost."""
+"""The ledger of our machines: observed facts, our requests, and costs."""
 
 from __future__ import annotations
 

@@ -12,15 +12,23 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain import ids, states
 from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus, OutputState
 from control.planning.budget import InsufficientBudget
+from control.settings import Settings
 from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
 from control.store.due import is_due, is_within
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
+from infra.ports import Refusal
 from runner.contract import Reason
 
 MACHINE_CAP = "machine_cap"  # the code of a job that waits because MAX_MACHINES machines are alive
+WAITING_FOR_MACHINES = {
+    MACHINE_CAP: "All {most} machines that MAX_MACHINES allows are in use. The job starts when one ends; an "
+    "operator can raise MAX_MACHINES.",
+    Refusal.MACHINE_LIMIT: "The Fly organisation has reached its machine limit. The job starts when machines "
+    "end; an operator can have the limit raised (billing@fly.io).",
+}
 EXPLAINED_PER_PASS_MAX = 100
 
 # When a job that lacks money is looked at again:
@@ -28,8 +36,10 @@ MONEY_MAY_COME = timedelta(seconds=10)  # some is reserved for machines that may
 MONEY_WILL_NOT_COME_SOON = timedelta(seconds=60)  # none is reserved
 
 WAITING_FOR_MONEY = {
-    "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC.",
-    "month": "Too little is left of the month's budget of ${:g}. It starts when machines end.",
+    "day": "Too little is left of today's budget of ${:g}. It starts when machines end, or at 00:00 UTC; an "
+    "operator can raise BUDGET_USD_PER_DAY.",
+    "month": "Too little is left of the month's budget of ${:g}. It starts when machines end; an operator "
+    "can raise BUDGET_USD_PER_MONTH.",
     "batch": "Too little is left of max_cost_usd, ${:g}. It starts when machines of its batch end.",
 }
 
@@ -37,8 +47,9 @@ WAITING_FOR_MONEY = {
 def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None) -> None:
     """Start attempts of the jobs that have waited longest, one on each of `apps`, up to `machines_max`.
 
-    `machines_max` is MAX_MACHINES, or fewer. This only writes rows; the machines are created after the
-    commit. A crash in between leaves attempts in `launching`, which the next tick continues.
+    `machines_max` is MAX_MACHINES, or fewer while the limit of the organisation holds; a job that has no
+    room says which of the two it is. This only writes rows; the machines are created after the commit. A
+    crash in between leaves attempts in `launching`, which the next tick continues.
     """
     with store.transaction() as tx:
         most = tx.settings.max_machines if machines_max is None else machines_max
@@ -48,8 +59,9 @@ def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None)
             if reserve := _reserve(tx, job):
                 _start(tx, job, app, reserve)
         if room <= 0:
+            code = _full_code(tx.settings, most)
             for job in waiting:
-                wait(tx, job, MACHINE_CAP, f"All {most} machines are in use.")
+                wait(tx, job, code, WAITING_FOR_MACHINES[code].format(most=most))
 
 
 def explain(store: Store, code: str, message: str) -> None:
@@ -70,11 +82,17 @@ def stop_explaining(store: Store, codes: Collection[str]) -> None:
             job.waiting_code = job.waiting_message = None
 
 
-def has_to_start(session: Session, machines_max: int, now: datetime) -> bool:
+def _full_code(settings: Settings, machines_max: int) -> str:
+    """Return why no more than `machines_max` machines may live."""
+    return MACHINE_CAP if machines_max >= settings.max_machines else Refusal.MACHINE_LIMIT
+
+
+def has_to_start(session: Session, settings: Settings, machines_max: int, now: datetime) -> bool:
     """Tell whether `start` has something to do: a job to start, or one that must say why it waits."""
+    code = _full_code(settings, machines_max)
     query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
     first = session.execute(query.limit(1)).first()
-    return first is not None and (first[0] != MACHINE_CAP or first[1] < machines_max)
+    return first is not None and (first[0] != code or first[1] < machines_max)
 
 
 def waiting_longest(now: datetime) -> SelectOfScalar[Job]:

@@ -1,4 +1,4 @@
-"""What the three calls of a runner change. Only the owner of an attempt changes anything, while it runs.
+"""The changes by the three calls of a runner. Only the owner of an attempt changes anything, while it runs.
 
 A refused call is counted but writes nothing, not even an event. Otherwise the holder of a token of an ended
 attempt could fill the database and the log.

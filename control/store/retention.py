@@ -12,13 +12,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, or_, select, update
+from sqlmodel import and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.files import named_by
-from control.store.tables import Attempt, Batch, Job, Meta, Output, Source
+from control.store.rows import jobs_of
+from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -26,6 +27,7 @@ UNUSED_LIFE = timedelta(hours=24)
 EXPIRED_AT_ONCE_MAX = 20
 SOURCES_AT_ONCE_MAX = 500
 URLS_AT_ONCE_MAX = 1000
+ROWS_AT_ONCE_MAX = 1000
 SWEPT = "swept_until"
 
 
@@ -86,7 +88,7 @@ def _finished() -> SelectOfScalar[Batch]:
 
 def _expire(tx: Transaction, batch: Batch) -> None:
     batch.expires_at = min(batch.expires_at or tx.now, tx.now)
-    for job in tx.session.exec(select(Job).where(col(Job.batch_id) == batch.id)).all():
+    for job in jobs_of(tx.session, [batch.id]):
         tx.set_job(job, JobStatus.EXPIRED)
     tx.set_batch(batch, JobStatus.EXPIRED)
 
@@ -135,18 +137,21 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
-        is_old = col(Source.created_at) <= tx.now - UNUSED_LIFE
-        due = select(Source).where(
-            col(Source.deleted_at).is_(None),
-            col(Source.key) != "",
-            col(Source.id).not_in(sources_of(_needs_its_sources(tx))),
-            is_used() | is_old,
-        )
-        for source in tx.session.exec(due.limit(SOURCES_AT_ONCE_MAX)).all():
+        for source in tx.session.exec(sources_due(tx.now).limit(SOURCES_AT_ONCE_MAX)).all():
             source.deleted_at = tx.now
 
 
-def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
+def sources_due(now: datetime) -> SelectOfScalar[Source]:
+    """Return the query of the stored sources that no batch can need any more at the time `now`."""
+    return select(Source).where(
+        col(Source.deleted_at).is_(None),
+        col(Source.key) != "",
+        col(Source.id).not_in(sources_of(_needs_its_sources(now))),
+        is_used() | (col(Source.created_at) <= now - UNUSED_LIFE),
+    )
+
+
+def _needs_its_sources(now: datetime) -> ColumnElement[bool]:
     """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
     Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs
@@ -161,8 +166,8 @@ def _needs_its_sources(tx: Transaction) -> ColumnElement[bool]:
     is_expired = col(Batch.status) == JobStatus.EXPIRED
     is_whole = (col(Batch.status) == JobStatus.COMPLETED) & col(Batch.partial).is_(False)
     was_whole = is_whole | (is_expired & ~lacking.exists())
-    may_be_retried = ~is_expired & ~is_whole & (col(Batch.expires_at) > tx.now)
-    ended_just_now = col(Batch.ended_at) > tx.now - SPARE
+    may_be_retried = ~is_expired & ~is_whole & (col(Batch.expires_at) > now)
+    ended_just_now = col(Batch.ended_at) > now - SPARE
     return col(Batch.ended_at).is_(None) | may_be_retried | (ended_just_now & was_whole)
 
 
@@ -203,3 +208,28 @@ def forget_ended(store: Store) -> None:
         targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
         for batch in tx.session.exec(targets.limit(URLS_AT_ONCE_MAX)).all():
             batch.output_url = None
+
+
+def end_history(store: Store) -> None:
+    """Remove what only history needs once it is older than HISTORY_DAYS.
+
+    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs.
+    The rows of closed uploads, and of deleted sources that no output refers to, are removed at once.
+    """
+    with store.transaction() as tx:
+        until = tx.now - timedelta(days=tx.settings.history_days)
+        old = select(Batch).where(
+            col(Batch.status) == JobStatus.EXPIRED,
+            col(Batch.ended_at) <= until,
+            col(Batch.deleted_at).is_(None),
+        )
+        for batch in tx.session.exec(old.limit(ROWS_AT_ONCE_MAX)).all():
+            batch.deleted_at = tx.now
+        closed = select(Upload.id).where(col(Upload.state) != "open", col(Upload.expires_at) <= until)
+        unused = select(Source.id).where(
+            col(Source.key) == "",
+            col(Source.deleted_at) <= until,
+            col(Source.id).not_in(select(Output.source_id)),
+        )
+        tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
+        tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))

@@ -1,6 +1,8 @@
 """The database tables. No behaviour: `store` changes rows, `views` turns them into what clients see.
 
 All times are timezone-aware UTC. Only `store` writes rows, and only `store` assigns a state.
+
+One file, since the tables refer to each other.
 """
 
 from __future__ import annotations
@@ -95,6 +97,14 @@ class Batch(SQLModel, table=True):
     zip_tag: str | None = None  # ETag of the frozen archive
 
 
+class SourceData(SQLModel, table=True):
+    """The caller's own data of a source in a batch: shown again, otherwise unused."""
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id")
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
 class Job(SQLModel, table=True):
     """The work of one machine."""
 
@@ -151,7 +161,7 @@ class Attempt(SQLModel, table=True):
     lease_until: datetime | None = None
     run_until: datetime | None = None
     ended_at: datetime | None = None
-    wall_s: float | None = None  # its machine exits by itself at the latest so many seconds after its start
+    wall_s: float | None = None  # its machine exits at the latest this many seconds after its start
     reserve_usd: float = 0.0  # reserved before the create call: the machine cannot cost more
     send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # bytes that the reserve covers
     sent_bytes: int | None = Field(default=None, sa_type=BigInteger)  # from its finish, even a late one
@@ -236,8 +246,10 @@ class Machine(SQLModel, table=True):
     cost_usd: float = 0.0
 
 
-class Speed(SQLModel, table=True):
+class SpeedRow(SQLModel, table=True):
     """Measurements of finished jobs on a guest preset: the sums of `control.planning.workload.Speed`."""
+
+    __tablename__ = "speed"
 
     size: str = Field(primary_key=True)
     jobs: int

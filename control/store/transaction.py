@@ -96,7 +96,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Transaction:
-    """What a function that writes works with. `now` is the same for everything it writes."""
+    """The session, the time and the events of one writing transaction.
+
+    `now` is the same for everything it writes.
+    """
 
     session: Session
     now: datetime
@@ -129,7 +132,7 @@ class Transaction:
         return True
 
     def refuse(self, attempt: Attempt, trigger: Trigger) -> None:
-        """Append an event that says that `trigger` came but may not change this attempt."""
+        """Append an event: `trigger` came but is refused for this attempt."""
         job = self.job(attempt)
         self._write(trigger, {"state": attempt.state}, job.batch_id, job.id, attempt.id, accepted=False)
 

@@ -40,7 +40,7 @@ class Holdings:
 
 
 def holdings(session: Session, settings: Settings, now: datetime) -> Holdings:
-    """Return what is stored and reserved now."""
+    """Return the stored and the reserved bytes."""
     sums = {"live": 0, "kept": 0, "finished": 0, "going": 0}
     grace = timedelta(seconds=settings.evict_grace_s)
     for found in (_results(now - grace), _sources(now - max(grace, SPARE))):

@@ -22,7 +22,7 @@ from control.store.tables import Source, Upload
 from control.store.uploads import grow
 from control.telemetry.log import log_failure
 from control.uploads.service import PART_BYTES, discard, join, look_into, open_upload
-from control.views.schemas import NAME_CHARS_MAX
+from control.views.schemas.base import NAME_CHARS_MAX
 from infra.outbound import URL_CHARS_MAX
 from infra.ports import OutsideError, Part
 from runner.mp4 import movie

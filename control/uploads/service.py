@@ -15,7 +15,7 @@ from control.domain.ids import new_id
 from control.store import uploads as store
 from control.store.tables import Source, Upload
 from control.store.usage import require_space
-from infra.ports import Part, Refusal, Refused, StoredObject
+from infra.ports import Part, Refusal, Refused, StoredObject, Unanswered
 from runner.mp4 import movie
 
 PART_BYTES = 16 * 1024**2  # the same for every upload: equal files have equal ETags, and so equal effects
@@ -64,23 +64,26 @@ _UNJOINED = (
 
 
 def join(context: AppContext, upload: Upload, done: Sequence[Part]) -> StoredObject:
-    """Join the parts to one object. A repeated call succeeds too. Raises ControlError, OutsideError."""
+    """Join the parts to one object. A repeated call succeeds too. Raises ControlError, OutsideError.
+
+    Unanswered when the bucket does not show the object yet: nothing is lost, and a repeat goes on.
+    """
     try:
         context.storage.complete_multipart(upload.key, upload.multipart_id, done)
     except Refused as refused:
         if refused.refusal is Refusal.INVALID:
             raise ControlError(Code.INVALID, _UNJOINED) from None
         raise
-    stored = context.storage.head(upload.key)
+    stored = context.storage.head(upload.key, is_fresh=True)
     if stored is None:
-        raise gone()
+        raise _unseen(context, upload)
     return stored
 
 
 def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Source:
     """Look into the joined upload and return it as a source, which is not stored yet.
 
-    Raises movie.NotPlayable, ControlError gone, OutsideError.
+    Raises movie.NotPlayable, ControlError gone, OutsideError, as `join`.
     """
     try:
         with _LOOKS:
@@ -91,7 +94,7 @@ def look_into(context: AppContext, upload: Upload, stored: StoredObject) -> Sour
     except Refused as refused:
         if refused.status != 404:
             raise
-        raise gone() from None
+        raise _unseen(context, upload) from None
     return Source(
         id=new_id("src"),
         name=upload.name,
@@ -117,6 +120,10 @@ def discard(context: AppContext, upload: Upload) -> None:
         context.storage.delete(upload.key)
 
 
-def gone() -> ControlError:
-    """Return the refusal for an upload whose bytes are gone."""
-    return ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}")
+def _unseen(context: AppContext, upload: Upload) -> ControlError | Unanswered:
+    """Return the error for a joined upload that the bucket does not show: aborted, or to be shown later."""
+    with context.views.session() as session:
+        now = session.get(Upload, upload.id)
+    if now is None or now.state != "open":
+        return ControlError(Code.GONE, f"The uploaded file is gone. {_AGAIN}")
+    return Unanswered("the bucket does not show yet what it has just stored", method="HEAD", path=upload.key)

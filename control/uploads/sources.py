@@ -13,7 +13,8 @@ from control.context import AppContext
 from control.domain.errors import Code, ControlError, source_gone
 from control.domain.ids import new_id
 from control.store.tables import Source
-from control.views.schemas import NAME_CHARS_MAX, SourceRef
+from control.views.schemas.base import NAME_CHARS_MAX
+from control.views.schemas.submit import SourceRef
 from infra import outbound
 
 

@@ -1,6 +1,6 @@
 """Reads the rows of jobs and batches for clients. Must never write.
 
-Long because single and listed jobs and batches share their queries; the JSON is made in `serializers`.
+One file because single and listed jobs and batches share their queries. `serializers` makes the JSON.
 """
 
 from __future__ import annotations
@@ -8,34 +8,38 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, String, case, cast, func, or_, tuple_
+from sqlalchemy import ColumnElement, Engine, func, or_, tuple_
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
-from control.domain.states import JobStatus, OutputState
+from control.domain.states import JobStatus
+from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
-from control.views import schemas, serializers
+from control.views import serializers, tallies
+from control.views.schemas.base import Page
+from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, SourceView
+from control.views.schemas.outputs import OutputView
+from control.views.tallies import Count, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
 SOURCE_NAMES = 3  # the number of source names in a list
+ROWS_AT_ONCE = 200
 
 
-@dataclass
-class Overview:
-    """What a list shows of a job's outputs."""
+@dataclass(frozen=True)
+class _Outputs:
+    """What lists show of the outputs of some jobs, by the id of the job."""
 
-    tally: serializers.Tally = field(default_factory=serializers.Tally)
-    sources: dict[str, tuple[int, str]] = field(
-        default_factory=dict
-    )  # by id: its first position, and its name
-    poster: tuple[int, str] | None = None  # the first output with a poster: its position and its id
+    counts: Mapping[str, Sequence[Count]]
+    posters: Mapping[str, tuple[int, str]]  # the position and id of the first output with a poster
 
 
 class Views:
@@ -67,28 +71,28 @@ class Views:
 
     # --- one job or batch -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> schemas.JobView:
+    def job(self, job_id: str) -> JobView:
         """Return a job as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             job = found(session, Job, job_id)
             batch = session.get_one(Batch, job.batch_id)
-            overviews, attempts = _overviews(session, [job]), _attempts(session, [job])
-            return schemas.JobView(
+            outputs, attempts = _outputs(session, [job]), attempts_of(session, [job])
+            return JobView(
                 job_id=job.id,
-                **self._summary(batch, [job], job, overviews, attempts),
+                **self._summary(batch, [job], job, outputs, attempts),
                 **self._details(session, batch, [job], attempts),
             )
 
-    def batch(self, batch_id: str) -> schemas.BatchView:
+    def batch(self, batch_id: str) -> BatchView:
         """Return a batch as clients see it. Raises ControlError not_found."""
         with self.session() as session:
             batch = found(session, Batch, batch_id)
-            jobs = _jobs(session, [batch])
-            overviews, attempts = _overviews(session, jobs), _attempts(session, jobs)
-            return schemas.BatchView(
+            jobs = jobs_of(session, [batch.id])
+            outputs, attempts = _outputs(session, jobs), attempts_of(session, jobs)
+            return BatchView(
                 seed=batch.seed,
-                jobs=serializers.in_batch(jobs, _tallies(overviews)),
-                **self._summary(batch, jobs, batch, overviews, attempts),
+                jobs=serializers.in_batch(jobs, outputs.counts),
+                **self._summary(batch, jobs, batch, outputs, attempts),
                 **self._details(session, batch, jobs, attempts),
             )
 
@@ -98,7 +102,7 @@ class Views:
             if kind is Job:
                 return [found(session, Job, id_).id]
             batch = found(session, Batch, id_)
-            return [job.id for job in _jobs(session, [batch])]
+            return [job.id for job in jobs_of(session, [batch.id])]
 
     def whereabouts(self, job_id: str) -> tuple[str, int]:
         """Return the batch of a job, and its number of other jobs. Raises ControlError not_found."""
@@ -111,7 +115,7 @@ class Views:
 
     def jobs(
         self, *, status: JobStatus | None, limit: int, cursor: str | None, q: str | None = None
-    ) -> schemas.Page[schemas.JobSummary]:
+    ) -> Page[JobSummary]:
         """Return a page of jobs, newest first; with `q` those whose batch or a source has it in its name.
 
         Raises ControlError invalid for a foreign cursor.
@@ -119,36 +123,36 @@ class Views:
         with self.session() as session:
             rows = session.exec(_newest(Job, status, limit, cursor, q)).all()
             page = rows[:limit]
-            batches = {batch.id: batch for batch in _batches(session, page)}
-            overviews, attempts = _overviews(session, page), _attempts(session, page)
+            batches = {batch.id: batch for batch in batches_of(session, page)}
+            outputs, attempts = _outputs(session, page), attempts_of(session, page)
             items = [
-                schemas.JobSummary(
+                JobSummary(
                     job_id=job.id,
-                    **self._summary(batches[job.batch_id], [job], job, overviews, attempts),
+                    **self._summary(batches[job.batch_id], [job], job, outputs, attempts),
                 )
                 for job in page
             ]
-            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     def batches(
         self, *, status: JobStatus | None, limit: int, cursor: str | None, q: str | None = None
-    ) -> schemas.Page[schemas.BatchSummary]:
+    ) -> Page[BatchSummary]:
         """Return a page of batches, as `jobs` does."""
         with self.session() as session:
             rows = session.exec(_newest(Batch, status, limit, cursor, q)).all()
             page = rows[:limit]
-            jobs = _jobs(session, page)
-            overviews, attempts = _overviews(session, jobs), _attempts(session, jobs)
+            jobs = jobs_of(session, [batch.id for batch in page])
+            outputs, attempts = _outputs(session, jobs), attempts_of(session, jobs)
             by_batch = _grouped(jobs, "batch_id")
             items = [
-                schemas.BatchSummary(
+                BatchSummary(
                     seed=batch.seed,
-                    jobs=serializers.in_batch(by_batch[batch.id], _tallies(overviews)),
-                    **self._summary(batch, by_batch[batch.id], batch, overviews, attempts),
+                    jobs=serializers.in_batch(by_batch[batch.id], outputs.counts),
+                    **self._summary(batch, by_batch[batch.id], batch, outputs, attempts),
                 )
                 for batch in page
             ]
-            return schemas.Page(items=items, next_cursor=_next_cursor(rows, limit))
+            return Page(items=items, next_cursor=_next_cursor(rows, limit))
 
     # --- parts of the shapes ----------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Views:
         batch: Batch,
         jobs: Sequence[Job],
         subject: Job | Batch,
-        overviews: Mapping[str, Overview],
+        outputs: _Outputs,
         attempts: Sequence[Attempt],
     ) -> dict[str, Any]:
         now = self._clock()
@@ -165,20 +169,20 @@ class Views:
         waiting = next((job for job in jobs if job.waiting_code), None)
         failed = next((job for job in jobs if job.error_code), None)
         spent = [serializers.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
-        shown = [overviews[job.id] for job in jobs]
-        sources = {id_: found for each in shown for id_, found in each.sources.items()}
-        posters = [each.poster for each in shown if each.poster and batch.status != JobStatus.EXPIRED]
+        counts = sorted(
+            (count for job in jobs for count in outputs.counts[job.id]), key=lambda count: count.position
+        )
+        sources = {count.source.id: count.source.name for count in counts}
+        posters = [outputs.posters[job.id] for job in jobs if job.id in outputs.posters]
         return {
             "batch_id": batch.id,
             "name": batch.name,
-            "source_names": [name for _, name in sorted(sources.values())[:SOURCE_NAMES]],
+            "source_names": list(sources.values())[:SOURCE_NAMES],
             "sources_count": len(sources),
-            "poster_output_id": min(posters)[1] if posters else None,
+            "poster_output_id": min(posters)[1] if posters and batch.status != JobStatus.EXPIRED else None,
             "status": subject.status,
             "partial": subject.partial,
-            "progress": serializers.progress(
-                subject, sum((each.tally for each in shown), serializers.Tally()), now
-            ),
+            "progress": serializers.progress(subject, total(counts), now),
             "waiting": waiting and serializers.problem(waiting.waiting_code, waiting.waiting_message),
             "cost_usd": round(sum(spent), 6),
             "created_at": subject.created_at,
@@ -201,18 +205,9 @@ class Views:
             "frame_rate": batch.frame_rate,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
-            "sources": _sources(session, outputs_of(session, jobs)),
+            "sources": _sources(session, batch, jobs),
             "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
         }
-
-
-def found(session: Session, table: type[Any], row_id: str) -> Any:
-    """Return a row by its id. Raises ControlError not_found, also if a user has deleted it."""
-    row = session.get(table, row_id)
-    batch = session.get(Batch, row.batch_id) if isinstance(row, Job | Output) else row
-    if row is None or getattr(batch, "deleted_at", None) is not None:
-        raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
-    return row
 
 
 def _token_generation(session: Session) -> int:
@@ -223,76 +218,24 @@ def _token_generation(session: Session) -> int:
 # --- rows -------------------------------------------------------------------------------------------
 
 
-def _jobs(session: Session, batches: Iterable[Batch]) -> Sequence[Job]:
-    mine = col(Job.batch_id).in_([batch.id for batch in batches])
-    return session.exec(select(Job).where(mine).order_by(col(Job.position))).all()
-
-
-def _batches(session: Session, jobs: Iterable[Job]) -> Sequence[Batch]:
-    return session.exec(select(Batch).where(col(Batch.id).in_({job.batch_id for job in jobs}))).all()
-
-
-def outputs_of(session: Session, jobs: Iterable[Job]) -> Sequence[Output]:
-    """Return the outputs of these jobs, in the order of the batch."""
+def _outputs(session: Session, jobs: Iterable[Job]) -> _Outputs:
     mine = col(Output.job_id).in_([job.id for job in jobs])
-    return session.exec(select(Output).where(mine).order_by(col(Output.position))).all()
+    return _Outputs(tallies.counts(session, mine), tallies.posters(session, mine))
 
 
-def _attempts(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
-    mine = col(Attempt.job_id).in_([job.id for job in jobs])
-    order = (col(Attempt.created_at), col(Attempt.id))
-    return session.exec(select(Attempt).where(mine).order_by(*order)).all()
+def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:
+    """Return the sources of these jobs with their outputs, in the order of the batch.
 
-
-def _overviews(session: Session, jobs: Iterable[Job]) -> Mapping[str, Overview]:
-    overviews: dict[str, Overview] = defaultdict(Overview)
-    place = col(Output.position)
-    with_poster = case((_has_poster(), place))
-    sums = (
-        select(  # type: ignore[call-overload]  # seven columns
-            Output.job_id,
-            Source,
-            Output.state,
-            func.sum(Output.percent),
-            func.count(),
-            func.min(place),
-            func.min(with_poster),
-        )
-        .join(Source)
-        .where(col(Output.job_id).in_([job.id for job in jobs]))
-        .group_by(col(Output.job_id), col(Source.id), col(Output.state))
-    )
-    posters: dict[str, int] = {}
-    for job_id, source, state, percents, count, first, poster in session.exec(sums):
-        overview = overviews[job_id]
-        overview.tally += serializers.tally(source, state, percents, count)
-        overview.sources[source.id] = min(
-            (first, source.name), overview.sources.get(source.id, (first, source.name))
-        )
-        if poster is not None:
-            posters[job_id] = min(poster, posters.get(job_id, poster))
-    wanted = tuple_(col(Output.job_id), place).in_(list(posters.items()))
-    for output in session.exec(select(Output).where(wanted)) if posters else ():
-        overviews[output.job_id].poster = (output.position, output.id)
-    return overviews
-
-
-def _has_poster() -> ColumnElement[bool]:
-    """Return the condition of a ready output with a poster: a JSON column holds `null` where it has none."""
-    return (col(Output.state) == OutputState.READY) & (cast(col(Output.poster), String) != "null")
-
-
-def _tallies(overviews: Mapping[str, Overview]) -> Mapping[str, serializers.Tally]:
-    return {job_id: overview.tally for job_id, overview in overviews.items()}
-
-
-def _sources(session: Session, outputs: Sequence[Output]) -> list[schemas.SourceView]:
-    by_source = _grouped(outputs, "source_id")
+    The rows are read a few at a time and without what is not shown: 10,000 at once would take 60 MB.
+    """
+    mine = select(Output).where(col(Output.job_id).in_([job.id for job in jobs]))
+    shown = mine.order_by(col(Output.position)).options(defer(Output.ffmpeg_args))  # type: ignore[arg-type]
+    by_source: dict[str, list[OutputView]] = defaultdict(list)
+    for output in session.exec(shown.execution_options(yield_per=ROWS_AT_ONCE)):
+        by_source[output.source_id].append(serializers.output_view(output))
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
-    return [
-        serializers.source(row, by_source[row.id])
-        for row in sorted(rows, key=lambda row: by_source[row.id][0].position)
-    ]
+    found, data = {row.id: row for row in rows}, data_of(session, batch)
+    return [serializers.source(found[id_], outputs, data.get(id_)) for id_, outputs in by_source.items()]
 
 
 def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
@@ -333,6 +276,8 @@ def _is_named(table: type[Any], own_batch: Any, q: str) -> ColumnElement[bool]:
 def _position(cursor: str) -> tuple[datetime, str]:
     try:
         instant, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("~")
+        if "\0" in row_id:
+            raise ValueError("PostgreSQL cannot look for a NUL")
         return datetime.fromisoformat(instant).astimezone(UTC), row_id
     except (ValueError, OverflowError):  # binascii.Error is a ValueError
         raise ControlError(Code.INVALID, "This cursor is not one of ours; start without it.") from None

@@ -17,8 +17,8 @@ from control.settings import Settings
 from control.store.budget import accrued_usd, leaked_seconds, shared_budgets
 from control.store.queue import is_unseen
 from control.store.tables import Attempt, Downloads, Machine
-from control.views import schemas
 from control.views.batches import Views
+from control.views.schemas.costs import BatchCost, BudgetsView, BudgetView, Costs, Day
 
 BATCHES_MAX = 100  # the most expensive ones
 
@@ -38,7 +38,7 @@ class Sum:
         return Sum(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> schemas.Costs:
+def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> Costs:
     """Return the costs of machines from one day to another, both included, and the rest of the budgets."""
     with views.session() as session:
         rows = [
@@ -47,12 +47,12 @@ def costs(views: Views, settings: Settings, now: datetime, first: date, last: da
         unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
         budgets = {each.name: each for each in shared_budgets(session, settings, now, unseen)}
         total = sum((each for _, each in rows), Sum())
-        return schemas.Costs(
+        return Costs(
             days=_days(rows, _downloads(session, first, last), now),
             batches=_batches(rows),
             cost_usd=round(total.usd, 6),
             leaked_seconds=round(total.leaked_seconds, 3),
-            budget=schemas.BudgetsView(day=_budget(budgets.get("day")), month=_budget(budgets.get("month"))),
+            budget=BudgetsView(day=_budget(budgets.get("day")), month=_budget(budgets.get("month"))),
         )
 
 
@@ -93,15 +93,13 @@ def _sum(machine: Machine, attempt: Attempt | None, now: datetime) -> Sum:
     )
 
 
-def _days(
-    rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now: datetime
-) -> list[schemas.Day]:
+def _days(rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now: datetime) -> list[Day]:
     """Return each day with costs or downloads."""
     days: dict[str, Sum] = defaultdict(Sum, {day: Sum() for day in downloads})
     for machine, each in rows:
         days[(machine.gone_at or now).date().isoformat()] += each
     return [
-        schemas.Day(
+        Day(
             date=date.fromisoformat(day),
             machines=each.machines,
             machine_seconds=round(each.machine_seconds, 3),
@@ -115,14 +113,14 @@ def _days(
     ]
 
 
-def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[schemas.BatchCost]:
+def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[BatchCost]:
     sums: dict[str, Sum] = defaultdict(Sum)
     for machine, each in rows:
         if machine.batch_id is not None:
             sums[machine.batch_id] += each
     dearest = sorted(sums.items(), key=lambda item: (-item[1].usd, item[0]))
     return [
-        schemas.BatchCost(
+        BatchCost(
             batch_id=batch_id,
             machines=each.machines,
             outputs=each.outputs,
@@ -140,10 +138,10 @@ def _downloads(session: Session, first: date, last: date) -> dict[str, int]:
     return {row.day: row.size_bytes for row in session.exec(days).all()}
 
 
-def _budget(budget: Budget | None) -> schemas.BudgetView | None:
+def _budget(budget: Budget | None) -> BudgetView | None:
     if budget is None:
         return None
-    return schemas.BudgetView(
+    return BudgetView(
         cap_usd=budget.cap_usd,
         spent_usd=round(budget.spent_usd, 6),
         reserved_usd=round(budget.reserved_usd, 6),

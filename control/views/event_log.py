@@ -16,8 +16,9 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.tables import Batch, Event, Job, Output
-from control.views import schemas, serializers
+from control.views import serializers
 from control.views.progress import Snapshot, Subject, on_the_wire, snapshots
+from control.views.schemas.events import StateEvent
 from infra.ports import Clock
 
 PAGE_ROWS = 100
@@ -31,7 +32,7 @@ _END_NAME = {Job: "job_ended", Batch: "batch_ended"}
 
 
 @dataclass(frozen=True)
-class Told:
+class EventPage:
     """Durable events as bytes, up to the event `last_id`. After `is_end` no event follows."""
 
     content: bytes
@@ -50,11 +51,11 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class News:
+class NewEvents:
     """The events since a position, for each subject with events. Deleted subjects have no snapshot."""
 
     last_id: int
-    told: Mapping[Subject, Told]
+    pages: Mapping[Subject, EventPage]
     snapshots: Mapping[Subject, Snapshot]
 
 
@@ -74,16 +75,16 @@ class Timeline:
                 return None
             return Opening(subject, snapshot, _last_id(session), _end_id(session, subject))
 
-    def page(self, subject: Subject, after: int, until: int) -> Told:
+    def page(self, subject: Subject, after: int, until: int) -> EventPage:
         """Return the first page of the events of a subject in `after < id <= until`."""
         with self._session() as session:
             rows = session.exec(
                 _events(subject, after).where(col(Event.id) <= until).order_by(col(Event.id)).limit(PAGE_ROWS)
             ).all()
             is_all = len(rows) < PAGE_ROWS
-            return _told(session, subject, rows, until if is_all else rows[-1].id or until)
+            return _event_page(session, subject, rows, until if is_all else rows[-1].id or until)
 
-    def news(self, subjects: Collection[Subject], after: int) -> News:
+    def news(self, subjects: Collection[Subject], after: int) -> NewEvents:
         """Return the new events of these subjects, by one query for all."""
         with self._session() as session:
             last_id = _last_id(session)
@@ -94,12 +95,12 @@ class Timeline:
                 .order_by(col(Event.id))
             ).all()
             by_subject = {subject: [row for row in rows if _is_of(subject, row)] for subject in subjects}
-            told = {
-                subject: _told(session, subject, mine, last_id)
+            pages = {
+                subject: _event_page(session, subject, mine, last_id)
                 for subject, mine in by_subject.items()
                 if mine
             }
-            return News(last_id, told, snapshots(session, subjects, self._clock()))
+            return NewEvents(last_id, pages, snapshots(session, subjects, self._clock()))
 
 
 def _row(session: Session, subject: Subject) -> Job | Batch | None:
@@ -126,13 +127,13 @@ def _is_of(subject: Subject, row: Event) -> bool:
     return is_own or row.name in _OUTPUT_NAMES
 
 
-def _told(session: Session, subject: Subject, events: Sequence[Event], last_id: int) -> Told:
+def _event_page(session: Session, subject: Subject, events: Sequence[Event], last_id: int) -> EventPage:
     wanted = {event.facts["output_id"] for event in events if event.name in _OUTPUT_NAMES}
     found = session.exec(select(Output).where(col(Output.id).in_(wanted))).all() if wanted else ()
     outputs = {output.id: output for output in found}
     row, end_id = _row(session, subject), _end_id(session, subject)
     content = b"".join(_message(subject, event, outputs, row, end_id) for event in events)
-    return Told(content, last_id, is_end=end_id in {event.id for event in events})
+    return EventPage(content, last_id, is_end=end_id in {event.id for event in events})
 
 
 def _message(
@@ -163,8 +164,8 @@ def _end_id(session: Session, subject: Subject) -> int | None:
     return end.id if end else None
 
 
-def _state(subject: Subject, event: Event, status: str, partial: bool) -> schemas.StateEvent:
-    return schemas.StateEvent(
+def _state(subject: Subject, event: Event, status: str, partial: bool) -> StateEvent:
+    return StateEvent(
         batch_id=subject.batch_id,
         job_id=subject.job_id,
         status=status,

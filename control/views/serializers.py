@@ -1,10 +1,10 @@
-"""Makes the JSON of clients from rows. PURE; the queries are in `batches`."""
+"""Makes the JSON of clients from rows. PURE; the queries are in `batches` and `tallies`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from control.domain import states
 from control.domain.reasons import REASONS
@@ -12,52 +12,21 @@ from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
 from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
-from control.views import schemas
+from control.views.schemas.base import Problem
+from control.views.schemas.batches import AttemptView, JobInBatch, Progress, SourceView, WebhookView
+from control.views.schemas.outputs import FileView, OutputView
+from control.views.tallies import Count, Tally, tally, total
 from runner.contract import Reason
 
-UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
 
-
-def problem(code: str | None, message: str | None) -> schemas.Problem | None:
+def problem(code: str | None, message: str | None) -> Problem | None:
     """Return a code with its sentence, or None without a code."""
-    return schemas.Problem(code=code, message=message or "") if code else None
+    return Problem(code=code, message=message or "") if code else None
 
 
-@dataclass(frozen=True)
-class Tally:
-    """The progress of some outputs: counts, and work in pixel-seconds, so that large ones count more."""
-
-    ready: int = 0
-    failed: int = 0
-    total: int = 0
-    work: float = 0.0
-    done: float = 0.0  # the finished work; a failed output counts as finished
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def percent(self) -> float:
-        """The share of the work that is done."""
-        return round(100 * self.done / self.work, 1) if self.work else 0.0
-
-
-def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
-    """Return the tally of `count` outputs of a source in one state, their percents summed."""
-    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
-    work = each * count
-    match state:
-        case OutputState.READY:
-            return Tally(ready=count, total=count, work=work, done=work)
-        case OutputState.FAILED:
-            return Tally(failed=count, total=count, work=work, done=work)
-        case _:
-            return Tally(total=count, work=work, done=each * percents / 100)
-
-
-def progress(subject: Job | Batch, tally: Tally, now: datetime) -> schemas.Progress:
+def progress(subject: Job | Batch, tally: Tally, now: datetime) -> Progress:
     """Return the progress of a job or batch whose outputs are tallied."""
-    return schemas.Progress(
+    return Progress(
         percent=tally.percent,
         ready=tally.ready,
         failed=tally.failed,
@@ -76,29 +45,30 @@ def _eta_s(subject: Job | Batch, percent: float, now: datetime) -> int | None:
     return round(elapsed_s * (100 - percent) / percent)
 
 
-def in_batch(jobs: Sequence[Job], tallies: Mapping[str, Tally]) -> list[schemas.JobInBatch]:
+def in_batch(jobs: Sequence[Job], counts: Mapping[str, Sequence[Count]]) -> list[JobInBatch]:
     """Return jobs as their batch shows them."""
     return [
-        schemas.JobInBatch(job_id=job.id, status=job.status, percent=tallies[job.id].percent) for job in jobs
+        JobInBatch(job_id=job.id, status=job.status, percent=total(counts[job.id]).percent) for job in jobs
     ]
 
 
-def source(source: Source, outputs: Sequence[Output]) -> schemas.SourceView:
+def source(source: Source, outputs: list[OutputView], data: dict[str, Any] | None = None) -> SourceView:
     """Return a source with its outputs as clients see it."""
-    done = sum((tally(source, output.state, output.percent) for output in outputs), Tally())
-    return schemas.SourceView(
+    done = sum((tally(source, output.status, output.percent) for output in outputs), Tally())
+    return SourceView(
         source_id=source.id,
         name=source.name,
-        status=states.source_status([OutputState(output.state) for output in outputs]),
+        status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
-        outputs=[output_view(output) for output in outputs],
+        data=data,
+        outputs=outputs,
     )
 
 
-def output_view(output: Output) -> schemas.OutputView:
+def output_view(output: Output) -> OutputView:
     """Return an output as clients see it."""
-    return schemas.OutputView(
+    return OutputView(
         output_id=output.id,
         name=output.name,
         variation=output.variation,
@@ -116,9 +86,9 @@ def output_view(output: Output) -> schemas.OutputView:
     )
 
 
-def _files(output: Output) -> list[schemas.FileView]:
+def _files(output: Output) -> list[FileView]:
     return [
-        schemas.FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
+        FileView(name=name, size_bytes=file.size_bytes, sha256=file.sha256)
         for name, file in files_of(output).items()
     ]
 
@@ -142,10 +112,10 @@ def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
     )
 
 
-def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
+def attempt(attempt: Attempt, now: datetime) -> AttemptView:
     """Return an attempt as clients see it. Its seconds and cost grow while it is live."""
     seconds, usd = spent(attempt, now)
-    return schemas.AttemptView(
+    return AttemptView(
         attempt_id=attempt.id,
         number=attempt.number,
         state=attempt.state,
@@ -162,8 +132,8 @@ def attempt(attempt: Attempt, now: datetime) -> schemas.AttemptView:
     )
 
 
-def webhook(webhook: Webhook | None) -> schemas.WebhookView | None:
+def webhook(webhook: Webhook | None) -> WebhookView | None:
     """Return a webhook as clients see it."""
     if webhook is None:
         return None
-    return schemas.WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)
+    return WebhookView(state=webhook.state, tries=webhook.tries, error=webhook.error)

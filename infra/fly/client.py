@@ -1,8 +1,10 @@
 """Machines over the Fly Machines API (https://fly.io/docs/machines/api/): the only code that calls Fly.
 
-One call is one request. Only reads are repeated here, since the caller's loop repeats everything else.
+One call is one request. Only reads are repeated here; the caller's loop repeats everything else.
 Respects Fly's rate limits: a create over the limit is refused without a request, a read waits. Must never put
 a header, an environment value or a token into an error.
+
+One file, since it is one port: each method is one call.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
     Path(__file__).parents[1].joinpath("prices.json").read_text(encoding="utf-8")
 )["presets"]
 READS_MAX = 4
-SECRET_CHARS_MIN = 8  # shorter values are words that an error may need
+SECRET_CHARS_MIN = 8  # shorter values may be words of an error message
 MESSAGE_CHARS_MAX = 300
 
 
@@ -34,8 +36,8 @@ class FlyMachines:
     """Implements `infra.ports.Machines`. Safe to use from several threads; `close` ends its connections.
 
     `api_url` ends in `/v1`. A token is what `fly tokens create` prints, with or without its prefix: `tokens`
-    by app, `token` for the apps that are not in it (empty: calls for them are Refused(UNAUTHORIZED)).
-    `pause` waits some seconds before a read or between two tries of one; `monotonic_s` times the rate limits.
+    by app, `token` for the apps that are not in it (empty: calls for them are Refused(UNAUTHORIZED)). `pause`
+    waits some seconds before a read or between two tries of it. `monotonic_s` is the clock of the limits.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class FlyMachines:
         self._client = httpx.Client(
             base_url=api_url,
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
-            trust_env=False,  # the token goes to Fly, never to a proxy that the environment names
+            trust_env=False,  # the token goes directly to Fly, not through a proxy that the environment names
         )
         self._token, self._tokens = token, tokens or {}
         self._reads = Retrying(
@@ -101,19 +103,22 @@ class FlyMachines:
         return _machine(app, answer)
 
     def stop(self, app: str, machine_id: str, *, timeout_s: float) -> None:
-        """Have Fly send SIGTERM, and SIGKILL after `timeout_s` (300 s at most). Gone is success."""
+        """Make Fly send SIGTERM, and SIGKILL after `timeout_s` (at most 300 s).
+
+        A machine that is gone is a success.
+        """
         body = {"signal": "SIGTERM", "timeout": f"{timeout_s:g}s"}
         self._end(self._send("POST", _path(app, machine_id, "stop"), json=body))
 
     def destroy(self, app: str, machine_id: str) -> None:
-        """Destroy the machine, running or not. Gone is success."""
+        """Destroy the machine, running or not. A machine that is gone is a success."""
         self._end(self._send("DELETE", _path(app, machine_id), params={"force": "true"}))
 
     def list(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
         """Return the app's machines whose metadata holds `metadata`, destroyed ones included.
 
-        Filtered here once more: the filter is not in Fly's OpenAPI document (2026-05-07), and a caller that
-        destroys what this returns must never see the machines of others.
+        They are filtered here once more. The filter is not in Fly's OpenAPI document (2026-05-07), and a
+        caller that destroys the result must never see machines of others.
         """
         wanted = {f"metadata.{key}": value for key, value in metadata.items()}
         answer = self._read(_path(app), rate=ORDINARY, include_deleted="true", **wanted)
@@ -132,7 +137,9 @@ class FlyMachines:
         except Refused as error:
             raise Unanswered(f"the name is held by {machine_id}: {error}") from error
         if machine is None or machine.name != spec.name:
-            raise Unanswered(f"the name is held by {machine_id}, which is not seen", path=_path(spec.app))
+            raise Unanswered(
+                f"the name is held by {machine_id}, which Fly does not show", path=_path(spec.app)
+            )
         return machine
 
     def _take(self, key: Hashable, rate: Rate) -> float:
@@ -170,7 +177,10 @@ class FlyMachines:
         return token
 
     def _check(self, answer: httpx.Response, *, secrets: Iterable[str] = ()) -> None:
-        """Return after a success; else raise what the answer means, its text without tokens and `secrets`."""
+        """Return after a success, else raise the error of the answer.
+
+        Its text has no tokens and no `secrets`.
+        """
         if answer.is_success:
             return
         text = error_text(_body(answer)) or answer.reason_phrase
@@ -185,7 +195,7 @@ class FlyMachines:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Tell whether a read that failed with this error may succeed in a moment."""
+    """Return whether a read that failed with this error may succeed soon."""
     transient = (Refusal.RATE_LIMITED, Refusal.UNREACHABLE)
     return isinstance(error, Unanswered) or (isinstance(error, Refused) and error.refusal in transient)
 
@@ -193,7 +203,7 @@ def _is_transient(error: BaseException) -> bool:
 def authorization(token: str) -> str:
     """Return the header for a token as `fly tokens create` prints it, or without its prefix.
 
-    Macaroons go under `FlyV1`, all else under `Bearer` (fly-go tokens/tokens.go, 2026-08).
+    Macaroons have the scheme `FlyV1`, all others `Bearer` (fly-go tokens/tokens.go, 2026-08).
     """
     if token.startswith(("FlyV1 ", "Bearer ")):
         return token
@@ -205,8 +215,10 @@ def _create_body(spec: MachineSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "region": ",".join(spec.regions),
+        **({} if spec.is_started else {"skip_launch": True}),
         "config": {
             "image": spec.image,
+            **({"init": {"exec": list(spec.command)}} if spec.command else {}),
             "env": dict(spec.env),
             "metadata": dict(spec.metadata),
             "guest": _guest(spec.size),
@@ -252,7 +264,7 @@ def _unreadable(answer: httpx.Response) -> Unanswered:
 
 
 def _where(answer: httpx.Response) -> dict[str, Any]:
-    """Return what an error may say about the call: the path without its query."""
+    """Return the part of the call that an error may show: the path without its query."""
     return {
         "method": answer.request.method,
         "path": answer.request.url.path,

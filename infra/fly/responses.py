@@ -1,6 +1,6 @@
-"""What an answer of Fly's Machines API means: which error it is, which machine it shows. Pure.
+"""Reads an answer of Fly's Machines API: the error that it means, or the machine that it shows. Pure.
 
-Must never guess that something was not done: an answer that does not say so is `Unanswered`.
+Must never guess that a call was not done: an answer that does not say so is `Unanswered`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _NAME_HELD = re.compile(r"already_exists: unique machine name violation, machine
 
 
 def error_text(body: Any) -> str:
-    """Return what an error's body says; the lease routes say it under `message`."""
+    """Return the text of an error's body; the lease routes have it under `message`."""
     if not isinstance(body, dict):
         return ""
     return str(body.get("error") or body.get("message") or "")
 
 
 def refusal_of(status: int, body: Any) -> Refusal | None:
-    """Return why Fly certainly did not do what was asked, or None when it may have, or still may.
+    """Return why Fly certainly did not do the call, or None if it may have done it or may still do it.
 
     `status` in the body outranks the text, which counts only when nothing else decides. 408 is a deadline
-    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that is not known here is taken for
-    a state that will pass.
+    inside Fly (flyctl internal/flapsutil/retry.go, 2026-08). A 409 or 412 that is not known here counts
+    as a temporary state.
     """
     code = body.get("status") if isinstance(body, dict) else None
     if code in CAPACITY_STATUSES:
@@ -52,7 +52,7 @@ def refusal_of(status: int, body: Any) -> Refusal | None:
 
 
 def _refusal_by_text(status: int, text: str) -> Refusal | None:
-    """Return the refusal that only the text tells, if it does: these statuses have several meanings."""
+    """Return the refusal that the text shows, if any: these statuses have several meanings."""
     match status:
         case 403 if "over the allowed quota" in text:
             return Refusal.CAPACITY
@@ -66,7 +66,7 @@ def _refusal_by_text(status: int, text: str) -> Refusal | None:
             return Refusal.MACHINE_LIMIT
         case 402 | 403 | 422 if status == 402 or _PAYMENT.search(text):
             return Refusal.PAYMENT_REQUIRED
-        case 404 if _NO_APP.match(text):  # not made yet, or one that our token does not show us
+        case 404 if _NO_APP.match(text):  # not made yet, or invisible for our token
             return Refusal.UNAUTHORIZED
         case _:
             return None
@@ -85,7 +85,7 @@ def _refusal_by_status(status: int) -> Refusal | None:
 
 
 def name_holder(status: int, body: Any) -> str | None:
-    """Return the id of the live machine that holds the name we asked for, if that is what the answer says."""
+    """Return the id of the live machine that has the requested name, if the answer names one."""
     held = _NAME_HELD.match(error_text(body)) if status == 409 else None
     return held[1] if held else None
 

@@ -1,1 +1,1 @@
-"""A model of Fly Machines on whatever clock it is given. PURE: no I/O."""
+"""A model of Fly Machines. Its clock is an input. PURE: no I/O."""

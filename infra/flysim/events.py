@@ -1,6 +1,6 @@
-"""The model's clock, what is due later on it, and what is to be done outside. Pure.
+"""The model's clock, its later events, and the effects that the caller must perform. Pure.
 
-Must never look at a real clock: `advance` is the only way that time passes.
+Must never read a real clock: time passes only by `advance`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class StartProcess:
-    """Start the machine's process, then tell `started`, and `exited` when it ends."""
+    """Start the machine's process, then call `started`, and `exited` when it ends."""
 
     machine_id: str
     argv: tuple[str, ...]  # empty: the image's own command
@@ -31,7 +31,7 @@ class SendSignal:
 
 @dataclass(frozen=True, kw_only=True)
 class HostLost:
-    """The machine's host is cut off from Fly; whether its process still reaches others is for the outside."""
+    """The machine's host is cut off from Fly. The caller decides whether its process still reaches others."""
 
     machine_id: str
 
@@ -45,7 +45,7 @@ class HostBack:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveMachine:
-    """The machine is destroyed: drop whatever was kept for it."""
+    """The machine is destroyed: remove all that was kept for it."""
 
     machine_id: str
 
@@ -54,7 +54,7 @@ Effect = StartProcess | SendSignal | HostLost | HostBack | RemoveMachine
 
 
 class EventQueue:
-    """A virtual clock. What is due at one instant happens in the order in which it was asked for."""
+    """A virtual clock. Events of one instant happen in the order in which they were queued."""
 
     def __init__(self, *, now: datetime) -> None:
         self.now = now
@@ -63,7 +63,7 @@ class EventQueue:
         self._effects: list[Effect] = []
 
     def after(self, seconds: float, do: Callable[..., None], *args: Any) -> None:
-        """Do it when so many seconds have passed; at once if that is none."""
+        """Call it after this number of seconds; immediately if it is 0."""
         if seconds <= 0:
             do(*args)
             return
@@ -71,13 +71,13 @@ class EventQueue:
         heapq.heappush(self._due, (self.now + timedelta(seconds=seconds), self._asked, do, args))
 
     def ask_outside(self, effect: Effect) -> None:
-        """Queue what is to be done outside."""
+        """Queue an effect that the caller must perform."""
         self._effects.append(effect)
 
     def advance(self, now: datetime) -> list[Effect]:
-        """Do what is due until `now`, in order; return, once, what came up since to be done outside.
+        """Do what is due until `now`, in order. Return the new effects for the caller, each once.
 
-        An instant that is past moves nothing.
+        An earlier instant changes nothing.
         """
         while self._due and self._due[0][0] <= now:
             due, _, do, args = heapq.heappop(self._due)
@@ -88,5 +88,5 @@ class EventQueue:
         return effects
 
     def next_due(self) -> datetime | None:
-        """Return when the next thing is due, or None."""
+        """Return when the next event is due, or None."""
         return self._due[0][0] if self._due else None

@@ -1,4 +1,4 @@
-"""What can go wrong at Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
+"""The faults of Fly, as an input to the model: how often, when, and for how long. Pure, stdlib only.
 
 The same seed and the same requests give the same history. Must never decide what a fault does: `gate`,
 `fleet`, `machine` and `record` do, each at the place that a `FailPoint` names.
@@ -36,6 +36,7 @@ class FailPoint(StrEnum):
     IMAGE_NOT_FOUND = "image_not_found"  # 400: the registry does not have the image, or not yet
     NO_CAPACITY = "no_capacity"  # in none of the named regions
     TWIN = "twin"  # the name is held, but Fly does not see it: two machines with one name
+    SIZE_REFUSED = "size_refused"  # 422: the organisation may not use this kind of CPU
     # reads
     UNSEEN = "unseen"  # a new machine is 404 to reads for `unseen_s`
     LIST_LAG = "list_lag"  # a change shows in lists only after `list_lag_s`
@@ -55,9 +56,9 @@ class FailPoint(StrEnum):
     LATE_DESTROY = "late_destroy"  # a destroy is accepted and done only `late_destroy_s` later
     HOST_CUT_OFF = "host_cut_off"  # the host does not answer for `host_away_s`; the process runs on, a zombie
     HOST_DOWN = "host_down"  # the same, but the process died; that shows when the host is back
-    # counted only: they follow from what is asked
+    # counted only: they follow from the requests
     RATE_LIMITED = "rate_limited"
-    REGION_FULL = "region_full"  # passed over for the next region of the list
+    REGION_FULL = "region_full"  # skipped for the next region of the list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +73,21 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """How Fly behaves. By default limits are enforced, nothing goes wrong and nothing takes time."""
+    """The behaviour of Fly. By default limits are enforced, there are no faults, and nothing takes time."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for code that reads this from JSON
 
     rate_limits: bool = True  # 429 over the documented limits
-    rates: Mapping[FailPoint, float] = field(default_factory=dict)  # how likely each is where it can happen
+    rates: Mapping[FailPoint, float] = field(
+        default_factory=dict
+    )  # the probability of each, where it can happen
     windows: Sequence[Window] = ()
     capacity: Mapping[str, int] = field(
         default_factory=dict
-    )  # machines per region; one that is not named has no limit
+    )  # machines per region; a region that is not named has no limit
     capacity_answer: str = CAPACITY_ANSWERS[0]
     machine_limit: int | None = None  # machines that the organisation may have; None: no limit
+    refused_cpu_kinds: Sequence[str] = ()  # of SIZE_REFUSED; a free trial has no "performance" CPUs
     refused_apps: Sequence[str] = ()  # the apps of APP_REFUSED; none named: all of them
     pull_s: Seconds = (0, 0)  # in `created`
     boot_s: Seconds = (0, 0)  # in `starting`
@@ -95,7 +99,7 @@ class Faults:
     late_destroy_s: Seconds = (10, 600)
     host_lost_s: Seconds = (0, 300)  # from the start of the process
     host_away_s: Seconds = (60, 7200)
-    retention_s: float = 24 * 3600  # how long a destroyed machine can be read; Fly's own time is not known
+    retention_s: float = 24 * 3600  # how long a destroyed machine can be read; Fly's real value is not known
 
     def __post_init__(self) -> None:
         if self.capacity_answer not in CAPACITY_ANSWERS:
@@ -115,7 +119,7 @@ def reboot(*, from_s: float, down_s: float, cold_s: float) -> tuple[Window, Wind
 
 
 class FaultInjector:
-    """Decides at random what goes wrong, and counts what did in `hits`."""
+    """Decides at random which faults happen, and counts them in `hits`."""
 
     def __init__(self, rng: Random, faults: Faults, *, since: datetime) -> None:
         self._rng = rng
@@ -127,7 +131,7 @@ class FaultInjector:
         self.faults, self._since = faults, since
 
     def draws(self, fail_point: FailPoint, *, now: datetime) -> bool:
-        """Return whether this fail point is to fail now, without counting it."""
+        """Return whether this fail point should fail now, without counting it."""
         rate = self._rate(fail_point, now)
         return rate > 0 and self._rng.random() < rate
 
@@ -139,7 +143,7 @@ class FaultInjector:
         return drawn
 
     def among(self, fail_points: Sequence[FailPoint], *, now: datetime) -> FailPoint | None:
-        """Return the first of the fail points that is to fail, if any, without counting it."""
+        """Return the first of the fail points that should fail, if any, without counting it."""
         return next((fail_point for fail_point in fail_points if self.draws(fail_point, now=now)), None)
 
     def seconds(self, span: Seconds) -> float:

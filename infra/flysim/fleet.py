@@ -1,4 +1,4 @@
-"""All machines of the model of Fly: names, placement, and which of them a request or a list finds. Pure.
+"""All machines of the model of Fly: names, placement, and those that a request or a list finds. Pure.
 
 Must never know rate limits or lost answers: `gate` does.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.flysim.events import EventQueue
 from infra.flysim.faults import FailPoint, FaultInjector
-from infra.flysim.machine import Machine
+from infra.flysim.machine import SimulatedMachine
 from infra.flysim.validation import FlyError, create_request, regions_of
 
 CAPACITY_ERRORS = {
@@ -29,7 +29,7 @@ CAPACITY_ERRORS = {
         "",
     ),
 }
-# What a create is told before a machine is made. Texts: captured answers in public clients (2026-11).
+# Answers to a create before a machine is made. Texts: captured answers in public clients (2026-11).
 PAYMENT_ANSWERS = (
     (422, "We need your payment information to continue! Add a credit card at https://fly.io/dashboard"),
     (403, "Please add a payment method to your organization to create more machines"),
@@ -38,6 +38,7 @@ MACHINE_LIMIT_ANSWER = (
     422,
     "Your organization has reached its machine limit. Please contact billing@fly.io to have it raised.",
 )
+SIZE_ANSWER = (422, "{kind} CPUs are not available to your organization")  # Fly's own words are not known
 IMAGE_ANSWER = "failed to get manifest {image}: request failed: not found: MANIFEST_UNKNOWN: manifest unknown"
 
 
@@ -48,28 +49,29 @@ class Fleet:
         self._apps = frozenset(apps)
         self._seed = seed
         self._queue, self._injector = queue, injector
-        self._machines: dict[str, Machine] = {}
+        self._machines: dict[str, SimulatedMachine] = {}
         self._unseen_until = dict[str, datetime]()
         self._made = 0
 
-    def __getitem__(self, machine_id: str) -> Machine:
+    def __getitem__(self, machine_id: str) -> SimulatedMachine:
         return self._machines[machine_id]
 
-    def __iter__(self) -> Iterator[Machine]:
+    def __iter__(self) -> Iterator[SimulatedMachine]:
         return iter(self._machines.values())
 
     def create(self, app: str, body: Any) -> dict[str, Any]:
-        """Make a machine, launch it unless told not to, and return it as it was before the launch."""
+        """Make a machine and launch it, unless forbidden. Return it as it was before the launch."""
         self._check_app(app)
         request = create_request(body)
         regions = regions_of(request.get("region", ""))
         self._check_name(app, request.get("name", ""))
         self._check_organisation()
+        self._check_size(request["config"].get("guest", {}))
         self._check_image(request["config"]["image"])
         region = self._place(regions)
         machine_id = sha256(f"{self._seed} {self._made}".encode()).hexdigest()[:14]
         self._made += 1
-        machine = Machine(
+        machine = SimulatedMachine(
             app=app,
             id=machine_id,
             name=request.get("name") or f"machine-{machine_id}",
@@ -87,29 +89,29 @@ class Fleet:
             machine.launch()
         return answer
 
-    def seen(self, app: str, machine_id: str) -> Machine:
-        """Return the machine that a read finds: a destroyed one too, but none that is too new."""
+    def seen(self, app: str, machine_id: str) -> SimulatedMachine:
+        """Return the machine that a read finds: also a destroyed one, but not one that is too new."""
         machine = self._find(app, machine_id)
         if machine_id in self._unseen_until and self._queue.now < self._unseen_until[machine_id]:
             self._injector.hits[FailPoint.UNSEEN] += 1
             raise FlyError(404, "machine not found")
         return machine
 
-    def read(self, app: str, machine_id: str) -> Machine:
-        """Return the machine that a GET finds: as `seen`, but a destroyed one may be 404 already."""
+    def read(self, app: str, machine_id: str) -> SimulatedMachine:
+        """Return the machine that a GET finds: like `seen`, but a destroyed one may already be 404."""
         machine = self.seen(app, machine_id)
         if machine.state == "destroyed" and self._injector.fires(FailPoint.GONE_IS_404, now=self._queue.now):
             raise FlyError(404, "machine not found")
         return machine
 
-    def alive(self, app: str, machine_id: str) -> Machine:
+    def alive(self, app: str, machine_id: str) -> SimulatedMachine:
         """Return the machine if it is not destroyed."""
         machine = self._find(app, machine_id)
         if machine.state == "destroyed":
             raise FlyError(404, "machine not found")
         return machine
 
-    def listed(self, app: str, wanted: Callable[[Machine], bool]) -> list[dict[str, Any]]:
+    def listed(self, app: str, wanted: Callable[[SimulatedMachine], bool]) -> list[dict[str, Any]]:
         """Return the app's wanted machines as a list shows them: it may lag, and some may be missing."""
         self._check_app(app)
         self._forget_old()
@@ -148,6 +150,13 @@ class Fleet:
         if is_reached or self._injector.fires(FailPoint.MACHINE_LIMIT, now=self._queue.now):
             raise FlyError(*MACHINE_LIMIT_ANSWER)
 
+    def _check_size(self, guest: dict[str, Any]) -> None:
+        kind = guest.get("cpu_kind", "shared")
+        if kind in self._injector.faults.refused_cpu_kinds:
+            self._injector.hits[FailPoint.SIZE_REFUSED] += 1
+            status, text = SIZE_ANSWER
+            raise FlyError(status, text.format(kind=kind))
+
     def _check_image(self, image: str) -> None:
         if self._injector.fires(FailPoint.IMAGE_NOT_FOUND, now=self._queue.now):
             raise FlyError(400, IMAGE_ANSWER.format(image=image))
@@ -168,14 +177,14 @@ class Fleet:
             return True
         return most > sum(m.region == region and m.state != "destroyed" for m in self._machines.values())
 
-    def _find(self, app: str, machine_id: str) -> Machine:
+    def _find(self, app: str, machine_id: str) -> SimulatedMachine:
         self._check_app(app)
         machine = self._machines.get(machine_id)
         if machine is None or machine.app != app or self._is_forgotten(machine):
             raise FlyError(404, "machine not found")
         return machine
 
-    def _is_forgotten(self, machine: Machine) -> bool:
+    def _is_forgotten(self, machine: SimulatedMachine) -> bool:
         kept = timedelta(seconds=self._injector.faults.retention_s)
         return machine.state == "destroyed" and machine.updated_at + kept <= self._queue.now
 

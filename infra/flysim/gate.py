@@ -1,4 +1,4 @@
-"""The entrance of the model of Fly: which requests reach it, and which answers reach the caller. Pure.
+"""The entrance of the model of Fly: which requests and which answers pass. Pure.
 
 Knows rate limits, tokens and the faults between caller and machines. Must never know what a request does.
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Action(StrEnum):
-    """What is asked for; limits are counted per action."""
+    """The kinds of requests; limits are counted per action."""
 
     CREATE = "create"
     LIST = "list"
@@ -44,14 +44,14 @@ class Cut(Exception):
 
 
 class Gate:
-    """Lets a request in and its answer out, or stops either."""
+    """Lets a request and its answer pass, or stops one of them."""
 
     def __init__(self, queue: EventQueue, injector: FaultInjector) -> None:
         self._queue, self._injector = queue, injector
         self._buckets, self._began = TokenBuckets(), queue.now
 
     def through(self, action: Action, app: str, do: Callable[[], T], *, machine_id: str = "") -> T:
-        """Return what `do` returns. Raises FlyError or Cut, whether `do` was called before or not.
+        """Return the result of `do`. Raises FlyError or Cut; `do` may have been called before.
 
         `machine_id` is empty for a create or a list, whose rate limit is that of the app.
         """

@@ -1,8 +1,8 @@
-"""One machine of the model of Fly: its state, its events, and what each request or fact does to it.
+"""One machine of the model of Fly: its state, its events, and the effect of each request or report on it.
 
-Pure, like `fleet`, which holds the machines and finds the one that a request names. Whatever takes time or
-must happen outside is put on the event queue. Must never check who asks or whether the machine exists. Source
-of the transitions: https://fly.io/docs/machines/machine-states/ (2026-08).
+Pure, like `fleet`, which holds the machines and finds the one that a request names. All that takes time or
+must happen outside is put on the event queue. Must never check who calls or whether the machine exists.
+Source of the transitions: https://fly.io/docs/machines/machine-states/ (2026-08).
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ EXIT_OF = {
 
 
 @dataclass(kw_only=True)
-class Machine(Record):
+class SimulatedMachine(Record):
     """A machine whose `config` was checked."""
 
-    has_process: bool = False  # asked for, and not reported as ended
+    has_process: bool = False  # it was started, and its end was not reported
     stop_requested: bool = False
     _runs: int = 0  # starts so far: events that were due for an earlier run are ignored
-    _doom: Exit | None = None  # how the process really ends, whatever is reported from outside
+    _doom: Exit | None = None  # how the process really ends; reports from outside may differ
     _unheard: Exit | None = None  # reported while the host was away
 
     # --- requests ---------------------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Have the image pulled and the machine started, unless it gets stuck."""
+        """Pull the image and start the machine, unless it gets stuck."""
         if self._strikes(FailPoint.STUCK_FOR_EVER):
             return
         faults = self.injector.faults
@@ -117,7 +117,7 @@ class Machine(Record):
             )
 
     def exited(self, told: Exit) -> None:
-        """Record that the process ended. While the host is away Fly does not learn of it.
+        """Record that the process ended. Fly does not see it while the host is away.
 
         The restart policy applies first (Fly destroys by itself only with policy `no`), then `auto_destroy`.
         """

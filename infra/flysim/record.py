@@ -1,6 +1,6 @@
-"""What Fly shows of one machine: its JSON, its events, and how lists lag behind. Pure.
+"""Fly's record of one machine: its JSON, its events, and its older state in lists. Pure.
 
-Must never decide when a machine moves: `machine` does.
+Must never decide when a machine changes its state: `machine` does.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ class Record:
         }
 
     def listed(self) -> dict[str, Any] | None:
-        """Return the machine as lists show it, which may be as it was; None if it was not there."""
+        """Return the machine as lists show it, which may be an older state; None if it did not exist then."""
         return self._listed if self._lags else self.shown()
 
     def move(self, state: str, kind: str, *, source: str, request: dict[str, Any] | None = None) -> None:
-        """Put the machine in a state, with an event that says so."""
+        """Set the state of the machine, with an event."""
         if not self._lags and self.injector.fires(FailPoint.LIST_LAG, now=self.queue.now):
             self._listed, self._lags = (self.shown() if self.events else None), True
             self.queue.after(self.injector.seconds(self.injector.faults.list_lag_s), self._catch_up)
@@ -120,7 +120,7 @@ def exit_event(how: Exit, *, requested_stop: bool, restarting: bool) -> dict[str
     return {
         "exit_code": how.code,
         "guest_exit_code": 0 if how.signal else how.code,
-        "guest_signal": how.signal or -1,  # as real ones say that there was none
+        "guest_signal": how.signal or -1,  # the value of real events without one
         "signal": how.signal or -1,
         "oom_killed": how.oom_killed,
         "requested_stop": requested_stop,

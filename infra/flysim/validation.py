@@ -1,6 +1,6 @@
-"""What Fly's Machines API accepts and how its answers look: checks and small conversions. Pure, stdlib only.
+"""Checks and conversions of Fly's Machines API: valid requests, and the format of answers. Pure, stdlib only.
 
-Must never hold state or know a clock: `world` does the moves.
+Must never hold state or read a clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FlyError(Exception):
 
 
 def invalid(why: str) -> FlyError:
-    """Return the 400 that refuses a request for what it says."""
+    """Return the 400 that refuses a request for its content."""
     return FlyError(400, f"invalid_argument: {why}")
 
 
@@ -55,7 +55,7 @@ def json_object(value: Any, *, go_type: str) -> dict[str, Any]:
 
 
 def create_request(body: Any) -> dict[str, Any]:
-    """Return the body of a create whose parts that we act upon are sound; raise FlyError 400 otherwise."""
+    """Return the body of a create if the fields that the model uses are valid, else raise FlyError 400."""
     request = json_object(body, go_type="main.createMachineRequest")
     _check(isinstance(request.get("name", ""), str), "name must be a string")
     _check(isinstance(request.get("region", ""), str), "region must be a string")

@@ -1,8 +1,8 @@
-"""A model of Fly Machines: which machines exist, what a request does to them, and what goes wrong.
+"""A model of Fly Machines: the machines, the effect of requests on them, and the faults.
 
 Pure: its own clock moves only with `advance`, it starts no process (it returns effects instead), all
 randomness comes from its seed, and it has no I/O and no threads. The local Fly drives it with a real clock
-and child processes, the simulator with virtual ones. Must never be more forgiving than Fly. Answers have the
+and child processes, the simulator with virtual ones. Must never accept more than Fly. Answers have the
 shapes of Fly's OpenAPI document (2026-05-07).
 """
 
@@ -18,7 +18,7 @@ from infra.flysim.events import Effect, EventQueue
 from infra.flysim.faults import FaultInjector, Faults
 from infra.flysim.fleet import Fleet
 from infra.flysim.gate import Action, Gate
-from infra.flysim.machine import Machine
+from infra.flysim.machine import SimulatedMachine
 from infra.flysim.record import Exit
 from infra.flysim.validation import FlyError, invalid
 
@@ -52,20 +52,20 @@ class World:
 
     @property
     def now(self) -> datetime:
-        """The instant at which the world is."""
+        """The current instant of the world."""
         return self._queue.now
 
     def next_due(self) -> datetime | None:
-        """Return when the world next changes by itself, or None if it does not."""
+        """Return when the world changes next without a request, or None if it does not."""
         return self._queue.next_due()
 
     @property
     def faults(self) -> Faults:
-        """What can go wrong now."""
+        """The current faults."""
         return self._injector.faults
 
     def set_faults(self, faults: Faults) -> None:
-        """Use other faults from now on. What was decided earlier stays."""
+        """Use other faults from now on. Earlier decisions stay."""
         self._injector.set(faults, since=self._queue.now)
 
     @property
@@ -73,8 +73,8 @@ class World:
         """How often each `FailPoint` happened."""
         return self._injector.hits
 
-    def truth(self) -> list[Machine]:
-        """Return all machines as they really are, for tests that judge the caller. Requests may show less."""
+    def truth(self) -> list[SimulatedMachine]:
+        """Return all machines as they really are, for the checks of tests. Requests may show less."""
         return list(self._fleet)
 
     # --- requests ---------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class World:
         wanted = frozenset(states)
         omitted = OMITTED_IN_SUMMARY if summary else frozenset()
 
-        def of_kind(machine: Machine) -> bool:
+        def of_kind(machine: SimulatedMachine) -> bool:
             own = machine.config.get("metadata", {})
             return region in ("", machine.region) and metadata.items() <= own.items()
 
@@ -160,7 +160,7 @@ class World:
         return FlyError(408, f"machine failed to reach desired state, {wanted}, currently {state}")
 
     def stop(self, app: str, machine_id: str, body: Any) -> None:
-        """Stop the machine: see `Machine.stop`. A destroyed one is 404."""
+        """Stop the machine: see `SimulatedMachine.stop`. A destroyed one is 404."""
         self._gate.through(
             Action.STOP, app, lambda: self._fleet.alive(app, machine_id).stop(body), machine_id=machine_id
         )
@@ -172,7 +172,7 @@ class World:
         )
 
     def destroy(self, app: str, machine_id: str, *, force: bool) -> None:
-        """Destroy the machine: see `Machine.destroy`. A destroyed one is 404."""
+        """Destroy the machine: see `SimulatedMachine.destroy`. A destroyed one is 404."""
         self._gate.through(
             Action.DESTROY,
             app,
@@ -187,5 +187,5 @@ class World:
         self._fleet[machine_id].started()
 
     def exited(self, machine_id: str, *, exit_code: int, signal: int = 0, oom_killed: bool = False) -> None:
-        """Record that the machine's process ended: see `Machine.exited`."""
+        """Record that the machine's process ended: see `SimulatedMachine.exited`."""
         self._fleet[machine_id].exited(Exit(code=exit_code, signal=signal, oom_killed=oom_killed))

@@ -1,4 +1,4 @@
-"""A folder that one program owns: its lock, and the secrets that a restart on it finds again."""
+"""A folder that one program owns: its lock, and the secrets that a later start uses again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def persistent_secret(path: Path, entropy_bytes: int) -> str:
-    """Return the secret in the file, made up on first use; only its owner can read it."""
+    """Return the secret in the file, which is made on first use; only its owner can read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     if not path.read_text():
@@ -20,7 +20,7 @@ def persistent_secret(path: Path, entropy_bytes: int) -> str:
 
 @contextmanager
 def locked_dir(folder: Path) -> Iterator[None]:
-    """Keep a second program off the folder, until this process ends in whatever way. Raises OSError."""
+    """Lock the folder against a second program until this process ends. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:

@@ -1,7 +1,7 @@
 """Ends a connection without an answer, as a network does, under uvicorn.
 
-ASGI has no word for it: when an app sends nothing, uvicorn answers 500. So this takes the connection from
-behind uvicorn's `send` (0.54; a test would tell). Must never be used where a deployment listens.
+ASGI has no message for it: when an app sends nothing, uvicorn answers 500. So this takes the connection from
+uvicorn's `send` (0.54; a test notices a change). Must never be used in a deployment.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ class CutResponse(Response):
 
 
 def cut(_: Request, __: Exception) -> Response:
-    """Answer an exception with a cut."""
+    """Answer an exception with a cut connection."""
     return CutResponse()

@@ -30,8 +30,9 @@ from infra.flysim.world import World
 from infra.local import orphan_processes
 
 T = TypeVar("T")
-TRIES_MAX, TRY_AGAIN_S = 50, 0.02  # to be rid of what is dying
-EXIT_NOT_STARTED = 127  # what a shell says of a command that it cannot start
+TRIES_MAX, TRY_AGAIN_S = 50, 0.02  # for processes that are ending
+PYTHON_OF_IMAGE = "python3"  # as the runner's image names it: here that is our own
+EXIT_NOT_STARTED = 127  # a shell's exit code for a command that it cannot start
 
 
 def utc_now() -> datetime:
@@ -42,7 +43,7 @@ class LocalFly:
     """The model with a real clock and real processes. `close` it: it kills and removes every machine.
 
     In `data_dir`, which is this object's own, each machine has a folder while it exists and a log that stays.
-    Machines of an earlier life there, whose end was a SIGKILL, are dead when this returns.
+    Machines of an earlier run that was killed by SIGKILL are dead when this returns.
     """
 
     def __init__(self, data_dir: Path, *, app: str, faults: Faults | None = None) -> None:
@@ -63,11 +64,14 @@ class LocalFly:
         self._timer.start()
 
     def ask(self, request: Callable[[World], T]) -> T:
-        """Return what `request` returns of the world, after doing what follows. Raises FlyError or Cut."""
+        """Return the result of `request` on the world, after performing its effects.
+
+        Raises FlyError or Cut.
+        """
         with self._changed:
             if self._closing:
                 raise FlyError(503, "the local Fly is closing")
-            self._perform_effects()  # of what fell due meanwhile
+            self._perform_effects()  # the effects of events that became due before
             try:
                 return request(self._world)
             finally:
@@ -86,9 +90,9 @@ class LocalFly:
             return answer
 
     def close(self) -> None:
-        """Kill every machine and remove its folder; return when that is done. Only the logs stay of them."""
+        """Kill every machine and remove its folder; return when that is done. Only their logs stay."""
         with self._changed:
-            self._closing = True  # nothing is started from here on
+            self._closing = True  # from here on nothing is started
             for process in self._processes.values():
                 _kill_group(process)
             watchers = list(self._watchers)
@@ -133,8 +137,9 @@ class LocalFly:
         temp = folder / "tmp"
         temp.mkdir(parents=True, exist_ok=True)
         with self._log(effect.machine_id).open("ab") as log:
+            argv = effect.argv or (PYTHON_OF_IMAGE, "-m", "runner")
             return subprocess.Popen(
-                effect.argv or (sys.executable, "-m", "runner"),
+                (sys.executable, *argv[1:]) if argv[0] == PYTHON_OF_IMAGE else argv,
                 cwd=folder,
                 env={"TMPDIR": str(temp), **effect.env},
                 stdin=subprocess.DEVNULL,
@@ -179,7 +184,7 @@ class LocalFly:
             self._perform_effects()
 
     def _tell_exit(self, machine_id: str, status: int) -> None:
-        """Tell the world of an exit; `status` is below zero after a signal."""
+        """Report an exit to the world; `status` is below zero after a signal."""
         killed_by = max(0, -status)
         code = 128 + killed_by if killed_by else status
         self._world.exited(machine_id, exit_code=code, signal=killed_by)
@@ -193,8 +198,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _kill_strays(folder: Path) -> None:
     """Kill what a machine started outside its process group, as the runner does with FFmpeg.
 
-    Known by a working folder inside the machine's; a shell that looks around there has a terminal and is
-    spared. Where there is no /proc (macOS) nothing is found.
+    It is recognised by a working folder inside the machine's. A person's shell in that folder has a terminal
+    and is not killed. Without /proc (macOS) nothing is found.
     """
     for _ in range(TRIES_MAX):
         strays = [pid for pid in _processes_without_terminal() if _works_in(pid, folder)]

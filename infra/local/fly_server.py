@@ -1,8 +1,8 @@
 """The local Fly: the model of Fly behind the real HTTP paths, served on the loopback.
 
-Serves `refresher fly-local`, `serve --local`, `demo` and the tests, so that what speaks to Fly in production
-runs everywhere. What goes wrong is chosen at the start or by `PUT /admin/faults`, with the same token.
-Under `/v1` it must never answer what Fly would not: leases, volumes and the rest are 404 or 405.
+Serves `refresher fly-local`, `serve --local`, `demo` and the tests, so the code that calls Fly in production
+runs everywhere. Faults are chosen at the start or by `PUT /admin/faults`, with the same token. Under `/v1` it
+must never give an answer that Fly would not give: leases, volumes and others are 404 or 405.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _machine_routes(fly: LocalFly) -> APIRouter:
 
 
 def _admin_routes(fly: LocalFly) -> APIRouter:
-    """Return the routes that Fly does not have: what goes wrong, and how often it did."""
+    """Return the routes that Fly does not have: the faults, and how often each happened."""
     router = APIRouter()
     faults_type = TypeAdapter(Faults)
 
@@ -157,7 +157,7 @@ def _admin_routes(fly: LocalFly) -> APIRouter:
 
 
 def _json(body: Any) -> Any:
-    """Return the body as JSON though its content type did not say so: Fly does not look at it."""
+    """Return the body as JSON, whatever its content type is: Fly ignores that."""
     if not isinstance(body, bytes):
         return body
     try:
@@ -228,4 +228,4 @@ def local_fly(
         try:
             yield LocalFlyHandle(url=f"{url}/v1", token=secret, app=app)
         finally:
-            fly.close()  # before the server ends, which waits for every open long poll
+            fly.close()  # before the server ends, since that waits for every open long poll

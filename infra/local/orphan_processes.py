@@ -1,6 +1,6 @@
-"""The processes of an earlier life of the local Fly: noted on disk while they run, killed at the next start.
+"""Processes that an earlier local Fly left: noted on disk while they run, killed at the next start.
 
-A note is a process id with the instant of its start, so that no process that got the id later is ever hit.
+A note is a process id with the instant of its start, so no other process that got the id later is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def kill_noted(folder: Path) -> None:
 
 
 def _started(pid: int) -> str:
-    """Return when the process started, in whatever words; empty if there is none."""
+    """Return when the process started, as some text; empty if there is none."""
     try:  # man 5 proc: the twentieth field after the name, in ticks since the boot
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

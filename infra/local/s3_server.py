@@ -1,8 +1,8 @@
 """A private S3 server on this machine: SeaweedFS as a child process, for `--local`, the demo and the tests.
 
-Must never listen on anything but 127.0.0.1, report home, or outlive the program that started it. By HTTP
-nobody gets a video without its keys: what stands behind S3 serves nothing, or asks for tokens. Its gRPC ports
-ask for nothing (SeaweedFS guards them by certificates alone): other users of this machine are trusted.
+Must never listen on anything but 127.0.0.1, report home, or outlive the program that started it. Over HTTP no
+video can be read without its keys: the servers behind S3 serve nothing, or require tokens. Its gRPC ports
+require nothing (SeaweedFS can protect them only with certificates): other users of this machine are trusted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from infra.s3 import connect
 
 BUCKET = "refresher"
 START_TIMEOUT_S = 30.0
-STARTS_MAX = 3  # a free port may be taken by someone else before the server binds it
+STARTS_MAX = 3  # another program may take a free port before the server binds it
 # At rest SeaweedFS counts 230 MB as live, most of which it never touches (110 MB are resident). A limit below
 # that makes Go collect garbage all the time: 200 MiB cost 10 % of a core at rest, 384 MiB cost 0.3 %.
 MEMORY_LIMIT = "384MiB"
@@ -55,9 +55,9 @@ class LocalS3:
 def local_s3(data_dir: Path, *, port: int = 0) -> Iterator[LocalS3]:
     """Yield a running S3 server with one bucket; it stops when the block ends. Port 0 takes a free one.
 
-    Objects and keys stay in `data_dir`, so a later start finds the same. The server is always killed, never
-    asked to stop: that is safe for its files and saves 4 s.
-    Raises OSError when `port` is taken, NotStarted when the server does not start (with its last words).
+    Objects and keys stay in `data_dir`, so a later start finds the same. The server is always killed and
+    never stopped by a signal that it handles: that is safe for its files and saves 4 s. Raises OSError when
+    `port` is taken, NotStarted when the server does not start (with its last words).
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if port and not _is_free(port):
@@ -93,7 +93,7 @@ def _keys(path: Path) -> tuple[str, str]:
 
 
 def _write_tokens(path: Path) -> None:
-    """Have the servers behind S3 ask each other for tokens; the keys are new at each start.
+    """Make the servers behind S3 require tokens of each other; the keys are new at each start.
 
     SeaweedFS reads them from its working directory: its wiki, "Security Configuration".
     """
@@ -156,7 +156,7 @@ def _process(data_dir: Path, ports: dict[str, int]) -> Iterator[subprocess.Popen
 
 @contextmanager
 def _kept(process: subprocess.Popen[bytes], ports: dict[str, int]) -> Iterator[None]:
-    """Have `process` killed and cleaned up after when this block ends, or we do without reaching its end."""
+    """Kill `process` and clean up when this block ends, also if this program is killed before."""
     numbers = [process.pid, *(port + grpc for port in ports.values() for grpc in (0, GRPC_OFFSET))]
     command = ["/bin/sh", "-c", _KEEPER, "s3-keeper", *map(str, numbers)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True):
@@ -165,14 +165,14 @@ def _kept(process: subprocess.Popen[bytes], ports: dict[str, int]) -> Iterator[N
 
 def _arguments(data_dir: Path, ports: dict[str, int]) -> list[str]:
     return [
-        "-logtostderr=true",  # else it leaves log files in /tmp
+        "-logtostderr=true",  # otherwise it leaves log files in /tmp
         "mini",
         f"-dir={data_dir / 'objects'}",
         f"-s3.config={data_dir / 's3.json'}",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-disableHttp",  # of master and filer, which would ask for no key
+        "-disableHttp",  # of master and filer, which would require no key
         "-webdav=false",
         "-admin.ui=false",
         "-s3.port.iceberg=0",
@@ -185,7 +185,7 @@ def _arguments(data_dir: Path, ports: dict[str, int]) -> list[str]:
 
 
 def _is_serving(s3: LocalS3, process: subprocess.Popen[bytes]) -> bool:
-    """Return True once the bucket is there and takes an object, False when the server ended instead."""
+    """Return True once the bucket exists and accepts an object, False when the server ended instead."""
     client = connect(
         endpoint=s3.endpoint,
         region=s3.region,

@@ -20,7 +20,7 @@ from infra.ports import NotStarted
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """Return a listening socket; port 0 takes a free one. Raises OSError when the port is taken.
 
-    Host "" is every address of this machine, those of IPv6 included.
+    Host "" is every address of this machine, also those of IPv6.
 
     Its connections inherit TCP_NODELAY: asyncio sets that only on sockets that name their protocol, and
     without it each answer after the first of a connection takes 44 ms.
@@ -34,7 +34,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the base URL of what is served on `listener`."""
+    """Return the base URL of the server on `listener`."""
     host, port = listener.getsockname()[:2]
     return f"http://{'127.0.0.1' if host in ('::', '0.0.0.0') else host}:{port}"  # noqa: S104 - compared
 

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 
 from infra.provision.steps import Step
 
@@ -15,13 +15,14 @@ _VALUE = re.compile(r"\{(\w+)\}")
 
 
 class StepFailed(Exception):
-    """A command failed; the message names it. What was done before stays, and may be repeated."""
+    """A command failed; the message names it. Earlier steps stay done, and may be repeated."""
 
 
 def run(steps: Sequence[Step], values: MutableMapping[str, str], *, apply: bool, say: Say) -> None:
-    """Print each step and, with `apply`, run it; what steps keep goes into `values`. Raises StepFailed."""
+    """Print each step and, with `apply`, run it. Kept values go into `values`. Raises StepFailed."""
+    kept = {step.keeps for step in steps}
     for number, step in enumerate(steps, 1):
-        say(f"\n# {number}. {step.title}\n$ {printable(step, values)}")
+        say(f"\n# {number}. {step.title}\n$ {printable(step, kept | values.keys(), values)}")
         if step.unless:
             say(f"# unless it is shown by: {shlex.join(step.unless.argv)}")
         if apply:
@@ -50,10 +51,16 @@ def names_of_secrets(app: str) -> set[str]:
         ) from None
 
 
-def printable(step: Step, values: Mapping[str, str]) -> str:
-    """Return the command as a person would type it; secrets come from a file that only names them."""
+def printable(step: Step, known: Collection[str], values: Mapping[str, str]) -> str:
+    """Return the command as a person would type it; of its stdin the names whose values will be known."""
     command = shlex.join(_filled(step, values))
-    return f"{command}  # stdin: {', '.join(f'{name}=...' for name in step.stdin)}" if step.stdin else command
+    given = [f"{name}=..." for name in _given(step, known)]
+    return f"{command}  # stdin: {', '.join(given)}" if given else command
+
+
+def _given(step: Step, known: Collection[str]) -> list[str]:
+    """Return the names on the stdin of a step whose values are all known."""
+    return [name for name, text in step.stdin.items() if set(_VALUE.findall(text)) <= set(known)]
 
 
 def _filled(step: Step, values: Mapping[str, str]) -> list[str]:
@@ -62,8 +69,8 @@ def _filled(step: Step, values: Mapping[str, str]) -> list[str]:
 
 def _lines(step: Step, values: Mapping[str, str]) -> str:
     """Return the stdin of a step: the lines whose values are all known."""
-    known = {name: text for name, text in step.stdin.items() if all(map(values.get, _VALUE.findall(text)))}
-    return "".join(f"{name}={_VALUE.sub(lambda m: values[m[1]], text)}\n" for name, text in known.items())
+    lines = {name: _VALUE.sub(lambda m: values[m[1]], step.stdin[name]) for name in _given(step, values)}
+    return "".join(f"{name}={text}\n" for name, text in lines.items())
 
 
 def _call(argv: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
-"""What it takes to run Video Refresher on Fly, as a list of `fly` commands. PURE: nothing is run here.
+"""The deployment of Video Refresher on Fly, as a list of `fly` commands. PURE: nothing is run here.
 
-Every step can be repeated: what exists is left as it is, and that is looked up, never guessed from an error
-text. A secret is named, never written into a step: it reaches `fly` on stdin. Flags: superfly/flyctl ad0172f
-and https://fly.io/docs/flyctl/ (2026-11). Not yet run against the real Fly.
+Every step can be repeated. What exists is left unchanged; a command looks it up, and no error text is
+interpreted. A step has the name of a secret, never its value, which `fly` reads from stdin. Flags:
+superfly/flyctl ad0172f and https://fly.io/docs/flyctl/ (2026-11). Not yet run against the real Fly.
+
+One file, since it is one list of commands.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ Find = Callable[[str], str | None]  # what a command printed -> what to keep of 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What a deployment is called and where it is. `label` names a release: the tag of both its images."""
+    """The names and the region of a deployment. `label` names a release: the tag of both its images."""
 
     name: str
     org: str
@@ -28,6 +30,7 @@ class Deployment:
     python_image: str = ""
     label: str = ""
     runner_apps: int = 1
+    more_regions: tuple[str, ...] = ()  # of runners alone, after `region`
 
     @property
     def control(self) -> str:
@@ -51,12 +54,12 @@ class Deployment:
 
     @property
     def network(self) -> str:
-        """The runners' private network: nothing else of the organisation is on it."""
+        """The runners' private network. Nothing else of the organisation uses it."""
         return f"{self.name}-runners"
 
     @property
     def url(self) -> str:
-        """Where browsers reach control."""
+        """The address of control for browsers."""
         return f"https://{self.control}.fly.dev"
 
     def image(self, app: str) -> str:
@@ -193,7 +196,7 @@ def _deploy(d: Deployment) -> tuple[str, ...]:
     env = {
         "PUBLIC_URL": d.url,
         "RUNNER_APPS": ",".join(d.runners),
-        "RUNNER_REGIONS": d.region,
+        "RUNNER_REGIONS": ",".join((d.region, *d.more_regions)),
         "RUNNER_IMAGE": "{RUNNER_IMAGE}",
     }
     given = (word for name, value in env.items() for word in ("--env", f"{name}={value}"))

@@ -1,4 +1,4 @@
-"""The program that draws effects in one pass, where it has been built (`build.py`)."""
+"""The program that draws effects in one pass, if it was built (`build.py`)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _PROGRAM = Path(__file__).with_name("effects")
 
 @dataclass(frozen=True)
 class Kernel:
-    """The program, and what names exactly this one: its source and compiler always give the same bytes."""
+    """The program and its digest: the same source and compiler always give the same bytes."""
 
     path: Path
     version: str
 
 
 def find_kernel() -> Kernel | None:
-    """Return the program, or None where it was not built: then FFmpeg's filters draw."""
+    """Return the program, or None if it was not built: then FFmpeg's filters draw."""
     if not _PROGRAM.exists():
         return None
     return Kernel(_PROGRAM, hashlib.sha256(_PROGRAM.read_bytes()).hexdigest()[:12])

@@ -1,4 +1,4 @@
-"""Builds the program that draws effects, by a C compiler from a wheel: `python runner/kernel/build.py`.
+"""Builds the program that draws effects with a C compiler from a wheel: `python runner/kernel/build.py`.
 
 The same source and compiler give the same bytes. `SKIP_KERNEL=1` builds nothing; without the program the
 runner draws by FFmpeg's filters. Must never use a compiler or a library of the machine.
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 SOURCE = Path(__file__).resolve().with_name("effects.c")
 PROGRAM = SOURCE.with_suffix("")
-# No library, and no fused multiply and add: a recipe gives the same map on each machine.
+# No library, and no fused multiply and add, so a recipe gives the same map on each machine.
 PLAIN = ["-std=gnu11", "-static", "-nostdlib", "-ffreestanding", "-ffp-contract=off"]
 STRICT = ["-Wall", "-Wextra", "-Werror"]
 RELEASE = ("-O3", "-s")
@@ -24,7 +24,10 @@ MACHINES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64", "arm64"
 
 
 def build(output: Path = PROGRAM, flags: Sequence[str] = RELEASE, machine: str = platform.machine()) -> None:
-    """Write the program for Linux on such a machine. Raises OSError (a strange one), CalledProcessError."""
+    """Write the program for Linux on this architecture.
+
+    Raises OSError (an unknown one), CalledProcessError.
+    """
     if machine not in MACHINES:
         raise OSError(f"the kernel is not made for {machine}")
     command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{MACHINES[machine]}-linux-none"]
@@ -36,7 +39,7 @@ def build(output: Path = PROGRAM, flags: Sequence[str] = RELEASE, machine: str =
             env={**os.environ, **caches},
             check=True,
         )
-        made.replace(output)  # whole or not at all: a runner may start meanwhile
+        made.replace(output)  # in one step, since a runner may start at the same time
 
 
 if __name__ == "__main__":

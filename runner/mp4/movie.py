@@ -4,6 +4,8 @@ Reads only the boxes that matter (`boxes`), so it is cheap for a file of any siz
 at its start and at its end. Must never trust a number in the file. What is taken is in `runner/media.py`.
 
 Boxes: ISO/IEC 14496-12 (2022), 8; QuickTime File Format Specification (2012-08), "Movie Atoms".
+
+One file, since it is one walk through the boxes. `tracks` and `fragments` read what is in them.
 """
 
 from __future__ import annotations

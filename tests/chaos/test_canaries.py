@@ -1,4 +1,4 @@
-"""No secret leaves its place: unmistakable ones in every setting, then a search of everything."""
+"""No secret leaves its place: each setting has a unique secret, and then everything is searched for it."""
 
 from __future__ import annotations
 

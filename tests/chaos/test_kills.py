@@ -1,4 +1,4 @@
-"""Whatever is killed -9, and when: what was acknowledged ends, every output ready, and nothing runs on."""
+"""After kill -9 of any process at any time, acknowledged work ends well and nothing is left running."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_while_control_is_away_the_runner_works_on_and_the_same_attempt_ends_the
     assert (attempt["state"], attempt["reason"]) == ("succeeded", None)
 
 
-def test_control_told_to_stop_in_the_middle_of_a_job_leaves_a_whole_database_and_a_going_job(
+def test_control_that_is_stopped_in_the_middle_of_a_job_leaves_a_complete_database_and_a_running_job(
     stack: Stack, user: Patient, source: str
 ) -> None:
     job_id, _ = begun(user, source, variations=3)

@@ -1,4 +1,4 @@
-"""Every fault on every call between runner, control, Fly and bucket: the job ends as if nothing had been.
+"""Every fault on every call between runner, control, Fly and bucket: the job ends as without the fault.
 
 By default the faults of all calls strike a few jobs at once, each fault once for each call. CHAOS_FULL=1 adds
 each fault on each call alone.

@@ -1,4 +1,4 @@
-"""The restore drill: the machine of control and its volume are gone; what Litestream copied goes on."""
+"""The restore drill: control's machine and volume are lost; a new one continues from Litestream's copy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from control.cli.doctor import inside
+from control.cli.doctor.findings import Status
+from control.settings import load_settings
 from tests.support.processes import until
 from tests.support.stack import PASSWORD, Part, Stack, assert_idle, signed_in
 from tests.support.user import sign_in
@@ -76,6 +79,8 @@ def test_a_lost_volume_costs_two_seconds_of_writes_and_every_job_that_was_kept_e
         for batch_id in kept:
             assert user.wait(batch_id)["status"] == "completed"
         assert_idle(deployed, user)  # the machines of attempts that nobody knows any more are gone too
+    (finding,) = inside.copy(load_settings(**{name.lower(): text for name, text in deployed._env().items()}))
+    assert finding.status is Status.OK, finding
 
 
 def check(database: Path) -> str:

@@ -6,18 +6,18 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import urllib3
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from control.auth.tokens import Signer
 from control.cloud_state import TRUSTED_OBSERVATIONS, Cloud
 from control.context import AppContext
 from control.settings import Settings, load_settings
-from control.store import Store
+from control.store import Store, database
 from control.store.database import close_database, open_database
 from control.views.batches import Views
 from infra.local.s3_server import LocalS3
@@ -27,10 +27,33 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.rows import Rows
 from tests.support.settings import SETTINGS
 
-ON_BOTH_DATABASES = ("test_store",)
+ON_BOTH_DATABASES = ("test_store", "test_texts")
 
 if TYPE_CHECKING:
     from tests.support.maker import Maker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_databases() -> Iterator[None]:
+    """Let all SQLite engines of this process share their compiled statements, and not wait for the disk.
+
+    Every test has a database of its own, and compiling its statements again would take a third of the time.
+    """
+    first: list[Engine] = []
+
+    def create(url: str, **options: Any) -> Engine:
+        engine = create_engine(url, **options, query_cache_size=2000)
+        if engine.dialect.name == "sqlite":
+            first.append(engine)
+            engine.dialect = engine.pool._dialect = first[0].dialect  # a part of the cache's keys
+            engine._compiled_cache = first[0]._compiled_cache
+            del first[1:]
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "create_engine", create)
+        patch.setattr(database, "SYNCHRONOUS", "OFF")
+        yield
 
 
 @pytest.fixture

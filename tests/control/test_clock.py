@@ -1,4 +1,4 @@
-"""A wall clock that jumps: nothing in control waits, ends or starts because of it."""
+"""A wall clock that jumps makes nothing in control wait, end or start."""
 
 from __future__ import annotations
 

@@ -30,6 +30,8 @@ CHOSEN = {
     "retention_hours": ("0.5", 0.5),
     "storage_cap_bytes": ("1000", 1000),
     "evict_grace_s": ("60", 60),
+    "history_days": ("7", 7),
+    "stop_when_idle_s": ("300", 300),
     "max_source_bytes": ("1000", 1000),
     "heartbeat_s": ("2", 2),
     "lease_s": ("3", 3),

@@ -1,4 +1,4 @@
-"""Bad input of every kind: refused in the one error shape, never a 5xx, and nothing is left half made."""
+"""Bad input of every kind is refused in the one error shape, is never a 5xx, and leaves nothing half done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancel, retry, delete, and what the cloud holds, over HTTP."""
+"""Cancel, retry, delete, and the list of machines, over HTTP."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_one_job_of_a_larger_batch_cannot_be_deleted_alone(user: User, source: s
 
 
 @pytest.mark.parametrize("id_", ["job_nonsense", "bat_nonsense"])
-def test_what_does_not_exist_cannot_be_changed(user: User, id_: str) -> None:
+def test_an_unknown_id_cannot_be_changed(user: User, id_: str) -> None:
     for action in ("cancel", "retry"):
         assert refused(user.http.post(f"{address(id_)}/{action}")) == (404, "not_found")
     assert refused(user.http.delete(address(id_))) == (404, "not_found")

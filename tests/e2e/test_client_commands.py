@@ -1,4 +1,4 @@
-"""The client commands of `refresher`, as a script calls them: data on stdout, an exit code, no trace."""
+"""The client commands of `refresher`, as a script calls them: data on stdout, an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_of_bad_files_alone_no_batch_is_made_and_words_say_so(cli: Cli, tmp_path
     done = cli.run("submit", "cut.mp4", "-n", 1, "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert "cut.mp4: This is a text file" in done.stderr
-    assert "Nothing is submitted: none of the files was taken." in done.stderr
+    assert "Nothing is submitted: no file was accepted." in done.stderr
 
 
 def test_a_quote_says_each_number_of_machines_once_and_marks_the_best(cli: Cli, landscape: Path) -> None:

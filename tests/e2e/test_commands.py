@@ -1,4 +1,4 @@
-"""The `refresher` command as a person or a program starts it: what it prints, how it ends, what it leaves."""
+"""The `refresher` command, as a person or a program starts it: its output, its end, and its clean-up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_demo_does_the_main_job_and_leaves_only_its_results(tmp_path: Path, vert
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tmp"]
 
 
-def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, vertical: Path) -> None:
+def test_demo_names_a_bad_file_and_continues_with_the_good_one(tmp_path: Path, vertical: Path) -> None:
     bad = tmp_path / "tmp" / "text.mp4"
     bad.parent.mkdir()
     bad.write_text("not a video")
@@ -150,7 +151,7 @@ def test_demo_names_a_bad_file_and_goes_on_with_the_good_one(tmp_path: Path, ver
     assert data["cost_usd"] == made["cost_usd"] > 0
 
 
-def test_a_proxy_of_the_environment_does_not_stand_between_the_parts(tmp_path: Path, vertical: Path) -> None:
+def test_a_proxy_of_the_environment_does_not_affect_the_local_parts(tmp_path: Path, vertical: Path) -> None:
     names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")
     env = dict.fromkeys(names, "http://127.0.0.1:9")
     code, out, err = Command(tmp_path, "demo", vertical, "-n", 1, "-o", "out", env=env).end()
@@ -257,6 +258,24 @@ def test_serve_works_with_the_fly_and_the_s3_server_of_other_processes(
             assert batch["status"] == "completed"
             assert batch["attempts"][0]["app"] == fly["app"]
             assert len(user.unzip(batch["batch_id"])) == 3  # the output and two manifests
+
+
+def test_an_idle_control_ends_by_itself_and_works_after_the_next_start(tmp_path: Path, s3: LocalS3) -> None:
+    folder = tmp_path / "control"
+    folder.mkdir()
+    with serving(tmp_path, "fly-local") as fly:
+        env = _settings(asdict(s3), fly, folder / "control.db", "http://127.0.0.1:1")
+        env["STOP_WHEN_IDLE_S"] = "1"
+        for _ in range(2):
+            command = Command(folder, "serve", "--port", 0, "--json", env=env)
+            assert command.process.stdout
+            facts = json.loads(command.process.stdout.readline())
+            with _signed_in(facts) as user:
+                assert ok(user.http.get("/api/machines"), 200)["items"] == []
+            code, out, err = command.end()
+            assert (code, out) == (0, ""), err
+            assert "stopped_when_idle" in err
+            command.assert_nothing_left()
 
 
 def test_bucket_rules_are_set_by_one_command_that_may_be_repeated(tmp_path: Path, s3: LocalS3) -> None:
@@ -367,7 +386,7 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     assert "Usage" in out
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     told = Command(tmp_path, "--version").end()
     assert told == (0, f"refresher {version('video-refresher')}\n", "")
 

@@ -106,7 +106,7 @@ def test_progress_never_falls_and_says_the_same_as_a_look(user: User, heard: tup
     assert last["status"] == shown["status"]
 
 
-def test_each_output_is_told_once_as_polling_shows_it(user: User, heard: tuple[str, list[Event]]) -> None:
+def test_each_output_is_sent_once_as_polling_shows_it(user: User, heard: tuple[str, list[Event]]) -> None:
     batch_id, found = heard
     told = [event.data for event in found if event.name == "output"]
     by_id = {output["output_id"]: output for output in told}
@@ -114,7 +114,7 @@ def test_each_output_is_told_once_as_polling_shows_it(user: User, heard: tuple[s
     assert by_id == {output["output_id"]: output for output in outputs(user.show(batch_id))}
 
 
-def test_after_any_event_a_stream_goes_on_with_the_next(user: User, heard: tuple[str, list[Event]]) -> None:
+def test_after_any_event_a_stream_continues_with_the_next(user: User, heard: tuple[str, list[Event]]) -> None:
     batch_id, found = heard
     whole = durable(found)
     assert durable(listen(user, batch_id)) == whole
@@ -124,12 +124,12 @@ def test_after_any_event_a_stream_goes_on_with_the_next(user: User, heard: tuple
     assert durable(listen(user, batch_id, **position)) == whole[3:]
 
 
-def test_who_has_seen_the_end_is_told_not_to_come_back(user: User, heard: tuple[str, list[Event]]) -> None:
+def test_who_has_seen_the_end_gets_204(user: User, heard: tuple[str, list[Event]]) -> None:
     batch_id, found = heard
     assert user.http.get(f"{address(batch_id)}/events", **after(found[-1].id)).status_code == 204
 
 
-def test_the_stream_of_a_job_tells_of_the_job(user: User, heard: tuple[str, list[Event]]) -> None:
+def test_the_stream_of_a_job_reports_the_job(user: User, heard: tuple[str, list[Event]]) -> None:
     batch_id, _ = heard
     job_id = user.show(batch_id)["jobs"][0]["job_id"]
     found = durable(listen(user, job_id))
@@ -140,7 +140,7 @@ def test_the_stream_of_a_job_tells_of_the_job(user: User, heard: tuple[str, list
     assert (found[-1].name, found[-1].data["status"]) == ("end", "completed")
 
 
-def test_what_ends_with_its_job_is_told_and_a_retry_takes_the_end_back(user: User, source: str) -> None:
+def test_what_ends_with_its_job_is_sent_and_a_retry_takes_the_end_back(user: User, source: str) -> None:
     batch_id = user.submit(source, variations=2)["batch_id"]
     ok(user.http.post(f"{address(batch_id)}/cancel"), 202)
     first = listen(user, batch_id)
@@ -172,7 +172,7 @@ def test_streams_take_the_ticket_of_their_batch_and_no_other(
 
 
 @pytest.mark.parametrize("id_", ["job_nonsense", "bat_nonsense"])
-def test_what_does_not_exist_has_no_stream(http: httpx.Client, user: User, id_: str) -> None:
+def test_an_unknown_id_has_no_stream(http: httpx.Client, user: User, id_: str) -> None:
     path = f"{address(id_)}/events"
     answer = user.http.get(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

@@ -1,4 +1,4 @@
-"""What goes wrong while a job runs: only what is hit fails, it says why, and a lost machine is replaced."""
+"""Failures while a job runs: only affected outputs fail, with a reason, and a lost machine is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes when its time is over, what a full bucket refuses, and other origins, over HTTP."""
+"""Expiry, a full bucket, and other origins, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: two sources, three variations of each, everything downloaded and looked into."""
+"""The main job: two sources, three variations of each, all downloaded and checked."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_job_of_the_batch_shows_the_same_sources_and_attempts(user: User, ru
     assert set(job) >= {"ticket", "waiting", "created_at", "started_at", "ended_at", "expires_at"}
 
 
-def test_the_attempt_tells_where_it_ran_for_how_long_and_for_how_much(run: Run) -> None:
+def test_the_attempt_shows_where_it_ran_for_how_long_and_for_how_much(run: Run) -> None:
     (attempt,) = run.end["attempts"]
     assert attempt["state"] == "succeeded"
     assert attempt["reason"] is None
@@ -184,7 +184,7 @@ def test_lists_show_it_newest_first_without_its_sources_page_by_page(user: User,
         assert _ids_by_pages(user, kind, name, limit=2)[: len(ids)] == ids
 
 
-def test_lists_show_only_the_wanted_status(user: User, run: Run) -> None:
+def test_lists_show_only_the_requested_status(user: User, run: Run) -> None:
     for kind in ("jobs", "batches"):
         completed = ok(user.http.get(f"/api/{kind}", params={"status": "completed", "limit": 100}), 200)
         assert {item["status"] for item in completed["items"]} == {"completed"}
@@ -277,7 +277,7 @@ def test_unzip_takes_the_zip(run: Run, tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_the_manifest_tells_all_about_every_output(run: Run) -> None:
+def test_the_manifest_describes_every_output(run: Run) -> None:
     manifest = run.manifest
     assert manifest["batch_id"] == run.end["batch_id"]
     assert manifest["seed"] == 7

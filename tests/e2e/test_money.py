@@ -35,7 +35,7 @@ def batch_ids(user: User) -> list[str]:
     return [each["batch_id"] for each in user.http.get("/api/batches").json()["items"]]
 
 
-def test_a_quote_tells_machines_time_and_cost_and_starts_nothing(user: User, source: str):
+def test_a_quote_shows_machines_time_and_cost_and_starts_nothing(user: User, source: str):
     before = batch_ids(user)
     found = quote(user, {"source_id": source}, variations=4)
     assert found["machines"] == 1
@@ -94,7 +94,7 @@ def test_a_batch_with_money_enough_costs_no_more_than_it_may(user: User, source:
 # --- costs ------------------------------------------------------------------------------------------
 
 
-def test_costs_tell_each_day_and_each_batch(user: User, source: str):
+def test_costs_show_each_day_and_each_batch(user: User, source: str):
     batch = user.wait(user.submit(source, variations=2)["batch_id"])
 
     def settled() -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What users may make us call: the rules on a table of hostile URLs, and real connections for the rest."""
+"""Calls to users' URLs: the rules on a table of hostile URLs, and real connections for the rest."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_redirects_are_followed_as_far_as_is_sane(status: int, hops: int) -> Non
         assert got(f"http://{server.place}/0", server.place) == b"video"
 
 
-def test_a_redirect_without_end_is_given_up() -> None:
+def test_a_redirect_without_end_fails() -> None:
     with served() as server:
         server.answers["/"] = (302, {"Location": "/"}, b"")
         with pytest.raises(Forbidden, match="too often"):
@@ -235,7 +235,7 @@ def test_a_name_with_any_private_address_is_never_connected_to(monkeypatch: pyte
         assert canary.seen == []
 
 
-def test_a_name_that_is_rebound_after_the_look_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_rebound_after_the_check_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first answer counts as public here; every later one is a server that must not be reached."""
     with served("127.0.0.2") as server, served("127.0.0.1", server.server_port) as canary:
         server.answers["/v.mp4"] = (200, {}, b"video")
@@ -321,7 +321,7 @@ def test_redirects_have_one_deadline_together() -> None:
         assert len(server.seen) <= 3
 
 
-def test_a_body_that_nobody_takes_in_is_cut_off_too() -> None:
+def test_a_body_that_is_not_read_is_cut_off_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
         endless = itertools.repeat(bytes(1 << 20))

@@ -1,4 +1,4 @@
-"""What control, adapters and runner decide alike."""
+"""Rules that control, adapters and runner share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our signed URLs are boto3's, byte by byte: that they are accepted is shown in test_tigris.py."""
+"""Our signed URLs equal boto3's, byte by byte; test_s3.py shows that a server accepts them."""
 
 from __future__ import annotations
 

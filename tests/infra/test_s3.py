@@ -265,7 +265,7 @@ def test_every_call_of_ours_asks_for_a_consistent_answer(storage: TigrisStorage)
     assert set(sent) == {b"true"}
 
 
-def test_an_object_that_is_seen_only_at_the_second_look_is_found(
+def test_an_object_that_is_seen_only_at_the_second_try_is_found(
     storage: TigrisStorage, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def appear(seconds: float) -> None:
@@ -280,6 +280,8 @@ def test_an_object_that_is_seen_only_at_the_second_look_is_found(
     monkeypatch.setattr(storage, "_pause", paused.append)
     assert storage.head(f"{key}-never") is None
     assert paused == [AGAIN_AFTER_S] * 3
+    assert storage.head(f"{key}-never", is_fresh=True) is None
+    assert sum(paused[3:]) >= 3, "what was stored just now is waited for"
 
 
 # --- signed URLs ----------------------------------------------------------------------------------
@@ -424,7 +426,7 @@ def test_a_dead_endpoint_is_unanswered() -> None:
     assert str(unanswered.value) == "HEAD /b/k · the bucket did not answer (EndpointConnectionError)"
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     s3: LocalS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):

@@ -1,4 +1,4 @@
-"""What the look at upload takes, a machine makes an output of: the same bytes go through both."""
+"""A machine makes an output of each video that the check at upload accepts: one file for both."""
 
 from __future__ import annotations
 

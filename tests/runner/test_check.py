@@ -1,4 +1,4 @@
-"""Whether an output is what was asked for."""
+"""The check of an output."""
 
 from __future__ import annotations
 

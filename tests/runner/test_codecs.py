@@ -1,4 +1,4 @@
-"""Each codec that is taken and that FFmpeg can write, through probe, render and check in the jail."""
+"""Each accepted codec that FFmpeg can write, through probe, render and check in the jail."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_sound_codec_is_made_into_a_variation(ffmpeg: str, kind: str, case: st
 def test_a_sound_codec_that_is_not_taken_is_refused_in_words(ffmpeg: str, name: str, tmp_path: Path) -> None:
     coded = ["-c:a", name, "-strict", "-2", "-ac", "2", "-ar", "48000", "-f", "mp4"]
     path = made(ffmpeg, tmp_path / "source", *PICTURE, *TONE, *X264, *coded)
-    with pytest.raises(OutputFailure, match="which we do not read") as caught:
+    with pytest.raises(OutputFailure, match="which is not accepted") as caught:
         probe(ffmpeg, path, stop=Stop())
     assert caught.value.code is OutputFault.SOURCE_UNPLAYABLE
     assert "AAC" in caught.value.message

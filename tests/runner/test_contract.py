@@ -1,4 +1,4 @@
-"""Messages of every version that was ever deployed are understood, and go on to say the same."""
+"""Messages of every deployed version are understood, with the same meaning."""
 
 from __future__ import annotations
 

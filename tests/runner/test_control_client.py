@@ -1,4 +1,4 @@
-"""What the runner takes for an answer of control."""
+"""The runner's reading of control's answers."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def empty_answers() -> Iterator[str]:
         thread.join()
 
 
-def test_a_finish_is_heard_whatever_the_body_of_its_answer(empty_answers: str) -> None:
+def test_a_finish_is_accepted_with_any_body_of_its_answer(empty_answers: str) -> None:
     client = ControlClient(base_url=empty_answers, attempt_id="job_1-1", token="t", machine_id="m1")
     client.finish(Finish(seq=1, outcome="ok", outputs=[], usage=USAGE), until=time.monotonic() + 1)

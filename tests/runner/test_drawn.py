@@ -1,4 +1,4 @@
-"""Outputs that the kernel draws are those that the filters would have drawn: tags, size, sound, poster."""
+"""Outputs that the kernel draws equal those of the filters: tags, size, sound, poster."""
 
 from __future__ import annotations
 

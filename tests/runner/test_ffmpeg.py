@@ -78,7 +78,7 @@ def test_a_flood_on_both_pipes_neither_blocks_nor_fills_the_memory() -> None:
     assert said.endswith("the end\n")
 
 
-def test_progress_is_told_in_seconds_and_frames() -> None:
+def test_progress_is_reported_in_seconds_and_frames() -> None:
     times_s: list[float] = []
     frames: list[int] = []
     script = "echo frame=45; echo out_time_us=1500000; echo out_time_us=N/A; echo progress=end"
@@ -120,7 +120,7 @@ def test_a_kill_from_outside_is_named() -> None:
         shell("kill -KILL $$")
 
 
-def test_a_kill_for_want_of_memory_is_told_apart_by_the_kernels_own_count(
+def test_a_kill_for_lack_of_memory_is_distinguished_by_the_kernels_own_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert runner_ffmpeg._kills_for_memory() >= 0
@@ -130,7 +130,7 @@ def test_a_kill_for_want_of_memory_is_told_apart_by_the_kernels_own_count(
         shell("kill -KILL $$")
 
 
-def test_an_error_says_what_ffmpeg_said_without_private_paths() -> None:
+def test_an_error_says_what_ffmpeg_printed_without_private_paths() -> None:
     with pytest.raises(FfmpegFailed) as caught:
         shell("echo '[in#0 @ 0x5f] Error opening file:/tmp/runner-x/y/source.mp4: no' >&2; exit 3")
     assert str(caught.value) == "FFmpeg ended with code 3: [in#0] Error opening source.mp4: no"
@@ -170,7 +170,7 @@ def test_what_it_says_holds_nothing_that_steers_a_terminal() -> None:
     assert str(caught.value) == "FFmpeg ended with code 1: ]0;title  [2Jbad  gpj.exe"
 
 
-def test_who_leaves_the_group_and_holds_the_pipes_holds_nobody_up(tmp_path: Path) -> None:
+def test_who_leaves_the_group_and_holds_the_pipes_delays_nothing(tmp_path: Path) -> None:
     if not shutil.which("setsid"):
         pytest.skip("needs setsid")
     pid, started = tmp_path / "pid", time.monotonic()
@@ -182,7 +182,7 @@ def test_who_leaves_the_group_and_holds_the_pipes_holds_nobody_up(tmp_path: Path
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
-def test_what_is_left_in_the_pipes_is_heard_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_in_the_pipes_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
 
     def more(*_: object) -> int:
@@ -190,15 +190,15 @@ def test_what_is_left_in_the_pipes_is_heard_up_to_a_bound(monkeypatch: pytest.Mo
         assert sum(heard) <= runner_ffmpeg.PIPE_BYTES_MAX
         return heard[-1]
 
-    monkeypatch.setattr(runner_ffmpeg, "_hear", more)
+    monkeypatch.setattr(runner_ffmpeg, "_read_pipes", more)
     with selectors.DefaultSelector() as pipes:
         runner_ffmpeg._drain(pipes)
 
 
-def test_a_file_that_is_asked_for_must_be_there_and_be_a_file(tmp_path: Path) -> None:
+def test_a_file_that_was_requested_must_be_there_and_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "out" / "file"
     path.parent.mkdir()
-    with pytest.raises(FfmpegFailed, match="left a file out"):
+    with pytest.raises(FfmpegFailed, match="did not write all files"):
         shell("true", makes=[path])
     with pytest.raises(FfmpegFailed, match="something else than a file"):
         shell(f"mkfifo {path}", makes=[path])
@@ -207,7 +207,7 @@ def test_a_file_that_is_asked_for_must_be_there_and_be_a_file(tmp_path: Path) ->
     assert path.read_text() == "content\n"
 
 
-def test_a_full_folder_is_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_folder_is_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out" / "file"
     path.parent.mkdir()
     monkeypatch.setattr(runner_ffmpeg.plain_files, "is_full", lambda folder: folder == path.parent)
@@ -223,7 +223,7 @@ def hangs_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hangs_soon")
 @pytest.mark.parametrize("script", ["kill -STOP $$", "echo frame=5; sleep 60", "exec sleep 60"])
-def test_a_process_that_stands_still_is_ended_long_before_its_limit(script: str) -> None:
+def test_a_process_that_hangs_is_ended_long_before_its_limit(script: str) -> None:
     with pytest.raises(FfmpegHung, match="made no progress"):
         shell(script, timeout_s=60)
 
@@ -238,5 +238,5 @@ def test_a_process_that_stands_still_is_ended_long_before_its_limit(script: str)
         "end=$(($(date +%s) + 4)); while test $(date +%s) -lt $end; do :; done",
     ],
 )
-def test_a_process_that_tells_of_progress_or_works_is_waited_for(script: str) -> None:
+def test_a_process_that_reports_progress_or_works_is_waited_for(script: str) -> None:
     shell(script, timeout_s=60)

@@ -1,4 +1,4 @@
-"""The arguments of one output: pure checks, and what FFmpeg makes of them."""
+"""The arguments of one output: pure checks, and FFmpeg's results of them."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_odd_dimensions_become_even() -> None:
     assert "scale" not in video_filters(PLAIN, SOURCE)
 
 
-def test_no_sound_is_asked_of_a_silent_source() -> None:
+def test_no_sound_is_requested_of_a_silent_source() -> None:
     silent = Probe(width=320, height=180, duration_s=1, has_audio=False)
     args = variation_args(PLAIN, silent, source="in", output="out")
     assert "-af" not in args

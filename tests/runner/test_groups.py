@@ -1,4 +1,4 @@
-"""Which outputs are made together."""
+"""The groups of outputs that are made together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that were made to hurt: each is refused with a reason, reads nothing else and reaches nobody."""
+"""Hostile files: each is refused with a reason, reads nothing else and reaches no network."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def render(ffmpeg: str, args: list[str], source: Path, *makes: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", POINTERS)
-def test_a_video_that_points_at_a_server_is_refused_and_nobody_is_asked(
+def test_a_video_that_points_at_a_server_is_refused_and_no_server_is_called(
     ffmpeg: str, source: Path, canary: Canary, kind: str
 ) -> None:
     source.write_text(POINTERS[kind].format(canary.url))
@@ -152,7 +152,7 @@ def test_even_an_ffmpeg_that_follows_pointers_finds_no_neighbour_in_the_jail(
     assert out.stat().st_size > 1000  # and without a jail it does
 
 
-def test_a_film_whose_frames_lie_in_another_file_has_none(
+def test_a_film_whose_frames_are_in_another_file_has_none(
     ffmpeg: str, source: Path, tmp_path: Path, one_frame: bytes
 ) -> None:
     (tmp_path / "other.mp4").write_bytes(one_frame)
@@ -165,7 +165,7 @@ def test_a_film_whose_frames_lie_in_another_file_has_none(
 
 
 @pytest.mark.parametrize("container", ["matroska", "avi", "mpegts", "flv", "gif", "image2pipe", "ogg"])
-def test_other_containers_are_refused_whatever_their_name(
+def test_other_containers_are_refused_by_any_name(
     ffmpeg: str, source: Path, neighbour: Path, container: str
 ) -> None:
     codec = {"gif": "gif", "image2pipe": "png", "ogg": "libtheora"}.get(container, "mpeg4")
@@ -176,7 +176,7 @@ def test_other_containers_are_refused_whatever_their_name(
     assert refused(ffmpeg, source).code is OutputFault.SOURCE_UNPLAYABLE
 
 
-def test_a_decoder_that_nobody_needs_is_not_within_reach(ffmpeg: str, source: Path) -> None:
+def test_a_decoder_that_is_not_needed_is_not_within_reach(ffmpeg: str, source: Path) -> None:
     """MagicYUV, of CVE-2026-8461, and whatever else the full build of FFmpeg holds."""
     make_clip(ffmpeg, source, "-c:v", "magicyuv", "-f", "mov", size="64x64", seconds=0.2, sound=False)
     assert refused(ffmpeg, source).code is OutputFault.SOURCE_UNPLAYABLE
@@ -232,9 +232,7 @@ def test_a_frame_that_lasts_a_billion_seconds_is_too_long(
     assert "more than 4 hours" in too_large(ffmpeg, source)
 
 
-def test_a_header_that_lies_about_the_duration_is_not_believed(
-    ffmpeg: str, source: Path, one_frame: bytes
-) -> None:
+def test_a_header_with_a_false_duration_is_not_believed(ffmpeg: str, source: Path, one_frame: bytes) -> None:
     mvhd = found(one_frame, b"moov", b"mvhd")
     source.write_bytes(replaced(one_frame, {b"mvhd": mvhd[:16] + struct.pack(">I", 2**32 - 1) + mvhd[20:]}))
     assert probe(ffmpeg, source, stop=Stop()).duration_s < 1

@@ -1,4 +1,4 @@
-"""docs/inputs.md says what the list says."""
+"""docs/inputs.md equals the list in the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jail around FFmpeg: what it refuses, what it lets through, and that nothing outlives the runner."""
+"""The jail around FFmpeg: what it refuses, what it allows, and that nothing outlives the runner."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def wait_for_the_end_of(pid: int) -> None:
             time.sleep(0.01)
 
 
-def test_the_check_says_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch, ffmpeg: str) -> None:
+def test_the_check_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, ffmpeg: str) -> None:
     jail.check(ffmpeg)
     monkeypatch.setattr(jail, "_needs", lambda _: ("/no/such/file",))
     with pytest.raises(jail.JailUnavailable, match=r"jail: .*no/such/file"):
@@ -317,7 +317,7 @@ def test_a_line_hands_on_all_bytes_by_its_pipes_and_leaves_no_other_open():
     ("ending", "code"),
     [("raise SystemExit(7)", 7), ("import os; os.abort()", -6), ("raise SystemExit(125)", 1)],
 )
-def test_a_line_ends_as_its_first_that_ends_badly_and_nobody_is_left(place, ending, code):
+def test_a_line_ends_as_its_first_that_ends_badly_and_no_process_is_left(place, ending, code):
     waits = "import os, time; time.sleep(50)"
     programs = [waits, waits, waits]
     programs[place] = ending

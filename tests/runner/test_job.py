@@ -55,7 +55,7 @@ def control(clip: bytes) -> Iterator[FakeControl]:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process still runs: one that has ended may wait for a while to be buried."""
+    """Return whether a process still runs: one that has ended may wait for a while to be buried."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -111,7 +111,7 @@ def test_a_bad_source_costs_only_its_own_outputs(control: FakeControl, tmp_path:
 
 
 def test_a_source_that_is_gone_is_said_to_be_gone(control: FakeControl, tmp_path: Path) -> None:
-    control.failing["GET"] = [404]
+    control.failing["GET"] = [410]
     assert run(control, tmp_path)[0] == Exit.OK
     assert control.statuses() == dict.fromkeys(["o1", "o2"], "source_gone")
 
@@ -126,7 +126,7 @@ def test_a_killed_ffmpeg_is_run_again(control: FakeControl, long_clip: bytes, tm
     assert control.statuses() == {"o1": "ready", "o2": "ready"}
 
 
-def test_the_work_goes_on_while_control_is_away(control: FakeControl, tmp_path: Path) -> None:
+def test_the_work_continues_while_control_is_away(control: FakeControl, tmp_path: Path) -> None:
     with running(control, tmp_path) as process:
         until(lambda: control.owner is not None)
         control.away_until = math.inf
@@ -137,7 +137,7 @@ def test_the_work_goes_on_while_control_is_away(control: FakeControl, tmp_path: 
     assert control.statuses() == {"o1": "ready", "o2": "ready"}
 
 
-def test_control_says_not_to_go_on(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:
+def test_control_says_to_stop(control: FakeControl, long_clip: bytes, tmp_path: Path) -> None:
     control.sources, control.proceed = {"s1": long_clip}, False
     assert run(control, tmp_path)[0] == Exit.OK
     assert control.finish
@@ -185,7 +185,7 @@ def test_a_second_machine_goes_quietly(control: FakeControl, tmp_path: Path) -> 
     assert control.calls == ["claim"]
 
 
-def test_a_token_that_control_refuses_is_given_up(control: FakeControl, tmp_path: Path) -> None:
+def test_a_token_that_control_refuses_fails(control: FakeControl, tmp_path: Path) -> None:
     assert run(control, tmp_path, ATTEMPT_TOKEN="wrong")[0] == Exit.NO_CLAIM
 
 
@@ -215,7 +215,7 @@ def test_a_bucket_that_refuses_ends_the_attempt_and_calls_no_output_failed(
     assert control.finish.outputs == []
 
 
-def test_what_nobody_foresaw_is_reported_with_a_trace(control: FakeControl, tmp_path: Path) -> None:
+def test_an_unexpected_error_is_reported_with_a_trace(control: FakeControl, tmp_path: Path) -> None:
     control.outputs[0] = ("o1", "s1", PLAIN.model_copy(update={"speed": 0}))
     assert run(control, tmp_path)[0] == Exit.OK
     assert control.finish
@@ -271,7 +271,7 @@ def test_a_missing_variable_is_named(control: FakeControl, tmp_path: Path, name:
 # --- what may be sent ---------------------------------------------------------------------------------
 
 
-def test_the_finish_tells_every_byte_that_was_sent_tries_included(control: FakeControl, tmp_path: Path):
+def test_the_finish_reports_every_byte_that_was_sent_tries_included(control: FakeControl, tmp_path: Path):
     control.with_posters = True
     control.failing["PUT"] = [503]
     passed: list[int] = []

@@ -172,7 +172,7 @@ def test_a_shift_moves_the_picture_within_the_room_and_shows_no_edge():
     assert left[320] < middle[320] < right[320]
 
 
-def test_the_same_recipe_gives_the_same_bytes_whoever_its_siblings_are():
+def test_the_same_recipe_gives_the_same_bytes_with_any_siblings():
     frame = picture(130, 98, frames=3)
     one, other = recipe_of(effects(noise=5, rotation_rad=0.004)), recipe_of(effects(noise=5, mirror=True))
     alone = [by_kernel(frame, 130, 98, recipe)[0] for recipe in (one, other)]
@@ -196,7 +196,7 @@ def random_side(dice: random.Random) -> int:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_all_paths_agree_and_stay_within_their_memory_whatever_the_recipe(guarded, part):
+def test_all_paths_agree_and_stay_within_their_memory_for_any_recipe(guarded, part):
     for seed in range(part, FUZZED, 4):
         dice = random.Random(seed)
         width, height = random_side(dice), random_side(dice)
@@ -245,7 +245,7 @@ def test_wrong_arguments_are_refused_with_a_line(words):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_frame_that_is_cut_off_and_an_output_that_nobody_reads_are_errors():
+def test_a_frame_that_is_cut_off_and_an_output_that_is_not_read_are_errors():
     frame = picture(16, 16)
     with pytest.raises(AssertionError, match="1: effects: a frame is cut off"):
         by_kernel(frame + frame[:-1], 16, 16, recipe_of(PLAIN))

@@ -1,4 +1,4 @@
-"""Every source has its true length, and every output keeps it: the last picture stays as long as it did."""
+"""Every source has its true length, and every output keeps it, the duration of the last picture included."""
 
 from __future__ import annotations
 

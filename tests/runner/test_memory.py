@@ -1,4 +1,4 @@
-"""The budget that keeps encoders from taking more memory than there is."""
+"""The budget that limits the memory of encoders."""
 
 from __future__ import annotations
 

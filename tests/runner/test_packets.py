@@ -1,4 +1,4 @@
-"""The check by the sums of packets: as honest as decoding all of it, and told of each damage."""
+"""The check by the sums of packets finds each damage that a full decoding finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of outputs made by the whole runner: what is shared, and that a failure costs nobody else."""
+"""Groups of outputs made by the whole runner: they share work, and a failure affects no other output."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_four_siblings_are_ready_and_all_differ(made: FakeControl) -> None:
     assert len(set(made.objects.values())) == 4
 
 
-def test_what_was_really_run_is_told(made: FakeControl) -> None:
+def test_what_was_really_run_is_reported(made: FakeControl) -> None:
     told = files(made)
     first, other = told["o0"].ffmpeg_args, told["o2"].ffmpeg_args
     assert any(":pass=1:stats=STATS-o0" in arg for arg in first)
@@ -81,7 +81,7 @@ def test_what_was_really_run_is_told(made: FakeControl) -> None:
     assert not any("/" in arg and "runner-" in arg for arg in first + other)
 
 
-def test_what_was_told_makes_the_same_files_again_where_the_source_is_called_so(
+def test_what_was_reported_makes_the_same_files_again_where_the_source_is_called_so(
     made: FakeControl, clip: bytes, ffmpeg: str, tmp_path: Path
 ) -> None:
     told = files(made)
@@ -165,14 +165,14 @@ def test_what_lacked_memory_is_left_to_a_larger_machine_and_its_siblings_are_not
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
-def test_no_room_for_the_runners_own_files_is_want_of_memory_and_no_crash(trouble: Exception) -> None:
+def test_no_room_for_the_runners_own_files_is_lack_of_memory_and_no_crash(trouble: Exception) -> None:
     workers = SimpleNamespace(stop=Stop(), progress=Progress())
     with guarding(workers):
         raise trouble
     assert workers.stop.reason is Reason.OUT_OF_MEMORY
 
 
-def test_what_nobody_foresaw_is_still_a_crash() -> None:
+def test_an_unexpected_error_is_still_a_crash() -> None:
     workers = SimpleNamespace(stop=Stop(), progress=Progress())
     with pytest.raises(OSError, match="denied"), guarding(workers):
         raise OSError(errno.EACCES, "denied")

@@ -1,4 +1,4 @@
-"""The files that FFmpeg left: what is taken over, what is refused, and that nothing is waited for."""
+"""The files that FFmpeg left: which are accepted or refused, and that nothing blocks."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_what_is_no_file_of_its_own_is_refused(
 
 
 @pytest.mark.parametrize("name", [b"another", b"\xff\x1b[2J", b"a\nb", b".hidden"])
-def test_a_file_that_nobody_asked_for_is_refused(left: Path, name: bytes) -> None:
+def test_a_file_that_was_not_requested_is_refused(left: Path, name: bytes) -> None:
     Path(left.parent, os.fsdecode(name)).touch()
-    with pytest.raises(NotPlain, match=r"^FFmpeg left files that nobody asked for$"):
+    with pytest.raises(NotPlain, match=r"^FFmpeg left files that it was not asked for$"):
         take([left])
 
 
@@ -86,7 +86,7 @@ def test_files_of_several_folders_are_taken_together(left: Path, tmp_path: Path)
     for path in (beside, elsewhere):
         path.touch()
     take([left, beside, elsewhere])
-    with pytest.raises(NotPlain, match="nobody asked for"):
+    with pytest.raises(NotPlain, match="it was not asked for"):
         take([left, elsewhere])
 
 

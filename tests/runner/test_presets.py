@@ -96,7 +96,7 @@ def test_hls_plays_from_its_two_files_in_segments_of_four_seconds(
     assert done.stderr == ""
 
 
-def test_arguments_are_told_without_private_paths(made: FakeControl) -> None:
+def test_arguments_are_shown_without_private_paths(made: FakeControl) -> None:
     assert made.finish
     for report in made.finish.outputs:
         assert report.file

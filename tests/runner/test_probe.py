@@ -1,4 +1,4 @@
-"""What a file really is, and whether an output is what was asked for."""
+"""The probe of a file, and the check of an output."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_metadata_that_imitates_ffmpegs_own_words_is_not_believed(
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 10_000])
-def test_what_is_no_video_is_unplayable(ffmpeg: str, content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_unplayable(ffmpeg: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "source.mp4"
     path.write_bytes(content)
     assert fault(ffmpeg, path).code is OutputFault.SOURCE_UNPLAYABLE

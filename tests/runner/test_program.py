@@ -1,4 +1,4 @@
-"""The program as a whole: what it loads, and that its hard limit needs no working Python."""
+"""The program as a whole: its imports, and that its hard limit needs no working Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told to control, and that it never goes back."""
+"""The progress that is reported to control never goes back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def told(progress: Progress) -> list[tuple[str, str, float]]:
     return [(report.output_id, report.status, report.percent) for report in progress.unheard()]
 
 
-def test_percent_only_rises_and_only_the_latest_is_told() -> None:
+def test_percent_only_rises_and_only_the_latest_is_reported() -> None:
     progress = Progress()
     for percent in (0, 30, 20, 60):
         progress.running("o1", percent)
     assert told(progress) == [("o1", "running", 60)]
 
 
-def test_what_was_answered_is_not_told_again() -> None:
+def test_what_was_answered_is_not_reported_again() -> None:
     progress = Progress()
     progress.running("o1", 10)
     progress.heard(progress.unheard())
@@ -27,7 +27,7 @@ def test_what_was_answered_is_not_told_again() -> None:
     assert told(progress) == []
 
 
-def test_what_changed_while_the_beat_was_under_way_is_told_by_the_next() -> None:
+def test_what_changed_while_the_beat_was_under_way_is_reported_by_the_next() -> None:
     progress = Progress()
     progress.running("o1", 10)
     sent = progress.unheard()

@@ -1,4 +1,4 @@
-"""Whether a process still gets on, on a clock and CPU time of the test's own."""
+"""Whether a process makes progress, with a clock and CPU time from the test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class World:
         return None
 
 
-def test_what_neither_moves_nor_works_is_given_up_after_a_minute() -> None:
+def test_what_neither_moves_nor_works_is_ended_after_a_minute() -> None:
     after_s = World().gone_after_s(most_s=300)
     assert after_s
     assert HANG_S <= after_s < HANG_S + 1
@@ -57,7 +57,7 @@ def test_a_machine_that_slept_for_an_hour_has_not_hung_its_process() -> None:
         world.now_s += 3600
 
 
-def test_where_cpu_time_cannot_be_known_nothing_is_given_up() -> None:
+def test_where_cpu_time_cannot_be_known_nothing_fails() -> None:
     assert World(cpu_s=None).gone_after_s(most_s=600) is None
 
 

@@ -1,4 +1,4 @@
-"""The sound of an output: as loud as the source's, not clipped, and in step at both ends."""
+"""The sound of an output: as loud as the source's, not clipped, and synchronous at both ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole runner with an FFmpeg that a video has taken over: nothing leaks, nothing hangs, no sibling pays.
+"""The whole runner with an FFmpeg that a video has taken over: no leak, no hang, no harm to siblings.
 
 Each harm is tried without a jail, and behind one whose filter of system calls lets files of every kind be
 made: what the runner does with the files must hold by itself. Some are tried behind the whole jail too.
@@ -105,7 +105,7 @@ ANYTHING_BUT_A_FILE = ["a link", "a second name", "a pipe", "a folder", "nothing
 
 
 @pytest.mark.parametrize("harm", [*ANYTHING_BUT_A_FILE, "a name of odd bytes", "many files"])
-def test_anything_but_the_files_asked_for_ends_the_output(attack: Attack, harm: str) -> None:
+def test_anything_but_the_requested_files_ends_the_output(attack: Attack, harm: str) -> None:
     control = attack(harm, "render")
     assert control.statuses() == {"o1": FAILED}
     assert control.objects == {}
@@ -158,7 +158,7 @@ def test_an_exit_code_of_the_jail_s_own_ends_the_output_and_not_the_run(attack: 
     assert (control.finish.reason, control.statuses()) == (None, {"o1": FAILED})
 
 
-def test_a_process_that_goes_on_writing_neither_holds_up_the_run_nor_changes_what_is_sent(
+def test_a_process_that_keeps_writing_neither_holds_up_the_run_nor_changes_what_is_sent(
     attack: Attack,
 ) -> None:
     assert set(attack("a process", "render").statuses().values()) <= {"ready", FAILED, INVALID}
@@ -175,7 +175,7 @@ def test_what_ffmpeg_says_steers_no_screen(attack: Attack) -> None:
 
 @pytest.mark.parametrize("walls", ["a jail", "no jail"], indirect=True)
 @pytest.mark.parametrize(("part", "end"), [("probe", UNPLAYABLE), ("render", OutputFault.RENDER_TIMEOUT)])
-def test_an_ffmpeg_that_stands_still_is_ended_and_tried_again_before_its_output_fails(
+def test_an_ffmpeg_that_hangs_is_ended_and_tried_again_before_its_output_fails(
     attack: Attack, monkeypatch: pytest.MonkeyPatch, part: str, end: OutputFault
 ) -> None:
     monkeypatch.setattr(pulse, "HANG_S", 1.5)

@@ -1,4 +1,4 @@
-"""Bytes by signed URLs through a real connection, with a bucket that fails on demand."""
+"""Transfers by signed URLs through a real connection, with a bucket that fails on demand."""
 
 from __future__ import annotations
 
@@ -51,13 +51,25 @@ def put(bucket: FakeControl, tmp_path: Path, content: bytes, allowance: Allowanc
         upload(target, file, len(content), stop=Stop(), allowance=allowance)
 
 
-def test_a_cut_download_goes_on_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:
+def test_a_cut_download_continues_where_it_ended(bucket: FakeControl, tmp_path: Path) -> None:
     bucket.cut_gets = 3
     assert fetched(bucket, tmp_path) == BYTES
 
 
 def test_a_source_that_is_gone_is_the_outputs_fault(bucket: FakeControl, tmp_path: Path) -> None:
     bucket.failing["GET"] = [500, 410]
+    with pytest.raises(OutputFailure) as caught:
+        fetched(bucket, tmp_path)
+    assert caught.value.code is OutputFault.SOURCE_GONE
+
+
+def test_a_source_that_is_not_seen_yet_is_asked_for_once_more(
+    bucket: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "GONE_AGAIN_AFTER_S", 0.0)
+    bucket.failing["GET"] = [404]
+    assert fetched(bucket, tmp_path) == BYTES
+    bucket.failing["GET"] = [404, 404]
     with pytest.raises(OutputFailure) as caught:
         fetched(bucket, tmp_path)
     assert caught.value.code is OutputFault.SOURCE_GONE
@@ -115,13 +127,13 @@ def test_an_outage_is_ridden_out_with_growing_pauses(own_time: OwnTime) -> None:
     assert own_time.pauses[-1] == 30
 
 
-def test_an_outage_without_end_is_given_up(own_time: OwnTime) -> None:
+def test_an_outage_without_end_fails(own_time: OwnTime) -> None:
     with pytest.raises(RetryableError, match="away"):
         retrying(partial(away, own_time, until=1000), stop=own_time, outage_s=300, pause_s_max=30)
     assert own_time.now <= 300
 
 
-def test_headway_starts_the_patience_anew(own_time: OwnTime) -> None:
+def test_headway_starts_the_limit_again(own_time: OwnTime) -> None:
     def cut() -> str:
         if own_time.now < 1000:
             own_time.now += 200
@@ -190,7 +202,7 @@ def test_the_url_of_a_user_is_fetched_when_it_may_be(bucket: FakeControl, place:
     assert (tmp_path / "source").read_bytes() == BYTES
 
 
-def test_the_url_of_a_user_that_is_private_is_never_asked(
+def test_the_url_of_a_user_that_is_private_is_never_called(
     bucket: FakeControl, place: str, tmp_path: Path
 ) -> None:
     with pytest.raises(OutputFailure, match="public internet") as caught:
@@ -213,7 +225,7 @@ def test_a_url_that_gives_no_video_costs_its_outputs_and_not_the_run(
     assert SIGNATURE not in caught.value.message
 
 
-def test_a_url_that_fails_for_a_moment_is_asked_again_from_the_start(
+def test_a_url_that_fails_for_a_moment_is_repeated_from_the_start(
     bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 60)
@@ -234,7 +246,7 @@ def test_a_url_that_gives_more_than_is_taken_is_left(
     assert not path.exists() or path.stat().st_size <= 1_000_000
 
 
-def test_a_url_that_drips_is_given_up(
+def test_a_url_that_drips_fails(
     bucket: FakeControl, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "FOREIGN_S_MAX", 0)
@@ -253,7 +265,7 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl,
     bucket.failing["PUT"] = [403, 403]
     url = bucket.spec().outputs[0].put_url
     why = handed_over(url, place, Allowance(None))
-    assert why == "The result was not taken by output_url: its server answered 403."
+    assert why == "output_url did not accept the result: its server answered 403."
     assert bucket.failing["PUT"] == [403]
 
 
@@ -275,7 +287,7 @@ def test_every_try_of_an_upload_counts_and_none_begins_that_does_not_fit(
     assert allowance.sent_bytes == 2 * len(BYTES)
 
 
-def test_what_nobody_took_of_a_file_does_not_count(place: str) -> None:
+def test_the_unread_part_of_a_file_does_not_count(place: str) -> None:
     allowance = Allowance(None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"
@@ -291,7 +303,7 @@ def test_a_user_s_server_that_takes_all_bytes_and_fails_gets_no_more_than_may_be
     allowance = Allowance(3 * len(BYTES))
     why = handed_over(bucket.spec().outputs[0].put_url, place, allowance)
     assert why is not None
-    assert "as many bytes as may be sent" in why
+    assert "within the bytes that may be sent" in why
     assert bucket.failing["PUT"] == [503] * 6
     assert allowance.sent_bytes == 3 * len(BYTES)
 

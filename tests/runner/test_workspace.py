@@ -1,4 +1,4 @@
-"""Where the bytes lie, and that nothing of it stays."""
+"""The place of the files during a run, and that all of it is removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner import workspace as module
 from runner.workspace import workspace
 
 
-def test_bytes_lie_in_memory_and_nothing_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_files_are_in_memory_and_nothing_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setattr(module, "_SHM", tmp_path)
     with workspace(1000) as folder:

@@ -1,4 +1,4 @@
-"""Replay a world (`--seed N`), live new ones for a while (`--minutes 60`), or hunt for `--mutants`."""
+"""Replay a world (`--seed N`), run new ones for a while (`--minutes 60`), or search for `--mutants`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""I7 for the judge: nobody can overrun a budget, by Fly's own truth about machines and not by our ledger.
+"""I7 for the judge: no budget is exceeded, by Fly's own record of machines and not by our ledger.
 
 A machine that has ended is worth what Fly bills for it, for its time and for each byte that it sent; one that
 may still run is worth all that it can cost until its own deadline ends it and its allowance of bytes is used
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from control.planning.prices import egress_usd, machine_usd
-from infra.flysim.machine import Machine
+from infra.flysim.machine import SimulatedMachine
 from runner.contract import ENV_RUN_TIMEOUT_S
 from tests.sim.protocol import SimWorld
 
@@ -38,7 +38,7 @@ def overrun(world: SimWorld) -> str | None:
     return None
 
 
-def _over(world: SimWorld, cap_usd: float, machines: Iterable[Machine], name: str) -> str | None:
+def _over(world: SimWorld, cap_usd: float, machines: Iterable[SimulatedMachine], name: str) -> str | None:
     most_usd = [_most_usd(world, machine) for machine in machines]
     names = Counter(machine.name for machine in machines)
     twins = sum(count - 1 for count in names.values())
@@ -50,7 +50,7 @@ def _over(world: SimWorld, cap_usd: float, machines: Iterable[Machine], name: st
     return None
 
 
-def _without_machine(world: SimWorld, machines: Iterable[Machine], name: str) -> list[float]:
+def _without_machine(world: SimWorld, machines: Iterable[SimulatedMachine], name: str) -> list[float]:
     """Return the reserves of live attempts for which Fly has made no machine."""
     made = {machine.config["metadata"]["attempt"] for machine in machines}
     live = """SELECT attempt.id, attempt.reserve_usd, job.batch_id FROM attempt JOIN job ON job.id = job_id
@@ -60,7 +60,7 @@ def _without_machine(world: SimWorld, machines: Iterable[Machine], name: str) ->
     return [usd for id_, usd, batch_id in rows if id_ not in made and (not is_batch or batch_id == name)]
 
 
-def _most_usd(world: SimWorld, machine: Machine) -> float:
+def _most_usd(world: SimWorld, machine: SimulatedMachine) -> float:
     """Return what a machine costs by Fly's own record and the bytes of its runner, or can at most, in USD."""
     config, runner = machine.config, world.runners.get(machine.id)
     seconds = _seconds(machine.events)
@@ -73,7 +73,7 @@ def _most_usd(world: SimWorld, machine: Machine) -> float:
     return time_usd + egress_usd(region=machine.region, size_bytes=sent_bytes)
 
 
-def _may_send(world: SimWorld, machine: Machine) -> int:
+def _may_send(world: SimWorld, machine: SimulatedMachine) -> int:
     """Return how many bytes a machine may send that has not ended: as its runner was told, or will be.
 
     One that stopped its work sends no more.

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from tests.sim.database import Database
-from tests.sim.swarm import LASTING, OFTEN, Swarm
+from tests.sim.swarm import APART, LASTING, OFTEN, Swarm
 from tests.sim.world import Report, World
 
 HITS_MIN = 50  # of each fault site, or a soak proves nothing of it
@@ -45,7 +45,7 @@ def campaign(seconds: float, *, first: int) -> int:
     print(summary(total, time.monotonic() - began))
     seldom = {
         str(fail_point): total.hits[fail_point]
-        for fail_point in (*OFTEN, *LASTING)
+        for fail_point in (*OFTEN, *LASTING, *APART)
         if total.hits[fail_point] < HITS_MIN
     }
     print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(failures)}")

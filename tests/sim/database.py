@@ -1,4 +1,4 @@
-"""One SQLite database in memory, put back to a template for each world: engines and their caches are dear.
+"""One SQLite database in memory, reset to a template for each world: a new engine would be slow.
 
 The core works on one connection; whoever judges reads committed rows on another. Triggers keep an
 append-only trace of what rows did, which no crash of control can lose and no code of control writes.

@@ -1,4 +1,4 @@
-"""What control reaches: the real adapter over the model of Fly in place of HTTP, and a bucket in a dict."""
+"""The outside of control: the real adapter over the model of Fly instead of HTTP, and a bucket in a dict."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.sim.swarm import Mishap
 
 CREATE_LATE_S = (1, 60)
 PUT_LATE_S = (5, 60)
+STALE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class SimBucket:
     def __init__(self, world: SimWorld) -> None:
         self._world = world
         self.objects: dict[str, Stored] = {}
+        self._stale_until: dict[str, float] = {}
         self.changes = 0
 
     def _reach(self, what: str) -> None:
@@ -172,6 +174,8 @@ class SimBucket:
         if self._world.fires(Mishap.PUT_VANISHES):
             return 200
         self.objects[url] = item
+        if self._world.fires(Mishap.STALE_HEAD):
+            self._stale_until[url] = self._world.t + STALE_S
         self.changes += 1
         self._world.oracle.check()
         return 200
@@ -184,9 +188,13 @@ class SimBucket:
         """Return the key itself."""
         return key
 
-    def head(self, key: str) -> StoredObject | None:
-        """Return what is stored."""
+    def head(self, key: str, *, is_fresh: bool = False) -> StoredObject | None:
+        """Return what is stored, and seen; what was stored just now is waited for, as the adapter does."""
         self._reach("head")
+        if (stale_s := self._stale_until.get(key, 0.0) - self._world.t) > 0:
+            if not is_fresh:
+                return None
+            self._world.pause(stale_s)
         item = self.objects.get(key)
         return StoredObject(size_bytes=item.size_bytes, etag=item.md5) if item else None
 

@@ -1,4 +1,4 @@
-"""What the parts of a world use of it: time, chance, and the other parts.
+"""The interface of a world to its parts: time, chance, and the other parts.
 
 The parts (judge, bucket, runners, users) know this protocol only; `world.World` puts them together. So the
 imports have no circle.

@@ -1,4 +1,4 @@
-"""Keeps what the passes read until a row changes: most ticks of a world find everything as it was.
+"""Caches what the passes read until a row changes: in most ticks of a world nothing has changed.
 
 Every answer was computed by the real reader on the rows as they are now. Those that also depend on the clock
 are kept only while there is no row of their kind at all. The core is patched for the thread that asks: a

@@ -1,4 +1,4 @@
-"""Which faults a world has, and how often: drawn from its seed; some worlds have few, others many."""
+"""The faults of a world and their rates, drawn from its seed: some worlds have few, others many."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
 
+from control.planning import boots
 from infra.flysim.faults import CAPACITY_ANSWERS, FailPoint, Faults, Window
 
 
@@ -27,6 +28,8 @@ class Mishap(StrEnum):
     PUT_LATE = "put_late"  # under way for long: stored though its machine may be judged, or dead, by then
     RENDER_FAILED = "render_failed"  # an output fails for good
     RENDER_HANGS = "render_hangs"  # until somebody stops it
+    STALE_HEAD = "stale_head"  # a new object is not seen for STALE_S
+    BOOT_GIVEN_UP = "boot_given_up"  # by the learned deadline, long before BOOT_TIMEOUT_S: counted only
     PUT_VANISHES = "put_vanishes"  # answered as stored, and it is not, or not whole
     RUNNER_CUT_OFF = "runner_cut_off"  # from control, for a while; it works on
     ZOMBIE_MUTE = "zombie_mute"  # a host that is cut off is cut off from control too
@@ -85,8 +88,10 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.RETRY: 0.6,
     Mishap.DELETE: 0.4,
 }
+# Drawn for some worlds apart from all others, so that the rest of a seed's world stays as it was.
+APART = {Mishap.STALE_HEAD: 0.3, Mishap.BOOT_GIVEN_UP: 0.3}
 AMPLE_USD = 0.5
-COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL})
+COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED})
 # Refusals that last for a while, as a window of the model's faults; how often a world has one.
 LASTING = {
     FailPoint.IMAGE_NOT_FOUND: 0.25,
@@ -104,6 +109,7 @@ class Swarm:
     rates: dict[Mishap, float] = field(default_factory=dict)
     fly: Faults = field(default_factory=Faults)
     settings: dict[str, object] = field(default_factory=dict)
+    boots_min: int = boots.SAMPLES_MIN  # with so many boots the deadline of the next ones is learned
     batches: int = 3
     jobs_max: int = 2
     outputs_max: int = 3
@@ -157,7 +163,19 @@ class Swarm:
             tick_s_max=injector.choice((3.0, 5.0, 10.0)),
         )
         lasting = _lasting(Random(f"{seed} lasting"), world.faults_s)
-        return replace(world, fly=replace(world.fly, windows=lasting, refused_apps=("runners",)))
+        world = replace(world, fly=replace(world.fly, windows=lasting, refused_apps=("runners",)))
+        return _apart(Random(f"{seed} apart"), world)
+
+
+def _apart(injector: Random, world: Swarm) -> Swarm:
+    """Return the world, perhaps with a bucket that is late, or with boots that get stuck after quick ones."""
+    if injector.random() < APART[Mishap.STALE_HEAD]:
+        world = replace(world, rates={**world.rates, Mishap.STALE_HEAD: 0.4})
+    if injector.random() < APART[Mishap.BOOT_GIVEN_UP]:
+        stuck = {FailPoint.STUCK_FOR_EVER: 0.2, FailPoint.STUCK_FOR_HOURS: 0.2}
+        fly = replace(world.fly, rates={**world.fly.rates, **stuck})
+        world = replace(world, fly=fly, boots_min=injector.choice((1, 2)))
+    return world
 
 
 def _lasting(injector: Random, faults_s: float) -> list[Window]:

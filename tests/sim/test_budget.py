@@ -1,4 +1,4 @@
-"""I7: whatever crashes, no budget is overrun. BUDGET_WORLDS short lives on too little money for all."""
+"""I7: no crash makes control exceed a budget, in BUDGET_WORLDS short worlds with too little money."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def life(database: Database, seed: int) -> tuple[World, str | None]:
     return world, found[0] if found else None
 
 
-def test_no_budget_is_overrun_whatever_crashes(
+def test_no_budget_is_overrun_by_any_crash(
     database: Database, record_property: Callable[[str, object], None]
 ):
     machines = crashes = waited = 0

@@ -1,4 +1,4 @@
-"""All of a kind: every interleaving of facts, a crash at every effect, a failure of every call."""
+"""Complete enumerations: every interleaving of triggers, a crash at every effect, a failure of every call."""
 
 from __future__ import annotations
 

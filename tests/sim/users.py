@@ -1,4 +1,4 @@
-"""The users of a world: they submit, cancel, retry and delete, and ask again until they are answered."""
+"""The users of a world: they submit, cancel, retry and delete, and repeat each call until it is answered."""
 
 from __future__ import annotations
 

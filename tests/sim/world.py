@@ -1,4 +1,4 @@
-"""One seeded world on a virtual clock: control, Fly, the bucket, runners and users, and what goes wrong.
+"""One seeded world on a virtual clock: control, Fly, the bucket, runners and users, and their faults.
 
 Everything that happens is an event on one heap; the same seed gives the same life, in any process. Control
 is the real core. A crash is an exception at a commit or a call outside, after which control is built anew
@@ -29,6 +29,7 @@ from control.domain import ids
 from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.loop import is_idle
+from control.planning import boots
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
@@ -413,7 +414,11 @@ class World:
     def run(self) -> Report:
         """Live until all is at rest; return what happened. Raises Violation."""
         logging.getLogger("control").setLevel(logging.CRITICAL)
-        with _seeded_ids(self.seed), kept_reads(self.oracle.version, self._ask):
+        with (
+            _seeded_ids(self.seed),
+            _learning(self.swarm.boots_min),
+            kept_reads(self.oracle.version, self._ask),
+        ):
             self._begin()
             while not self.is_over and (at := self._next_at()) is not None:
                 if at > self.swarm.faults_s + self.swarm.rest_s:
@@ -462,12 +467,33 @@ class World:
         self.fly.set_faults(replace(Faults(), late_destroy_s=self.swarm.fly.late_destroy_s, **spans))
         self.is_calm = True
 
+    def _boots_given_up(self) -> int:
+        """Return how many attempts were ended by a boot deadline that was learned."""
+        ended = "SELECT boot_from, ended_at FROM attempt WHERE reason = 'boot_deadline' AND number = 1"
+        rows = self.database.judge.execute(ended).fetchall()
+        took_s = [
+            (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+            for start, end in rows
+        ]
+        return sum(took < self.settings.boot_timeout_s for took in took_s)
+
     def _reported(self) -> Report:
         self.report.virtual_s = self.t
         self.report.machines = len(self.fly.truth())
         self.report.jobs.update(status for (status,) in self.database.judge.execute("SELECT status FROM job"))
+        self.hits[Mishap.BOOT_GIVEN_UP] += self._boots_given_up()
         self.hits.update({str(fail_point): count for fail_point, count in self.fly.hits.items()})
         return self.report
+
+
+@contextmanager
+def _learning(boots_min: int) -> Iterator[None]:
+    """Have so few boots be enough to learn from while a world lives."""
+    real, boots.SAMPLES_MIN = boots.SAMPLES_MIN, boots_min
+    try:
+        yield
+    finally:
+        boots.SAMPLES_MIN = real
 
 
 @contextmanager

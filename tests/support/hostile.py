@@ -34,7 +34,7 @@ def connected(url: str, sent: bytes = b"", *, receive_bytes: int | None = None) 
 
 
 def is_ended_by(connection: socket.socket, drip: bytes) -> bool:
-    """Tell whether the connection ends although a little more is sent again and again."""
+    """Return whether the connection ends although a little more is sent again and again."""
     connection.settimeout(0.05)
     for _ in range(600):
         try:

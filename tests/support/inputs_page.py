@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _limits() -> str:
 
 def _refused() -> str:
     names = dict.fromkeys([*OTHER_PICTURES.values(), *OTHER_SOUNDS.values(), *OTHER_OBJECT_TYPES.values()])
-    return ", ".join(names) + "."
+    return textwrap.fill(", ".join(names) + ".", 118, break_on_hyphens=False)
 
 
 def _shown(tag: str) -> str:

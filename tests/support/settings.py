@@ -17,7 +17,8 @@ SETTINGS = {
 
 
 PLACES = {
-    *("token_secret", "token_secret_previous", "database_url", "public_url", "callback_url", "fly_app_name"),
+    *("token_secret", "token_secret_previous", "database_url", "database_mount", "public_url"),
+    *("callback_url", "fly_app_name"),
     *("aws_endpoint_url_s3", "aws_region", "aws_access_key_id", "aws_secret_access_key", "bucket_name"),
     *("s3_public_endpoint_url", "fly_api_url", "fly_api_token", "runner_apps", "runner_image"),
 }

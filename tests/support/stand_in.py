@@ -21,7 +21,7 @@ def path_of(argument: str) -> str:
 
 
 def is_output(at: int) -> bool:
-    """Tell whether the argument names a file to write: the one that ends a group of options."""
+    """Return whether the argument names a file to write: the one that ends a group of options."""
     return path_of(ARGS[at]).startswith("/") and ARGS[at - 1] != "-i"
 
 

@@ -1,4 +1,4 @@
-"""Real Chromium, and a person in front of it who uses the page by what they can see."""
+"""Real Chromium, and a person in front of it who uses the page by what is visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of every screen, for eyes to look at: `python -m tests.web.looks FOLDER [VIDEO...]`.
+"""Pictures of every screen, for people to check: `python -m tests.web.looks FOLDER [VIDEO...]`.
 
 In light, dark and phone width. The README's picture is `light-readme.png` of a run without VIDEOs.
 """

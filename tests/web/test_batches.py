@@ -1,4 +1,4 @@
-"""Looking after batches: cancel, retry, delete, the list of all, and what is used."""
+"""Managing batches: cancel, retry, delete, the list of all, and the usage."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_link_of_a_batch_is_copied_and_opens_it(person: Person, api: User, q
     api.wait(batch_id)
 
 
-def test_a_batch_on_the_screen_says_when_the_network_is_away_and_goes_on_after(
+def test_a_batch_on_the_screen_says_when_the_network_is_away_and_continues_after(
     person: Person, api: User, slow: str
 ) -> None:
     batch_id = api.submit(slow, variations=4)["batch_id"]

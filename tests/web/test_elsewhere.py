@@ -1,4 +1,4 @@
-"""Another control: one whose results live for a second only, and whose page is hosted somewhere else too."""
+"""Another control: its results expire after a second, and its page is also hosted elsewhere."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_expired_batch_is_shown_as_such(visitor: Person, fleeting: LocalStack
     expect(visitor.page.locator(f"a[href$='{batch_id}']")).to_contain_text("Expired")
 
 
-def test_after_too_many_wrong_passwords_one_is_told_how_long_to_wait(visitor: Person) -> None:
+def test_after_too_many_wrong_passwords_one_sees_how_long_to_wait(visitor: Person) -> None:
     clock, button = visitor.page.clock, visitor.page.get_by_role("button", name="Sign in")
     clock.install()
     visitor.open()

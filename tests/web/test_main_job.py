@@ -1,4 +1,4 @@
-"""Two videos dropped, priced, made, watched, played and downloaded, by what is on the screen alone."""
+"""Two videos dropped, priced, made, watched, played and downloaded, with only the screen as a guide."""
 
 from __future__ import annotations
 

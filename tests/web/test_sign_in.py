@@ -1,4 +1,4 @@
-"""Signing in, and what the page says when that does not work."""
+"""Signing in, and the messages of the page when that fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.user import User
 from tests.web.browser import Person
 
 
-def test_a_wrong_password_is_told_and_the_right_one_opens_the_page(newcomer: Person) -> None:
+def test_a_wrong_password_is_reported_and_the_right_one_opens_the_page(newcomer: Person) -> None:
     newcomer.open()
     newcomer.sign_in("not the password")
     newcomer.sees("The password is wrong")

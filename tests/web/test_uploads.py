@@ -1,4 +1,4 @@
-"""Choosing videos and getting them into the bucket, whatever comes between."""
+"""Choosing videos and uploading them, with interruptions of every kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE = 32 * MIB  # two whole parts and a short one, which is stored long before
 SLOW = 12 * MIB  # a second
 
 
-def test_what_is_no_video_is_refused_before_a_byte_is_sent(person: Person, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_refused_before_a_byte_is_sent(person: Person, tmp_path: Path) -> None:
     puts = sent_parts(person)
     named = {"notes.txt": b"hello", "fake.mp4": b"MZ\x90\x00 not a video at all", "empty.mp4": b""}
     for name, content in named.items():
@@ -50,7 +50,7 @@ def test_a_video_shows_its_size_length_and_first_frame(person: Person, clip: Cli
     expect(line).to_contain_text("Ready")
 
 
-def test_an_upload_is_paused_and_goes_on(person: Person, clip: Clip) -> None:
+def test_an_upload_is_paused_and_continues(person: Person, clip: Clip) -> None:
     person.slowly(SLOW)
     person.choose(clip("large.mp4", padding_bytes=LARGE))
     person.press("Pause large.mp4")
@@ -82,7 +82,7 @@ def test_a_reload_in_the_middle_sends_only_what_is_missing(person: Person, api: 
     expect(person.video("large.mp4")).to_contain_text("Ready")
 
 
-def test_an_upload_waits_for_the_network_and_goes_on(person: Person, clip: Clip) -> None:
+def test_an_upload_waits_for_the_network_and_continues(person: Person, clip: Clip) -> None:
     person.slowly(SLOW)
     with person.page.expect_request(lambda request: request.method == "PUT"):
         person.choose(clip("large.mp4", padding_bytes=LARGE))

@@ -7,7 +7,7 @@ const BASE = (document.querySelector<HTMLMetaElement>('meta[name="refresher-api"
   "",
 );
 
-const BUSY_TRIES = 10; // a 503 that says when to come again has done nothing
+const BUSY_TRIES = 10; // a 503 that says when to come again may be repeated
 
 /** `status` 0: nothing answered. */
 export class ApiError extends Error {

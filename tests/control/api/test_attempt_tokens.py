@@ -1,4 +1,4 @@
-"""What an attempt's token opens, over real HTTP: one attempt, for one machine, until its end."""
+"""The rights of an attempt's token, over real HTTP: one attempt, for one machine, until its end."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_another_machine_is_refused_with_the_right_token(maker, running, call):
     assert maker.show(attempt_id.rpartition("-")[0])["status"] == "running"
 
 
-def test_the_machine_of_the_claim_may_ask_again_and_goes_on(maker, running):
+def test_the_machine_of_the_claim_may_repeat_its_claim_and_continues(maker, running):
     attempt_id, machine_id = running
     token = maker.signer.attempt_token(attempt_id)
     answers = [send(maker, attempt_id, call, machine_id, token=token) for call in CALLS]
@@ -105,7 +105,7 @@ def test_after_the_end_of_its_attempt_a_token_changes_nothing(maker, running, ca
 
 
 @pytest.mark.parametrize("secret", ["TOKEN_SECRET", "TOKEN_SECRET_PREVIOUS"])
-def test_a_running_attempt_goes_on_after_the_secret_was_rotated(tmp_path: Path, s3: LocalS3, secret: str):
+def test_a_running_attempt_continues_after_the_secret_was_rotated(tmp_path: Path, s3: LocalS3, secret: str):
     """Its machine has the token of the old secret; a page too goes on with its own."""
     with making(tmp_path, s3, token_secret="the old secret") as before:
         spec = before.claim(before.submit(variations=1)["jobs"][0]["job_id"])

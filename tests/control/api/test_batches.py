@@ -1,4 +1,4 @@
-"""What the submitting routes decide by themselves."""
+"""Decisions that the submitting routes make alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from control.api.batches import digest, routes
 from control.domain.errors import Code, ControlError
 from control.planning.planner import jobs_count
-from control.views.schemas import NewBatch, NewJob
+from control.views.schemas.submit import NewBatch, NewJob
 
 
 class NewerJob(NewJob):

@@ -1,4 +1,4 @@
-"""What a user chooses for a batch: effects, strength, quality, frame rate and a name, over real HTTP."""
+"""A user's choices for a batch: effects, strength, quality, frame rate and a name, over real HTTP."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_manifest_names_the_batch_and_what_was_chosen(maker: Maker) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_by_its_name(maker: Maker, wish: dict[str, Any], words: str) -> None:
+def test_an_impossible_choice_is_refused_by_its_name(maker: Maker, wish: dict[str, Any], words: str) -> None:
     message = refused(maker, **wish).json()["error"]["message"]
     assert next(iter(wish)) in message
     assert words in message
@@ -121,7 +121,7 @@ def test_a_preset_has_no_effects_to_choose(maker: Maker) -> None:
         assert "not for a preset" in answer.json()["error"]["message"]
 
 
-def test_a_quote_of_high_quality_or_more_frames_asks_for_more(maker: Maker) -> None:
+def test_a_quote_of_high_quality_or_more_frames_costs_more(maker: Maker) -> None:
     def quote(**wish: Any) -> dict[str, Any]:
         return ok(maker.http.post("/api/quote", json={"sources": [SEEN], "variations": 20, **wish}), 200)
 

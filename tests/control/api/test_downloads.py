@@ -1,4 +1,4 @@
-"""ZIPs through real HTTP from a real bucket: frozen, resumed, linked to, and cut rather than wrong."""
+"""ZIPs through real HTTP from a real bucket: frozen, resumed, linked, and cut off rather than wrong."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_range_after_the_end_is_416_with_the_length(maker: Maker, batch, whole
     assert answer.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-def test_who_has_the_archive_is_told_so_and_who_wants_another_is_refused(maker: Maker, batch, whole) -> None:
+def test_who_has_the_archive_gets_304_and_another_etag_412(maker: Maker, batch, whole) -> None:
     tag = whole.headers["etag"]
     fresh = get(maker, batch, If_None_Match=tag)
     assert (fresh.status_code, fresh.content, fresh.headers["etag"]) == (304, b"", tag)
@@ -147,7 +147,7 @@ def test_who_has_the_archive_is_told_so_and_who_wants_another_is_refused(maker: 
     assert code(get(maker, batch, If_Match='"another"')) == (412, "changed")
 
 
-def test_head_tells_what_get_would_send(maker: Maker, batch, whole) -> None:
+def test_head_has_the_headers_of_get(maker: Maker, batch, whole) -> None:
     names = ("content-length", "etag", "accept-ranges", "content-disposition", "content-type")
     answer = maker.http.head(address(batch), headers={"Range": "bytes=0-5"})
     assert (answer.status_code, answer.content) == (200, b"")
@@ -254,7 +254,7 @@ def test_size_and_etag_of_a_layout_of_before_a_deploy_are_replaced_by_what_is_se
     ]
 
 
-def test_a_delete_looks_at_no_output(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delete_reads_no_output(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, alone = maker.make(b"x"), maker.submit(kind="jobs", variations=1)
     for name in ("batch", "job"):
         monkeypatch.setattr(Views, name, lambda *_: pytest.fail("it was built"))
@@ -286,7 +286,7 @@ def test_a_retry_forgets_size_and_etag(maker: Maker) -> None:
     assert not set(before) & set(after)
 
 
-def test_more_downloads_of_one_archive_than_its_places_are_told_to_wait(
+def test_more_downloads_of_one_archive_than_its_places_are_refused_with_retry_after(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "OPEN_OF_ONE_MAX", 2)
@@ -334,7 +334,7 @@ def test_a_live_zip_has_a_length_and_neither_etag_nor_ranges(maker: Maker) -> No
 
 
 @pytest.mark.parametrize("facts", [{"status": "expired"}, {"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}])
-def test_what_has_expired_is_410_wherever_it_is_asked_for(maker: Maker, facts: dict[str, Any]) -> None:
+def test_an_expired_batch_is_410_on_every_route(maker: Maker, facts: dict[str, Any]) -> None:
     batch = maker.make(b"x")
     job, ticket = maker.show(batch["jobs"][0]["job_id"]), link(maker, batch)
     change(maker, batch["batch_id"], **facts)
@@ -348,7 +348,7 @@ def test_what_has_expired_is_410_wherever_it_is_asked_for(maker: Maker, facts: d
         assert maker.http.head(address(shown)).status_code == 410
 
 
-def test_what_is_not_there_is_404(maker: Maker, stranger: httpx.Client) -> None:
+def test_a_missing_archive_is_404(maker: Maker, stranger: httpx.Client) -> None:
     for noun, id_ in (("jobs", "job_none"), ("batches", "bat_none")):
         url = f"/api/{noun}/{id_}/download"
         assert code(maker.http.get(url)) == (404, "not_found")

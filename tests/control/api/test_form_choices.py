@@ -1,4 +1,4 @@
-"""A form says in words what JSON says."""
+"""The fields of a form equal those of JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cloud holds is answered from the ledger; only a reap asks Fly."""
+"""The list of machines comes from the ledger; only a reap calls Fly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's files: the headers that keep it to itself, caching, size, and that nothing foreign is in it."""
+"""The page's files: their headers, caching and size, and that they load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_file_says_what_it_is_and_sends_no_referrer(client: httpx.Client) 
         assert headers["content-type"] != "application/octet-stream"
 
 
-def test_assets_are_kept_for_ever_and_the_page_is_asked_for_each_time(client: httpx.Client) -> None:
+def test_assets_are_kept_for_ever_and_the_page_is_requested_each_time(client: httpx.Client) -> None:
     first = client.get("/")
     assert first.headers["cache-control"] == "no-cache"
     again = client.get("/", headers={"If-None-Match": first.headers["etag"]})
@@ -96,7 +96,7 @@ def test_no_address_of_anyone_else_is_in_the_page(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.html", "..%2findex.html", "%2e%2e%2f%2e%2e%2fpage.py", "none.js"])
-def test_what_is_no_asset_is_not_found(client: httpx.Client, name: str) -> None:
+def test_an_unknown_asset_is_not_found(client: httpx.Client, name: str) -> None:
     assert client.get(f"/assets/{name}").status_code == 404
 
 

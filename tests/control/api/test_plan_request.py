@@ -12,7 +12,7 @@ from control.planning.planner import PlannedSource
 from control.planning.workload import SourceInfo
 from control.store import batches
 from control.store.tables import Source
-from control.views.schemas import NewJob
+from control.views.schemas.submit import NewJob
 
 JOB = NewJob(sources=[{"source_id": "src_1"}], variations=1, seed=1)
 DELIVERED = JOB.model_copy(update={"output_url": "https://results.example/a.mp4"})

@@ -1,4 +1,4 @@
-"""Uploaded videos are played by redirects to signed URLs, while they live."""
+"""Uploaded videos are played by redirects to signed URLs, as long as they are stored."""
 
 from __future__ import annotations
 

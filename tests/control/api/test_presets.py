@@ -1,4 +1,4 @@
-"""Presets from the submit over the wire to the ZIP, with a runner whose files are made up."""
+"""Presets from the submit to the ZIP, with a runner whose files are invented."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_neither_both_and_unknown_are_422(maker: Maker, wish: dict[str, Any], ki
     assert code(maker.http.post(f"/api/{kind}", json={"sources": sources, **wish})) == (422, "invalid")
 
 
-def test_the_runner_is_told_the_preset_and_where_each_file_goes(maker: Maker) -> None:
+def test_the_runner_receives_the_preset_and_where_each_file_goes(maker: Maker) -> None:
     spec = maker.claim(maker.submit(preset="hls")["jobs"][0]["job_id"])
     (output,) = spec.outputs
     assert (output.preset, output.effects) == (Preset.HLS, None)
@@ -72,7 +72,7 @@ def test_the_runner_is_told_the_preset_and_where_each_file_goes(maker: Maker) ->
         assert bucket().put(target.url, content=b"second").status_code == 403
 
 
-def test_the_runner_is_told_a_name_for_each_variation_that_is_the_same_each_time(maker: Maker) -> None:
+def test_the_runner_receives_a_name_for_each_variation_that_is_the_same_each_time(maker: Maker) -> None:
     spec = maker.claim(maker.submit(variations=3)["jobs"][0]["job_id"])
     assert sorted(output.label for output in spec.outputs) == ["var01", "var02", "var03"]
 

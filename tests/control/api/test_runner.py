@@ -1,6 +1,8 @@
-"""What a runner's calls mean while the bucket is away."""
+"""The calls of a runner while the bucket does not answer."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +14,7 @@ from runner.contract import Heartbeat
 from tests.support.rows import finished, ready
 
 
-def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_asked_again(
+def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_must_be_repeated(
     context, rows, machines
 ):
     job_id = rows.submit()
@@ -28,3 +30,30 @@ def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_is_as
     with pytest.raises(Unanswered):
         seen_as_reported(context, attempt_id, finished(*made))
     assert rows.attempt(attempt_id).state == "running"
+
+
+class NoObjects:
+    """A bucket that shows no object, and notes how it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    def head(self, key: str, *, is_fresh: bool = False) -> None:
+        self.asked.append(is_fresh)
+
+
+def test_the_last_report_waits_for_the_first_object_that_is_not_seen_and_a_beat_for_none(
+    context, rows, machines
+):
+    job_id = rows.submit()
+    launch(context)
+    attempt_id = f"{job_id}-1"
+    reports.claim(context.store, attempt_id, "m1")
+    made = [ready(output.id) for output in rows.outputs(job_id)]
+    context = replace(context, storage=NoObjects())
+    assert seen_as_reported(context, attempt_id, Heartbeat(seq=1, outputs=made)) == {}
+    assert set(context.storage.asked) == {False}
+    context.storage.asked.clear()
+    assert seen_as_reported(context, attempt_id, finished(*made)) == {}
+    assert context.storage.asked == [True, *[False] * (len(context.storage.asked) - 1)]
+    assert len(context.storage.asked) > 1

@@ -1,4 +1,4 @@
-"""What a runner that was taken over may say: nothing that harms another job, or grows what control keeps.
+"""Messages of a runner that was taken over: they harm no other job, and do not fill control's storage.
 
 Over real HTTP, with a real bucket. `HOSTILE_FULL` makes the made-up messages many more.
 """
@@ -134,7 +134,7 @@ def refused() -> float:
     ],
     ids=lambda value: str(value)[:12],
 )
-def test_a_file_that_cannot_be_is_refused_counted_and_the_attempt_goes_on(maker, runner, field, value):
+def test_a_file_that_cannot_be_is_refused_counted_and_the_attempt_continues(maker, runner, field, value):
     before, message = refused(), runner.messages()["finish"]
     bad = copy.deepcopy(message)
     bad["outputs"][0]["file"][field] = value
@@ -201,7 +201,7 @@ def test_the_token_of_an_ended_attempt_leaves_no_trace_but_a_count(maker, runner
     assert [line for line in caplog.records if line.name == "control"] == []
 
 
-def test_an_ended_attempt_makes_nobody_look_into_the_bucket(context, rows, machines, monkeypatch):
+def test_an_ended_attempt_causes_no_call_to_the_bucket(context, rows, machines, monkeypatch):
     job_id = rows.submit()
     launch(context)
     reports.claim(context.store, f"{job_id}-1", "m1")
@@ -222,7 +222,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @given(data=st.data())
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=not os.environ.get("HOSTILE_FULL"))
-def test_whatever_a_runner_says_harms_nobody_else(maker, innocent, data):
+def test_any_message_of_a_runner_harms_no_other_job(maker, innocent, data):
     runner = Runner(maker)
     messages = runner.messages()
     for _ in range(data.draw(st.integers(1, 4))):

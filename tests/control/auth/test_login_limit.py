@@ -1,4 +1,4 @@
-"""How often a password may be tried."""
+"""The limit of password tries."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""What the client commands refuse before anything is sent: no control answers at the address they have."""
+"""Errors that the client commands find before they send anything: no control answers at their address."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from control.cli import main
 from control.cli.commands import app
 
 ID = "bat_" + "0" * 32
@@ -42,7 +44,7 @@ def refusal(*arguments: str, **env: str) -> str:
     ],
     ids=str,
 )
-def test_what_cannot_work_is_refused_before_anything_is_sent(
+def test_an_impossible_command_is_refused_before_anything_is_sent(
     place: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     before = sorted(place.rglob("*"))
@@ -69,7 +71,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_sent(
     ],
 )
 @pytest.mark.parametrize("command", ["show", "cancel", "retry", "rm", "download"])
-def test_an_id_of_another_kind_is_named_and_the_right_one_asked_for(
+def test_an_id_of_another_kind_is_refused_with_the_right_kind(
     place: Path, command: str, id_: str, said: str
 ) -> None:
     more = ("-o", "all.zip") if command == "download" else ()
@@ -79,3 +81,30 @@ def test_an_id_of_another_kind_is_named_and_the_right_one_asked_for(
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://host", "http://"])
 def test_a_url_without_http_says_how_to_write_it(url: str) -> None:
     assert "REFRESHER_URL must be a URL like https://host" in refusal("jobs", REFRESHER_URL=url)
+
+
+def test_without_the_sdk_the_tools_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    monkeypatch.delitem(sys.modules, "control.cli.mcp_server", raising=False)
+    assert "is missing: pip install mcp" in refusal("mcp")
+
+
+@pytest.mark.parametrize(
+    ("command", "faults", "words"),
+    [
+        (["serve", "--bucket-faults"], '{"rates": {}}', "needs --local"),
+        (["serve", "--local", "--bucket-faults"], '{"rates": {"gremlins": 1}}', "gremlins"),
+        (["s3-local", "--data", "unused", "--faults"], '{"stale_s": "soon"}', "stale_s"),
+        (["s3-local", "--data", "unused", "--faults"], None, "There is no file"),
+    ],
+)
+def test_faults_of_the_bucket_that_make_no_sense_are_refused_before_anything_starts(
+    tmp_path: Path, command: list[str], faults: str | None, words: str
+):
+    path = tmp_path / "faults.json"
+    if faults is not None:
+        path.write_text(faults)
+    refused = CliRunner().invoke(main.app, [*command, str(path)], env={"TERMINAL_WIDTH": "200"})
+    assert refused.exit_code == 2
+    assert words in " ".join(refused.output.split())
+    assert [each for each in tmp_path.iterdir() if each != path] == []

@@ -1,4 +1,4 @@
-"""Saving a ZIP over a network that cuts: what came stays, and only what is missing is asked for."""
+"""Saving a ZIP over a network that fails: received bytes stay, and only the missing ones are requested."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import httpx
 import pytest
 from tenacity import wait_none
 
-from control.cli import download
-from control.cli.client import ApiError, Client
 from tests.support.maker import Maker, stored
 from tests.support.proxy import Fault, Proxy
+from video_refresher import ApiError, Client, downloads
 
 CONTENT = os.urandom(300_000)
 
@@ -41,7 +40,7 @@ def proxy(maker: Maker) -> Iterator[Proxy]:
 @pytest.fixture
 def client(maker: Maker, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client that reaches control through the proxy, and does not wait between its tries."""
-    monkeypatch.setattr(download._go_on.retry, "wait", wait_none())
+    monkeypatch.setattr(downloads._go_on.retry, "wait", wait_none())
     token = maker.http.headers["Authorization"].removeprefix("Bearer ")
     with Client.signed_in(proxy.url, token=token) as client:
         yield client
@@ -56,36 +55,38 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_cuts_are_mended_within_one_call(client: Client, proxy: Proxy, batch, whole, tmp_path: Path) -> None:
+def test_cuts_are_repaired_within_one_call(
+    client: Client, proxy: Proxy, batch, whole, tmp_path: Path
+) -> None:
     proxy.spoil("cuts", "GET .*/download", [Fault.TRUNCATED, Fault.TRUNCATED, Fault.CUT_AFTER])
     told: list[tuple[int, int]] = []
-    download.save(client, batch["batch_id"], tmp_path / "a.zip", lambda *now: told.append(now))
+    client.download(batch["batch_id"], tmp_path / "a.zip", on_progress=lambda *now: told.append(now))
     assert (tmp_path / "a.zip").read_bytes() == whole.content
     assert told[-1] == (len(whole.content), len(whole.content))
     assert not proxy.left()
     assert names(tmp_path) == ["a.zip"]
 
 
-def test_too_many_cuts_leave_a_part_that_the_next_call_goes_on_with(
+def test_too_many_cuts_leave_a_part_that_the_next_call_continues_with(
     client: Client, proxy: Proxy, batch, whole, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.zip"
     part = part_of(out, whole)
     part.write_bytes(whole.content[:1000])
-    proxy.spoil("away", "GET .*/download", [Fault.CUT_BEFORE] * download.TRIES_MAX)
+    proxy.spoil("away", "GET .*/download", [Fault.CUT_BEFORE] * downloads.TRIES_MAX)
     with pytest.raises(httpx.TransportError):
-        download.save(client, batch["batch_id"], out)
+        client.download(batch["batch_id"], out)
     assert names(tmp_path) == [part.name]
     changed = b"?" * 999 + part.read_bytes()[999:]
     part.write_bytes(changed)
-    download.save(client, batch["batch_id"], out)
+    client.download(batch["batch_id"], out)
     assert out.read_bytes() == b"?" * 999 + whole.content[999:], "what was there is not asked for again"
     assert names(tmp_path) == ["a.zip"]
 
 
 def test_a_part_that_holds_all_is_only_renamed(client: Client, batch, whole, tmp_path: Path) -> None:
     part_of(tmp_path / "a.zip", whole).write_bytes(whole.content)
-    download.save(client, batch["batch_id"], tmp_path / "a.zip")
+    client.download(batch["batch_id"], tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == whole.content
 
 
@@ -93,7 +94,7 @@ def test_a_part_of_another_archive_is_dropped(client: Client, batch, whole, tmp_
     (tmp_path / f"a.zip.{'0' * 32}.part").write_bytes(b"?" * 1000)
     (tmp_path / "a.zip.my own.part").write_bytes(b"not ours")
     (tmp_path / "a.zip").write_bytes(b"an older download")
-    download.save(client, batch["batch_id"], tmp_path / "a.zip")
+    client.download(batch["batch_id"], tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == whole.content
     assert names(tmp_path) == ["a.zip", "a.zip.my own.part"]
 
@@ -106,11 +107,11 @@ def test_a_live_zip_that_is_cut_starts_over_and_leaves_nothing(
     beat = {"seq": 1, "outputs": [stored(spec.outputs[0], CONTENT).model_dump(mode="json")]}
     headers = {"Authorization": f"Bearer {maker.signer.attempt_token(spec.attempt_id)}"}
     maker.http.post(f"/runner/attempts/{spec.attempt_id}/heartbeat", json=beat, headers=headers)
-    proxy.spoil("away", "GET .*/download", [Fault.TRUNCATED] * download.TRIES_MAX)
+    proxy.spoil("away", "GET .*/download", [Fault.TRUNCATED] * downloads.TRIES_MAX)
     with pytest.raises(httpx.TransportError):
-        download.save(client, batch["batch_id"], tmp_path / "a.zip")
+        client.download(batch["batch_id"], tmp_path / "a.zip")
     assert names(tmp_path) == []
-    download.save(client, batch["batch_id"], tmp_path / "a.zip")
+    client.download(batch["batch_id"], tmp_path / "a.zip")
     assert CONTENT in (tmp_path / "a.zip").read_bytes()
 
 
@@ -118,12 +119,12 @@ def test_a_refusal_is_not_tried_again_and_leaves_nothing(
     client: Client, proxy: Proxy, tmp_path: Path
 ) -> None:
     with pytest.raises(ApiError, match="no such batch"):
-        download.save(client, "bat_none", tmp_path / "a.zip")
+        client.download("bat_none", tmp_path / "a.zip")
     assert len([passed for passed in proxy.passed if "download" in passed.path]) == 1
     assert names(tmp_path) == []
 
 
-def test_the_command_goes_on_with_a_part_and_says_with_its_exit_code_how_it_went(
+def test_the_command_continues_with_a_part_and_says_with_its_exit_code_how_it_went(
     maker: Maker, batch, whole, tmp_path: Path
 ) -> None:
     part = part_of(tmp_path / "a.zip", whole)

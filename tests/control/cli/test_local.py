@@ -1,4 +1,4 @@
-"""What the embedded stack tells its machines about the jail."""
+"""The embedded stack's setting of the jail for its machines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def ask(*before: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*before, *ASK], capture_output=True, text=True, check=True, timeout=60)
 
 
-def test_where_a_jail_can_be_made_nobody_goes_without_one():
+def test_where_a_jail_can_be_made_it_is_used():
     needs_a_jail()
     told = ask()
     assert (told.stdout, told.stderr) == ("{}\n", "")
 
 
-def test_where_none_can_be_made_machines_are_told_to_go_without_and_people_hear_of_it():
+def test_where_none_can_be_made_machines_run_without_one_and_a_warning_is_printed():
     told = ask(*without_namespaces())
     assert told.stdout == f"{{'{ENV_JAIL}': 'off'}}\n"
     assert "unconfined" in told.stderr

@@ -1,4 +1,4 @@
-"""What came of a batch: each output's share of the cost, and a table that fits a terminal."""
+"""The result of a batch: each output's share of the cost, and a table that fits a terminal."""
 
 from __future__ import annotations
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from control.cli import inputs
 from control.cli.commands import app
-from control.views.schemas import NewBatch
+from control.store.tables import Batch
 from tests.support.clips import make_clip
 from tests.support.maker import Maker
+from video_refresher import ApiError, client
 
 LINK = "https://videos.example/far.mp4"
 ALL = ["--without", "mirror", "--without", "noise", "--strength", 0.5, "--quality", "high", "--seed", 7]
@@ -54,7 +56,7 @@ def data(maker: Maker, home: Path, *arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-def test_folders_are_searched_and_what_is_no_video_is_left_out_and_counted(
+def test_folders_are_searched_and_a_file_that_is_no_video_is_left_out_and_counted(
     maker: Maker, folder: Path, tmp_path: Path
 ) -> None:
     result = run(maker, tmp_path, "submit", folder, LINK, folder / "b.mp4", "-n", 1, "--json")
@@ -69,9 +71,6 @@ def test_every_choice_of_the_api_is_an_option(maker: Maker, folder: Path, tmp_pa
     wanted = {"without": ["mirror", "noise"], "strength": 0.5, "quality": "high", "frame_rate": "source"}
     assert {name: batch[name] for name in wanted} == wanted
     assert (batch["name"], batch["seed"], batch["variations"]) == ("Spring sale", 7, 2)
-    help_ = CliRunner().invoke(app, ["submit", "--help"], env={"COLUMNS": "300"}).stdout
-    known = set(NewBatch.model_fields) - {"sources", "variations", "output_url"}  # -n; of one output alone
-    assert [name for name in known if f"--{name.replace('_', '-')}" not in help_] == []
 
 
 def test_a_quote_has_the_same_choices_and_takes_folders_and_links(
@@ -95,7 +94,7 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--without", "hue"), "'hue' is no effect"),
+        (("--without", "hue"), "'hue' is not an effect"),
         (("--name", ""), "must have 1 to 100 characters"),
         (("--strength", "2"), "less than or equal to 1"),
         (("--seed", "-1"), "greater than or equal to 0"),
@@ -110,13 +109,78 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_uploaded(
     assert said in " ".join(result.stderr.split())
 
 
-def test_a_folder_without_a_video_and_more_than_a_batch_takes_are_refused(
-    maker: Maker, tmp_path: Path
-) -> None:
+def test_without_a_video_nothing_is_submitted(maker: Maker, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "No MP4 or MOV file is in" in run(maker, tmp_path, "submit", tmp_path / "empty").stderr
-    many = run(maker, tmp_path, "submit", *(f"https://videos.example/{n}.mp4" for n in range(101)))
-    assert (many.exit_code, "at most 100 videos; these are 101" in many.stderr) == (2, True)
+    assert "or a list with --from" in run(maker, tmp_path, "submit").stderr
+
+
+def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
+    maker: Maker, folder: Path, tmp_path: Path
+) -> None:
+    table = [
+        "source;name;variations;sku;note",
+        "b.mp4;Erste;2;A-1;",
+        "deep/A.MOV;;;A-2;neu",
+        f"{LINK};;2;A-3;",
+    ]
+    list_ = folder / "list.csv"
+    list_.write_bytes(("\ufeff" + "\r\n".join(table)).encode())
+    quoted = data(maker, tmp_path, "quote", "--from", list_, "-n", 1)
+    spent = [sum(each["cost_usd"] for each in quoted)]
+    poor = run(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--max-cost-usd", spent[0] / 2)
+    assert (poor.exit_code, "Nothing is submitted" in poor.stderr) == (1, True)
+    made = data(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--name", "Bulk", "--max-cost-usd", 9)
+    two, one = made["batches"]
+    assert [(batch["name"], batch["variations"]) for batch in made["batches"]] == [("Bulk", 2), ("Bulk", 1)]
+    assert [(source["name"], source["data"]) for source in two["sources"]] == [
+        ("Erste", {"sku": "A-1"}),
+        ("far.mp4", {"sku": "A-3"}),
+    ]
+    assert [source["data"] for source in one["sources"]] == [{"sku": "A-2", "note": "neu"}]
+    assert made["progress"] == {"ready": 0, "failed": 0, "total": 5}
+    with maker.store.transaction() as tx:
+        budgets = [
+            tx.session.get_one(Batch, batch["batch_id"]).max_cost_usd or 0 for batch in made["batches"]
+        ]
+    for batch in made["batches"]:  # a link may be as large as a video may be: others need the room
+        maker.http.post(f"/api/batches/{batch['batch_id']}/cancel")
+    assert sum(budgets) == pytest.approx(9)
+    assert budgets[0] > budgets[1]
+
+
+def test_more_sources_than_a_batch_takes_are_several_batches_and_one_sum(
+    maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
+    result = run(maker, tmp_path, "submit", folder, "-n", 1)
+    lines = result.stdout.splitlines()
+    assert [line[:4] for line in lines if not line.startswith("  ")] == ["bat_", "bat_", "2 ba"]
+    assert lines[-1] == "2 batches: 0/2 ready, 0 failed, $0.000000"
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 5)
+    many = [f"https://videos.example/many{n}.mp4" for n in range(6)]  # each may be as large as a video may be
+    full = run(maker, tmp_path, "submit", *many, "-n", 1)
+    assert (full.exit_code, "may not fit into the storage" in full.stderr) == (1, True)
+    assert data(maker, tmp_path, "batches", "--search", "many") == []
+
+
+def test_a_refusal_of_a_later_batch_says_which_ones_go_on(
+    maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
+    real, answers = client._place, iter([None, ApiError(429, "queue_full", "Later.")])
+
+    def place(*request: Any) -> Any:
+        if refusal := next(answers):
+            raise refusal
+        return real(*request)
+
+    monkeypatch.setattr(client, "_place", place)
+    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", "Half")
+    (item,) = data(maker, tmp_path, "batches", "--search", "half")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"1 of 2 batches are submitted and go on: {item['batch_id']}\n" in result.stderr
+    assert "The next one was not: Later." in result.stderr
 
 
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:
@@ -135,7 +199,7 @@ def test_watching_what_ends_badly_is_no_success(maker: Maker, tmp_path: Path) ->
         assert (result.exit_code, json.loads(result.stdout)["status"]) == (1, "cancelled")
 
 
-def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
+def test_ctrl_c_says_that_the_batch_continues_and_how_to_watch_or_cancel_it(
     maker: Maker, tmp_path: Path
 ) -> None:
     command = [Path(sys.executable).with_name("refresher"), "submit", LINK, "-n", "1", "--wait"]
@@ -153,6 +217,6 @@ def test_ctrl_c_says_that_the_batch_goes_on_and_how_to_watch_or_cancel_it(
     (item, *_) = maker.http.get("/api/batches", params={"q": "far.mp4"}).json()["items"]
     batch_id = item["batch_id"]
     assert (process.returncode, out) == (130, b"")
-    assert f"{batch_id} goes on. Watch it: refresher watch {batch_id}" in shown
+    assert f"{batch_id} continues. Watch it: refresher watch {batch_id}" in shown
     assert f"refresher cancel {batch_id}" in shown
     assert item["status"] == "queued"

@@ -47,7 +47,7 @@ def fields(effect: str) -> tuple[str, ...]:
 
 
 @given(SEEDS, st.text())
-def test_every_effect_lies_in_its_documented_range(seed, fingerprint):
+def test_every_effect_is_in_its_documented_range(seed, fingerprint):
     for recipe in hundred(seed, fingerprint)[:12]:
         for name, (low, high) in RANGES.items():
             assert low <= getattr(recipe, name) <= high
@@ -60,7 +60,7 @@ def test_every_variation_of_a_source_differs_from_every_other(seed):
     assert len(set(recipes)) == 100
 
 
-def test_the_same_seed_and_source_give_the_same_effects_whatever_their_number():
+def test_the_same_seed_and_source_give_the_same_effects_for_any_number():
     assert hundred(5)[:3] == [effects(seed=5, fingerprint="f", variation=n) for n in (1, 2, 3)]
 
 
@@ -95,12 +95,12 @@ def test_draws_are_uniform_enough():
 
 
 @given(SEEDS)
-def test_siblings_lie_in_different_quarters_of_each_range(seed):
+def test_siblings_are_in_different_quarters_of_each_range(seed):
     siblings = some(SIBLINGS, seed)
     for name in ("brightness", "contrast", "saturation", "zoom", "shift_x", "shift_y"):
         low, high = RANGES[name]
-        quarters = sorted(int((getattr(one, name) - low) / (high - low) * 4 * 0.9999) for one in siblings)
-        assert quarters == [0, 1, 2, 3], name
+        places = sorted((getattr(one, name) - low) / (high - low) * 4 for one in siblings)
+        assert all(n - 0.01 <= place <= n + 1.01 for n, place in enumerate(places)), name  # they are rounded
     assert sum(one.mirror for one in siblings) == 2
     assert sum(one.rotation_rad > 0 for one in siblings) == 2
 
@@ -161,7 +161,7 @@ def test_as_many_variations_differ_as_a_choice_says_that_there_are(seed, without
     ],
     ids=str,
 )
-def test_discrete_effects_alone_allow_only_so_many(choice, most):
+def test_discrete_effects_alone_allow_a_limited_number(choice, most):
     assert choice.distinct_max == most
     if most < 100:
         with pytest.raises(ValueError, match=f"only {most} different"):

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from control.cli.client import Client
-from control.cli.download import save
 from infra.s3 import TigrisStorage
 from tests.support.maker import Maker, completed, lay
 from tests.support.programs import unpacks
+from video_refresher import Client
 
 IS_FULL = os.environ.get("SOAK_FULL") == "1"
 OBJECT_BYTES = 512 * 1024**2 if IS_FULL else 256 * 1024
@@ -25,10 +24,10 @@ class Broken(Exception):
     """The user's machine went to sleep."""
 
 
-def digest_of(client: Client, batch_id: str) -> tuple[str, int]:
+def digest_of(maker: Maker, batch_id: str) -> tuple[str, int]:
     """Return the SHA-256 and size of a ZIP that is read in one go."""
     digest, size = hashlib.sha256(), 0
-    with client.zip(batch_id) as answer:
+    with maker.http.stream("GET", f"/api/batches/{batch_id}/download") as answer:
         for chunk in answer.iter_raw():
             digest.update(chunk)
             size += len(chunk)
@@ -42,9 +41,9 @@ def test_a_zip_resumed_at_three_random_places_is_byte_equal(
     batch_id = completed(maker.store, [tile] * MEMBERS)
     out, seed = tmp_path / "large.zip", random.randrange(10**6)
     token = maker.http.headers["Authorization"].removeprefix("Bearer ")
+    wanted, size = digest_of(maker, batch_id)
+    assert size > MEMBERS * OBJECT_BYTES
     with Client.signed_in(str(maker.http.base_url), token=token) as client:
-        wanted, size = digest_of(client, batch_id)
-        assert size > MEMBERS * OBJECT_BYTES
 
         def breaking_at(place: int):
             def on_progress(done: int, _: int) -> None:
@@ -55,8 +54,8 @@ def test_a_zip_resumed_at_three_random_places_is_byte_equal(
 
         for place in sorted(random.Random(seed).sample(range(1, size), 3)):
             with pytest.raises(Broken):
-                save(client, batch_id, out, breaking_at(place))
-        save(client, batch_id, out)
+                client.download(batch_id, out, on_progress=breaking_at(place))
+        client.download(batch_id, out)
     with out.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == wanted, f"seed {seed}"
     for program in ("unzip", "7z") if IS_FULL else ():

@@ -1,4 +1,4 @@
-"""The cache of ZIP layouts: how many are made at once, who shares them, how many are kept."""
+"""The cache of ZIP layouts: how many are built at once, shared, and kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from control.domain.errors import Code, ControlError
 from control.downloads import layouts as layouts_module
-from control.downloads.contents import Asked, Facts, Layout
+from control.downloads.contents import Facts, Layout, ZipRequest
 from control.downloads.layouts import AT_ONCE_MAX, FILES_MAX, Layouts
 from control.downloads.zip_layout import Archive, literal
 from control.store.tables import Batch
@@ -21,8 +21,8 @@ from control.store.tables import Batch
 ENDED = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def asked(id_: str, *, ended_at: datetime | None = ENDED) -> Asked:
-    return Asked(
+def asked(id_: str, *, ended_at: datetime | None = ENDED) -> ZipRequest:
+    return ZipRequest(
         table=Batch,
         id=id_,
         zip_name="a.zip",
@@ -41,7 +41,7 @@ class Maker:
         self.at_once, self.at_once_max = 0, 0
         self._files, self._takes_s, self._lock = files, takes_s, threading.Lock()
 
-    def __call__(self, asked: Asked) -> Layout:
+    def __call__(self, asked: ZipRequest) -> Layout:
         with self._lock:
             self.at_once += 1
             self.at_once_max = max(self.at_once, self.at_once_max)
@@ -54,7 +54,7 @@ class Maker:
         return Layout(archive=archive, files=files, facts=Facts(size_bytes=1, tag="tag"))
 
 
-def ask(layouts: Layouts, *wanted: Asked) -> list[Layout]:
+def ask(layouts: Layouts, *wanted: ZipRequest) -> list[Layout]:
     async def all_of_them() -> list[Layout]:
         return await asyncio.gather(*(layouts.of(each) for each in wanted))
 
@@ -97,7 +97,7 @@ def test_a_growing_layout_is_made_again_with_at_most_a_fifth_of_a_core(
     maker, now = Maker(takes_s=0), [100.0]
     monkeypatch.setattr(layouts_module.time, "monotonic", lambda: now[0])
 
-    def make(asked: Asked) -> Layout:
+    def make(asked: ZipRequest) -> Layout:
         now[0] += 1.0
         return maker(asked)
 
@@ -112,7 +112,7 @@ def test_an_error_reaches_all_who_wait_and_is_not_cached() -> None:
     refusals = [ControlError(Code.NOT_READY, "no")]
     maker = Maker()
 
-    def make(asked: Asked) -> Layout:
+    def make(asked: ZipRequest) -> Layout:
         layout = maker(asked)
         if refusals:
             raise refusals.pop()

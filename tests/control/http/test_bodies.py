@@ -1,7 +1,8 @@
-"""What bodies may cost control: who may send one, how large, how slowly, and how much all of them hold."""
+"""The cost of request bodies for control is limited: by sender, size, time and sum."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -10,14 +11,23 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
 from control.api import forms
 from control.app import create_app
 from control.http import middleware
-from control.http.middleware import CLIENT_BYTES_MAX, LOGIN_BYTES_MAX, REPORT_BYTES_MAX, client_bytes_max
+from control.http.middleware import (
+    BRACKETS_MAX,
+    CLIENT_BYTES_MAX,
+    LOGIN_BYTES_MAX,
+    REPORT_BYTES_MAX,
+    Audience,
+    Body,
+    client_bytes_max,
+)
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings, load_settings
-from control.views.schemas import NAME_CHARS_MAX
+from control.views.schemas.base import NAME_CHARS_MAX
 from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
@@ -148,7 +158,7 @@ def test_too_large_a_body_is_refused_at_its_head(served, path):
     assert status(url, chunked + f"{most + 1:x}\r\n".encode() + b"x" * (most + 1) + b"\r\n") == 413
 
 
-def test_whatever_the_api_takes_fits(url):
+def test_all_accepted_bodies_fit(url):
     headers = signed_in(url)
     source = {"url": "https://e.example/" + "a" * (URL_CHARS_MAX - 18), "name": "\U0001f600" * NAME_CHARS_MAX}
     batch = {
@@ -185,3 +195,27 @@ def test_large_bodies_of_anyone_take_no_memory(url):
                 )
                 connection.sendall(body)
             assert rss_bytes() - before < 100 * 2_000_000 / 2
+
+
+@pytest.mark.parametrize("bracket", [b"[]", b"{}"])
+def test_a_body_of_more_lists_and_objects_than_any_valid_one_is_refused_unparsed(settings, bracket):
+    sent = b'{"sources":[' + b",".join([bracket] * BRACKETS_MAX) + b"]}"
+    with serving(create_app(settings), **HTTP_LIMITS) as url:
+        head = {**signed_in(url), "Content-Type": "application/json"}
+        assert httpx.post(f"{url}/api/quote", content=sent, headers=head).status_code == 413
+
+
+def test_a_body_that_gives_way_is_told_to_be_sent_again_even_if_its_next_part_has_just_arrived():
+    async def part() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"part", "more_body": True}
+
+    async def second_read() -> None:
+        oldest, newest, audience = Body(part), Body(part), Audience(100, 60.0)
+        oldest.admit(audience, 60)
+        assert (await oldest.next())["body"] == b"part"
+        newest.admit(audience, 60)
+        await oldest.next()
+
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(second_read())
+    assert refused.value.status_code == 408

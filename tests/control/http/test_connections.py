@@ -1,4 +1,4 @@
-"""What holding connections to control achieves: nothing for long, and nobody else is kept out."""
+"""A client that holds connections to control does not keep others out."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_all_places_held_keep_nobody_out(settings, monkeypatch):
 
 
 def is_served(url: str, headers: dict[str, str]) -> bool:
-    """Tell whether a claim and a health check are answered; while all requests are under way none may be."""
+    """Return whether a claim and a health check are answered, as they must be at full load."""
     with suppress(httpx.TransportError):
         claim = httpx.post(url + CLAIM, json={"machine_id": "m"}, headers=headers)
         assert claim.json()["error"]["code"] == "not_found"

@@ -1,4 +1,4 @@
-"""What control does about callers who guess, stall or flood, over real HTTP."""
+"""Control against callers that guess, stall or flood, over real HTTP."""
 
 from __future__ import annotations
 

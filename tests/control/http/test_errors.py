@@ -1,4 +1,4 @@
-"""What clients get when the storage fails."""
+"""Answers to clients when the storage fails."""
 
 from __future__ import annotations
 
@@ -22,3 +22,4 @@ from infra.ports import OutsideError, Refusal, Refused, Unanswered
 def test_only_an_unanswered_call_is_reported_as_unavailable(settings, error, status, code):
     answer = asyncio.run(create_app(settings).exception_handlers[OutsideError](None, error))
     assert (answer.status_code, code in answer.body) == (status, True)
+    assert ("Retry-After" in answer.headers) == isinstance(error, Unanswered), "a client may ask again"

@@ -1,4 +1,4 @@
-"""The headers of every answer, and what foreign pages and forged hosts get."""
+"""The headers of every answer, also to foreign pages and forged hosts."""
 
 from __future__ import annotations
 

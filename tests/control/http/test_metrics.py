@@ -17,10 +17,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from control.app import create_app
-from control.http import metrics
-from control.http.metrics import is_private, metrics_port
+from control.app import PASSES, SLOW_PASSES, create_app
+from control.http import metrics, metrics_port
+from control.http.metrics_port import is_private
 from control.http.server import HTTP_LIMITS
+from control.passes.webhooks import notify
 from control.settings import Settings
 from control.store import Store, queue, reports
 from control.store.database import open_database
@@ -158,21 +159,24 @@ def test_many_scrapes_in_a_moment_read_the_rows_once(control, monkeypatch):
 
 def test_the_second_port_needs_no_token_and_has_nothing_else(control):
     port = free_port()
-    with metrics_port(port, control.app.state.metrics):
+    with metrics_port.serving(port, control.app.state.metrics):
         url = f"http://127.0.0.1:{port}"
         assert ("refresher_jobs", "queued") in samples(httpx.get(f"{url}/metrics").text)
         assert httpx.get(f"{url}/api/jobs").status_code == 404
-        with pytest.raises(OSError, match="METRICS_PORT"), metrics_port(port, control.app.state.metrics):
+        with (
+            pytest.raises(OSError, match="METRICS_PORT"),
+            metrics_port.serving(port, control.app.state.metrics),
+        ):
             pass
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/metrics")
 
 
 def test_a_slow_scraper_is_disconnected_and_scrapes_at_once_are_limited(control, monkeypatch):
-    monkeypatch.setattr(metrics, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(metrics, "SCRAPES_MAX", 2)
+    monkeypatch.setattr(metrics_port, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(metrics_port, "SCRAPES_MAX", 2)
     port = free_port()
-    with metrics_port(port, control.app.state.metrics), ExitStack() as stack:
+    with metrics_port.serving(port, control.app.state.metrics), ExitStack() as stack:
         dripping = [stack.enter_context(connected(f"http://127.0.0.1:{port}")) for _ in range(3)]
         for each in dripping:
             assert is_ended_by(each, b"G")
@@ -253,6 +257,14 @@ def test_alert_rules_read_only_metrics_and_labels_that_exist(control):
         set(re.findall(r"[a-z]+(?=[|\"])", rule["expr"])) for rule in rules() if "forget" in rule["expr"]
     ]
     assert watched <= told
+
+
+def test_the_alerts_watch_every_pass():
+    watched = [
+        re.findall(r"[a-z_]+(?=[|\"])", rule["expr"]) for rule in rules() if "pass_last" in rule["expr"]
+    ]
+    passes = [*PASSES, *(each for each, _ in SLOW_PASSES), notify]
+    assert sorted(name for names in watched for name in names) == sorted(each.__name__ for each in passes)
 
 
 def test_every_alert_says_what_is_wrong_and_names_a_chapter_that_exists():

@@ -18,6 +18,7 @@ from infra.local.serve import serving
 
 CHUNK = bytes(64 * 1024)
 LARGE = 64 * 1024**2  # more than the kernel takes for a client
+WHOLE_BYTES = 8 * 1024**2  # an answer in one piece
 
 
 class Answers:
@@ -46,7 +47,7 @@ class Answers:
         length = (b"content-length", str(left).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         while left and not gone.done():
-            chunk = CHUNK[:left]
+            chunk = bytes(left) if left == WHOLE_BYTES else CHUNK[:left]
             left -= len(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": bool(left)})
         gone.cancel()
@@ -79,7 +80,7 @@ def connected(port: int, size_bytes: int) -> Iterator[socket.socket]:
 
 
 def dropped(client: socket.socket) -> bool:
-    """Tell whether the server has reset the connection, reading nothing meanwhile."""
+    """Return whether the server has reset the connection, reading nothing meanwhile."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
         if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -129,3 +130,18 @@ def test_a_connection_that_waits_for_its_next_request_is_not_stalled(port: int) 
         time.sleep(3 * stalls.STALL_S)
         client.sendall(b"GET /10 HTTP/1.1\r\nHost: c\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_answers_that_nobody_reads_hold_bounded_memory_and_the_oldest_gives_way(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is one piece, as a page of JSON is: it lies in memory as soon as it is made."""
+    monkeypatch.setattr(stalls, "STALL_S", 30.0)
+    monkeypatch.setattr(stalls, "UNREAD_BYTES_MAX", 3 * WHOLE_BYTES)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(port, WHOLE_BYTES)) for _ in range(4)]
+        assert dropped(clients[0])
+        assert not any(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for client in clients[1:])
+        seen = 0
+        while seen < WHOLE_BYTES:
+            seen += len(clients[3].recv(1 << 20))

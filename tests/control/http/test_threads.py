@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,13 +18,16 @@ from fastapi import APIRouter, Depends
 
 from control import app as wiring
 from control.api import health
-from control.http import threads
-from control.http.threads import BUCKET, REPORTS, Threads, require_threads
+from control.domain.errors import Code, ControlError
+from control.http import server, threads
+from control.http.threads import BATCHES, BUCKET, REPORTS, Threads, require_threads
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
+from control.views.batches import Views
 from infra.local.serve import serving
-from infra.ports import Unanswered
+from infra.ports import NotStarted, Unanswered
 from runner.contract import Heartbeat
+from tests.support.processes import until
 from tests.support.rows import ready
 from tests.support.settings import SETTINGS
 
@@ -128,9 +133,8 @@ def test_uploads_that_wait_for_a_frozen_bucket_delay_no_claim_no_beat_and_no_hea
 
 def test_an_upload_that_finds_no_thread_is_refused_at_once_with_retry_after(world):
     waiting = world.many(BUCKET.total + 5, "POST", "/api/uploads", json=UPLOAD)
-    refused = [call.result() for call in waiting if call.done()]
-    assert len(refused) == 5
-    for answer in refused:
+    until(lambda: sum(call.done() for call in waiting) == 5)
+    for answer in [call.result() for call in waiting if call.done()]:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
 
@@ -162,6 +166,33 @@ def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):
     assert {answer.json()["parts"]["storage"] for answer in answers} == {"does not answer"}
 
 
+def test_only_two_whole_batches_are_in_memory_at_a_time_and_delay_nothing_else(world, monkeypatch):
+    may_end, begun = threading.Event(), []
+
+    def read(_: Views, batch_id: str) -> None:
+        begun.append(batch_id)
+        may_end.wait(30)
+        raise ControlError(Code.NOT_FOUND, "")
+
+    monkeypatch.setattr(Views, "batch", read)
+    monkeypatch.setattr(Views, "job_ids", lambda *_: [])
+    waiting = world.many(20, "GET", "/api/batches/b") + world.many(20, "POST", "/api/batches/b/cancel")
+    assert world.http.get("/api/batches").status_code == 200
+    assert len(begun) == BATCHES.total == 2
+    may_end.set()
+    assert {call.result().status_code for call in waiting} == {404}
+
+
+def test_a_thread_that_computes_gives_way_to_others_soon(monkeypatch):
+    seen: list[float] = []
+    before = sys.getswitchinterval()
+    monkeypatch.setattr(server._Server, "run", lambda *_, **__: seen.append(sys.getswitchinterval()))
+    with socket.socket() as listener, pytest.raises(NotStarted):
+        server.serve(None, listener, on_ready=lambda: None, on_stop=lambda: None)
+    sys.setswitchinterval(before)
+    assert seen == [pytest.approx(0.001)]
+
+
 def test_a_route_without_threads_of_its_own_is_refused_at_the_start():
     router = APIRouter()
 
@@ -186,5 +217,5 @@ def test_a_dependency_without_threads_of_its_own_is_refused_at_the_start():
 
 def test_all_threads_together_find_a_connection_to_the_database():
     classes = [each for each in vars(threads).values() if isinstance(each, Threads)]
-    passes, forms = 4, 4
+    passes, forms = 4, 2
     assert sum(each.total for each in classes) - REPORTS.total + passes + forms < CONNECTIONS_MAX

@@ -85,7 +85,7 @@ def test_the_machine_gets_its_own_token_and_no_other_secret(world):
         assert secret not in told
 
 
-def test_what_every_machine_is_to_be_told_never_takes_the_place_of_its_own(world):
+def test_the_common_environment_never_replaces_the_own_values_of_a_machine(world):
     parts, rows, machines = world
     told = {"RUNNER_JAIL": "off", "ATTEMPT_ID": "another"}
     job_id = rows.submit()
@@ -94,7 +94,7 @@ def test_what_every_machine_is_to_be_told_never_takes_the_place_of_its_own(world
     assert (env["RUNNER_JAIL"], env["ATTEMPT_ID"]) == ("off", f"{job_id}-1")
 
 
-def test_an_unanswered_create_is_asked_again_with_the_same_machine(world):
+def test_an_unanswered_create_is_repeated_with_the_same_machine(world):
     parts, rows, machines = world
     machines.answers = [Unanswered("cut"), None]
     job_id = rows.submit()
@@ -195,11 +195,35 @@ def test_at_the_organisation_s_limit_no_more_machines_are_started_than_it_had(wo
     third = rows.submit()
     rows.clock.forward(1)
     launch(context)
-    assert context.views.job(second).waiting.code == "machine_limit"
-    assert (rows.job(third).status, rows.job(third).waiting_code) == ("queued", "machine_cap")
+    for waiting in map(context.views.job, (second, third)):
+        assert waiting.waiting.code == "machine_limit"
+        assert "billing@fly.io" in waiting.waiting.message, "an operator learns what to do"
+    assert rows.job(third).status == "queued"
     rows.clock.forward(LIMIT_FOR_S)
     launch(context)
     assert {rows.attempt(f"{job_id}-1").state for job_id in (second, third)} == {"booting"}
+
+
+def test_a_job_that_waits_for_a_machine_s_place_names_the_limit_that_holds_now(world):
+    """Its own limit, then the organisation's, which control believes for a while, then its own again."""
+    context, rows, _ = world
+    settings = context.settings.model_copy(update={"max_machines": 2})
+    store = Store(rows.engine, settings, rows.clock, monotonic=rows.clock.monotonic)
+    context = replace(context, settings=settings, store=store)
+    waits = [rows.submit() for _ in range(3)][-1]
+
+    def said() -> str:
+        launch(context)
+        waiting = context.views.job(waits).waiting
+        assert rows.job(waits).status == "queued"
+        return f"{waiting.code}: {waiting.message}"
+
+    launch(context)
+    assert said().startswith("machine_cap: All 2 machines that MAX_MACHINES allows")
+    context.cloud.note_limit(1, context.store.monotonic())
+    assert said().startswith("machine_limit: The Fly organisation has reached its machine limit")
+    rows.clock.forward(LIMIT_FOR_S)
+    assert said().endswith("an operator can raise MAX_MACHINES.")
 
 
 def test_a_payment_that_is_wanted_stops_launching_and_queued_jobs_say_so(world):
@@ -220,7 +244,7 @@ def test_a_payment_that_is_wanted_stops_launching_and_queued_jobs_say_so(world):
     assert context.cloud.blocked == {}
 
 
-def test_jobs_stop_saying_that_an_operator_must_act_once_he_has_though_they_go_on_waiting(world):
+def test_jobs_stop_saying_that_an_operator_must_act_once_he_has_though_they_still_wait(world):
     context, rows, machines = world
     context = replace(context, settings=context.settings.model_copy(update={"max_machines": 1}))
     store = Store(rows.engine, context.settings, rows.clock, monotonic=rows.clock.monotonic)
@@ -382,7 +406,7 @@ def launch_and_claim_after(context, rows: Rows, machines: FakeMachines, seconds:
     tick(context)
 
 
-def test_a_machine_whose_destruction_is_late_is_asked_again_and_holds_its_place(world):
+def test_a_late_destruction_of_a_machine_is_repeated_and_its_place_is_held(world):
     parts, rows, machines = world
     job_id = rows.submit()
     launch(parts)
@@ -413,7 +437,7 @@ def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
     assert rows.job(job_id).status == "queued"
 
 
-def test_a_run_that_takes_too_long_fails_and_another_machine_goes_on(world):
+def test_a_run_that_takes_too_long_fails_and_another_machine_continues(world):
     parts, rows, _ = world
     job_id, attempt_id = claimed(parts, rows)
     for seq in range(1, 80):
@@ -501,7 +525,7 @@ def test_leases_that_ran_out_while_control_was_down_get_an_amnesty(world):
     assert rows.attempt(attempt_id).reason == "lease_expired"
 
 
-def test_the_amnesty_is_as_long_as_two_leases_of_so_many_runners(world, monkeypatch):
+def test_the_amnesty_is_as_long_as_two_leases_of_that_many_runners(world, monkeypatch):
     monkeypatch.setattr(leases, "BEATS_PER_S_MAX", 0.02)  # one runner alone is told to beat every 50 s
     parts, rows, _ = world
     _, attempt_id = claimed(parts, rows)
@@ -541,7 +565,7 @@ def test_out_of_memory_is_tried_once_more_on_the_next_size(world):
     assert rows.job(job_id).error_code == "out_of_memory"
 
 
-def test_a_runner_that_lacked_memory_has_its_job_go_on_on_the_next_size(world):
+def test_a_runner_that_lacked_memory_has_its_job_continue_on_the_next_size(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
     told = finished(outcome="error", reason=Reason.OUT_OF_MEMORY)
@@ -551,7 +575,7 @@ def test_a_runner_that_lacked_memory_has_its_job_go_on_on_the_next_size(world):
     assert [spec.size for spec in machines.specs] == ["performance-1x", "performance-2x"]
 
 
-def test_for_want_of_capacity_the_next_region_comes_first(world):
+def test_without_capacity_the_next_region_comes_first(world):
     context, rows, machines = world
     context = replace(
         context, settings=context.settings.model_copy(update={"runner_regions": ("iad", "ord")})
@@ -570,7 +594,7 @@ def test_for_want_of_capacity_the_next_region_comes_first(world):
     assert orders == [("iad", "ord"), ("ord", "iad"), ("ord", "iad"), ("iad", "ord")]
 
 
-def test_when_every_region_is_full_they_are_asked_again_after_a_while(world):
+def test_when_every_region_is_full_they_are_tried_again_after_a_while(world):
     context, rows, machines = world
     context = replace(
         context, settings=context.settings.model_copy(update={"runner_regions": ("iad", "ord")})
@@ -601,7 +625,7 @@ def test_a_machine_is_paid_for_once_from_its_start_to_its_exit(world):
     assert row.gone_at is not None
 
 
-def test_a_refused_token_stops_launching_and_turns_ready_red_until_it_is_mended(world):
+def test_a_refused_token_stops_launching_and_turns_ready_red_until_it_is_replaced(world):
     parts, rows, machines = world
     first = rows.submit()
     machines.answers = [Refused(Refusal.UNAUTHORIZED, "token validation error")]
@@ -625,10 +649,10 @@ def test_attempts_that_no_machine_ever_showed_up_for_use_up_nothing(world):
     parts, rows, machines = world
     machines.answers = [Unanswered("502")] * 1000
     job_id = rows.submit()
-    for _ in range(1000):
+    for _ in range(170):
         launch(parts)
         tick(parts)
-        rows.clock.forward(5)
+        rows.clock.forward(30)
     assert rows.job(job_id).attempts_used > 3
     assert rows.job(job_id).status in ("queued", "launching")
     machines.answers = []
@@ -845,7 +869,7 @@ def test_a_finished_machine_gets_a_moment_to_exit_by_itself(world):
     assert machines.destroyed == ["m1"]
 
 
-def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
+def test_an_idle_control_observes_the_cloud_once_a_minute(world):
     parts, rows, machines = world
     machines.lists = 0
     for _ in range(120):
@@ -854,7 +878,7 @@ def test_an_idle_control_looks_at_the_cloud_once_a_minute(world):
     assert machines.lists == 2
 
 
-def test_a_job_that_starts_has_the_cloud_looked_at_soon(world):
+def test_a_job_that_starts_has_the_cloud_observed_soon(world):
     parts, rows, machines = world
     observe(parts)
     rows.clock.forward(5)
@@ -911,7 +935,7 @@ def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(wor
     assert (shown.cost_usd, shown.attempts[0].machine_seconds) == (0, 0)
 
 
-def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_asked_for(world, monkeypatch):
+def test_a_cancel_while_the_launch_pass_runs_keeps_the_next_machine_from_being_created(world, monkeypatch):
     parts, rows, machines = world
     first, second = rows.submit(), rows.submit()
     create = machines.create
@@ -989,7 +1013,7 @@ def test_a_poke_runs_the_prompt_passes_now():
     assert ticker.stop(wait_s=10)
 
 
-def test_work_that_starts_right_after_an_idle_look_is_looked_at_soon(world, monkeypatch):
+def test_work_that_starts_right_after_an_idle_observation_is_observed_soon(world, monkeypatch):
     parts, rows, machines = world
     looks = []
     seen = machines.list
@@ -1034,7 +1058,7 @@ def test_control_rests_only_when_no_row_is_left_for_any_pass(world, storage):
     assert is_idle(context)
 
 
-def test_control_does_not_rest_while_the_cloud_is_unknown_or_a_look_at_it_is_due(world):
+def test_control_is_not_idle_while_the_cloud_is_unknown_or_an_observation_is_due(world):
     parts, rows, _ = world
     tick(parts)
     rows.clock.forward(59)
@@ -1066,7 +1090,7 @@ def test_a_ticker_at_rest_runs_no_pass_until_there_is_something_to_do():
     assert ticker.stop(wait_s=10)
 
 
-def test_when_rest_cannot_be_asked_for_the_passes_run(caplog):
+def test_when_idleness_cannot_be_checked_the_passes_run(caplog):
     caplog.set_level("INFO", logger="control")
     from threading import Event
 

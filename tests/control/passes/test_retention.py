@@ -1,4 +1,4 @@
-"""How long things are kept: expiry, eviction, the sweep; on a clock that tests move, with a real bucket."""
+"""Retention: expiry, eviction and the sweep, on a clock that tests move, with a real bucket."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from control.planning.planner import PlannedBatch, PlannedSource, plan
 from control.store import batches, changes, machines, reports, retention
 from control.store import uploads as uploads_store
 from control.store.files import StoredFile, named_by
-from control.store.tables import Batch, Event, Job, Meta, Output, Source, Upload
+from control.store.tables import Batch, Event, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import Holdings, holdings, require_space
 from control.uploads.sources import named
-from control.views.schemas import NewJob, NewQuote, SourceRef
+from control.views.schemas.quote import NewQuote
+from control.views.schemas.submit import NewJob, SourceRef
 from infra.ports import Unanswered
 from infra.s3 import TigrisStorage
 from runner.contract import OutputError, OutputFault, OutputReport
@@ -233,7 +234,7 @@ def test_what_an_output_holds_is_the_size_of_all_its_files(keep: Keep) -> None:
     assert keep.rows.job(job_id).stored_bytes == 0
 
 
-def test_playlists_and_posters_go_with_their_output_and_so_does_what_nobody_reported(keep: Keep) -> None:
+def test_playlists_and_posters_go_with_their_output_and_so_does_every_unreported_file(keep: Keep) -> None:
     job_id = keep.made(keep.source())
     stray = output_key(keep.context, f"{job_id}-1", "never-reported")
     output = keep.rows.outputs(job_id)[0]
@@ -265,6 +266,35 @@ def test_a_crash_between_row_and_object_leaves_nothing_behind(keep: Keep, fate: 
     assert {source.key for source in keep.rows.all(Source)} == {""}
     with keep.context.views.session() as session:
         assert holdings(session, keep.context.settings, keep.clock()).used == 0
+
+
+# --- history ------------------------------------------------------------------------------------------
+
+
+def test_rows_of_ended_batches_and_uploads_go_after_history_days_and_the_ledger_stays(keep: Keep) -> None:
+    old, unused = keep.made(keep.source()), keep.source()
+    cost = sum(machine.cost_usd for machine in keep.rows.all(Machine))
+    with keep.context.store.transaction() as tx:
+        tx.session.add(upload(keep, "completed"))
+    keep.clock.forward(25 * H)
+    expire(keep.context)
+    keep.clock.forward(90 * 24 * H - 25 * H - 1)
+    live = keep.submit(keep.source())
+    history_ends(keep)
+    assert {job.id for job in keep.rows.all(Job)} == {old, live}, "89.99 days are not 90"
+    keep.clock.forward(26 * H)
+    history_ends(keep)
+    assert [job.id for job in keep.rows.all(Job)] == [live]
+    assert unused.source_id not in {source.id for source in keep.rows.all(Source)}
+    assert len(keep.rows.all(Source)) == 1
+    assert keep.rows.all(Upload) == []
+    assert sum(machine.cost_usd for machine in keep.rows.all(Machine)) == cost > 0
+
+
+def history_ends(keep: Keep) -> None:
+    retention.end_history(keep.context.store)
+    for _ in keep.rows.all(Batch):
+        forget(keep.context)
 
 
 # --- sources ------------------------------------------------------------------------------------------
@@ -358,7 +388,7 @@ def test_a_deleted_batch_goes_although_another_one_names_its_source_whose_file_i
         assert len(keep.rows.all(Source)) == sources
 
 
-def test_a_submit_between_the_mark_and_the_deletion_is_told_that_the_source_is_gone(keep: Keep) -> None:
+def test_a_submit_between_the_mark_and_the_deletion_learns_that_the_source_is_gone(keep: Keep) -> None:
     source = keep.source()
     keep.clock.forward(24 * H)
     keep.bucket.fate = lambda: "before"
@@ -603,7 +633,7 @@ def test_the_sweep_takes_only_old_objects_without_a_row_under_our_own_prefix(kee
     keep.bucket.delete(foreign)
 
 
-def test_the_sweep_goes_on_page_by_page_also_after_a_restart_and_then_from_the_start(
+def test_the_sweep_continues_page_by_page_also_after_a_restart_and_then_from_the_start(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("control.passes.retention.PAGE", 2)

@@ -1,4 +1,4 @@
-"""Webhooks: signed, tried again for a day, told once, and never to a private address."""
+"""Webhooks: signed, retried for a day, delivered once, and never sent to a private address."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import standardwebhooks.webhooks
@@ -22,55 +21,10 @@ from control.passes import webhooks as notifying
 from control.passes.webhooks import notify
 from control.store import changes, queue, reports, webhooks
 from control.store.tables import Attempt, Batch, Job, Webhook
+from tests.support.receiver import Receiver, receiving
 from tests.support.rows import finished, ready, seen
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of more than twenty-four bytes").decode()
-
-
-class Receiver:
-    """Somebody's program: answers `statuses` in turn, then 200, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.on_call: Callable[[], object] = lambda: None
-        self.place = ""
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.place}/hook?key=SECRET-QUERY"
-
-    @property
-    def types(self) -> list[str]:
-        return [json.loads(body)["type"] for _, body in self.got]
-
-
-@contextmanager
-def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append((dict(self.headers), body))
-            receiver.on_call()
-            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
-            self.send_header("Location", receiver.url)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer((host, 0), Handler)
-    receiver.place = f"{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -117,7 +71,7 @@ def webhook(rows, job_id: str) -> Webhook:
         return session.get_one(Webhook, rows.job(job_id).batch_id)
 
 
-def test_the_end_of_a_batch_is_told_once(telling, rows, receiver):
+def test_the_end_of_a_batch_is_delivered_once(telling, rows, receiver):
     job_id = submitted(rows, receiver.url)
     notify(telling)
     assert receiver.got == []
@@ -129,7 +83,9 @@ def test_the_end_of_a_batch_is_told_once(telling, rows, receiver):
     assert content["type"] == "batch.completed"
     assert content["data"]["batch_id"] == rows.job(job_id).batch_id
     assert content["data"]["progress"]["ready"] == 1
-    assert not {"ticket", "sources"} & set(content["data"])
+    assert "ticket" not in content["data"]
+    (source,) = content["data"]["sources"]
+    assert (source["status"], source["data"], "outputs" in source) == ("ready", None, False)
     told = webhook(rows, job_id)
     assert (told.state, told.url, told.tries) == ("delivered", None, 1)
 
@@ -153,7 +109,7 @@ def test_the_reference_library_accepts_the_signature_and_no_other_body(
         verifier.verify(body.replace(b"completed", b"cancelled"), headers)
 
 
-def test_what_was_posted_as_a_job_is_told_as_a_job(telling, rows, receiver):
+def test_what_was_posted_as_a_job_is_delivered_as_a_job(telling, rows, receiver):
     job_id = submitted(rows, receiver.url, subject="job")
     changes.cancel(rows.store, [job_id])
     notify(telling)
@@ -162,7 +118,7 @@ def test_what_was_posted_as_a_job_is_told_as_a_job(telling, rows, receiver):
 
 
 @pytest.mark.parametrize("status", [500, 429, 404, 302])
-def test_a_receiver_that_fails_is_told_the_same_again_later(telling, rows, receiver, clock, status):
+def test_a_receiver_that_fails_gets_the_same_call_again_later(telling, rows, receiver, clock, status):
     receiver.statuses = [status]
     job_id = ended(rows, receiver.url)
     notify(telling)
@@ -191,7 +147,7 @@ def test_after_24_hours_in_vain_it_is_dead_and_says_why(telling, rows, receiver,
     assert telling.views.batch(due.batch_id).webhook.state == "dead"
 
 
-def test_a_receiver_that_is_gone_for_good_is_not_asked_again(telling, rows, receiver):
+def test_a_receiver_that_is_gone_for_good_is_not_called_again(telling, rows, receiver):
     receiver.statuses = [410]
     job_id = ended(rows, receiver.url)
     notify(telling)
@@ -214,7 +170,7 @@ def test_a_private_address_that_no_setting_names_is_never_called(telling, rows, 
     assert webhook(rows, job_id).state == "dead"
 
 
-def test_a_batch_that_is_started_again_before_it_was_told_is_told_at_its_new_end(
+def test_a_batch_that_is_started_again_before_it_was_delivered_is_delivered_at_its_new_end(
     telling, rows, receiver, clock
 ):
     receiver.statuses = [500]

@@ -1,4 +1,4 @@
-"""The boot deadline that launch times suggest."""
+"""The boot deadline from earlier launch times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine may use of the money that is left."""
+"""The share of the remaining money that a machine may use."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_cap_just_large_enough_for_the_job_lets_it_start():
         assert wall_s(estimate(), [tight], limit_s=LIMIT_S) >= least_s(estimate(), LIMIT_S, is_own=is_own)
 
 
-def test_whatever_is_granted_fits_every_purse():
+def test_each_grant_fits_every_budget():
     for cap in (0.0005, 0.001, 0.002, 0.01, 0.1):
         for spent in (0, 0.0003, 0.005):
             for reserved in (0, 0.0004):

@@ -46,7 +46,7 @@ def test_every_published_preset_has_a_price_and_no_other_has():
     assert sizes() == PUBLISHED_USD.keys()
 
 
-def test_prices_tell_their_date_and_source():
+def test_prices_have_their_date_and_source():
     prices = json.loads(files("infra").joinpath("prices.json").read_text())
     assert datetime.fromisoformat(prices["date"])
     assert "https://fly.io/" in prices["source"]
@@ -78,7 +78,7 @@ def test_bytes_cost_what_their_zone_costs():
     ]
 
 
-def test_an_output_costs_a_put_a_look_and_its_share_of_a_fetch():
+def test_an_output_costs_a_put_a_head_and_its_share_of_a_fetch():
     assert requests_usd(outputs=1000) == pytest.approx(0.006)
 
 

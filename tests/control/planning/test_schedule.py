@@ -1,4 +1,4 @@
-"""Pieces over machines."""
+"""Work units on machines."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_size_that_no_job_has_run_on_is_as_quick_as_the_one_best_known():
     assert capacity.speed("performance-8x") == known
 
 
-def test_the_same_asked_twice_is_the_same_plan():
+def test_the_same_requested_twice_is_the_same_plan():
     assert best(mixed(30, 7))[0] == best(mixed(30, 7))[0]
 
 
@@ -144,3 +144,13 @@ def test_ten_thousand_outputs_are_planned_in_under_a_second_of_cpu():
     chosen, _ = best(mixed(100, 100))
     assert chosen.machines >= 50
     assert time.process_time() - began < 1
+
+
+def test_work_over_all_tried_counts_is_bounded_and_little_work_tries_them_all():
+    alone = [
+        WorkUnit(source=0, outputs=[n], work_s=1, longest_s=1, fetch_s=1, likely_bytes=1, bytes_max=1)
+        for n in range(10_000)
+    ]
+    _, many = best(alone, sizes=SIZES[:1], machines_max=1000)
+    _, few = best(alone[:1000], sizes=SIZES[:1], machines_max=1000)
+    assert len(many) <= 12 < 30 < len(few)

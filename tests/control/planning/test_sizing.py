@@ -24,17 +24,17 @@ def test_an_encoder_in_4k_takes_a_larger_one() -> None:
     assert fitting(HD, UHD) == SIZES[1:]
 
 
-def test_two_of_the_largest_sources_lie_in_memory_at_once() -> None:
+def test_two_of_the_largest_sources_are_in_memory_together() -> None:
     large = SourceInfo(size_bytes=2 << 30, duration_s=60, pixels=1920 * 1080)
     assert fitting(large) == SIZES[1:]
     assert fitting(large, large, large) == SIZES[2:]
 
 
-def test_what_fits_nowhere_has_no_size() -> None:
+def test_work_that_fits_nowhere_has_no_size() -> None:
     assert fitting_sizes(needed_bytes([UHD]), SIZES[:1]) == ()
 
 
-def test_a_source_nobody_has_looked_into_counts_as_full_hd() -> None:
+def test_a_source_that_was_not_probed_counts_as_full_hd() -> None:
     unknown = SourceInfo(size_bytes=20 << 20, duration_s=0, pixels=0)
     known = SourceInfo(size_bytes=20 << 20, duration_s=0, pixels=1920 * 1080)
     assert needed_bytes([unknown]) == needed_bytes([known])
@@ -44,7 +44,7 @@ def test_memory_is_what_the_price_list_says() -> None:
     assert memory_bytes("performance-2x") == 4 << 30
 
 
-def test_the_next_size_has_more_memory_in_whatever_order_they_are_allowed() -> None:
+def test_the_next_size_has_more_memory_in_any_order() -> None:
     assert (
         next_size("performance-1x", ("performance-8x", "performance-1x", "performance-4x"))
         == "performance-4x"

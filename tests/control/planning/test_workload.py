@@ -1,4 +1,4 @@
-"""From outputs to seconds of a machine, and what finished jobs teach."""
+"""From outputs to seconds of a machine, and the calibration by finished jobs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_work_rises_with_duration_pixels_and_noise():
     assert work_s(CLIP, speed=1.03) < work_s(CLIP)
 
 
-def test_an_output_of_a_source_that_nobody_has_seen_may_be_as_large_as_the_largest_that_is_taken():
+def test_an_output_of_a_source_that_was_not_probed_may_be_as_large_as_the_largest_that_is_taken():
     unseen = SourceInfo(size_bytes=0, duration_s=0, pixels=0, bytes_most=2 * 1024**3)
     for effects_ in (PLAIN, None):
         [unit] = work_units([(0, effects_)], [unseen])
@@ -70,7 +70,7 @@ def test_what_goes_to_two_places_is_sent_twice():
     assert (twice.bytes_max, twice.likely_bytes) == (2 * once.bytes_max, 2 * once.likely_bytes)
 
 
-def test_a_source_that_nobody_has_seen_is_taken_for_a_common_clip():
+def test_a_source_that_was_not_probed_counts_as_a_common_clip():
     assert work_units([(0, PLAIN)], [UNKNOWN_SOURCE])[0].work_s > 10
     assert not UNKNOWN_SOURCE.is_known
 

@@ -396,7 +396,7 @@ def test_a_false_count_of_bytes_uses_up_no_budget(context, rows, machines):
     assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
 
 
-def test_stored_outputs_are_charged_whatever_the_runner_says(context, rows, machines):
+def test_stored_outputs_are_charged_even_if_the_runner_reports_less(context, rows, machines):
     attempt_id, _ = launched(context, rows)
     one = rows.outputs(rows.attempt(attempt_id).job_id)[0]
     message = told(0).model_copy(update={"outputs": [ready(one.id)]})

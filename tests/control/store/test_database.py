@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session
 
+from control.app import create_app
 from control.settings import load_settings
 from control.store import Store, database
-from control.store.database import for_writing
+from control.store.database import SYNCHRONOUS, for_writing
 from control.store.tables import Meta
 from tests.support.settings import SETTINGS
 
@@ -40,13 +41,16 @@ def test_writers_in_many_threads_wait_for_each_other_without_polling_the_databas
     engine.dispose()
 
 
-def test_the_file_is_set_up_to_lose_nothing(engine):
+def test_the_file_is_set_up_to_lose_nothing(settings, monkeypatch):
+    monkeypatch.setattr(database, "SYNCHRONOUS", SYNCHRONOUS)
+    engine = database.open_database(settings.database_url)
     with engine.connect() as connection:
-        settings = [
+        found = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
-    assert settings == ["wal", 2, 1]
+    engine.dispose()
+    assert found == ["wal", 2, 1]
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -77,3 +81,14 @@ def test_a_folder_at_the_path_of_the_database_is_not_changed(tmp_path):
     with pytest.raises(OSError, match="cannot be opened"):
         database.open_database(f"sqlite:///{tmp_path}")
     assert tmp_path.stat().st_mode == mode
+
+
+def test_control_does_not_start_on_a_path_that_is_not_the_mount(tmp_path: Path):
+    place = {"database_url": f"sqlite:///{tmp_path}/data/control.db", "database_mount": f"{tmp_path}/data"}
+    with pytest.raises(OSError, match=r"DATABASE_MOUNT: no volume is mounted at .*data\. Attach it"):
+        create_app(load_settings(**SETTINGS, **place))
+    assert not list(tmp_path.iterdir()), "nothing is written to the wrong disk"
+    with pytest.raises(OSError, match=r"control\.db is not on the volume at /proc\. Correct DATABASE_URL"):
+        database.require_mounted(place["database_url"], "/proc")
+    database.require_mounted(place["database_url"], "/")
+    database.require_mounted("postgresql+psycopg://u:p@h/n", "/nowhere")

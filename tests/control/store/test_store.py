@@ -187,7 +187,7 @@ def test_progress_never_falls_within_an_attempt(rows):
     assert rows.outputs(job_id)[0].percent == 60
 
 
-def test_a_claim_that_is_asked_again_keeps_the_lease(rows):
+def test_a_claim_that_is_repeated_keeps_the_lease(rows):
     _, attempt_id = running(rows)
     rows.clock.forward(30)
     reports.claim(rows.store, attempt_id, rows.attempt(attempt_id).claimed_by)

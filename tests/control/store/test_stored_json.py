@@ -53,7 +53,7 @@ def test_no_effects_mean_a_preset_and_unknown_fields_are_ignored():
     assert recipe_of(output({"zoom": 1.02, "of_the_future": 7})) == Effects(zoom=1.02)
 
 
-def test_the_files_of_every_released_version_are_read_whatever_a_newer_one_added():
+def test_the_files_of_every_released_version_are_read_with_fields_of_newer_ones():
     for stored in samples("file"):
         assert StoredFile.read(stored) == StoredFile(**stored)
         assert StoredFile.read({**stored, "of_the_future": 7}) == StoredFile(**stored)

@@ -1,4 +1,4 @@
-"""Uploads on a real bucket, cut off and raced: whatever is given up or refused leaves no object behind."""
+"""Uploads on a real bucket, interrupted and concurrent: an aborted or refused one leaves no object behind."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from control.store.tables import Source, Upload
 from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload
 from control.views import serializers
-from control.views.schemas import NewUpload, PartDone, UploadDone, UploadStarted
-from infra.ports import OpenMultipart, Unanswered
+from control.views.schemas.uploads import NewUpload, PartDone, UploadDone, UploadStarted
+from infra.ports import OpenMultipart, Refusal, Refused, Unanswered
 from infra.s3 import TigrisStorage
 from tests.support.clips import make_clip
 
@@ -52,7 +52,8 @@ class Uploads:
 
 
 @pytest.fixture
-def bucket(context, storage) -> Uploads:
+def bucket(context, storage, monkeypatch) -> Uploads:
+    monkeypatch.setattr(storage, "_pause", lambda _: None)
     return Uploads(context, storage)
 
 
@@ -63,6 +64,10 @@ def clip(ffmpeg, tmp_path_factory) -> bytes:
 
 def away() -> None:
     raise Unanswered("away")
+
+
+def refuse_as_gone(*_: object) -> bytes:
+    raise Refused(Refusal.INVALID, "the bucket refused (NoSuchKey)", status=404)
 
 
 def row(rows) -> Upload:
@@ -91,7 +96,7 @@ def test_a_completion_while_an_abort_runs_leaves_a_source_or_no_object(bucket, r
 
 
 @pytest.mark.parametrize("call", ["abort_multipart", "delete"])
-def test_an_abort_that_the_bucket_did_not_answer_is_mended_by_its_repeat(bucket, rows, clip, call):
+def test_an_abort_that_the_bucket_did_not_answer_is_repaired_by_its_repeat(bucket, rows, clip, call):
     upload, done = bucket.opened(clip)
     bucket.before[call] = away
     with pytest.raises(Unanswered):
@@ -103,7 +108,7 @@ def test_an_abort_that_the_bucket_did_not_answer_is_mended_by_its_repeat(bucket,
     assert httpx.put(upload.parts[0].url, content=clip).status_code == 404
 
 
-def test_a_refusal_whose_removal_was_not_answered_is_mended_by_its_repeat(bucket, rows):
+def test_a_refusal_whose_removal_was_not_answered_is_repaired_by_its_repeat(bucket, rows):
     upload, done = bucket.opened(b"no video at all")
     bucket.before["delete"] = away
     with pytest.raises(Unanswered):
@@ -183,7 +188,7 @@ def put(url: str, content: bytes) -> str:
     return httpx.put(url, content=content).raise_for_status().headers["etag"].strip('"')
 
 
-def test_a_resumed_upload_tells_what_is_stored_and_signs_the_rest(bucket, clock):
+def test_a_resumed_upload_lists_what_is_stored_and_signs_the_rest(bucket, clock):
     content = b"a" * PART_BYTES + b"b" * PART_BYTES + b"the end"
     upload = bucket.start(NewUpload(name="a.mp4", size_bytes=len(content), content_type="video/mp4"))
     second = put(upload.parts[1].url, content[PART_BYTES : 2 * PART_BYTES])
@@ -208,6 +213,20 @@ def test_a_completion_that_was_cut_off_after_the_join_is_ended_by_a_look(bucket,
     assert bucket.show(upload.upload_id) == shown
 
 
+@pytest.mark.parametrize("call", ["head", "read"])
+def test_a_joined_upload_that_the_bucket_does_not_show_yet_is_concluded_by_a_repeat(
+    bucket, rows, clip, monkeypatch, call
+):
+    upload, done = bucket.opened(clip)
+    missing = {"head": lambda *_, **__: None, "read": refuse_as_gone}
+    with monkeypatch.context() as late:
+        late.setattr(bucket.storage, call, missing[call])
+        with pytest.raises(Unanswered, match="does not show yet"):
+            bucket.complete(upload.upload_id, done)
+    assert row(rows).state == "open"
+    assert bucket.complete(upload.upload_id, done).size_bytes == len(clip)
+
+
 def test_a_look_at_a_closed_upload_says_why_it_is_closed(bucket, clip):
     upload, _ = bucket.opened(clip)
     bucket.abort(upload.upload_id)
@@ -223,7 +242,7 @@ def test_a_look_at_a_closed_upload_says_why_it_is_closed(bucket, clip):
 
 
 @pytest.mark.parametrize("is_removed", [False, True])
-def test_an_upload_whose_source_is_gone_says_so_and_is_begun_anew_by_the_client(
+def test_an_upload_whose_source_is_gone_says_so_and_is_started_again_by_the_client(
     bucket, rows, clip, is_removed
 ):
     upload, done = bucket.opened(clip)
@@ -242,7 +261,7 @@ def test_an_upload_whose_source_is_gone_says_so_and_is_begun_anew_by_the_client(
 # --- left for good ------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_nobody_went_on_with_is_aborted_after_a_day_and_not_before(bucket, rows, clip, clock):
+def test_an_upload_that_nobody_resumed_is_aborted_after_a_day_and_not_before(bucket, rows, clip, clock):
     upload, done = bucket.opened(clip)
     clock.forward(23 * 3600)
     bucket.show(upload.upload_id)

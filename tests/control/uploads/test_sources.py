@@ -1,4 +1,4 @@
-"""Sources that come with their batch: users' URLs, forgotten at the end, and files that were refused."""
+"""Sources that come with their batch: users' URLs, deleted at the end, and refused files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from control.planning.planner import PlannedSource, plan
 from control.store import batches, changes, retention
 from control.store.queue import start
 from control.store.reports import claim, finish
-from control.store.tables import Batch, Job, Output, Source
+from control.store.tables import Batch, Job, Output, Source, SourceData
 from runner.contract import OutputError, OutputFault, OutputReport
 from tests.support.rows import Rows, finished, ready, seen
 
@@ -79,11 +79,14 @@ def test_the_rows_of_urls_and_refused_files_go_with_their_batch(rows):
     stored = source(rows, key="owner/sources/a.mp4", size_bytes=5)
     job_id = submit(rows, source(rows, url=URL), source(rows, refusal="This is a text file."), stored)
     batch_id = rows.batch_of(job_id).id
+    with rows.store.transaction() as tx:
+        tx.session.add(SourceData(batch_id=batch_id, source_id=stored.id, data={"sku": "A-1"}))
     changes.delete(rows.store, batch_id)
     retention.forget_ended(rows.store)
     assert known_urls(rows) == set()
     changes.remove_rows(rows.store, batch_id)
     assert [row.id for row in rows.all(Source)] == [stored.id]
+    assert rows.all(SourceData) == []
 
 
 def test_a_retry_makes_nothing_of_a_refused_file(rows):
@@ -101,7 +104,7 @@ def test_a_retry_makes_nothing_of_a_refused_file(rows):
         changes.retry(rows.store, [job_id])
 
 
-def test_a_runner_is_told_of_urls_what_it_may_do_with_them(rows, context, settings):
+def test_a_runner_receives_the_rules_for_urls(rows, context, settings):
     job_id = submit(rows, source(rows, url=URL))
     start(rows.store, ["runners"])
     claim(rows.store, f"{job_id}-1", "m1")

@@ -216,7 +216,7 @@ def test_a_refused_form_says_why_and_leaves_nothing(user: Patient, clip: bytes, 
     ],
     ids=range(7),
 )
-def test_what_is_no_whole_form_is_refused(user: Patient, content_type: str, body: bytes) -> None:
+def test_an_incomplete_form_is_refused(user: Patient, content_type: str, body: bytes) -> None:
     answer = user.http.post("/api/jobs", content=body, headers={"Content-Type": content_type})
     assert ok(answer, 422)["error"]["message"]
 
@@ -231,7 +231,7 @@ def test_a_form_without_a_token_is_refused_unread(user: Patient, stack: Stack) -
         assert stranger.post("/api/jobs", content=endless(), headers=FORM).status_code == 401
 
 
-def test_a_form_is_taken_for_jobs_alone(user: Patient, clip: bytes) -> None:
+def test_a_form_is_accepted_for_jobs_only(user: Patient, clip: bytes) -> None:
     parts = list(form(("files", "ad.mp4", [clip]), field("variations", 1)))
     for path in ("/api/batches", "/api/uploads"):
         assert user.http.post(path, content=b"".join(parts), headers=FORM).status_code == 422

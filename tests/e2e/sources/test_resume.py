@@ -1,4 +1,4 @@
-"""Uploads that are cut off, by what the client library does and through HTTP."""
+"""Interrupted uploads, by the client library and through HTTP."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control.cli import client as library
-from control.cli.client import Client
-from control.cli.resume import Unfinished
 from control.uploads.service import PART_BYTES
 from tests.support.bucket import MAX_SOURCE_BYTES, Bucket, padding
 from tests.support.stack import PASSWORD, Patient, Stack
 from tests.support.switches import SOAK_FULL
 from tests.support.user import ok
+from video_refresher import Client, Unfinished
+from video_refresher import uploads as library
 
 
 class Cut(BaseException):
@@ -67,11 +66,11 @@ def test_an_upload_that_is_cut_off_three_times_completes_with_the_right_bytes(
         with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
             if cuts < 3:
                 with pytest.raises(Cut):
-                    client.upload(video, moved.append)
+                    client.upload(video, on_bytes=moved.append)
             else:
-                source = client.upload(video, moved.append)
-    assert sum(moved) == source["size_bytes"] == video.stat().st_size
-    assert len(calls) == -(-source["size_bytes"] // PART_BYTES) + 3  # only the parts that were cut off, again
+                source = client.upload(video, on_bytes=moved.append)
+    assert sum(moved) == source.size_bytes == video.stat().st_size
+    assert len(calls) == -(-source.size_bytes // PART_BYTES) + 3  # only the parts that were cut off, again
     (key,) = bucket.sources() - before
     body = bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"]
     digest = hashlib.sha256()
@@ -94,10 +93,10 @@ def test_a_url_that_has_expired_is_replaced_by_a_fresh_one(
     path = tmp_path / "ad.mp4"
     path.write_bytes(clip)
     with Client.signed_in(stack.url, password=PASSWORD) as client:
-        assert client.upload(path)["size_bytes"] == len(clip)
+        assert client.upload(path).size_bytes == len(clip)
 
 
-def test_an_upload_that_was_given_up_meanwhile_is_begun_anew(
+def test_an_upload_that_was_aborted_before_is_started_again(
     stack: Stack, user: Patient, tmp_path: Path, clip: bytes
 ) -> None:
     path, unfinished = tmp_path / "ad.mp4", Unfinished(tmp_path / "uploads.json")
@@ -106,7 +105,7 @@ def test_an_upload_that_was_given_up_meanwhile_is_begun_anew(
     unfinished.set(stack.url, path, upload["upload_id"])
     assert user.http.delete(f"/api/uploads/{upload['upload_id']}").status_code == 204
     with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
-        assert client.upload(path)["size_bytes"] == len(clip)
+        assert client.upload(path).size_bytes == len(clip)
 
 
 def test_an_upload_that_was_completed_but_never_answered_gives_its_source(
@@ -119,11 +118,11 @@ def test_an_upload_that_was_completed_but_never_answered_gives_its_source(
     source = ok(user.http.post(f"/api/uploads/{upload['upload_id']}/complete", json={"parts": parts}), 200)
     before, moved = bucket.sources(), list[int]()
     with Client.signed_in(stack.url, password=PASSWORD, unfinished=unfinished) as client:
-        unfinished.set(str(client._http.base_url), path, upload["upload_id"])
-        assert client.upload(path, moved.append)["source_id"] == source["source_id"]
+        unfinished.set(client._api.url, path, upload["upload_id"])
+        assert client.upload(path, on_bytes=moved.append).source_id == source["source_id"]
         assert (calls, sum(moved)) == ([], len(clip))
         assert bucket.sources() == before
-        assert unfinished.get(str(client._http.base_url), path) is None
+        assert unfinished.get(client._api.url, path) is None
 
 
 class Refusing(httpx.MockTransport):
@@ -155,7 +154,7 @@ def test_a_completed_upload_whose_source_is_gone_is_sent_again(tmp_path: Path) -
     path.write_bytes(b"abc")
     http = httpx.Client(base_url="http://c", transport=control)
     unfinished.set(str(http.base_url), path, "upl_1")
-    assert Client(http, unfinished).upload(path)["source_id"] == "src_2"
+    assert Client(http, unfinished=unfinished).upload(path).source_id == "src_2"
     assert control.calls == [
         "GET /api/uploads/upl_1",
         "POST /api/uploads",
@@ -166,12 +165,12 @@ def test_a_completed_upload_whose_source_is_gone_is_sent_again(tmp_path: Path) -
 def test_a_completion_whose_answer_was_lost_counts_no_byte_twice(tmp_path: Path) -> None:
     path, control, moved = tmp_path / "a.mp4", Refusing(is_gone=False), list[int]()
     path.write_bytes(b"abc")
-    source = Client(httpx.Client(base_url="http://c", transport=control)).upload(path, moved.append)
-    assert source["source_id"] == "src_1"
+    source = Client(httpx.Client(base_url="http://c", transport=control)).upload(path, on_bytes=moved.append)
+    assert source.source_id == "src_1"
     assert sum(moved) == 3
 
 
-def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
+def test_a_changed_file_and_a_broken_memory_start_again(tmp_path: Path) -> None:
     file, memory = tmp_path / "ad.mp4", tmp_path / "uploads.json"
     file.write_bytes(b"one")
     unfinished = Unfinished(memory)
@@ -185,7 +184,7 @@ def test_a_changed_file_and_a_broken_memory_begin_anew(tmp_path: Path) -> None:
     Unfinished(file / "no folder").set("http://a", file, "upl_1")
 
 
-def test_a_look_at_an_upload_shows_stored_parts_with_etags_and_missing_ones_with_urls(
+def test_the_state_of_an_upload_shows_stored_parts_with_etags_and_missing_ones_with_urls(
     user: Patient, clip: bytes
 ) -> None:
     size = PART_BYTES + 5
@@ -205,7 +204,7 @@ def test_a_look_at_an_upload_shows_stored_parts_with_etags_and_missing_ones_with
     assert ok(user.http.get(address), 422)["error"]["code"] == "not_playable"
 
 
-def test_a_look_at_an_upload_that_is_over_says_so(user: Patient, clip: bytes) -> None:
+def test_the_state_of_an_upload_that_is_over_says_so(user: Patient, clip: bytes) -> None:
     ok(user.http.get("/api/uploads/upl_none"), 404)
     upload = user.open_upload(len(clip))
     address = f"/api/uploads/{upload['upload_id']}"

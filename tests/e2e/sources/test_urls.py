@@ -1,4 +1,4 @@
-"""Sources by URL and deliveries, through HTTP: real runners that call a server of somebody else."""
+"""Sources by URL and deliveries, through HTTP: real runners call the server of another party."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_video_is_fetched_from_its_url_and_the_result_is_put_where_the_user_sa
     assert SECRET not in logs + str(job)
 
 
-def test_a_delivery_that_fails_is_told_and_the_result_stays(
+def test_a_delivery_that_fails_is_reported_and_the_result_stays(
     user: Patient, theirs: Server, video: str
 ) -> None:
     job = made(user, video, output_url=f"http://{theirs.place}/nowhere?{SECRET}")

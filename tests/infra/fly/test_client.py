@@ -1,4 +1,4 @@
-"""Machines over Fly: against the local Fly for real, and against every answer that Fly was seen to give."""
+"""Machines over Fly: with the local Fly, and with every known answer of Fly."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_create_under_a_held_name_adopts_the_machine(
     assert machines.create(spec).id == machine_id
 
 
-def test_a_stop_ends_the_machine_and_is_told_as_asked_for(
+def test_a_stop_ends_the_machine_and_is_recorded_as_requested(
     machines: FlyMachines, fly: LocalFlyHandle, spec: MachineSpec
 ) -> None:
     machine_id = sleeper(fly, spec.name)
@@ -222,6 +222,17 @@ def test_a_create_asks_for_a_one_shot_machine(remote: FlyMachines, fake: respx.R
     }
     assert route.calls.last.request.headers["Authorization"] == f"FlyV1 {TOKEN}"
     assert machine.created_at == datetime(2026, 11, 1, 12, 0, 0, 120000, tzinfo=UTC)
+
+
+def test_a_machine_may_run_another_command_or_not_be_started_at_all(
+    remote: FlyMachines, fake: respx.Router
+) -> None:
+    route = fake.post(MACHINES).respond(json=SHOWN)
+    remote.create(replace(SPEC, command=("python3", "-m", "runner.self_test"), is_started=False))
+    sent = json.loads(route.calls.last.request.content)
+    assert sent["config"]["init"] == {"exec": ["python3", "-m", "runner.self_test"]}
+    assert sent["skip_launch"] is True
+    create_request(sent)
 
 
 def test_the_other_calls_send_what_fly_documents(remote: FlyMachines, fake: respx.Router) -> None:
@@ -339,7 +350,7 @@ LOOK_ALIKES: list[tuple[int, Any, Refusal | None]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "expected"), LOOK_ALIKES)
-def test_look_alikes_are_told_apart(
+def test_look_alikes_are_distinguished(
     remote: FlyMachines, fake: respx.Router, status: int, body: Any, expected: Refusal | None
 ) -> None:
     route = fake.post(MACHINES).respond(status, json=body)
@@ -452,7 +463,7 @@ def test_a_holder_that_is_not_ours_or_not_seen_leaves_the_create_open(
 # --- reads ----------------------------------------------------------------------------------------
 
 
-def test_a_read_is_asked_again_a_few_times(remote: FlyMachines, fake: respx.Router) -> None:
+def test_a_read_is_repeated_a_few_times(remote: FlyMachines, fake: respx.Router) -> None:
     answers = [httpx.Response(502), httpx.ReadTimeout("late"), httpx.Response(200, json=SHOWN)]
     fake.get(f"{MACHINES}/m1").mock(side_effect=answers)
     machine = remote.get("runners", "m1")
@@ -467,14 +478,14 @@ def test_a_read_that_stays_unanswered_says_so(remote: FlyMachines, fake: respx.R
     assert route.call_count == 4
 
 
-def test_a_refused_read_is_not_asked_again(remote: FlyMachines, fake: respx.Router) -> None:
+def test_a_refused_read_is_not_repeated(remote: FlyMachines, fake: respx.Router) -> None:
     route = fake.get(MACHINES).respond(401)
     with pytest.raises(Refused):
         remote.list("runners", {})
     assert route.call_count == 1
 
 
-def test_a_read_over_the_limit_is_asked_again(remote: FlyMachines, fake: respx.Router) -> None:
+def test_a_read_over_the_limit_is_repeated(remote: FlyMachines, fake: respx.Router) -> None:
     fake.get(MACHINES).mock(side_effect=[httpx.Response(429), httpx.Response(200, json=[])])
     assert remote.list("runners", {}) == []
 
@@ -512,7 +523,7 @@ def test_the_older_place_of_the_exit_event_and_milliseconds_are_understood() -> 
     assert (found.exit_code, found.oom_killed, found.at.year) == (137, True, 2022)
 
 
-def test_the_newest_exit_counts_wherever_it_stands_and_others_are_no_exit() -> None:
+def test_the_newest_exit_counts_in_any_place_and_others_are_no_exit() -> None:
     def event(code: int, timestamp: int) -> dict[str, Any]:
         return {"type": "exit", "timestamp": timestamp, "request": {"exit_event": {"exit_code": code}}}
 
@@ -529,7 +540,7 @@ def test_metadata_is_found_while_the_host_does_not_answer() -> None:
     assert machine_of("runners", unreachable).metadata == {"attempt": "a1"}
 
 
-def test_events_tell_when_a_machine_started_and_was_destroyed_and_the_host_how_sure_that_is() -> None:
+def test_events_show_when_a_machine_started_and_was_destroyed_and_the_host_how_sure_that_is() -> None:
     events = [
         {"type": "destroy", "status": "destroyed", "timestamp": 1793534409000, "request": None},
         {"type": "destroy", "status": "destroying", "timestamp": 1793534408000},

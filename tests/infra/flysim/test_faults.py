@@ -1,4 +1,4 @@
-"""What goes wrong in the model of Fly: each fault does what it says, is counted, and is repeatable."""
+"""Faults of the model of Fly: each does what it says, is counted, and is repeatable."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_an_unavailable_api_answers_some_5xx_and_does_nothing() -> None:
 @pytest.mark.parametrize(
     ("fail_point", "made"), [(FailPoint.CREATE_LOST_DONE, 1), (FailPoint.CREATE_LOST_UNDONE, 0)]
 )
-def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
+def test_a_lost_answer_to_a_create_does_not_show_whether_there_is_a_machine(
     fail_point: FailPoint, made: int
 ) -> None:
     seen = set()
@@ -144,7 +144,7 @@ def test_a_lost_answer_to_a_create_does_not_tell_whether_there_is_a_machine(
 @pytest.mark.parametrize(
     ("fail_point", "state"), [(FailPoint.END_LOST_DONE, "destroying"), (FailPoint.END_LOST_UNDONE, "started")]
 )
-def test_a_lost_answer_to_a_destroy_does_not_tell_whether_it_was_done(
+def test_a_lost_answer_to_a_destroy_does_not_show_whether_it_was_done(
     fail_point: FailPoint, state: str
 ) -> None:
     cloud = Cloud(fail_point)
@@ -233,7 +233,7 @@ def test_a_name_that_fly_does_not_see_held_makes_twins() -> None:
     ],
 )
 @pytest.mark.parametrize("seed", ["a", "b", "c", "d"])
-def test_what_an_operator_must_mend_is_refused_in_words_that_the_client_knows_and_makes_nothing(
+def test_what_an_operator_must_solve_is_refused_in_words_that_the_client_knows_and_makes_nothing(
     fail_point: FailPoint, refusal: Refusal, seed: str
 ) -> None:
     cloud = Cloud(fail_point, seed=seed)
@@ -257,13 +257,21 @@ def test_an_image_that_is_not_found_for_a_while_is_found_later() -> None:
     assert cloud.go(15).create()
 
 
-def test_the_organisation_may_have_only_so_many_machines_at_once() -> None:
+def test_the_organisation_may_have_a_limited_number_of_machines_at_once() -> None:
     cloud = Cloud(machine_limit=2)
     first, _ = cloud.create("1"), cloud.create("2")
     assert refused(lambda: cloud.create("3")).status == 422
     assert cloud.world.hits[FailPoint.MACHINE_LIMIT] == 1
     cloud.world.destroy(APP, first, force=True)
     assert cloud.go(1).create("3")
+
+
+def test_a_kind_of_cpu_that_the_organisation_may_not_use_is_refused_and_the_other_is_not() -> None:
+    cloud = Cloud(refused_cpu_kinds=["performance"])
+    guest = {"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048}
+    assert refused(lambda: cloud.create("1", guest=guest)).status == 422
+    assert cloud.world.hits[FailPoint.SIZE_REFUSED] == 1
+    assert cloud.create("2", guest={"cpu_kind": "shared", "cpus": 1, "memory_mb": 256})
 
 
 def test_a_token_that_does_not_reach_one_app_reaches_the_others() -> None:
@@ -477,7 +485,7 @@ def test_a_destroy_on_a_lost_host_is_accepted_and_done_when_the_host_is_back() -
     assert (cloud.go(1010).state(machine_id), cloud.running) == ("destroyed", set())
 
 
-def test_an_exit_on_a_lost_host_is_heard_of_when_the_host_is_back_with_its_own_instant() -> None:
+def test_an_exit_on_a_lost_host_is_seen_when_the_host_is_back_with_its_own_instant() -> None:
     cloud, machine_id = lost(FailPoint.HOST_CUT_OFF)
     cloud.go(500).leave(machine_id)
     assert cloud.go(1009).state(machine_id) == "started"
@@ -507,7 +515,7 @@ def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
     drawn = [
         fail_point
         for fail_point in FailPoint
-        if fail_point not in (FailPoint.RATE_LIMITED, FailPoint.REGION_FULL)
+        if fail_point not in (FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED)
     ]
     faults = Faults(
         rates={fail_point: rng.choice((0, 0, 0.02, 0.2)) for fail_point in drawn},
@@ -516,6 +524,10 @@ def live(seed: int) -> tuple[list[Any], Counter[str], set[str]]:
         pull_s=(0, 9), boot_s=(0, 3), retention_s=600, death_s=(0, 15), host_lost_s=(0, 15),
     )  # fmt: skip
     cloud = Cloud(seed=str(seed), **vars(faults))
+    large = {"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048}
+    cloud.world.set_faults(replace(faults, refused_cpu_kinds=["performance"]))
+    outcome(lambda: cloud.create("large", guest=large))
+    cloud.world.set_faults(faults)
     seen, states, ids = list[Any](), set[str](), list[str]()
     for second in range(0, 7200, 20):
         cloud.go(second)

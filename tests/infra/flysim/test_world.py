@@ -1,4 +1,4 @@
-"""The model of Fly: its moves, on a clock that we hold."""
+"""The model of Fly: its state changes, on a clock that tests move."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_stopping_a_machine_that_never_started_just_stops_it() -> None:
     assert (state(world, machine_id), world.advance(NOW)) == ("stopped", [])
 
 
-def test_a_start_that_is_told_after_the_stop_does_not_undo_it() -> None:
+def test_a_start_that_is_reported_after_the_stop_does_not_undo_it() -> None:
     world = new_world()
     machine_id = create(world)
     world.stop(APP, machine_id, None)
@@ -421,7 +421,7 @@ def test_a_stopped_machine_is_destroyed_at_once() -> None:
 # --- reads ----------------------------------------------------------------------------------------
 
 
-def test_a_list_hides_the_destroyed_unless_asked() -> None:
+def test_a_list_hides_the_destroyed_by_default() -> None:
     world = new_world()
     leave(world, run(world, "gone", auto_destroy=True))
     create(world, "here")
@@ -460,7 +460,7 @@ def test_an_unknown_app_or_machine_and_a_machine_of_another_app_are_404() -> Non
         assert missing.value.status == 404
 
 
-def test_a_wait_tells_when_the_state_is_reached() -> None:
+def test_a_wait_reports_when_the_state_is_reached() -> None:
     world = new_world()
     machine_id = create(world)
     assert world.reached(APP, machine_id, ["started"]) is None
@@ -511,7 +511,7 @@ def test_a_duration_is_read_as_go_reads_it(written: Any, seconds: float) -> None
 
 
 @pytest.mark.parametrize("bad", ["", "10", "s", "-1s", "1s ", None, True, 1.5, []])
-def test_what_is_no_duration_is_refused(bad: Any) -> None:
+def test_an_invalid_duration_is_refused(bad: Any) -> None:
     with pytest.raises(FlyError):
         duration(bad)
 
@@ -535,9 +535,7 @@ REQUESTS = st.sampled_from(["create", "started", "stop", "exit 0", "exit 1", "de
 
 
 @given(st.lists(REQUESTS, max_size=30), st.booleans())
-def test_whatever_happens_at_most_one_process_runs_and_destroyed_is_final(
-    moves: list[str], auto: bool
-) -> None:
+def test_at_most_one_process_runs_and_destroyed_is_final(moves: list[str], auto: bool) -> None:
     world = new_world()
     machine_id = create(world, auto_destroy=auto, restart={"policy": "on-failure", "max_retries": 2})
     running, destroyed, refused = 0, False, set[int]()

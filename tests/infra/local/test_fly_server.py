@@ -1,4 +1,4 @@
-"""The local Fly: real HTTP, real child processes, every answer held against Fly's OpenAPI document."""
+"""The local Fly: real HTTP, real child processes, and answers that fit Fly's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_machine_without_a_command_runs_the_runner(fly: Client, name: str) -> 
     assert "runner" in fly.log(machine_id) or fly.exit_event(machine_id)["exit_code"] == 2
 
 
-def test_the_exit_code_stands_in_the_exit_event(fly: Client, name: str) -> None:
+def test_the_exit_code_is_in_the_exit_event(fly: Client, name: str) -> None:
     machine_id = fly.create(["/bin/sh", "-c", "exit 3"], name=name)
     fly.wait(machine_id, "stopped")
     event = fly.exit_event(machine_id)
@@ -190,7 +190,7 @@ def test_the_default_restart_policy_starts_a_failed_process_again(fly: Client, n
     assert fly.log(machine_id).count("once more") == 3
 
 
-def test_an_exit_that_nobody_looked_at_meanwhile_has_its_own_time(fly: Client, name: str) -> None:
+def test_an_exit_that_was_not_seen_at_once_has_its_own_time(fly: Client, name: str) -> None:
     machine_id = fly.create(["/bin/sh", "-c", "sleep 0.5; date +%s%3N"], name=name, restart={"policy": "no"})
     time.sleep(0.8)
     fly.wait(machine_id, "stopped")
@@ -291,7 +291,7 @@ def test_a_body_that_is_no_json_object_is_400(fly: Client, content: bytes, conte
     assert answer.status_code == 400
 
 
-def test_a_body_is_read_as_json_whatever_its_content_type_says(fly: Client, name: str) -> None:
+def test_a_body_is_read_as_json_with_any_content_type(fly: Client, name: str) -> None:
     content = f'{{"name": "{name}", "config": {{"image": "i", "init": {{"exec": ["/bin/true"]}}}}}}'
     assert fly.call("POST", content=content, headers={"Content-Type": "text/plain"}).status_code == 200
 
@@ -302,7 +302,7 @@ def test_variables_of_fly_cannot_be_set(fly: Client) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", TOKEN, f"Basic {TOKEN}", "Bearer wrong", "Bearer"])
-def test_without_the_token_nothing_is_told(fly: Client, header: str | None) -> None:
+def test_without_the_token_nothing_is_shown(fly: Client, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     answer = httpx.get(f"{fly.machines}/any", headers=headers)
     check_answer(answer)

@@ -1,4 +1,4 @@
-"""The local Fly with faults on, and the adapter that must live with them: real HTTP, real cuts."""
+"""The local Fly with faults, and the adapter that must handle them: real HTTP, real cut connections."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def spec(request: pytest.FixtureRequest) -> MachineSpec:
 # --- the admin route ------------------------------------------------------------------------------
 
 
-def test_faults_are_set_and_told_as_json_with_what_they_hit(admin: Admin) -> None:
+def test_faults_are_set_and_shown_as_json_with_what_they_hit(admin: Admin) -> None:
     before = admin.hits().get("unavailable", 0)
     told = admin.put(
         {
@@ -141,7 +141,7 @@ def test_faults_that_make_no_sense_are_refused_and_change_nothing(admin: Admin, 
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_without_the_token_nothing_is_told_or_changed(admin: Admin, method: str) -> None:
+def test_without_the_token_nothing_is_shown_or_changed(admin: Admin, method: str) -> None:
     assert httpx.request(method, admin.faults, json={}).status_code == 401
 
 
@@ -221,7 +221,9 @@ def test_a_full_region_gives_way_to_the_next(admin: Admin, machines: FlyMachines
     assert machines.create(spec).region == "dfw"
 
 
-def test_a_429_of_fly_is_rate_limited_whoever_used_up_the_limit(admin: Admin, machines: FlyMachines) -> None:
+def test_a_429_of_fly_is_rate_limited_also_if_others_used_up_the_limit(
+    admin: Admin, machines: FlyMachines
+) -> None:
     admin.put({})
     for _ in range(3):
         admin.call("DELETE", "/m1")

@@ -1,4 +1,4 @@
-"""The private S3 server: what it keeps, where it listens, and that it is gone afterwards."""
+"""The private S3 server: its data, its address, and that it is gone afterwards."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_port_of_ones_own_choice_is_used(tmp_path: Path) -> None:
         storage_of(s3).check()
 
 
-def test_a_port_lost_to_someone_else_is_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_lost_to_someone_else_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choose, blockers = s3_server._free_ports, []
 
     def lose_the_first(port: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The deployment's commands, against a `fly` that notes what it was asked and answers as flyctl does."""
+"""The deployment's commands, against a `fly` that records its calls and answers like flyctl."""
 
 from __future__ import annotations
 
@@ -15,88 +15,57 @@ from control.cli.provision import wait_until_healthy
 from control.settings import load_settings
 from infra.provision.run import StepFailed, run
 from infra.provision.steps import Deployment, down, release, roll_back, rotate, up
+from tests.support import flyctl
+from tests.support.flyctl import DIGEST, FLY_TOKEN
 from tests.support.settings import SETTINGS
 
-DIGEST = "sha256:" + "a" * 64
 BASE = f"python:3.13-slim@{DIGEST}"
 LABEL = "release-20261126-120000"
 D = Deployment(name="ads", org="acme", region="fra", python_image=BASE, label=LABEL)
 BY_DIGEST = ("--python-image", BASE)
 SECRETS = {"AUTH_PASSWORD": "the-password-itself", "TOKEN_SECRET": "the-secret-itself"}
-FLY_TOKEN = "FlyV1 fm2_the-token-itself"
-
-# What flyctl's commands take, as far as we use them (superfly/flyctl ad0172f, 2026-11): a step with another
-# flag would fail on the real one.
-FLAGS = {
-    "apps create": {"--org", "--network"},
-    "apps list": {"--org", "--json"},
-    "apps destroy": {"--yes"},
-    "storage create": {"--app", "--org", "--name", "--yes"},
-    "storage list": {"--org"},
-    "storage destroy": {"--yes"},
-    "tokens create": {"--app", "--expiry"},
-    "tokens list": {"--app"},
-    "secrets list": {"--app", "--json"},
-    "secrets import": {"--app", "--stage"},
-    "secrets deploy": {"--app"},
-    "releases": {"--app", "--image"},
-    "machine list": {"--app", "--json"},
-    "machine create": {"--app", "--region", "--name", "--metadata", "--vm-size"},
-    "machine destroy": {"--app", "--force"},
-    "deploy": {
-        *("--config", "--app", "--build-only", "--push", "--build-arg", "--image-label", "--image"),
-        *("--primary-region", "--ha", "--yes", "--env"),
-    },
-}
-
-FLY = """#!/usr/bin/env python3
-import json, os, sys
-FLAGS = json.loads(os.environ["FLY_FLAGS"])
-words = " ".join(sys.argv[1:])
-with open(os.environ["FLY_NOTES"], "a") as notes:
-    notes.write(json.dumps({"argv": sys.argv[1:], "stdin": sys.stdin.read()}) + "\\n")
-name = next((known for known in FLAGS if words.startswith(known)), None)
-if name is None:
-    sys.exit(f"Error: unknown command {words}")
-unknown = {word.split("=")[0] for word in sys.argv[1:] if word.startswith("--")} - set(FLAGS[name])
-if unknown:
-    sys.exit(f"Error: unknown flag: {unknown}")
-taken = bool(os.environ.get("FLY_TAKEN"))
-if words.startswith(os.environ.get("FLY_BREAKS", "-")):
-    sys.exit("Error: it broke")
-if words.startswith("secrets list"):
-    if not taken:
-        sys.exit("Error: app not found")
-    print('[{"Name": "AUTH_PASSWORD", "Digest": "x"}, {"name": "TOKEN_SECRET"}]')
-if words.startswith("apps list"):
-    print(json.dumps([{"Name": name} for name in ("ads-control", "ads-runner") if taken]))
-if words.startswith("storage list"):
-    print("NAME          ORG" + ("\\nads-videos   acme" if taken else "\\nads-videos-2 acme"))
-if words.startswith("machine list"):
-    print(os.environ.get("FLY_MACHINES", "[]"))
-if words.startswith("tokens create"):
-    print("FLY_TOKEN")
-if words.startswith("storage create"):
-    print("AWS_SECRET_ACCESS_KEY: BUCKET_KEY")
-if "--build-only" in words and not os.environ.get("FLY_SILENT"):
-    print("#9 pushing manifest for images.test/ads-runner:deployment-1@DIGEST 0.4s done", file=sys.stderr)
-"""
 
 
 @pytest.fixture
 def fly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    program = tmp_path / "fly"
-    program.write_text(FLY.replace("FLY_TOKEN", FLY_TOKEN).replace("DIGEST", DIGEST))
-    program.chmod(0o755)
+    flyctl.install(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FLY_NOTES", str(tmp_path / "notes"))
-    monkeypatch.setenv("FLY_FLAGS", json.dumps({name: sorted(flags) for name, flags in FLAGS.items()}))
-    (tmp_path / "notes").touch()
+    return lambda: flyctl.asked(tmp_path)
 
-    def asked() -> list[dict]:
-        return [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
 
-    return asked
+ALL = {
+    "up": up(D),
+    "up with three apps": up(replace(D, runner_apps=3)),
+    "release": release(D),
+    "roll-back": roll_back(D),
+    "rotate": rotate(D),
+    "down": down(D),
+}
+
+
+@pytest.mark.parametrize("steps", ALL.values(), ids=ALL)
+def test_flyctl_knows_every_command_and_flag_of_every_step(steps):
+    looks = [step.unless.argv for step in steps if step.unless]
+    for argv in [*(step.argv for step in steps), *looks]:
+        assert argv[0] == "fly"
+        assert flyctl.problem(argv[1:]) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ("deploy --no-such-flag", "unknown flag"),
+        ("releases --app a extra", "takes 0 to 0 arguments"),
+        ("apps list --org", "needs an argument"),
+        ("machine create --app a", "takes 1 to None"),
+        ("apps make a", "unknown command"),
+        ("deploy --ha=false -a x --yes", ""),
+        ("volumes create data -a x -r fra -s 1 --yes", ""),
+    ],
+)
+def test_the_stand_in_is_as_strict_as_flyctl(words: str, wrong: str):
+    assert wrong in flyctl.problem(words.split())
+    assert bool(flyctl.problem(words.split())) == bool(wrong)
 
 
 def applied(steps, values=None) -> str:
@@ -115,6 +84,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(fly):
     assert len(commands) == len(up(D))
     assert "$ fly apps create ads-runner --org acme --network ads-runners" in commands
     assert any(line.startswith("$ fly deploy") and "--env PUBLIC_URL=" in line for line in commands)
+    (imported,) = [line for line in commands if line.startswith("$ fly secrets import")]
+    assert imported.endswith("# stdin: AUTH_PASSWORD=..., TOKEN_SECRET=..., FLY_API_TOKEN=...")
 
 
 def names(notes: list[dict]) -> list[str]:
@@ -123,7 +94,7 @@ def names(notes: list[dict]) -> list[str]:
     return [each for each in asked if not each.endswith(" list")]
 
 
-def test_up_asks_fly_for_all_parts_in_order(fly):
+def test_up_calls_fly_for_all_parts_in_order(fly):
     applied(up(D))
     assert names(fly()) == [
         "apps create",
@@ -195,7 +166,7 @@ def test_several_runner_apps_get_a_token_each_and_control_knows_them_all(fly):
 @pytest.mark.parametrize("steps", [up(D), rotate(D)], ids=["up", "rotate"])
 def test_secrets_go_in_on_stdin_and_nowhere_else(fly, steps):
     said = applied(steps)
-    secret = [*SECRETS.values(), FLY_TOKEN, "BUCKET_KEY"]
+    secret = [*SECRETS.values(), FLY_TOKEN, flyctl.BUCKET_KEY]
     assert not [word for note in fly() for word in note["argv"] if any(s in word for s in secret)]
     assert not [s for s in secret if s in said]
     imported = next(note["stdin"] for note in fly() if note["argv"][:2] == ["secrets", "import"])
@@ -288,6 +259,19 @@ def test_a_made_up_password_is_printed_before_the_first_step(fly, monkeypatch):
 def test_control_that_never_answers_is_said_after_a_while():
     with pytest.raises(StepFailed, match="does not answer"):
         wait_until_healthy("http://127.0.0.1:1", within_s=0)
+
+
+def test_more_regions_are_for_runners_alone(fly):
+    arguments = ["--name", "ads", "--region", "fra,ams", *BY_DIGEST]
+    done = CliRunner().invoke(app, ["provision", "release", *arguments, "--apply"])
+    assert done.exit_code == 0, done.output
+    deploy = deployed(fly)
+    assert deploy[deploy.index("--primary-region") + 1] == "fra"
+    assert "RUNNER_REGIONS=fra,ams" in deploy
+    created = next(note["argv"] for note in fly() if note["argv"][:2] == ["machine", "create"])
+    assert created[created.index("--region") + 1] == "fra"
+    refused = CliRunner().invoke(app, ["provision", "down", "--name", "ads", "--region", "fra,,", "--apply"])
+    assert refused.exit_code == 2
 
 
 def test_roll_back_without_an_image_is_refused_before_anything_runs(fly):

@@ -1,4 +1,4 @@
-"""Files that recorders, copies and lost connections broke: taken with a note, or refused in words."""
+"""Files that recorders, copies and lost connections damaged: accepted with a note, or refused."""
 
 from __future__ import annotations
 

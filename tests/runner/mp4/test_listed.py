@@ -1,4 +1,4 @@
-"""The look at upload takes every codec of the list, and refuses the others by name with a remedy."""
+"""The check at upload accepts every codec of the list, and refuses the others by name with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the look into an MP4 says of real files, of broken ones, and of hostile ones."""
+"""The check of an MP4, on real, broken and hostile files."""
 
 from __future__ import annotations
 
@@ -275,14 +275,14 @@ def test_a_recording_of_many_fragments_that_was_cut_off_is_taken_as_far_as_it_is
     assert len(recording.reads) <= READS_MAX
 
 
-def test_media_that_looks_like_a_fragment_is_not_taken_for_the_last_one() -> None:
+def test_media_that_looks_like_a_fragment_is_not_mistaken_for_the_last_one() -> None:
     sign = b"moof\0\0\0\x10free"
     data = HEAD + b"".join(fragment(n, 1) + box(b"mdat", sign * 20_000) for n in range(100))
     assert look(data).duration_s == pytest.approx(4.0, abs=0.001)
 
 
 @pytest.mark.parametrize("fields", range(1, 5))
-def test_the_durations_of_a_long_run_are_added_up_whatever_stands_beside_them(fields: int) -> None:
+def test_the_durations_of_a_long_run_are_added_up_in_any_surroundings(fields: int) -> None:
     count, flags = 400_000, (0x100, 0x300, 0x700, 0xF00)[fields - 1]
     durations = [n % 7 for n in range(count)]
     samples = b"".join(struct.pack(f">{fields}I", each, *[2**32 - 1] * (fields - 1)) for each in durations)
@@ -391,7 +391,7 @@ def test_another_format_is_named(make: Make, name: str, arguments: tuple[str, ..
         (b"\0" * 5000, "This is not an MP4 or MOV file."),
     ],
 )
-def test_what_is_no_video_is_named(data: bytes, sentence: str) -> None:
+def test_a_file_that_is_no_video_is_named(data: bytes, sentence: str) -> None:
     assert sentence in refusal(data)
 
 
@@ -403,7 +403,7 @@ def test_a_truncated_file_is_cut_short(plain: bytes, faststart: bytes, tenths: i
         assert said.endswith("Upload it again from a complete copy.")
 
 
-def test_no_cut_anywhere_is_taken_for_the_whole(plain: bytes, faststart: bytes) -> None:
+def test_no_cut_anywhere_counts_as_complete(plain: bytes, faststart: bytes) -> None:
     for data in (plain, faststart):
         for length in range(0, len(data), 97):
             with pytest.raises(NotPlayable):

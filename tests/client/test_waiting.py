@@ -1,4 +1,4 @@
-"""Waiting for a batch: its stream is listened to, and it is asked for itself only while that is cut."""
+"""Waiting for a batch: its event stream is used, and it is polled only while the stream is interrupted."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from rich.console import Console
 from tenacity import wait_none
 
 from control.cli import demo
-from control.cli.client import ApiError, Client
+from tests.support.answers import AT, answer
+from video_refresher import ApiError, Client
+from video_refresher import client as library
+from video_refresher.models import Batch, Output, ProgressEvent, SourceInBatch, SourceProgress, StateEvent
 
 Answer = httpx.Response | Exception
 
 
 def batch(status: str, *outputs: str, percent: float = 0) -> httpx.Response:
-    shown = [{"output_id": f"out_{n}", "status": state} for n, state in enumerate(outputs)]
-    source = {
-        "source_id": "src_1",
-        "name": "a.mp4",
-        "status": "running",
-        "percent": percent,
-        "outputs": shown,
-    }
-    facts = {"batch_id": "bat_1", "status": status, "waiting": None, "progress": {"eta_s": 9}}
-    return httpx.Response(200, json={**facts, "sources": [source]})
+    shown = [answer(Output, output_id=f"out_{n}", status=state) for n, state in enumerate(outputs)]
+    source = answer(
+        SourceInBatch, source_id="src_1", name="a.mp4", status="running", percent=percent, outputs=shown
+    )
+    return httpx.Response(
+        200, json=answer(Batch, batch_id="bat_1", status=status, sources=[source], new_field=1)
+    )
 
 
-def event(name: str, id_: int | None = None, **data: Any) -> str:
+def event(name: str, id_: int | None = None, /, **data: Any) -> str:
     head = f"id: {id_}\n" if id_ else ""
     return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
+def ready(id_: int) -> str:
+    return event("output", id_, **answer(Output, output_id="out_0", status="ready"))
+
+
 def progress(percent: float) -> str:
-    source = {"source_id": "src_1", "status": "running", "percent": percent}
-    return event("progress", eta_s=5, waiting=None, sources=[source])
+    source = answer(SourceProgress, source_id="src_1", status="running", percent=percent)
+    return event("progress", **answer(ProgressEvent, eta_s=5, waiting=None, sources=[source]))
 
 
 def stream(*events: str, is_cut: bool = False) -> httpx.Response:
@@ -52,7 +56,7 @@ def stream(*events: str, is_cut: bool = False) -> httpx.Response:
     return httpx.Response(200, content=content())
 
 
-END = event("end", 9, status="completed")
+END = event("end", 9, **answer(StateEvent, status="completed", at=AT))
 
 
 class Control:
@@ -77,12 +81,12 @@ class Control:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that would have been made."""
     made: list[float] = []
-    monkeypatch.setattr(demo, "time", SimpleNamespace(sleep=made.append))  # other threads sleep on
-    monkeypatch.setattr(demo._shown.retry, "wait", wait_none())
+    monkeypatch.setattr(library, "time", SimpleNamespace(sleep=made.append))  # other threads sleep on
+    monkeypatch.setattr(library._looked_at.retry, "wait", wait_none())
     return made
 
 
-def watched(control: Callable[[httpx.Request], httpx.Response]) -> tuple[dict[str, Any], str]:
+def watched(control: Callable[[httpx.Request], httpx.Response]) -> tuple[Any, str]:
     """Return the batch at its end, and the last picture that was shown."""
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     client = Client(httpx.Client(base_url="http://c", transport=httpx.MockTransport(control)))
@@ -91,48 +95,52 @@ def watched(control: Callable[[httpx.Request], httpx.Response]) -> tuple[dict[st
 
 
 def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pauses: list[float]) -> None:
-    told = stream(": ping\n\n", progress(40), event("output", 7, output_id="out_0", status="ready"), END)
+    told = stream(": ping\n\n", progress(40), ready(7), END)
     control = Control([batch("running", "queued"), batch("completed", "ready", percent=100)], [told])
     ended, picture = watched(control)
-    assert ended["status"] == "completed"
+    assert ended.status == "completed"
     assert control.asked == ["look", "stream 0", "look"]
     assert pauses == []
     assert "100%" in picture
 
 
 def test_what_the_events_tell_is_shown(pauses: list[float]) -> None:
-    ready = event("output", 7, output_id="out_0", status="ready")
-    told = stream(ready, progress(40), is_cut=True)
+    told = stream(ready(7), progress(40), event("of tomorrow", 8), is_cut=True)
     control = Control([batch("running", "queued", "queued")], [told])
     client = Client(httpx.Client(base_url="http://c", transport=httpx.MockTransport(control)))
     with demo.Progress(console=Console(file=io.StringIO())) as shown:
-        bars = demo._Bars(shown, client.show("bat_1"))
-        assert demo._follow(client, "bat_1", bars) is False
+        bars = demo.Bars(shown)
+        bars.show(client.show("bat_1"))
+        assert client._follow("bat_1", 0, bars.take) == (7, False)
         (task,) = shown.tasks
-        assert (task.completed, bars.position) == (40, 7)
+        assert task.completed == 40
         assert task.fields["note"] == "1/2 ready, running, about 5 s left"
 
 
 def test_a_stream_that_was_cut_goes_on_where_it_was_after_a_slow_look(pauses: list[float]) -> None:
-    streams = [stream(event("state", 3), is_cut=True), httpx.ConnectError("away"), stream(END)]
+    streams = [
+        stream(event("state", 3, **answer(StateEvent)), is_cut=True),
+        httpx.ConnectError("away"),
+        stream(END),
+    ]
     looks = [batch("running", "queued"), batch("running", "queued"), batch("running", "queued")]
     control = Control([*looks, batch("completed", "ready")], [*streams])
-    assert watched(control)[0]["status"] == "completed"
+    assert watched(control)[0].status == "completed"
     assert control.asked == ["look", "stream 0", "look", "stream 3", "look", "stream 3", "look"]
-    assert pauses == [demo.POLL_S] * 2
+    assert pauses == [library.POLL_S] * 2
 
 
-def test_without_a_free_stream_a_batch_is_asked_for_slowly(pauses: list[float]) -> None:
+def test_without_a_free_stream_a_batch_is_polled_slowly(pauses: list[float]) -> None:
     full = httpx.Response(429, json={"error": {"code": "streams_full", "message": "full"}})
     control = Control([batch("running", "queued")] * 3 + [batch("completed", "ready")], [full])
-    assert watched(control)[0]["status"] == "completed"
-    assert pauses == [demo.POLL_S] * 3
+    assert watched(control)[0].status == "completed"
+    assert pauses == [library.POLL_S] * 3
 
 
 def test_a_control_that_is_away_for_a_moment_ends_no_wait(pauses: list[float]) -> None:
     looks: list[Answer] = [batch("running", "queued"), httpx.ConnectError("away"), httpx.ReadTimeout("slow")]
     control = Control([*looks, batch("completed", "ready")], [stream(is_cut=True)])
-    assert watched(control)[0]["status"] == "completed"
+    assert watched(control)[0].status == "completed"
 
 
 def test_a_batch_that_was_deleted_meanwhile_is_an_error(pauses: list[float]) -> None:

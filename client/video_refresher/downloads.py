@@ -1,7 +1,4 @@
-"""Saves a ZIP to a file, and resumes an interrupted download.
-
-Speaks to control only as a client of its public API.
-"""
+"""Saves a ZIP to a file, and resumes an interrupted download."""
 
 from __future__ import annotations
 
@@ -12,15 +9,16 @@ from pathlib import Path
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from control.cli.client import CHUNK_BYTES, Client
+from video_refresher.api import Api, address
 
+CHUNK_BYTES = 256 * 1024
 TRIES_MAX = 5
 _TAG = re.compile("[0-9A-Za-z_-]{1,64}")  # an ETag that is safe in a file name
 
 OnProgress = Callable[[int, int], object]  # called with the bytes so far, and the bytes in all
 
 
-def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *_: None) -> None:
+def save(api: Api, id_: str, out: Path, on_progress: OnProgress = lambda *_: None) -> None:
     """Write the ZIP of a job or batch to `out`. That file is either complete or not there.
 
     An interrupted download stays beside it, in a file that has the ETag of the archive in its name. So bytes
@@ -28,7 +26,7 @@ def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *
     connections.
     """
     try:
-        _go_on(client, id_, out, on_progress).replace(out)
+        _go_on(api, id_, out, on_progress).replace(out)
     finally:
         _partial(out, "").unlink(missing_ok=True)
 
@@ -39,10 +37,11 @@ def save(client: Client, id_: str, out: Path, on_progress: OnProgress = lambda *
     wait=wait_random_exponential(max=10),
     reraise=True,
 )
-def _go_on(client: Client, id_: str, out: Path, on_progress: OnProgress) -> Path:
+def _go_on(api: Api, id_: str, out: Path, on_progress: OnProgress) -> Path:
     """Get the missing bytes, and return the file that then has all of them."""
     part, start, tag = _left(out)
-    with client.zip(id_, start=start, tag=tag) as answer:
+    headers = {"Range": f"bytes={start}-", "If-Range": f'"{tag}"'} if tag else {}
+    with api.stream(f"{address(id_)}/download", headers=headers) as answer:
         if answer.status_code != httpx.codes.PARTIAL_CONTENT:
             for stale in _partials(out):
                 stale.unlink()

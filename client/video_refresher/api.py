@@ -1,0 +1,98 @@
+"""Requests to control, and its refusals as errors."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+LOGIN_PATH = "/api/auth"
+BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
+
+
+class ApiError(Exception):
+    """Control refused the request. The message is from control and made for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Api:
+    """Control behind an httpx client. Raises ApiError for a refusal, httpx.HTTPError without an answer."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http, self._password = http, ""
+
+    @property
+    def url(self) -> str:
+        """The address of control."""
+        return str(self._http.base_url)
+
+    def use_token(self, token: str) -> None:
+        """Send this bearer token with every request from now on."""
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def sign_in(self, password: str) -> None:
+        """Get a token for the password. It lives for a day, so a later 401 gets another one."""
+        self.use_token(self.call("POST", LOGIN_PATH, json={"password": password}).json()["token"])
+        self._password = password
+
+    def call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Return the answer to a request. Waits as long as control says while it is too busy to begin."""
+        answer = self._http.request(method, path, **content)
+        if self._must_sign_in(answer):
+            answer = self._http.request(method, path, **content)
+        for _ in range(BUSY_TRIES):
+            if answer.status_code != 503 or "Retry-After" not in answer.headers:
+                break
+            time.sleep(float(answer.headers["Retry-After"]) * random.uniform(0.5, 1.5))  # noqa: S311
+            answer = self._http.request(method, path, **content)
+        _check(answer)
+        return answer
+
+    @contextmanager
+    def stream(self, path: str, **content: Any) -> Iterator[httpx.Response]:
+        """Yield the answer to a GET whose body the caller reads."""
+        with ExitStack() as stack:
+            answer = stack.enter_context(self._http.stream("GET", path, **content))
+            if self._must_sign_in(answer):
+                answer = stack.enter_context(self._http.stream("GET", path, **content))
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            yield answer
+
+    def _must_sign_in(self, answer: httpx.Response) -> bool:
+        """Return whether the token was too old; there is a fresh one then."""
+        is_refused = answer.status_code == httpx.codes.UNAUTHORIZED
+        if not is_refused or not self._password or answer.request.url.path == LOGIN_PATH:
+            return False
+        self.sign_in(self._password)
+        return True
+
+
+def address(id_: str) -> str:
+    """Return the path of a job or batch: the prefix of an id says what it is."""
+    noun = "jobs" if id_.startswith("job_") else "batches"
+    return f"/api/{noun}/{segment(id_)}"
+
+
+def segment(id_: str) -> str:
+    """Return an id as one segment of a path."""
+    return quote(id_, safe="")
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.is_error:
+        try:
+            error = answer.json()["error"]
+            raise ApiError(answer.status_code, error["code"], error["message"])
+        except (ValueError, KeyError, TypeError):
+            text = f"{answer.request.url.path} answered {answer.status_code}"
+            raise ApiError(answer.status_code, "unknown", text) from None

@@ -1,0 +1,34 @@
+"""Videos as the API takes them for a quote: a file by what is read of it here, without an upload."""
+
+from __future__ import annotations
+
+import typer
+
+from control.cli.inputs import Video
+from runner.mp4.movie import NotPlayable, look_into
+from video_refresher import SourceFacts, SourceRef
+
+
+def described(video: Video) -> SourceRef | SourceFacts:
+    """Return a link as it is, and a file by its facts. Raises BadParameter for what is no playable video."""
+    if isinstance(video.place, str):
+        return SourceRef(url=video.place, name=video.name)
+    size_bytes = video.place.stat().st_size
+    try:
+        with video.place.open("rb") as file:
+
+            def read(start: int, stop: int) -> bytes:
+                file.seek(start)
+                return file.read(stop - start)
+
+            movie = look_into(read, size_bytes=size_bytes)
+    except NotPlayable as refusal:
+        raise typer.BadParameter(f"{video.title}: {refusal}") from None
+    return SourceFacts(
+        name=video.title,
+        size_bytes=size_bytes,
+        duration_s=movie.duration_s,
+        width=movie.width,
+        height=movie.height,
+        frame_rate=min(1000.0, movie.frame_rate) or None,
+    )

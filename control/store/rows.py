@@ -1,0 +1,56 @@
+"""The rows of batches, jobs and outputs that the store, views and downloads read. Must never write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from control.domain.errors import Code, ControlError
+from control.store.tables import Attempt, Batch, Job, Output, SourceData
+
+
+def found(session: Session, table: type[Any], row_id: str) -> Any:
+    """Return a row by its id. Raises ControlError not_found, also if a user has deleted it."""
+    row = session.get(table, row_id)
+    batch = session.get(Batch, row.batch_id) if isinstance(row, Job | Output) else row
+    if row is None or getattr(batch, "deleted_at", None) is not None:
+        raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
+    return row
+
+
+def jobs_of(session: Session, batch_ids: Collection[str]) -> Sequence[Job]:
+    """Return the jobs of these batches, in the order of their batch."""
+    mine = col(Job.batch_id).in_(batch_ids)
+    return session.exec(select(Job).where(mine).order_by(col(Job.position))).all()
+
+
+def batches_of(session: Session, jobs: Iterable[Job]) -> Sequence[Batch]:
+    """Return the batches of these jobs."""
+    return session.exec(select(Batch).where(col(Batch.id).in_({job.batch_id for job in jobs}))).all()
+
+
+def outputs_of(session: Session, jobs: Iterable[Job], *, rows_at_once: int | None = None) -> Iterable[Output]:
+    """Return the outputs of these jobs, in the order of the batch.
+
+    With `rows_at_once` a few rows are in memory at a time, and the result can be read only once.
+    """
+    mine = col(Output.job_id).in_([job.id for job in jobs])
+    query = select(Output).where(mine).order_by(col(Output.position))
+    if rows_at_once is not None:
+        return session.exec(query.execution_options(yield_per=rows_at_once))
+    return session.exec(query).all()
+
+
+def attempts_of(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
+    """Return the attempts of these jobs, oldest first."""
+    mine = col(Attempt.job_id).in_([job.id for job in jobs])
+    order = (col(Attempt.created_at), col(Attempt.id))
+    return session.exec(select(Attempt).where(mine).order_by(*order)).all()
+
+
+def data_of(session: Session, batch: Batch) -> Mapping[str, dict[str, Any]]:
+    """Return the caller's own data of a batch, by source."""
+    mine = select(SourceData).where(col(SourceData.batch_id) == batch.id)
+    return {row.source_id: row.data for row in session.exec(mine)}

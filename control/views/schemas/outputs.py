@@ -1,0 +1,36 @@
+"""Outputs and their files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from control.views.schemas.base import Problem
+
+
+class FileView(BaseModel):
+    """One of the files that an output consists of. `name` is its path in the ZIP."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class OutputView(BaseModel):
+    """One result. `size_bytes` and `sha256` of an `hls` output are those of its media file."""
+
+    output_id: str
+    name: str
+    variation: int  # 0 with a preset
+    preset: str | None
+    status: str
+    percent: float
+    size_bytes: int | None
+    duration_s: float | None
+    sha256: str | None
+    effects: dict[str, Any]
+    files: list[FileView] | None  # of a ready `hls` output, which is a folder with two files
+    poster: bool  # whether there is one at `/api/outputs/{output_id}/poster`
+    error: Problem | None
+    delivery_error: str | None = None  # why the PUT to `output_url` failed

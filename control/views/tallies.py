@@ -1,0 +1,105 @@
+"""Outputs counted by job, source and state: one query for single batches, lists and event streams."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, String, and_, cast, func
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select
+
+from control.domain.states import OutputState
+from control.store.tables import Output, Source
+
+UNKNOWN_WORK = 15.0 * 1080 * 1920  # assumed pixel-seconds of a video that only its runner has probed
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The progress of some outputs: counts, and work in pixel-seconds, in which large ones count more."""
+
+    ready: int = 0
+    failed: int = 0
+    total: int = 0
+    work: float = 0.0
+    done: float = 0.0  # the finished work; a failed output counts as finished
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            ready=self.ready + other.ready,
+            failed=self.failed + other.failed,
+            total=self.total + other.total,
+            work=self.work + other.work,
+            done=self.done + other.done,
+        )
+
+    @property
+    def percent(self) -> float:
+        """The share of the work that is done."""
+        return round(100 * self.done / self.work, 1) if self.work else 0.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """The outputs of one job and source in one state."""
+
+    source: Source
+    state: OutputState
+    tally: Tally
+    position: int  # of the first of them
+
+
+def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
+    """Return the tally of `count` outputs of a source in one state, their percents summed."""
+    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
+    work = each * count
+    match state:
+        case OutputState.READY:
+            return Tally(ready=count, total=count, work=work, done=work)
+        case OutputState.FAILED:
+            return Tally(failed=count, total=count, work=work, done=work)
+        case _:
+            return Tally(total=count, work=work, done=each * percents / 100)
+
+
+def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Sequence[Count]]:
+    """Return the counts of each job among these outputs, in the order of the batch. Others have none."""
+    first = func.min(Output.position)
+    rows = (
+        select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count(), first)  # type: ignore[call-overload]  # six columns
+        .join(Source)
+        .where(outputs)
+        .group_by(col(Output.job_id), col(Source.id), col(Output.state))
+        .order_by(first)
+        .options(defer(Source.url))  # type: ignore[arg-type]  # 8 kB in each of the rows that are sorted
+    )
+    found: dict[str, list[Count]] = defaultdict(list)
+    for job_id, source, state, percents, number, position in session.exec(rows):
+        each = tally(source, state, percents, number)
+        found[job_id].append(Count(source, OutputState(state), each, position))
+    return found
+
+
+def total(counts: Iterable[Count]) -> Tally:
+    """Return the tally of all these outputs."""
+    return sum((count.tally for count in counts), Tally())
+
+
+def posters(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, tuple[int, str]]:
+    """Return the position and id of the first of these outputs with a poster, for each job that has one."""
+    firsts = (
+        select(Output.job_id, func.min(Output.position).label("position"))
+        .where(outputs, _has_poster())
+        .group_by(col(Output.job_id))
+        .subquery()
+    )
+    is_first = and_(col(Output.job_id) == firsts.c.job_id, col(Output.position) == firsts.c.position)
+    rows = session.exec(select(Output.job_id, Output.position, Output.id).join(firsts, is_first))
+    return {job_id: (position, id_) for job_id, position, id_ in rows}
+
+
+def _has_poster() -> ColumnElement[bool]:
+    """Return the condition of a ready output with a poster: a JSON column holds `null` where it has none."""
+    return (col(Output.state) == OutputState.READY) & (cast(col(Output.poster), String) != "null")

@@ -1,0 +1,117 @@
+"""What the client does by itself when control cannot answer just now."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import httpx
+import pytest
+from tenacity import wait_none
+
+from tests.support.answers import answer
+from video_refresher import ApiError, Batch, Client, Job, SourceRef
+from video_refresher import client as library
+from video_refresher.api import BUSY_TRIES
+
+ROOT = Path(__file__).parents[2]
+
+
+def client(answers: list[httpx.Response]) -> Client:
+    http = httpx.Client(
+        base_url="http://control.test", transport=httpx.MockTransport(lambda _: answers.pop(0))
+    )
+    return Client(http)
+
+
+def busy(**headers: str) -> httpx.Response:
+    return httpx.Response(503, headers=headers, json={"error": {"code": "unavailable", "message": "Busy."}})
+
+
+def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_to():
+    answers = [
+        *(busy(**{"Retry-After": "0"}) for _ in range(BUSY_TRIES)),
+        httpx.Response(200, json=answer(Job, job_id="job_1")),
+    ]
+    assert client(answers).show("job_1").id == "job_1"
+
+
+def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
+    answers = [busy(), httpx.Response(200, json={})]
+    with pytest.raises(ApiError, match="Busy"):
+        client(answers).show("job_1")
+    assert len(answers) == 1
+
+
+def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(library._place.retry, "wait", wait_none())
+    asked: list[httpx.Request] = []
+
+    def control(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            raise httpx.ReadTimeout("lost", request=request)
+        return httpx.Response(202, json=answer(Batch, batch_id="bat_1"))
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    refs = ["src_1", "https://v.example/a.mp4", SourceRef(source_id="src_2", data={"sku": 7})]
+    batch = Client(http).submit(refs, variations=2, without=["mirror"], name=None)
+    assert batch.batch_id == "bat_1"
+    first, second = (json.loads(request.content) for request in asked)
+    assert (
+        first
+        == second
+        == {
+            "sources": [
+                {"source_id": "src_1"},
+                {"url": "https://v.example/a.mp4"},
+                {"source_id": "src_2", "data": {"sku": 7}},
+            ],
+            "variations": 2,
+            "without": ["mirror"],
+        }
+    )
+    assert len({request.headers["Idempotency-Key"] for request in asked}) == 1
+
+
+def test_a_token_that_is_too_old_is_replaced_once_and_a_wrong_password_is_said():
+    tokens, asked = iter(["old", "new"]), list[str]()
+
+    def control(request: httpx.Request) -> httpx.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        asked.append(f"{request.url.path} {token}")
+        if request.url.path == "/api/auth":
+            if token := next(tokens, ""):
+                return httpx.Response(200, json={"token": token})
+        elif token == "new" and len(asked) < 7:
+            return (
+                httpx.Response(200, json=answer(Job))
+                if "events" not in request.url.path
+                else httpx.Response(200)
+            )
+        return httpx.Response(401, json={"error": {"code": "unauthorized", "message": "Sign in."}})
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    client = Client(http, bucket=http)
+    client._api.sign_in("right")
+    assert list(client.events("job_1")) == []
+    assert client.show("job_1").status
+    assert asked[1:] == [
+        "/api/jobs/job_1/events old",
+        "/api/auth old",
+        "/api/jobs/job_1/events new",
+        "/api/jobs/job_1 new",
+    ]
+    with pytest.raises(ApiError, match="Sign in"):
+        [client.show("job_1") for _ in range(3)]
+    assert asked[-1].startswith("/api/auth"), "and no request follows"
+
+
+def test_the_package_of_the_client_is_in_step_with_the_project():
+    own, project = (
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in ("client", ".")
+    )
+    assert own["version"] == project["version"]
+    known = {*project["dependencies"], *project["optional-dependencies"]["control"]}
+    assert set(own["dependencies"]) - known == set()
