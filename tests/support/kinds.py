@@ -366,11 +366,10 @@ KINDS: Mapping[str, Kind] = {
         file="yt.mp4", args=f"{source()} -c:v libvpx-vp9 -deadline realtime -crf 20 -b:v 0 {AAC}", sound_s=2.0
     ),
     "5.1, AC-3": Kind(file="surround.mp4", args=f"{source()} {X264} -c:a ac3 -ac 6 -b:a 384k", sound_s=2.0),
-    "ten channels without names": Kind(
-        file="ten.mov",
-        args=f"{source()} {X264} -c:a pcm_s16le -af pan=10c|c0=c0|c1=c0|c9=c0",
+    "5.1.4": Kind(
+        file="atmos.mov",
+        args=f"{source()} {X264} -c:a pcm_s16le -af pan=5.1.4|c0=c0|c1=c0|c9=c0",
         sound_s=2.0,
-        loudness="pan=stereo|c0=c0|c1=c1",
     ),
     # slides
     "PowerPoint, 1 fps": Kind(
