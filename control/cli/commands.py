@@ -194,14 +194,14 @@ def _wish(
 
 @contextmanager
 def _that_goes_on(*ids: str) -> Iterator[None]:
-    """On Ctrl-C say that the batches go on without this command."""
+    """On Ctrl-C print that the batches continue without this command."""
     try:
         yield
     except KeyboardInterrupt:
         print(file=sys.stderr)
         for id_ in ids:
             print(
-                f"{id_} goes on. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
+                f"{id_} continues. Watch it: refresher watch {id_}   Cancel it: refresher cancel {id_}",
                 file=sys.stderr,
             )
         raise

@@ -76,7 +76,7 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
                 raise
             ids = " ".join(batch.batch_id for batch in made.batches)
             raise NotSubmitted(
-                f"{len(made.batches)} of {len(groups)} batches are submitted and go on: {ids}\n"
+                f"{len(made.batches)} of {len(groups)} batches are submitted and continue: {ids}\n"
                 f"The next one was not: {str(end) or type(end).__name__}\n"
                 "Submit the rest later, or stop these: refresher cancel ID"
             ) from None

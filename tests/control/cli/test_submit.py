@@ -164,7 +164,7 @@ def test_more_sources_than_a_batch_takes_are_several_batches_and_one_sum(
     assert data(maker, tmp_path, "batches", "--search", "many") == []
 
 
-def test_a_refusal_of_a_later_batch_says_which_ones_go_on(
+def test_a_refusal_of_a_later_batch_says_which_ones_continue(
     maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
@@ -179,7 +179,7 @@ def test_a_refusal_of_a_later_batch_says_which_ones_go_on(
     result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", "Half")
     (item,) = data(maker, tmp_path, "batches", "--search", "half")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"1 of 2 batches are submitted and go on: {item['batch_id']}\n" in result.stderr
+    assert f"1 of 2 batches are submitted and continue: {item['batch_id']}\n" in result.stderr
     assert "The next one was not: Later." in result.stderr
 
 
