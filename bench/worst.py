@@ -2,7 +2,7 @@
 
 Each attack comes from another process and from many addresses: control believes to be behind Fly. The memory
 is the peak of control's process since the attack began (VmHWM). No limit is set; what is more than 512 MB
-would end control on its machine. `python -m bench.worst 5 quotes` does the attacks whose name has the word.
+would end control on its machine. `python -m bench.worst 5 quotes` does the attacks whose names hold a word.
 
 One file, since all attacks share one control and one way to measure it.
 """
@@ -214,8 +214,8 @@ ATTACKS: tuple[tuple[str, int, Step], ...] = (
 )
 
 
-def run(seconds: float = SECONDS, word: str = "") -> Iterator[str]:
-    """Do each attack whose name holds `word` for so many seconds."""
+def run(seconds: float = SECONDS, *words: str) -> Iterator[str]:
+    """Do each attack whose name holds one of the words, or all without a word, for so many seconds."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as name,
         local_s3(Path(name, "s3")) as s3,
@@ -235,7 +235,7 @@ def run(seconds: float = SECONDS, word: str = "") -> Iterator[str]:
         target = _target(settings, s3, control.facts["url"])
         yield from _measured("nobody", None, 1, target, beat, control.pid, seconds)
         for attack, (what, at_once, _) in enumerate(ATTACKS):
-            if word in what:
+            if not words or any(word in what for word in words):
                 time.sleep(CALM_S)
                 yield from _measured(what, attack, at_once, target, beat, control.pid, seconds)
 
@@ -368,5 +368,5 @@ def _target(settings: Settings, s3: LocalS3, url: str) -> Target:
 
 
 if __name__ == "__main__":
-    for each in run(*(float(word) for word in sys.argv[1:2]), *sys.argv[2:3]):
+    for each in run(*(float(word) for word in sys.argv[1:2]), *sys.argv[2:]):
         print(each, flush=True)

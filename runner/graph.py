@@ -59,6 +59,7 @@ class Probe:
     channels: int = 2  # of the sound; more than two are mixed down
     sample_rate: int = 48000
     layout: str = "stereo"  # of the channels, in FFmpeg's words
+    gain_db: float = 0.0  # by which two channels of more are as loud as all of them
     picture_s: float | None = None  # when the picture ends; None: at the end of the video
     sound_s: float | None = None  # when the sound ends, if there is one
     held_s: float = 0.0  # added to the time for which FFmpeg shows the last picture; may be negative
@@ -156,24 +157,27 @@ def plain_sound(probe: Probe) -> list[str]:
 
 
 def _mixed_down(probe: Probe) -> list[str]:
-    """Return the filters that mix more than two channels to two, equally loud. A limiter cuts the peaks.
-
-    Side data is dropped: AC-3 names other shares there, by which the middle would be 1.5 dB too faint.
-    """
+    """Return the filters that mix more than two channels to two, equally loud. A limiter cuts the peaks."""
     if probe.channels <= 2:
         return []
-    if re.fullmatch(
-        r"\d+ channels", probe.layout
-    ):  # the positions of the channels are unknown: the first two are kept
+    gain = [f"volume={number(probe.gain_db)}dB"] if probe.gain_db else []
+    return [*two_of(probe), *gain, "alimiter=limit=0.89:level=0:latency=1"]
+
+
+def has_named_channels(probe: Probe) -> bool:
+    """Return whether the positions of the channels are known."""
+    return not re.fullmatch(r"\d+ channels", probe.layout)
+
+
+def two_of(probe: Probe) -> list[str]:
+    """Return the filters that mix channels to two by ITU-R BS.775, or keep the first two of unnamed ones.
+
+    Side data is dropped: AC-3 names other shares there, by which the middle would be too faint.
+    """
+    mixed = f"aresample=isf=fltp:osf=fltp:ochl=stereo:lfe_mix_level={LFE}:rematrix_maxval=100"
+    if not has_named_channels(probe):
         mixed = "pan=stereo|c0=c0|c1=c1"
-    else:
-        mixed = f"aresample=isf=fltp:osf=fltp:ochl=stereo:lfe_mix_level={LFE}:rematrix_maxval=100"
-    return [
-        "asidedata=mode=delete",
-        "aformat=sample_fmts=fltp",
-        mixed,
-        "alimiter=limit=0.89:level=0:latency=1",
-    ]
+    return ["asidedata=mode=delete", "aformat=sample_fmts=fltp", mixed]
 
 
 def standard(probe: Probe) -> list[str]:

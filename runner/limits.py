@@ -21,7 +21,7 @@ from runner.media import (
 # Each decoder is one more part of FFmpeg that a hostile file can reach: CVE-2026-8461 was a 50 KB file for a
 # decoder (MagicYUV) that no user needs.
 DECODERS = ",".join(decoders())
-ALLOCATION_BYTES_MAX = 512 << 20  # of one block: the largest frame, 16 bits deep in full colour, has 212 MB
+ALLOCATION_BYTES_MAX = 576 << 20  # of one block: for the largest frame `perspective` has a table of 540 MiB
 
 # These stand before `-i` of every file of a user. The forced format refuses playlists and scripts that name
 # other files, whatever the name of the file is.

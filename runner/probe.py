@@ -19,7 +19,17 @@ from typing import Any
 
 from runner import ffmpeg
 from runner.contract import OutputFault
-from runner.graph import HDR_TRANSFERS, UNTAGGED, Probe, Tags, also_reading, picture_s, reading
+from runner.graph import (
+    HDR_TRANSFERS,
+    UNTAGGED,
+    Probe,
+    Tags,
+    also_reading,
+    has_named_channels,
+    picture_s,
+    reading,
+    two_of,
+)
 from runner.limits import excess, excess_in
 from runner.log import record
 from runner.media import decoded_codecs
@@ -30,6 +40,11 @@ from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
 PROBE_TIMEOUT_S = 120.0
 DECODE_S_BASE, DECODE_S_PER_SECOND = 60.0, 10.0
 HEADER_LINES_MAX = 100
+LOUDNESS = (
+    r"^\[Parsed_ebur128_(\d{1,3}) @ \w+\] Summary:\s{1,9}Integrated loudness:\s{1,9}I: +(-?\d{1,3}\.\d) LUFS"
+)
+SILENCE_LUFS = -60.0
+GAIN_DB_MAX = 6.0
 PACKETS_BYTES_MAX = 128 << 20  # of the list of packets: four hours with 96 kHz AAC have 90 MB
 UNDECODABLE = (
     "No picture of this video can be decoded: it is damaged. Export it again, for example as H.264 with AAC"
@@ -79,10 +94,46 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
         raise _unplayable(f"{words} Export it as H.264 with AAC sound.")
     if found.duration_s <= 0:
         raise _unplayable("This video has no duration.")
+    if found.has_audio and found.channels > 2 and has_named_channels(found):
+        found = replace(found, gain_db=_measured_gain_db(program, path, found, stop=stop))
     size = {"width": found.width, "height": found.height}
     if known := excess(**size, duration_s=found.duration_s, frames=looked.frames):
         raise _too_large(known)
     return found
+
+
+def _measured_gain_db(program: str, path: Path, found: Probe, *, stop: Event) -> float:
+    """Return the gain, or 0 where it cannot be measured: the rendering tells why. Raises OutOfMemory."""
+    try:
+        return _gain_db(program, path, found, stop=stop)
+    except ffmpeg.OutOfMemory:
+        raise
+    except ffmpeg.FfmpegFailed as failure:
+        record("loudness_unknown", message=str(failure))
+        return 0.0
+
+
+def _gain_db(program: str, path: Path, found: Probe, *, stop: Event) -> float:
+    """Return by how much two channels of the sound have to be louder than they get, to be as loud as all.
+
+    How loud a mix becomes depends on how alike the channels are, so both are measured by ITU-R BS.1770.
+    """
+    measured = "ebur128=framelog=quiet"
+    both = f"[0:a:0]asplit[all][two];[all]{measured}[x];[two]{','.join(two_of(found))},{measured}[y]"
+    outputs = ["-map", "[x]", "-f", "null", "-", "-map", "[y]", "-f", "null", "-"]
+    said = ffmpeg.run(
+        [program, "-loglevel", "info", *reading(str(path)), "-filter_complex", both, *outputs],
+        reads=[path],
+        makes=[],
+        on_progress=lambda _: None,
+        timeout_s=DECODE_S_BASE + DECODE_S_PER_SECOND * found.duration_s,
+        stop=stop,
+    )
+    told = re.findall(LOUDNESS, said, re.MULTILINE)
+    loudness = [float(lufs) for _, lufs in sorted(told, key=lambda each: int(each[0]))]
+    if len(loudness) != 2 or min(loudness) <= SILENCE_LUFS:
+        return 0.0
+    return max(-GAIN_DB_MAX, min(GAIN_DB_MAX, loudness[0] - loudness[1]))
 
 
 def looked_into(path: Path, *, is_new: bool) -> Movie | None:

@@ -1,7 +1,7 @@
 """Submits videos as one batch or as several, waits for them, and sums them up.
 
 Several batches are made when rows of a list have their own number of variations, or of more than 100 videos.
-They have one name. Their money is divided by what each is quoted at.
+They have one name. Of their money each gets what it is quoted at, and a part of the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from control.cli import demo
 from control.cli.inputs import Inputs, Video
-from video_refresher import ApiError, Batch, Choices, Client, Source, SourceRef
+from video_refresher import ApiError, Batch, Choices, Client, Quote, Source, SourceRef
 
 START_USD = 0.001  # for each machine: more is set aside for it than it is expected to cost
 
@@ -97,8 +97,14 @@ def _budgets(
         problem = f"they are quoted at ${in_all:.6f} together, and --max-cost-usd is ${most:g}."
     if problem:
         raise NotSubmitted(f"Nothing is submitted. Of {len(groups)} batches: {problem}")
+    return [None] * len(quotes) if most is None else _shares(quotes, most - in_all)
+
+
+def _shares(quotes: Sequence[Quote], rest_usd: float) -> list[float | None]:
+    """Return what each quote comes to, and its part of the rest."""
     weights = [quote.cost_usd + START_USD * quote.machines for quote in quotes]
-    return [None if most is None else most * weight / sum(weights) for weight in weights]
+    parts = [rest_usd * weight / sum(weights) for weight in weights]
+    return [quote.cost_usd + part for quote, part in zip(quotes, parts, strict=True)]
 
 
 def wait(client: Client, made: Submission, out: Path | None, console: Console) -> None:

@@ -14,6 +14,8 @@ from runner import graph
 from runner.commands import Other, kbps_of, others_args, variation_args
 from runner.contract import Effects, Quality, Style
 from runner.graph import Probe, drawn, standard, timed
+from runner.limits import ALLOCATION_BYTES_MAX
+from runner.media import SOURCE_PIXELS_MAX
 from tests.support.clips import PLAIN, describe, make_clip
 
 SOURCE = Probe(width=320, height=180, duration_s=1, has_audio=True)
@@ -289,3 +291,8 @@ def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None,
 
 def test_the_bit_rate_of_a_picture_without_a_length_is_that_of_one_frame() -> None:
     assert kbps_of(["in:0 tex:1000 mv:0 misc:0;"], 0) == 61
+
+
+def test_the_table_of_perspective_for_the_largest_frame_may_be_allocated() -> None:
+    """FFmpeg's `perspective` has two numbers of 32 bits for each pixel of two planes' sizes."""
+    assert 16 * SOURCE_PIXELS_MAX < ALLOCATION_BYTES_MAX

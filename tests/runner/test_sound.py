@@ -21,13 +21,14 @@ NOISE = "anoisesrc=d=4:seed={seed}:amplitude=0.2:r=48000,lowpass=f=3000,tremolo=
 AROUND = (
     f"{NOISE.format(seed=1)}[a];{NOISE.format(seed=2)}[b];{NOISE.format(seed=3)},volume=1.5[c];"
     "anullsrc=d=4:r=48000:cl=mono[d];"
-    f"{NOISE.format(seed=5)},volume=0.2[e];{NOISE.format(seed=6)},volume=0.2[f];"
+    f"{NOISE.format(seed=5)}[e];{NOISE.format(seed=6)}[f];"
     "[a][b][c][d][e][f]join=inputs=6:channel_layout=5.1[out0]"
 )
+ALIKE = f"{NOISE.format(seed=1)},pan=quad|c0=c0|c1=c0|c2=c0|c3=c0"  # a mix of them is louder than all
 SOUNDS = {
     "mono": (NOISE.format(seed=1), ["-c:a", "aac", "-b:a", "192k"]),
     "stereo": (NOISE.format(seed=1), ["-c:a", "aac", "-ac", "2", "-b:a", "192k"]),
-    "5.1": (AROUND, ["-c:a", "pcm_s16le"]),
+    "quad": (ALIKE, ["-c:a", "pcm_s16le"]),
     "5.1 AAC": (AROUND, ["-c:a", "aac", "-b:a", "384k"]),
     "5.1 AC-3": (AROUND, ["-c:a", "ac3", "-b:a", "448k"]),
     "8 kHz": (NOISE.format(seed=1), ["-c:a", "pcm_s16le", "-ar", "8000"]),

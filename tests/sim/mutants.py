@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import false, func
+from sqlalchemy import false, func, true
 from sqlmodel import col, select
 
 from control.api import runner
@@ -289,6 +289,7 @@ MUTANTS: dict[str, Mutant] = {
     "files go before machines": switched(retention, "_may_store", lambda _: false()),
     "seen and not adopted": switched(machines, "adopt", lambda *_: None),
     "no boot deadline": judged_by(lambda until: replace(until, boot=None)),
+    "stuck boots use up attempts": switched(attempts, "not_", lambda _: true()),
     "creates are not noted beforehand": switched(attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": switched(
         queue, "_is_own_live_machine", lambda: col(Machine.attempt_id) == col(Attempt.id)
@@ -329,6 +330,7 @@ FOCUS: dict[str, dict[Mishap | FailPoint, float]] = {
     "retries without end": {S.KILLED: 0.9, S.START_FAILED: 0.5},
     "files go before machines": {M.DELETE: 0.9, S.END_LOST_UNDONE: 0.9, S.LATE_DESTROY: 0.9},
     "no boot deadline": {S.STUCK_FOR_EVER: 0.9},
+    "stuck boots use up attempts": {S.STUCK_FOR_EVER: 0.9},
     "creates are not noted beforehand": {M.CRASH_IN_CREATE: 0.3, M.CREATE_LATE: 0.5, M.CANCEL: 0.9},
     "a machine gone hides a late one": {M.CREATE_LATE: 0.8, S.KILLED: 0.5, S.LIST_LAG: 0.3},
     "rows go before late machines": {M.CREATE_LATE: 0.8, M.DELETE: 0.9, S.LIST_LAG: 0.9},
@@ -365,6 +367,11 @@ DEFENDED: dict[str, str] = {
 }
 
 
+OWN: dict[str, dict[str, object]] = {  # settings without which a small world is over too soon
+    "stuck boots use up attempts": {"attempts_max": 1},
+}
+
+
 @cache
 def noticed_by() -> dict[str, int]:
     """Return mutants, and pairs of them, with a seed whose world once noticed them."""
@@ -383,7 +390,7 @@ def swarm_for(name: str, seed: int) -> Swarm:
             pull_s=(0, 12), boot_s=(0.3, 1), death_s=(0, 10), stopped_s=(1, 10), late_destroy_s=(10, 120),
             unseen_s=(10, 16.5),
         ),
-        settings={**SMALL, "max_machines": 1 + seed % 2},
+        settings={**SMALL, "max_machines": 1 + seed % 2, **OWN.get(name, {})},
         batches=2, jobs_max=2, outputs_max=3, submits_s=10.0, faults_s=80.0, rest_s=1500.0, tick_s_max=5.0,
     )  # fmt: skip
 

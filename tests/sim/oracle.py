@@ -294,6 +294,7 @@ class Oracle:
         refused = "SELECT id FROM attempt WHERE job_id = ? AND reason = 'launch_refused'"
         if self.sql.execute(refused, (job_id,)).fetchone():
             self.fail(f"L6: job {job_id} ended for a refusal that an operator or time ends")
+        self._check_boots(job_id)
         if states["queued"] or states["running"]:
             self.fail(f"I2: job {job_id} is {status} and its outputs are {dict(states)}")
         if (status == "completed") != (
@@ -302,6 +303,21 @@ class Oracle:
             self.fail(f"I2: job {job_id} is {status} (partial {partial}) and its outputs are {dict(states)}")
         if any(self.attempts[one] not in ATTEMPT_ENDED for one in self.attempts_of[job_id]):
             self.fail(f"I2: job {job_id} is {status} and an attempt of it lives")
+
+    def _check_boots(self, job_id: str) -> None:
+        """L7: machines that Fly never started use up no attempt of a job."""
+        given_up = "SELECT count(*) FROM output WHERE job_id = ? AND error_code = 'boot_deadline'"
+        if not self.sql.execute(given_up, (job_id,)).fetchone()[0]:
+            return
+        used = (
+            "SELECT count(*), (SELECT attempts_max FROM job WHERE id = attempt.job_id) FROM attempt"
+            " LEFT JOIN machine ON machine.app = attempt.app AND machine.id = attempt.machine_id"
+            " WHERE attempt.job_id = ? AND attempt.machine_id IS NOT NULL"
+            " AND (coalesce(attempt.reason, '') != 'boot_deadline' OR machine.started_at IS NOT NULL)"
+        )
+        tries, most = self.sql.execute(used, (job_id,)).fetchone()
+        if tries < (most or 1):
+            self.fail(f"L7: job {job_id} was given up for boots, after {tries} attempts of {most}")
 
     def _check_submits(self) -> None:
         stored = dict(self.sql.execute("SELECT key, batch_id FROM idempotencykey"))
