@@ -17,7 +17,8 @@ PATH = re.compile(
 )
 FOLDER = re.compile(r"`((?:control|runner|infra|tests|bench|docs)(?:/[\w.-]+)*/)`")
 MODULE = re.compile(r"`((?:control|runner|infra|tests|bench)\.[a-z_][\w.]*\w)`")
-LINES_MAX = 250
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINES_MAX, PROSE_MAX = 250, 120
 DECISION = re.compile(r"docs/decisions/(\d{4})")
 OUTSIDE = re.compile(r"\b(?:style|design)\.md\b|\bfacts/|\bcontract, (?:section )?\d|\.\./shared")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
@@ -62,6 +63,20 @@ def test_a_module_of_more_than_250_lines_says_why_it_is_one_file():
     assert [
         name for name, text in docstrings.items() if "one file" not in " ".join((text or "").lower().split())
     ] == []
+
+
+def test_prose_is_at_most_120_wide():
+    wide = []
+    for path in files():
+        if path.suffix == ".md":
+            prose = CODE.sub("", path.read_text()).splitlines()
+            wide += [(str(path.relative_to(ROOT)), line[:60]) for line in prose if is_wide(line)]
+    assert wide == []
+
+
+def is_wide(line: str) -> bool:
+    """Tell whether a line is too wide, except for a row of a table and a line with one long address."""
+    return len(line) > PROSE_MAX and not line.startswith("|") and not re.search(r"\S{60}", line)
 
 
 def test_every_module_that_a_document_names_is_in_the_repository():

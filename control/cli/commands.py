@@ -6,7 +6,6 @@ docs/api.md says. One file, since it is one list of commands with their help tex
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from control.cli import lines
 from control.cli.checks import (
     job_or_batch,
     require_folder,
@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
     from control.cli.inputs import Inputs
     from control.cli.submission import Submission
-    from video_refresher.models import BatchCost, Choices, Day, Machine, Quote, SourceInBatch, Summary
+    from video_refresher.models import Choices
 
 app = typer.Typer()
-
-RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
@@ -144,9 +142,9 @@ def submit(
             with _that_goes_on(*(batch.batch_id for batch in made.batches)):
                 submission.wait(client, made, out, console)
     if as_json and (from_ or len(made.batches) > 1):
-        print(json.dumps(made.summary()))
+        lines.show(made.summary(), as_json, lines.none)
     else:
-        _print(made.batches[0] if as_json else made.batches, as_json)
+        lines.show(made.batches[0] if as_json else made.batches, as_json, lines.of_items)
     if len(made.batches) > 1 and not as_json:
         print(_sum(made))
     if made.refused or ((wait or out) and not made.is_whole):
@@ -157,7 +155,7 @@ def _sum(made: Submission) -> str:
     found = made.summary()
     progress = found["progress"]
     counts = f"{len(made.batches)} batches: {progress['ready']}/{progress['total']} ready"
-    refused = f"; {_count(len(made.refused), 'file').strip()} refused" if made.refused else ""
+    refused = f"; {lines.count(len(made.refused), 'file').strip()} refused" if made.refused else ""
     return f"{counts}, {progress['failed']} failed, ${found['cost_usd']:.6f}{refused}"
 
 
@@ -166,7 +164,7 @@ def _inputs(arguments: Sequence[str] | None, list_: Path | None, preset: str | N
 
     inputs = gathered(arguments or (), list_, has_preset=preset is not None)
     if inputs.left_out:
-        files = _count(inputs.left_out, "file").strip()
+        files = lines.count(inputs.left_out, "file").strip()
         print(f"{files} of the folders left out: hidden, or neither MP4 nor MOV.", file=sys.stderr)
     return inputs
 
@@ -216,7 +214,7 @@ def watch(id_: Id, as_json: Json = False) -> None:
 
     with connected() as client, _that_goes_on(id_):
         shown = demo.watch(client, id_, Console(stderr=True))
-    _print(shown, as_json)
+    lines.show(shown, as_json, lines.of_items)
     if not shown.is_whole:
         raise typer.Exit(1)
 
@@ -246,27 +244,7 @@ def quote(
     wishes: list[Choices] = [{**wish, **more, "variations": count} for count, _ in groups]
     with connected() as client:
         found = [client.quote(refs, **each) for refs, each in zip(sources, wishes, strict=True)]
-    if as_json:
-        plain = [each.model_dump(mode="json") for each in found]
-        print(json.dumps(plain if from_ or len(plain) > 1 else plain[0]))
-        return
-    for quoted in found:
-        _print_quote(quoted)
-    if len(found) > 1:
-        print(f"{len(found)} batches, together ${sum(each.cost_usd for each in found):.6f}")
-
-
-def _print_quote(found: Quote) -> None:
-    for point in found.curve:
-        line = f"{_count(point.machines, 'machine')}  {point.makespan_s:>8.1f} s  ${point.cost_usd:.6f}"
-        print(f"* {line}  {found.size}" if point.machines == found.machines else f"  {line}")
-    if not found.fits:
-        print("The results may not fit into the storage now: a submit would be refused.")
-
-
-def _count(number: int, noun: str) -> str:
-    """Return a text like `   2 machines`, with the same width for one."""
-    return f"{number:>4} {noun}{' ' if number == 1 else 's'}"
+    lines.show(found if from_ or len(found) > 1 else found[0], as_json, lines.of_quotes)
 
 
 @app.command()
@@ -278,56 +256,42 @@ def costs(
     """Show the costs of machines by day and by batch, and the rest of the budgets."""
     with connected() as client:
         found = client.costs(from_=from_ or "", to=to or "")
-    if as_json:
-        print(found.model_dump_json())
-        return
-    for day in found.days:
-        print(f"{day.date}  {_paid(day)}  {day.machine_seconds:.1f} machine-seconds")
-    for batch in found.batches:
-        print(f"{batch.batch_id}  {_paid(batch)}")
-    for name, left in (("day", found.budget.day), ("month", found.budget.month)):
-        if left:
-            print(f"left of this {name}'s ${left.cap_usd:g}: ${left.left_usd:.6f}")
-    print(f"${found.cost_usd:.6f} in all; {found.leaked_seconds:.1f} s leaked")
-
-
-def _paid(row: Day | BatchCost) -> str:
-    return f"${row.cost_usd:.6f}  {_count(row.machines, 'machine')}  {_count(row.outputs, 'output')}"
+    lines.show(found, as_json, lines.of_costs)
 
 
 @app.command()
 def jobs(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest jobs."""
     with connected() as client:
-        _print(client.jobs(limit=limit, q=search), as_json)
+        lines.show(client.jobs(limit=limit, q=search), as_json, lines.of_items)
 
 
 @app.command()
 def batches(limit: Limit = 20, search: Search = "", as_json: Json = False) -> None:
     """List the newest batches."""
     with connected() as client:
-        _print(client.batches(limit=limit, q=search), as_json)
+        lines.show(client.batches(limit=limit, q=search), as_json, lines.of_items)
 
 
 @app.command()
 def show(id_: Id, as_json: Json = False) -> None:
     """Show a job or batch with its outputs."""
     with connected() as client:
-        _print(client.show(id_), as_json)
+        lines.show(client.show(id_), as_json, lines.of_items)
 
 
 @app.command()
 def cancel(id_: Id, as_json: Json = False) -> None:
     """Cancel a job or batch; ready outputs stay."""
     with connected() as client:
-        _print(client.cancel(id_), as_json)
+        lines.show(client.cancel(id_), as_json, lines.of_items)
 
 
 @app.command()
 def retry(id_: Id, as_json: Json = False) -> None:
     """Make the missing outputs of an ended job or batch again."""
     with connected() as client:
-        _print(client.retry(id_), as_json)
+        lines.show(client.retry(id_), as_json, lines.of_items)
 
 
 @app.command()
@@ -335,8 +299,7 @@ def rm(id_: Id, as_json: Json = False) -> None:
     """Delete a job or batch with its files; cancel it if it lives."""
     with connected() as client:
         client.delete(id_)
-    if as_json:
-        print(json.dumps({"deleted": id_}))
+    lines.show({"deleted": id_}, as_json, lines.none)
 
 
 @app.command()
@@ -358,8 +321,7 @@ def download(
             progress.update(task, completed=done, total=size_bytes, visible=True)
 
         client.download(id_, out, on_progress=show)
-    if as_json:
-        print(json.dumps({"file": str(out), "size_bytes": out.stat().st_size}))
+    lines.show({"file": str(out), "size_bytes": out.stat().st_size}, as_json, lines.none)
 
 
 @app.command()
@@ -367,14 +329,14 @@ def link(id_: Id, as_json: Json = False) -> None:
     """Print a URL of the ZIP of a job or batch that needs no password until it expires."""
     with connected() as client:
         found = client.download_link(id_)
-    print(found.model_dump_json() if as_json else found.url)
+    lines.show(found, as_json, lines.of_link)
 
 
 @app.command()
 def machines(as_json: Json = False) -> None:
     """List the machines in the cloud, each with its job or as an orphan."""
     with connected() as client:
-        _print(client.machines(), as_json)
+        lines.show(client.machines(), as_json, lines.of_items)
 
 
 @app.command()
@@ -384,7 +346,7 @@ def reap(
 ) -> None:
     """Destroy the machines that belong to no attempt, and list them."""
     with connected() as client:
-        _print(client.reap(dry_run=dry_run), as_json)
+        lines.show(client.reap(dry_run=dry_run), as_json, lines.of_items)
 
 
 @app.command()
@@ -399,46 +361,3 @@ def mcp() -> None:
             "The SDK of the Model Context Protocol is missing: pip install mcp"
         ) from None
     server.run("stdio")
-
-
-def _print(data: Summary | Machine | Sequence[Summary] | Sequence[Machine], as_json: bool) -> None:
-    """Print the data as JSON, or one line for each item and each of its outputs."""
-    from video_refresher.models import Details, Machine, Model
-
-    items = [data] if isinstance(data, Model) else data
-    if as_json:
-        plain = [item.model_dump(mode="json") for item in items]
-        print(json.dumps(plain[0] if isinstance(data, Model) else plain))
-        return
-    for item in items:
-        print(_machine_line(item) if isinstance(item, Machine) else _line(item))
-        sources: list[SourceInBatch] = item.sources if isinstance(item, Details) else []
-        for source in sources:
-            for note in source.notes:
-                print(f"  {_safe(source.name)}: {note}")
-            for output in source.outputs:
-                problem = f"  {output.error.message}" if output.error else ""
-                print(f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{problem}")
-
-
-def _machine_line(item: Machine) -> str:
-    owner = "orphan" if item.orphan else item.job_id
-    return f"{item.machine_id}  {item.state:<10}  {item.region}  {item.created_at:{RFC_3339}}  {owner}"
-
-
-def _line(item: Summary) -> str:
-    progress = item.progress
-    facts = f"{item.status:<9}  {progress.ready}/{progress.total} ready  {item.created_at:{RFC_3339}}"
-    problem = item.error or item.waiting
-    texts = [item.id, facts, _safe(_called(item))]
-    return "  ".join([*texts, problem.message] if problem else texts)
-
-
-def _called(item: Summary) -> str:
-    """Return the name of a batch, or what its sources are called."""
-    more = item.sources_count - len(item.source_names)
-    return item.name or ", ".join(item.source_names) + (f" and {more} more" if more else "")
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)

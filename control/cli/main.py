@@ -20,6 +20,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from control.cli import lines
 from control.cli.checks import require_digest, require_files, require_folder, some_regions
 from control.cli.commands import app as client_app
 from control.cli.connect import place
@@ -374,8 +375,7 @@ def _bucket_faults(path: Path | None) -> Any:
 
 
 def _ready(as_json: bool, **facts: str) -> None:
-    lines = [json.dumps(facts)] if as_json else [f"{name}: {value}" for name, value in facts.items()]
-    print("\n".join(lines), flush=True)
+    lines.show(facts, as_json, lines.of_facts)
 
 
 def _wait() -> None:
