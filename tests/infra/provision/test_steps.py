@@ -19,6 +19,8 @@ from tests.support import flyctl
 from tests.support.flyctl import DIGEST, FLY_TOKEN
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 BASE = f"python:3.13-slim@{DIGEST}"
 LABEL = "release-20261126-120000"
 D = Deployment(name="ads", org="acme", region="fra", python_image=BASE, label=LABEL)
