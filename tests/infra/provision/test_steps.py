@@ -152,6 +152,14 @@ def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
     assert "machine destroy" not in names(fly())
 
 
+def test_only_with_sleep_control_ends_itself_when_idle(fly):
+    for sleeps in (False, True):
+        deploys = [
+            step.argv for step in release(replace(D, sleeps=sleeps)) if "fly.control.toml" in step.argv
+        ]
+        assert [("STOP_WHEN_IDLE_S=300" in argv) for argv in deploys] == [sleeps]
+
+
 def test_several_runner_apps_get_a_token_each_and_control_knows_them_all(fly):
     d = replace(D, runner_apps=3)
     applied(up(d))
