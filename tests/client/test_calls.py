@@ -44,14 +44,27 @@ def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     assert len(answers) == 1
 
 
-def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "lost",
+    [
+        httpx.ReadTimeout("lost"),
+        httpx.Response(502),
+        httpx.Response(409, headers={"Retry-After": "0"}, json={"error": {"code": "conflict", "message": ""}}),
+    ],
+    ids=["no answer", "a proxy's", "still being answered"],
+)
+def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(
+    monkeypatch: pytest.MonkeyPatch, lost: httpx.Response | Exception
+):
     monkeypatch.setattr(library._place.retry, "wait", wait_none())
     asked: list[httpx.Request] = []
 
     def control(request: httpx.Request) -> httpx.Response:
         asked.append(request)
+        if len(asked) == 1 and isinstance(lost, Exception):
+            raise lost
         if len(asked) == 1:
-            raise httpx.ReadTimeout("lost", request=request)
+            return lost
         return httpx.Response(202, json=answer(Batch, batch_id="bat_1"))
 
     http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
