@@ -122,8 +122,8 @@ def _migrate(engine: Engine) -> None:
         return
     if found is not None and found not in known:
         raise OSError(
-            f"DATABASE_URL: the database has the schema {found}, and this release knows none after {known[-1]}."
-            " Start a newer release, or restore a copy of the database from before."
+            f"DATABASE_URL: the database has the schema {found}, but the newest that this release knows is "
+            f"{known[-1]}. Start a newer release, or restore a copy of the database from before."
         )
     from alembic import command  # an eighth of control's start-up, which most starts do not need
     from alembic.config import Config

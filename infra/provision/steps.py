@@ -187,6 +187,7 @@ def release(d: Deployment) -> list[Step]:
             title="Build, push and start control; the first time this makes its volume",
             argv=(*_deploy(d), *base),
         ),
+        *_let_go(d),
     ]
 
 
@@ -228,8 +229,14 @@ def _hold(d: Deployment) -> list[Step]:
                 ),
             ),
         ),
+    ]
+
+
+def _let_go(d: Deployment) -> list[Step]:
+    """Return the last step: until control runs the new release, it may still use the oldest image."""
+    return [
         Step(
-            title="Its predecessor's predecessor is no longer needed",
+            title="The image of the release before the last is no longer needed",
             argv=("fly", "machine", "destroy", "{OLD_HOLDER}", "--app", d.runner, "--force"),
             needs="OLD_HOLDER",
         ),

@@ -81,7 +81,7 @@ def test_the_database_of_a_newer_release_is_refused_in_words_and_not_changed(set
     with for_writing(engine).begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
-    with pytest.raises(OSError, match=r"has the schema 9999, and .* Start a newer release"):
+    with pytest.raises(OSError, match=r"has the schema 9999, but .* Start a newer release"):
         database.open_database(settings.database_url)
 
 

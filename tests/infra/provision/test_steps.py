@@ -144,6 +144,14 @@ def test_a_machine_that_never_starts_holds_each_release_s_image_and_the_one_befo
     assert destroyed == ["id-old"]
 
 
+def test_a_release_that_fails_keeps_every_held_image(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("live", "failed"))
+    monkeypatch.setenv("FLY_BREAKS", "deploy --config fly.control.toml")
+    with pytest.raises(StepFailed, match="start control"):
+        applied(release(D))
+    assert "machine destroy" not in names(fly())
+
+
 def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("only"))
     applied(release(D))
