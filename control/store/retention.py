@@ -237,10 +237,9 @@ def end_history(store: Store) -> None:
         for batch in tx.session.exec(old.limit(ROWS_AT_ONCE_MAX)).all():
             batch.deleted_at = tx.now
         closed = select(Upload.id).where(col(Upload.state) != "open", col(Upload.expires_at) <= until)
+        uses = select(Output.id).where(col(Output.source_id) == col(Source.id)).correlate(Source)
         unused = select(Source.id).where(
-            col(Source.key) == "",
-            col(Source.deleted_at) <= until,
-            col(Source.id).not_in(select(Output.source_id)),
+            col(Source.key) == "", col(Source.deleted_at) <= until, ~uses.exists()
         )
         tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
         tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))
