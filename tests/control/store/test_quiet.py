@@ -35,6 +35,11 @@ BUSY: dict[str, tuple[type, Change, Change | None]] = {
         lambda now: {"asked_at": now - timedelta(seconds=60)},
         lambda now: {"asked_at": now - 30 * HOUR},
     ),
+    "an attempt that has just ended": (
+        Attempt,
+        lambda now: {"ended_at": now - timedelta(minutes=1)},
+        lambda now: {"ended_at": now - HOUR},
+    ),
     "a due webhook": (Webhook, lambda _: {"state": "due"}, lambda _: {"state": "dead"}),
     "an upload that expires soon": (
         Upload,
