@@ -87,7 +87,8 @@ class Client:
 
         `name` is shown instead of the name of the file. Resumes an earlier upload of the same file.
         """
-        return self._uploader.upload(Path(path), name or Path(path).name, on_bytes)
+        shown = (name or Path(path).name).encode(errors="replace").decode()  # names of files may be no text
+        return self._uploader.upload(Path(path), shown, on_bytes)
 
     def abort_upload(self, upload_id: str) -> None:
         """End an upload, and remove the parts that are stored."""
