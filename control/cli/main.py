@@ -207,6 +207,9 @@ def provision(
     runner_apps: Annotated[
         int, typer.Option(min=1, max=20, help="How many apps hold runners: more of them launch faster.")
     ] = 1,
+    sleep: Annotated[
+        bool, typer.Option("--sleep/--always-on", help="Control ends itself when idle; a request starts it.")
+    ] = False,
     apply: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Run the commands, or only print them.")
     ] = False,
@@ -232,6 +235,7 @@ def provision(
             python_image=python_image,
             label=image.rpartition(":")[2] or f"release-{datetime.now(UTC):%Y%m%d-%H%M%S}",
             runner_apps=runner_apps,
+            sleeps=sleep,
         ),
         os.environ,
         apply=apply,

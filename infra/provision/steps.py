@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 TOKEN_LIFE = "2160h"  # noqa: S105 - 90 days; by default it would be 20 years
 HOLDER_ROLE = "image-holder"
+IDLE_S = "300"  # how long control waits for another request before it ends itself
 
 Find = Callable[[str], str | None]  # what a command printed -> what to keep of it
 
@@ -31,6 +32,7 @@ class Deployment:
     label: str = ""
     runner_apps: int = 1
     more_regions: tuple[str, ...] = ()  # of runners alone, after `region`
+    sleeps: bool = False  # control ends itself when it is idle
 
     @property
     def control(self) -> str:
@@ -198,6 +200,7 @@ def _deploy(d: Deployment) -> tuple[str, ...]:
         "RUNNER_APPS": ",".join(d.runners),
         "RUNNER_REGIONS": ",".join((d.region, *d.more_regions)),
         "RUNNER_IMAGE": "{RUNNER_IMAGE}",
+        **({"STOP_WHEN_IDLE_S": IDLE_S} if d.sleeps else {}),
     }
     given = (word for name, value in env.items() for word in ("--env", f"{name}={value}"))
     return ("fly", "deploy", *where, "--ha=false", "--yes", *given)

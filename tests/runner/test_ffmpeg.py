@@ -22,6 +22,8 @@ from runner import ffmpeg_program, jail, pulse
 from runner.ffmpeg import FfmpegFailed, FfmpegHung, FfmpegTimedOut, OutOfMemory, run
 from runner.stop import Stop, Stopped
 
+pytestmark = pytest.mark.peer
+
 
 @pytest.fixture(autouse=True)
 def _without_a_jail(monkeypatch: pytest.MonkeyPatch) -> None:

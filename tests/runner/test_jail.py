@@ -24,6 +24,8 @@ from runner.stop import Stop
 from tests.support.forbidden_acts import ACTS
 from tests.support.jails import LIBRARY, PYTHON, library, needs_a_jail, python_in_jail, with_library
 
+pytestmark = pytest.mark.peer
+
 LIMITS = jail.Limits(cpu_s=30, memory_bytes=1 << 30, file_bytes=1 << 20, threads=40)
 ORDINARY = 65533  # a user that nobody is
 KINDS = ("mnt", "pid", "net", "ipc", "uts")

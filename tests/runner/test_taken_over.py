@@ -24,6 +24,8 @@ from tests.support.clips import PLAIN
 from tests.support.fake_control import TOKEN, FakeControl, fake_control
 from tests.support.jails import LIBRARY, PYTHON, needs_a_jail, with_library
 
+pytestmark = pytest.mark.peer
+
 STAND_IN = Path(__file__).parents[1].joinpath("support/stand_in.py")
 CANARY = "canary of a file that FFmpeg must not get at"
 WALLS = ["a jail that lets links be made", "no jail"]

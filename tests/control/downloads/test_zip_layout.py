@@ -162,6 +162,7 @@ def written(archive: Archive, path: Path, contents: dict[str, tuple[bytes, bool]
 each_unpacker = pytest.mark.parametrize("program", ["unzip", "7z"])
 
 
+@pytest.mark.peer
 @each_unpacker
 def test_unpackers_accept_names_of_every_kind(tmp_path: Path, program: str) -> None:
     names = ["clip/é 漢.mp4", "my ad/my ad_hls/media.mp4", "a&b/%41'.mp4", "😀/x" + "y" * 150, "notes.json"]
@@ -169,12 +170,14 @@ def test_unpackers_accept_names_of_every_kind(tmp_path: Path, program: str) -> N
     unpacks(written(archive_of(contents), tmp_path / "a.zip", contents), program)
 
 
+@pytest.mark.peer
 @each_unpacker
 def test_unpackers_accept_more_members_than_16_bits_count(tmp_path: Path, program: str) -> None:
     archive = Archive([literal(f"{n}.txt", b"x") for n in range(FULL_16 + 2)], modified_at=AT)
     unpacks(written(archive, tmp_path / "many.zip"), program)
 
 
+@pytest.mark.peer
 @each_unpacker
 def test_unpackers_accept_a_member_and_offsets_past_4_gib(tmp_path: Path, program: str) -> None:
     members = [huge("a.mp4", 5 * GIB), literal("b.txt", b"after"), literal("c.mp4", b"")]

@@ -23,6 +23,8 @@ from tests.support.hostile import connected, is_ended_by, rest
 from tests.support.processes import until
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 PASSWORD = {"password": SETTINGS["auth_password"]}
 GET = b"GET /api/health HTTP/1.1\r\nHost: control\r\n"
 DOCUMENT = b"GET /openapi.json HTTP/1.1\r\nHost: control\r\n"

@@ -19,6 +19,8 @@ from control.settings import Settings
 from infra.local.serve import serving
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 PASSWORD = {"password": SETTINGS["auth_password"]}
 WRONG = {"password": "a guess"}
 

@@ -16,6 +16,8 @@ from control.http import stalls
 from control.http.server import HTTP_LIMITS
 from infra.local.serve import serving
 
+pytestmark = pytest.mark.peer
+
 CHUNK = bytes(64 * 1024)
 LARGE = 64 * 1024**2  # more than the kernel takes for a client
 WHOLE_BYTES = 8 * 1024**2  # an answer in one piece

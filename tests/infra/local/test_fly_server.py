@@ -18,6 +18,8 @@ from infra.local import orphan_processes
 from infra.local.fly_server import LocalFlyHandle, local_fly
 from tests.support.fly_spec import check_answer
 
+pytestmark = pytest.mark.peer
+
 UNLIMITED = Faults(rate_limits=False)
 TOKEN = "secret-token"
 SLEEP = ["/bin/sleep", "600"]

@@ -18,6 +18,8 @@ from infra.local.fly_server import LocalFlyHandle, local_fly
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
 from tests.support.fly_spec import check_answer
 
+pytestmark = pytest.mark.peer
+
 SPEC = MachineSpec(
     app="local-runners",
     name="job-1",

@@ -19,6 +19,8 @@ from tests.support import flyctl
 from tests.support.flyctl import DIGEST, FLY_TOKEN
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 BASE = f"python:3.13-slim@{DIGEST}"
 LABEL = "release-20261126-120000"
 D = Deployment(name="ads", org="acme", region="fra", python_image=BASE, label=LABEL)
@@ -148,6 +150,14 @@ def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("only"))
     applied(release(D))
     assert "machine destroy" not in names(fly())
+
+
+def test_only_with_sleep_control_ends_itself_when_idle(fly):
+    for sleeps in (False, True):
+        deploys = [
+            step.argv for step in release(replace(D, sleeps=sleeps)) if "fly.control.toml" in step.argv
+        ]
+        assert [("STOP_WHEN_IDLE_S=300" in argv) for argv in deploys] == [sleeps]
 
 
 def test_several_runner_apps_get_a_token_each_and_control_knows_them_all(fly):
