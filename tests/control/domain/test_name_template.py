@@ -111,6 +111,12 @@ def test_the_name_of_a_source_is_shortened_where_the_whole_would_get_too_long():
     assert named("{source}{source}{n}", source=source) == "ü" * 36 * 2 + "07"
 
 
+def test_a_name_may_have_149_bytes_and_no_more():
+    assert len(named("{n}" + "x" * 147)) == 149
+    with pytest.raises(NameRefused, match="more than 149 bytes"):
+        named("{n}" + "x" * 148)
+
+
 def test_equal_names_are_found_also_where_case_is_ignored():
     require_different(["ad/a.mp4", "ad/b.mp4", "bd/a.mp4"])
     for names in (["ad/a.mp4", "ad/a.mp4"], ["ad/a.mp4", "ad/A.mp4"], ["ad/straße", "ad/STRASSE"]):
