@@ -15,6 +15,7 @@ from bench import (
     startup,
     streams,
     uploads,
+    variety,
 )
 
 BENCHES = (
@@ -30,6 +31,7 @@ BENCHES = (
     render,
     main_job,
     batch,
+    variety,
 )
 
 for bench in BENCHES:

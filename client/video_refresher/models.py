@@ -60,6 +60,7 @@ class Choices(TypedDict, total=False):
     quality: Literal["standard", "high"] | None
     frame_rate: Literal["29.97", "source"] | None
     name: str | None
+    name_template: str | None
     max_machines: int | None
     max_cost_usd: float | None
     deadline_s: float | None
@@ -260,6 +261,7 @@ class Details(Model):
     strength: float
     quality: str
     frame_rate: str
+    name_template: str | None = None
     webhook: Webhook | None
     ticket: str
     sources: list[SourceInBatch]

@@ -11,9 +11,11 @@ from control.domain.effects import EffectChoice
 from control.domain.encoding import Encoding
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
+from control.domain.name_template import NameRefused, NameTemplate
 from control.planning.planner import (
     OUTPUTS_PER_BATCH_MAX,
     OUTPUTS_PER_JOB_MAX,
+    Naming,
     PlannedBatch,
     PlannedSource,
     jobs_count,
@@ -58,31 +60,45 @@ def planned_source(context: AppContext, row: Source) -> PlannedSource:
     seen = source_info(row)
     if row.url is not None:
         seen = replace(seen, bytes_most=context.settings.max_source_bytes)
-    return PlannedSource(source_id=row.id, name=row.name, fingerprint=row.etag, source_info=seen)
+    return PlannedSource(
+        source_id=row.id,
+        name=row.name,
+        fingerprint=row.etag,
+        source_info=seen,
+        sides=None if row.url is not None else (row.width, row.height),
+    )
 
 
 def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSource]) -> PlannedBatch:
     """Return the plan of a request. A job is for one machine; a batch for as many as are worth their cost.
 
-    Raises ControlError invalid for URLs that cannot be called, and for more variations than can differ.
+    Raises ControlError invalid for URLs that cannot be called, for more variations than can differ, and for
+    a `name_template` that cannot name the outputs.
     """
     _require_urls(context, body)
     _require_distinct(body.variations or 0, body.choice)
     most, deadline_s = (body.max_machines, body.deadline_s) if isinstance(body, NewBatch) else (1, None)
-    return plan(
-        sources,
-        variations=body.variations or 0,
-        preset=body.recipe,
-        seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
-        new_id=lambda: new_id("out"),
-        capacity=_capacity(context, most, _fitting_sizes(context, sources, body.encoding)),
-        sends=1 if body.output_url is None else 2,
-        deadline_s=deadline_s,
-        max_cost_usd=body.max_cost_usd,
-        name=body.name,
-        choice=body.choice,
-        encoding=body.encoding,
-    )
+    naming = None
+    if body.name_template is not None:
+        naming = Naming(template=NameTemplate(body.name_template), day=context.clock().date())
+    try:
+        return plan(
+            sources,
+            variations=body.variations or 0,
+            preset=body.recipe,
+            seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
+            new_id=lambda: new_id("out"),
+            capacity=_capacity(context, most, _fitting_sizes(context, sources, body.encoding)),
+            sends=1 if body.output_url is None else 2,
+            deadline_s=deadline_s,
+            max_cost_usd=body.max_cost_usd,
+            name=body.name,
+            choice=body.choice,
+            encoding=body.encoding,
+            naming=naming,
+        )
+    except NameRefused as why:
+        raise ControlError(Code.INVALID, f"name_template: {why}.") from None
 
 
 def _require_distinct(variations: int, choice: EffectChoice) -> None:

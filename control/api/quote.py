@@ -64,7 +64,11 @@ def _described(source: SourceFacts, number: int) -> PlannedSource:
         frame_rate=source.frame_rate,
     )
     return PlannedSource(
-        source_id=f"described {number}", name=source.name, fingerprint=str(number), source_info=source_info
+        source_id=f"described {number}",
+        name=source.name,
+        fingerprint=str(number),
+        source_info=source_info,
+        sides=(source.width, source.height),
     )
 
 

@@ -40,6 +40,19 @@ def some_name(name: str | None) -> str | None:
     return name
 
 
+def require_names(template: str | None, *, variations: int | None, has_links: bool) -> None:
+    """Return if outputs can be named by the template; `variations` is None for a preset."""
+    from control.domain.name_template import TEMPLATE_CHARS_MAX, why_refused
+
+    if template is None:
+        return
+    why: str | None = f"must have 1 to {TEMPLATE_CHARS_MAX} characters"
+    if 1 <= len(template) <= TEMPLATE_CHARS_MAX:
+        why = why_refused(template, variations=variations, has_links=has_links)
+    if why:
+        raise typer.BadParameter(f"--name-template: {why}.")
+
+
 def some_effects(names: list[str] | None) -> list[str] | None:
     """Return the effects that are left out. At least one must stay in."""
     if unknown := set(names or ()) - set(EFFECT_NAMES):

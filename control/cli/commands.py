@@ -18,6 +18,7 @@ from control.cli import lines
 from control.cli.checks import (
     job_or_batch,
     require_folder,
+    require_names,
     require_place,
     some_effects,
     some_name,
@@ -97,6 +98,13 @@ def submit(
         str | None,
         typer.Option(help="A name for the batch: you find it, and its ZIP, by that.", callback=some_name),
     ] = None,
+    name_template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Names of the files, as in {source}_{n}; also {tag} {seed} {width} {height} {date}.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same effects.")
     ] = None,
@@ -121,10 +129,16 @@ def submit(
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos, from_, preset)
+    require_names(
+        name_template,
+        variations=None if preset else max(count or 1 for count, _ in inputs.by_batch(wish["variations"])),
+        has_links=any(isinstance(video.place, str) for video in inputs.videos),
+    )
     if out:
         require_folder(out)
     more: Choices = {
         "name": name,
+        "name_template": name_template,
         "seed": seed,
         "max_machines": max_machines,
         "max_cost_usd": max_cost_usd,

@@ -28,16 +28,27 @@ def stem(name: str) -> str:
     bytes remain.
     """
     base = PurePosixPath(name.replace("\\", "/")).name
-    text = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c)[0] != "C")
-    text = PurePosixPath(text).stem
-    while (safe := _made_safe(text)) != text:  # a shortened name may be a reserved one
-        text = safe
-    return text or "video"
+    return safe(PurePosixPath(printable(base)).stem, STEM_BYTES_MAX) or "video"
 
 
-def _made_safe(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text in its composed form, without control and bidirectional characters."""
+    return "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c)[0] != "C")
+
+
+def safe(text: str, bytes_max: int) -> str:
+    """Return a printable text as the name of one file or folder. It is empty if nothing of it is allowed.
+
+    A name that would open a device gets a "_" in front, within the limit.
+    """
+    while (made := _made_safe(text, bytes_max)) != text:  # a shortened name may be a reserved one
+        text = made
+    return text
+
+
+def _made_safe(text: str, bytes_max: int) -> str:
     text = sanitize_filename(text, platform="universal")
-    text = text.encode()[:STEM_BYTES_MAX].decode(errors="ignore").strip(" .")
+    text = text.encode()[:bytes_max].decode(errors="ignore").strip(" .")
     return f"_{text}" if _is_device(text) else text
 
 

@@ -62,6 +62,7 @@ class Manifest:
             "strength": batch.strength,
             "quality": batch.quality,
             "frame_rate": batch.frame_rate,
+            "name_template": batch.name_template,
             # of the newest attempt; each output names its own
             "image": list(self._attempts.values())[-1].image,
             "created_at": _rfc3339(batch.created_at),

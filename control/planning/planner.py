@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from control.domain.effects import ALL_EFFECTS, EffectChoice, effects, tag
 from control.domain.encoding import STANDARD, Encoding
 from control.domain.filenames import folders
+from control.domain.name_template import NameTemplate, require_different
 from control.planning.schedule import Capacity, Schedule, choose, schedules
 from control.planning.workload import UNKNOWN_SOURCE, SourceInfo, work_units
 from runner.contract import Effects, Preset
@@ -28,6 +30,15 @@ class PlannedSource:
     name: str
     fingerprint: str
     source_info: SourceInfo = UNKNOWN_SOURCE
+    sides: tuple[int, int] | None = None  # width and height; None: unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """A user's template for the names of outputs, and the day of the submit (UTC)."""
+
+    template: NameTemplate
+    day: date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,7 @@ class PlannedBatch:
     name: str | None = None  # that the user gave it
     choice: EffectChoice = ALL_EFFECTS
     encoding: Encoding = STANDARD
+    name_template: str | None = None
 
     @property
     def outputs_count(self) -> int:
@@ -83,22 +95,26 @@ def plan(
     name: str | None = None,
     choice: EffectChoice = ALL_EFFECTS,
     encoding: Encoding = STANDARD,
+    naming: Naming | None = None,
 ) -> PlannedBatch:
     """Return the batch of `variations` outputs of each source, or of the `preset` of each, split into jobs.
 
     One job is for one machine. `choose` picks the schedule; when none meets the deadline and the cost limit,
     it picks the best one anyway. `sends` is the number of places that each output goes to: the bucket, and
-    the URL of a user. `variations` must not be larger than `choice.distinct_max`.
+    the URL of a user. `variations` must not be larger than `choice.distinct_max`. Raises NameRefused if
+    `naming` cannot give each output a name of its own.
     """
     placed = list(zip(sources, folders([source.name for source in sources]), strict=True))
     if preset:
-        outputs = [_transcode(source, folder, preset, new_id()) for source, folder in placed]
+        outputs = [_transcode(source, folder, preset, seed, new_id(), naming) for source, folder in placed]
     else:
         outputs = [
-            _variation(source, folder, variation, seed, new_id(), choice)
+            _variation(source, folder, variation, seed, new_id(), choice, naming)
             for source, folder in placed
             for variation in range(1, variations + 1)
         ]
+    if naming:
+        require_different(output.name for output in outputs)
     numbers = {source.source_id: number for number, source in enumerate(sources)}
     asked = [(numbers[output.source_id], output.effects) for output in outputs]
     seen = [source.source_info for source in sources]
@@ -118,6 +134,7 @@ def plan(
         name=name,
         choice=choice,
         encoding=encoding,
+        name_template=naming.template.text if naming else None,
     )
 
 
@@ -127,25 +144,44 @@ def jobs_count(outputs: int) -> int:
 
 
 def _variation(
-    source: PlannedSource, folder: str, variation: int, seed: int, output_id: str, choice: EffectChoice
+    source: PlannedSource,
+    folder: str,
+    variation: int,
+    seed: int,
+    output_id: str,
+    choice: EffectChoice,
+    naming: Naming | None,
 ) -> PlannedOutput:
     fingerprint = source.fingerprint
-    code = tag(seed=seed, fingerprint=fingerprint, variation=variation)
+    number, code = f"{variation:02d}", tag(seed=seed, fingerprint=fingerprint, variation=variation)
+    file = f"{folder}_var{number}_{code}"
+    if naming:
+        file = _by_template(naming, source, folder, seed, n=number, tag=code)
     return PlannedOutput(
         output_id=output_id,
         source_id=source.source_id,
         variation=variation,
-        name=f"{folder}/{folder}_var{variation:02d}_{code}.mp4",
+        name=f"{folder}/{file}.mp4",
         effects=effects(seed=seed, fingerprint=fingerprint, variation=variation, choice=choice),
     )
 
 
-def _transcode(source: PlannedSource, folder: str, preset: Preset, output_id: str) -> PlannedOutput:
+def _transcode(
+    source: PlannedSource, folder: str, preset: Preset, seed: int, output_id: str, naming: Naming | None
+) -> PlannedOutput:
+    file = _by_template(naming, source, folder, seed) if naming else f"{folder}_{preset}"
     return PlannedOutput(
         output_id=output_id,
         source_id=source.source_id,
         variation=0,
-        name=f"{folder}/{folder}_{preset}" + ("/" if preset is Preset.HLS else ".mp4"),
+        name=f"{folder}/{file}" + ("/" if preset is Preset.HLS else ".mp4"),
         effects=None,
         preset=preset,
     )
+
+
+def _by_template(naming: Naming, source: PlannedSource, folder: str, seed: int, **own: str) -> str:
+    values = {"source": folder, "seed": str(seed), "date": naming.day.isoformat(), **own}
+    if source.sides:
+        values["width"], values["height"] = map(str, source.sides)
+    return naming.template.file_name(values)

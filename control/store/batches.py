@@ -119,6 +119,7 @@ def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
         strength=planned.choice.strength,
         quality=planned.encoding.quality,
         frame_rate=planned.encoding.frame_rate,
+        name_template=planned.name_template,
         max_cost_usd=planned.max_cost_usd,
         status=JobStatus.QUEUED,
         created_at=tx.now,

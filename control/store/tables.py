@@ -83,6 +83,7 @@ class Batch(SQLModel, table=True):
     strength: float = 1.0  # of the other effects
     quality: str = "standard"
     frame_rate: str = "29.97"
+    name_template: str | None = None  # by which its outputs were named
     output_url: str | None = None  # the only result is also PUT there; removed when the batch ends for good
     max_cost_usd: float | None = None  # the batch's own budget, for all its attempts together
     status: str

@@ -203,6 +203,7 @@ class Views:
             "strength": batch.strength,
             "quality": batch.quality,
             "frame_rate": batch.frame_rate,
+            "name_template": batch.name_template,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
             "sources": _sources(session, batch, jobs),

@@ -115,6 +115,7 @@ class Details(BaseModel):
     strength: float
     quality: Quality
     frame_rate: FrameRate
+    name_template: str | None
     webhook: WebhookView | None
     ticket: str
     sources: list[SourceView]

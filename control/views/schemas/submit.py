@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, m
 from control.domain.effect_names import EFFECT_NAMES, STRENGTH_MIN, EffectName
 from control.domain.effects import EffectChoice
 from control.domain.encoding import Encoding
+from control.domain.name_template import TEMPLATE_CHARS_MAX
+from control.domain.name_template import why_refused as why_no_name
 from control.domain.own_data import why_refused
 from control.planning.planner import OUTPUTS_PER_BATCH_MAX, SOURCES_PER_BATCH_MAX, VARIATIONS_MAX
 from control.views.schemas.base import Id, Name, Request, Url, like
@@ -21,6 +23,8 @@ SECONDS_MAX = 1e9  # a larger deadline makes a plan's result infinite or no numb
 BatchName = Annotated[
     str, StringConstraints(min_length=1, max_length=BATCH_NAME_CHARS_MAX, pattern=r"^[^\x00]*$")
 ]
+
+NameTemplate = Annotated[str, StringConstraints(min_length=1, max_length=TEMPLATE_CHARS_MAX)]
 
 
 def _some_are_left(without: list[EffectName]) -> list[EffectName]:
@@ -96,6 +100,7 @@ class NewJob(Request):
     strength: Strength = 1.0  # of the other effects: 1 is their whole range
     quality: Quality = "standard"
     frame_rate: FrameRate = "29.97"
+    name_template: NameTemplate | None = None  # of the outputs' files, as in `{source}_{n}`
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -103,6 +108,14 @@ class NewJob(Request):
             raise ValueError("give either variations or a preset")
         if self.preset is not None and (self.choice, self.encoding) != (EffectChoice(), Encoding()):
             raise ValueError("without, strength, quality and frame_rate are for variations, not for a preset")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_named(self) -> Self:
+        if self.name_template is not None:
+            has_links = any(isinstance(source, SourceRef) and source.url for source in self.sources)
+            if why := why_no_name(self.name_template, variations=self.variations, has_links=has_links):
+                raise ValueError(f"name_template: {why}")
         return self
 
     @property
@@ -131,7 +144,15 @@ class NewBatch(NewJob):
 
     __doc__ = f"Like a job, on as many machines as needed; at most {OUTPUTS_PER_BATCH_MAX} outputs."
 
-    model_config = like({"sources": [_SOURCE], "variations": 50, "name": "Spring", "max_cost_usd": 2.5})
+    model_config = like(
+        {
+            "sources": [_SOURCE],
+            "variations": 50,
+            "name": "Spring",
+            "name_template": "{source}_{date}_{n}",
+            "max_cost_usd": 2.5,
+        }
+    )
 
     max_machines: Annotated[int, Field(ge=1)] | None = None  # at once; None: control decides
     # use the cheapest plan that meets it, or the fastest if none does

@@ -23,6 +23,7 @@ def test_a_form_has_every_choice_that_json_has():
             quality="high",
             frame_rate="source",
             name="Spring",
+            name_template="{n} {source}",
             seed="5",
         )
     )
@@ -33,12 +34,20 @@ def test_a_form_has_every_choice_that_json_has():
         "source",
     )
     assert (job.name, job.variations, job.seed) == ("Spring", 3, 5)
+    assert job.name_template == "{n} {source}"
     assert _as_new_job(form(variations="1", without="")).without == []
 
 
 @pytest.mark.parametrize(
     "wish",
-    [{"without": "hue"}, {"without": "mirror,mirror"}, {"strength": "2"}, {"quality": "best"}, {"name": ""}],
+    [
+        {"without": "hue"},
+        {"without": "mirror,mirror"},
+        {"strength": "2"},
+        {"quality": "best"},
+        {"name": ""},
+        {"name_template": "{source}/{n}"},
+    ],
     ids=str,
 )
 def test_a_form_with_a_choice_that_cannot_be_is_refused(wish):

@@ -23,7 +23,7 @@ from video_refresher import ApiError, client
 LINK = "https://videos.example/far.mp4"
 ALL = ["--without", "mirror", "--without", "noise", "--strength", 0.5, "--quality", "high", "--seed", 7]
 ALL += ["--frame-rate", "source", "--name", "Spring sale", "--max-machines", 2, "--max-cost-usd", 5]
-ALL += ["--deadline-s", 600]
+ALL += ["--deadline-s", 600, "--name-template", "{seed}-{n}"]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def test_every_choice_of_the_api_is_an_option(maker: Maker, folder: Path, tmp_pa
     wanted = {"without": ["mirror", "noise"], "strength": 0.5, "quality": "high", "frame_rate": "source"}
     assert {name: batch[name] for name in wanted} == wanted
     assert (batch["name"], batch["seed"], batch["variations"]) == ("Spring sale", 7, 2)
+    assert [output["name"] for output in batch["sources"][0]["outputs"]] == ["b/7-01.mp4", "b/7-02.mp4"]
 
 
 def test_a_quote_has_the_same_choices_and_takes_folders_and_links(
@@ -98,6 +99,10 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
         (("--name", ""), "must have 1 to 100 characters"),
         (("--strength", "2"), "less than or equal to 1"),
         (("--seed", "-1"), "greater than or equal to 0"),
+        (("--name-template", ""), "must have 1 to 200 characters"),
+        (("--name-template", "{source}"), "would get the same name: add {n}"),
+        (("--name-template", "{n}_{width}", LINK), "{width} of a link is not known"),
+        (("--name-template", "{n}", "--preset", "copy"), "numbers variations"),
     ],
     ids=str,
 )
