@@ -194,8 +194,8 @@ def test_the_end_of_a_later_submit_says_which_batches_continue(
         return real(*request)
 
     monkeypatch.setattr(client, "_place", place)
-    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", "Half")
-    (item,) = data(maker, tmp_path, "batches", "--search", "half")
+    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", tmp_path.name)
+    (item,) = data(maker, tmp_path, "batches", "--search", tmp_path.name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"1 of 2 batches are submitted and continue: {item['batch_id']}\n" in result.stderr
     assert said in result.stderr
