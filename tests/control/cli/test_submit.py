@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -169,11 +170,28 @@ def test_more_sources_than_a_batch_takes_are_several_batches_and_one_sum(
     assert data(maker, tmp_path, "batches", "--search", "many") == []
 
 
-def test_a_refusal_of_a_later_batch_says_which_ones_continue(
-    maker: Maker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (ApiError(429, "queue_full", "Later."), "The next one was not: Later."),
+        (
+            ApiError(502, "unknown", "Bad."),
+            "The next one may be submitted too, since its answer is lost (Bad.)",
+        ),
+        (httpx.ReadTimeout(""), "The next one may be submitted too, since its answer is lost (ReadTimeout)"),
+    ],
+    ids=["refused", "a proxy's answer", "no answer"],
+)
+def test_the_end_of_a_later_submit_says_which_batches_continue(
+    maker: Maker,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Exception,
+    said: str,
 ) -> None:
     monkeypatch.setattr(inputs, "SOURCES_MAX", 1)
-    real, answers = client._place, iter([None, ApiError(429, "queue_full", "Later.")])
+    real, answers = client._place, iter([None, end])
 
     def place(*request: Any) -> Any:
         if refusal := next(answers):
@@ -181,11 +199,11 @@ def test_a_refusal_of_a_later_batch_says_which_ones_continue(
         return real(*request)
 
     monkeypatch.setattr(client, "_place", place)
-    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", "Half")
-    (item,) = data(maker, tmp_path, "batches", "--search", "half")
+    result = run(maker, tmp_path, "submit", folder, "-n", 1, "--name", tmp_path.name)
+    (item,) = data(maker, tmp_path, "batches", "--search", tmp_path.name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"1 of 2 batches are submitted and continue: {item['batch_id']}\n" in result.stderr
-    assert "The next one was not: Later." in result.stderr
+    assert said in result.stderr
 
 
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:
