@@ -13,6 +13,8 @@ import httpx
 
 LOGIN_PATH = "/api/auth"
 BUSY_TRIES = 10  # retries of a call: a 503 with Retry-After has done nothing
+# 409: the first request with the same Idempotency-Key is still being answered, and its connection broke
+BUSY = (httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE)
 
 
 class ApiError(Exception):
@@ -44,12 +46,12 @@ class Api:
         self._password = password
 
     def call(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Return the answer to a request. Waits as long as control says while it is too busy to begin."""
+        """Return the answer to a request. Waits as long as control says while it is too busy to answer."""
         answer = self._http.request(method, path, **content)
         if self._must_sign_in(answer):
             answer = self._http.request(method, path, **content)
         for _ in range(BUSY_TRIES):
-            if answer.status_code != 503 or "Retry-After" not in answer.headers:
+            if answer.status_code not in BUSY or "Retry-After" not in answer.headers:
                 break
             time.sleep(float(answer.headers["Retry-After"]) * random.uniform(0.5, 1.5))  # noqa: S311
             answer = self._http.request(method, path, **content)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Unpack
 import httpx
 from tenacity import (
     retry,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     stop_after_delay,
     wait_fixed,
@@ -30,6 +30,7 @@ from video_refresher.uploads import OnBytes, Unfinished, Uploader
 
 POLL_S = 5.0  # while there is no event stream
 AWAY_S_MAX = 120.0
+AWAY = (502, 503, 504)
 PAGE_ITEMS = 100
 
 AnySource = str | Source | SourceRef  # a string is the id of a source, or a link
@@ -86,7 +87,8 @@ class Client:
 
         `name` is shown instead of the name of the file. Resumes an earlier upload of the same file.
         """
-        return self._uploader.upload(Path(path), name or Path(path).name, on_bytes)
+        shown = (name or Path(path).name).encode(errors="replace").decode()  # names of files may be no text
+        return self._uploader.upload(Path(path), shown, on_bytes)
 
     def abort_upload(self, upload_id: str) -> None:
         """End an upload, and remove the parts that are stored."""
@@ -156,8 +158,8 @@ class Client:
         """Return the job or batch when it has ended.
 
         Follows its event stream; while there is none, looks every POLL_S. `on_look` gets what each look
-        shows, the last included, `on_event` each event. Raises httpx.HTTPError when control has
-        not answered for AWAY_S_MAX.
+        shows, the last included, `on_event` each event. Raises httpx.HTTPError, or the ApiError of a
+        proxy, when control has not answered for AWAY_S_MAX.
         """
         shown, position = _looked_at(self, id_), 0
         on_look(shown)
@@ -271,8 +273,13 @@ class Client:
         return answer.headers["location"]
 
 
+def _is_away(error: BaseException) -> bool:
+    """Return whether control did not answer; while it starts again, a proxy before it may answer instead."""
+    return isinstance(error, httpx.TransportError) or (isinstance(error, ApiError) and error.status in AWAY)
+
+
 @retry(
-    retry=retry_if_exception_type(httpx.TransportError),
+    retry=retry_if_exception(_is_away),
     stop=stop_after_attempt(3),
     wait=wait_random_exponential(max=5),
     reraise=True,
@@ -282,7 +289,7 @@ def _place(api: Api, path: str, body: dict[str, Any], key: str) -> Any:
 
 
 @retry(
-    retry=retry_if_exception_type(httpx.TransportError),
+    retry=retry_if_exception(_is_away),
     stop=stop_after_delay(AWAY_S_MAX),
     wait=wait_fixed(POLL_S),
     reraise=True,

@@ -71,8 +71,9 @@ class Uploader:
                 if not tries_left:
                     raise
                 upload = self._look(upload.upload_id)
-            except ApiError:
-                self._remember(path, name, None)
+            except ApiError as refusal:
+                if refusal.status < 500:  # else the parts are still there for a later call
+                    self._remember(path, name, None)
                 raise
             else:
                 self._remember(path, name, None)

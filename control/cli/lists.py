@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ NAME_CHARS_MAX = 255
 VARIATIONS_MAX = 100
 PROBLEMS_SHOWN = 20
 SEPARATORS = ",;\t"
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs
 
 Row = dict[str, Any]
 
@@ -115,7 +118,8 @@ def _header(text: str) -> tuple[list[str], str]:
     first = io.StringIO(text, newline=None).readline().rstrip("\n")
     separator = max(SEPARATORS, key=first.count)
     try:
-        names = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        names = [cell.strip() for cell in next(rows, [])]
     except csv.Error as error:
         raise _Problem(f"line 1: This is no header ({error}).") from None
     if "source" not in names:
@@ -159,16 +163,18 @@ def _place(source: object, folder: Path) -> Path | str:
             raise _Problem(f"{source!r} is no link like https://host/video.mp4.")
         return source
     path = folder / Path(source).expanduser()
-    if "\0" in source or not path.is_file():
-        kind = "a folder; name its files" if "\0" not in source and path.is_dir() else "not there"
-        raise _Problem(f"The file {source!r} is {kind}.")
-    return path
+    with suppress(OSError, ValueError):  # too long for a file's name, or a NUL in it
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise _Problem(f"The file {source!r} is a folder; name its files.")
+    raise _Problem(f"The file {source!r} is not there.")
 
 
 def _name(name: object) -> str | None:
     if name is None:
         return None
-    if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX or "\0" in name:
+    if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX or NO_TEXT.search(name):
         raise _Problem(f"Its name must be a text of 1 to {NAME_CHARS_MAX} characters.")
     return name
 

@@ -77,10 +77,18 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
             ids = " ".join(batch.batch_id for batch in made.batches)
             raise NotSubmitted(
                 f"{len(made.batches)} of {len(groups)} batches are submitted and continue: {ids}\n"
-                f"The next one was not: {str(end) or type(end).__name__}\n"
+                f"{_next_one(end)}\n"
                 "Submit the rest later, or stop these: refresher cancel ID"
             ) from None
     return made
+
+
+def _next_one(end: BaseException) -> str:
+    """Return what is known of the batch whose submit ended so: without an answer it may be submitted."""
+    if isinstance(end, ApiError) and end.status < 500:
+        return f"The next one was not: {end}"
+    why = str(end) or type(end).__name__
+    return f"The next one may be submitted too, since its answer is lost ({why}): see refresher batches"
 
 
 def _budgets(

@@ -19,6 +19,9 @@ def why_refused(data: Mapping[str, Any]) -> str | None:
         return f"is nested more than {DEPTH_MAX} levels deep"
     try:
         size = len(json.dumps(data, separators=(",", ":"), allow_nan=False))
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
     except (TypeError, ValueError):
         return "holds a value that JSON does not have, such as NaN"
     if size > DATA_BYTES_MAX:

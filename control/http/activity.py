@@ -36,19 +36,19 @@ class Activity:
             self._in_progress -= 1
             self._last_at = time.monotonic()
 
-    def idle_s(self) -> float:
-        """Return the seconds since the last request; 0 while one is in progress."""
+    def idle_since(self) -> float | None:
+        """Return when the last request ended, on the monotonic clock. None while one is in progress."""
         with self._lock:
-            return self._idle_s()
+            return self._idle_since()
 
-    def close(self, *, after_s: float) -> bool:
-        """Refuse all further requests if there was none for `after_s`. Return whether they are refused."""
+    def close(self, *, idle_since: float) -> bool:
+        """Refuse all further requests if none came after `idle_since`. Return whether they are refused."""
         with self._lock:
-            self._is_closed = self._is_closed or self._idle_s() >= after_s
+            self._is_closed = self._is_closed or self._idle_since() == idle_since
             return self._is_closed
 
-    def _idle_s(self) -> float:
-        return 0.0 if self._in_progress else time.monotonic() - self._last_at
+    def _idle_since(self) -> float | None:
+        return None if self._in_progress else self._last_at
 
 
 class CountRequests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from control.context import AppContext
@@ -15,13 +16,13 @@ def stop_when_idle(context: AppContext, activity: Activity, stop: Callable[[], o
 
     From then on requests are refused, so `stop` must end the process.
     """
-    idle_s = context.settings.stop_when_idle_s
-    if idle_s is None or activity.idle_s() < idle_s or not _is_cloud_known(context):
+    idle_s, since = context.settings.stop_when_idle_s, activity.idle_since()
+    if idle_s is None or since is None or time.monotonic() - since < idle_s or not _is_cloud_known(context):
         return
     with context.views.session() as session:
         if not is_quiet(session, context.settings, context.clock()):
             return
-    if activity.close(after_s=idle_s):
+    if activity.close(idle_since=since):  # what the rows showed still holds: no request came since
         log_event("stopped_when_idle", idle_s=idle_s)
         stop()
 

@@ -116,8 +116,15 @@ def _begin(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    if _revision(engine) == max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")):
+    known = sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    found = _revision(engine)
+    if found == known[-1]:
         return
+    if found is not None and found not in known:
+        raise OSError(
+            f"DATABASE_URL: the database has the schema {found}, but the newest that this release knows is "
+            f"{known[-1]}. Start a newer release, or restore a copy of the database from before."
+        )
     from alembic import command  # an eighth of control's start-up, which most starts do not need
     from alembic.config import Config
 

@@ -12,11 +12,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain.states import UNKNOWN_CREATE_TTL_S, JobStatus
 from control.settings import Settings
 from control.store.due import is_within
-from control.store.retention import sources_due
+from control.store.retention import sources_due, targets_due, urls_due
 from control.store.tables import Attempt, Batch, Job, Machine, Source, Upload, Webhook
 from control.store.usage import has_files, holdings
 
 AHEAD = timedelta(hours=1)
+SETTLED = timedelta(minutes=5)  # after an attempt's end: by then `weigh` has deleted what it did not report
 
 
 def is_quiet(session: Session, settings: Settings, now: datetime) -> bool:
@@ -43,10 +44,13 @@ def _busy(now: datetime) -> SelectOfScalar[Any]:
             select(Batch.id).where(col(Batch.expires_at) <= soon, is_kept).exists(),
             select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),
             select(Attempt.id).where(may_appear).exists(),
+            select(Attempt.id).where(is_within(Attempt.ended_at, now, SETTLED)).exists(),
             select(Webhook.batch_id).where(col(Webhook.state) == "due").exists(),
             select(Upload.id).where(col(Upload.state) == "open", col(Upload.expires_at) <= soon).exists(),
             expired_files.exists(),
             given_up.exists(),
             sources_due(soon).exists(),
+            urls_due(soon).exists(),
+            targets_due(soon).exists(),
         )
     )

@@ -191,23 +191,34 @@ def forget_ended(store: Store) -> None:
     one batch; without its URL it counts as deleted.
     """
     with store.transaction() as tx:
-        unready = (
-            select(Output.batch_id)
-            .join(Source)
-            .where(col(Output.state) != OutputState.READY, col(Source.refusal).is_(None))
-        )
-        over = or_(
-            col(Batch.id).not_in(unready), col(Batch.expires_at) <= tx.now, col(Batch.deleted_at) <= tx.now
-        )
-        ended = select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
-        urls = (
-            select(Source).join(Output).where(col(Source.url).is_not(None), col(Output.batch_id).in_(ended))
-        )
-        for source in tx.session.exec(urls.limit(URLS_AT_ONCE_MAX)).unique().all():
+        for source in tx.session.exec(urls_due(tx.now).limit(URLS_AT_ONCE_MAX)).unique().all():
             source.url, source.deleted_at = None, tx.now
-        targets = select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(ended))
-        for batch in tx.session.exec(targets.limit(URLS_AT_ONCE_MAX)).all():
+        for batch in tx.session.exec(targets_due(tx.now).limit(URLS_AT_ONCE_MAX)).all():
             batch.output_url = None
+
+
+def urls_due(now: datetime) -> SelectOfScalar[Source]:
+    """Return the query of the sources whose URL no retry can need any more at the time `now`."""
+    return (
+        select(Source)
+        .join(Output)
+        .where(col(Source.url).is_not(None), col(Output.batch_id).in_(_over_for_good(now)))
+    )
+
+
+def targets_due(now: datetime) -> SelectOfScalar[Batch]:
+    """Return the query of the batches whose `output_url` no retry can need any more at the time `now`."""
+    return select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(_over_for_good(now)))
+
+
+def _over_for_good(now: datetime) -> SelectOfScalar[str]:
+    unready = (
+        select(Output.batch_id)
+        .join(Source)
+        .where(col(Output.state) != OutputState.READY, col(Source.refusal).is_(None))
+    )
+    over = or_(col(Batch.id).not_in(unready), col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now)
+    return select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
 
 
 def end_history(store: Store) -> None:
@@ -226,10 +237,9 @@ def end_history(store: Store) -> None:
         for batch in tx.session.exec(old.limit(ROWS_AT_ONCE_MAX)).all():
             batch.deleted_at = tx.now
         closed = select(Upload.id).where(col(Upload.state) != "open", col(Upload.expires_at) <= until)
+        uses = select(Output.id).where(col(Output.source_id) == col(Source.id)).correlate(Source)
         unused = select(Source.id).where(
-            col(Source.key) == "",
-            col(Source.deleted_at) <= until,
-            col(Source.id).not_in(select(Output.source_id)),
+            col(Source.key) == "", col(Source.deleted_at) <= until, ~uses.exists()
         )
         tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
         tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))

@@ -24,7 +24,7 @@ def run(steps: Sequence[Step], values: MutableMapping[str, str], *, apply: bool,
     for number, step in enumerate(steps, 1):
         say(f"\n# {number}. {step.title}\n$ {printable(step, kept | values.keys(), values)}")
         if step.unless:
-            say(f"# unless it is shown by: {shlex.join(step.unless.argv)}")
+            say(f"# unless it is done, as shown by: {shlex.join(step.unless.argv)}")
         if apply:
             _run(step, values, say)
 
@@ -85,7 +85,7 @@ def _run(step: Step, values: MutableMapping[str, str], say: Say) -> None:
         say("# not needed")
         return
     if step.unless and step.unless.find(_succeeded(step.title, step.unless.argv).stdout):
-        say("# it is there already")
+        say("# it is done already")
         return
     ended = _succeeded(step.title, _filled(step, values), _lines(step, values), hide=step.shows_secrets)
     if not step.keeps:

@@ -140,6 +140,18 @@ def _app(d: Deployment, name: str, title: str, *more: str) -> Step:
     )
 
 
+def _no_app(name: str, title: str) -> Step:
+    def is_gone(text: str) -> str | None:
+        others = [app for app in _json_list(text) if app.get("Name") != name]
+        return name if text.strip() == "[]" or (others and others == _json_list(text)) else None
+
+    return Step(
+        title=title,
+        argv=("fly", "apps", "destroy", name, "--yes"),
+        unless=Look(argv=("fly", "apps", "list", "--json"), find=is_gone),  # of any organisation
+    )
+
+
 def _json_list(text: str) -> list[dict[str, object]]:
     try:
         found = json.loads(text)
@@ -189,6 +201,7 @@ def release(d: Deployment) -> list[Step]:
             title="Build, push and start control; the first time this makes its volume",
             argv=(*_deploy(d), *base),
         ),
+        *_let_go(d),
     ]
 
 
@@ -231,8 +244,14 @@ def _hold(d: Deployment) -> list[Step]:
                 ),
             ),
         ),
+    ]
+
+
+def _let_go(d: Deployment) -> list[Step]:
+    """Return the last step: until control runs the new release, it may still use the oldest image."""
+    return [
         Step(
-            title="Its predecessor's predecessor is no longer needed",
+            title="The image of the release before the last is no longer needed",
             argv=("fly", "machine", "destroy", "{OLD_HOLDER}", "--app", d.runner, "--force"),
             needs="OLD_HOLDER",
         ),
@@ -289,11 +308,8 @@ def rotate(d: Deployment) -> list[Step]:
 def down(d: Deployment) -> list[Step]:
     """Return the steps that remove everything, results and database included."""
     return [
-        *(
-            Step(title=f"{app} with its machines", argv=("fly", "apps", "destroy", app, "--yes"))
-            for app in d.runners
-        ),
-        Step(title="Control with its volume", argv=("fly", "apps", "destroy", d.control, "--yes")),
+        *(_no_app(app, f"{app} with its machines") for app in d.runners),
+        _no_app(d.control, "Control with its volume"),
         Step(
             title="The bucket with all that is in it",
             argv=("fly", "storage", "destroy", d.bucket, "--yes"),

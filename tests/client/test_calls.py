@@ -10,8 +10,8 @@ import httpx
 import pytest
 from tenacity import wait_none
 
-from tests.support.answers import answer
-from video_refresher import ApiError, Batch, Client, Job, SourceRef
+from tests.support.answers import AT, answer
+from video_refresher import ApiError, Batch, Client, Job, SourceRef, Unfinished
 from video_refresher import client as library
 from video_refresher.api import BUSY_TRIES
 
@@ -44,14 +44,53 @@ def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     assert len(answers) == 1
 
 
-def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("status", "is_kept"), [(422, False), (502, True)])
+def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
+    tmp_path: Path, status: int, is_kept: bool
+):
+    def control(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/complete"):
+            return httpx.Response(status, json={"error": {"code": "any", "message": "No."}})
+        part = {"number": 1, "url": "http://bucket.test/part"}
+        facts = {
+            "upload_id": "upl_1",
+            "part_size_bytes": 9,
+            "parts": [part],
+            "expires_at": AT,
+            "state": "open",
+        }
+        return httpx.Response(201, json=facts)
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    stored = httpx.MockTransport(lambda _: httpx.Response(200, headers={"ETag": '"e"'}))
+    unfinished, file = Unfinished(tmp_path / "ids.json"), tmp_path / "ad.mp4"
+    file.write_bytes(b"video")
+    with pytest.raises(ApiError, match="No"):
+        Client(http, bucket=httpx.Client(transport=stored), unfinished=unfinished).upload(file)
+    assert (unfinished.get("http://control.test", file) == "upl_1") is is_kept
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        httpx.ReadTimeout("lost"),
+        httpx.Response(502),
+        httpx.Response(409, headers={"Retry-After": "0"}, json={"error": {"code": "conflict"}}),
+    ],
+    ids=["no answer", "a proxy's", "still being answered"],
+)
+def test_a_submit_whose_answer_was_lost_is_sent_again_with_the_same_key(
+    monkeypatch: pytest.MonkeyPatch, lost: httpx.Response | Exception
+):
     monkeypatch.setattr(library._place.retry, "wait", wait_none())
     asked: list[httpx.Request] = []
 
     def control(request: httpx.Request) -> httpx.Response:
         asked.append(request)
+        if len(asked) == 1 and isinstance(lost, Exception):
+            raise lost
         if len(asked) == 1:
-            raise httpx.ReadTimeout("lost", request=request)
+            return lost
         return httpx.Response(202, json=answer(Batch, batch_id="bat_1"))
 
     http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))

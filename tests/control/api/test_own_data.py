@@ -113,8 +113,10 @@ def _takes_only_the_signed(
         (eval("[" * DEPTH_MAX + "]" * DEPTH_MAX), "valid dictionary"),
         ({"x": eval("[" * DEPTH_MAX + "]" * DEPTH_MAX)}, f"more than {DEPTH_MAX} levels"),
         ({"x": float("nan")}, "a value that JSON does not have"),
+        ({"x": ["\ud800"]}, "half of a surrogate pair"),
+        ({"\udfff": 1}, "half of a surrogate pair"),
     ],
-    ids=["too large", "too large when escaped", "no object", "too deep", "NaN"],
+    ids=["too large", "too large when escaped", "no object", "too deep", "NaN", "no text", "no name"],
 )
 def test_data_that_cannot_be_kept_is_refused(maker: Maker, data: Any, said: str) -> None:
     content = json.dumps({"sources": [{"source_id": maker.source(), "data": data}], "variations": 1})

@@ -21,20 +21,30 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_request_in_progress_keeps_control_awake_and_the_time_counts_from_its_end(now: list[float]) -> None:
     activity = Activity()
+    assert activity.idle_since() == 100
     now[0] += 5
-    assert activity.idle_s() == 5
     assert activity.begin()
+    assert activity.idle_since() is None
+    assert not activity.close(idle_since=100)
     now[0] += 1000
-    assert activity.idle_s() == 0
-    assert not activity.close(after_s=10)
     activity.end()
-    now[0] += 9
-    assert not activity.close(after_s=10)
+    assert activity.idle_since() == now[0]
     assert activity.begin(), "it was not closed"
     activity.end()
-    now[0] += 10
-    assert activity.close(after_s=10)
+    assert activity.close(idle_since=now[0])
     assert not activity.begin()
+
+
+def test_a_request_that_came_while_control_read_its_rows_keeps_it_open(now: list[float]) -> None:
+    activity = Activity()
+    since = activity.idle_since()
+    assert since is not None
+    now[0] += 5
+    assert activity.begin()
+    activity.end()
+    now[0] += 1000  # the read took longer than any STOP_WHEN_IDLE_S
+    assert not activity.close(idle_since=since)
+    assert activity.begin()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_health_checks_and_metrics_do_not_count_and_are_never_refused(path: str,
         transport = httpx.ASGITransport(CountRequests(inner, activity=activity))
         async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
             first = await client.get(path)
-            activity.close(after_s=0)
+            activity.close(idle_since=activity.idle_since() or 0.0)
             return first, await client.get(path)
 
     first, second = anyio.run(answers)

@@ -76,6 +76,15 @@ def test_only_the_owner_may_read_the_database_and_its_journals(tmp_path, clock, 
         os.umask(umask)
 
 
+def test_the_database_of_a_newer_release_is_refused_in_words_and_not_changed(settings):
+    engine = database.open_database(settings.database_url)
+    with for_writing(engine).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    with pytest.raises(OSError, match=r"has the schema 9999, but .* Start a newer release"):
+        database.open_database(settings.database_url)
+
+
 def test_a_folder_at_the_path_of_the_database_is_not_changed(tmp_path):
     mode = tmp_path.stat().st_mode
     with pytest.raises(OSError, match="cannot be opened"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from control.store import Store
+from control.store import Store, retention
 from control.store.quiet import is_quiet
 from control.store.tables import Attempt, Batch, Job, Machine, Output, Source, Upload, Webhook
 from tests.support.fakes import Clock
@@ -34,6 +34,11 @@ BUSY: dict[str, tuple[type, Change, Change | None]] = {
         Attempt,
         lambda now: {"asked_at": now - timedelta(seconds=60)},
         lambda now: {"asked_at": now - 30 * HOUR},
+    ),
+    "an attempt that has just ended": (
+        Attempt,
+        lambda now: {"ended_at": now - timedelta(minutes=1)},
+        lambda now: {"ended_at": now - HOUR},
     ),
     "a due webhook": (Webhook, lambda _: {"state": "due"}, lambda _: {"state": "dead"}),
     "an upload that expires soon": (
@@ -113,3 +118,15 @@ def test_what_runs_or_is_due_within_the_hour_keeps_control_awake(
         if name == "a source that is being deleted":
             change = lambda now: {"deleted_at": now, "key": "key"}  # noqa: E731
     assert not changed(at_rest, clock, table, change)
+
+
+def test_a_url_that_no_retry_can_need_keeps_control_awake_until_it_is_removed(
+    at_rest: Store, clock: Clock
+) -> None:
+    assert changed(at_rest, clock, Batch, lambda _: {"output_url": "https://host/put?signature=x"})
+    with at_rest.transaction() as tx:
+        for output in tx.session.exec(select(Output)).all():
+            tx.session.get_one(Source, output.source_id).refusal = "It is no video."
+    assert not changed(at_rest, clock, Output, lambda _: {})
+    retention.forget_ended(at_rest)
+    assert changed(at_rest, clock, Output, lambda _: {})

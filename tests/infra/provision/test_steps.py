@@ -146,6 +146,14 @@ def test_a_machine_that_never_starts_holds_each_release_s_image_and_the_one_befo
     assert destroyed == ["id-old"]
 
 
+def test_a_release_that_fails_keeps_every_held_image(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("live", "failed"))
+    monkeypatch.setenv("FLY_BREAKS", "deploy --config fly.control.toml")
+    with pytest.raises(StepFailed, match="start control"):
+        applied(release(D))
+    assert "machine destroy" not in names(fly())
+
+
 def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("only"))
     applied(release(D))
@@ -290,13 +298,22 @@ def test_roll_back_without_an_image_is_refused_before_anything_runs(fly):
     assert fly() == []
 
 
-def test_tearing_down_removes_apps_and_bucket(fly):
+@pytest.mark.parametrize(
+    ("taken", "destroyed"),
+    [("1", ["ads-runner", "ads-control", "ads-videos"]), ("", ["ads-videos"])],
+    ids=["at first", "again, after it broke before the bucket"],
+)
+def test_tearing_down_removes_the_apps_that_are_there_and_the_bucket(fly, monkeypatch, taken, destroyed):
+    monkeypatch.setenv("FLY_TAKEN", taken)
     applied(down(D))
-    assert [note["argv"][:3] for note in fly()] == [
-        ["apps", "destroy", "ads-runner"],
-        ["apps", "destroy", "ads-control"],
-        ["storage", "destroy", "ads-videos"],
-    ]
+    assert [note["argv"][2] for note in fly() if note["argv"][1] == "destroy"] == destroyed
+
+
+def test_an_answer_that_is_no_list_of_apps_does_not_pass_for_an_app_that_is_gone(fly):
+    looks = [step.unless for step in down(D) if step.unless]
+    assert len(looks) == 2
+    for look in looks:
+        assert [look.find(text) for text in ("", "Error", "[", "{}", '["ads"]')] == [None] * 5
 
 
 @pytest.mark.parametrize("what", ["up", "release"])
