@@ -45,8 +45,12 @@ def test_a_cancelled_batch_keeps_what_is_ready_and_is_whole_after_a_retry(
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text("try 2")
 
 
-def test_same_again_makes_other_variations_of_the_same_videos(person: Person, api: User, quick: str) -> None:
-    batch_id = api.submit(quick, variations=2)["batch_id"]
+def test_same_again_makes_other_variations_of_the_same_videos_by_the_same_settings(
+    person: Person, api: User, quick: str
+) -> None:
+    settings = {"name": "Spring", "name_template": "{n} of {source}", "without": ["mirror"], "strength": 0.5}
+    settings |= {"quality": "high", "frame_rate": "source"}
+    batch_id = api.submit(quick, variations=2, **settings)["batch_id"]
     api.wait(batch_id)
     show(person, batch_id)
     person.press("Same again")
@@ -55,6 +59,10 @@ def test_same_again_makes_other_variations_of_the_same_videos(person: Person, ap
     other = api.show(person.page.url.rpartition("/")[2])
     assert other["progress"]["total"] == 2
     assert other["seed"] != api.show(batch_id)["seed"]
+    assert {name: other[name] for name in settings} == settings
+    assert [output["name"] for output in other["sources"][0]["outputs"]] == [
+        f"quick/{n} of quick.mp4" for n in ("01", "02")
+    ]
 
 
 def test_a_batch_is_deleted_only_after_a_yes(person: Person, api: User, quick: str) -> None:

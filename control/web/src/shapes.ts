@@ -68,7 +68,17 @@ export interface BatchSummary {
   error: Problem | null;
 }
 
-export interface Batch extends BatchSummary {
+/** What a user chose beside the videos and their number. */
+export interface Settings {
+  name: string | null;
+  name_template: string | null;
+  without: string[];
+  strength: number;
+  quality: string;
+  frame_rate: string;
+}
+
+export interface Batch extends BatchSummary, Settings {
   ticket: string;
   sources: Source[];
   attempts: Attempt[];
@@ -105,7 +115,7 @@ export interface UploadedSource {
 
 export type SourceRef = { source_id: string } | { url: string; name: string };
 
-export interface Order {
+export interface Order extends Partial<Settings> {
   sources: SourceRef[];
   variations?: number;
   preset?: Preset;

@@ -132,12 +132,16 @@ async function copyLink(): Promise<string> {
   return "The link is copied. Whoever opens it has to sign in.";
 }
 
-/** Order the same with a new seed: other variations of the same videos. */
+/** Order the same with a new seed: other variations of the same videos, by the same settings. */
 async function again(batch: Batch): Promise<undefined> {
   const first = outputsOf(batch)[0];
   const sources = batch.sources.map(({ source_id }) => ({ source_id }));
   const each = Math.max(...batch.sources.map(({ outputs }) => outputs.length));
-  const order: Order = { sources, ...(first?.preset ? { preset: first.preset } : { variations: each }) };
+  const { name, name_template, without, strength, quality, frame_rate } = batch;
+  const wish: Partial<Order> = first?.preset
+    ? { preset: first.preset }
+    : { variations: each, without, strength, quality, frame_rate };
+  const order: Order = { sources, name, name_template, ...wish };
   const made = await place(order);
   go(linkTo(made.batch_id));
   return undefined;
