@@ -118,10 +118,10 @@ def submit(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Upload videos and submit them as a batch; more than 100, or other --variations of a row, make several.
+    """Upload videos and submit them as a batch; more than 100, or other numbers of variations, make several.
 
-    Several batches have one name, and share --max-cost-usd. With --json a command that has a list, or makes
-    several batches, prints {name, batches, refused, progress, cost_usd}, any other one prints the batch.
+    Several batches have one name, and share --max-cost-usd. --json prints the batch; for a list or several
+    batches it prints {name, batches, refused, progress, cost_usd}.
     """
     from rich.console import Console
 
@@ -247,7 +247,10 @@ def quote(
     deadline_s: Deadline = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a batch of these videos would take; they are not uploaded."""
+    """Show what a batch of these videos would take; they are not uploaded.
+
+    `*` marks what a submit with these options takes.
+    """
     from control.cli.facts import described
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)

@@ -30,14 +30,14 @@ def ask(tx: Transaction, batch: Batch, subject: str, url: str) -> None:
 
 
 def follow_end(tx: Transaction, batch: Batch) -> None:
-    """Make the webhook of a batch that has ended due, unless it was delivered or given up before."""
+    """A batch has ended: its webhook becomes due, unless it was delivered or given up before."""
     webhook = tx.session.get(Webhook, batch.id)
     if webhook is not None and webhook.state == "waiting":
         webhook.state, webhook.due_at, webhook.give_up_at = "due", tx.now, tx.now + TRIED_FOR
 
 
 def take_back(tx: Transaction, batch: Batch) -> None:
-    """Make a webhook that is due wait for the new end of its batch, which a user has retried."""
+    """A user has retried the batch: if its webhook is due, it waits for the new end."""
     webhook = tx.session.get(Webhook, batch.id)
     if webhook is not None and webhook.state == "due":
         webhook.state, webhook.due_at, webhook.tries, webhook.error = "waiting", None, 0, None

@@ -38,8 +38,10 @@ def check(url: str, *, password: str = "", token: str = "") -> Iterator[Finding]
 
 
 def _https(url: str) -> Finding:
-    if urlsplit(url).scheme == "https" or is_loopback(url):
-        return findings.ok("address", f"{url} is reached safely.")
+    if urlsplit(url).scheme == "https":
+        return findings.ok("address", f"{url} is https.")
+    if is_loopback(url):
+        return findings.ok("address", f"{url} is on this machine, so it needs no https.")
     return findings.fail(
         "address", f"{url} is plain http.", "Use the https address, and set PUBLIC_URL to it."
     )
@@ -78,7 +80,7 @@ def _orphans(shown: httpx.Response) -> Finding:
             f"{orphans} of {len(items)} belong to no attempt.",
             "Look, then destroy: refresher reap.",
         )
-    return findings.ok("machines", f"{len(items)} exist, each for an attempt.")
+    return findings.ok("machines", f"{len(items)} exist, each for an attempt." if items else "None exists.")
 
 
 def _version(theirs: str) -> Finding:

@@ -115,7 +115,7 @@ export const submitProblem = signal<string | null>(null);
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video below.";
+  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video, or remove it.";
   else untracked(() => void submit());
 });
 
