@@ -19,26 +19,6 @@ import urllib3
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from control.api import (
-    auth,
-    batches,
-    costs,
-    downloads,
-    events,
-    forms,
-    health,
-    lifecycle,
-    machines,
-    outputs,
-    quote,
-    reference,
-    runner,
-    sources,
-    storage,
-    uploads,
-)
-from control.api.metrics import routes as metrics_routes
-from control.api.page import routes as page_routes
 from control.auth.tokens import Signer
 from control.clock import SteadyClock
 from control.cloud_state import Cloud
@@ -62,6 +42,26 @@ from control.passes.stop import stop_when_idle
 from control.passes.watch import watch
 from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
+from control.routes import (
+    auth,
+    batches,
+    costs,
+    downloads,
+    events,
+    forms,
+    health,
+    lifecycle,
+    machines,
+    outputs,
+    quote,
+    reference,
+    runner,
+    sources,
+    storage,
+    uploads,
+)
+from control.routes.metrics import routes as metrics_routes
+from control.routes.page import routes as page_routes
 from control.settings import Settings
 from control.store import Store
 from control.store.database import close_database, open_database, require_mounted

@@ -34,9 +34,9 @@ def test_a_submit_sets_every_field_of_a_batch() -> None:
 
 def test_what_the_page_sends_the_command_line_can_send() -> None:
     shapes = (ROOT / "control/web/src/shapes.ts").read_text()
-    (order,) = re.findall(r"export interface Order \{(.*?)\n\}", shapes, re.DOTALL)
-    sent = set(re.findall(r"^  (\w+)\??:", order, re.MULTILINE))
-    assert {"sources", "variations"} <= sent
+    order = re.findall(r"export interface (?:Order|Settings)\b[^{]*\{(.*?)\n\}", shapes, re.DOTALL)
+    sent = set(re.findall(r"^  (\w+)\??:", "\n".join(order), re.MULTILINE))
+    assert {"sources", "variations", "without"} <= sent
     assert sent - set(NewBatch.model_fields) == set()
     assert {f"--{name.replace('_', '-')}" for name in sent - set(OWN)} - options("submit") == set()
 

@@ -3,7 +3,7 @@
 The limit of a body depends on its sender: a runner with the token of its attempt, a client with a token, or
 anyone who signs in. From other senders no body is read. This is checked at the moment when the route starts
 to read. It limits memory and does not replace the guard of the route, which decides about access afterwards.
-A form of videos has no limit here: its route (`api/forms`) calls its guard first, streams the form, and
+A form of videos has no limit here: its route (`routes/forms`) calls its guard first, streams the form, and
 limits its size and time itself.
 
 One file, since the order of these layers around the app matters.

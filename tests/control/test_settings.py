@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from control.api.runner import job_spec
 from control.cli.local import LOCAL_DEFAULTS, _settings
 from control.passes.launch import launch
+from control.routes.runner import job_spec
 from control.settings import RUN_S_MAX, Settings, SettingsError, load_settings
 from control.store import reports
 from control.store.database import open_database

@@ -20,11 +20,11 @@ from typing import Any
 from sqlalchemy import false, func, true
 from sqlmodel import col, select
 
-from control.api import runner
 from control.cloud_state import Cloud
 from control.domain import states
 from control.domain.states import AttemptState, Trigger
 from control.passes import launch, loop, observe, reap, retention, watch
+from control.routes import runner
 from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports
 from control.store.files import StoredFile
 from control.store.tables import Attempt, Machine

@@ -10,9 +10,9 @@ from random import Random
 import pytest
 from sqlalchemy import false
 
-from control.api import runner
-from control.api.runner import job_spec as _job_spec
 from control.planning.planner import PlannedBatch
+from control.routes import runner
+from control.routes.runner import job_spec as _job_spec
 from control.store import batches, budget, queue
 from control.store import machines as ledger
 from tests.sim import users

@@ -20,7 +20,6 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from control.api.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
 from control.app import PASSES
 from control.auth.tokens import Signer
 from control.cloud_state import Cloud
@@ -30,6 +29,7 @@ from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.loop import is_idle
 from control.planning import boots
+from control.routes.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction

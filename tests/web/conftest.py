@@ -9,8 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from control.api.page import BUILT
 from control.cli.local import LocalStack, local_stack
+from control.routes.page import BUILT
 from tests.support.clips import Clip, make_clip
 from tests.support.user import User, sign_in
 from tests.web.browser import NETWORK_ERROR, Person, launch

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from control.api.page import BUILT
 from control.cli.local import LocalStack, local_stack
+from control.routes.page import BUILT
 from tests.support.clips import Clip
 from tests.support.processes import until
 from tests.support.user import User, sign_in

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from starlette.exceptions import HTTPException
 
-from control.api import forms
 from control.app import create_app
 from control.http import middleware
 from control.http.middleware import (
@@ -26,6 +25,7 @@ from control.http.middleware import (
     client_bytes_max,
 )
 from control.http.server import HTTP_LIMITS
+from control.routes import forms
 from control.settings import Settings, load_settings
 from control.views.schemas.base import NAME_CHARS_MAX
 from infra.local.serve import serving

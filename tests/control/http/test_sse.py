@@ -15,13 +15,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from control.api import events
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http import sse
 from control.http.errors import add_error_handlers
 from control.http.guard import Guard
 from control.http.sse import Live
+from control.routes import events
 from control.store import Store, changes
 from control.store.tables import Batch
 from control.views.event_log import Timeline

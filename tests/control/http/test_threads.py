@@ -17,10 +17,10 @@ import pytest
 from fastapi import APIRouter, Depends
 
 from control import app as wiring
-from control.api import health
 from control.domain.errors import Code, ControlError
 from control.http import server, threads
 from control.http.threads import BATCHES, BUCKET, REPORTS, Threads, require_threads
+from control.routes import health
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
 from control.views.batches import Views

@@ -9,7 +9,6 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from control.api.runner import output_key
 from control.cloud_state import LIMIT_FOR_S
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name
@@ -20,6 +19,7 @@ from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import LATE_PUT_S, forget
 from control.passes.watch import LEARN_EVERY_S, watch
+from control.routes.runner import output_key
 from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source

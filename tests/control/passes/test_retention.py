@@ -15,9 +15,6 @@ from functools import partial
 import httpx
 import pytest
 
-from control.api import quote
-from control.api.batches import _submit as submitted
-from control.api.runner import URL_MARGIN_S, output_key
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
@@ -26,6 +23,9 @@ from control.passes.launch import launch
 from control.passes.retention import expire, forget, sweep
 from control.passes.weigh import EVERY_S, weigh
 from control.planning.planner import PlannedBatch, PlannedSource, plan
+from control.routes import quote
+from control.routes.batches import _submit as submitted
+from control.routes.runner import URL_MARGIN_S, output_key
 from control.store import batches, changes, machines, reports, retention
 from control.store import uploads as uploads_store
 from control.store.files import StoredFile, named_by

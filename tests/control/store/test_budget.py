@@ -9,7 +9,6 @@ from importlib import import_module
 import pytest
 from sqlalchemy import text
 
-from control.api.runner import job_spec
 from control.domain.errors import Code, ControlError
 from control.domain.ids import machine_name, new_id
 from control.domain.states import UNKNOWN_CREATE_TTL_S
@@ -17,6 +16,7 @@ from control.passes.launch import launch
 from control.passes.observe import observe
 from control.planning.planner import plan
 from control.planning.schedule import Capacity
+from control.routes.runner import job_spec
 from control.store import Store, batches, changes, reports
 from control.store import machines as ledger
 from control.store.calibration import speeds

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from control.api.runner import job_spec
 from control.passes.launch import launch
+from control.routes.runner import job_spec
 from control.store import reports
 from control.store.files import StoredFile
 from control.store.recipe import recipe_of

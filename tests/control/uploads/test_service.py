@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from control.api import uploads
 from control.domain.errors import Code, ControlError
 from control.passes.retention import abandon
+from control.routes import uploads
 from control.store.tables import Source, Upload
 from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload

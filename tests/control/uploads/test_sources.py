@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlmodel import col, select
 
-from control.api import runner
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.passes.retention import abandon
 from control.planning.planner import PlannedSource, plan
+from control.routes import runner
 from control.store import batches, changes, retention
 from control.store.queue import start
 from control.store.reports import claim, finish

@@ -4,7 +4,7 @@ import { type Batch, type Output, outputsOf } from "../shapes";
 import { effects, fileName, outputLabel } from "../words";
 import { Dialog } from "./Dialog";
 import { Notice } from "./Notice";
-import { mediaUrl } from "./Outputs";
+import { mediaUrl } from "./Sources";
 
 interface Props {
   batch: Batch;

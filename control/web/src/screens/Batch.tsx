@@ -4,9 +4,9 @@ import { Actions } from "../components/Actions";
 import { Bar } from "../components/Bar";
 import { Machines } from "../components/Machines";
 import { Notice } from "../components/Notice";
-import { Outputs } from "../components/Outputs";
 import { Pill } from "../components/Pill";
 import { Player } from "../components/Player";
+import { Sources } from "../components/Sources";
 import { Story } from "../components/Story";
 import { useNow } from "../components/useNow";
 import { LiveBatch } from "../live";
@@ -29,7 +29,7 @@ export function BatchScreen({ id }: { id: string }) {
       <Head live={live} batch={batch} />
       <Standing live={live} batch={batch} />
       {batch.status !== "expired" && (
-        <Outputs
+        <Sources
           batch={batch}
           ticket={live.ticket.value}
           onPlay={(output) => {

@@ -1,11 +1,11 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { DraftVideos } from "../components/DraftVideos";
 import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Price } from "../components/Price";
 import { Start } from "../components/Start";
-import { Videos } from "../components/Videos";
 import { add, addUrls, items, outputsCount, preset, VARIATIONS, variations } from "../draft";
 import type { Preset } from "../shapes";
 import { count, PRESET } from "../words";
@@ -22,7 +22,7 @@ export function NewBatch() {
         <div class="new-columns">
           <section class="stack" aria-label="Videos">
             <Chooser isLarge={isEmpty} />
-            {!isEmpty && <Videos />}
+            {!isEmpty && <DraftVideos />}
           </section>
           {!isEmpty && (
             <section class="card stack order" aria-label="What to make">

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BeforeValidator
 
-from control.api.plan_request import planned_batch, planned_source, require_one_job, require_plannable
 from control.context import AppContext
 from control.domain.errors import Code
 from control.domain.states import JobStatus
 from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API, BATCHES, PLANNING
+from control.routes.plan_request import planned_batch, planned_source, require_one_job, require_plannable
 from control.store import batches as store
 from control.store import idempotency
 from control.store.tables import Source

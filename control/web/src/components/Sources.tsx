@@ -15,7 +15,7 @@ interface Props {
 }
 
 /** The results of each source, as they get ready. */
-export function Outputs({ batch, ...rest }: Props) {
+export function Sources({ batch, ...rest }: Props) {
   return (
     <>
       {batch.sources.map((source) => (

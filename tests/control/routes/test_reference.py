@@ -11,7 +11,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from control.api import reference
+from control.routes import reference
 from tests.support.maker import Maker
 
 pytestmark = pytest.mark.peer  # the maker's control has a real bucket

@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from control.api import machines as api
 from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.launch import launch
 from control.passes.observe import observe
+from control.routes import machines as api
 from infra.local.serve import serving
 from infra.ports import Machine, Unanswered
 

@@ -21,12 +21,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from control.api.batches import Key, submit
-from control.api.plan_request import require_one_job
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
 from control.http.guard import Guard
 from control.http.middleware import is_form
+from control.routes.batches import Key, submit
+from control.routes.plan_request import require_one_job
 from control.uploads.form import Form
 from control.views.schemas.batches import JobView
 from control.views.schemas.submit import NewJob

@@ -19,10 +19,10 @@ import httpx
 import pytest
 from sqlmodel import select
 
-from control.api import runner
 from control.auth.tokens import Link
 from control.downloads import contents as results
 from control.downloads import layouts, streaming
+from control.routes import runner
 from control.store.tables import Attempt, Batch, Output
 from control.views.batches import Views
 from infra.local.s3_server import LocalS3

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from fastapi import Response
 
-from control.api import health
 from control.passes.bucket_rules import check_bucket_rules
 from control.passes.observe import observe
+from control.routes import health
 from control.store import database
 from infra.ports import Refusal, Refused, Unanswered
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 from sqlmodel import col, select
 
-from control.api.outputs import URL_LIFE_S
 from control.context import AppContext
 from control.domain.errors import Code, ControlError, source_gone
 from control.domain.filenames import content_disposition
 from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
+from control.routes.outputs import URL_LIFE_S
 from control.store.tables import Batch, Output, Source
 
 BATCHES_MAX = 1000  # of one source whose tickets are accepted; the newest

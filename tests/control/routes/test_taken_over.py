@@ -22,8 +22,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlmodel import col, func, select
 
-from control.api import runner as runner_api
 from control.passes.launch import launch
+from control.routes import runner as runner_api
 from control.store import reports
 from control.store.tables import Attempt, Event
 from control.telemetry.counters import REGISTRY

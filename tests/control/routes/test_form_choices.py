@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from control.api.forms import _as_new_job
+from control.routes.forms import _as_new_job
 
 
 def form(**fields: str) -> SimpleNamespace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from control.api.plan_request import planned_batch, planned_source, require_plannable
 from control.context import AppContext
 from control.domain.encoding import Encoding
 from control.domain.errors import Code
@@ -14,6 +13,7 @@ from control.http.threads import PLANNING
 from control.planning.planner import PlannedBatch, PlannedSource
 from control.planning.schedule import Schedule
 from control.planning.workload import SourceInfo
+from control.routes.plan_request import planned_batch, planned_source, require_plannable
 from control.store.usage import fits
 from control.uploads.sources import named
 from control.views.schemas.quote import CurvePoint, NewQuote, Quote, SourceFacts

@@ -12,11 +12,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from control.api import page
 from control.context import AppContext
 from control.domain.errors import ControlError
 from control.http.errors import STATUS, body
 from control.http.middleware import ClosedHeaders
+from control.routes import page
 from infra.local.serve import serving
 
 GZIPPED_BYTES_MAX = 60_000

@@ -6,9 +6,9 @@ from inspect import unwrap
 
 import pytest
 
-from control.api.batches import digest, routes
 from control.domain.errors import Code, ControlError
 from control.planning.planner import jobs_count
+from control.routes.batches import digest, routes
 from control.views.schemas.submit import NewBatch, NewJob
 
 

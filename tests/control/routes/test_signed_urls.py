@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from control.api.runner import take_claim
+from control.routes.runner import take_claim
 from control.store import queue
 from runner.contract import Claim
 

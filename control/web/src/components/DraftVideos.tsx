@@ -7,7 +7,7 @@ import { Bar } from "./Bar";
 import { Icon } from "./Icon";
 
 /** The videos of the new batch, and how far they have been sent. */
-export function Videos() {
+export function DraftVideos() {
   return (
     <>
       <Total />

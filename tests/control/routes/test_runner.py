@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from control.api.runner import seen_as_reported, seen_so_far, take_heartbeat
 from control.passes.launch import launch
+from control.routes.runner import seen_as_reported, seen_so_far, take_heartbeat
 from control.store import reports
 from infra.ports import Unanswered
 from runner.contract import Heartbeat

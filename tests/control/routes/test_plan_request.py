@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from control.api.plan_request import planned_batch, planned_source
 from control.domain.errors import Code, ControlError
 from control.planning.planner import PlannedSource
 from control.planning.workload import SourceInfo
+from control.routes.plan_request import planned_batch, planned_source
 from control.store import batches
 from control.store.tables import Source
 from control.views.schemas.submit import NewJob
