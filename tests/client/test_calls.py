@@ -70,6 +70,55 @@ def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
     assert (unfinished.get("http://control.test", file) == "upl_1") is is_kept
 
 
+def test_completed_uploads_are_sent_again_only_after_their_submit_or_when_their_source_is_gone(
+    tmp_path: Path,
+):
+    sources, gone, submits = list[str](), set[str](), iter([507, 202, 202])
+
+    def control(request: httpx.Request) -> httpx.Response:
+        number = request.url.path.removeprefix("/api/uploads/upl_").partition("/")[0]
+        if request.url.path == "/api/batches":
+            status = next(submits)
+            error = {"error": {"code": "storage_full", "message": "Full."}}
+            return httpx.Response(status, json=answer(Batch) if status == 202 else error)
+        if request.url.path.endswith("/complete"):
+            sources.append(f"src_{number}")
+            return httpx.Response(200, json={"source_id": f"src_{number}"})
+        if number in gone:
+            return httpx.Response(410, json={"error": {"code": "source_gone", "message": "Gone."}})
+        facts = {"part_size_bytes": 9, "parts": [{"number": 1, "etag": "e"}], "expires_at": AT}
+        if request.method == "GET":
+            source_id = f"src_{number}"
+            return httpx.Response(
+                200,
+                json=facts | {"upload_id": f"upl_{number}", "state": "completed", "source_id": source_id},
+            )
+        return httpx.Response(201, json=facts | {"upload_id": f"upl_{len(sources)}", "state": "open"})
+
+    def refresher() -> Client:
+        http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+        return Client(http, unfinished=Unfinished(tmp_path / "ids.json"))
+
+    files = [tmp_path / f"ad{n}.mp4" for n in range(120)]
+    for file in files:
+        file.write_bytes(b"video")
+    with pytest.raises(ApiError, match="Full"):
+        (first := refresher()).submit([first.upload(file) for file in files])
+    assert len(sources) == 120
+    gone.add("7")
+    again = refresher()
+    assert [again.upload(file).source_id for file in files] == [
+        f"src_{120 if n == 7 else n}" for n in range(120)
+    ]
+    again.submit([f"src_{n}" for n in range(119)])
+    after = refresher()
+    assert after.upload(files[119]).source_id == "src_119", "it was not in the batch"
+    assert after.upload(files[0]).source_id == "src_121"
+    files[0].unlink()
+    after.submit(["src_119", "src_121"])
+    assert after.upload(files[119]).source_id == "src_122"
+
+
 @pytest.mark.parametrize(
     "lost",
     [
