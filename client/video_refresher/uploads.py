@@ -17,6 +17,7 @@ from video_refresher.models import Part, Source, Upload
 PARALLEL_PARTS = 4
 ROUNDS_MAX = 5  # requests for fresh URLs during one upload
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
+OVER = (404, 410, 422)  # an upload is unknown, aborted or refused, or its source is gone
 KEPT_MAX = 10_000  # ids of uploads, the newest
 
 OnBytes = Callable[[int], object]  # called with the number of bytes since the last call
@@ -88,7 +89,7 @@ class Uploader:
                     raise
                 upload = self._look(upload.upload_id)
             except ApiError as refusal:
-                if refusal.status < 500:  # else the parts are still there for a later call
+                if refusal.status in OVER:  # else the parts are still there for a later call
                     self._remember(path, name, None)
                 raise
             else:
@@ -116,8 +117,11 @@ class Uploader:
         """Return the earlier upload of this file, or a new one."""
         known = self._unfinished.get(self._api.url, path, name) if self._unfinished else None
         if known is not None:
-            with suppress(ApiError):  # it was aborted, or its source is gone
+            try:
                 return self._look(known)
+            except ApiError as refusal:
+                if refusal.status not in OVER:
+                    raise
         body = {
             "name": name,
             "size_bytes": path.stat().st_size,

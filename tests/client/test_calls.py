@@ -44,7 +44,9 @@ def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     assert len(answers) == 1
 
 
-@pytest.mark.parametrize(("status", "is_kept"), [(422, False), (502, True)])
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [(404, False), (410, False), (422, False), (401, True), (429, True), (502, True)]
+)
 def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
     tmp_path: Path, status: int, is_kept: bool
 ):
@@ -68,6 +70,33 @@ def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
     with pytest.raises(ApiError, match="No"):
         Client(http, bucket=httpx.Client(transport=stored), unfinished=unfinished).upload(file)
     assert (unfinished.get("http://control.test", file) == "upl_1") is is_kept
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        *((status, ["GET", "POST"]) for status in (404, 410, 422)),
+        *((status, ["GET"]) for status in (401, 500, 503, 507)),
+    ],
+)
+def test_a_new_upload_begins_only_when_control_says_that_the_known_one_is_over(
+    tmp_path: Path, status: int, asked: list[str]
+):
+    methods = list[str]()
+
+    def control(request: httpx.Request) -> httpx.Response:
+        methods.append(request.method)
+        refusal = status if request.method == "GET" else 403
+        return httpx.Response(refusal, json={"error": {"code": "any", "message": f"Said {refusal}."}})
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    unfinished, file = Unfinished(tmp_path / "ids.json"), tmp_path / "ad.mp4"
+    file.write_bytes(b"video")
+    unfinished.set("http://control.test", file, "upl_1")
+    with pytest.raises(ApiError, match="Said"):
+        Client(http, unfinished=unfinished).upload(file)
+    assert methods == asked
+    assert unfinished.get("http://control.test", file) == "upl_1"
 
 
 def test_completed_uploads_are_sent_again_only_after_their_submit_or_when_their_source_is_gone(
