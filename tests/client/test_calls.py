@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from tenacity import wait_none
 
 from tests.support.answers import AT, answer
-from video_refresher import ApiError, Batch, Client, Job, SourceRef, Unfinished
+from video_refresher import ApiError, Batch, Client, Job, SourceRef, Unfinished, api
 from video_refresher import client as library
 from video_refresher.api import BUSY_TRIES
 
@@ -35,6 +37,50 @@ def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_
         httpx.Response(200, json=answer(Job, job_id="job_1")),
     ]
     assert client(answers).show("job_1").id == "job_1"
+
+
+@pytest.mark.parametrize(
+    ("told", "lasts_s"),
+    [
+        ("30", 30),
+        ("0.5", 0.5),
+        ("Thu, 26 Nov 2026 12:00:30 GMT", 30),
+        ("Thursday, 26-Nov-26 12:00:30 GMT", 30),
+        ("Thu Nov 26 12:00:30 2026", 30),
+        ("Wed, 25 Nov 2026 12:00:00 GMT", 0),
+        *((nonsense, None) for nonsense in ("", "soon", "nan", "-1", "9" * 400)),
+        *((f"Thu, {day} 12:00:30 GMT", None) for day in ("99 Nov 2026", "26 Nov 99999999999")),
+    ],
+)
+def test_the_time_to_come_again_is_told_in_seconds_or_as_a_date(
+    monkeypatch: pytest.MonkeyPatch, told: str, lasts_s: float | None
+):
+    pauses = list[float]()
+    monkeypatch.setattr(api, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(api, "random", SimpleNamespace(uniform=lambda *_: 1))
+    monkeypatch.setattr(api, "datetime", SimpleNamespace(now=lambda _: datetime.fromisoformat(AT)))
+    answers = [busy(**{"Retry-After": told}), httpx.Response(200, json=answer(Job, job_id="job_1"))]
+    if lasts_s is None:
+        with pytest.raises(ApiError, match="Busy"):
+            client(answers).show("job_1")
+        assert pauses == []
+    else:
+        assert client(answers).show("job_1").id == "job_1"
+        assert pauses == [lasts_s]
+
+
+def test_a_token_that_became_too_old_during_a_wait_is_replaced():
+    answers = [
+        httpx.Response(200, json={"token": "old"}),
+        busy(**{"Retry-After": "0"}),
+        httpx.Response(401, json={"error": {"code": "unauthorized", "message": "Sign in."}}),
+        httpx.Response(200, json={"token": "new"}),
+        httpx.Response(200, json=answer(Job, job_id="job_1")),
+    ]
+    patient = client(answers)
+    patient._api.sign_in("right")
+    assert patient.show("job_1").id == "job_1"
+    assert answers == []
 
 
 def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
