@@ -1,7 +1,7 @@
 """The changes by the three calls of a runner. Only the owner of an attempt changes anything, while it runs.
 
 A refused call is counted but writes nothing, not even an event. Otherwise the holder of a token of an ended
-attempt could fill the database and the log.
+attempt could fill the database and the log. One file, since the three calls have the same rules.
 """
 
 from __future__ import annotations
