@@ -11,7 +11,7 @@ One file, since it is one list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
@@ -310,16 +310,20 @@ SOUND_CODECS = (
 _CODECS = {"mp3float": "mp3", "mp2float": "mp2", "amrnb": "amr_nb", "amrwb": "amr_wb", "libdav1d": "av1"}
 
 
-def decoded_codecs() -> set[str]:
-    """Return FFmpeg's names of every codec that these decoders decode."""
-    return set(map(_decoded_by, decoders()))
+def refused(codecs: Sequence[str]) -> set[str]:
+    """Return which codecs of a source are refused. The first is that of its picture, any other of its sound.
+
+    All are given by FFmpeg's names. A codec of sounds is refused as that of a picture, and the other way
+    round: an FFmpeg that a video has taken over may name any.
+    """
+    return (set(codecs[:1]) - _decoded(PICTURE_CODECS)) | (set(codecs[1:]) - _decoded(SOUND_CODECS))
 
 
 def copied_into(picture: str, sound: str | None) -> tuple[Container, bool]:
     """Return the container of a copy, and whether the sound is copied into it as it is.
 
-    Both codecs are given by FFmpeg's names. A sound that fits into no container together with the picture is
-    coded anew, without loss.
+    Both codecs are given by FFmpeg's names, and must not be `refused`. A sound that fits into no container
+    together with the picture is coded anew, without loss.
     """
     usual = _containers(PICTURE_CODECS, picture)
     if sound is None:
@@ -329,7 +333,11 @@ def copied_into(picture: str, sound: str | None) -> tuple[Container, bool]:
 
 
 def _containers(codecs: Iterable[Codec], name: str) -> tuple[Container, ...]:
-    return next(codec.containers for codec in codecs if name in map(_decoded_by, codec.decoders))
+    return next(codec.containers for codec in codecs if name in _decoded([codec]))
+
+
+def _decoded(codecs: Iterable[Codec]) -> set[str]:
+    return {_decoded_by(decoder) for codec in codecs for decoder in codec.decoders}
 
 
 def _decoded_by(decoder: str) -> str:

@@ -32,7 +32,7 @@ from runner.graph import (
 )
 from runner.limits import excess, excess_in
 from runner.log import record
-from runner.media import decoded_codecs
+from runner.media import refused
 from runner.mp4.movie import PROMISED_S, Movie, NotPlayable, look_into
 from runner.plain_files import lines, opened, remove, size_bytes
 from runner.timing import StreamTimes, held_s, output_rate_of, stream_times
@@ -89,7 +89,7 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
         record("source_unplayable", message=str(failure))
         raise _unplayable(UNDECODABLE) from failure
     found = looked.probe
-    if strange := set(looked.codecs) - decoded_codecs():
+    if strange := refused(looked.codecs):
         words = f"This video holds {' and '.join(sorted(strange))}, which is not accepted."
         raise _unplayable(f"{words} Export it as H.264 with AAC sound.")
     if found.duration_s <= 0:

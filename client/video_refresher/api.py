@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -47,15 +50,21 @@ class Api:
 
     def call(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Return the answer to a request. Waits as long as control says while it is too busy to answer."""
+        answer = self._answer(method, path, **content)
+        for _ in range(BUSY_TRIES):
+            pause_s = _pause_s(answer) if answer.status_code in BUSY else None
+            if pause_s is None:
+                break
+            time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+            answer = self._answer(method, path, **content)
+        _check(answer)
+        return answer
+
+    def _answer(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Return the answer to one request. After a token that was too old it is sent once more."""
         answer = self._http.request(method, path, **content)
         if self._must_sign_in(answer):
             answer = self._http.request(method, path, **content)
-        for _ in range(BUSY_TRIES):
-            if answer.status_code not in BUSY or "Retry-After" not in answer.headers:
-                break
-            time.sleep(float(answer.headers["Retry-After"]) * random.uniform(0.5, 1.5))  # noqa: S311
-            answer = self._http.request(method, path, **content)
-        _check(answer)
         return answer
 
     @contextmanager
@@ -88,6 +97,21 @@ def address(id_: str) -> str:
 def segment(id_: str) -> str:
     """Return an id as one segment of a path."""
     return quote(id_, safe="")
+
+
+def _pause_s(answer: httpx.Response) -> float | None:
+    """Return the seconds until the time in `Retry-After`, which RFC 9110 writes as seconds or as a date.
+
+    None: the answer names no time.
+    """
+    told = answer.headers.get("Retry-After", "")
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", told):
+        return float(told)
+    try:
+        at = parsedate_to_datetime(told)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (at.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())  # it is always in GMT
 
 
 def _check(answer: httpx.Response) -> None:

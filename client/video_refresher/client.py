@@ -85,7 +85,8 @@ class Client:
     def upload(self, path: Path | str, *, name: str = "", on_bytes: OnBytes = lambda _: None) -> Source:
         """Upload a video in parallel parts directly to the bucket, and return its source.
 
-        `name` is shown instead of the name of the file. Resumes an earlier upload of the same file.
+        `name` is shown instead of the name of the file. Resumes an earlier upload of the same file; of one
+        that is complete but not submitted yet it returns the source.
         """
         shown = (name or Path(path).name).encode(errors="replace").decode()  # names of files may be no text
         return self._uploader.upload(Path(path), shown, on_bytes)
@@ -108,15 +109,13 @@ class Client:
         Safe to repeat with the same `idempotency_key`. Without one a key is made, so that a request whose
         answer was lost is sent again.
         """
-        key = idempotency_key or uuid.uuid4().hex
-        return Batch.model_validate(_place(self._api, "/api/batches", _asked(sources, choices), key))
+        return Batch.model_validate(self._accepted("/api/batches", sources, choices, idempotency_key))
 
     def submit_job(
         self, sources: Sequence[AnySource], *, idempotency_key: str = "", **choices: Unpack[Choices]
     ) -> Job:
         """Submit a job for one machine, as `submit` does. Takes no `max_machines` and `deadline_s`."""
-        key = idempotency_key or uuid.uuid4().hex
-        return Job.model_validate(_place(self._api, "/api/jobs", _asked(sources, choices), key))
+        return Job.model_validate(self._accepted("/api/jobs", sources, choices, idempotency_key))
 
     def quote(self, sources: Sequence[AnySource | SourceFacts], **choices: Unpack[Choices]) -> models.Quote:
         """Return the time and cost of a batch. Nothing is started; with SourceFacts nothing is uploaded."""
@@ -255,6 +254,13 @@ class Client:
         return models.Ready.model_validate(self._api.call("GET", "/api/ready").json())
 
     # --- requests ---------------------------------------------------------------------------------
+
+    def _accepted(self, path: str, sources: Sequence[AnySource], choices: Choices, key: str) -> Any:
+        """Submit, and return the answer. Only then the uploads of the sources are forgotten."""
+        body = _asked(sources, choices)
+        answer = _place(self._api, path, body, key or uuid.uuid4().hex)
+        self._uploader.forget([source["source_id"] for source in body["sources"] if "source_id" in source])
+        return answer
 
     def _newest(self, model: type[Item], noun: str, limit: int, query: dict[str, str]) -> list[Item]:
         found: list[Item] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,35 +17,48 @@ from video_refresher.models import Part, Source, Upload
 PARALLEL_PARTS = 4
 ROUNDS_MAX = 5  # requests for fresh URLs during one upload
 CONTENT_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
-KEPT_MAX = 100  # unfinished uploads, the newest
+OVER = (404, 410, 422)  # an upload is unknown, aborted or refused, or its source is gone
+KEPT_MAX = 10_000  # ids of uploads, the newest
 
 OnBytes = Callable[[int], object]  # called with the number of bytes since the last call
 
 
 class Unfinished:
-    """Upload ids by server, file and name, in one small JSON file, so that a later upload can resume.
+    """Upload ids by server, file and name, in one JSON file, so that a later upload can resume.
 
-    A file that has changed counts as another file. If the ids are lost, a file is only sent again. So no
-    error here reaches the caller.
+    An id stays until its source is submitted, so that after an interruption no file is sent twice. A file
+    that has changed counts as another file. If the ids are lost, a file is only sent again. So no error
+    here reaches the caller.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, server: str, file: Path, name: str | None = None) -> str | None:
-        """Return the id of the unfinished upload of this file, if there is one."""
+        """Return the id of the upload of this file that is not submitted yet, if there is one."""
         return self._load().get(_key(server, file, name))
 
     def set(self, server: str, file: Path, upload_id: str | None, name: str | None = None) -> None:
-        """Store the id of an upload that has begun; None removes it at the end."""
+        """Store the id of an upload that has begun; None removes it."""
         known = self._load()
         known.pop(_key(server, file, name), None)
         if upload_id is not None:
             known[_key(server, file, name)] = upload_id
-        newest = dict(list(known.items())[-KEPT_MAX:])
+        self._save(known)
+
+    def forget(self, upload_ids: Collection[str]) -> None:
+        """Remove these uploads, since their sources are submitted. Their files need not exist any more."""
+        known = self._load()
+        left = {key: upload_id for key, upload_id in known.items() if upload_id not in upload_ids}
+        if left != known:
+            self._save(left)
+
+    def _save(self, known: dict[str, str]) -> None:
+        newest, fresh = dict(list(known.items())[-KEPT_MAX:]), self._path.with_name(f"{self._path.name}.new")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(newest))
+            fresh.write_text(json.dumps(newest))
+            fresh.replace(self._path)  # at once: an interruption must not lose the ids of a thousand uploads
 
     def _load(self) -> dict[str, str]:
         try:
@@ -60,9 +73,13 @@ class Uploader:
 
     def __init__(self, api: Api, bucket: httpx.Client, unfinished: Unfinished | None) -> None:
         self._api, self._bucket, self._unfinished = api, bucket, unfinished
+        self._made: dict[str, str] = {}  # upload ids by source
 
     def upload(self, path: Path, name: str, on_bytes: OnBytes) -> Source:
-        """Upload a video and return its source. Requests fresh URLs when a part cannot be sent to its URL."""
+        """Upload a video and return its source. Requests fresh URLs when a part cannot be sent to its URL.
+
+        A repeated call returns the same source until that is submitted or gone.
+        """
         upload, stored = self._begun(path, name), dict[int, str]()
         for tries_left in reversed(range(ROUNDS_MAX)):
             try:
@@ -72,13 +89,19 @@ class Uploader:
                     raise
                 upload = self._look(upload.upload_id)
             except ApiError as refusal:
-                if refusal.status < 500:  # else the parts are still there for a later call
+                if refusal.status in OVER:  # else the parts are still there for a later call
                     self._remember(path, name, None)
                 raise
             else:
-                self._remember(path, name, None)
+                self._made[source.source_id] = upload.upload_id
                 return source
         raise AssertionError("the last round returns or raises")
+
+    def forget(self, source_ids: Collection[str]) -> None:
+        """Forget the uploads of these sources, which are submitted: the next ones make new sources."""
+        uploads = {self._made.pop(source_id) for source_id in source_ids if source_id in self._made}
+        if self._unfinished and uploads:
+            self._unfinished.forget(uploads)
 
     def _completed(self, path: Path, upload: Upload, stored: dict[int, str], on_bytes: OnBytes) -> Source:
         """Return the source of the upload. Sends the missing parts first."""
@@ -94,8 +117,11 @@ class Uploader:
         """Return the earlier upload of this file, or a new one."""
         known = self._unfinished.get(self._api.url, path, name) if self._unfinished else None
         if known is not None:
-            with suppress(ApiError):  # it was aborted, or its source is gone
+            try:
                 return self._look(known)
+            except ApiError as refusal:
+                if refusal.status not in OVER:
+                    raise
         body = {
             "name": name,
             "size_bytes": path.stat().st_size,

@@ -39,9 +39,11 @@ app = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or batch.", callback=job_or_batch)]
 MaxCost = Annotated[
-    float | None, typer.Option(help="The most that the batch may cost, in USD.", callback=some_usd)
+    float | None, typer.Option(help="The most that all batches may cost together, in USD.", callback=some_usd)
 ]
-MaxMachines = Annotated[int | None, typer.Option(min=1, help="The largest number of machines at once.")]
+MaxMachines = Annotated[
+    int | None, typer.Option(min=1, help="The largest number of machines at once, of each batch.")
+]
 Limit = Annotated[int, typer.Option(min=1, help="The largest number of items; the newest come first.")]
 Search = Annotated[str, typer.Option(metavar="TEXT", help="Only those with this text in a name.")]
 Videos = Annotated[
@@ -80,7 +82,8 @@ Strength = Annotated[
 Quality = Annotated[Qualities | None, typer.Option(help="The quality of variations.")]
 FrameRate = Annotated[FrameRates | None, typer.Option(help="Frames per second of variations (29.97).")]
 Deadline = Annotated[
-    float | None, typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds.")
+    float | None,
+    typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds, for each batch."),
 ]
 
 
@@ -120,8 +123,9 @@ def submit(
 ) -> None:
     """Upload videos and submit them as a batch; more than 100, or other numbers of variations, make several.
 
-    Several batches have one name, and share --max-cost-usd. --json prints the batch; for a list or several
-    batches it prints {name, batches, refused, progress, cost_usd}.
+    Several batches have one name, and share --max-cost-usd; --max-machines and --deadline-s hold for each.
+    Room for the results is requested for each alone, so a later one may find the storage full. --json prints
+    the batch; for a list or several batches it prints {name, batches, refused, progress, cost_usd}.
     """
     from rich.console import Console
 

@@ -22,6 +22,7 @@ from control.cli.report import outcome
 from video_refresher import ApiError, Batch, Client, Event, Job, Source
 from video_refresher.models import Output, Problem, ProgressEvent, SourceInBatch, SourceProgress
 
+OF_THE_FILE = (413, 415, 422)  # refusals that concern one file: too large, no video, not playable
 BARS_MAX = 20  # of more files, only the bars of those on their way stay
 NOTHING = "Nothing is submitted: none of the files was taken."
 
@@ -41,7 +42,8 @@ def upload(
     """Upload videos under these names, with a progress bar for each. Return their sources, and the refusals.
 
     A file that control refuses is printed with the reason and returned as `name` and `message`. The other
-    files are uploaded all the same.
+    files are uploaded all the same. Raises ApiError for a refusal that does not concern one file alone, such
+    as that of a full bucket; the client then knows what is uploaded, so that a repeat does not send it again.
     """
     sources, refused = dict[Path, Source](), []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -52,6 +54,8 @@ def upload(
                 sources[video] = client.upload(video, name=name, on_bytes=partial(progress.advance, task))
                 progress.update(task, visible=len(names) <= BARS_MAX)
             except ApiError as refusal:
+                if refusal.status not in OF_THE_FILE:
+                    raise
                 progress.update(task, visible=False)  # a full bar would look like success
                 refused.append({"name": _printable(name), "message": str(refusal)})
                 console.print(Text(f"{_printable(name)}: {refusal}"), style="red")

@@ -1,7 +1,8 @@
 """Submits videos as one batch or as several, waits for them, and sums them up.
 
 Several batches are made when rows of a list have their own number of variations, or of more than 100 videos.
-They have one name. Of their money each gets what it is quoted at, and a part of the rest.
+They have one name. Of their money each gets what it is quoted at, and a part of the rest. `max_machines` and
+`deadline_s` hold for each of them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
     """Upload the videos and submit them. Raises NotSubmitted, also if only the first of several batches were.
 
     Several batches are quoted before the first is submitted, so that one that cannot be is found in time.
+    Each quote is of one batch alone, so the storage may still be too full for a later one.
     """
     made = Submission(choices.get("name"))
     names = {video.place: video.title for video in inputs.videos if isinstance(video.place, Path)}

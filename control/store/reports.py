@@ -1,7 +1,7 @@
 """The changes by the three calls of a runner. Only the owner of an attempt changes anything, while it runs.
 
 A refused call is counted but writes nothing, not even an event. Otherwise the holder of a token of an ended
-attempt could fill the database and the log.
+attempt could fill the database and the log. One file, since the three calls have the same rules.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from runner.contract import (
     SourceReport,
 )
 
+_FORM = "2:"  # before the digest of a finish; earlier releases stored it bare
 _UNNAMED = ""  # the machine id from a runner of an older version, which does not send one
 
 
@@ -144,11 +145,11 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
     If the attempt has already ended in another way, the first finish of its owner is refused too, but its
     count of sent bytes is stored. Raises ControlError: not_found, superseded.
     """
-    digest = hashlib.sha256(message.model_dump_json(exclude={"machine_id"}).encode()).hexdigest()
+    digest = _digest(message)
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)
         is_owner = message.machine_id in (_UNNAMED, attempt.claimed_by)
-        accepted = _may_report(attempt, is_owner=is_owner) or (is_owner and attempt.finish_digest == digest)
+        accepted = _may_report(attempt, is_owner=is_owner) or (is_owner and _is_repeat(attempt, digest))
         if not accepted:
             if not is_owner or not _note_sent(attempt, message):
                 raise _superseded()
@@ -164,9 +165,26 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
         raise _superseded()
 
 
+def _digest(message: Finish) -> str:
+    """Return a digest that identifies a finish. A new field with a default does not change it."""
+    told = message.model_dump_json(exclude={"machine_id"}, exclude_defaults=True)
+    return _FORM + hashlib.sha256(told.encode()).hexdigest()
+
+
+def _is_repeat(attempt: Attempt, digest: str) -> bool:
+    """Return whether a finish with this digest has been applied already.
+
+    A digest without `_FORM` is of an earlier release, of all fields that it knew, so a repeat cannot be
+    compared with it. Its attempt has ended, and whatever its owner sends then changes nothing, so any finish
+    of its owner counts as the repeat.
+    """
+    applied = attempt.finish_digest
+    return applied == digest or (applied is not None and not applied.startswith(_FORM))
+
+
 def _is_first(attempt: Attempt, digest: str) -> bool:
     """Return whether a finish with this digest has not been applied yet."""
-    return attempt.finish_digest != digest
+    return not _is_repeat(attempt, digest)
 
 
 def _note_sent(attempt: Attempt, message: Finish) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from tenacity import wait_none
 
 from tests.support.answers import AT, answer
-from video_refresher import ApiError, Batch, Client, Job, SourceRef, Unfinished
+from video_refresher import ApiError, Batch, Client, Job, SourceRef, Unfinished, api
 from video_refresher import client as library
 from video_refresher.api import BUSY_TRIES
 
@@ -37,6 +39,50 @@ def test_a_call_that_control_was_too_busy_to_begin_comes_again_when_it_was_told_
     assert client(answers).show("job_1").id == "job_1"
 
 
+@pytest.mark.parametrize(
+    ("told", "lasts_s"),
+    [
+        ("30", 30),
+        ("0.5", 0.5),
+        ("Thu, 26 Nov 2026 12:00:30 GMT", 30),
+        ("Thursday, 26-Nov-26 12:00:30 GMT", 30),
+        ("Thu Nov 26 12:00:30 2026", 30),
+        ("Wed, 25 Nov 2026 12:00:00 GMT", 0),
+        *((nonsense, None) for nonsense in ("", "soon", "nan", "-1", "9" * 400)),
+        *((f"Thu, {day} 12:00:30 GMT", None) for day in ("99 Nov 2026", "26 Nov 99999999999")),
+    ],
+)
+def test_the_time_to_come_again_is_told_in_seconds_or_as_a_date(
+    monkeypatch: pytest.MonkeyPatch, told: str, lasts_s: float | None
+):
+    pauses = list[float]()
+    monkeypatch.setattr(api, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(api, "random", SimpleNamespace(uniform=lambda *_: 1))
+    monkeypatch.setattr(api, "datetime", SimpleNamespace(now=lambda _: datetime.fromisoformat(AT)))
+    answers = [busy(**{"Retry-After": told}), httpx.Response(200, json=answer(Job, job_id="job_1"))]
+    if lasts_s is None:
+        with pytest.raises(ApiError, match="Busy"):
+            client(answers).show("job_1")
+        assert pauses == []
+    else:
+        assert client(answers).show("job_1").id == "job_1"
+        assert pauses == [lasts_s]
+
+
+def test_a_token_that_became_too_old_during_a_wait_is_replaced():
+    answers = [
+        httpx.Response(200, json={"token": "old"}),
+        busy(**{"Retry-After": "0"}),
+        httpx.Response(401, json={"error": {"code": "unauthorized", "message": "Sign in."}}),
+        httpx.Response(200, json={"token": "new"}),
+        httpx.Response(200, json=answer(Job, job_id="job_1")),
+    ]
+    patient = client(answers)
+    patient._api.sign_in("right")
+    assert patient.show("job_1").id == "job_1"
+    assert answers == []
+
+
 def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     answers = [busy(), httpx.Response(200, json={})]
     with pytest.raises(ApiError, match="Busy"):
@@ -44,7 +90,9 @@ def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     assert len(answers) == 1
 
 
-@pytest.mark.parametrize(("status", "is_kept"), [(422, False), (502, True)])
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [(404, False), (410, False), (422, False), (401, True), (429, True), (502, True)]
+)
 def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
     tmp_path: Path, status: int, is_kept: bool
 ):
@@ -68,6 +116,82 @@ def test_an_upload_is_forgotten_when_control_refuses_it_and_not_when_it_is_away(
     with pytest.raises(ApiError, match="No"):
         Client(http, bucket=httpx.Client(transport=stored), unfinished=unfinished).upload(file)
     assert (unfinished.get("http://control.test", file) == "upl_1") is is_kept
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        *((status, ["GET", "POST"]) for status in (404, 410, 422)),
+        *((status, ["GET"]) for status in (401, 500, 503, 507)),
+    ],
+)
+def test_a_new_upload_begins_only_when_control_says_that_the_known_one_is_over(
+    tmp_path: Path, status: int, asked: list[str]
+):
+    methods = list[str]()
+
+    def control(request: httpx.Request) -> httpx.Response:
+        methods.append(request.method)
+        refusal = status if request.method == "GET" else 403
+        return httpx.Response(refusal, json={"error": {"code": "any", "message": f"Said {refusal}."}})
+
+    http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+    unfinished, file = Unfinished(tmp_path / "ids.json"), tmp_path / "ad.mp4"
+    file.write_bytes(b"video")
+    unfinished.set("http://control.test", file, "upl_1")
+    with pytest.raises(ApiError, match="Said"):
+        Client(http, unfinished=unfinished).upload(file)
+    assert methods == asked
+    assert unfinished.get("http://control.test", file) == "upl_1"
+
+
+def test_completed_uploads_are_sent_again_only_after_their_submit_or_when_their_source_is_gone(
+    tmp_path: Path,
+):
+    sources, gone, submits = list[str](), set[str](), iter([507, 202, 202])
+
+    def control(request: httpx.Request) -> httpx.Response:
+        number = request.url.path.removeprefix("/api/uploads/upl_").partition("/")[0]
+        if request.url.path == "/api/batches":
+            status = next(submits)
+            error = {"error": {"code": "storage_full", "message": "Full."}}
+            return httpx.Response(status, json=answer(Batch) if status == 202 else error)
+        if request.url.path.endswith("/complete"):
+            sources.append(f"src_{number}")
+            return httpx.Response(200, json={"source_id": f"src_{number}"})
+        if number in gone:
+            return httpx.Response(410, json={"error": {"code": "source_gone", "message": "Gone."}})
+        facts = {"part_size_bytes": 9, "parts": [{"number": 1, "etag": "e"}], "expires_at": AT}
+        if request.method == "GET":
+            source_id = f"src_{number}"
+            return httpx.Response(
+                200,
+                json=facts | {"upload_id": f"upl_{number}", "state": "completed", "source_id": source_id},
+            )
+        return httpx.Response(201, json=facts | {"upload_id": f"upl_{len(sources)}", "state": "open"})
+
+    def refresher() -> Client:
+        http = httpx.Client(base_url="http://control.test", transport=httpx.MockTransport(control))
+        return Client(http, unfinished=Unfinished(tmp_path / "ids.json"))
+
+    files = [tmp_path / f"ad{n}.mp4" for n in range(120)]
+    for file in files:
+        file.write_bytes(b"video")
+    with pytest.raises(ApiError, match="Full"):
+        (first := refresher()).submit([first.upload(file) for file in files])
+    assert len(sources) == 120
+    gone.add("7")
+    again = refresher()
+    assert [again.upload(file).source_id for file in files] == [
+        f"src_{120 if n == 7 else n}" for n in range(120)
+    ]
+    again.submit([f"src_{n}" for n in range(119)])
+    after = refresher()
+    assert after.upload(files[119]).source_id == "src_119", "it was not in the batch"
+    assert after.upload(files[0]).source_id == "src_121"
+    files[0].unlink()
+    after.submit(["src_119", "src_121"])
+    assert after.upload(files[119]).source_id == "src_122"
 
 
 @pytest.mark.parametrize(

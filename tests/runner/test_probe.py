@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from runner import ffmpeg as ffmpeg_module
+from runner import probe as probe_module
 from runner.check import check_output
-from runner.contract import OutputFault
-from runner.probe import OutputFailure, probe
+from runner.commands import container_of
+from runner.contract import OutputFault, Preset
+from runner.graph import Probe
+from runner.probe import Look, OutputFailure, probe
 from runner.stop import Stop
 from tests.runner.test_check import WANTED
 from tests.support.clips import make_clip
@@ -33,6 +36,34 @@ def fault(ffmpeg: str, path: Path) -> OutputFailure:
         probe(ffmpeg, path, stop=Stop())
     assert str(path.parent) not in caught.value.message
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("codecs", "strange"),
+    [
+        (["h264", "aac"], ""),
+        (["prores", "amr_nb"], ""),
+        (["av1"], ""),
+        ([], ""),
+        (["aac"], "aac"),
+        (["aac", "h264"], "aac and h264"),
+        (["h264", "h264"], "h264"),
+        (["h264", "aac", "subrip"], "subrip"),
+    ],
+)
+def test_a_codec_in_a_place_that_is_not_its_own_ends_the_source_and_not_the_run(
+    monkeypatch: pytest.MonkeyPatch, codecs: list[str], strange: str
+) -> None:
+    named = dict(zip(("picture_codec", "sound_codec"), codecs, strict=False))
+    told: Any = Probe(width=16, height=16, duration_s=1, has_audio=len(codecs) > 1, **named)
+    monkeypatch.setattr(probe_module, "look", lambda *_, **__: Look(told, 30, codecs, ""))
+    if strange:
+        refusal = fault("ffmpeg", Path("/folder/clip.mp4"))
+        assert refusal.code is OutputFault.SOURCE_UNPLAYABLE
+        assert f"holds {strange}, which" in refusal.message
+    else:
+        found = probe("ffmpeg", Path("/folder/clip.mp4"), stop=Stop())
+        assert container_of(Preset.COPY, found) in ("mp4", "mov")
 
 
 def test_a_clip_is_described_and_nothing_is_left_beside_it(ffmpeg: str, clip: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlmodel import select
 from typer.testing import CliRunner, Result
 
 from control.cli import inputs
 from control.cli.commands import app
-from control.store.tables import Batch
+from control.store.tables import Batch, Upload
 from tests.support.clips import make_clip
 from tests.support.maker import Maker
 from video_refresher import ApiError, client
@@ -55,6 +56,11 @@ def data(maker: Maker, home: Path, *arguments: object) -> Any:
     result = run(maker, home, *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def uploads(maker: Maker) -> int:
+    with maker.store.transaction() as tx:
+        return len(tx.session.exec(select(Upload)).all())
 
 
 def test_folders_are_searched_and_a_file_that_is_no_video_is_left_out_and_counted(
@@ -136,7 +142,9 @@ def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
     spent = [sum(each["cost_usd"] for each in quoted)]
     poor = run(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--max-cost-usd", spent[0] / 2)
     assert (poor.exit_code, "Nothing is submitted" in poor.stderr) == (1, True)
+    sent = uploads(maker)
     made = data(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--name", "Bulk", "--max-cost-usd", 9)
+    assert uploads(maker) == sent, "the files were sent by the submit that was refused"
     two, one = made["batches"]
     assert [(batch["name"], batch["variations"]) for batch in made["batches"]] == [("Bulk", 2), ("Bulk", 1)]
     assert [(source["name"], source["data"]) for source in two["sources"]] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from control.planning.planner import plan
 from control.store import Store, attempts, batches, machines, queue, reports
 from control.store.tables import Attempt, Event, Job, Output, Source
 from infra.ports import Machine
-from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
+from runner.contract import Finish, Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.support.rows import Rows, finished, ready, seen
 
 APPS = ["runners"] * 10
@@ -294,6 +295,28 @@ def test_an_identical_finish_is_accepted_again_and_another_is_superseded(rows):
     assert len(rows.all(Event)) == before
     with pytest.raises(ControlError) as refused:
         reports.finish(rows.store, attempt_id, finished(seq=10), {})
+    assert refused.value.code is Code.SUPERSEDED
+
+
+class LaterFinish(Finish):
+    """The message as a later release knows it."""
+
+    news: str = ""
+
+
+def test_a_finish_is_accepted_again_after_a_deploy_that_adds_a_field_and_after_one_of_before(rows):
+    _, attempt_id = running(rows)
+    message = finished(outcome="error")
+    reports.finish(rows.store, attempt_id, message, {})
+    before = len(rows.all(Event))
+    reports.finish(rows.store, attempt_id, LaterFinish(**message.model_dump()), {})
+    with rows.store.transaction() as tx:  # as the release before stored it, of fields that it knew
+        tx.attempt(attempt_id).finish_digest = hashlib.sha256(b"{}").hexdigest()
+    reports.finish(rows.store, attempt_id, message, {})
+    assert len(rows.all(Event)) == before
+    other = message.model_copy(update={"machine_id": "m2"})
+    with pytest.raises(ControlError) as refused:
+        reports.finish(rows.store, attempt_id, other, {})
     assert refused.value.code is Code.SUPERSEDED
 
 

@@ -77,7 +77,7 @@ def test_an_upload_that_is_cut_off_three_times_completes_with_the_right_bytes(
     for chunk in iter(lambda: body.read(1 << 20), b""):
         digest.update(chunk)
     assert digest.hexdigest() == sha256_of(video)
-    assert unfinished.get(stack.url, video) is None
+    assert unfinished.get(stack.url, video), "until it is submitted"
 
 
 def test_a_url_that_has_expired_is_replaced_by_a_fresh_one(
@@ -122,7 +122,7 @@ def test_an_upload_that_was_completed_but_never_answered_gives_its_source(
         assert client.upload(path, on_bytes=moved.append).source_id == source["source_id"]
         assert (calls, sum(moved)) == ([], len(clip))
         assert bucket.sources() == before
-        assert unfinished.get(client._api.url, path) is None
+        assert unfinished.get(client._api.url, path) == upload["upload_id"], "until it is submitted"
 
 
 class Refusing(httpx.MockTransport):
