@@ -219,7 +219,7 @@ class SimRunner:
             )
             self.note(OutputReport(output_id=spec.output_id, status="ready", percent=100, file=file))
             self.next_output()
-        elif away_s > transfer.OUTAGE_S_MAX:
+        elif away_s > transfer.OUTAGE_S_MAX or not is_transient(status):
             self.because(Reason.STORAGE_UNAVAILABLE)
         else:
             longest_s = min(transfer.PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(tries, 10))
