@@ -405,7 +405,7 @@ class World:
                 runner.is_muted = False
 
     def exited(self, runner: SimRunner, code: int, *, signal: int) -> None:
-        """Tell Fly that a process ended."""
+        """Report to Fly that a process has ended."""
         self.say(f"machine {runner.machine_id[:4]} exits {int(code)}")
         self.fly.exited(runner.machine_id, exit_code=int(code), signal=signal)
 
