@@ -178,8 +178,8 @@ def _calls(load: Assignment, http: httpx.Client) -> Iterator[str]:
     specs = {id_: JobSpec.model_validate_json(content) for id_, content in claims.items()}
 
     def tell(id_: str) -> None:
-        told = [OutputReport(output_id=specs[id_].outputs[0].output_id, status="running", percent=50)]
-        load.post(id_, "heartbeat", Heartbeat(seq=2, outputs=told))
+        reports = [OutputReport(output_id=specs[id_].outputs[0].output_id, status="running", percent=50)]
+        load.post(id_, "heartbeat", Heartbeat(seq=2, outputs=reports))
 
     yield _each("heartbeat with progress", load, tell, mine)
 

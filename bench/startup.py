@@ -56,9 +56,9 @@ def _once_ms(clip: bytes) -> float:
         command = [sys.executable, "-m", "runner"]
         env = {**control.env(), **AS_IN_THE_IMAGE}
         root = Path(__file__).parents[1]
-        told = subprocess.run(command, env=env, cwd=root, check=True, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, env=env, cwd=root, check=True, stderr=subprocess.PIPE, text=True)
     at = {
-        one["event"]: datetime.fromisoformat(one["at"]) for one in map(json.loads, told.stderr.splitlines())
+        one["event"]: datetime.fromisoformat(one["at"]) for one in map(json.loads, done.stderr.splitlines())
     }
     return (at["source_ready"] - at["claimed"]).total_seconds() * 1000
 

@@ -233,7 +233,7 @@ def run(seconds: float = SECONDS, *words: str) -> Iterator[str]:
     ):
         beat = _runner(settings, control.facts["url"])
         target = _target(settings, s3, control.facts["url"])
-        yield from _measured("nobody", None, 1, target, beat, control.pid, seconds)
+        yield from _measured("no client", None, 1, target, beat, control.pid, seconds)
         for attack, (what, at_once, _) in enumerate(ATTACKS):
             if not words or any(word in what for word in words):
                 time.sleep(CALM_S)

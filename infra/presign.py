@@ -64,8 +64,8 @@ class Presigner:
         path = f"{self._folder}/{quote(key)}"
         stamp = f"{now:%Y%m%dT%H%M%SZ}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        told = sorted({**headers, "host": self._host}.items())
-        signed_headers = ";".join(name for name, _ in told)
+        signed = sorted({**headers, "host": self._host}.items())
+        signed_headers = ";".join(name for name, _ in signed)
         asked = {
             **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -75,7 +75,7 @@ class Presigner:
             "X-Amz-SignedHeaders": signed_headers,
         }
         pairs = [f"{name}={quote(value, safe='')}" for name, value in asked.items()]
-        head = [*(f"{name}:{value}" for name, value in told), ""]
+        head = [*(f"{name}:{value}" for name, value in signed), ""]
         request = [method, path, "&".join(sorted(pairs)), *head, signed_headers, "UNSIGNED-PAYLOAD"]
         digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"

@@ -358,7 +358,7 @@ class TigrisStorage:
         return None
 
     def removes_unfinished_uploads(self) -> bool:
-        """Tell whether the bucket has a rule that removes unfinished uploads, as `set_rules` asks for."""
+        """Return whether the bucket has a rule that removes unfinished uploads, as `set_rules` asks for."""
         try:
             with self._errors("GET", "?lifecycle"):
                 rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]

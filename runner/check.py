@@ -115,14 +115,14 @@ def _read_all_packets(program: str, path: Path, packets: Path, wanted: Expected,
         remove(folder)
 
 
-def digests(told: Iterable[str]) -> Mapping[str, str]:
+def digests(lines: Iterable[str]) -> Mapping[str, str]:
     """Return, for each stream of FFmpeg's `framehash`, one sum over its headers and its packets' facts.
 
     The same stream has the same sum in two files, even if their units of time or order of packets differ.
     """
     units: dict[str, Fraction] = {}
     sums: dict[str, hashlib._Hash] = {}
-    for line in told:
+    for line in lines:
         if match := re.match(r"#tb ([0-9]): ([0-9]+/[0-9]+)$|#extradata ([0-9]), *(.*)$", line):
             if match[1]:
                 units[match[1]] = Fraction(match[2])

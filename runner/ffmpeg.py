@@ -56,7 +56,7 @@ class FfmpegTimedOut(FfmpegFailed):
 
 
 class FfmpegHung(FfmpegTimedOut):
-    """FFmpeg neither told of progress nor worked for HANG_S, and was killed. Another try may do better."""
+    """FFmpeg neither reported progress nor worked for HANG_S, and was killed. Another try may do better."""
 
 
 def run(
@@ -92,10 +92,10 @@ def run(
     )
     _groups.add(process.pid)
     kills = _kills_for_memory()
-    told = _Told({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
+    reports = _Reports({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
     words = _Words()
     try:
-        code = _attend(process, told, words, timeout_s=timeout_s, stop=stop)
+        code = _attend(process, reports, words, timeout_s=timeout_s, stop=stop)
     finally:
         process.wait()
         _groups.discard(process.pid)
@@ -115,16 +115,21 @@ def kill_all() -> None:
 
 
 def _attend(
-    process: subprocess.Popen[bytes], told: _Told, words: _Words, *, timeout_s: float, stop: threading.Event
+    process: subprocess.Popen[bytes],
+    reports: _Reports,
+    words: _Words,
+    *,
+    timeout_s: float,
+    stop: threading.Event,
 ) -> int:
     """Listen until the process ends, and return its exit code. Nothing of its group lives afterwards."""
     assert process.stdout
     assert process.stderr
     with selectors.DefaultSelector() as pipes, process.stdout, process.stderr:
-        pipes.register(process.stdout, selectors.EVENT_READ, told.take)
+        pipes.register(process.stdout, selectors.EVENT_READ, reports.take)
         pipes.register(process.stderr, selectors.EVENT_READ, words.take)
         try:
-            code = _listen(process, pipes, told, timeout_s=timeout_s, stop=stop)
+            code = _listen(process, pipes, reports, timeout_s=timeout_s, stop=stop)
         finally:
             _kill_group(process.pid)  # also what it left behind
         _drain(pipes)
@@ -134,13 +139,13 @@ def _attend(
 def _listen(
     process: subprocess.Popen[bytes],
     pipes: selectors.BaseSelector,
-    told: _Told,
+    reports: _Reports,
     *,
     timeout_s: float,
     stop: threading.Event,
 ) -> int:
     """Return the exit code. Raises Stopped, FfmpegTimedOut or FfmpegHung when there will be none."""
-    pulse, figures = Pulse(process.pid), dict(told.figures)
+    pulse, figures = Pulse(process.pid), dict(reports.figures)
     ends_at = time.monotonic() + timeout_s
     while True:
         if stop.is_set():
@@ -150,8 +155,8 @@ def _listen(
         if pulse.is_gone():
             raise FfmpegHung(f"FFmpeg made no progress for {HANG_S:.0f} s")
         _read_pipes(pipes, POLL_S)
-        if figures != told.figures:
-            figures = dict(told.figures)
+        if figures != reports.figures:
+            figures = dict(reports.figures)
             pulse.moved()
         code = process.poll() if pipes.get_map() else _wait_a_moment(process)
         if code is not None:
@@ -194,8 +199,8 @@ def _judge(code: int, words: _Words, *, is_short: bool) -> None:
         raise (OutOfMemory if is_short else FfmpegFailed)(message, words.text())
 
 
-class _Told:
-    """What FFmpeg tells of its progress: lines of `name=number`. Hands on the numbers that somebody wants.
+class _Reports:
+    """FFmpeg's reports of its progress: lines of `name=number`. Passes on the numbers that a caller wants.
 
     `figures` are the last of each of FIGURES. Anything may come: only numbers of a sane length count.
     """

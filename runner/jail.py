@@ -164,8 +164,8 @@ def _seccomp() -> str:
 def _needs(program: str) -> tuple[str, ...]:
     """Return the program and the libraries that it loads, by the paths that its loader uses (man ld.so)."""
     trace = {"LD_TRACE_LOADED_OBJECTS": "1"}
-    told = subprocess.run([program], env=trace, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False)
-    libraries = re.findall(rb"(?:=> |^\s)(/\S+) \(0x", told.stdout, re.MULTILINE)
+    traced = subprocess.run([program], env=trace, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False)
+    libraries = re.findall(rb"(?:=> |^\s)(/\S+) \(0x", traced.stdout, re.MULTILINE)
     return (program, *(os.fsdecode(path) for path in libraries))
 
 

@@ -84,8 +84,8 @@ def probe(program: str, path: Path, *, stop: Event) -> Probe:
     except ffmpeg.FfmpegTimedOut as failure:
         raise _too_large(f"more packets than can be read in {PROBE_TIMEOUT_S:.0f} s") from failure
     except ffmpeg.FfmpegFailed as failure:
-        if told := excess_in(failure.tail):
-            raise _too_large(told) from failure
+        if reason := excess_in(failure.tail):
+            raise _too_large(reason) from failure
         record("source_unplayable", message=str(failure))
         raise _unplayable(UNDECODABLE) from failure
     found = looked.probe
@@ -129,8 +129,8 @@ def _gain_db(program: str, path: Path, found: Probe, *, stop: Event) -> float:
         timeout_s=DECODE_S_BASE + DECODE_S_PER_SECOND * found.duration_s,
         stop=stop,
     )
-    told = re.findall(LOUDNESS, said, re.MULTILINE)
-    loudness = [float(lufs) for _, lufs in sorted(told, key=lambda each: int(each[0]))]
+    figures = re.findall(LOUDNESS, said, re.MULTILINE)
+    loudness = [float(lufs) for _, lufs in sorted(figures, key=lambda each: int(each[0]))]
     if len(loudness) != 2 or min(loudness) <= SILENCE_LUFS:
         return 0.0
     return max(-GAIN_DB_MAX, min(GAIN_DB_MAX, loudness[0] - loudness[1]))

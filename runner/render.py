@@ -370,8 +370,8 @@ def _plain_args(output: OutputSpec, source: Source, path: Path, playlist: Path) 
 def _with_named_media(playlist: Path, media_name: str, media: Path) -> Path:
     """Write a playlist that has the user's name of the media file, and return its path."""
     named = playlist.with_name("named.m3u8")
-    told = text(playlist).replace(PLAYLIST_MEDIA, media_name)
-    check_playlist(told, media_name=media_name, media_bytes=size_bytes(media))
+    content = text(playlist).replace(PLAYLIST_MEDIA, media_name)
+    check_playlist(content, media_name=media_name, media_bytes=size_bytes(media))
     with named.open("x") as file:  # a new file: it must not be an existing one that FFmpeg made
-        file.write(told)
+        file.write(content)
     return named

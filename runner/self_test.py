@@ -45,7 +45,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _answers(url: str, who: str, *, until: float, is_any_fine: bool) -> bool:
-    """Tell whether a server answers before `until`: control with 200, the bucket with anything, unsigned."""
+    """Return whether a server answers before `until`: control with 200, the bucket with any status.
+
+    The request to the bucket is unsigned, so that it may be refused.
+    """
     http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=5))
     while True:
         try:

@@ -168,8 +168,8 @@ def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collec
         )
         with fetched as answer:
             _judge_foreign(answer.status, accepted=(200,))
-            told = answer.headers.get("Content-Length", "")
-            if told.isdecimal() and int(told) > source.size_bytes:
+            length = answer.headers.get("Content-Length", "")
+            if length.isdecimal() and int(length) > source.size_bytes:
                 raise _too_large(source.size_bytes)
             _save_foreign(answer, path, bytes_max=source.size_bytes, stop=stop)
 

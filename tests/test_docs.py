@@ -75,7 +75,7 @@ def test_prose_is_at_most_120_wide():
 
 
 def is_wide(line: str) -> bool:
-    """Tell whether a line is too wide, except for a row of a table and a line with one long address."""
+    """Return whether a line is too wide, except for a row of a table and a line with one long address."""
     return len(line) > PROSE_MAX and not line.startswith("|") and not re.search(r"\S{60}", line)
 
 

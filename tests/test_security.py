@@ -1,4 +1,4 @@
-"""SECURITY.md names a test for each wall, and each of these tests exists."""
+"""SECURITY.md names a test for each defence, and each of these tests exists."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_every_test_that_is_named_exists():
     assert len(files) + len(names) > 20
 
 
-def test_every_wall_has_one():
-    rows = TEXT.partition("## The walls")[2].partition("\n\n`")[0].splitlines()
-    walls = [row for row in rows if row.startswith("| ") and not row.startswith("| Wall")]
-    assert [wall for wall in walls if "`test" not in wall.rsplit("|", 2)[1]] == []
-    assert len(walls) > 10
+def test_every_defence_has_one():
+    rows = TEXT.partition("## Defences")[2].partition("\n\n`")[0].splitlines()
+    defences = [row for row in rows if row.startswith("| ") and not row.startswith("| Defence")]
+    assert [row for row in defences if "`test" not in row.rsplit("|", 2)[1]] == []
+    assert len(defences) > 10

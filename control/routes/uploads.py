@@ -171,8 +171,8 @@ def _conclude(context: AppContext, upload: Upload, stored: StoredObject) -> None
     """Make a source of a joined upload, or close it as refused and remove its object."""
     try:
         if stored.size_bytes != upload.size_bytes:
-            told, got = upload.size_bytes, stored.size_bytes
-            raise NotPlayable(f"{told} bytes were announced, but {got} arrived. {_AGAIN}")
+            announced, got = upload.size_bytes, stored.size_bytes
+            raise NotPlayable(f"{announced} bytes were announced, but {got} arrived. {_AGAIN}")
         source = service.look_into(context, upload, stored)
     except NotPlayable as refusal:
         context.storage.delete(upload.key)

@@ -88,7 +88,7 @@ def _full_code(settings: Settings, machines_max: int) -> str:
 
 
 def has_to_start(session: Session, settings: Settings, machines_max: int, now: datetime) -> bool:
-    """Tell whether `start` has something to do: a job to start, or one that must say why it waits."""
+    """Return whether `start` has something to do: a job to start, or one that must say why it waits."""
     code = _full_code(settings, machines_max)
     query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
     first = session.execute(query.limit(1)).first()

@@ -116,13 +116,13 @@ class SimulatedMachine(Record):
                 self.injector.seconds(self.injector.faults.host_lost_s), self._lose_host, loss, self._runs
             )
 
-    def exited(self, told: Exit) -> None:
+    def exited(self, reported: Exit) -> None:
         """Record that the process ended. Fly does not see it while the host is away.
 
         The restart policy applies first (Fly destroys by itself only with policy `no`), then `auto_destroy`.
         """
         self.has_process = False
-        how, self._doom = self._doom or told, None
+        how, self._doom = self._doom or reported, None
         how = how if how.at else replace(how, at=self.queue.now)
         if not self.host_ok:
             self._unheard = how

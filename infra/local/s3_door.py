@@ -57,7 +57,8 @@ class DoorFaults:
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for code that reads this from JSON
 
-    rates: Mapping[DoorFault, float] = field(default_factory=dict)  # how likely each is where it can happen
+    # How likely each is where it can happen. The dice are seeded: the same requests meet the same faults.
+    rates: Mapping[DoorFault, float] = field(default_factory=dict)
     stale_s: float = 2.0
 
 
@@ -121,17 +122,17 @@ class Door:
     """What happens to each request. `set` and `hits` may be used from any thread."""
 
     def __init__(self, s3: LocalS3, faults: DoorFaults) -> None:
-        self.faults = faults
         self.hits: Counter[str] = Counter()
         self._secret = s3.secret_access_key
         self._upstream = urlsplit(s3.endpoint)
-        self._random = random.Random()  # noqa: S311 - no secret
         self._stale_until: dict[str, float] = {}
         self._tasks = set[asyncio.Future[None]]()
+        self.set(faults)
 
     def set(self, faults: DoorFaults) -> None:
         """Behave so from now on."""
         self.faults = faults
+        self._random = random.Random("the door")  # noqa: S311 - no secret
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, which is one request."""
@@ -226,8 +227,8 @@ class Door:
                 self.set(faults_from_json(content))
             except ValueError as error:
                 return _answer("400 Bad Request", json.dumps({"error": str(error)}).encode())
-        told = {"faults": _FAULTS.dump_python(self.faults, mode="json"), "hits": dict(self.hits)}
-        return _answer("200 OK", json.dumps(told).encode())
+        state = {"faults": _FAULTS.dump_python(self.faults, mode="json"), "hits": dict(self.hits)}
+        return _answer("200 OK", json.dumps(state).encode())
 
 
 def _answer(status: str, content: bytes, kind: str = "application/json") -> bytes:

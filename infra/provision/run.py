@@ -91,7 +91,12 @@ def _run(step: Step, values: MutableMapping[str, str], say: Say) -> None:
     if not step.keeps:
         say(_shown(ended, hide=step.shows_secrets))
         return
-    found = step.find(ended.stdout) or step.find(ended.stderr) or step.otherwise
+    printed = (ended.stdout, ended.stderr)
+    choose = step.choose
+    found = next(
+        filter(None, (choose(text, values) if choose else step.find(text) for text in printed)), None
+    )
+    found = found or step.otherwise
     if found:
         values[step.keeps] = found
     elif not step.is_optional:

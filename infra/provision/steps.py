@@ -19,6 +19,7 @@ HOLDER_ROLE = "image-holder"
 IDLE_S = "300"  # how long control waits for another request before it ends itself
 
 Find = Callable[[str], str | None]  # what a command printed -> what to keep of it
+Choose = Callable[[str, Mapping[str, str]], str | None]  # the same, given what earlier steps have kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ class Step:
     needs: str = ""  # the step is skipped without this value
     keeps: str = ""  # the name under which `find` of what was printed is kept
     find: Find = str
+    choose: Choose | None = None  # in place of `find`
     otherwise: str = ""  # what is kept when nothing is found
     is_optional: bool = False  # nothing needs to be found or kept
     shows_secrets: bool = False  # what it prints must not be shown
@@ -120,13 +122,14 @@ def _create(d: Deployment) -> list[Step]:
             title="The bucket; its keys become secrets of control. Tigris' terms must be accepted once per "
             "organisation: if this step fails, run it by hand and answer",
             argv=bucket,
-            unless=Look(
-                argv=("fly", "storage", "list", "--org", d.org),
-                find=matching(rf"(?m)^\W*({re.escape(d.bucket)})\s"),
-            ),
+            unless=Look(argv=("fly", "storage", "list", "--org", d.org), find=_bucket_in(d)),
             shows_secrets=True,
         ),
     ]
+
+
+def _bucket_in(d: Deployment) -> Find:
+    return matching(rf"(?m)^\W*({re.escape(d.bucket)})\s")
 
 
 def _app(d: Deployment, name: str, title: str, *more: str) -> Step:
@@ -222,16 +225,31 @@ def _deploy(d: Deployment) -> tuple[str, ...]:
 def _hold(d: Deployment) -> list[Step]:
     """Return the steps that keep Fly from pruning the runner's image: a machine that is never started.
 
-    Those of this release and of the one before stay, so that a roll-back finds its image.
+    Those of this release and of the one that is live until now stay, so that a roll-back finds its image.
     """
+
+    def oldest_of_the_others(text: str, kept: Mapping[str, str]) -> str | None:
+        """Return the holder that neither release needs; none while it is unknown what is live."""
+        needed = {f"{HOLDER_ROLE}-{label}" for label in (d.label, kept.get("LIVE_LABEL"))}
+        others = [machine for machine in _holders(text) if _name(machine) not in needed]
+        others.sort(key=lambda machine: str(machine.get("created_at", "")))
+        return str(others[0]["id"]) if others and "LIVE_LABEL" in kept else None
+
     metadata = ("--metadata", f"role={HOLDER_ROLE}")
     create = ("fly", "machine", "create", "{RUNNER_IMAGE}", "--app", d.runner, "--region", d.region)
     return [
         Step(
-            title="Which machine held the image of the release before the last",
+            title="Which release is live",
+            argv=("fly", "machine", "list", "--app", d.control, "--json"),
+            keeps="LIVE_LABEL",
+            find=matching(rf"registry\.fly\.io/{re.escape(d.control)}:([\w.-]+)"),
+            is_optional=True,
+        ),
+        Step(
+            title="Which machine holds the image of neither this release nor the live one",
             argv=("fly", "machine", "list", "--app", d.runner, "--json"),
             keeps="OLD_HOLDER",
-            find=_oldest_of_several_holders,
+            choose=oldest_of_the_others,
             is_optional=True,
         ),
         Step(
@@ -248,10 +266,10 @@ def _hold(d: Deployment) -> list[Step]:
 
 
 def _let_go(d: Deployment) -> list[Step]:
-    """Return the last step: until control runs the new release, it may still use the oldest image."""
+    """Return the last step: a release that fails keeps every image."""
     return [
         Step(
-            title="The image of the release before the last is no longer needed",
+            title="An image that neither this release nor a roll-back to the last one needs",
             argv=("fly", "machine", "destroy", "{OLD_HOLDER}", "--app", d.runner, "--force"),
             needs="OLD_HOLDER",
         ),
@@ -264,11 +282,6 @@ def _holders(text: str) -> list[dict[str, object]]:
 
 def _name(machine: Mapping[str, object]) -> str:
     return str(machine.get("name", ""))
-
-
-def _oldest_of_several_holders(text: str) -> str | None:
-    holders = sorted(_holders(text), key=lambda machine: str(machine.get("created_at", "")))
-    return str(holders[0]["id"]) if len(holders) > 1 else None
 
 
 def roll_back(d: Deployment) -> list[Step]:
@@ -307,11 +320,18 @@ def rotate(d: Deployment) -> list[Step]:
 
 def down(d: Deployment) -> list[Step]:
     """Return the steps that remove everything, results and database included."""
+
+    def bucket_is_gone(text: str) -> str | None:
+        """Return the bucket's name if a list was printed and does not have it."""
+        is_list = re.search(r"(?m)^\W*NAME\s", text)
+        return d.bucket if is_list and not _bucket_in(d)(text) else None
+
     return [
         *(_no_app(app, f"{app} with its machines") for app in d.runners),
         _no_app(d.control, "Control with its volume"),
         Step(
             title="The bucket with all that is in it",
             argv=("fly", "storage", "destroy", d.bucket, "--yes"),
+            unless=Look(argv=("fly", "storage", "list", "--org", d.org), find=bucket_is_gone),
         ),
     ]

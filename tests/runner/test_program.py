@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 
 HEAVY = {"httpx", "tenacity", "fastapi", "sqlmodel", "boto3", "imageio_ffmpeg", "control"}
 
@@ -24,10 +23,8 @@ def test_starting_loads_nothing_but_pydantic_and_urllib3() -> None:
 
 
 def test_the_hard_limit_holds_while_every_python_thread_hangs() -> None:
-    started_at = time.monotonic()
     done = python(
         "import ctypes; from runner import deadline; deadline.GRACE_S = 0.3; deadline.end_after(0.2);"
-        "ctypes.PyDLL(None).sleep(20)  # PyDLL keeps the interpreter's lock"
+        "ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the interpreter's lock"
     )
     assert done.returncode == -signal.SIGALRM
-    assert time.monotonic() - started_at < 10

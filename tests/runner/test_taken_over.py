@@ -7,7 +7,6 @@ made: what the runner does with the files must hold by itself. Some are tried be
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,9 +88,8 @@ def attack(
             base_url=control.url, attempt_id="attempt-1", token=TOKEN, machine_id="machine-1"
         )
         stop = Stop()
-        started = time.monotonic()
         assert attempt(client, client.claim(stop=stop), stop, left_s=60) == Exit.OK
-        assert time.monotonic() - started < 40
+        assert stop.reason is not Reason.RUN_DEADLINE, "the harm held up the run"
         return control
 
     yield attacked

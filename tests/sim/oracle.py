@@ -35,7 +35,7 @@ LEGAL = {  # of an attempt; written down once more, not imported
 EXCUSES = frozenset(
     {
         Mishap.MESSAGE_LOST, Mishap.MESSAGE_LATE, Mishap.SLOW_CALL, Mishap.BUCKET_AWAY, Mishap.RUNNER_CUT_OFF,
-        Mishap.ZOMBIE_MUTE,
+        Mishap.ZOMBIE_MUTE, Mishap.BUCKET_SLOW_DOWN, Mishap.BUCKET_TIMEOUT, Mishap.PATH_STYLE_REFUSED,
     }
 )  # fmt: skip
 # with these Fly shows, or does, less than it was asked to, or later

@@ -13,7 +13,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from infra.fly.client import READS_MAX, FlyMachines
 from infra.flysim.gate import Cut
 from infra.flysim.validation import FlyError
-from infra.ports import ListedObject, Machine, MachineSpec, Part, Refusal, Refused, StoredObject, Unanswered
+from infra.ports import (
+    ListedObject,
+    Machine,
+    MachineSpec,
+    Part,
+    Refusal,
+    Refused,
+    StoredObject,
+    Unanswered,
+    is_transient,
+)
 from infra.ratelimit import TokenBuckets
 from tests.sim.protocol import SimWorld
 from tests.sim.swarm import Mishap
@@ -157,9 +167,23 @@ class SimBucket:
         self.changes = 0
 
     def _reach(self, what: str) -> None:
+        """Raise what the adapter raises when this call goes wrong."""
         self._world.io(f"bucket {what}")
-        if self._world.is_during(Mishap.BUCKET_AWAY):
-            raise Unanswered("the bucket does not answer")
+        status = self._failing()
+        if status is not None:
+            self._world.say(f"bucket {what}: {status}")
+            if is_transient(status):
+                raise Unanswered("the bucket is busy or has a fault", status=status)
+            raise Refused(Refusal.INVALID, "the bucket refused", status=status)
+
+    def _failing(self) -> int | None:
+        """Return the status of a call that is not done, or None for one that is."""
+        world = self._world
+        if world.is_during(Mishap.PATH_STYLE_REFUSED):
+            return 405
+        if world.is_during(Mishap.BUCKET_AWAY) or world.fires(Mishap.BUCKET_SLOW_DOWN):
+            return 503
+        return 408 if world.fires(Mishap.BUCKET_TIMEOUT) else None
 
     def put(self, url: str, headers: dict[str, str], item: Stored, then: Callable[[int], None]) -> None:
         """Do a PUT to a signed URL and tell its status, maybe late; who began it may be dead by then."""
@@ -167,8 +191,8 @@ class SimBucket:
         self._world.after(late_s, lambda: then(self._put(url, headers, item)))
 
     def _put(self, url: str, headers: dict[str, str], item: Stored) -> int:
-        if self._world.is_during(Mishap.BUCKET_AWAY):
-            return 503
+        if (status := self._failing()) is not None:
+            return status
         if headers.get("If-None-Match") == "*" and url in self.objects:
             return 412
         if self._world.fires(Mishap.PUT_VANISHES):

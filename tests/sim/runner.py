@@ -159,7 +159,7 @@ class SimRunner:
         self.later(render_s, self.rendered, spec)
 
     def half_way(self, output_id: str) -> None:
-        """Tell of some progress, in a beat of its own."""
+        """Report some progress, in a heartbeat of its own."""
         if self.stop_reason is None:
             percent = self.world.injector.uniform(1, 90)
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
@@ -167,7 +167,7 @@ class SimRunner:
             self.later(0.5, self.further, output_id, percent + 5)
 
     def further(self, output_id: str, percent: float) -> None:
-        """Tell of more progress."""
+        """Report more progress."""
         if self.stop_reason is None and self.reports[output_id].status == "running":
             self.note(OutputReport(output_id=output_id, status="running", percent=percent))
             self.beat_now()
@@ -219,7 +219,7 @@ class SimRunner:
             )
             self.note(OutputReport(output_id=spec.output_id, status="ready", percent=100, file=file))
             self.next_output()
-        elif away_s > transfer.OUTAGE_S_MAX:
+        elif away_s > transfer.OUTAGE_S_MAX or not is_transient(status):
             self.because(Reason.STORAGE_UNAVAILABLE)
         else:
             longest_s = min(transfer.PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(tries, 10))

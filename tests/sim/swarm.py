@@ -29,6 +29,11 @@ class Mishap(StrEnum):
     RENDER_FAILED = "render_failed"  # an output fails for good
     RENDER_HANGS = "render_hangs"  # until somebody stops it
     STALE_HEAD = "stale_head"  # a new object is not seen for STALE_S
+    BUCKET_SLOW_DOWN = (
+        "bucket_slow_down"  # 503, as of the door in front of the local bucket (and the next two)
+    )
+    BUCKET_TIMEOUT = "bucket_timeout"  # 408
+    PATH_STYLE_REFUSED = "path_style_refused"  # 405 for every call for a while
     BOOT_GIVEN_UP = "boot_given_up"  # by the learned deadline, long before BOOT_TIMEOUT_S: counted only
     PUT_VANISHES = "put_vanishes"  # answered as stored, and it is not, or not whole
     RUNNER_CUT_OFF = "runner_cut_off"  # from control, for a while; it works on
@@ -89,7 +94,13 @@ OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
     Mishap.DELETE: 0.4,
 }
 # Drawn for some worlds apart from all others, so that the rest of a seed's world stays as it was.
-APART = {Mishap.STALE_HEAD: 0.3, Mishap.BOOT_GIVEN_UP: 0.3}
+APART = {
+    Mishap.STALE_HEAD: 0.3,
+    Mishap.BOOT_GIVEN_UP: 0.3,
+    Mishap.BUCKET_SLOW_DOWN: 0.2,
+    Mishap.BUCKET_TIMEOUT: 0.2,
+    Mishap.PATH_STYLE_REFUSED: 0.2,
+}
 AMPLE_USD = 0.5
 COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED})
 # Refusals that last for a while, as a window of the model's faults; how often a world has one.
@@ -168,14 +179,16 @@ class Swarm:
 
 
 def _apart(injector: Random, world: Swarm) -> Swarm:
-    """Return the world, perhaps with a bucket that is late, or with boots that get stuck after quick ones."""
+    """Return the world, perhaps with a bucket that is late, busy or refusing, or boots that get stuck."""
     if injector.random() < APART[Mishap.STALE_HEAD]:
         world = replace(world, rates={**world.rates, Mishap.STALE_HEAD: 0.4})
     if injector.random() < APART[Mishap.BOOT_GIVEN_UP]:
         stuck = {FailPoint.STUCK_FOR_EVER: 0.2, FailPoint.STUCK_FOR_HOURS: 0.2}
         fly = replace(world.fly, rates={**world.fly.rates, **stuck})
         world = replace(world, fly=fly, boots_min=injector.choice((1, 2)))
-    return world
+    busy = (Mishap.BUCKET_SLOW_DOWN, Mishap.BUCKET_TIMEOUT, Mishap.PATH_STYLE_REFUSED)
+    rates = {mishap: 0.3 for mishap in busy if injector.random() < APART[mishap]}
+    return replace(world, rates={**world.rates, **rates})
 
 
 def _lasting(injector: Random, faults_s: float) -> list[Window]:

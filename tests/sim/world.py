@@ -405,7 +405,7 @@ class World:
                 runner.is_muted = False
 
     def exited(self, runner: SimRunner, code: int, *, signal: int) -> None:
-        """Tell Fly that a process ended."""
+        """Report to Fly that a process has ended."""
         self.say(f"machine {runner.machine_id[:4]} exits {int(code)}")
         self.fly.exited(runner.machine_id, exit_code=int(code), signal=signal)
 
@@ -438,7 +438,9 @@ class World:
     def _begin(self) -> None:
         swarm = self.swarm
         for mishap in (Mishap.TOKEN_REFUSED, Mishap.BUCKET_AWAY, Mishap.AWAY):
-            self.windows[mishap] = list(self._drawn_windows(mishap))
+            self.windows[mishap] = list(self._drawn_windows(mishap, self.injector))
+        apart = Random(f"{self.seed} path style")
+        self.windows[Mishap.PATH_STYLE_REFUSED] = list(self._drawn_windows(Mishap.PATH_STYLE_REFUSED, apart))
         for start_s, end_s in self.windows.pop(Mishap.AWAY):
             self.after(start_s, lambda s=end_s - start_s: self._go_away(s))
         if swarm.dead_at_s is not None:
@@ -447,12 +449,12 @@ class World:
         self.start_control()
         self.users.begin()
 
-    def _drawn_windows(self, mishap: Mishap) -> Iterator[tuple[float, float]]:
+    def _drawn_windows(self, mishap: Mishap, injector: Random) -> Iterator[tuple[float, float]]:
         rate = self.rates.pop(mishap, 0.0)
         for _ in range(3):
-            start_s = self.injector.uniform(0, self.swarm.faults_s)
-            length_s = self.injector.choice((5, 20, 60, 330))
-            if self.injector.random() < rate:
+            start_s = injector.uniform(0, self.swarm.faults_s)
+            length_s = injector.choice((5, 20, 60, 330))
+            if injector.random() < rate:
                 yield start_s, min(start_s + length_s, self.swarm.faults_s)
 
     def _go_away(self, down_s: float) -> None:

@@ -76,7 +76,11 @@ def asked(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(folder: str) -> None:
-    """Answer one call. FLY_TAKEN: apps and bucket exist; FLY_BREAKS: what begins so fails; FLY_MACHINES."""
+    """Answer one call.
+
+    FLY_TAKEN: apps and bucket exist (`bucket`: it alone). FLY_BREAKS: a call that begins so fails.
+    FLY_MACHINES: the machines of the runners. FLY_LIVE: the label of control's release.
+    """
     words = sys.argv[1:]
     text, is_taken = " ".join(words), bool(os.environ.get("FLY_TAKEN"))
     stdin = sys.stdin.read() if words[:2] == ["secrets", "import"] else ""
@@ -94,15 +98,21 @@ def main(folder: str) -> None:
 
 
 def _answer(words: Sequence[str], text: str, *, is_taken: bool) -> tuple[Iterable[str], Iterable[str]]:
+    has_apps = is_taken and os.environ["FLY_TAKEN"] != "bucket"
     match words[:2]:
         case "secrets", "list":
             return ['[{"name": "AUTH_PASSWORD", "digest": "x"}, {"name": "TOKEN_SECRET"}]'], []
         case "apps", "list":
-            return [json.dumps([{"Name": name} for name in ("ads-control", "ads-runner") if is_taken])], []
+            return [json.dumps([{"Name": name} for name in ("ads-control", "ads-runner") if has_apps])], []
         case "storage", "list":
             return ["NAME          ORG", "ads-videos    acme" if is_taken else "ads-videos-2  acme"], []
         case "storage", "create":
             return [f"AWS_SECRET_ACCESS_KEY: {BUCKET_KEY}"], []
+        case "machine", "list" if "ads-control" in words:
+            image = f"registry.fly.io/ads-control:{os.environ.get('FLY_LIVE')}@{DIGEST}"
+            return [
+                json.dumps([{"id": "c", "config": {"image": image}}] if "FLY_LIVE" in os.environ else [])
+            ], []
         case "machine", "list":
             return [os.environ.get("FLY_MACHINES", "[]")], []
         case "tokens", "create":

@@ -69,6 +69,15 @@ class Proxy:
         yield
         self._open(self.port)
 
+    @contextmanager
+    def through(self, port: int) -> Iterator[None]:
+        """Pass requests on to another port until the block ends."""
+        before, self._upstream = self._upstream, ("127.0.0.1", port)
+        try:
+            yield
+        finally:
+            self._upstream = before
+
     def _open(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()

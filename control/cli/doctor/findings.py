@@ -63,7 +63,7 @@ def fail(check: str, seen: str, remedy: str) -> Finding:
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:
-    """Tell whether something must be mended."""
+    """Return whether something must be mended."""
     return any(finding.status is Status.FAIL for finding in findings)
 
 
@@ -155,9 +155,9 @@ def self_test(machine: Machine, *, places: Mapping[SelfTest, str]) -> list[Findi
     """Judge what a machine found of itself, by its exit code. `places` are the addresses that it tried."""
     how = machine.exit
     wrong = SelfTest(0)
-    told = how.exit_code - SELF_TEST_FAILED if how and not how.signal else 0
-    if 0 < told <= sum(SelfTest):
-        wrong = SelfTest(told)
+    bits = how.exit_code - SELF_TEST_FAILED if how and not how.signal else 0
+    if 0 < bits <= sum(SelfTest):
+        wrong = SelfTest(bits)
     elif how is None or how.exit_code or how.signal:
         end = f"exit code {how.exit_code}, signal {how.signal}" if how else "no exit to be read"
         return [

@@ -179,26 +179,26 @@ def clock(who: str, url: str) -> Iterator[Finding]:
     began = time.time()
     with httpx.Client(timeout=TIMEOUT_S, mounts=DIRECT) as http:
         answer = http.get(url)
-    told = answer.headers.get("date")
-    if told is None:
+    date = answer.headers.get("date")
+    if date is None:
         yield findings.warn(
             f"clock: {who}", "Its answer names no time.", "Compare the clock by hand: date -u."
         )
         return
     middle = (began + time.time()) / 2 - 0.5  # a Date has whole seconds
-    yield findings.clock(who, parsedate_to_datetime(told).timestamp() - middle)
+    yield findings.clock(who, parsedate_to_datetime(date).timestamp() - middle)
 
 
 def control(url: str) -> Iterator[Finding]:
-    """Yield what control tells to everyone of itself. Raises httpx.HTTPError."""
+    """yield what control says about itself to everyone. Raises httpx.HTTPError."""
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, mounts=DIRECT) as http:
         health = http.get("/api/health")
         if health.status_code != httpx.codes.OK:
             remedy = "See that PUBLIC_URL leads to control: fly status, fly logs."
             yield findings.fail("control", f"{url}/api/health was answered {health.status_code}.", remedy)
             return
-        told = health.json()
+        report = health.json()
         yield findings.ok(
-            "control", f"Version {told['version']} answers, with {told['active_jobs']} live jobs."
+            "control", f"Version {report['version']} answers, with {report['active_jobs']} live jobs."
         )
         yield from findings.ready(http.get("/api/ready").json()["parts"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -194,9 +193,11 @@ def test_who_is_refused_in_the_middle_of_sending_hears_why(url, monkeypatch):
 
 def test_an_answer_that_nobody_reads_is_given_up(url, monkeypatch):
     monkeypatch.setattr(stalls, "STALL_S", 0.3)
+    events: list[str] = []
+    monkeypatch.setattr(stalls, "log_event", lambda event, **_: events.append(event))
     whole = len(httpx.get(f"{url}/openapi.json", timeout=60).content)
     with connected(url, (DOCUMENT + b"\r\n") * 10, receive_bytes=4096) as connection:
-        time.sleep(2)
+        until(lambda: "stalled_client_dropped" in events)
         assert len(rest(connection)) < 10 * whole
 
 

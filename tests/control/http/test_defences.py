@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from control.http import middleware, server
 from control.http.server import HTTP_LIMITS
 from control.settings import Settings
 from infra.local.serve import serving
+from tests.support.hostile import connected, rest
 from tests.support.settings import SETTINGS
 
 pytestmark = pytest.mark.peer
@@ -148,15 +148,10 @@ def test_a_body_of_two_lengths_or_an_odd_header_is_a_bad_request(url, head):
 
 
 def test_a_body_that_trickles_is_answered_408(settings, monkeypatch):
-    monkeypatch.setattr(middleware, "LOGIN_S_MAX", 0.5)
-
-    def trickle() -> Iterator[bytes]:
-        yield b'{"password": "'
-        time.sleep(1.0)
-        yield b'x"}'
-
-    with serving(create_app(settings), **HTTP_LIMITS) as url:
-        answer = httpx.post(
-            f"{url}/api/auth", content=trickle(), headers={"Content-Type": "application/json"}
-        )
-        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
+    monkeypatch.setattr(middleware, "LOGIN_S_MAX", 0.1)
+    head = b"POST /api/auth HTTP/1.1\r\nHost: control\r\nContent-Type: application/json\r\n"
+    begun = head + b'Content-Length: 16\r\n\r\n{"password": "'
+    with serving(create_app(settings), **HTTP_LIMITS) as url, connected(url, begun) as connection:
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b'"too_slow"' in answer

@@ -69,6 +69,17 @@ def test_a_busy_bucket_is_unanswered_and_whoever_sends_much_hears_it_too(
     assert through.head("door/busy") is None, "it was not done"
 
 
+def test_the_same_requests_meet_the_same_faults(door: LocalDoor):
+    def statuses() -> list[int]:
+        door.door.set(DoorFaults(rates={DoorFault.SLOW_DOWN: 0.5}))
+        return [httpx.get(f"{door.s3.endpoint}/none").status_code for _ in range(10)]
+
+    first = statuses()
+    assert 503 in first
+    assert len(set(first)) == 2
+    assert statuses() == first
+
+
 def test_a_new_object_is_not_seen_for_a_while_and_then_it_is(door: LocalDoor, through: TigrisStorage):
     door.door.set(DoorFaults(rates={DoorFault.STALE_READ: 1.0}, stale_s=1000))
     assert put(through, "door/late", b"x").status_code == 200
@@ -97,8 +108,8 @@ def test_path_style_may_be_refused(door: LocalDoor, through: TigrisStorage):
 def test_faults_are_switched_by_name_with_the_secret_key_alone(door: LocalDoor):
     url, key = f"{door.s3.endpoint}/admin/faults", door.s3.secret_access_key
     headers = {"Authorization": f"Bearer {key}"}
-    told = httpx.put(url, json={"rates": {"slow_down": 1}}, headers=headers).json()
-    assert told["faults"] == {"rates": {"slow_down": 1.0}, "stale_s": 2.0}
+    answer = httpx.put(url, json={"rates": {"slow_down": 1}}, headers=headers).json()
+    assert answer["faults"] == {"rates": {"slow_down": 1.0}, "stale_s": 2.0}
     for bad in ({"rates": {"gremlins": 1}}, {"x": 1}, []):
         assert httpx.put(url, json=bad, headers=headers).status_code == 400
     assert door.door.faults.rates == {DoorFault.SLOW_DOWN: 1.0}, "nonsense changes nothing"

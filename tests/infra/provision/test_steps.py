@@ -138,16 +138,34 @@ def machines_of(*labels: str) -> str:
 
 def test_a_machine_that_never_starts_holds_each_release_s_image_and_the_one_before(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("old", "newer"))
+    monkeypatch.setenv("FLY_LIVE", "newer")
     applied(release(D))
     created = next(note["argv"] for note in fly() if note["argv"][:2] == ["machine", "create"])
     assert created[2] == f"images.test/ads-runner:deployment-1@{DIGEST}"
     assert {f"image-holder-{LABEL}", "role=image-holder"} <= set(created)
-    destroyed = [note["argv"][2] for note in fly() if note["argv"][:2] == ["machine", "destroy"]]
-    assert destroyed == ["id-old"]
+    assert destroyed(fly) == ["id-old"]
+
+
+def destroyed(fly) -> list[str]:
+    return [note["argv"][2] for note in fly() if note["argv"][:2] == ["machine", "destroy"]]
+
+
+def test_after_a_roll_back_the_next_release_keeps_the_image_of_what_is_live(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("rolled-back-to", "left"))
+    monkeypatch.setenv("FLY_LIVE", "rolled-back-to")
+    applied(release(D))
+    assert destroyed(fly) == ["id-left"]
+
+
+def test_while_it_is_unknown_what_is_live_a_release_keeps_every_held_image(fly, monkeypatch):
+    monkeypatch.setenv("FLY_MACHINES", machines_of("old", "newer"))
+    applied(release(D))
+    assert destroyed(fly) == []
 
 
 def test_a_release_that_fails_keeps_every_held_image(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("live", "failed"))
+    monkeypatch.setenv("FLY_LIVE", "live")
     monkeypatch.setenv("FLY_BREAKS", "deploy --config fly.control.toml")
     with pytest.raises(StepFailed, match="start control"):
         applied(release(D))
@@ -156,6 +174,7 @@ def test_a_release_that_fails_keeps_every_held_image(fly, monkeypatch):
 
 def test_the_first_two_releases_destroy_no_machine(fly, monkeypatch):
     monkeypatch.setenv("FLY_MACHINES", machines_of("only"))
+    monkeypatch.setenv("FLY_LIVE", "only")
     applied(release(D))
     assert "machine destroy" not in names(fly())
 
@@ -300,18 +319,18 @@ def test_roll_back_without_an_image_is_refused_before_anything_runs(fly):
 
 @pytest.mark.parametrize(
     ("taken", "destroyed"),
-    [("1", ["ads-runner", "ads-control", "ads-videos"]), ("", ["ads-videos"])],
-    ids=["at first", "again, after it broke before the bucket"],
+    [("1", ["ads-runner", "ads-control", "ads-videos"]), ("bucket", ["ads-videos"]), ("", [])],
+    ids=["at first", "again, after it broke before the bucket", "again, after all was done"],
 )
-def test_tearing_down_removes_the_apps_that_are_there_and_the_bucket(fly, monkeypatch, taken, destroyed):
+def test_tearing_down_removes_the_apps_and_the_bucket_that_are_there(fly, monkeypatch, taken, destroyed):
     monkeypatch.setenv("FLY_TAKEN", taken)
     applied(down(D))
     assert [note["argv"][2] for note in fly() if note["argv"][1] == "destroy"] == destroyed
 
 
-def test_an_answer_that_is_no_list_of_apps_does_not_pass_for_an_app_that_is_gone(fly):
+def test_an_answer_that_is_no_list_does_not_pass_for_a_part_that_is_gone(fly):
     looks = [step.unless for step in down(D) if step.unless]
-    assert len(looks) == 2
+    assert len(looks) == len(down(D))
     for look in looks:
         assert [look.find(text) for text in ("", "Error", "[", "{}", '["ads"]')] == [None] * 5
 
