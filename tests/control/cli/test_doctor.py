@@ -279,7 +279,7 @@ def test_from_outside_a_deployment_that_is_well_has_no_remedy_and_the_upload_is_
             httpx.Response(507, json={"error": {"message": "Full."}}),
             "upload as a page",
             "fail",
-            "words",
+            "message",
         ),
         ("preflight", httpx.Response(403), "upload as a page", "fail", "bucket-rules"),
         ("put", httpx.Response(403), "upload as a page", "fail", "keys"),
