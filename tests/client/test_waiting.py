@@ -95,8 +95,8 @@ def watched(control: Callable[[httpx.Request], httpx.Response]) -> tuple[Any, st
 
 
 def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pauses: list[float]) -> None:
-    told = stream(": ping\n\n", progress(40), ready(7), END)
-    control = Control([batch("running", "queued"), batch("completed", "ready", percent=100)], [told])
+    streamed = stream(": ping\n\n", progress(40), ready(7), END)
+    control = Control([batch("running", "queued"), batch("completed", "ready", percent=100)], [streamed])
     ended, picture = watched(control)
     assert ended.status == "completed"
     assert control.asked == ["look", "stream 0", "look"]
@@ -105,8 +105,8 @@ def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pause
 
 
 def test_what_the_events_tell_is_shown(pauses: list[float]) -> None:
-    told = stream(ready(7), progress(40), event("of tomorrow", 8), is_cut=True)
-    control = Control([batch("running", "queued", "queued")], [told])
+    streamed = stream(ready(7), progress(40), event("of tomorrow", 8), is_cut=True)
+    control = Control([batch("running", "queued", "queued")], [streamed])
     client = Client(httpx.Client(base_url="http://c", transport=httpx.MockTransport(control)))
     with demo.Progress(console=Console(file=io.StringIO())) as shown:
         bars = demo.Bars(shown)

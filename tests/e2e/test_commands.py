@@ -387,8 +387,8 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
-    told = Command(tmp_path, "--version").end()
-    assert told == (0, f"refresher {version('video-refresher')}\n", "")
+    ended = Command(tmp_path, "--version").end()
+    assert ended == (0, f"refresher {version('video-refresher')}\n", "")
 
 
 # --- helpers ----------------------------------------------------------------------------------------

@@ -108,9 +108,9 @@ def test_progress_never_falls_and_says_the_same_as_a_look(user: User, heard: tup
 
 def test_each_output_is_sent_once_as_polling_shows_it(user: User, heard: tuple[str, list[Event]]) -> None:
     batch_id, found = heard
-    told = [event.data for event in found if event.name == "output"]
-    by_id = {output["output_id"]: output for output in told}
-    assert len(by_id) == len(told) == 4
+    reported = [event.data for event in found if event.name == "output"]
+    by_id = {output["output_id"]: output for output in reported}
+    assert len(by_id) == len(reported) == 4
     assert by_id == {output["output_id"]: output for output in outputs(user.show(batch_id))}
 
 

@@ -147,8 +147,8 @@ def test_every_kind_is_made_right_or_refused_by_the_command(
     results = {named(files, f"{path.parent.name}/"): path for path in (tmp_path / "out").rglob("*.mp4")}
     refused, notes = {}, {}
     for name, path in files.items():
-        told = re.findall(rf"^ *{re.escape(path.name)}: (.*)$", printed, re.MULTILINE)
-        (notes if name in results else refused)[name] = " ".join(told)
+        texts = re.findall(rf"^ *{re.escape(path.name)}: (.*)$", printed, re.MULTILINE)
+        (notes if name in results else refused)[name] = " ".join(texts)
     assert judged(ffmpeg, files, refused, results, notes, record_property) == []
 
 

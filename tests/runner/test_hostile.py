@@ -187,14 +187,16 @@ def test_a_decoder_that_is_not_needed_is_not_within_reach(ffmpeg: str, source: P
 
 
 def test_the_decoders_that_we_name_exist(ffmpeg: str) -> None:
-    told = subprocess.run([ffmpeg, "-v", "error", "-decoders"], capture_output=True, text=True, check=True)
-    assert set(limits.DECODERS.split(",")) <= set(re.findall(r"^ [VA]\S{5} (\S+)", told.stdout, re.MULTILINE))
+    printed = subprocess.run([ffmpeg, "-v", "error", "-decoders"], capture_output=True, text=True, check=True)
+    assert set(limits.DECODERS.split(",")) <= set(
+        re.findall(r"^ [VA]\S{5} (\S+)", printed.stdout, re.MULTILINE)
+    )
     assert "magicyuv" not in limits.DECODERS
 
 
 def test_ffmpeg_is_not_one_of_those_with_known_holes(ffmpeg: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, check=True).stdout
-    version = re.match(r"ffmpeg version n?(\d+)\.(\d+)\.(\d+)", told)
+    printed = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, check=True).stdout
+    version = re.match(r"ffmpeg version n?(\d+)\.(\d+)\.(\d+)", printed)
     assert version
     assert tuple(map(int, version.groups())) >= (8, 1, 2)
     assert f"-v{'.'.join(version.groups())}" in ffmpeg

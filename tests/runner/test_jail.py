@@ -85,7 +85,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
 
 
 @pytest.fixture(scope="module")
-def told(outside: dict[str, object]) -> dict[str, str]:
+def outcomes(outside: dict[str, object]) -> dict[str, str]:
     """What the acts came to inside, by name."""
     done = python_in_jail(
         str(SCRIPT),
@@ -100,13 +100,13 @@ def told(outside: dict[str, object]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_inside_nobody_can(act: str, told: dict[str, str]) -> None:
-    assert told[act].startswith("refused"), told[act]
+def test_inside_nobody_can(act: str, outcomes: dict[str, str]) -> None:
+    assert outcomes[act].startswith("refused"), outcomes[act]
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_the_kernel_does_not_even_look_at(call: str, told: dict[str, str]) -> None:
-    assert told[call] == f"refused: {call}"
+def test_the_kernel_does_not_even_look_at(call: str, outcomes: dict[str, str]) -> None:
+    assert outcomes[call] == f"refused: {call}"
 
 
 @pytest.mark.parametrize("act", HARMLESS)

@@ -202,11 +202,11 @@ def test_all_paths_agree_and_stay_within_their_memory_for_any_recipe(guarded, pa
         width, height = random_side(dice), random_side(dice)
         frame = dice.randbytes(width * height * 3 // 2)
         recipes = [random_recipe(dice) for _ in range(dice.randint(1, 3))]
-        told = (seed, width, height, recipes)
+        case = (seed, width, height, recipes)
         plain = by_kernel(frame, width, height, *recipes, path="scalar", program=guarded[seed // 4 % 2])
-        assert by_kernel(frame, width, height, *recipes, program=guarded[seed // 4 % 2]) == plain, told
-        assert by_kernel(frame, width, height, *recipes, path="base") == plain, told
-        assert by_kernel(frame, width, height, *recipes) == plain, told
+        assert by_kernel(frame, width, height, *recipes, program=guarded[seed // 4 % 2]) == plain, case
+        assert by_kernel(frame, width, height, *recipes, path="base") == plain, case
+        assert by_kernel(frame, width, height, *recipes) == plain, case
 
 
 def test_the_largest_pictures_stay_within_their_memory(guarded):

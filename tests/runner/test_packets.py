@@ -95,17 +95,17 @@ def test_no_damage_passes_that_decoding_all_of_it_finds(ffmpeg: str, coded: Path
 
 
 def test_a_packet_that_is_missing_late_or_changed_makes_another_digest(coded: Path) -> None:
-    told = (coded / "packets").read_text().splitlines()
-    good = digests(told)
+    lines = (coded / "packets").read_text().splitlines()
+    good = digests(lines)
     assert set(good) == {"0", "1"}
-    packet = next(n for n, line in enumerate(told) if line.startswith("0, ") and n > len(told) // 2)
-    fields = told[packet].split(",")
+    packet = next(n for n, line in enumerate(lines) if line.startswith("0, ") and n > len(lines) // 2)
+    fields = lines[packet].split(",")
     late = ",".join([*fields[:2], f" {int(fields[2]) + 1}", *fields[3:]])
-    swapped = [*told[:packet], late, *told[packet + 1 :]]
-    for changed in (told[:packet] + told[packet + 1 :], swapped, told[:-1]):
+    swapped = [*lines[:packet], late, *lines[packet + 1 :]]
+    for changed in (lines[:packet] + lines[packet + 1 :], swapped, lines[:-1]):
         assert digests(changed) != good
-    slower = [line.replace("#tb 0: 1001/30000", "#tb 0: 1/30") for line in told]
-    assert slower != told
+    slower = [line.replace("#tb 0: 1001/30000", "#tb 0: 1/30") for line in lines]
+    assert slower != lines
     assert digests(slower) != good
 
 

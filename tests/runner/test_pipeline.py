@@ -71,8 +71,8 @@ def test_four_siblings_are_ready_and_all_differ(made: FakeControl) -> None:
 
 
 def test_what_was_really_run_is_reported(made: FakeControl) -> None:
-    told = files(made)
-    first, other = told["o0"].ffmpeg_args, told["o2"].ffmpeg_args
+    reported = files(made)
+    first, other = reported["o0"].ffmpeg_args, reported["o2"].ffmpeg_args
     assert any(":pass=1:stats=STATS-o0" in arg for arg in first)
     assert sum(":pass=2:stats=STATS-o0" in arg for arg in other) == 3
     assert re.findall(r"file:([A-Z]+(?:-o[0-9])?)\b", " ".join(other)) == [
@@ -84,12 +84,12 @@ def test_what_was_really_run_is_reported(made: FakeControl) -> None:
 def test_what_was_reported_makes_the_same_files_again_where_the_source_is_called_so(
     made: FakeControl, clip: bytes, ffmpeg: str, tmp_path: Path
 ) -> None:
-    told = files(made)
+    reported = files(made)
     (tmp_path / "SOURCE").write_bytes(clip)
     for name in ("o0", "o2"):
-        make_again(ffmpeg, told[name].ffmpeg_args, tmp_path)
+        make_again(ffmpeg, reported[name].ffmpeg_args, tmp_path)
         (tmp_path / "OUTPUT").rename(tmp_path / f"OUTPUT-{name}")
-    for name in told:
+    for name in reported:
         assert (tmp_path / f"OUTPUT-{name}").read_bytes() == made.objects[f"output/{name}"]
 
 

@@ -8,7 +8,7 @@ from runner.progress import Progress
 ERROR = OutputError(code=OutputFault.RENDER_FAILED, message="no")
 
 
-def told(progress: Progress) -> list[tuple[str, str, float]]:
+def reported(progress: Progress) -> list[tuple[str, str, float]]:
     return [(report.output_id, report.status, report.percent) for report in progress.unheard()]
 
 
@@ -16,7 +16,7 @@ def test_percent_only_rises_and_only_the_latest_is_reported() -> None:
     progress = Progress()
     for percent in (0, 30, 20, 60):
         progress.running("o1", percent)
-    assert told(progress) == [("o1", "running", 60)]
+    assert reported(progress) == [("o1", "running", 60)]
 
 
 def test_what_was_answered_is_not_reported_again() -> None:
@@ -24,7 +24,7 @@ def test_what_was_answered_is_not_reported_again() -> None:
     progress.running("o1", 10)
     progress.heard(progress.unheard())
     progress.running("o1", 10)
-    assert told(progress) == []
+    assert reported(progress) == []
 
 
 def test_what_changed_while_the_beat_was_under_way_is_reported_by_the_next() -> None:
@@ -33,14 +33,14 @@ def test_what_changed_while_the_beat_was_under_way_is_reported_by_the_next() -> 
     sent = progress.unheard()
     progress.running("o1", 20)
     progress.heard(sent)
-    assert told(progress) == [("o1", "running", 20)]
+    assert reported(progress) == [("o1", "running", 20)]
 
 
 def test_an_output_that_ended_stays_ended() -> None:
     progress = Progress()
     progress.failed("o1", ERROR)
     progress.running("o1", 99)
-    assert told(progress) == [("o1", "failed", 0)]
+    assert reported(progress) == [("o1", "failed", 0)]
     assert progress.news.is_set()
 
 

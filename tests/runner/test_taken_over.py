@@ -132,8 +132,8 @@ def test_an_analysis_that_links_to_everything_is_not_handed_to_the_siblings(
     control.outputs = [(f"o{n}", "s1", PLAIN) for n in range(3)]
     assert attack("a link to all files", "render").statuses() == dict.fromkeys(["o0", "o1", "o2"], "ready")
     assert control.finish
-    told = [report.file.ffmpeg_args for report in control.finish.outputs if report.file]
-    assert not any("pass=" in argument for args in told for argument in args)
+    arguments = [report.file.ffmpeg_args for report in control.finish.outputs if report.file]
+    assert not any("pass=" in argument for args in arguments for argument in args)
 
 
 def test_a_playlist_is_never_written_through_a_link(attack: Attack, control: FakeControl) -> None:

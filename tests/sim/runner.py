@@ -248,18 +248,20 @@ class SimRunner:
             return
         self.is_beating, self.has_news = True, False
         self.seq += 1
-        told = [self.reports[output_id] for output_id in sorted(self.unheard)]
+        reports = [self.reports[output_id] for output_id in sorted(self.unheard)]
 
         def then(status: int | None, answer: Any) -> None:
-            self.beaten(status, answer, told)
+            self.beaten(status, answer, reports)
 
-        self.post("heartbeat", Heartbeat(seq=self.seq, outputs=told), BEAT_TIMEOUT_S, then)
+        self.post("heartbeat", Heartbeat(seq=self.seq, outputs=reports), BEAT_TIMEOUT_S, then)
 
-    def beaten(self, status: int | None, answer: Any, told: list[OutputReport]) -> None:
+    def beaten(self, status: int | None, answer: Any, reports: list[OutputReport]) -> None:
         """Take in the answer to a beat."""
         self.is_beating = False
         if status == 200:
-            self.unheard -= {report.output_id for report in told if self.reports[report.output_id] is report}
+            self.unheard -= {
+                report.output_id for report in reports if self.reports[report.output_id] is report
+            }
             self.beat_s = answer.next_beat_s
             if not answer.proceed:
                 self.because(Reason.CANCELLED)

@@ -10,11 +10,11 @@ from pathlib import Path
 from runner.kernel import find_kernel
 
 
-def make_again(ffmpeg: str, told: list[str], folder: Path) -> None:
+def make_again(ffmpeg: str, words: list[str], folder: Path) -> None:
     """Run `ffmpeg_args` in a folder that holds the source as SOURCE."""
-    parts = [list(part) for is_end, part in groupby(told, lambda word: word == "|") if not is_end]
+    parts = [list(part) for is_end, part in groupby(words, lambda word: word == "|") if not is_end]
     if len(parts) == 1:
-        subprocess.run([ffmpeg, *told], cwd=folder, check=True, capture_output=True, timeout=60)
+        subprocess.run([ffmpeg, *words], cwd=folder, check=True, capture_output=True, timeout=60)
         return
     kernel = find_kernel()
     assert kernel

@@ -177,6 +177,6 @@ if __name__ == "__main__":
     GIVEN = json.loads(sys.argv[1])
     os.chdir(GIVEN["folder"])
     wanted = {name: ACTS[name] for name in sys.argv[2:]} or ACTS
-    told = {name: outcome(act) for name, act in wanted.items()}
-    told |= {name: outcome(lambda name=name: call(name)) for name in GIVEN["calls"]}  # type: ignore[misc]
-    print(json.dumps(told))
+    outcomes = {name: outcome(act) for name, act in wanted.items()}
+    outcomes |= {name: outcome(lambda name=name: call(name)) for name in GIVEN["calls"]}  # type: ignore[misc]
+    print(json.dumps(outcomes))

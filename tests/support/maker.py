@@ -215,9 +215,9 @@ def completed(store: Store, files: Sequence[StoredFile]) -> str:
     reports.claim(store, attempt.id, "m1")
     made = dict(zip([output.output_id for output in planned.jobs[0]], files, strict=True))
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings())
-    told = [_report(output_id, file) for output_id, file in made.items()]
+    reported = [_report(output_id, file) for output_id, file in made.items()]
     seen = {output_id: reports.Seen(file=file) for output_id, file in made.items()}
-    reports.finish(store, attempt.id, Finish(seq=1, outcome="ok", outputs=told, usage=usage), seen)
+    reports.finish(store, attempt.id, Finish(seq=1, outcome="ok", outputs=reported, usage=usage), seen)
     return batch_id
 
 

@@ -142,7 +142,7 @@ def _ended(machines: Machines, machine: Machine, *, until: float, pause: Pause) 
 
 
 def _destroy(machines: Machines, machine: Machine, pause: Pause) -> None:
-    """Destroy a machine; what Fly does not answer is repeated, since nobody else looks after it."""
+    """Destroy a machine; an unanswered call is repeated, since nothing else destroys the machine."""
     for _ in range(RATE_TRIES):
         try:
             machines.destroy(machine.app, machine.id)

@@ -91,13 +91,13 @@ REMEDIES: Mapping[Refusal, str] = {
     Refusal.UNAUTHORIZED: "Check RUNNER_APPS; make new tokens and set them: refresher provision rotate.",
     Refusal.CAPACITY: "Wait, or add regions to RUNNER_REGIONS.",
     Refusal.RATE_LIMITED: "Run the doctor again in a minute.",
-    Refusal.UNREACHABLE: "Check FLY_API_URL and the network; https://status.flyio.net tells of Fly itself.",
-    Refusal.MACHINE_LIMIT: "Destroy machines that nobody needs, or have the limit raised (billing@fly.io).",
+    Refusal.UNREACHABLE: "Check FLY_API_URL and the network, and Fly's status: https://status.flyio.net.",
+    Refusal.MACHINE_LIMIT: "Destroy machines that are not needed, or have the limit raised (billing@fly.io).",
     Refusal.PAYMENT_REQUIRED: "Add a payment method in the billing settings of the Fly organisation.",
     Refusal.IMAGE_NOT_FOUND: "Wait a minute after a push; then push it again: refresher provision release.",
     Refusal.INVALID: "Compare Fly's words with RUNNER_REGIONS, RUNNER_SIZES and RUNNER_IMAGE.",
 }
-NO_ANSWER = "Run the doctor again in a minute; https://status.flyio.net tells of Fly itself."
+NO_ANSWER = "Run the doctor again in a minute; Fly's status: https://status.flyio.net."
 OTHER_SIZES = (
     "Take it out of RUNNER_SIZES, or add a payment method: a free-trial organisation has no performance CPUs."
 )
@@ -118,7 +118,7 @@ def boot(machine: Machine | None, waited_s: float, *, allowed_s: float) -> Findi
     """Judge how a machine booted; None is one that Fly no longer shows."""
     check = "machine boot"
     if machine is None:
-        return warn(check, "Fly no longer shows the machine, nor how it ended.", "Run the doctor again.")
+        return warn(check, "Fly no longer shows the machine or how it ended.", "Run the doctor again.")
     if machine.started_at is None:
         return fail(
             check,
@@ -152,18 +152,18 @@ SELF_TESTS: Mapping[SelfTest, tuple[str, str, str]] = {  # what was tested, and 
 
 
 def self_test(machine: Machine, *, places: Mapping[SelfTest, str]) -> list[Finding]:
-    """Judge what a machine found of itself, by its exit code. `places` are the addresses that it tried."""
+    """Judge what a machine found about itself, by its exit code. `places` are the addresses that it tried."""
     how = machine.exit
     wrong = SelfTest(0)
     bits = how.exit_code - SELF_TEST_FAILED if how and not how.signal else 0
     if 0 < bits <= sum(SelfTest):
         wrong = SelfTest(bits)
     elif how is None or how.exit_code or how.signal:
-        end = f"exit code {how.exit_code}, signal {how.signal}" if how else "no exit to be read"
+        end = f"exit code {how.exit_code}, signal {how.signal}" if how else "no exit was shown"
         return [
             fail(
                 "self-test on a machine",
-                f"It did not tell what it found: {end}.",
+                f"It did not report what it found: {end}.",
                 "Read its last lines in `fly logs` of the runner app; the image may be older than this.",
             )
         ]
@@ -189,18 +189,22 @@ def conditional_put(first: int, second: int) -> Finding:
     if first != 200:
         return fail(check, seen, BUCKET_KEYS)
     if second != 412:
-        return fail(check, seen, "Use a bucket that knows If-None-Match: an output could be overwritten.")
+        return fail(
+            check,
+            seen,
+            "Use a bucket that supports If-None-Match: without it an output could be overwritten.",
+        )
     return ok(check, seen)
 
 
 def consistency(*, is_seen: bool, is_late: bool) -> Finding:
     """Judge whether an object was seen right after its PUT, or only when asked again."""
     check = "bucket: HEAD after PUT"
-    remedy = "Use a bucket in control's region: a Global one answers reads from other regions late."
+    remedy = "Use a bucket in control's region: reads of a Global one from other regions may be late."
     if not is_seen:
         return fail(check, "An object is not seen three seconds after it was stored.", remedy)
     if is_late:
-        return warn(check, "An object that was stored just now is seen only when asked again.", remedy)
+        return warn(check, "An object that was stored just now is seen only at a second request.", remedy)
     return ok(check, "An object is seen at once.")
 
 
@@ -219,7 +223,7 @@ def lifecycle(*, is_set: bool) -> Finding:
     return warn(
         "bucket: lifecycle",
         "It has no rule that removes unfinished uploads.",
-        f"Nothing must be done: control aborts those that it knows. {SET_RULES}",
+        f"Nothing has to be done: control aborts those that it knows. {SET_RULES}",
     )
 
 
@@ -235,7 +239,7 @@ def settings(problem: str) -> Finding:
 def clock(who: str, ahead_s: float) -> Finding:
     """Judge how far another clock is ahead of this machine's."""
     check, seen = f"clock: {who}", f"It differs from this machine's by {abs(ahead_s):.0f} s."
-    remedy = "Correct the clock of this machine, which is to follow NTP; if it is right, that of the other."
+    remedy = "Let this machine's clock follow NTP; if it is right, correct the other clock."
     if abs(ahead_s) > CLOCK_FAIL_S:
         return fail(check, seen, remedy)
     return warn(check, seen, remedy) if abs(ahead_s) > CLOCK_WARN_S else ok(check, seen)
@@ -249,7 +253,7 @@ def mount(problem: str, *, mount: str | None, is_on_fly: bool) -> Finding:
         return ok("volume", f"The database is on the volume at {mount}.")
     if is_on_fly:
         remedy = "Set DATABASE_MOUNT=/data as fly.control.toml does: a restart without it loses the database."
-        return warn("volume", "DATABASE_MOUNT is not set, so that nobody checks the volume.", remedy)
+        return warn("volume", "DATABASE_MOUNT is not set, so the volume is not checked.", remedy)
     return ok("volume", "No volume is expected: DATABASE_MOUNT is not set.")
 
 
@@ -285,7 +289,7 @@ def copied(*, newest_at: float | None, written_at: float, is_on_fly: bool) -> Fi
 
 
 def ready(parts: Mapping[str, Any]) -> list[Finding]:
-    """Judge what `GET /api/ready` tells of each part."""
+    """Judge what `GET /api/ready` says about each part."""
     remedy = 'See "Control is down" in docs/operations.md; each part has its own findings here.'
     return [
         ok(f"ready: {part}", "ok") if state == "ok" else fail(f"ready: {part}", str(state), remedy)

@@ -1,4 +1,4 @@
-"""The doctor with control's own settings: what only control's machine can tell.
+"""The doctor with control's own settings: what only control's machine can see.
 
 Reads and changes nothing of control: it opens no database, takes no lock, and its objects in the bucket lie
 outside of every control's prefix and are removed.
@@ -48,7 +48,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from _whole("clock: Fly", lambda: clock("Fly", settings.fly_api_url), remedy)
     with closing(machines_of(settings)) as machines:
         yield from cloud.check(machines, settings)
-    yield from _whole("control", lambda: control(settings.public_url), "See that control runs: fly logs.")
+    yield from _whole("control", lambda: control(settings.public_url), "Check that control runs: fly logs.")
 
 
 def _whole(check: str, looks: Checks, remedy: str) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ class _Pauses:
 def disk(settings: Settings) -> Iterator[Finding]:
     """Yield whether the database is on its volume, and how much is free there."""
     if not settings.database_url.startswith("sqlite"):
-        yield findings.ok("volume", "The database is a server's: its disk is not seen from here.")
+        yield findings.ok("volume", "The database is on a server, whose disk cannot be seen from here.")
         return
     problem = ""
     try:
@@ -129,7 +129,7 @@ def _one_object(storage: TigrisStorage, key: str, pauses: _Pauses) -> Iterator[F
             seen = f"A signed GET was answered {read.status_code} with {len(read.content)} bytes."
             yield findings.fail("bucket: signed GET", seen, findings.BUCKET_KEYS)
         else:
-            yield findings.ok("bucket: signed GET", "It gives what was stored.")
+            yield findings.ok("bucket: signed GET", "It returns what was stored.")
 
 
 def _one_upload(storage: TigrisStorage, key: str) -> Iterator[Finding]:
@@ -142,15 +142,15 @@ def _one_upload(storage: TigrisStorage, key: str) -> Iterator[Finding]:
         storage.abort_multipart(key, upload_id)
     if listed != 1:
         remedy = "Use a bucket that lists the parts of an upload: without it uploads cannot be resumed."
-        yield findings.fail("bucket: upload in parts", f"Of one stored part {listed} are listed.", remedy)
+        yield findings.fail("bucket: upload in parts", f"One part was stored; {listed} are listed.", remedy)
         return
-    yield findings.ok("bucket: upload in parts", "It is opened, its part is listed, it is aborted.")
+    yield findings.ok("bucket: upload in parts", "It was opened, its part was listed, and it was aborted.")
 
 
 def copy(settings: Settings) -> Iterator[Finding]:
     """Yield how old Litestream's copy is against the last write. Raises OutsideError."""
     if not settings.database_url.startswith("sqlite"):
-        yield findings.ok("database's copy", "A server's database is copied by whoever runs the server.")
+        yield findings.ok("database's copy", "The operator of the database server is responsible for copies.")
         return
     database = _database(settings)
     files = [database, database.with_name(f"{database.name}-wal")]
@@ -182,7 +182,7 @@ def clock(who: str, url: str) -> Iterator[Finding]:
     date = answer.headers.get("date")
     if date is None:
         yield findings.warn(
-            f"clock: {who}", "Its answer names no time.", "Compare the clock by hand: date -u."
+            f"clock: {who}", "Its answer has no Date header.", "Compare the clock by hand: date -u."
         )
         return
     middle = (began + time.time()) / 2 - 0.5  # a Date has whole seconds
@@ -190,11 +190,11 @@ def clock(who: str, url: str) -> Iterator[Finding]:
 
 
 def control(url: str) -> Iterator[Finding]:
-    """yield what control says about itself to everyone. Raises httpx.HTTPError."""
+    """Yield what control says about itself to everyone. Raises httpx.HTTPError."""
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, mounts=DIRECT) as http:
         health = http.get("/api/health")
         if health.status_code != httpx.codes.OK:
-            remedy = "See that PUBLIC_URL leads to control: fly status, fly logs."
+            remedy = "Check that PUBLIC_URL leads to control: fly status, fly logs."
             yield findings.fail("control", f"{url}/api/health was answered {health.status_code}.", remedy)
             return
         report = health.json()

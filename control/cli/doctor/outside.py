@@ -20,7 +20,7 @@ UPLOAD = {"name": "doctor.mp4", "size_bytes": len(CONTENT), "content_type": "vid
 
 
 def check(url: str, *, password: str = "", token: str = "") -> Iterator[Finding]:
-    """Yield every finding. Only what nobody can reach ends it."""
+    """Yield every finding. It ends early only if control cannot be reached."""
     try:
         yield _https(url)
         for finding in control(url):
@@ -62,7 +62,7 @@ def _signed_in(http: httpx.Client, url: str, *, password: str, token: str) -> It
             "sign-in", "Control refuses the token.", "Sign in again, or use REFRESHER_PASSWORD."
         )
         return
-    yield findings.ok("sign-in", "Control takes it.")
+    yield findings.ok("sign-in", "Control accepts it.")
     yield _orphans(shown)
     yield _version(http.get("/api/health").json()["version"])
     yield from _upload(http, url)
@@ -70,7 +70,7 @@ def _signed_in(http: httpx.Client, url: str, *, password: str, token: str) -> It
 
 def _orphans(shown: httpx.Response) -> Finding:
     if shown.status_code != httpx.codes.OK:
-        remedy = "Run the doctor inside: it tells what Fly says."
+        remedy = "Run the doctor inside: it shows Fly's answers."
         return findings.fail("machines", f"They are not listed: {_words(shown)}", remedy)
     items: list[dict[str, Any]] = shown.json()["items"]
     orphans = sum(bool(item.get("orphan")) for item in items)
@@ -78,7 +78,7 @@ def _orphans(shown: httpx.Response) -> Finding:
         return findings.warn(
             "machines",
             f"{orphans} of {len(items)} belong to no attempt.",
-            "Look, then destroy: refresher reap.",
+            "Look at them, then destroy them: refresher reap.",
         )
     return findings.ok("machines", f"{len(items)} exist, each for an attempt." if items else "None exists.")
 
@@ -95,7 +95,7 @@ def _upload(http: httpx.Client, url: str) -> Iterator[Finding]:
     """Upload a few bytes as a page does, preflight included, and abort the upload."""
     opened = http.post("/api/uploads", json=UPLOAD)
     if opened.status_code != httpx.codes.CREATED:
-        remedy = "Do what the words say; the findings of the inside tell more."
+        remedy = "Do what the message says; the doctor inside shows more."
         yield findings.fail("upload as a page", f"It is not opened: {_words(opened)}", remedy)
         return
     upload = opened.json()
@@ -113,7 +113,7 @@ def _part(part_url: str, from_origin: str) -> Finding:
             preflight = bucket.options(part_url, headers=asks)
             allowed = preflight.headers.get("access-control-allow-origin")
             if allowed not in ("*", from_origin):
-                seen = f"The bucket at {place} lets no page of {from_origin} PUT ({preflight.status_code})."
+                seen = f"{place} forbids PUTs by pages of {from_origin} ({preflight.status_code})."
                 return findings.fail(check, seen, findings.SET_RULES)
             put = bucket.put(part_url, content=CONTENT, headers={"Origin": from_origin})
     except httpx.HTTPError as error:

@@ -134,8 +134,8 @@ def test_a_slow_boot_says_what_is_allowed():
 def test_an_exit_code_tells_exactly_what_failed_on_the_machine(wrong: SelfTest):
     code = SELF_TEST_FAILED + wrong if wrong else 0
     found = looked(Cloud(code=code), boot_timeout_s=180)
-    told = [found[findings.SELF_TESTS[test][0]].status is Status.FAIL for test in SelfTest]
-    assert told == [test in wrong for test in SelfTest]
+    reported = [found[findings.SELF_TESTS[test][0]].status is Status.FAIL for test in SelfTest]
+    assert reported == [test in wrong for test in SelfTest]
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 137])
@@ -204,8 +204,8 @@ def test_a_bucket_and_a_fly_that_do_not_answer_are_findings_among_the_others(tmp
         *("bucket", "database's copy", "clock: bucket", "clock: Fly", "token of runners", "control"),
     }
     assert all(found[check].remedy for check in wrong)
-    told = json.dumps([finding.as_data for finding in found.values()])
-    assert not [secret for secret in ("secret for tests", "a password long") if secret in told]
+    reported = json.dumps([finding.as_data for finding in found.values()])
+    assert not [secret for secret in ("secret for tests", "a password long") if secret in reported]
 
 
 def test_settings_that_are_missing_are_a_finding_too(monkeypatch):
@@ -213,10 +213,10 @@ def test_settings_that_are_missing_are_a_finding_too(monkeypatch):
     env = {name.upper(): value for name, value in SETTINGS.items() if name != "bucket_name"}
     done = CliRunner().invoke(app, ["doctor", "--inside", "--json"], env=env)
     assert done.exit_code == 1
-    (told,) = json.loads(done.stdout)
-    assert (told["check"], told["status"]) == ("settings", "fail")
-    assert "BUCKET_NAME" in told["seen"]
-    assert "fly ssh console" in told["remedy"]
+    (reported,) = json.loads(done.stdout)
+    assert (reported["check"], reported["status"]) == ("settings", "fail")
+    assert "BUCKET_NAME" in reported["seen"]
+    assert "fly ssh console" in reported["remedy"]
 
 
 # --- outside ----------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_from_outside_a_deployment_that_is_well_has_no_remedy_and_the_upload_is_
             httpx.Response(507, json={"error": {"message": "Full."}}),
             "upload as a page",
             "fail",
-            "words",
+            "message",
         ),
         ("preflight", httpx.Response(403), "upload as a page", "fail", "bucket-rules"),
         ("put", httpx.Response(403), "upload as a page", "fail", "keys"),
@@ -306,7 +306,7 @@ def test_the_command_prints_data_and_fails_when_something_is_wrong(web, monkeypa
     web["preflight"].side_effect = [httpx.Response(403)]
     done = runner.invoke(app, ["doctor", "--json"], env=env)
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert {"check", "status", "seen", "remedy"} == set(told[0])
-    failed = [each["check"] for each in told if each["status"] == "fail"]
+    reported = json.loads(done.stdout)
+    assert {"check", "status", "seen", "remedy"} == set(reported[0])
+    failed = [each["check"] for each in reported if each["status"] == "fail"]
     assert [check for check in failed if not check.startswith("clock")] == ["upload as a page"]

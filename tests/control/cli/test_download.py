@@ -59,10 +59,10 @@ def test_cuts_are_repaired_within_one_call(
     client: Client, proxy: Proxy, batch, whole, tmp_path: Path
 ) -> None:
     proxy.spoil("cuts", "GET .*/download", [Fault.TRUNCATED, Fault.TRUNCATED, Fault.CUT_AFTER])
-    told: list[tuple[int, int]] = []
-    client.download(batch["batch_id"], tmp_path / "a.zip", on_progress=lambda *now: told.append(now))
+    progress: list[tuple[int, int]] = []
+    client.download(batch["batch_id"], tmp_path / "a.zip", on_progress=lambda *now: progress.append(now))
     assert (tmp_path / "a.zip").read_bytes() == whole.content
-    assert told[-1] == (len(whole.content), len(whole.content))
+    assert progress[-1] == (len(whole.content), len(whole.content))
     assert not proxy.left()
     assert names(tmp_path) == ["a.zip"]
 

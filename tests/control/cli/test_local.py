@@ -21,12 +21,12 @@ def ask(*before: str) -> subprocess.CompletedProcess[str]:
 
 def test_where_a_jail_can_be_made_it_is_used():
     needs_a_jail()
-    told = ask()
-    assert (told.stdout, told.stderr) == ("{}\n", "")
+    answer = ask()
+    assert (answer.stdout, answer.stderr) == ("{}\n", "")
 
 
 def test_where_none_can_be_made_machines_run_without_one_and_a_warning_is_printed():
-    told = ask(*without_namespaces())
-    assert told.stdout == f"{{'{ENV_JAIL}': 'off'}}\n"
-    assert "unconfined" in told.stderr
-    assert "unshare: Operation not permitted" in told.stderr
+    answer = ask(*without_namespaces())
+    assert answer.stdout == f"{{'{ENV_JAIL}': 'off'}}\n"
+    assert "unconfined" in answer.stderr
+    assert "unshare: Operation not permitted" in answer.stderr

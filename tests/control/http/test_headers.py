@@ -96,5 +96,5 @@ def test_a_forged_host_opens_nothing_leads_nowhere_and_is_not_repeated(client, h
 
 
 def test_the_version_is_shown_only_by_health_and_the_openapi_document(client):
-    told = [path for path in PATHS if version("video-refresher") in client.get(path).text]
-    assert told == ["/api/health", "/openapi.json"]
+    named = [path for path in PATHS if version("video-refresher") in client.get(path).text]
+    assert named == ["/api/health", "/openapi.json"]

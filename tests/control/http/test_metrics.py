@@ -252,11 +252,11 @@ def test_alert_rules_read_only_metrics_and_labels_that_exist(control):
         read = names(rule["expr"])
         assert read <= known, f"{rule['alert']} reads {read - known}"
         assert read or "up" in rule["expr"]
-    told = {key[1] for key in found if key[0].startswith("refresher_pass_")}
+    shown = {key[1] for key in found if key[0].startswith("refresher_pass_")}
     [watched] = [
         set(re.findall(r"[a-z]+(?=[|\"])", rule["expr"])) for rule in rules() if "forget" in rule["expr"]
     ]
-    assert watched <= told
+    assert watched <= shown
 
 
 def test_the_alerts_watch_every_pass():

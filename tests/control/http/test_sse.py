@@ -85,7 +85,7 @@ def world(make: Callable[[], World], monkeypatch: pytest.MonkeyPatch) -> World:
     return make()
 
 
-def told(lines: Iterator[str]) -> Iterator[tuple[str, int | None, dict]]:
+def parsed(lines: Iterator[str]) -> Iterator[tuple[str, int | None, dict]]:
     """Yield the name, id and data of each event."""
     event: dict[str, str] = {}
     for line in lines:
@@ -116,14 +116,14 @@ def test_a_stream_is_resumed_without_loss_over_a_restart_of_control(make: Callab
         job_id = first.rows.submit(variations=3)
         path = address(first.rows, job_id)
         with http.stream("GET", path) as answer:
-            before = durable(itertools.islice(told(answer.iter_lines()), 2))
+            before = durable(itertools.islice(parsed(answer.iter_lines()), 2))
     cancel(second, job_id)  # while no control serves
     with second.served() as http:
         last = {"Last-Event-ID": str(before[-1][1])}
         with http.stream("GET", path, headers=last) as answer:
-            after = durable(told(answer.iter_lines()))
+            after = durable(parsed(answer.iter_lines()))
         with http.stream("GET", path) as answer:
-            whole = durable(told(answer.iter_lines()))
+            whole = durable(parsed(answer.iter_lines()))
     assert before
     assert before + after == whole
     assert [name for name, *_ in whole] == ["state", "output", "output", "output", "state", "end"]
@@ -134,9 +134,9 @@ def test_a_shutdown_ends_open_streams_completely_and_refuses_new_ones(world: Wor
     path = address(world.rows, job_id)
     with world.served() as http, http.stream("GET", path) as answer:
         lines = answer.iter_lines()
-        assert next(told(lines))[0] == "progress"
+        assert next(parsed(lines))[0] == "progress"
         world.live.stop()
-        names = [name for name, *_ in told(lines)]  # a stream that is cut off raises here
+        names = [name for name, *_ in parsed(lines)]  # a stream that is cut off raises here
         assert "end" not in names
         refused = http.get(path)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
@@ -146,7 +146,7 @@ def test_a_stream_of_many_events_is_read_page_by_page(world: World) -> None:
     job_id = world.rows.submit(sources=3, variations=100)
     cancel(world, job_id)
     with world.served() as http, http.stream("GET", address(world.rows, job_id)) as answer:
-        found = durable(told(answer.iter_lines()))
+        found = durable(parsed(answer.iter_lines()))
     assert world.timeline.asked["page"] >= 3
     assert Counter(name for name, *_ in found) == {"state": 2, "output": 300, "end": 1}
     ids = [id_ for _, id_, _ in found]
@@ -176,7 +176,7 @@ class Reader:
             self.hung_up.set()
 
     def events(self) -> list[tuple[str, int | None, dict]]:
-        return list(told(iter(b"".join(self.sent).decode().split("\n"))))
+        return list(parsed(iter(b"".join(self.sent).decode().split("\n"))))
 
 
 async def watching(world: World, id_: str, reader: Reader) -> asyncio.Task[None]:

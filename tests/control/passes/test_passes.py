@@ -80,16 +80,16 @@ def test_the_machine_gets_its_own_token_and_no_other_secret(world):
     env = machines.specs[0].env
     assert set(env) == {"CONTROL_URL", "ATTEMPT_ID", "ATTEMPT_TOKEN", "RUN_TIMEOUT_S"}
     assert parts.signer.is_attempt_token(env["ATTEMPT_TOKEN"], f"{job_id}-1")
-    told = str(machines.specs[0])
+    spec = str(machines.specs[0])
     for secret in ("secret for tests", "a password long enough", "aws_secret"):
-        assert secret not in told
+        assert secret not in spec
 
 
 def test_the_common_environment_never_replaces_the_own_values_of_a_machine(world):
     parts, rows, machines = world
-    told = {"RUNNER_JAIL": "off", "ATTEMPT_ID": "another"}
+    common = {"RUNNER_JAIL": "off", "ATTEMPT_ID": "another"}
     job_id = rows.submit()
-    launch(dataclasses.replace(parts, machine_env=told))
+    launch(dataclasses.replace(parts, machine_env=common))
     env = machines.specs[0].env
     assert (env["RUNNER_JAIL"], env["ATTEMPT_ID"]) == ("off", f"{job_id}-1")
 
@@ -568,8 +568,8 @@ def test_out_of_memory_is_tried_once_more_on_the_next_size(world):
 def test_a_runner_that_lacked_memory_has_its_job_continue_on_the_next_size(world):
     parts, rows, machines = world
     _, attempt_id = claimed(parts, rows)
-    told = finished(outcome="error", reason=Reason.OUT_OF_MEMORY)
-    reports.finish(parts.store, attempt_id, told, {})
+    message = finished(outcome="error", reason=Reason.OUT_OF_MEMORY)
+    reports.finish(parts.store, attempt_id, message, {})
     rows.clock.forward(60)
     launch(parts)
     assert [spec.size for spec in machines.specs] == ["performance-1x", "performance-2x"]

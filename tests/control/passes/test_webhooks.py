@@ -86,8 +86,8 @@ def test_the_end_of_a_batch_is_delivered_once(telling, rows, receiver):
     assert "ticket" not in content["data"]
     (source,) = content["data"]["sources"]
     assert (source["status"], source["data"], "outputs" in source) == ("ready", None, False)
-    told = webhook(rows, job_id)
-    assert (told.state, told.url, told.tries) == ("delivered", None, 1)
+    hook = webhook(rows, job_id)
+    assert (hook.state, hook.url, hook.tries) == ("delivered", None, 1)
 
 
 def test_the_reference_library_accepts_the_signature_and_no_other_body(
@@ -331,10 +331,10 @@ def test_a_webhook_that_fails_here_does_not_stop_the_others(telling, rows, recei
     jobs = [ended(rows, receiver.url) for _ in range(3)]
     first, real = webhook(rows, jobs[0]).batch_id, notifying._deliver
 
-    def broken(context, told) -> None:
-        if told.batch_id == first:
+    def broken(context, hook) -> None:
+        if hook.batch_id == first:
             raise RuntimeError("the database is away")
-        real(context, told)
+        real(context, hook)
 
     monkeypatch.setattr(notifying, "_deliver", broken)
     notify(telling)

@@ -96,8 +96,8 @@ def test_the_zip_holds_both_files_of_hls_and_its_manifest_says_so(maker: Maker) 
     assert members[folder + "media.mp4"] == b"media"
     (entry,) = manifest_of(members)["outputs"]
     assert (entry["file"], entry["preset"], entry["effects"]) == (folder, "hls", {})
-    for told in (entry["files"], [{"file": f["name"], **f} for f in outputs(batch)[0]["files"]]):
-        for file in told:
+    for listed in (entry["files"], [{"file": f["name"], **f} for f in outputs(batch)[0]["files"]]):
+        for file in listed:
             own = facts(members[file["file"]])
             assert (file["size_bytes"], file["sha256"]) == (own["size_bytes"], own["sha256"])
 
@@ -180,9 +180,9 @@ def test_what_a_machine_notes_on_its_sources_is_shown_with_them(maker: Maker) ->
     other = maker.source("other.mp4")
     mine = spec.sources[0].source_id
     notes = ["Only 2.0 s of 4.0 s of the picture could be decoded.", "Cut."]
-    told = [SourceReport(source_id=id_, notes=notes) for id_ in (mine, mine, other, "src_unknown")]
+    source_reports = [SourceReport(source_id=id_, notes=notes) for id_ in (mine, mine, other, "src_unknown")]
     end = [stored(spec.outputs[0], b"media")]
-    assert maker.finish(spec, end, sources=told).status_code == 200
+    assert maker.finish(spec, end, sources=source_reports).status_code == 200
     (source,) = maker.show(spec.attempt_id.rpartition("-")[0])["sources"]
     assert source["notes"] == notes
     with maker.store.transaction() as tx:

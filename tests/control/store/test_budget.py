@@ -328,7 +328,7 @@ def launched(context, rows: Rows) -> tuple[str, int]:
     return attempt.id, attempt.send_bytes_max
 
 
-def told(sent_bytes: int) -> Finish:
+def report(sent_bytes: int) -> Finish:
     usage = Usage(wall_s=1, cpu_s=1, timings=Timings(), sent_bytes=sent_bytes)
     return Finish(seq=1, outcome="error", reason=Reason.RUN_DEADLINE, outputs=[], usage=usage)
 
@@ -356,7 +356,7 @@ def test_the_reserve_pays_for_as_many_bytes_as_the_runner_is_allowed_to_send(
 def test_what_a_runner_says_that_it_sent_is_charged(context, rows, machines, share):
     attempt_id, most_bytes = launched(context, rows)
     said = int(share * most_bytes)
-    reports.finish(context.store, attempt_id, told(said), {})
+    reports.finish(context.store, attempt_id, report(said), {})
     assert charged_bytes(context, rows, machines, attempt_id) == said
 
 
@@ -378,7 +378,7 @@ def test_a_cancelled_attempt_still_reports_its_sent_bytes_once_and_is_superseded
     changes.cancel(context.store, [rows.attempt(attempt_id).job_id])
     for said in (700, 100_000):
         with pytest.raises(ControlError) as refused:
-            reports.finish(context.store, attempt_id, told(said), {})
+            reports.finish(context.store, attempt_id, report(said), {})
         assert refused.value.code is Code.SUPERSEDED
     assert rows.attempt(attempt_id).state == "cancelled"
     assert charged_bytes(context, rows, machines, attempt_id) == 700
@@ -392,14 +392,14 @@ def test_a_runner_that_does_not_count_is_charged_what_is_stored(context, rows, m
 
 def test_a_false_count_of_bytes_uses_up_no_budget(context, rows, machines):
     attempt_id, most_bytes = launched(context, rows)
-    reports.finish(context.store, attempt_id, told(2**53), {})
+    reports.finish(context.store, attempt_id, report(2**53), {})
     assert charged_bytes(context, rows, machines, attempt_id) == most_bytes
 
 
 def test_stored_outputs_are_charged_even_if_the_runner_reports_less(context, rows, machines):
     attempt_id, _ = launched(context, rows)
     one = rows.outputs(rows.attempt(attempt_id).job_id)[0]
-    message = told(0).model_copy(update={"outputs": [ready(one.id)]})
+    message = report(0).model_copy(update={"outputs": [ready(one.id)]})
     reports.finish(context.store, attempt_id, message, seen(one))
     assert charged_bytes(context, rows, machines, attempt_id) == 500
 

@@ -10,8 +10,8 @@ def test_views_leave_large_columns_unread(engine, context, rows):
     statements: list[str] = []
 
     @event.listens_for(engine, "before_cursor_execute")
-    def note(*told: object) -> None:
-        statements.append(str(told[2]))
+    def note(*arguments: object) -> None:
+        statements.append(str(arguments[2]))
 
     context.views.batches(status=None, limit=100, cursor=None, q="ad")
     assert any("source.duration_s" in each for each in statements)

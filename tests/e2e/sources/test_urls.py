@@ -85,9 +85,11 @@ def test_urls_and_uploads_mix_and_a_bad_url_fails_alone(
     codes = [output["error"] and output["error"]["code"] for output in outputs(batch)]
     assert codes == [None, None, *paths.values()]
     assert [source["name"] for source in batch["sources"]][1:] == ["old", *paths]
-    told = [output["error"]["message"] for output in outputs(batch) if output["error"]]
-    assert told[0] == "This is a text file. Upload an MP4 or MOV video."
-    assert told[-1] == user.try_upload(cinepak).json()["error"]["message"], "as an upload of it is refused"
+    messages = [output["error"]["message"] for output in outputs(batch) if output["error"]]
+    assert messages[0] == "This is a text file. Upload an MP4 or MOV video."
+    assert messages[-1] == user.try_upload(cinepak).json()["error"]["message"], (
+        "as an upload of it is refused"
+    )
     assert {attempt["number"] for attempt in batch["attempts"]} == {1}
 
 

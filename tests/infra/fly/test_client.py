@@ -565,9 +565,9 @@ def test_an_error_holds_neither_the_token_nor_a_variable_and_is_short(
     fake.post(MACHINES).respond(400, json={"error": text}, headers={"fly-request-id": "r1"})
     with pytest.raises(Refused) as refused:
         remote.create(SPEC)
-    told = str(refused.value) + repr(refused.value)
-    assert "attempt-secret" not in told
-    assert TOKEN not in told
+    shown = str(refused.value) + repr(refused.value)
+    assert "attempt-secret" not in shown
+    assert TOKEN not in shown
     assert "POST /v1/apps/runners/machines · 400 · cannot use *** with ***" in str(refused.value)
     assert len(str(refused.value)) < 500
 

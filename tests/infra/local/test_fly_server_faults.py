@@ -119,7 +119,7 @@ def spec(request: pytest.FixtureRequest) -> MachineSpec:
 
 def test_faults_are_set_and_shown_as_json_with_what_they_hit(admin: Admin) -> None:
     before = admin.hits().get("unavailable", 0)
-    told = admin.put(
+    answer = admin.put(
         {
             "rate_limits": False,
             "rates": {"unavailable": 1},
@@ -127,8 +127,8 @@ def test_faults_are_set_and_shown_as_json_with_what_they_hit(admin: Admin) -> No
             "boot_s": [1, 2.5],
         }
     )
-    assert (told["faults"]["rates"], told["faults"]["boot_s"]) == ({"unavailable": 1}, [1, 2.5])
-    assert told["faults"]["windows"] == [{"fail_point": "empty_list", "from_s": 1, "until_s": 2, "rate": 1}]
+    assert (answer["faults"]["rates"], answer["faults"]["boot_s"]) == ({"unavailable": 1}, [1, 2.5])
+    assert answer["faults"]["windows"] == [{"fail_point": "empty_list", "from_s": 1, "until_s": 2, "rate": 1}]
     assert admin.call("GET").status_code in (502, 503, 504)
     assert admin.hits()["unavailable"] == before + 1
 

@@ -475,16 +475,16 @@ def test_upload_and_machine_take_the_same_frames(
     faststart: bytes, width: int, height: int, is_taken: bool
 ) -> None:
     entry = faststart.index(b"avc1", faststart.index(b"stsd")) - faststart.index(b"stsd")
-    told = patched(faststart, b"stsd", entry + 24, struct.pack(">HH", width, height))
+    sized = patched(faststart, b"stsd", entry + 24, struct.pack(">HH", width, height))
     by_machine = (
         width * height <= int(INPUT_OPTIONS[INPUT_OPTIONS.index("-max_pixels") + 1])
         and excess(width=width, height=height, duration_s=1, frames=1) == ""
     )
     assert by_machine is is_taken
     if is_taken:
-        assert (look(told).width, look(told).height) == (width, height)
+        assert (look(sized).width, look(sized).height) == (width, height)
     else:
-        assert "at most 8192x4320" in refusal(told)
+        assert "at most 8192x4320" in refusal(sized)
 
 
 @pytest.mark.parametrize("side", [0, 1, 8193, 65535])
