@@ -248,6 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         started = time.monotonic()
         body, key = self._passed(), self._key()
+        if len(body) < int(self.headers["Content-Length"]):
+            self.close_connection = True
+            return None
         self.control.put_s.append(time.monotonic() - started)
         if key is None or self._fails("PUT") or (key.startswith("poster/") and self._fails("poster")):
             return None
@@ -268,13 +271,13 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _passed(self) -> bytes:
-        """Return the body, read piece by piece as the network lets it pass."""
-        left, work_units = int(self.headers["Content-Length"]), []
-        while left:
-            work_units.append(self.rfile.read(min(left, PASSING_BYTES)))
-            self.control.passing(len(work_units[-1]))
-            left -= len(work_units[-1])
-        return b"".join(work_units)
+        """Return the body, read piece by piece as the network lets it pass; less if its sender dies."""
+        left, pieces = int(self.headers["Content-Length"]), []
+        while left and (piece := self.rfile.read(min(left, PASSING_BYTES))):
+            pieces.append(piece)
+            self.control.passing(len(piece))
+            left -= len(piece)
+        return b"".join(pieces)
 
     def _key(self) -> str | None:
         path, _, query = self.path.partition("?")
