@@ -24,7 +24,7 @@ from video_refresher.models import Output, Problem, ProgressEvent, SourceInBatch
 
 OF_THE_FILE = (413, 415, 422)  # refusals that concern one file: too large, no video, not playable
 BARS_MAX = 20  # of more files, only the bars of those on their way stay
-NOTHING = "Nothing is submitted: none of the files was taken."
+NOTHING = "Nothing is submitted: no file was accepted."
 
 
 def make_clip(path: Path) -> None:

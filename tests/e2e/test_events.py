@@ -200,7 +200,9 @@ def test_a_deleted_batch_ends_its_stream(user: User, slow: Path) -> None:
 def test_the_hundred_and_first_stream_is_refused_and_one_that_closes_makes_room(
     stack: LocalStack, user: User, slow: Path
 ) -> None:
-    batch_id = user.submit(user.upload(slow), variations=3)["batch_id"]
+    source = user.upload(slow)
+    others = [user.submit(source, variations=100, kind="jobs")["batch_id"] for _ in range(2)]
+    batch_id = user.submit(source, variations=1)["batch_id"]  # waits for a machine of the others
     limits = httpx.Limits(max_connections=200)
     path = f"{address(batch_id)}/events"
     with httpx.Client(base_url=stack.url, headers=user.http.headers, limits=limits, timeout=30) as many:
@@ -212,5 +214,6 @@ def test_the_hundred_and_first_stream_is_refused_and_one_that_closes_makes_room(
         for answer in answers:
             assert next(events(answer)).name == "progress"
             answer.close()
-    ok(user.http.post(f"{address(batch_id)}/cancel"), 202)
+    for id_ in (batch_id, *others):
+        ok(user.http.post(f"{address(id_)}/cancel"), 202)
     assert durable(listen(user, batch_id))[-1].name == "end"
