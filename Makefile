@@ -5,7 +5,7 @@ VARIATIONS ?= 3
 MINUTES ?= 60
 OUT ?= demo-out
 IMAGE_BASE ?= python:3.13-slim
-WORKERS ?= 2
+WORKERS ?= 4
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -42,7 +42,7 @@ demo: setup ## run the main job for real on this machine: VIDEO="a.mp4 b.mp4" VA
 serve: setup ## keep the embedded stack running; prints its URL and password
 	@$(BIN)/refresher serve --local
 
-test: setup ## run the whole test suite with WORKERS=2 in parallel
+test: setup ## run the whole test suite with WORKERS=4 in parallel
 	@$(TESTS)
 
 test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
