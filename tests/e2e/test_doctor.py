@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from control.cli.local import LocalStack
 from control.cli.main import app
 from tests.support.jails import trouble
+from tests.support.processes import until
 
 
 def environment(stack: LocalStack) -> dict[str, str]:
@@ -39,7 +40,13 @@ def test_the_doctor_finds_a_good_deployment_good_from_inside_and_outside_and_lea
     assert "This starts one shared-cpu-1x machine" in done.stderr.splitlines()[0], "the cost comes first"
 
     headers = {"Authorization": f"Bearer {stack.fly.token}"}
-    machines = httpx.get(f"{stack.fly.url}/apps/{stack.fly.app}/machines", headers=headers).json()
+    address = f"{stack.fly.url}/apps/{stack.fly.app}/machines"
+
+    def listed() -> httpx.Response | None:
+        answer = httpx.get(address, headers=headers)
+        return answer if answer.status_code == 200 else None  # Fly allows one list a second
+
+    machines = until(listed).json()
     assert not [machine["name"] for machine in machines if machine["name"].startswith("doctor")]
 
     outer = CliRunner().invoke(app, ["doctor"], env={**client, "REFRESHER_TOKEN": ""})
