@@ -35,6 +35,8 @@ from tests.support.hostile import connected, needs_proc, rest, rss_bytes
 from tests.support.processes import until
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 SUBMITS = ("/api/jobs", "/api/batches", "/api/quote")
 COMPLETE = "/api/uploads/upl_none/complete"
 FINISH = f"/runner/attempts/{ATTEMPT}/finish"

@@ -31,6 +31,8 @@ from tests.support.processes import until
 from tests.support.rows import ready
 from tests.support.settings import SETTINGS
 
+pytestmark = pytest.mark.peer
+
 UPLOAD = {"name": "a.mp4", "size_bytes": 1000, "content_type": "video/mp4"}
 QUIET = {"seq": 1, "outputs": []}
 TOO_LONG_S = 3.5  # a runner waits 4 s for the answer to a beat

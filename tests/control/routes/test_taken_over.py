@@ -32,6 +32,8 @@ from tests.support.maker import Maker, code, stored
 from tests.support.rows import finished, ready
 from tests.support.user import ok
 
+pytestmark = pytest.mark.peer
+
 EXAMPLES = 3000 if os.environ.get("HOSTILE_FULL") else 25
 VIEW_BYTES_MAX = 40_000
 VALUES: list[Any] = [
