@@ -45,7 +45,7 @@ serve: setup ## keep the embedded stack running; prints its URL and password
 test: setup ## run the whole test suite with WORKERS=4 in parallel
 	@$(TESTS)
 
-test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack: within a minute
+test-fast: setup ## every test that needs no S3 server, FFmpeg, PostgreSQL, browser or stack, in about a minute
 	@$(TESTS) -m fast
 
 coverage: setup ## print the share of each package that test-fast runs
