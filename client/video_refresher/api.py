@@ -104,11 +104,11 @@ def _pause_s(answer: httpx.Response) -> float | None:
 
     None: the answer names no time.
     """
-    told = answer.headers.get("Retry-After", "")
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", told):
-        return float(told)
+    value = answer.headers.get("Retry-After", "")
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
+        return float(value)
     try:
-        at = parsedate_to_datetime(told)
+        at = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     return max(0.0, (at.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())  # it is always in GMT

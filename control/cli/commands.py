@@ -210,10 +210,12 @@ def _wish(
 
 @contextmanager
 def _that_goes_on(*ids: str) -> Iterator[None]:
-    """On Ctrl-C print that the batches continue without this command."""
+    """Print that the batches continue without this command, on Ctrl-C and if control no longer answers."""
+    from httpx import HTTPError
+
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, HTTPError):
         print(file=sys.stderr)
         for id_ in ids:
             print(

@@ -88,6 +88,7 @@ class Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
         self._statuses: dict[str, dict[str, str]] = {}  # of outputs, by source
+        self._waiting: str | None = None  # why nothing moves, as last printed
 
     def show(self, shown: Job | Batch) -> None:
         """Show the state of the job or batch."""
@@ -110,16 +111,21 @@ class Bars:
     def _move(
         self, sources: Sequence[SourceInBatch | SourceProgress], waiting: Problem | None, eta_s: int | None
     ) -> None:
+        why = waiting.message if waiting else None
+        if why and why != self._waiting:  # on lines of its own: beside a bar it would be cut off
+            self._progress.console.print(Text(why))
+        self._waiting = why
         for source in sources:
-            note = waiting.message if waiting else self._note(source, eta_s)
+            note = "waiting" if why else self._note(source, eta_s)
             self._progress.update(self._tasks[source.source_id], completed=source.percent, note=note)
 
     def _note(self, source: SourceInBatch | SourceProgress, eta_s: int | None) -> str:
         statuses = self._statuses[source.source_id].values()
         ready = sum(status == "ready" for status in statuses)
-        note = f"{ready}/{len(statuses)} ready, {source.status}"
+        note = f"{ready}/{len(statuses)} ready"
         is_live = source.status in ("queued", "running")
-        return f"{note}, about {eta_s} s left" if eta_s and is_live else note
+        left = f", about {eta_s} s left" if eta_s and is_live else ""
+        return note if source.status == "ready" else f"{note}, {source.status}{left}"
 
 
 def download(client: Client, id_: str, out: Path, console: Console) -> None:

@@ -167,8 +167,8 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
 
 def _digest(message: Finish) -> str:
     """Return a digest that identifies a finish. A new field with a default does not change it."""
-    told = message.model_dump_json(exclude={"machine_id"}, exclude_defaults=True)
-    return _FORM + hashlib.sha256(told.encode()).hexdigest()
+    content = message.model_dump_json(exclude={"machine_id"}, exclude_defaults=True)
+    return _FORM + hashlib.sha256(content.encode()).hexdigest()
 
 
 def _is_repeat(attempt: Attempt, digest: str) -> bool:

@@ -24,8 +24,9 @@ Answer = httpx.Response | Exception
 
 def batch(status: str, *outputs: str, percent: float = 0) -> httpx.Response:
     shown = [answer(Output, output_id=f"out_{n}", status=state) for n, state in enumerate(outputs)]
+    state = "ready" if {*outputs} == {"ready"} else "running"
     source = answer(
-        SourceInBatch, source_id="src_1", name="a.mp4", status="running", percent=percent, outputs=shown
+        SourceInBatch, source_id="src_1", name="a.mp4", status=state, percent=percent, outputs=shown
     )
     return httpx.Response(
         200, json=answer(Batch, batch_id="bat_1", status=status, sources=[source], new_field=1)
@@ -102,6 +103,25 @@ def test_while_its_stream_tells_a_batch_is_asked_for_only_at_start_and_end(pause
     assert control.asked == ["look", "stream 0", "look"]
     assert pauses == []
     assert "100%" in picture
+
+
+def test_why_nothing_moves_is_printed_whole_and_once_beside_a_bar_that_stays(pauses: list[float]) -> None:
+    why = "All 2 machines that MAX_MACHINES allows are in use. The job starts when one of them is free."
+    waits = event(
+        "progress",
+        **answer(ProgressEvent, eta_s=None, waiting={"code": "machine_cap", "message": why}, sources=[
+            answer(SourceProgress, source_id="src_1", status="queued", percent=0)
+        ]),
+    )  # fmt: skip
+    looks = [batch("queued", "queued"), batch("completed", "ready", percent=100)]
+    control = Control(looks, [stream(waits, waits, END)])
+    console = Console(file=io.StringIO(), width=80)
+    client = Client(httpx.Client(base_url="http://c", transport=httpx.MockTransport(control)))
+    demo.watch(client, "bat_1", console)
+    shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert shown.count(why) == 1
+    assert "1/1 ready" in shown
+    assert "ready, ready" not in shown
 
 
 def test_what_the_events_tell_is_shown(pauses: list[float]) -> None:

@@ -31,6 +31,17 @@ def test_a_file_that_is_no_video_is_refused_before_a_byte_is_sent(person: Person
     assert puts == []
 
 
+def test_a_file_that_cannot_be_used_does_not_keep_the_others_from_a_batch(
+    person: Person, api: User, clip: Clip, tmp_path: Path
+) -> None:
+    (tmp_path / "fake.mp4").write_text("not a video at all")
+    person.choose(tmp_path / "fake.mp4", clip("good.mp4"))
+    expect(person.video("good.mp4")).to_contain_text("Ready")
+    person.sees("Without 1 file that cannot be used")
+    shown = api.show(person.make(1))
+    assert [source["name"] for source in shown["sources"]] == ["good.mp4"]
+
+
 def test_what_looks_like_a_video_but_cannot_be_played_is_refused_in_words(
     person: Person, clip: Clip, tmp_path: Path
 ) -> None:

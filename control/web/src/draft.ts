@@ -22,12 +22,12 @@ export const pending = computed(() => items.value.filter((item) => item.isPendin
 export const ready = computed(() => items.value.filter((item) => item.phase.value === "ready"));
 /** What someone has to do something about. */
 export const stuck = computed(() =>
-  items.value.filter((item) => ["paused", "fileless", "failed", "refused"].includes(item.phase.value)),
+  items.value.filter((item) => ["paused", "fileless", "failed"].includes(item.phase.value)),
 );
+/** What can never be made: a batch starts without it, as the count and the price say. */
+export const refused = computed(() => items.value.filter((item) => item.phase.value === "refused"));
 export const outputsCount = computed(
-  () =>
-    items.value.filter((item) => item.phase.value !== "refused").length *
-    (preset.value ? 1 : variations.value),
+  () => (items.value.length - refused.value.length) * (preset.value ? 1 : variations.value),
 );
 export const sentBytes = computed(() => items.value.reduce((sum, item) => sum + item.sent.value, 0));
 export const totalBytes = computed(() => items.value.reduce((sum, item) => sum + item.size, 0));

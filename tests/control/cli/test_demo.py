@@ -9,7 +9,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from control.cli import demo
+from control.cli import commands, demo
 from tests.support.answers import AT
 from video_refresher import ApiError, Client
 
@@ -48,3 +48,12 @@ def test_only_a_refusal_that_concerns_the_file_lets_the_others_be_uploaded(
         with pytest.raises(ApiError, match="No") as caught:
             demo.upload(client, names, console)
         assert (caught.value.status, len(list(opened))) == (status, 1)
+
+
+@pytest.mark.parametrize("end", [httpx.ConnectError("away"), KeyboardInterrupt()], ids=repr)
+def test_a_wait_that_breaks_off_says_that_the_batch_continues(
+    end: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(type(end)), commands._that_goes_on("bat_1"):
+        raise end
+    assert "bat_1 continues. Watch it: refresher watch bat_1" in capsys.readouterr().err

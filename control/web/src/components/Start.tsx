@@ -1,4 +1,4 @@
-import { isArmed, isSubmitting, outputsCount, pending, ready, submitProblem } from "../draft";
+import { isArmed, isSubmitting, outputsCount, pending, ready, refused, submitProblem } from "../draft";
 import { count } from "../words";
 import { Notice } from "./Notice";
 
@@ -37,7 +37,10 @@ export function Start() {
       >
         {isSubmitting.value ? "Starting…" : `Make ${count(outputsCount.value, "video")}`}
       </button>
-      <p class="muted small center">Once it runs you can close this page.</p>
+      <p class="muted small center">
+        {refused.value.length > 0 && `Without ${count(refused.value.length, "file")} that cannot be used. `}
+        Once it runs you can close this page.
+      </p>
     </div>
   );
 }
