@@ -54,7 +54,7 @@ class Style(NamedTuple):
 STANDARD = Style()
 STANDARD_RATE = Fraction(30000, 1001)
 SOURCE_RATE_MAX = Fraction(60)  # of `frame_rate` "source"
-RATE_MIN = 10  # of `frame_rate` "source": of a slower source a multiple is made
+RATE_MIN = 5  # of `frame_rate` "source": a slower one is multiplied, since an output ends with a whole frame
 CRF: Mapping[Quality, int] = {"standard": 23, "high": 19}
 AUDIO_KBPS = 128
 CAP_KBPS, CAP_PIXELS, CAP_GROWTH = 2500, 1920 * 1080, 0.75

@@ -103,8 +103,8 @@ def held_s(video: StreamTimes, stated_s: float) -> float:
 def output_rate_of(video: StreamTimes) -> Fraction | None:
     """Return the frame rate of outputs that keep the rate of the source; None if the source shows none.
 
-    It is the constant rate, or the common one that is nearest to the average. Each picture of a slow source
-    becomes several frames, so that an output can end within a tenth of a second of the source's end.
+    It is the constant rate, or the common one that is nearest to the average. Below RATE_MIN each
+    picture becomes several frames, so that an output can end within a tenth of a second of the source's end.
     """
     rate = video.rate
     if rate is None:
