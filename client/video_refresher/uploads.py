@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,48 +24,70 @@ OnBytes = Callable[[int], object]  # called with the number of bytes since the l
 
 
 class Unfinished:
-    """Upload ids by server, file and name, in one JSON file, so that a later upload can resume.
+    """Upload ids by server, file and name, in one file, so that a later upload can resume.
 
     An id stays until its source is submitted, so that after an interruption no file is sent twice. A file
     that has changed counts as another file. If the ids are lost, a file is only sent again. So no error
     here reaches the caller.
+
+    Each change appends one line of JSON, `[key, id]` or `[key, null]`, so that the thousandth upload of a
+    command costs as much as the first. The first use reads the lines, and writes only the ids that are left.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._known: dict[str, str] | None = None  # None: not read yet
 
     def get(self, server: str, file: Path, name: str | None = None) -> str | None:
         """Return the id of the upload of this file that is not submitted yet, if there is one."""
-        return self._load().get(_key(server, file, name))
+        return self._ids().get(_key(server, file, name))
 
     def set(self, server: str, file: Path, upload_id: str | None, name: str | None = None) -> None:
         """Store the id of an upload that has begun; None removes it."""
-        known = self._load()
-        known.pop(_key(server, file, name), None)
-        if upload_id is not None:
-            known[_key(server, file, name)] = upload_id
-        self._save(known)
+        self._change({_key(server, file, name): upload_id})
 
     def forget(self, upload_ids: Collection[str]) -> None:
         """Remove these uploads, since their sources are submitted. Their files need not exist any more."""
-        known = self._load()
-        left = {key: upload_id for key, upload_id in known.items() if upload_id not in upload_ids}
-        if left != known:
-            self._save(left)
+        self._change(dict.fromkeys(key for key, id_ in self._ids().items() if id_ in upload_ids))
 
-    def _save(self, known: dict[str, str]) -> None:
-        newest, fresh = dict(list(known.items())[-KEPT_MAX:]), self._path.with_name(f"{self._path.name}.new")
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(newest))
-            fresh.replace(self._path)  # at once: an interruption must not lose the ids of a thousand uploads
+    def _change(self, changes: Mapping[str, str | None]) -> None:
+        known = self._ids()
+        for key, upload_id in changes.items():
+            known.pop(key, None)
+            if upload_id is not None:
+                known[key] = upload_id
+        with suppress(OSError), self._path.open("a") as file:
+            file.write(_lines(changes))
 
-    def _load(self) -> dict[str, str]:
-        try:
-            known = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
+    def _ids(self) -> dict[str, str]:
+        if self._known is None:
+            self._known = dict(list(_read_lines(self._path).items())[-KEPT_MAX:])
+            fresh = self._path.with_name(f"{self._path.name}.new")
+            with suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                fresh.write_text(_lines(self._known))
+                fresh.replace(self._path)  # at once: an interruption must not lose what was there
+        return self._known
+
+
+def _lines(ids: Mapping[str, str | None]) -> str:
+    return "".join(json.dumps([key, upload_id]) + "\n" for key, upload_id in ids.items())
+
+
+def _read_lines(path: Path) -> dict[str, str]:
+    """Return the ids that the lines leave. A line that was cut off is left out."""
+    known: dict[str, str] = {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError):
+        return known
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            key, upload_id = json.loads(line)
+            known.pop(key, None)
+            if upload_id is not None:
+                known[key] = upload_id
+    return known
 
 
 class Uploader:

@@ -90,6 +90,25 @@ def test_a_failure_that_does_not_say_when_to_come_again_is_told_at_once():
     assert len(answers) == 1
 
 
+def test_each_id_is_one_more_line_and_a_line_that_was_cut_off_loses_no_other(tmp_path: Path) -> None:
+    memory, files = tmp_path / "ids.json", [tmp_path / f"{n}.mp4" for n in range(3)]
+    for file in files:
+        file.write_bytes(b"x")
+    unfinished = Unfinished(memory)
+    for file in files:
+        unfinished.set("http://c", file, f"upl_{file.stem}")
+    lines = memory.read_text().splitlines()
+    assert len(lines) == 3
+    unfinished.forget({"upl_1"})
+    assert memory.read_text().splitlines()[:3] == lines, "nothing is written again"
+    memory.write_text(memory.read_text() + lines[0][:20])
+    again = Unfinished(memory)
+    assert [again.get("http://c", file) for file in files] == ["upl_0", None, "upl_2"]
+    assert len(memory.read_text().splitlines()) == 2, "only what is left"
+    again.set("http://c", files[1], "upl_3")
+    assert Unfinished(memory).get("http://c", files[1]) == "upl_3"
+
+
 @pytest.mark.parametrize(
     ("status", "is_kept"), [(404, False), (410, False), (422, False), (401, True), (429, True), (502, True)]
 )
