@@ -436,7 +436,7 @@ def test_a_runner_s_token_works_for_its_own_attempt_and_machine_only(
 ) -> None:
     slow_source = user.upload(slow)
     jobs = [user.submit(slow_source, variations=2, kind="jobs") for _ in range(2)]
-    one, other = (until(lambda job=job: _running(user, job)) for job in jobs)
+    one, other = (until(lambda job=job: _claimed(user, job)) for job in jobs)
     token = _attempt_token(stack, one)
     mine = {"Authorization": f"Bearer {token}"}
     claim = {"version": 1, "machine_id": "another-machine"}
@@ -462,18 +462,28 @@ def test_a_runner_s_token_works_for_its_own_attempt_and_machine_only(
 _USAGE = {"wall_s": 1, "cpu_s": 1, "timings": {}}
 
 
-def _running(user: User, job: dict[str, Any]) -> str | None:
-    """Return the id of the job's attempt once it runs."""
+def _claimed(user: User, job: dict[str, Any]) -> str | None:
+    """Return the id of the job's attempt once its machine has claimed it; it may have finished since."""
     shown = user.show(job["job_id"])
-    return str(shown["attempts"][0]["attempt_id"]) if shown["status"] == "running" else None
+    claimed = shown["status"] in ("running", "completed")
+    return str(shown["attempts"][0]["attempt_id"]) if claimed else None
 
 
 def _attempt_token(stack: LocalStack, attempt_id: str) -> str:
-    """Return the token as the machine has it in its environment, which Fly tells to who may see machines."""
+    """Return the token as the machine has it in its environment, which Fly tells to who may see machines.
+
+    The list names destroyed machines too, so a job that is already done is no reason to fail.
+    """
+    machines = f"{stack.fly.url}/apps/{stack.fly.app}/machines"
     headers = {"Authorization": f"Bearer {stack.fly.token}"}
-    machines = httpx.get(f"{stack.fly.url}/apps/{stack.fly.app}/machines", headers=headers).json()
-    environments = [machine["config"]["env"] for machine in machines]
-    return next(env["ATTEMPT_TOKEN"] for env in environments if env["ATTEMPT_ID"] == attempt_id)
+
+    def token() -> str | None:
+        listed = httpx.get(machines, params={"include_deleted": "true"}, headers=headers).json()
+        environments = [machine["config"]["env"] for machine in listed]
+        mine = (env for env in environments if env.get("ATTEMPT_ID") == attempt_id)
+        return next((env["ATTEMPT_TOKEN"] for env in mine), None)
+
+    return until(token)
 
 
 # --- asking twice -----------------------------------------------------------------------------------
