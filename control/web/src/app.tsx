@@ -7,21 +7,20 @@ import { NewBatch } from "./screens/NewBatch";
 import { SignIn, SignInAgain } from "./screens/SignIn";
 import { Usage } from "./screens/Usage";
 import * as session from "./session";
-
-const TITLES = { new: "New batch", history: "Batches", usage: "Usage", batch: "Batch" };
+import { t } from "./texts";
 
 export function App() {
   const { screen } = route.value;
   const isSignedIn = session.token.value !== null;
   useEffect(() => {
-    document.title = `${TITLES[screen]} · Video Refresher`;
+    document.title = `${t.app.titles[screen]} · ${t.app.name}`;
     if (isSignedIn) document.getElementById("main")?.focus();
   }, [screen, isSignedIn]);
   if (!isSignedIn) return <SignIn />;
   return (
     <>
       <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
-        Skip to the content
+        {t.app.skip}
       </button>
       <Header />
       <main id="main" tabIndex={-1}>
@@ -57,26 +56,22 @@ function Header() {
     <header class="top">
       <a class="brand" href="#/">
         <img src={new URL("./icon.svg", import.meta.url).href} alt="" width="28" height="28" />
-        <span>Video Refresher</span>
+        <span>{t.app.name}</span>
       </a>
-      <nav aria-label="Main">
-        {link(
-          "#/",
-          screen !== "new" && items.value.length ? `New (${items.value.length})` : "New",
-          screen === "new",
-        )}
-        {link("#/batches", "Batches", screen === "history" || screen === "batch")}
-        {link("#/usage", "Usage", screen === "usage")}
+      <nav aria-label={t.app.navigation}>
+        {link("#/", t.app.new(screen === "new" ? 0 : items.value.length), screen === "new")}
+        {link("#/batches", t.app.batches, screen === "history" || screen === "batch")}
+        {link("#/usage", t.app.usage, screen === "usage")}
       </nav>
       <button type="button" class="quiet" onClick={signOut}>
-        Sign out
+        {t.app.signOut}
       </button>
     </header>
   );
 }
 
 function signOut() {
-  if (pending.value.length && !confirm("Videos are still being uploaded. Sign out and stop them?")) return;
+  if (pending.value.length && !confirm(t.app.signOutWhileSending)) return;
   for (const item of pending.value) item.pause();
   isArmed.value = false;
   session.end();

@@ -1,7 +1,6 @@
 // Numbers and states as people say them. The API itself sends the text of each reason and error.
 import type { Attempt, Batch, BatchSummary, Output, Preset, Status } from "./shapes";
-
-const LOCALE = "en";
+import { LOCALE } from "./texts";
 
 export function bytes(count: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
