@@ -1,4 +1,4 @@
-"""Answers that are lost, a control that restarts, a bucket that hangs, a laptop that sleeps: the page goes on."""
+"""The page goes on: after lost answers, a restart of control, a bucket that hangs, a laptop that sleeps."""
 
 from __future__ import annotations
 
