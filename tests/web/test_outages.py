@@ -92,13 +92,14 @@ def test_the_page_outlives_a_restart_a_bucket_that_hangs_and_an_hour_of_sleep(
     page.route(re.compile("uploadId="), lambda route: hanging.append(route))
     with page.expect_request(re.compile("uploadId=")):
         person.choose(clip("late.mp4"))
-    page.clock.run_for(1000 * SILENCE_S)
+    page.clock.fast_forward(1000 * SILENCE_S)
     expect(person.video("late.mp4")).to_contain_text("The storage does not answer")
     page.unroute_all()
     expect(person.video("late.mp4")).to_contain_text("Ready")
 
     slow: list[Route] = []
-    page.clock.run_for(1000 * SILENCE_S)  # control has time to fall asleep
+    expect(page.locator(".price")).not_to_contain_text("So far for")
+    page.clock.fast_forward(1000 * SILENCE_S)  # control has time to fall asleep
     page.route("**/api/quote", lambda route: slow.append(route))
     page.get_by_label("How many variations").fill("1")
     person.sees("Waking up")
