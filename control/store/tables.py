@@ -122,6 +122,7 @@ class Job(SQLModel, table=True):
     estimate_s: float = 0.0  # machine time to make all its outputs
     estimate_usd: float = 0.0
     egress_bytes_max: float = 0.0  # upper bound of the bytes sent to make all its outputs
+    room_bytes: float | None = None  # storage reserved for its outputs; None in jobs of older versions
     stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # its reported files in the bucket
     stray_bytes: int = Field(default=0, sa_type=BigInteger)  # its other files there, as last listed
     not_before: datetime  # a retry starts no earlier
