@@ -5,12 +5,13 @@ import { ApiError, inWords } from "./api";
 import { go, linkTo } from "./route";
 import * as session from "./session";
 import type { Batch, Order, Preset, Quote } from "./shapes";
+import { claimDraft } from "./tab";
+import { t } from "./texts";
 import { Item, type Kept } from "./upload/item";
 
 export const VARIATIONS = { least: 1, usual: 10, most: 100 };
 
-const KEY = "refresher.draft";
-const KEPT_MS = 20 * 3600 * 1000; // an unused source lives for 24 h
+const KEY = await claimDraft();
 const QUOTE_AFTER_MS = 250; // while someone types
 
 export const items = signal<Item[]>([]);
@@ -90,18 +91,22 @@ effect(() => {
     quoteProblem.value = null;
     return;
   }
-  let isStale = false;
+  const stale = new AbortController();
+  const fail = (error: unknown) => {
+    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  };
   const timer = setTimeout(async () => {
+    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const fresh = await api.post<Quote>("quote", body);
-      if (!isStale) [quote.value, quoteProblem.value] = [fresh, null];
+      const fresh = await api.post<Quote>("quote", body, { stop: stale.signal, onTrouble });
+      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
     } catch (error) {
-      if (!isStale) [quote.value, quoteProblem.value] = [null, inWords(error)];
+      fail(error);
     }
   }, QUOTE_AFTER_MS);
   return () => {
-    isStale = true;
     clearTimeout(timer);
+    stale.abort();
   };
 });
 
@@ -111,11 +116,15 @@ effect(() => {
 export const isArmed = signal(false);
 export const isSubmitting = signal(false);
 export const submitProblem = signal<string | null>(null);
+/** Why the submit waits for its next try; `stopSubmit` gives it up. */
+export const submitTrouble = signal<string | null>(null);
+let submitting = new AbortController();
+export const stopSubmit = (): void => submitting.abort();
 
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video, or remove it.";
+  if (stuck.value.length) submitProblem.value = t.draft.notStarted;
   else untracked(() => void submit());
 });
 
@@ -126,26 +135,40 @@ async function submit(): Promise<void> {
   if (!order.value || isSubmitting.peek()) return;
   isSubmitting.value = true;
   submitProblem.value = null;
+  submitting = new AbortController();
+  const stop = submitting.signal;
+  const submitted = new Set(items.value);
   const machines = maxMachines.value;
   try {
-    const batch = await place({ ...order.value, ...(machines ? { max_machines: machines } : {}) });
-    clear();
+    const batch = await place(
+      { ...order.value, ...(machines ? { max_machines: machines } : {}) },
+      {
+        stop,
+        onTrouble: (trouble) => {
+          submitTrouble.value = trouble && inWords(trouble);
+        },
+      },
+    );
+    clear(submitted);
     go(linkTo(batch.batch_id));
   } catch (error) {
     const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    submitProblem.value = isGone
-      ? `${inWords(error)} Remove the videos here and drop them again.`
-      : inWords(error);
+    if (!(error instanceof DOMException))
+      submitProblem.value = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
   } finally {
     isSubmitting.value = false;
+    submitTrouble.value = null;
   }
 }
 
 /** Submit an order. The same order again, after a lost answer, is the same batch. */
-export async function place(wanted: Order): Promise<Batch> {
+export async function place(wanted: Order, options: api.Options = {}): Promise<Batch> {
   const body = JSON.stringify(wanted);
   if (tried?.body !== body) tried = { body, key: randomKey() };
-  const batch = await api.post<Batch>("batches", wanted, { "Idempotency-Key": tried.key });
+  const batch = await api.post<Batch>("batches", wanted, {
+    ...options,
+    headers: { "Idempotency-Key": tried.key },
+  });
   tried = null;
   return batch;
 }
@@ -156,8 +179,9 @@ function randomKey(): string {
   ).join("");
 }
 
-function clear(): void {
-  items.value = [];
+/** Begin anew. What was added meanwhile stays. */
+function clear(submitted: Set<Item>): void {
+  items.value = items.value.filter((item) => !submitted.has(item));
   variations.value = VARIATIONS.usual;
   preset.value = null;
   maxMachines.value = null;
@@ -195,7 +219,7 @@ function keep(): void {
 function restore(): void {
   try {
     const kept: KeptDraft | null = JSON.parse(localStorage.getItem(KEY) ?? "null");
-    if (!kept || kept.at < Date.now() - KEPT_MS) return;
+    if (!kept) return;
     items.value = kept.items.map((one) => new Item(one.name, one.size, one.modified, one.url, one));
     variations.value = kept.variations;
     preset.value = kept.preset;

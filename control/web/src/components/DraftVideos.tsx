@@ -111,6 +111,7 @@ function facts(item: Item): string {
 }
 
 function standing(item: Item, percent: number): string {
+  if (item.trouble.value) return item.trouble.value;
   switch (item.phase.value) {
     case "looking":
       return "Looking into the file…";
@@ -123,11 +124,10 @@ function standing(item: Item, percent: number): string {
     case "ready":
       return item.url ? "Fetched when the batch runs" : ["Ready", ...item.notes.value].join(". ");
     case "fileless":
-      return item.uploadId.value
+      return item.stored.value
         ? "The page was reloaded: choose or drop this file again, and the upload goes on where it was."
         : "The page was reloaded: choose or drop this file again.";
     case "failed":
-      return `${item.problem.value} What was sent is kept; try again.`;
     case "refused":
       return item.problem.value ?? "";
   }

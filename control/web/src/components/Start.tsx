@@ -1,4 +1,14 @@
-import { isArmed, isSubmitting, outputsCount, pending, ready, refused, submitProblem } from "../draft";
+import {
+  isArmed,
+  isSubmitting,
+  outputsCount,
+  pending,
+  ready,
+  refused,
+  stopSubmit,
+  submitProblem,
+  submitTrouble,
+} from "../draft";
 import { count } from "../words";
 import { Notice } from "./Notice";
 
@@ -19,6 +29,15 @@ export function Start() {
             isArmed.value = false;
           }}
         >
+          Wait, not yet
+        </button>
+      </div>
+    );
+  if (submitTrouble.value)
+    return (
+      <div class="stack">
+        <Notice>{submitTrouble.value}</Notice>
+        <button type="button" class="wide" onClick={stopSubmit}>
           Wait, not yet
         </button>
       </div>
