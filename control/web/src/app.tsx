@@ -1,4 +1,6 @@
 import { useEffect } from "preact/hooks";
+import { Confirm } from "./components/Confirm";
+import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
@@ -26,6 +28,8 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>
+      <Confirm />
+      <Toasts />
       {session.hasEnded.value && <SignInAgain />}
     </>
   );

@@ -13,4 +13,7 @@ export const de: Texts = {
     signOut: "Abmelden",
     signOutWhileSending: "Es werden noch Videos hochgeladen. Abmelden und das Hochladen beenden?",
   },
+  confirm: { no: "Behalten" },
+  dialog: { close: "Schließen" },
+  toast: { close: "Schließen" },
 };

@@ -13,4 +13,7 @@ export const en = {
     signOut: "Sign out",
     signOutWhileSending: "Videos are still being uploaded. Sign out and stop them?",
   },
+  confirm: { no: "Keep it" },
+  dialog: { close: "Close" },
+  toast: { close: "Close" },
 };
