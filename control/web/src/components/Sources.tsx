@@ -6,8 +6,8 @@ import { bytes, number, outputLabel } from "../words";
 import { Bar } from "./Bar";
 import { Tile } from "./Tile";
 
-const TILES = { few: 24, many: 8, more: 96 }; // of each source at first; fewer of each of many
-const SOURCES = { few: 4, atFirst: 20, more: 20 };
+const TILES = { few: 24, many: 8, more: 48 }; // of each source at first; fewer of each of many
+const SOURCES = { few: 4, atFirst: 12, more: 8 };
 const USUAL_SHAPE = { width: 4, height: 3 };
 const LABELS_MAX = 20; // of the failures named in one line
 
@@ -62,6 +62,8 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
                 checked={filter.value === name}
                 onChange={() => {
                   filter.value = name;
+                  tilesMore.value = {};
+                  sourcesShown.value = SOURCES.atFirst;
                 }}
               />
               <span>
@@ -73,8 +75,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
         <button
           type="button"
           id="choose"
-          class="quiet"
-          disabled={!choosable.length}
+          class={choosable.length ? "quiet" : "quiet unseen"}
           onClick={() =>
             choose(
               choosable.map(({ output_id }) => output_id),
@@ -109,6 +110,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
           type="button"
           class="center"
           onClick={() => {
+            focusIn(() => document.querySelectorAll(".source")[views.length]);
             sourcesShown.value += SOURCES.more;
           }}
         >
@@ -154,9 +156,8 @@ function OfSource(props: OfSourceProps) {
   const ready = source.outputs.filter(isReady);
   const shape = source.width && source.height ? source : (seen.value ?? USUAL_SHAPE);
   const more = () => {
-    const first = shown.length;
+    focusIn(() => ref.current?.children[shown.length]);
     props.onMore();
-    setTimeout(() => ref.current?.children[first]?.querySelector("button")?.focus()); // its own button may go
   };
   return (
     <section class="stack source" aria-label={source.name}>
@@ -198,9 +199,14 @@ function OfSource(props: OfSourceProps) {
           {t.sources.more(number(Math.min(hidden, TILES.more)))}
         </button>
       )}
-      {hasEnded && <Failures outputs={source.outputs} known={batchError} />}
+      <Failures outputs={source.outputs} known={batchError} />
     </section>
   );
+}
+
+/** Focus the first button of what is shown next, since the one that was pressed may go. */
+function focusIn(next: () => Element | undefined): void {
+  setTimeout(() => next()?.querySelector("button")?.focus());
 }
 
 /** Each reason once, in full, with the outputs that it took; without the one that the whole batch has. */

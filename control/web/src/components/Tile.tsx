@@ -20,26 +20,32 @@ interface Props {
   onShape: (width: number, height: number) => void;
 }
 
-/** One output. It is drawn again only when it has changed, which keeps a page of many quick. */
+/** One output. Its inside is drawn again only when the output has changed, which keeps a page of many quick. */
 export function Tile(props: Props) {
-  const latest = useRef(props);
-  latest.current = props;
-  const { output, ticket, isChosen } = props;
-  return useMemo(
-    () => (
-      <li class={`tile ${output.status} ${isChosen ? "chosen" : ""}`}>
-        {output.status === "ready" ? (
-          <Ready key={output.output_id} {...latest.current} />
-        ) : (
-          <Unready output={output} />
-        )}
-      </li>
-    ),
-    [output, ticket, isChosen],
+  const { output, ticket, isChosen, onChoose } = props;
+  const { output_id: id, status, poster } = output;
+  const inside = useMemo(
+    () => (status === "ready" ? <Ready key={id} {...props} /> : <Unready output={output} />),
+    [id, status, Math.floor(output.percent), poster, ticket],
+  );
+  return (
+    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`}>
+      {inside}
+      {status === "ready" && (
+        <label class="tile-choose">
+          <input
+            type="checkbox"
+            checked={isChosen}
+            onChange={(event) => onChoose(id, event.currentTarget.checked)}
+            aria-label={t.sources.choose(outputLabel(output))}
+          />
+        </label>
+      )}
+    </li>
   );
 }
 
-function Ready({ output, ticket, isChosen, onChoose, onPlay, onShape }: Props) {
+function Ready({ output, ticket, onPlay, onShape }: Props) {
   const preview = usePreview();
   const label = outputLabel(output);
   const duration = output.duration_s ? length(output.duration_s) : "";
@@ -63,14 +69,6 @@ function Ready({ output, ticket, isChosen, onChoose, onPlay, onShape }: Props) {
         )}
         {duration && <span class="tile-length">{duration}</span>}
       </button>
-      <label class="tile-choose">
-        <input
-          type="checkbox"
-          checked={isChosen}
-          onChange={(event) => onChoose(output.output_id, event.currentTarget.checked)}
-          aria-label={t.sources.choose(label)}
-        />
-      </label>
       <div class="tile-text">
         <div class="row">
           <strong class="small">{label}</strong>

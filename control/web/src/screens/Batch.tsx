@@ -207,9 +207,11 @@ function Details({ live, batch }: { live: LiveBatch; batch: Batch }) {
     >
       <summary>
         {t.batch.details}{" "}
-        <span class="muted small">
-          {t.batch.detailsOf(machines.length, span(seconds), exactMoney(batch.cost_usd))}
-        </span>
+        {machines.length > 0 && (
+          <span class="muted small">
+            {t.batch.detailsOf(machines.length, span(seconds), exactMoney(batch.cost_usd))}
+          </span>
+        )}
       </summary>
       {isOpen.value && (
         <div class="pair">
