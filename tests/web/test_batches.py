@@ -123,6 +123,7 @@ def test_of_many_outputs_the_ready_ones_come_first_and_some_are_downloaded(
     source["outputs"] = others + source["outputs"]
     batch |= {"status": "cancelled", "progress": batch["progress"] | {"failed": 1, "total": 60}}
     person.page.route(f"**/api/batches/{batch_id}", lambda route: route.fulfill(json=batch))
+    person.page.route("**/events?*", lambda route: route.abort())
     show(person, batch_id)
     tiles = person.page.locator(".tile")
     expect(tiles).to_have_count(24)
@@ -134,11 +135,15 @@ def test_of_many_outputs_the_ready_ones_come_first_and_some_are_downloaded(
     )
     person.press("Show 36 more")
     expect(tiles).to_have_count(60)
-    expect(tiles.nth(0).get_by_role("button", name="Play")).to_be_visible()
+    tiles.nth(0).get_by_role("button", name="Play").hover()
+    expect(tiles.nth(0).locator("video")).to_have_js_property("muted", True)
     person.page.get_by_role("radio", name="Failed 1").check()
     expect(tiles).to_have_count(1)
     person.page.get_by_role("radio", name="Ready 2").check()
     expect(tiles).to_have_count(2)
+    person.open_details()
+    expect(person.page.get_by_role("region", name="Events")).to_contain_text("does not come through")
+    expect(person.page.get_by_role("region", name="Events")).to_contain_text("Cancelled")
     person.press("Select all 2 shown")
     person.page.get_by_label("Choose Variation 1").uncheck()
     assert person.barriers() == []
