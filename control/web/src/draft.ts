@@ -1,22 +1,19 @@
 // The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
-import { computed, effect, signal, untracked } from "@preact/signals";
+import { batch as atOnce, computed, effect, signal, untracked } from "@preact/signals";
 import * as api from "./api";
 import { ApiError, inWords } from "./api";
+import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
 import { go, linkTo } from "./route";
 import * as session from "./session";
-import type { Batch, Order, Preset, Quote } from "./shapes";
-import { Item, type Kept } from "./upload/item";
-
-export const VARIATIONS = { least: 1, usual: 10, most: 100 };
+import type { Batch, Order, Quote } from "./shapes";
+import { t } from "./texts";
+import { Item, type Kept, type Phase } from "./upload/item";
 
 const KEY = "refresher.draft";
 const KEPT_MS = 20 * 3600 * 1000; // an unused source lives for 24 h
 const QUOTE_AFTER_MS = 250; // while someone types
 
 export const items = signal<Item[]>([]);
-export const variations = signal(VARIATIONS.usual);
-export const preset = signal<Preset | null>(null);
-export const maxMachines = signal<number | null>(null); // null: as the quote has it
 
 export const pending = computed(() => items.value.filter((item) => item.isPending.value));
 export const ready = computed(() => items.value.filter((item) => item.phase.value === "ready"));
@@ -27,26 +24,29 @@ export const stuck = computed(() =>
 /** What can never be made: a batch starts without it, as the count and the price say. */
 export const refused = computed(() => items.value.filter((item) => item.phase.value === "refused"));
 export const outputsCount = computed(
-  () => (items.value.length - refused.value.length) * (preset.value ? 1 : variations.value),
+  () => (items.value.length - refused.value.length) * (choices.value.preset ? 1 : choices.value.variations),
 );
 export const sentBytes = computed(() => items.value.reduce((sum, item) => sum + item.sent.value, 0));
 export const totalBytes = computed(() => items.value.reduce((sum, item) => sum + item.size, 0));
 
-const order = computed<Order | null>(() => {
+/** What is ordered, at no chosen pace. */
+export const plainOrder = computed<Order | null>(() => {
   const sources = ready.value.flatMap((item) => item.ref ?? []);
-  if (!sources.length) return null;
-  return { sources, ...(preset.value ? { preset: preset.value } : { variations: variations.value }) };
+  return sources.length && wish.value ? { sources, ...wish.value } : null;
 });
+const order = computed<Order | null>(() => plainOrder.value && atPace(plainOrder.value));
 
 // --- videos -----------------------------------------------------------------------------------------
 
 /** Take files: those that a reload has lost go on where they were, and one that is there is not taken twice. */
 export function add(files: Iterable<File>): void {
-  for (const file of files) {
-    const known = items.value.find((item) => item.isOf(file));
-    if (known?.phase.value === "fileless") void known.take(file);
-    if (!known) items.value = [...items.value, Item.ofFile(file)];
-  }
+  atOnce(() => {
+    for (const file of files) {
+      const known = items.value.find((item) => item.isOf(file));
+      if (known?.phase.value === "fileless") void known.take(file);
+      if (!known) items.value = [...items.value, Item.ofFile(file)];
+    }
+  });
 }
 
 /** Take addresses, one per line, and return the lines that are none. */
@@ -59,14 +59,22 @@ export function addUrls(text: string): string[] {
   return bad;
 }
 
-export function remove(item: Item): void {
-  item.drop();
-  items.value = items.value.filter((other) => other !== item);
+export function remove(...gone: Item[]): void {
+  for (const item of gone) item.drop();
+  items.value = items.value.filter((item) => !gone.includes(item));
 }
 
-function webAddress(text: string): URL | null {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  return url && /^https?:$/.test(url.protocol) ? url : null;
+/** Fill the draft with the videos and the choices of a batch. Nothing starts: its price is there first. */
+export function refill(batch: Batch): void {
+  if (items.value.length && !confirm(t.draft.replace(items.value.length))) return;
+  atOnce(() => {
+    isArmed.value = false;
+    submitProblem.value = null;
+    remove(...items.value);
+    items.value = batch.sources.map(({ name, source_id }) => Item.ofSource(name, source_id));
+    chooseLike(batch);
+  });
+  go("#/");
 }
 
 function nameIn(url: URL): string {
@@ -84,8 +92,8 @@ export const quote = signal<Quote | null>(null);
 export const quoteProblem = signal<string | null>(null);
 
 effect(() => {
-  const body = order.value;
-  if (!body || !session.token.value) {
+  const [body, plain] = [order.value, plainOrder.value];
+  if (!body || !plain || !session.token.value) {
     quote.value = null;
     quoteProblem.value = null;
     return;
@@ -93,7 +101,7 @@ effect(() => {
   let isStale = false;
   const timer = setTimeout(async () => {
     try {
-      const fresh = await api.post<Quote>("quote", body);
+      const fresh = await quoted(plain, body);
       if (!isStale) [quote.value, quoteProblem.value] = [fresh, null];
     } catch (error) {
       if (!isStale) [quote.value, quoteProblem.value] = [null, inWords(error)];
@@ -105,6 +113,14 @@ effect(() => {
   };
 });
 
+/** The quote of an order, with the curve of the same order at no chosen pace. */
+async function quoted(plain: Order, atItsPace: Order): Promise<Quote> {
+  const ask = (order: Order) => api.post<Quote>("quote", order);
+  if (atItsPace === plain) return ask(plain);
+  const [exact, { curve }] = await Promise.all([ask(atItsPace), ask(plain)]);
+  return { ...exact, curve };
+}
+
 // --- the one button ---------------------------------------------------------------------------------
 
 /** Pressed while videos are still on their way: it starts by itself. */
@@ -115,9 +131,11 @@ export const submitProblem = signal<string | null>(null);
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video, or remove it.";
+  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
 });
+
+const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
 
 /** The key of the last try, so that a lost answer never makes a second batch. */
 let tried: { body: string; key: string } | null = null;
@@ -126,23 +144,20 @@ async function submit(): Promise<void> {
   if (!order.value || isSubmitting.peek()) return;
   isSubmitting.value = true;
   submitProblem.value = null;
-  const machines = maxMachines.value;
   try {
-    const batch = await place({ ...order.value, ...(machines ? { max_machines: machines } : {}) });
+    const batch = await place(order.value);
     clear();
     go(linkTo(batch.batch_id));
   } catch (error) {
     const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    submitProblem.value = isGone
-      ? `${inWords(error)} Remove the videos here and drop them again.`
-      : inWords(error);
+    submitProblem.value = isGone ? t.draft.dropAgain(inWords(error)) : inWords(error);
   } finally {
     isSubmitting.value = false;
   }
 }
 
 /** Submit an order. The same order again, after a lost answer, is the same batch. */
-export async function place(wanted: Order): Promise<Batch> {
+async function place(wanted: Order): Promise<Batch> {
   const body = JSON.stringify(wanted);
   if (tried?.body !== body) tried = { body, key: randomKey() };
   const batch = await api.post<Batch>("batches", wanted, { "Idempotency-Key": tried.key });
@@ -158,9 +173,7 @@ function randomKey(): string {
 
 function clear(): void {
   items.value = [];
-  variations.value = VARIATIONS.usual;
-  preset.value = null;
-  maxMachines.value = null;
+  forNext();
 }
 
 // --- over a reload ----------------------------------------------------------------------------------
@@ -168,8 +181,6 @@ function clear(): void {
 interface KeptDraft {
   at: number;
   items: Kept[];
-  variations: number;
-  preset: Preset | null;
 }
 
 restore();
@@ -182,8 +193,6 @@ function keep(): void {
   const kept: KeptDraft = {
     at: Date.now(),
     items: items.value.filter((item) => item.phase.value !== "refused").map((item) => item.kept()),
-    variations: variations.value,
-    preset: preset.value,
   };
   try {
     localStorage.setItem(KEY, JSON.stringify(kept));
@@ -197,8 +206,6 @@ function restore(): void {
     const kept: KeptDraft | null = JSON.parse(localStorage.getItem(KEY) ?? "null");
     if (!kept || kept.at < Date.now() - KEPT_MS) return;
     items.value = kept.items.map((one) => new Item(one.name, one.size, one.modified, one.url, one));
-    variations.value = kept.variations;
-    preset.value = kept.preset;
   } catch {
     // of another version: a new start
   }

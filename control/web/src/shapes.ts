@@ -3,6 +3,8 @@
 export type Status = "queued" | "launching" | "running" | "completed" | "failed" | "cancelled" | "expired";
 export type OutputStatus = "queued" | "running" | "ready" | "failed" | "cancelled";
 export type Preset = "web-optimized" | "hls" | "copy";
+export type Quality = "standard" | "high";
+export type FrameRate = "29.97" | "source";
 
 export interface Problem {
   code: string;
@@ -74,11 +76,13 @@ export interface Settings {
   name_template: string | null;
   without: string[];
   strength: number;
-  quality: string;
-  frame_rate: string;
+  quality: Quality;
+  frame_rate: FrameRate;
 }
 
 export interface Batch extends BatchSummary, Settings {
+  variations: number; // of each source; 0 with a preset
+  preset: Preset | null;
   ticket: string;
   sources: Source[];
   attempts: Attempt[];
@@ -120,6 +124,10 @@ export interface Order extends Partial<Settings> {
   variations?: number;
   preset?: Preset;
   max_machines?: number;
+  max_cost_usd?: number;
+  deadline_s?: number;
+  webhook_url?: string;
+  seed?: number;
 }
 
 export interface QuotePoint {

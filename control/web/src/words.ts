@@ -1,6 +1,6 @@
 // Numbers and states as people say them. The API itself sends the text of each reason and error.
 import type { Attempt, Batch, BatchSummary, Output, Preset, Status } from "./shapes";
-import { LOCALE } from "./texts";
+import { LOCALE, t } from "./texts";
 
 export function bytes(count: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
@@ -30,10 +30,17 @@ export function span(seconds: number): string {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
+const DOLLARS = new Intl.NumberFormat(LOCALE, {
+  style: "currency",
+  currency: "USD",
+  currencyDisplay: "narrowSymbol",
+});
+
+/** An amount as people say it: "under 1 ¢", "12 ¢", "$1.20". */
 export function money(usd: number): string {
-  if (usd > 0 && usd < 0.0001) return "under $0.0001";
-  const digits = usd === 0 || usd >= 1 ? 2 : usd >= 0.01 ? 3 : 4;
-  return `$${usd.toFixed(digits)}`;
+  if (usd > 0 && usd < 0.01) return t.words.underOneCent;
+  const cents = Math.round(100 * usd);
+  return cents > 0 && cents < 100 ? `${cents}\u00a0¢` : DOLLARS.format(usd);
 }
 
 export const count = (n: number, one: string, many = `${one}s`): string =>

@@ -1,9 +1,9 @@
 import { useSignal } from "@preact/signals";
 import { ApiError, address, inWords, post, remove } from "../api";
-import { place } from "../draft";
+import { refill } from "../draft";
 import type { LiveBatch } from "../live";
-import { go, linkTo } from "../route";
-import { type Batch, isLive, type Order, outputsOf } from "../shapes";
+import { go } from "../route";
+import { type Batch, isLive } from "../shapes";
 import { count } from "../words";
 import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
@@ -58,13 +58,7 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
           !isExpired &&
           missing > 0 &&
           button("retry", `Retry ${missing} missing`, change("retry"))}
-        {!isLiveNow &&
-          !isExpired &&
-          button(
-            "again",
-            "Same again",
-            doing(() => again(batch)),
-          )}
+        {!isLiveNow && !isExpired && button("again", "Same again", () => refill(batch))}
         {button("link", "Copy link", doing(copyLink))}
         {button("trash", "Delete", () => {
           isAsking.value = true;
@@ -130,19 +124,4 @@ async function copyLink(): Promise<string> {
     throw new Error(`The browser does not let the page copy. The link is ${location.href}`);
   });
   return "The link is copied. Whoever opens it has to sign in.";
-}
-
-/** Order the same with a new seed: other variations of the same videos, by the same settings. */
-async function again(batch: Batch): Promise<undefined> {
-  const first = outputsOf(batch)[0];
-  const sources = batch.sources.map(({ source_id }) => ({ source_id }));
-  const each = Math.max(...batch.sources.map(({ outputs }) => outputs.length));
-  const { name, name_template, without, strength, quality, frame_rate } = batch;
-  const wish: Partial<Order> = first?.preset
-    ? { preset: first.preset }
-    : { variations: each, without, strength, quality, frame_rate };
-  const order: Order = { sources, name, name_template, ...wish };
-  const made = await place(order);
-  go(linkTo(made.batch_id));
-  return undefined;
 }

@@ -73,6 +73,12 @@ export class Item {
     return item;
   }
 
+  /** One that is in the bucket already. */
+  static ofSource(name: string, sourceId: string): Item {
+    const kept = { name, size: 0, modified: 0, url: null, uploadId: null, sourceId, look: null };
+    return new Item(name, 0, 0, null, kept);
+  }
+
   kept(): Kept {
     const { name, size, modified, url } = this;
     const [uploadId, sourceId] = [this.uploadId.value, this.sourceId.value];
