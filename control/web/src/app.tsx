@@ -1,4 +1,5 @@
 import { useEffect } from "preact/hooks";
+import { Again } from "./components/Again";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
@@ -23,6 +24,7 @@ export function App() {
         {t.app.skip}
       </button>
       <Header />
+      <Again />
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>

@@ -6,11 +6,11 @@ import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choice
 import { go, linkTo } from "./route";
 import * as session from "./session";
 import type { Batch, Order, Quote } from "./shapes";
+import { claimDraft } from "./tab";
 import { t } from "./texts";
 import { Item, type Kept, type Phase } from "./upload/item";
 
-const KEY = "refresher.draft";
-const KEPT_MS = 20 * 3600 * 1000; // an unused source lives for 24 h
+const KEY = await claimDraft();
 const QUOTE_AFTER_MS = 250; // while someone types
 
 export const items = signal<Item[]>([]);
@@ -98,24 +98,28 @@ effect(() => {
     quoteProblem.value = null;
     return;
   }
-  let isStale = false;
+  const stale = new AbortController();
+  const fail = (error: unknown) => {
+    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  };
   const timer = setTimeout(async () => {
+    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const fresh = await quoted(plain, body);
-      if (!isStale) [quote.value, quoteProblem.value] = [fresh, null];
+      const fresh = await quoted(plain, body, { stop: stale.signal, onTrouble });
+      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
     } catch (error) {
-      if (!isStale) [quote.value, quoteProblem.value] = [null, inWords(error)];
+      fail(error);
     }
   }, QUOTE_AFTER_MS);
   return () => {
-    isStale = true;
     clearTimeout(timer);
+    stale.abort();
   };
 });
 
 /** The quote of an order, with the curve of the same order at no chosen pace. */
-async function quoted(plain: Order, atItsPace: Order): Promise<Quote> {
-  const ask = (order: Order) => api.post<Quote>("quote", order);
+async function quoted(plain: Order, atItsPace: Order, options: api.Options): Promise<Quote> {
+  const ask = (order: Order) => api.post<Quote>("quote", order, options);
   if (atItsPace === plain) return ask(plain);
   const [exact, { curve }] = await Promise.all([ask(atItsPace), ask(plain)]);
   return { ...exact, curve };
@@ -127,6 +131,10 @@ async function quoted(plain: Order, atItsPace: Order): Promise<Quote> {
 export const isArmed = signal(false);
 export const isSubmitting = signal(false);
 export const submitProblem = signal<string | null>(null);
+/** Why the submit waits for its next try; `stopSubmit` gives it up. */
+export const submitTrouble = signal<string | null>(null);
+let submitting = new AbortController();
+export const stopSubmit = (): void => submitting.abort();
 
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
@@ -144,23 +152,36 @@ async function submit(): Promise<void> {
   if (!order.value || isSubmitting.peek()) return;
   isSubmitting.value = true;
   submitProblem.value = null;
+  submitting = new AbortController();
+  const stop = submitting.signal;
+  const submitted = new Set(items.value);
   try {
-    const batch = await place(order.value);
-    clear();
+    const batch = await place(order.value, {
+      stop,
+      onTrouble: (trouble) => {
+        submitTrouble.value = trouble && inWords(trouble);
+      },
+    });
+    clear(submitted);
     go(linkTo(batch.batch_id));
   } catch (error) {
     const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    submitProblem.value = isGone ? t.draft.dropAgain(inWords(error)) : inWords(error);
+    if (!(error instanceof DOMException))
+      submitProblem.value = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
   } finally {
     isSubmitting.value = false;
+    submitTrouble.value = null;
   }
 }
 
 /** Submit an order. The same order again, after a lost answer, is the same batch. */
-async function place(wanted: Order): Promise<Batch> {
+async function place(wanted: Order, options: api.Options): Promise<Batch> {
   const body = JSON.stringify(wanted);
   if (tried?.body !== body) tried = { body, key: randomKey() };
-  const batch = await api.post<Batch>("batches", wanted, { "Idempotency-Key": tried.key });
+  const batch = await api.post<Batch>("batches", wanted, {
+    ...options,
+    headers: { "Idempotency-Key": tried.key },
+  });
   tried = null;
   return batch;
 }
@@ -171,8 +192,9 @@ function randomKey(): string {
   ).join("");
 }
 
-function clear(): void {
-  items.value = [];
+/** Begin anew. What was added meanwhile stays. */
+function clear(submitted: Set<Item>): void {
+  items.value = items.value.filter((item) => !submitted.has(item));
   forNext();
 }
 
@@ -204,7 +226,7 @@ function keep(): void {
 function restore(): void {
   try {
     const kept: KeptDraft | null = JSON.parse(localStorage.getItem(KEY) ?? "null");
-    if (!kept || kept.at < Date.now() - KEPT_MS) return;
+    if (!kept) return;
     items.value = kept.items.map((one) => new Item(one.name, one.size, one.modified, one.url, one));
   } catch {
     // of another version: a new start

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { Again } from "./Again";
 import { Icon } from "./Icon";
 
 interface Props {
@@ -44,6 +45,7 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
           )}
         </header>
         {children}
+        <Again />
       </div>
     </dialog>
   );

@@ -280,6 +280,7 @@ function facts(item: Item): string {
 }
 
 function standing(item: Item, percent: number): string {
+  if (item.trouble.value) return item.trouble.value;
   switch (item.phase.value) {
     case "looking":
       return say.looking;
@@ -292,9 +293,8 @@ function standing(item: Item, percent: number): string {
     case "ready":
       return item.url ? say.isLink : [say.isReady, ...item.notes.value].join(". ");
     case "fileless":
-      return item.uploadId.value ? say.begunFileless : say.fileless;
+      return item.stored.value ? say.begunFileless : say.fileless;
     case "failed":
-      return (item.sent.value ? say.failed : say.failedUnsent)(item.problem.value ?? "");
     case "refused":
       return item.problem.value ?? "";
   }

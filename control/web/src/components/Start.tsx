@@ -9,7 +9,9 @@ import {
   quote,
   ready,
   refused,
+  stopSubmit,
   submitProblem,
+  submitTrouble,
 } from "../draft";
 import { t } from "../texts";
 import { money, span } from "../words";
@@ -27,11 +29,16 @@ export function Start() {
     field.value = showObjection();
     if (!field.value) isArmed.value = true;
   };
+  const wait = () => {
+    isArmed.value = false;
+    stopSubmit();
+  };
   const isBlocked = field.value && Object.keys(objections.value).length > 0;
   const problem = submitProblem.value ?? (isBlocked && say.mend(field.value ?? ""));
   return (
     <section class="start" aria-label={say.label}>
       {isArmed.value && pending.value.length > 0 && <Notice>{say.armed(pending.value.length)}</Notice>}
+      {submitTrouble.value && <Notice>{submitTrouble.value}</Notice>}
       {problem && <Notice tone="bad">{problem}</Notice>}
       {quote.value?.fits === false && <Notice tone="bad">{t.price.fitsNot}</Notice>}
       <div class="start-row">
@@ -44,14 +51,8 @@ export function Start() {
             {refused.value.length > 0 ? say.without(refused.value.length) : say.canClose}
           </span>
         </p>
-        {isArmed.value ? (
-          <button
-            type="button"
-            class="large"
-            onClick={() => {
-              isArmed.value = false;
-            }}
-          >
+        {isArmed.value || submitTrouble.value ? (
+          <button type="button" class="large" onClick={wait}>
             {say.wait}
           </button>
         ) : (

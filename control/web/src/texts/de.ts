@@ -5,6 +5,23 @@ const number = (n: number): string => n.toLocaleString(LOCALE);
 const count = (n: number, one: string, many: string): string => `${number(n)} ${n === 1 ? one : many}`;
 
 export const de: Texts = {
+  again: {
+    away: "Video Refresher antwortet nicht. Bitte die Verbindung prüfen.",
+    broken: "Bei Video Refresher ist etwas schiefgegangen.",
+    busy: "Video Refresher ist ausgelastet oder startet gerade.",
+    full: "Video Refresher hat zu viel zu tun.",
+    storage: "Der Speicher antwortet nicht.",
+    next: (seconds) => `Nächster Versuch in ${seconds} s.`,
+    trying: "Neuer Versuch …",
+    now: "Jetzt versuchen",
+    waking: "Wird geweckt …",
+  },
+  api: {
+    away: "Video Refresher antwortet nicht. Bitte die Verbindung prüfen; die Seite versucht es von selbst erneut.",
+    lost: "Es kam keine Antwort. Vor einem neuen Versuch bitte nachsehen, ob es schon geschehen ist.",
+    unexplained: (status) => `Die Antwort war ${status}, ohne Begründung.`,
+    unknown: "Etwas ist schiefgegangen.",
+  },
   app: {
     name: "Video Refresher",
     titles: { new: "Neuer Auftrag", history: "Aufträge", usage: "Verbrauch", batch: "Auftrag" },
@@ -92,7 +109,7 @@ export const de: Texts = {
       ]
         .filter(Boolean)
         .join(" "),
-    dropAgain: (why) => `${why} Die Videos hier entfernen und noch einmal ablegen.`,
+    dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
   },
   draftVideos: {
     ready: (n) => `${number(n)} bereit`,
@@ -127,8 +144,15 @@ export const de: Texts = {
     begunFileless:
       "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen, dann geht das Hochladen weiter, wo es war.",
     fileless: "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen.",
-    failed: (why) => `${why} Was gesendet wurde, bleibt; noch einmal versuchen.`,
-    failedUnsent: (why) => `${why} Noch wurde nichts gesendet; noch einmal versuchen.`,
+  },
+  item: {
+    again: "Bitte erneut versuchen.",
+    keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
+  },
+  look: {
+    empty: "Die Datei ist leer.",
+    unreadable: "Die Datei lässt sich nicht lesen. Wurde sie verschoben oder gelöscht?",
+    noVideo: "Nur MP4- und MOV-Videos sind möglich. Diese Datei ist etwas anderes.",
   },
   newBatch: {
     emptyTitle: "Videos hier ablegen",
@@ -150,6 +174,11 @@ export const de: Texts = {
     notAddresses: (lines) => `Keine Webadresse: ${lines}`,
     addTheseLinks: "Diese Links hinzufügen",
   },
+  parts: {
+    away: "Der Speicher antwortet nicht; die Seite versucht es von selbst erneut.",
+    refused: (status) => `Der Speicher hat einen Teil abgelehnt (${status}).`,
+    noEtag: "Der Speicher verbirgt das ETag: In seinen CORS-Regeln fehlt es.",
+  },
   price: {
     estimate: "Schätzung",
     about: (amount) => `etwa ${amount}`,
@@ -168,6 +197,18 @@ export const de: Texts = {
     point: (machines, time, cost) => `${count(machines, "Maschine", "Maschinen")}, ${time}, etwa ${cost}`,
     timeAxis: "Zeit bis fertig",
     machinesAxis: "Maschinen",
+  },
+  signIn: {
+    lead: "Viele neue Varianten von jedem Video.",
+    again: "Erneut anmelden",
+    ended:
+      "Die Sitzung ist zu Ende; sie dauert höchstens 24 Stunden. Alles bleibt, wie es ist, und geht nach der Anmeldung weiter.",
+    password: "Passwort",
+    go: "Anmelden",
+    busy: "Anmeldung läuft …",
+    wrong: "Das Passwort ist falsch. Wer das hier betreibt, kennt es.",
+    tooMany: "Zu viele Versuche mit einem falschen Passwort.",
+    waitFor: (time) => `Ein neuer Versuch ist in ${time} möglich.`,
   },
   start: {
     label: "Start",

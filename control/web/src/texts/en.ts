@@ -7,6 +7,23 @@ const count = (n: number, one: string, many = `${one}s`): string => `${number(n)
 const it = (n: number): string => (n === 1 ? "it" : "them");
 
 export const en = {
+  again: {
+    away: "Video Refresher does not answer. Check your connection.",
+    broken: "Something went wrong at Video Refresher.",
+    busy: "Video Refresher is busy, or it just starts.",
+    full: "Video Refresher has too much to do.",
+    storage: "The storage does not answer.",
+    next: (seconds: number) => `Next try in ${seconds} s.`,
+    trying: "Trying…",
+    now: "Try now",
+    waking: "Waking up…",
+  },
+  api: {
+    away: "Video Refresher does not answer. Check your connection; the page tries again by itself.",
+    lost: "No answer came. See whether it was done before you try again.",
+    unexplained: (status: number) => `The answer was ${status}, without a reason.`,
+    unknown: "Something went wrong.",
+  },
   app: {
     name: "Video Refresher",
     titles: { new: "New batch", history: "Batches", usage: "Usage", batch: "Batch" },
@@ -94,7 +111,7 @@ export const en = {
       ]
         .filter(Boolean)
         .join(" "),
-    dropAgain: (why: string) => `${why} Remove the videos here and drop them again.`,
+    dropAgain: "Remove the videos here and drop them again.",
   },
   draftVideos: {
     ready: (n: number) => `${number(n)} ready`,
@@ -129,8 +146,15 @@ export const en = {
     begunFileless:
       "The page was reloaded: choose or drop this file again, and the upload goes on where it was.",
     fileless: "The page was reloaded: choose or drop this file again.",
-    failed: (why: string) => `${why} What was sent is kept; try again.`,
-    failedUnsent: (why: string) => `${why} Nothing was sent yet; try again.`,
+  },
+  item: {
+    again: "Try again.",
+    keptAgain: "What was sent is kept; try again.",
+  },
+  look: {
+    empty: "The file is empty.",
+    unreadable: "The file cannot be read. Was it moved or deleted?",
+    noVideo: "Only MP4 and MOV videos are taken. This file is something else.",
   },
   newBatch: {
     emptyTitle: "Drop your videos",
@@ -152,6 +176,11 @@ export const en = {
     notAddresses: (lines: string) => `Not a web address: ${lines}`,
     addTheseLinks: "Add these links",
   },
+  parts: {
+    away: "The storage does not answer; the page tries again by itself.",
+    refused: (status: number) => `The storage refused a part (${status}).`,
+    noEtag: "The storage hides its ETag: its CORS rules lack it.",
+  },
   price: {
     estimate: "Estimate",
     about: (amount: string) => `about ${amount}`,
@@ -171,6 +200,18 @@ export const en = {
       `${count(machines, "machine")}, ${time}, about ${cost}`,
     timeAxis: "Time until done",
     machinesAxis: "Machines",
+  },
+  signIn: {
+    lead: "Many fresh variations of each video.",
+    again: "Sign in again",
+    ended:
+      "Your session has ended; it lasts 24 hours at most. Everything stays as it is: go on after signing in.",
+    password: "Password",
+    go: "Sign in",
+    busy: "Signing in…",
+    wrong: "The password is wrong. Ask whoever runs this for it.",
+    tooMany: "Too many tries with a wrong password.",
+    waitFor: (time: string) => `You can try again in ${time}.`,
   },
   start: {
     label: "Start",
