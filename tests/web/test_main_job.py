@@ -153,6 +153,9 @@ def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User
     person.page.get_by_label("Mirror some of them").uncheck()
     person.open(f"#/batches/{first}")
     person.press("Same again")
+    person.sees("1 video of the new batch would go")
+    assert person.barriers() == []
+    person.press("Replace them")
     expect(person.video("once.mp4")).to_contain_text("Ready")
     expect(person.video("other.mp4")).to_have_count(0)
     expect(person.page.get_by_label("Mirror some of them")).to_be_checked()

@@ -1,5 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { Again } from "./components/Again";
+import { Confirm } from "./components/Confirm";
+import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
@@ -28,6 +30,8 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>
+      <Confirm />
+      <Toasts />
       {session.hasEnded.value && <SignInAgain />}
     </>
   );

@@ -3,6 +3,7 @@ import { batch as atOnce, computed, effect, signal, untracked } from "@preact/si
 import * as api from "./api";
 import { ApiError, inWords } from "./api";
 import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
+import { ask } from "./components/Confirm";
 import { go, linkTo } from "./route";
 import * as session from "./session";
 import type { Batch, Order, Quote } from "./shapes";
@@ -66,15 +67,24 @@ export function remove(...gone: Item[]): void {
 
 /** Fill the draft with the videos and the choices of a batch. Nothing starts: its price is there first. */
 export function refill(batch: Batch): void {
-  if (items.value.length && !confirm(t.draft.replace(items.value.length))) return;
-  atOnce(() => {
-    isArmed.value = false;
-    submitProblem.value = null;
-    remove(...items.value);
-    items.value = batch.sources.map(({ name, source_id }) => Item.ofSource(name, source_id));
-    chooseLike(batch);
-  });
-  go("#/");
+  const fill = async () => {
+    atOnce(() => {
+      isArmed.value = false;
+      submitProblem.value = null;
+      remove(...items.value);
+      items.value = batch.sources.map(({ name, source_id }) => Item.ofSource(name, source_id));
+      chooseLike(batch);
+    });
+    go("#/");
+  };
+  if (!items.value.length) void fill();
+  else
+    ask({
+      title: t.draft.replace,
+      text: t.draft.replaceText(items.value.length),
+      yes: t.draft.replaceIt,
+      act: fill,
+    });
 }
 
 function nameIn(url: URL): string {

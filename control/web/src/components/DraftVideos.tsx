@@ -8,7 +8,7 @@ import type { Item } from "../upload/item";
 import { speed } from "../upload/speed";
 import { bytes, length, span } from "../words";
 import { Bar } from "./Bar";
-import { Dialog } from "./Dialog";
+import { ask } from "./Confirm";
 import { Icon } from "./Icon";
 
 const say = t.draftVideos;
@@ -47,14 +47,22 @@ export function DraftVideos() {
 
 /** "186 ready · 14 cannot be used", and what can be done about it. */
 function Summary() {
-  const isAsking = useSignal(false);
   const all = draft.items.value;
   const wouldLose = all.some((item) => item.sent.value > 0 || item.phase.value === "ready");
-  const clear = () => {
-    isAsking.value = false;
-    remove(...all);
+  const clear = async () => {
+    remove(...draft.items.value);
     leftOut.value = 0;
     requestAnimationFrame(() => document.getElementById(CHOOSER_ID)?.focus());
+  };
+  const onClear = () => {
+    if (!wouldLose) return void clear();
+    ask({
+      title: say.clearTitle(all.length),
+      text: sentBytes.value > 0 ? say.clearText(bytes(sentBytes.value)) : say.clearTextUnsent,
+      yes: say.clear,
+      no: say.keep,
+      act: clear,
+    });
   };
   const parts = [
     ready.value.length && say.ready(ready.value.length),
@@ -66,40 +74,10 @@ function Summary() {
   return (
     <div class="row summary">
       <p>{parts.filter(Boolean).join(" · ")}</p>
-      <button
-        type="button"
-        class="quiet"
-        onClick={() => {
-          if (wouldLose) isAsking.value = true;
-          else clear();
-        }}
-      >
+      <button type="button" class="quiet" onClick={onClear}>
         {say.clear}
       </button>
       <Announcement />
-      {isAsking.value && (
-        <Dialog
-          title={say.clearTitle(all.length)}
-          onClose={() => {
-            isAsking.value = false;
-          }}
-        >
-          <p>{sentBytes.value > 0 ? say.clearText(bytes(sentBytes.value)) : say.clearTextUnsent}</p>
-          <div class="dialog-actions">
-            <button
-              type="button"
-              onClick={() => {
-                isAsking.value = false;
-              }}
-            >
-              {say.keep}
-            </button>
-            <button type="button" class="danger" onClick={clear}>
-              {say.clear}
-            </button>
-          </div>
-        </Dialog>
-      )}
     </div>
   );
 }

@@ -95,9 +95,13 @@ export const de: Texts = {
       },
     },
   },
+  confirm: { no: "Behalten" },
+  dialog: { close: "Schließen" },
   draft: {
-    replace: (videos) =>
-      `${count(videos, "Video", "Videos")} aus dem neuen Auftrag entfernen und ihn mit denen von diesem füllen?`,
+    replace: "Die Videos des neuen Auftrags ersetzen?",
+    replaceText: (videos) =>
+      `${count(videos, "Video", "Videos")} des neuen Auftrags weichen denen von diesem Auftrag.`,
+    replaceIt: "Ersetzen",
     stuck: (paused, lost, failed) =>
       [
         "Nicht gestartet.",
@@ -224,5 +228,6 @@ export const de: Texts = {
     times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,
     mend: (field) => `Nicht gestartet: siehe das Feld „${field}“.`,
   },
+  toast: { close: "Schließen" },
   words: { underOneCent: "unter 1 ¢" },
 };

@@ -97,9 +97,13 @@ export const en = {
       },
     },
   },
+  confirm: { no: "Keep it" },
+  dialog: { close: "Close" },
   draft: {
-    replace: (videos: number) =>
-      `Remove ${count(videos, "video")} from the new batch, and fill it with those of this one?`,
+    replace: "Replace the videos of the new batch?",
+    replaceText: (videos: number) =>
+      `${count(videos, "video")} of the new batch would go, for the ones of this batch.`,
+    replaceIt: "Replace them",
     stuck: (paused: number, lost: number, failed: number) =>
       [
         "Not started.",
@@ -226,5 +230,6 @@ export const en = {
     times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
     mend: (field: string) => `Not started: see the field “${field}”.`,
   },
+  toast: { close: "Close" },
   words: { underOneCent: "under 1 ¢" },
 };
