@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Request, expect
 
 from tests.support.clips import Clip
@@ -219,6 +221,110 @@ def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
     assert_plays(newcomer.page.locator("video"))
     keys.press("Escape")
     expect(newcomer.page.get_by_role("button", name="Play Variation 1")).to_be_focused()
+
+
+def test_a_folder_gives_its_videos_and_the_rest_is_counted_and_put_aside(
+    person: Person, api: User, clip: Clip, tmp_path: Path
+) -> None:
+    folder = folder_of_ads(clip, tmp_path)
+    let_go = person.drag(folder)
+    person.sees("Drop to add")
+    let_go()
+    summary = person.page.locator(".summary")
+    expect(summary).to_contain_text("3 ready · 5 cannot be used · 3 other files of the folder left out")
+    expect(person.page.get_by_text("Drop to add")).to_have_count(0)
+    names = person.page.locator(".videos:not(details .videos) .video-name")
+    assert names.all_inner_texts() == ["a.mp4", "b.mp4", "c.mov"]
+    person.sees("4 files: Only MP4 and MOV videos are taken")
+    assert person.barriers() == []
+    person.press("Remove those")
+    expect(summary).not_to_contain_text("cannot be used")
+
+    person.page.locator("input[webkitdirectory]").set_input_files(folder)
+    expect(summary).to_contain_text("3 ready · 5 cannot be used · 6 other files")  # none is taken twice
+    person.press("Remove those")
+
+    person.page.get_by_label("How many variations").fill("1")
+    person.page.get_by_label("Variations of b.mp4").fill("2")
+    person.page.get_by_text("More", exact=True).click()
+    person.page.get_by_label("Budget in dollars").fill("1,5")
+    orders = sent_orders(person)
+    person.press("Make 4 videos")
+    person.page.wait_for_url(re.compile("#/batches$"))
+    made = ok(api.http.get("/api/batches?limit=2"), 200)["items"]
+    assert [batch["source_names"] for batch in made] == [["b.mp4"], ["a.mp4", "c.mov"]]
+    assert [(order["variations"], len(order["sources"])) for order in orders] == [(1, 2), (2, 1)]
+    assert sum(order["max_cost_usd"] for order in orders) == pytest.approx(1.5)
+    person.page.get_by_role("link", name="New").click()
+    person.sees("Drop your videos")
+
+
+def test_after_a_removal_the_keyboard_goes_on_at_the_next_video(person: Person, clip: Clip) -> None:
+    person.choose(*(clip(f"{number}.mp4") for number in range(4)))
+    expect(person.page.locator(".summary")).to_contain_text("4 ready")
+    for number, focused in [(1, "Remove 2.mp4"), (3, "Remove 2.mp4"), (2, "Remove 0.mp4")]:
+        person.page.get_by_role("button", name=f"Remove {number}.mp4").press("Enter")
+        expect(person.page.get_by_role("button", name=focused)).to_be_focused()
+    person.press("Clear all")
+    person.press("Keep them")
+    expect(person.page.get_by_role("button", name="Clear all")).to_be_focused()
+    person.press("Clear all")
+    person.page.get_by_role("dialog").get_by_role("button", name="Clear all").click()
+    person.sees("Drop your videos")
+    expect(person.page.get_by_role("main")).to_be_focused()
+
+
+def test_the_button_stays_in_view_and_covers_nothing_that_has_the_focus(person: Person, clip: Clip) -> None:
+    person.choose(*(clip(f"{number}.mp4") for number in range(12)))
+    expect(person.page.locator(".summary")).to_contain_text("12 ready")
+    expect(person.page.locator(".start")).to_contain_text("Estimate")
+    button = person.page.get_by_role("button", name="Make 120 videos")
+    for width, height in [(1366, 640), (390, 844), (320, 640)]:
+        person.page.set_viewport_size({"width": width, "height": height})
+        person.page.evaluate("scrollTo(0, 0)")
+        expect(button).to_be_in_viewport(ratio=1)
+        person.page.locator("#choose-videos").focus()
+        for _ in range(40):
+            person.page.keyboard.press("Tab")
+            assert person.page.evaluate(_COVERED) == ""
+        person.page.evaluate("scrollTo(0, 1e6)")
+        expect(button).to_be_in_viewport(ratio=1)
+        assert person.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# What has the focus, if the bar with the button lies over the middle of it.
+_COVERED = """() => {
+    const bar = document.querySelector(".start"), focused = document.activeElement;
+    const box = focused.getBoundingClientRect();
+    const at = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return bar.contains(at) && !bar.contains(focused) ? focused.outerHTML : "";
+}"""
+
+
+def folder_of_ads(clip: Clip, tmp_path: Path) -> Path:
+    """Return a folder with three videos, five files that are none, and three of other kinds."""
+    folder = tmp_path / "ads"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".trash").mkdir()
+    for name in ("a.mp4", "deep/b.mp4", "deep/er/c.mov"):
+        (folder / name).write_bytes(clip(Path(name).name).read_bytes())
+    for number in range(4):
+        (folder / f"fake {number}.mp4").write_text("not a video at all")
+    for name in ("empty.mp4", "notes.txt", ".DS_Store", ".trash/old.mp4"):
+        (folder / name).touch()
+    return folder
+
+
+def sent_orders(person: Person) -> list[dict[str, Any]]:
+    """Return a list that grows by each batch that is ordered."""
+    orders: list[dict[str, Any]] = []
+
+    def note(request: Request) -> None:
+        if request.method == "POST" and request.url.endswith("/api/batches"):
+            orders.append(request.post_data_json)
+
+    person.page.on("request", note)
+    return orders
 
 
 def tab_to(person: Person, target: Locator) -> None:

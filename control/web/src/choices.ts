@@ -62,6 +62,9 @@ const OWN = { name: USUAL.name, seed: USUAL.seed };
 
 export const choices = signal<Choices>(remembered());
 
+export const inRange = (variations: number): number =>
+  Math.max(VARIATIONS.least, Math.min(VARIATIONS.most, Math.round(variations)));
+
 export function choose(change: Partial<Choices>): void {
   choices.value = { ...choices.value, ...change };
 }

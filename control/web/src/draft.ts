@@ -4,6 +4,7 @@ import * as api from "./api";
 import { ApiError, inWords } from "./api";
 import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
 import { ask } from "./components/Confirm";
+import { inAll, type Part, parts, shares } from "./orders";
 import { go, linkTo } from "./route";
 import * as session from "./session";
 import type { Batch, Order, Quote } from "./shapes";
@@ -13,6 +14,7 @@ import { Item, type Kept, type Phase } from "./upload/item";
 
 const KEY = await claimDraft();
 const QUOTE_AFTER_MS = 250; // while someone types
+const KEEP_AFTER_MS = 200;
 
 export const items = signal<Item[]>([]);
 
@@ -24,18 +26,21 @@ export const stuck = computed(() =>
 );
 /** What can never be made: a batch starts without it, as the count and the price say. */
 export const refused = computed(() => items.value.filter((item) => item.phase.value === "refused"));
-export const outputsCount = computed(
-  () => (items.value.length - refused.value.length) * (choices.value.preset ? 1 : choices.value.variations),
-);
+export const outputsCount = computed(() => {
+  const { preset, variations } = choices.value;
+  const usable = items.value.filter((item) => item.phase.value !== "refused");
+  return usable.reduce((sum, item) => sum + (preset ? 1 : (item.variations.value ?? variations)), 0);
+});
 export const sentBytes = computed(() => items.value.reduce((sum, item) => sum + item.sent.value, 0));
 export const totalBytes = computed(() => items.value.reduce((sum, item) => sum + item.size, 0));
 
-/** What is ordered, at no chosen pace. */
+/** The batches that are ordered: one, where it can hold all. None while a field cannot be used. */
+export const ordered = computed<Part[]>(() => (wish.value ? parts(ready.value, wish.value) : []));
+/** The only order, at no chosen pace. */
 export const plainOrder = computed<Order | null>(() => {
-  const sources = ready.value.flatMap((item) => item.ref ?? []);
-  return sources.length && wish.value ? { sources, ...wish.value } : null;
+  const [only, another] = ordered.value;
+  return only && !another ? only.order : null;
 });
-const order = computed<Order | null>(() => plainOrder.value && atPace(plainOrder.value));
 
 // --- videos -----------------------------------------------------------------------------------------
 
@@ -102,8 +107,10 @@ export const quote = signal<Quote | null>(null);
 export const quoteProblem = signal<string | null>(null);
 
 effect(() => {
-  const [body, plain] = [order.value, plainOrder.value];
-  if (!body || !plain || !session.token.value) {
+  const orders = ordered.value.map(({ order }) => order);
+  const plain = plainOrder.value;
+  const atItsPace = plain && atPace(plain);
+  if (!orders.length || !session.token.value) {
     quote.value = null;
     quoteProblem.value = null;
     return;
@@ -115,7 +122,10 @@ effect(() => {
   const timer = setTimeout(async () => {
     const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const fresh = await quoted(plain, body, { stop: stale.signal, onTrouble });
+      const options = { stop: stale.signal, onTrouble };
+      const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
+      const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
+      const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
       if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
     } catch (error) {
       fail(error);
@@ -127,13 +137,8 @@ effect(() => {
   };
 });
 
-/** The quote of an order, with the curve of the same order at no chosen pace. */
-async function quoted(plain: Order, atItsPace: Order, options: api.Options): Promise<Quote> {
-  const ask = (order: Order) => api.post<Quote>("quote", order, options);
-  if (atItsPace === plain) return ask(plain);
-  const [exact, { curve }] = await Promise.all([ask(atItsPace), ask(plain)]);
-  return { ...exact, curve };
-}
+const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
+  Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
 
 // --- the one button ---------------------------------------------------------------------------------
 
@@ -159,29 +164,54 @@ const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.va
 let tried: { body: string; key: string } | null = null;
 
 async function submit(): Promise<void> {
-  if (!order.value || isSubmitting.peek()) return;
+  if (!ordered.value.length || isSubmitting.peek()) return;
   isSubmitting.value = true;
   submitProblem.value = null;
   submitting = new AbortController();
   const stop = submitting.signal;
   const submitted = new Set(items.value);
+  const made: Batch[] = [];
+  const options: api.Options = {
+    stop,
+    onTrouble: (trouble) => {
+      submitTrouble.value = trouble && inWords(trouble);
+    },
+  };
   try {
-    const batch = await place(order.value, {
-      stop,
-      onTrouble: (trouble) => {
-        submitTrouble.value = trouble && inWords(trouble);
-      },
-    });
-    clear(submitted);
-    go(linkTo(batch.batch_id));
+    for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+      made.push(await place(order, options));
+      leave(new Set(itsItems)); // so that a next try is of the rest
+    }
+    leave(submitted);
+    forNext();
+    go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
   } catch (error) {
     const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
+    const why = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
     if (!(error instanceof DOMException))
-      submitProblem.value = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
+      submitProblem.value = made.length ? `${t.draft.madeSome(made.length)} ${why}` : why;
   } finally {
     isSubmitting.value = false;
     submitTrouble.value = null;
   }
+}
+
+/** What is submitted: one batch at its pace, or several that share the budget. */
+async function payable(all: Part[], options: api.Options): Promise<Part[]> {
+  const budget = wish.value?.max_cost_usd;
+  if (all.length === 1) return all.map((part) => ({ ...part, order: atPace(part.order) }));
+  if (budget === undefined) return all;
+  const shared = shares(
+    budget,
+    await quotes(
+      all.map(({ order }) => order),
+      options,
+    ),
+  );
+  return all.map((part, index) => ({
+    ...part,
+    order: { ...part.order, max_cost_usd: shared[index] ?? budget },
+  }));
 }
 
 /** Submit an order. The same order again, after a lost answer, is the same batch. */
@@ -202,10 +232,9 @@ function randomKey(): string {
   ).join("");
 }
 
-/** Begin anew. What was added meanwhile stays. */
-function clear(submitted: Set<Item>): void {
+/** What was added meanwhile stays. */
+function leave(submitted: Set<Item>): void {
   items.value = items.value.filter((item) => !submitted.has(item));
-  forNext();
 }
 
 // --- over a reload ----------------------------------------------------------------------------------
@@ -215,22 +244,30 @@ interface KeptDraft {
   items: Kept[];
 }
 
+let write: (() => void) | null = null; // what is not kept yet
+
 restore();
 effect(keep);
+addEventListener("pagehide", () => write?.());
 addEventListener("beforeunload", (event) => {
   if (pending.peek().length) event.preventDefault(); // the browser asks
 });
 
+/** Write the draft soon, once for many changes: with pictures of hundreds of videos it is large. */
 function keep(): void {
   const kept: KeptDraft = {
     at: Date.now(),
     items: items.value.filter((item) => item.phase.value !== "refused").map((item) => item.kept()),
   };
-  try {
-    localStorage.setItem(KEY, JSON.stringify(kept));
-  } catch {
-    localStorage.removeItem(KEY); // no room: then a reload starts anew
-  }
+  if (!write) setTimeout(() => write?.(), KEEP_AFTER_MS);
+  write = () => {
+    write = null;
+    try {
+      localStorage.setItem(KEY, JSON.stringify(kept));
+    } catch {
+      localStorage.removeItem(KEY); // no room: then a reload starts anew
+    }
+  };
 }
 
 function restore(): void {

@@ -6,6 +6,7 @@ import {
   choices,
   choose,
   EFFECTS,
+  inRange,
   NAME_CHARS_MAX,
   objections,
   PLACEHOLDERS,
@@ -86,8 +87,7 @@ const fieldId = (of: keyof AllChoices): string => `choice-${of}`;
 
 function HowMany() {
   const set = (value: number) => {
-    if (Number.isFinite(value))
-      choose({ variations: Math.max(VARIATIONS.least, Math.min(VARIATIONS.most, Math.round(value))) });
+    if (Number.isFinite(value)) choose({ variations: inRange(value) });
   };
   const { variations } = choices.value;
   return (

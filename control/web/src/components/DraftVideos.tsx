@@ -1,5 +1,6 @@
-import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { computed, useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { choices, inRange, VARIATIONS } from "../choices";
 import * as draft from "../draft";
 import { pending, ready, refused, remove, sentBytes, stuck, totalBytes } from "../draft";
 import { leftOut } from "../files";
@@ -15,34 +16,37 @@ const say = t.draftVideos;
 const REFUSED_OPEN = 3; // so many files that cannot be used are listed at once
 export const CHOOSER_ID = "choose-videos";
 
-/** The videos of the new batch, and how far they have been sent. What cannot be used comes last. */
+const usable = computed(() => draft.items.value.filter((item) => item.phase.value !== "refused"));
+
+/** The videos of the new batch, and how far they have been sent; apart from them what cannot be used. */
 export function DraftVideos() {
-  const list = useRef<HTMLDivElement>(null);
-  const usable = draft.items.value.filter((item) => item.phase.value !== "refused");
-  const onRemove = (item: Item) => {
-    const buttons = () => [...(list.current?.querySelectorAll<HTMLElement>(".remove") ?? [])];
-    const at = buttons().indexOf(document.activeElement as HTMLElement);
-    remove(item);
-    if (at < 0) return; // not by this list's own button
-    requestAnimationFrame(() => {
-      const left = buttons();
-      (left[Math.min(at, left.length - 1)] ?? document.getElementById(CHOOSER_ID))?.focus();
-    });
-  };
+  const isMany = refused.value.length > REFUSED_OPEN;
   return (
-    <div class="stack" ref={list}>
+    <div class="stack">
       <div class="head">
         <Summary />
         <Total />
       </div>
+      {isMany && <Refused />}
       <ul class="videos">
-        {usable.map((item) => (
-          <Video key={item.key} item={item} onRemove={onRemove} />
+        {usable.value.map((item) => (
+          <Video key={item.key} item={item} />
         ))}
       </ul>
-      {refused.value.length > 0 && <Refused onRemove={onRemove} />}
+      {refused.value.length > 0 && !isMany && <Refused />}
     </div>
   );
+}
+
+/** Remove a video by its own button. The focus goes to the next one's, or to where videos are chosen. */
+function removeHere(item: Item, button: HTMLElement): void {
+  const buttons = () => [...document.querySelectorAll<HTMLElement>(".video .remove")];
+  const at = buttons().indexOf(button);
+  remove(item);
+  requestAnimationFrame(() => {
+    const left = buttons();
+    (left[Math.min(at, left.length - 1)] ?? document.getElementById(CHOOSER_ID))?.focus();
+  });
 }
 
 /** "186 ready · 14 cannot be used", and what can be done about it. */
@@ -134,16 +138,15 @@ function Total() {
 }
 
 /** The files that cannot be used, by why; many of them are folded away. */
-function Refused({ onRemove }: { onRemove: (item: Item) => void }) {
+function Refused() {
   const all = refused.value;
   const reasons = new Map<string, number>();
   for (const { problem } of all)
     reasons.set(problem.value ?? "", (reasons.get(problem.value ?? "") ?? 0) + 1);
-  const isMany = all.length > REFUSED_OPEN;
   const rows = (
     <ul class="videos">
       {all.map((item) => (
-        <Video key={item.key} item={item} onRemove={onRemove} />
+        <Video key={item.key} item={item} />
       ))}
     </ul>
   );
@@ -161,12 +164,14 @@ function Refused({ onRemove }: { onRemove: (item: Item) => void }) {
           {say.removeRefused(all.length)}
         </button>
       </div>
-      {isMany ? (
+      {all.length > REFUSED_OPEN ? (
         <>
-          <ul class="reasons bad-text small" role="alert">
-            {[...reasons].map(([why, files]) => (
-              <li key={why}>{say.reason(files, why)}</li>
-            ))}
+          <ul class="reasons bad-text small">
+            {[...reasons]
+              .sort((a, b) => b[1] - a[1])
+              .map(([why, files]) => (
+                <li key={why}>{say.reason(files, why)}</li>
+              ))}
           </ul>
           <details>
             <summary>{say.showRefused(all.length)}</summary>
@@ -180,7 +185,7 @@ function Refused({ onRemove }: { onRemove: (item: Item) => void }) {
   );
 }
 
-function Video({ item, onRemove }: { item: Item; onRemove: (item: Item) => void }) {
+function Video({ item }: { item: Item }) {
   const phase = item.phase.value;
   const percent = item.size ? Math.floor((100 * item.sent.value) / item.size) : 0;
   const isBad = phase === "failed" || phase === "refused";
@@ -203,6 +208,7 @@ function Video({ item, onRemove }: { item: Item; onRemove: (item: Item) => void 
           />
         )}
       </div>
+      {phase !== "refused" && !choices.value.preset && draft.items.value.length > 1 && <Own item={item} />}
       <div class="video-actions">
         {phase === "sending" && (
           <Action name="pause" label={say.pause(item.name)} onClick={() => item.pause()} />
@@ -213,16 +219,45 @@ function Video({ item, onRemove }: { item: Item; onRemove: (item: Item) => void 
         {phase === "failed" && (
           <Action name="retry" label={say.retry(item.name)} onClick={() => item.start()} />
         )}
-        <Action name="close" label={say.remove(item.name)} onClick={() => onRemove(item)} kind="remove" />
+        <Action
+          name="close"
+          label={say.remove(item.name)}
+          onClick={(button) => removeHere(item, button)}
+          kind="remove"
+        />
       </div>
     </li>
+  );
+}
+
+/** How many variations of this video alone. */
+function Own({ item }: { item: Item }) {
+  return (
+    <label class="video-own">
+      <span aria-hidden="true">×</span>
+      <input
+        type="number"
+        inputMode="numeric"
+        aria-label={say.own(item.name)}
+        min={VARIATIONS.least}
+        max={VARIATIONS.most}
+        placeholder={String(choices.value.variations)}
+        value={item.variations.value ?? ""}
+        onInput={({ currentTarget: { valueAsNumber } }) => {
+          item.variations.value = Number.isFinite(valueAsNumber) ? inRange(valueAsNumber) : null;
+        }}
+        onBlur={(event) => {
+          event.currentTarget.value = String(item.variations.value ?? "");
+        }}
+      />
+    </label>
   );
 }
 
 function Action(props: {
   name: "pause" | "play" | "retry" | "close";
   label: string;
-  onClick: () => void;
+  onClick: (button: HTMLElement) => void;
   kind?: string;
 }) {
   return (
@@ -231,7 +266,7 @@ function Action(props: {
       class={`quiet square ${props.kind ?? ""}`}
       aria-label={props.label}
       title={props.label}
-      onClick={props.onClick}
+      onClick={(event) => props.onClick(event.currentTarget)}
     >
       <Icon name={props.name} />
     </button>

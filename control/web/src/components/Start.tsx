@@ -4,6 +4,7 @@ import {
   isArmed,
   isSubmitting,
   items,
+  ordered,
   outputsCount,
   pending,
   quote,
@@ -35,6 +36,10 @@ export function Start() {
   };
   const isBlocked = field.value && Object.keys(objections.value).length > 0;
   const problem = submitProblem.value ?? (isBlocked && say.mend(field.value ?? ""));
+  const notes = [
+    refused.value.length > 0 && say.without(refused.value.length),
+    ordered.value.length > 1 && say.batches(ordered.value.length),
+  ].filter(Boolean);
   return (
     <section class="start" aria-label={say.label}>
       {isArmed.value && pending.value.length > 0 && <Notice>{say.armed(pending.value.length)}</Notice>}
@@ -47,9 +52,11 @@ export function Start() {
             <strong>{amountText()}</strong>
             {quote.value && ` · ${estimate(quote.value.cost_usd, quote.value.makespan_s)}`}
           </span>
-          <span class="muted small">
-            {refused.value.length > 0 ? say.without(refused.value.length) : say.canClose}
-          </span>
+          {notes.length > 0 ? (
+            <span class="muted small">{notes.join(" ")}</span>
+          ) : (
+            <span class="muted small start-hint">{say.canClose}</span>
+          )}
         </p>
         {isArmed.value || submitTrouble.value ? (
           <button type="button" class="large" onClick={wait}>
@@ -71,8 +78,11 @@ export function Start() {
 }
 
 function amountText(): string {
+  const { preset, variations } = choices.value;
   const videos = items.value.length - refused.value.length;
-  return choices.value.preset ? say.videos(videos) : say.times(videos, choices.value.variations);
+  return preset || outputsCount.value !== videos * variations
+    ? say.videos(videos)
+    : say.times(videos, variations);
 }
 
 const estimate = (usd: number, seconds: number): string =>

@@ -113,6 +113,8 @@ export const de: Texts = {
       ]
         .filter(Boolean)
         .join(" "),
+    madeSome: (n) =>
+      `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
     dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
   },
   draftVideos: {
@@ -138,7 +140,7 @@ export const de: Texts = {
     resume: (name) => `${name} fortsetzen`,
     retry: (name) => `${name} noch einmal versuchen`,
     remove: (name) => `${name} entfernen`,
-    each: (name) => `Varianten von ${name}`,
+    own: (name) => `Varianten von ${name}`,
     looking: "Die Datei wird angesehen …",
     sending: (percent) => `Wird hochgeladen, ${percent} %`,
     paused: (percent) => `Angehalten bei ${percent} %`,
@@ -223,6 +225,7 @@ export const de: Texts = {
     wait: "Noch nicht",
     without: (n) =>
       `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
+    batches: (n) => `Daraus werden ${number(n)} Aufträge.`,
     canClose: "Sobald er läuft, kann diese Seite geschlossen werden.",
     videos: (n) => count(n, "Video", "Videos"),
     times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,

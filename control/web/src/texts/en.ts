@@ -115,6 +115,8 @@ export const en = {
       ]
         .filter(Boolean)
         .join(" "),
+    madeSome: (n: number) =>
+      `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
     dropAgain: "Remove the videos here and drop them again.",
   },
   draftVideos: {
@@ -140,7 +142,7 @@ export const en = {
     resume: (name: string) => `Resume ${name}`,
     retry: (name: string) => `Try ${name} again`,
     remove: (name: string) => `Remove ${name}`,
-    each: (name: string) => `Variations of ${name}`,
+    own: (name: string) => `Variations of ${name}`,
     looking: "Looking into the file…",
     sending: (percent: number) => `Uploading, ${percent} %`,
     paused: (percent: number) => `Paused at ${percent} %`,
@@ -225,6 +227,7 @@ export const en = {
       `It starts by itself as soon as ${count(n, "video is", "videos are")} uploaded. Keep this page open until then.`,
     wait: "Wait, not yet",
     without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
+    batches: (n: number) => `They become ${number(n)} batches.`,
     canClose: "Once it runs you can close this page.",
     videos: (n: number) => count(n, "video"),
     times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
