@@ -31,10 +31,13 @@ export function inAll(quotes: Quote[]): Quote | null {
   const [first, ...rest] = quotes;
   if (!first || !rest.length) return first ?? null;
   const sum = (of: (quote: Quote) => number) => quotes.reduce((total, quote) => total + of(quote), 0);
+  const isKnown = first.cost_low_usd !== null;
   return {
     machines: Math.max(...quotes.map(({ machines }) => machines)),
     makespan_s: sum(({ makespan_s }) => makespan_s),
     cost_usd: sum(({ cost_usd }) => cost_usd),
+    cost_low_usd: isKnown ? sum(({ cost_low_usd }) => cost_low_usd ?? 0) : null,
+    cost_high_usd: isKnown ? sum(({ cost_high_usd }) => cost_high_usd ?? 0) : null,
     curve: [],
     estimated: quotes.some(({ estimated }) => estimated),
     fits: quotes.every(({ fits }) => fits),

@@ -137,6 +137,8 @@ export interface QuotePoint {
 }
 
 export interface Quote extends QuotePoint {
+  cost_low_usd: number | null; // the likely range, once enough jobs have finished
+  cost_high_usd: number | null;
   curve: QuotePoint[];
   estimated?: boolean;
   fits: boolean; // false: its results may not fit into the storage now

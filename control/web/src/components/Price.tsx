@@ -21,8 +21,8 @@ export function Price() {
       <h2>{say.estimate}</h2>
       <div class="price-figures" aria-live="polite">
         <div>
-          <div class="figure">{money(now.cost_usd)}</div>
-          <div class="muted small">{now.estimated ? say.rough : ""}</div>
+          <div class="figure">{roughly(now.cost_usd)}</div>
+          <div class="muted small">{range(now)}</div>
         </div>
         <div>
           <div class="figure">{span(now.makespan_s)}</div>
@@ -37,6 +37,16 @@ export function Price() {
       {ready.value.length < all && <p class="muted small">{say.soFar(ready.value.length, all)}</p>}
     </div>
   );
+}
+
+/** "about 12 ¢"; of less than a cent it need not be said. */
+export const roughly = (usd: number): string => (usd < 0.01 ? money(usd) : say.about(money(usd)));
+
+/** What the bills of finished jobs say about the estimate, where it shows in whole cents. */
+function range({ cost_low_usd: low, cost_high_usd: high, estimated }: Quote): string {
+  if (estimated) return say.rough;
+  if (low === null || high === null || money(low) === money(high)) return "";
+  return say.range(money(low), money(high));
 }
 
 function unknown(): string {

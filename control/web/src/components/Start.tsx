@@ -15,9 +15,10 @@ import {
   submitTrouble,
 } from "../draft";
 import { t } from "../texts";
-import { money, span } from "../words";
+import { span } from "../words";
 import { showObjection } from "./Choices";
 import { Notice } from "./Notice";
+import { roughly } from "./Price";
 
 const say = t.start;
 
@@ -86,4 +87,4 @@ function amountText(): string {
 }
 
 const estimate = (usd: number, seconds: number): string =>
-  `${t.price.estimate} ${usd < 0.01 ? money(usd) : t.price.about(money(usd))}, ${span(seconds)}`;
+  `${t.price.estimate} ${roughly(usd)}, ${span(seconds)}`;

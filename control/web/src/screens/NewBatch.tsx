@@ -64,7 +64,11 @@ function DropTarget({ children }: { children: ComponentChildren }) {
     on("dragleave", leave);
     on("dragover", (event) => event.preventDefault());
     on("drop", drop);
-    on("paste", (event) => add(event.clipboardData?.files ?? []));
+    on("paste", ({ clipboardData, target }) => {
+      add(clipboardData?.files ?? []);
+      const isTyping = target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+      if (!isTyping) addUrls(clipboardData?.getData("text/plain") ?? "");
+    });
     return () => all.abort();
   }, []);
   return (
