@@ -154,10 +154,12 @@ class Output(Model):
 
 
 class SourceInBatch(Model):
-    """A source with its outputs."""
+    """A source with its outputs. `width` and `height` are 0 while they are unknown."""
 
     source_id: str
     name: str
+    width: int = 0
+    height: int = 0
     status: str
     percent: float
     notes: list[str] = []

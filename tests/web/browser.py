@@ -120,6 +120,14 @@ class Person:
         self.page.wait_for_url(re.compile("#/batches/bat_"))
         return self.page.url.rpartition("/")[2]
 
+    def result(self) -> Locator:
+        """Return the result in the player, which also shows its source."""
+        return self.page.locator(".stage-result video")
+
+    def open_details(self) -> None:
+        """Unfold the machines and events of the batch on the screen."""
+        self.page.locator("summary", has_text="Details").click()
+
     def wait_for_end(self) -> str:
         """Wait until the batch on the screen has ended, and return how."""
         ended = self.page.locator(".batch-head .pill").filter(

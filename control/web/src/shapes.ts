@@ -28,6 +28,8 @@ export interface Output {
 export interface Source {
   source_id: string;
   name: string;
+  width: number; // 0 while unknown
+  height: number;
   status: OutputStatus;
   percent: number;
   notes: string[]; // what could not be used of it
@@ -162,9 +164,18 @@ export interface Storage {
 
 export const LIVE: readonly Status[] = ["queued", "launching", "running"];
 
+const AT_WORK = ["launching", "booting", "running"];
+
+export const isAtWork = (attempt: Attempt): boolean => AT_WORK.includes(attempt.state);
+
 export const isLive = (batch: BatchSummary): boolean => LIVE.includes(batch.status);
 
 export const outputsOf = (batch: Batch): Output[] => batch.sources.flatMap((source) => source.outputs);
+
+export const isReady = ({ status }: Output): boolean => status === "ready";
+
+export const sizeOf = (outputs: Output[]): number =>
+  outputs.reduce((sum, { size_bytes }) => sum + (size_bytes ?? 0), 0);
 
 export interface Budget {
   cap_usd: number;

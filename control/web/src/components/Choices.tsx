@@ -16,6 +16,7 @@ import {
 import { outputsCount, quote } from "../draft";
 import type { FrameRate, Preset, Quality } from "../shapes";
 import { t } from "../texts";
+import { PRESET } from "../words";
 
 const say = t.choices;
 
@@ -27,7 +28,7 @@ export function Choices() {
       <Selection
         label={say.what}
         value={of.preset ?? ""}
-        options={{ "": say.variations, ...say.presets }}
+        options={{ "": say.variations, ...PRESET }}
         onChoose={(value) => choose({ preset: (value || null) as Preset | null })}
       />
       {!of.preset && <HowMany />}
