@@ -298,6 +298,8 @@ class Quote(Model):
     size: str
     makespan_s: float
     cost_usd: float
+    cost_low_usd: float | None = None  # the likely range; None while too few jobs have finished
+    cost_high_usd: float | None = None
     estimated: bool
     fits: bool
     curve: list[CurvePoint]

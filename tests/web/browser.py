@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,22 @@ class Person:
         """Drop files on the page."""
         contents = [{"name": f.name, "content": base64.b64encode(f.read_bytes()).decode()} for f in files]
         self.page.evaluate(_DROP, [contents])
+
+    def drag(self, *paths: Path) -> Callable[[], None]:
+        """Drag files and folders over the page, as from a file manager. Return what lets them go."""
+        session = self.context.new_cdp_session(self.page)
+        what = {
+            "x": 200,
+            "y": 200,
+            "data": {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1},
+        }
+
+        def send(kind: str) -> None:
+            session.send("Input.dispatchDragEvent", {"type": kind, **what})
+
+        send("dragEnter")
+        send("dragOver")
+        return partial(send, "drop")
 
     def sees(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until a text is on the page, and return it."""

@@ -1,4 +1,5 @@
 import { useEffect } from "preact/hooks";
+import { Again } from "./components/Again";
 import { Confirm } from "./components/Confirm";
 import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
@@ -25,6 +26,7 @@ export function App() {
         {t.app.skip}
       </button>
       <Header />
+      <Again />
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>

@@ -3,6 +3,8 @@
 export type Status = "queued" | "launching" | "running" | "completed" | "failed" | "cancelled" | "expired";
 export type OutputStatus = "queued" | "running" | "ready" | "failed" | "cancelled";
 export type Preset = "web-optimized" | "hls" | "copy";
+export type Quality = "standard" | "high";
+export type FrameRate = "29.97" | "source";
 
 export interface Problem {
   code: string;
@@ -76,11 +78,13 @@ export interface Settings {
   name_template: string | null;
   without: string[];
   strength: number;
-  quality: string;
-  frame_rate: string;
+  quality: Quality;
+  frame_rate: FrameRate;
 }
 
 export interface Batch extends BatchSummary, Settings {
+  variations: number; // of each source; 0 with a preset
+  preset: Preset | null;
   ticket: string;
   sources: Source[];
   attempts: Attempt[];
@@ -122,6 +126,10 @@ export interface Order extends Partial<Settings> {
   variations?: number;
   preset?: Preset;
   max_machines?: number;
+  max_cost_usd?: number;
+  deadline_s?: number;
+  webhook_url?: string;
+  seed?: number;
 }
 
 export interface QuotePoint {
@@ -131,6 +139,8 @@ export interface QuotePoint {
 }
 
 export interface Quote extends QuotePoint {
+  cost_low_usd: number | null; // the likely range, once enough jobs have finished
+  cost_high_usd: number | null;
   curve: QuotePoint[];
   estimated?: boolean;
   fits: boolean; // false: its results may not fit into the storage now

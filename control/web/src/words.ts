@@ -45,8 +45,12 @@ const dollars = (usd: number, digits: number): string =>
     maximumFractionDigits: digits,
   });
 
-/** An amount as people say it: to the cent. */
-export const money = (usd: number): string => (usd > 0 && usd < 0.01 ? words.underACent : dollars(usd, 2));
+/** An amount as people say it: "under 1 ¢", "12 ¢", "$1.20". */
+export function money(usd: number): string {
+  const cents = Math.round(100 * usd);
+  if (usd > 0 && usd < 0.01) return words.underACent;
+  return cents > 0 && cents < 100 ? `${cents}\u00a0¢` : dollars(usd, 2);
+}
 
 /** An amount to the hundredth of a cent, where parts of a whole are compared. */
 export const exactMoney = (usd: number): string => dollars(usd, usd > 0 && usd < 1 ? 4 : 2);

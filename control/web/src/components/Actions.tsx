@@ -1,10 +1,10 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { ApiError, address, inWords, post, remove } from "../api";
-import { place } from "../draft";
+import { refill } from "../draft";
 import type { LiveBatch } from "../live";
-import { go, linkTo } from "../route";
-import { type Batch, isLive, isReady, type Order, outputsOf, sizeOf } from "../shapes";
+import { go } from "../route";
+import { type Batch, isLive, isReady, outputsOf, sizeOf } from "../shapes";
 import { t } from "../texts";
 import { asked, doNotTell, tellAtEnd } from "../told";
 import { bytes, money, number } from "../words";
@@ -69,12 +69,7 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
           t.actions.retry(number(missing)),
           doing(() => change("retry")),
         )}
-      {isKept &&
-        button(
-          "again",
-          t.actions.again,
-          doing(() => again(batch)),
-        )}
+      {isKept && button("again", t.actions.again, () => refill(batch))}
       {button("link", t.actions.copyLink, doing(copyLink))}
       {button("trash", t.actions.delete, () =>
         ask({
@@ -150,18 +145,4 @@ async function copyLink(): Promise<void> {
     throw new Error(t.actions.notCopied(location.href));
   });
   toast(t.actions.copied);
-}
-
-/** Order the same with a new seed: other variations of the same videos, by the same settings. */
-async function again(batch: Batch): Promise<void> {
-  const first = outputsOf(batch)[0];
-  const sources = batch.sources.map(({ source_id }) => ({ source_id }));
-  const each = Math.max(...batch.sources.map(({ outputs }) => outputs.length));
-  const { name, name_template, without, strength, quality, frame_rate } = batch;
-  const wish: Partial<Order> = first?.preset
-    ? { preset: first.preset }
-    : { variations: each, without, strength, quality, frame_rate };
-  const order: Order = { sources, name, name_template, ...wish };
-  const made = await place(order);
-  go(linkTo(made.batch_id));
 }

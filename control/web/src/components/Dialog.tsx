@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { t } from "../texts";
+import { Again } from "./Again";
 import { Icon } from "./Icon";
 
 interface Props {
@@ -46,6 +47,7 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
           )}
         </header>
         {children}
+        <Again />
       </div>
     </dialog>
   );

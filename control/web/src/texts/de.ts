@@ -1,5 +1,8 @@
 // Every text of the page in German.
-import type { Texts } from ".";
+import { LOCALE, type Texts } from ".";
+
+const number = (n: number): string => n.toLocaleString(LOCALE);
+const count = (n: number, one: string, many: string): string => `${number(n)} ${n === 1 ? one : many}`;
 
 export const de: Texts = {
   actions: {
@@ -26,6 +29,23 @@ export const de: Texts = {
     tell: "Melden, wenn fertig",
     tellRefused:
       "Der Browser erlaubt dieser Seite keine Benachrichtigungen. Titel und Symbol des Tabs zeigen den Fortschritt.",
+  },
+  again: {
+    away: "Video Refresher antwortet nicht. Bitte die Verbindung prüfen.",
+    broken: "Bei Video Refresher ist etwas schiefgegangen.",
+    busy: "Video Refresher ist ausgelastet oder startet gerade.",
+    full: "Video Refresher hat zu viel zu tun.",
+    storage: "Der Speicher antwortet nicht.",
+    next: (seconds) => `Nächster Versuch in ${seconds} s.`,
+    trying: "Neuer Versuch …",
+    now: "Jetzt versuchen",
+    waking: "Wird geweckt …",
+  },
+  api: {
+    away: "Video Refresher antwortet nicht. Bitte die Verbindung prüfen; die Seite versucht es von selbst erneut.",
+    lost: "Es kam keine Antwort. Vor einem neuen Versuch bitte nachsehen, ob es schon geschehen ist.",
+    unexplained: (status) => `Die Antwort war ${status}, ohne Begründung.`,
+    unknown: "Etwas ist schiefgegangen.",
   },
   app: {
     name: "Video Refresher",
@@ -62,6 +82,67 @@ export const de: Texts = {
     noConnection: "Keine Verbindung. ",
     lastUpdated: (at) => `Stand: ${at}`,
   },
+  choices: {
+    what: "Aus jedem Video machen",
+    variations: "Varianten",
+    howMany: "Anzahl der Varianten",
+    less: "Eine weniger",
+    more: "Eine mehr",
+    inAll: (videos) =>
+      `Jede etwas anders in Zoom, Farbe, Tempo und Winkel: insgesamt ${count(videos, "Video", "Videos")}.`,
+    inAllPreset: (videos) => `Ein Ergebnis je Video: insgesamt ${count(videos, "Video", "Videos")}.`,
+    name: "Name des Auftrags",
+    namePlaceholder: "Frühjahrsaktion",
+    mirror: "Einige spiegeln",
+    mirrorHelp: "In einem gespiegelten Video steht Schrift verkehrt herum.",
+    strength: "Stärke der Änderungen",
+    strengths: { subtle: "dezent", medium: "mittel", strong: "stark", full: "voll" },
+    quality: "Qualität",
+    qualities: { standard: "Standard", high: "Hoch" },
+    frameRate: "Bildrate",
+    frameRates: { "29.97": "29,97", source: "Wie Video" },
+    furtherChoices: "Mehr",
+    chosen: (n) => `${number(n)} gewählt`,
+    machines: "Maschinen zugleich, höchstens",
+    machinesHelp: "Mit mehr geht es schneller.",
+    budget: "Budget in Dollar",
+    budgetHelp: "Der Auftrag hält an, bevor er mehr kostet.",
+    budgetTooSmall: "Die Schätzung liegt über diesem Budget.",
+    deadline: "Fertig innerhalb von, in Minuten",
+    deadlineHelp: "Genommen wird der günstigste Weg, der schnell genug ist, sonst der schnellste.",
+    webhook: "Webhook-Adresse",
+    webhookHelp: "Sie wird aufgerufen, wenn der Auftrag zu Ende ist.",
+    template: "Namen der Dateien",
+    templateHelp: (placeholders) => `Möglich sind ${placeholders}.`,
+    seed: "Startwert (Seed)",
+    seedHelp: "Derselbe Startwert ergibt dieselben Varianten noch einmal.",
+    without: "Was geändert wird",
+    effects: {
+      rotation: "Winkel",
+      zoom: "Zoom",
+      speed: "Tempo",
+      brightness: "Helligkeit",
+      contrast: "Kontrast",
+      saturation: "Farbe",
+      noise: "Körnung",
+    },
+    objections: {
+      name: (most) => `Höchstens ${most} Zeichen.`,
+      without: "Mindestens eine Änderung muss bleiben.",
+      machines: "Eine ganze Zahl ab 1; oder leer lassen.",
+      budget: "Ein Betrag wie 2,50; oder leer lassen.",
+      deadline: "Eine Zahl von Minuten, etwa 30; oder leer lassen.",
+      webhook: "Eine vollständige Adresse, die mit https:// beginnt; oder leer lassen.",
+      seed: "Eine ganze Zahl von 0 bis 9007199254740991; oder leer lassen.",
+      template: {
+        slash: "Das ist der Name einer Datei: Schrägstriche weglassen.",
+        unknown: (name) => `${name} gibt es nicht.`,
+        braces: "Geschweifte Klammern gehören nur um einen Platzhalter.",
+        same: "Alle Varianten bekämen denselben Namen: {n} ergänzen.",
+        preset: "{n} und {tag} weglassen: Es entsteht eine Datei je Video.",
+      },
+    },
+  },
   chosen: {
     region: "Ausgewählte Videos",
     chosen: (n) => `${n} ausgewählt`,
@@ -71,6 +152,69 @@ export const de: Texts = {
   },
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
+  draft: {
+    replace: "Die Videos des neuen Auftrags ersetzen?",
+    replaceText: (videos) =>
+      `${count(videos, "Video", "Videos")} des neuen Auftrags weichen denen von diesem Auftrag.`,
+    replaceIt: "Ersetzen",
+    stuck: (paused, lost, failed) =>
+      [
+        "Nicht gestartet.",
+        paused && `${count(paused, "Video ist", "Videos sind")} angehalten: fortsetzen oder entfernen.`,
+        lost &&
+          `${count(lost, "Datei fehlt", "Dateien fehlen")} nach dem Neuladen: noch einmal auswählen oder entfernen.`,
+        failed &&
+          `${number(failed)}-mal ist das Hochladen fehlgeschlagen: noch einmal versuchen oder entfernen.`,
+      ]
+        .filter(Boolean)
+        .join(" "),
+    madeSome: (n) =>
+      `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
+    dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
+  },
+  draftVideos: {
+    ready: (n) => `${number(n)} bereit`,
+    onTheWay: (n) => `${number(n)} unterwegs`,
+    stuck: (n) => `${number(n)} ${n === 1 ? "wartet" : "warten"} auf eine Entscheidung`,
+    refused: (n) => `${number(n)} nicht verwendbar`,
+    leftOut: (n) => `${count(n, "andere Datei", "andere Dateien")} des Ordners ausgelassen`,
+    removeRefused: () => "Diese entfernen",
+    clear: "Alle entfernen",
+    clearTitle: (n) => (n === 1 ? "Das Video entfernen?" : `Alle ${number(n)} Videos entfernen?`),
+    clearText: (sent) =>
+      `Was davon hochgeladen wurde (${sent}), geht verloren. Die Dateien auf diesem Gerät bleiben.`,
+    clearTextUnsent: "Sie verlassen den neuen Auftrag. Fertige Aufträge bleiben, wie sie sind.",
+    keep: "Behalten",
+    reason: (n, why) => (n === 1 ? why : `${number(n)} Dateien: ${why}`),
+    showRefused: (n) => (n === 1 ? "Anzeigen" : `Die ${number(n)} Dateien anzeigen`),
+    uploading: (sent, total) => `Wird hochgeladen: ${sent} von ${total}`,
+    speed: (perS, left) => `${perS}/s · noch ${left}`,
+    allUploads: "Alles Hochladen",
+    uploadOf: (name) => `Hochladen von ${name}`,
+    pause: (name) => `${name} anhalten`,
+    resume: (name) => `${name} fortsetzen`,
+    retry: (name) => `${name} noch einmal versuchen`,
+    remove: (name) => `${name} entfernen`,
+    own: (name) => `Varianten von ${name}`,
+    looking: "Die Datei wird angesehen …",
+    sending: (percent) => `Wird hochgeladen, ${percent} %`,
+    paused: (percent) => `Angehalten bei ${percent} %`,
+    checking: "Wird geprüft …",
+    isReady: "Bereit",
+    isLink: "Wird geholt, wenn der Auftrag läuft",
+    begunFileless:
+      "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen, dann geht das Hochladen weiter, wo es war.",
+    fileless: "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen.",
+  },
+  item: {
+    again: "Bitte erneut versuchen.",
+    keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
+  },
+  look: {
+    empty: "Die Datei ist leer.",
+    unreadable: "Die Datei lässt sich nicht lesen. Wurde sie verschoben oder gelöscht?",
+    noVideo: "Nur MP4- und MOV-Videos sind möglich. Diese Datei ist etwas anderes.",
+  },
   machines: {
     title: "Maschinen",
     none: "Bisher keine.",
@@ -85,6 +229,31 @@ export const de: Texts = {
       lost: "verloren",
       cancelled: "abgebrochen",
     },
+  },
+  newBatch: {
+    emptyTitle: "Videos hier ablegen",
+    title: "Neuer Auftrag",
+    lead: "Aus jedem werden viele frische Varianten, fertig zum Hochladen, in einer ZIP-Datei.",
+    videos: "Videos",
+    what: "Was gemacht wird",
+    drop: "Zum Hinzufügen loslassen",
+    choose: "Videos auswählen",
+    add: "Videos hinzufügen",
+    chooseFolder: "Ordner auswählen",
+    addFolder: "Ordner hinzufügen",
+    folder: "Ordner",
+    pasteLinks: "oder Links einfügen",
+    addLinks: "Links hinzufügen",
+    hint: "MP4 oder MOV, beliebig viele",
+    hintMore: "oder irgendwo hier ablegen",
+    links: "Links zu MP4- oder MOV-Videos, einer je Zeile",
+    notAddresses: (lines) => `Keine Webadresse: ${lines}`,
+    addTheseLinks: "Diese Links hinzufügen",
+  },
+  parts: {
+    away: "Der Speicher antwortet nicht; die Seite versucht es von selbst erneut.",
+    refused: (status) => `Der Speicher hat einen Teil abgelehnt (${status}).`,
+    noEtag: "Der Speicher verbirgt das ETag: In seinen CORS-Regeln fehlt es.",
   },
   player: {
     broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
@@ -106,6 +275,37 @@ export const de: Texts = {
     download: (size) => `Herunterladen · ${size}`,
     effects: "Effekte",
     keys: "Tasten: ← → andere Videos · Leertaste spielt ab · , . Einzelbilder · Pos1 Ende",
+  },
+  price: {
+    estimate: "Schätzung",
+    about: (amount) => `etwa ${amount}`,
+    range: (low, high) => `wahrscheinlich ${low} bis ${high}`,
+    rough: "Grob: Ein Link ist erst bekannt, wenn er geholt ist.",
+    untilDone: "bis fertig",
+    machines: (n) => (n === 1 ? "Maschine" : "Maschinen"),
+    soFar: (ready, all) => `Bisher für ${number(ready)} von ${count(all, "Video", "Videos")}.`,
+    none: (why) => `Keine Schätzung: ${why}`,
+    follows: "Die Schätzung folgt, sobald ein Video da ist.",
+    notYet: "Noch keine Schätzung.",
+    mend: "Keine Schätzung: Ein Feld darüber ist nicht verwendbar.",
+    fitsNot:
+      "Die Ergebnisse passen jetzt vielleicht nicht in den Speicher. Nicht mehr benötigte Aufträge löschen oder weniger machen.",
+    slider: "Maschinen zugleich, höchstens",
+    point: (machines, time, cost) => `${count(machines, "Maschine", "Maschinen")}, ${time}, etwa ${cost}`,
+    timeAxis: "Zeit bis fertig",
+    machinesAxis: "Maschinen",
+  },
+  signIn: {
+    lead: "Viele neue Varianten von jedem Video.",
+    again: "Erneut anmelden",
+    ended:
+      "Die Sitzung ist zu Ende; sie dauert höchstens 24 Stunden. Alles bleibt, wie es ist, und geht nach der Anmeldung weiter.",
+    password: "Passwort",
+    go: "Anmelden",
+    busy: "Anmeldung läuft …",
+    wrong: "Das Passwort ist falsch. Wer das hier betreibt, kennt es.",
+    tooMany: "Zu viele Versuche mit einem falschen Passwort.",
+    waitFor: (time) => `Ein neuer Versuch ist in ${time} möglich.`,
   },
   sources: {
     show: "Anzeigen",
@@ -130,6 +330,21 @@ export const de: Texts = {
       cancelled: "Abgebrochen",
       ready: "",
     },
+  },
+  start: {
+    label: "Start",
+    make: (n) => `${count(n, "Video", "Videos")} machen`,
+    starting: "Wird gestartet …",
+    armed: (n) =>
+      `Der Auftrag startet von selbst, sobald ${count(n, "Video hochgeladen ist", "Videos hochgeladen sind")}. Diese Seite bis dahin offen lassen.`,
+    wait: "Noch nicht",
+    without: (n) =>
+      `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
+    batches: (n) => `Daraus werden ${number(n)} Aufträge.`,
+    canClose: "Sobald er läuft, kann diese Seite geschlossen werden.",
+    videos: (n) => count(n, "Video", "Videos"),
+    times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,
+    mend: (field) => `Nicht gestartet: siehe das Feld „${field}“.`,
   },
   story: {
     title: "Ereignisse",

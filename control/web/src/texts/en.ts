@@ -1,5 +1,10 @@
 // Every text of the page in English. A part of the object belongs to the file that it is named after.
 // Control sends the text of each reason and error itself (in English), so these are not here.
+import { LOCALE } from ".";
+
+const number = (n: number): string => n.toLocaleString(LOCALE);
+const count = (n: number, one: string, many = `${one}s`): string => `${number(n)} ${n === 1 ? one : many}`;
+const it = (n: number): string => (n === 1 ? "it" : "them");
 
 export const en = {
   actions: {
@@ -25,6 +30,23 @@ export const en = {
     tell: "Tell me when it is done",
     tellRefused:
       "The browser does not let this page show notifications. The tab's title and icon show how far it is.",
+  },
+  again: {
+    away: "Video Refresher does not answer. Check your connection.",
+    broken: "Something went wrong at Video Refresher.",
+    busy: "Video Refresher is busy, or it just starts.",
+    full: "Video Refresher has too much to do.",
+    storage: "The storage does not answer.",
+    next: (seconds: number) => `Next try in ${seconds} s.`,
+    trying: "Trying…",
+    now: "Try now",
+    waking: "Waking up…",
+  },
+  api: {
+    away: "Video Refresher does not answer. Check your connection; the page tries again by itself.",
+    lost: "No answer came. See whether it was done before you try again.",
+    unexplained: (status: number) => `The answer was ${status}, without a reason.`,
+    unknown: "Something went wrong.",
   },
   app: {
     name: "Video Refresher",
@@ -61,6 +83,67 @@ export const en = {
     noConnection: "No connection. ",
     lastUpdated: (at: string) => `Last updated ${at}`,
   },
+  choices: {
+    what: "Make of each video",
+    variations: "Variations",
+    howMany: "How many variations",
+    less: "One less",
+    more: "One more",
+    inAll: (videos: number) =>
+      `Each a little different in zoom, colour, speed and angle: ${count(videos, "video")} in all.`,
+    inAllPreset: (videos: number) => `One result of each video: ${count(videos, "video")} in all.`,
+    name: "Name of the batch",
+    namePlaceholder: "Spring sale",
+    mirror: "Mirror some of them",
+    mirrorHelp: "Text reads backwards in a mirrored video.",
+    strength: "Strength of the changes",
+    strengths: { subtle: "subtle", medium: "medium", strong: "strong", full: "full" },
+    quality: "Quality",
+    qualities: { standard: "Standard", high: "High" },
+    frameRate: "Frame rate",
+    frameRates: { "29.97": "29.97", source: "As the video" },
+    furtherChoices: "More",
+    chosen: (n: number) => `${number(n)} chosen`,
+    machines: "Machines at once, at most",
+    machinesHelp: "More are sooner done.",
+    budget: "Budget in dollars",
+    budgetHelp: "The batch stops before it costs more.",
+    budgetTooSmall: "The estimate is above this budget.",
+    deadline: "Done within, in minutes",
+    deadlineHelp: "The cheapest way that is quick enough is taken, or the fastest.",
+    webhook: "Webhook address",
+    webhookHelp: "It is called when the batch has ended.",
+    template: "Names of the files",
+    templateHelp: (placeholders: string) => `May hold ${placeholders}.`,
+    seed: "Seed",
+    seedHelp: "The same seed makes the same variations again.",
+    without: "Changes to make",
+    effects: {
+      rotation: "Angle",
+      zoom: "Zoom",
+      speed: "Speed",
+      brightness: "Brightness",
+      contrast: "Contrast",
+      saturation: "Colour",
+      noise: "Grain",
+    },
+    objections: {
+      name: (most: number) => `At most ${most} characters.`,
+      without: "Leave at least one change in.",
+      machines: "A whole number, 1 or more; or leave it empty.",
+      budget: "An amount such as 2.50; or leave it empty.",
+      deadline: "A number of minutes, such as 30; or leave it empty.",
+      webhook: "A whole address that begins with https://; or leave it empty.",
+      seed: "A whole number from 0 to 9007199254740991; or leave it empty.",
+      template: {
+        slash: "It names a file: leave out slashes.",
+        unknown: (name: string) => `There is no ${name}.`,
+        braces: "Braces belong around a placeholder only.",
+        same: "All variations would get the same name: add {n}.",
+        preset: "Leave out {n} and {tag}: there is one file of each video.",
+      },
+    },
+  },
   chosen: {
     region: "Chosen videos",
     chosen: (n: string) => `${n} chosen`,
@@ -70,6 +153,69 @@ export const en = {
   },
   confirm: { no: "Keep it" },
   dialog: { close: "Close" },
+  draft: {
+    replace: "Replace the videos of the new batch?",
+    replaceText: (videos: number) =>
+      `${count(videos, "video")} of the new batch would go, for the ones of this batch.`,
+    replaceIt: "Replace them",
+    stuck: (paused: number, lost: number, failed: number) =>
+      [
+        "Not started.",
+        paused && `${count(paused, "video is", "videos are")} paused: resume or remove ${it(paused)}.`,
+        lost &&
+          `${count(lost, "file was", "files were")} lost by a reload: choose ${it(lost)} again, or remove ${it(lost)}.`,
+        failed &&
+          `${count(failed, "upload", "uploads")} failed: try ${it(failed)} again, or remove ${it(failed)}.`,
+      ]
+        .filter(Boolean)
+        .join(" "),
+    madeSome: (n: number) =>
+      `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
+    dropAgain: "Remove the videos here and drop them again.",
+  },
+  draftVideos: {
+    ready: (n: number) => `${number(n)} ready`,
+    onTheWay: (n: number) => `${number(n)} on the way`,
+    stuck: (n: number) => `${number(n)} ${n === 1 ? "waits" : "wait"} for you`,
+    refused: (n: number) => `${number(n)} cannot be used`,
+    leftOut: (n: number) => `${count(n, "other file")} of the folder left out`,
+    removeRefused: (n: number): string => (n === 1 ? "Remove that one" : "Remove those"),
+    clear: "Clear all",
+    clearTitle: (n: number) => `Remove ${n === 1 ? "the video" : `all ${number(n)} videos`}?`,
+    clearText: (sent: string) =>
+      `What was uploaded of them (${sent}) is lost. The files on this device stay.`,
+    clearTextUnsent: "They leave the new batch. Batches that were made stay as they are.",
+    keep: "Keep them",
+    reason: (n: number, why: string) => (n === 1 ? why : `${number(n)} files: ${why}`),
+    showRefused: (n: number) => `Show ${n === 1 ? "it" : `the ${number(n)} files`}`,
+    uploading: (sent: string, total: string) => `Uploading: ${sent} of ${total}`,
+    speed: (perS: string, left: string) => `${perS}/s · ${left} left`,
+    allUploads: "All uploads",
+    uploadOf: (name: string) => `Upload of ${name}`,
+    pause: (name: string) => `Pause ${name}`,
+    resume: (name: string) => `Resume ${name}`,
+    retry: (name: string) => `Try ${name} again`,
+    remove: (name: string) => `Remove ${name}`,
+    own: (name: string) => `Variations of ${name}`,
+    looking: "Looking into the file…",
+    sending: (percent: number) => `Uploading, ${percent} %`,
+    paused: (percent: number) => `Paused at ${percent} %`,
+    checking: "Checking…",
+    isReady: "Ready",
+    isLink: "Fetched when the batch runs",
+    begunFileless:
+      "The page was reloaded: choose or drop this file again, and the upload goes on where it was.",
+    fileless: "The page was reloaded: choose or drop this file again.",
+  },
+  item: {
+    again: "Try again.",
+    keptAgain: "What was sent is kept; try again.",
+  },
+  look: {
+    empty: "The file is empty.",
+    unreadable: "The file cannot be read. Was it moved or deleted?",
+    noVideo: "Only MP4 and MOV videos are taken. This file is something else.",
+  },
   machines: {
     title: "Machines",
     none: "None so far.",
@@ -84,6 +230,31 @@ export const en = {
       lost: "lost",
       cancelled: "cancelled",
     } as Record<string, string>,
+  },
+  newBatch: {
+    emptyTitle: "Drop your videos",
+    title: "New batch",
+    lead: "Get back many fresh variations of each, ready to upload, as one ZIP.",
+    videos: "Videos",
+    what: "What to make",
+    drop: "Drop to add",
+    choose: "Choose videos",
+    add: "Add videos",
+    chooseFolder: "Choose a folder",
+    addFolder: "Add a folder",
+    folder: "Folder",
+    pasteLinks: "or paste links",
+    addLinks: "Add links",
+    hint: "MP4 or MOV, as many as you like",
+    hintMore: "or drop them anywhere here",
+    links: "Links to MP4 or MOV videos, one per line",
+    notAddresses: (lines: string) => `Not a web address: ${lines}`,
+    addTheseLinks: "Add these links",
+  },
+  parts: {
+    away: "The storage does not answer; the page tries again by itself.",
+    refused: (status: number) => `The storage refused a part (${status}).`,
+    noEtag: "The storage hides its ETag: its CORS rules lack it.",
   },
   player: {
     broken: "This browser cannot play it here. Download it instead.",
@@ -106,6 +277,38 @@ export const en = {
     effects: "Effects",
     keys: "Keys: ← → other videos · Space plays · , . single frames · Home End",
   },
+  price: {
+    estimate: "Estimate",
+    about: (amount: string) => `about ${amount}`,
+    range: (low: string, high: string) => `likely ${low} to ${high}`,
+    rough: "Rough: a link is not known before it is fetched.",
+    untilDone: "until done",
+    machines: (n: number): string => (n === 1 ? "machine" : "machines"),
+    soFar: (ready: number, all: number) => `So far for ${number(ready)} of ${count(all, "video")}.`,
+    none: (why: string) => `No estimate: ${why}`,
+    follows: "The estimate follows as soon as a video is there.",
+    notYet: "No estimate yet.",
+    mend: "No estimate: a field above cannot be used.",
+    fitsNot:
+      "The results may not fit into the storage now. Delete batches that you no longer need, or make less.",
+    slider: "Machines at once, at most",
+    point: (machines: number, time: string, cost: string) =>
+      `${count(machines, "machine")}, ${time}, about ${cost}`,
+    timeAxis: "Time until done",
+    machinesAxis: "Machines",
+  },
+  signIn: {
+    lead: "Many fresh variations of each video.",
+    again: "Sign in again",
+    ended:
+      "Your session has ended; it lasts 24 hours at most. Everything stays as it is: go on after signing in.",
+    password: "Password",
+    go: "Sign in",
+    busy: "Signing in…",
+    wrong: "The password is wrong. Ask whoever runs this for it.",
+    tooMany: "Too many tries with a wrong password.",
+    waitFor: (time: string) => `You can try again in ${time}.`,
+  },
   sources: {
     show: "Show",
     filters: { all: "All", ready: "Ready", failed: "Failed", mirrored: "Mirrored" },
@@ -123,6 +326,20 @@ export const en = {
     failures: "What failed",
     andMore: (n: number) => `${n} more`,
     states: { queued: "Waiting", running: "Rendering", failed: "Failed", cancelled: "Cancelled", ready: "" },
+  },
+  start: {
+    label: "Start",
+    make: (n: number) => `Make ${count(n, "video")}`,
+    starting: "Starting…",
+    armed: (n: number) =>
+      `It starts by itself as soon as ${count(n, "video is", "videos are")} uploaded. Keep this page open until then.`,
+    wait: "Wait, not yet",
+    without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
+    batches: (n: number) => `They become ${number(n)} batches.`,
+    canClose: "Once it runs you can close this page.",
+    videos: (n: number) => count(n, "video"),
+    times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
+    mend: (field: string) => `Not started: see the field “${field}”.`,
   },
   story: {
     title: "Events",
