@@ -134,6 +134,16 @@ class File(Model):
     sha256: str
 
 
+class Variety(Model):
+    """How far an output lies from its source and from its nearest sibling: 0 is equal, 1 black against white.
+
+    The mean difference of small grey pictures. It says nothing about what others take for a copy.
+    """
+
+    source: float
+    sibling: float | None  # None: the batch has one variation of the source
+
+
 class Output(Model):
     """One result. Its status is queued, running, ready, failed or cancelled."""
 
@@ -147,6 +157,7 @@ class Output(Model):
     duration_s: float | None
     sha256: str | None
     effects: dict[str, Any]
+    variety: Variety | None = None  # of a ready variation; None where it was not measured
     files: list[File] | None  # of a ready `hls` output
     poster: bool
     error: Problem | None

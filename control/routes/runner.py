@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from control.context import AppContext
 from control.domain.encoding import Encoding
@@ -33,6 +33,7 @@ from infra.ports import OutsideError, Storage, StoredObject
 from runner.contract import (
     ATTEMPTS_PATH,
     Claim,
+    Effects,
     ExtraFile,
     Finish,
     Heartbeat,
@@ -146,10 +147,11 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
         batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
+        variations = _variations(session, batch, needed)
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
-        sources=[_source_spec(context, source, expires_s) for source in sources],
+        sources=[_source_spec(context, source, variations[source.id], expires_s) for source in sources],
         outputs=[_output_spec(context, attempt_id, batch, output, expires_s) for output in todo],
         run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=context.settings.heartbeat_s,
@@ -158,14 +160,36 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     )
 
 
-def _source_spec(context: AppContext, source: Source, expires_s: int) -> SourceSpec:
+def _variations(session: Session, batch: Batch, sources: Collection[str]) -> dict[str, list[Effects]]:
+    """Return all variations of each source in the batch, whichever job makes them."""
+    found: dict[str, list[Effects]] = {source_id: [] for source_id in sources}
+    rows = (
+        select(Output.source_id, Output.effects)
+        .where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(sources))
+        .order_by(col(Output.position))
+    )
+    for source_id, effects in session.exec(rows) if batch.variations > 1 else ():
+        found[source_id].append(Effects.model_validate(effects))
+    return found
+
+
+def _source_spec(
+    context: AppContext, source: Source, variations: list[Effects], expires_s: int
+) -> SourceSpec:
     if source.url is not None:
         most_bytes = context.settings.max_source_bytes
-        return SourceSpec(source_id=source.id, get_url=source.url, size_bytes=most_bytes, is_foreign=True)
+        return SourceSpec(
+            source_id=source.id,
+            get_url=source.url,
+            size_bytes=most_bytes,
+            is_foreign=True,
+            variations=variations,
+        )
     return SourceSpec(
         source_id=source.id,
         get_url=context.storage.sign_get(source.key, expires_s=expires_s),
         size_bytes=source.size_bytes,
+        variations=variations,
     )
 
 

@@ -234,6 +234,8 @@ def _take_one(
         _mark_ready(tx, output, report.file, verified[output.id])
         tx.job(attempt).stored_bytes += verified[output.id].stored_bytes
         output.delivery_error = report.delivery_error
+        if report.variety:
+            output.variety_source, output.variety_sibling = report.variety.source, report.variety.sibling
         size_bytes = verified[output.id].file.size_bytes
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id, size_bytes=size_bytes)
     elif report.status == "failed" and report.error:

@@ -198,6 +198,8 @@ class Output(SQLModel, table=True):
     playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
     poster: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     delivery_error: str | None = None  # why the PUT to `output_url` failed
+    variety_source: float | None = None  # `runner.contract.Variety`; None: unknown
+    variety_sibling: float | None = None  # None: unknown, or there is no sibling
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None
