@@ -29,13 +29,14 @@ class SourceRef(Model):
     """A source of a batch: the id of an uploaded video, or the URL of a video and a name for it.
 
     `data` is the caller's own: a JSON object of at most 4 KiB that the batch, its manifest and its webhook
-    show again.
+    show again. `output_urls` are signed PUT URLs, one for each output: the output is also PUT there.
     """
 
     source_id: str | None = None
     url: str | None = None
     name: str | None = None
     data: dict[str, Any] | None = None
+    output_urls: list[str] | None = None
 
 
 class SourceFacts(Model):
@@ -161,7 +162,8 @@ class Output(Model):
     files: list[File] | None  # of a ready `hls` output
     poster: bool
     error: Problem | None
-    delivery_error: str | None = None  # why the PUT to `output_url` failed
+    delivered: bool | None = None  # whether it was PUT to its own URL too; None: there was none
+    delivery_error: str | None = None  # why that failed
 
 
 class SourceInBatch(Model):
@@ -282,6 +284,11 @@ class Details(Model):
     def outputs(self) -> list[Output]:
         """The outputs of all sources."""
         return [output for source in self.sources for output in source.outputs]
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether each ready output is at its own URL too, if it has one."""
+        return all(output.delivered is not False for output in self.outputs if output.status == "ready")
 
 
 class Job(Details, JobSummary):

@@ -57,7 +57,7 @@ def of_items(data: Summary | Machine | Sequence[Summary] | Sequence[Machine]) ->
         for source in sources:
             yield from (f"  {_safe(source.name)}: {note}" for note in source.notes)
             for output in source.outputs:
-                more = f"  {output.error.message}" if output.error else _variety(output)
+                more = f"  {output.error.message}" if output.error else _variety(output) + _delivery(output)
                 yield f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{more}"
 
 
@@ -116,6 +116,12 @@ def _variety(output: Output) -> str:
     sibling = output.variety.sibling
     nearest = "" if sibling is None else f", {sibling:.3f} from the nearest other"
     return f"  {output.variety.source:.3f} from its source{nearest}"
+
+
+def _delivery(output: Output) -> str:
+    if output.delivery_error:
+        return f"  not delivered: {output.delivery_error}"
+    return "  delivered" if output.delivered else ""
 
 
 def _called(item: Summary) -> str:

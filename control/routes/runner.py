@@ -27,7 +27,7 @@ from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
 from control.store.recipe import encoding_of, recipe_of
-from control.store.tables import Attempt, Batch, Job, Output, Source
+from control.store.tables import Attempt, Batch, Delivery, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Storage, StoredObject
 from runner.contract import (
@@ -148,11 +148,16 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
         batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
         variations = _variations(session, batch, needed)
+        mine = select(Delivery).where(col(Delivery.output_id).in_([output.id for output in todo]))
+        deliveries = {delivery.output_id: delivery.url for delivery in session.exec(mine)}
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
         sources=[_source_spec(context, source, variations[source.id], expires_s) for source in sources],
-        outputs=[_output_spec(context, attempt_id, batch, output, expires_s) for output in todo],
+        outputs=[
+            _output_spec(context, attempt_id, batch, output, deliveries.get(output.id), expires_s)
+            for output in todo
+        ],
         run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=context.settings.heartbeat_s,
         outbound_allow=list(context.settings.outbound_allow),
@@ -194,7 +199,12 @@ def _source_spec(
 
 
 def _output_spec(
-    context: AppContext, attempt_id: str, batch: Batch, output: Output, expires_s: int
+    context: AppContext,
+    attempt_id: str,
+    batch: Batch,
+    output: Output,
+    deliver_url: str | None,
+    expires_s: int,
 ) -> OutputSpec:
     def target(ending: str) -> PutTarget:
         key = output_key(context, attempt_id, output.id, ending)
@@ -215,7 +225,7 @@ def _output_spec(
         playlist=target(PLAYLIST) if is_hls else None,
         media_name=MEDIA_NAME if is_hls else "",
         poster=target(POSTER),
-        deliver_url=batch.output_url,
+        deliver_url=deliver_url,
     )
 
 

@@ -84,6 +84,7 @@ def output_view(output: Output) -> OutputView:
         files=_files(output) if output.playlist else None,
         poster=output.poster is not None,
         error=problem(output.error_code, output.error_message),
+        delivered=output.delivered,
         delivery_error=output.delivery_error,
     )
 

@@ -45,4 +45,5 @@ class OutputView(BaseModel):
     files: list[FileView] | None  # of a ready `hls` output, which is a folder with two files
     poster: bool  # whether there is one at `/api/outputs/{output_id}/poster`
     error: Problem | None
-    delivery_error: str | None = None  # why the PUT to `output_url` failed
+    delivered: bool | None = None  # whether it was PUT to its own URL too; null: there was none
+    delivery_error: str | None = None  # why that failed
