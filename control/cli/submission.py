@@ -114,7 +114,7 @@ def _require_money(client: Client, inputs: Inputs, choices: Choices) -> None:
             with suppress(typer.BadParameter):
                 known.append(described(video))
         if known:
-            wish: Choices = {**choices, "variations": count, "max_cost_usd": None}
+            wish: Choices = {**choices, "variations": count}  # a plan within `max_cost_usd` is preferred
             in_all += client.quote(known, **wish).cost_usd
     if in_all > most:
         raise NotSubmitted(
