@@ -172,6 +172,14 @@ class Attempt(SQLModel, table=True):
     cost_usd: float = 0.0
 
 
+class Arguments(SQLModel, table=True):
+    """FFmpeg arguments that made outputs of a job, in the form of `control.store.arguments`."""
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    digest: str = Field(primary_key=True)
+    packed: bytes
+
+
 class Output(SQLModel, table=True):
     """One result."""
 
@@ -193,6 +201,8 @@ class Output(SQLModel, table=True):
     sha256: str | None = None
     crc32: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
+    arguments: str | None = None  # the digest of its `Arguments`
+    # its arguments themselves, where `Arguments` cannot hold them: rows of before it, unusual names of files
     ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
     # more files of the output, each as {key, etag, size_bytes, sha256, crc32}
     playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
