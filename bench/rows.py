@@ -1,8 +1,9 @@
 """What rows cost: bytes of the database per output, and what a long history does to control.
 
-`python -m bench.rows [OUTPUTS]` makes one batch of 10,000 outputs by control's own code, with the arguments
-that the runner's own code has for them. It copies these rows under other ids until the database holds OUTPUTS
-(10,000 if none are named), and times control on it. No bucket and no Fly take part.
+`python -m bench.rows [OUTPUTS]` makes a batch of 10,000 outputs and one of 200 by control's own code, with
+the arguments that the runner's own code has for them. It copies the rows of the small one under other ids
+until the database holds OUTPUTS (10,200 if none are named), and times control on it. No bucket and no Fly
+take part. One file, since one database is filled and then measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from control.store import Store, batches, queue, reports
 from control.store.database import close_database, open_database
 from control.store.files import StoredFile
 from control.store.recipe import recipe_of
-from control.store.tables import Attempt, Output
+from control.store.tables import Attempt, Job, Output
 from runner.commands import Target, decoding_args, drawing_args, first_coding_args, others_coding_args
 from runner.contract import Effects, Finish, OutputFile, OutputReport, OutputSpec, Timings, Usage
 from runner.graph import Probe
@@ -39,34 +40,44 @@ from tests.support.maker import add_source
 from tests.support.settings import SETTINGS
 from tests.support.user import ok, sign_in
 
-SOURCES, VARIATIONS = 100, 100  # of a batch
-OF_A_BATCH = SOURCES * VARIATIONS
+VARIATIONS = 100
+LARGE, SMALL = 100 * VARIATIONS, 2 * VARIATIONS  # outputs of a batch
 TIMES = 7
-LARGE = {**NO_CLOUD, "queue_outputs_max": "20000", "storage_cap_bytes": str(10**15)}
+ROOMY = {**NO_CLOUD, "queue_outputs_max": "20000", "storage_cap_bytes": str(10**15)}
 PROBE = Probe(width=1920, height=1080, duration_s=15.0, has_audio=True)
 KERNEL = "effects-0123456789ab"
-COPIED = ("source", "batch", "job", "attempt", "arguments", "output", "event")  # each after what it refers to
+_OF_JOBS = "job_id IN (SELECT id FROM job WHERE batch_id = ?)"
+COPIED = {  # each after what it refers to
+    "source": "id IN (SELECT source_id FROM output WHERE batch_id = ?)",
+    "batch": "id = ?",
+    "job": "batch_id = ?",
+    "attempt": _OF_JOBS,
+    "arguments": _OF_JOBS,
+    "output": "batch_id = ?",
+    "event": "batch_id = ?",
+}
 _ID = re.compile(r"\b(src|bat|job|out)_[0-9a-f]{32}")
 
 
-def run(outputs: int = OF_A_BATCH) -> Iterator[str]:
-    """Fill a database with this many outputs, a multiple of 10,000, and time control on it."""
+def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
+    """Fill a database with about this many outputs, and time control on it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder, "control.db")
         url = f"sqlite:///{path}"
-        settings = load_settings(**{**SETTINGS, **LARGE, "database_url": url})
+        settings = load_settings(**{**SETTINGS, **ROOMY, "database_url": url})
         engine = open_database(url)
         store = Store(engine, settings, lambda: datetime.now(UTC))
         empty = path.stat().st_size
-        batch_id = _made_batch(store)
+        batch_id = _made_batch(store, LARGE)
+        small_id = _made_batch(store, SMALL)
         close_database(engine)
-        each = (path.stat().st_size - empty) / OF_A_BATCH
-        yield line("rows of an output", each, "bytes", against=f"a batch of {OF_A_BATCH} outputs")
+        each = (path.stat().st_size - empty) / (LARGE + SMALL)
+        yield line("rows of an output", each, "bytes", against=f"{LARGE + SMALL} outputs")
         yield from _tables(path)
-        _copy(path, outputs // OF_A_BATCH - 1)
+        _copy(path, small_id, (outputs - LARGE) // SMALL - 1)
         count = f"{outputs} outputs"
         yield line("database", path.stat().st_size / 2**20, "MiB", against=count)
-        with woken(url, **LARGE) as control:
+        with woken(url, **ROOMY) as control:
             yield line("exec to the first answer, CPU", control.cpu_s * 1000, "ms", against=count)
             yield line("exec to the first answer", control.wall_s * 1000, "ms", against=count)
             with httpx.Client(base_url=control.url, timeout=120) as http:
@@ -80,23 +91,24 @@ def _tables(path: Path) -> Iterator[str]:
         GROUP BY 1 ORDER BY 2 DESC LIMIT 4"""
     database = sqlite3.connect(path)
     for table, size in database.execute(query).fetchall():
-        yield line(f"of it in {table}", size / OF_A_BATCH, "bytes", against="with its indexes")
+        yield line(f"of it in {table}", size / (LARGE + SMALL), "bytes", against="with its indexes")
     database.close()
 
 
 # --- the rows ---------------------------------------------------------------------------------------
 
 
-def _made_batch(store: Store) -> str:
+def _made_batch(store: Store, outputs: int) -> str:
     """Submit a batch, and report each output of it ready, as control and a runner do."""
     sources = [
         PlannedSource(source_id=add_source(store, f"{n}.mp4"), name=f"{n}.mp4", fingerprint=str(n))
-        for n in range(SOURCES)
+        for n in range(outputs // VARIATIONS)
     ]
     batch_id = batches.submit(store, plan(sources, variations=VARIATIONS, seed=1, new_id=_output_id))
-    queue.start(store, ["runners"] * OF_A_BATCH)
+    queue.start(store, ["runners"] * outputs)
     with store.transaction() as tx:
-        attempts = [each.id for each in tx.session.exec(select(Attempt)).all()]
+        mine = select(Attempt.id).join(Job).where(col(Job.batch_id) == batch_id)
+        attempts = tx.session.exec(mine).all()
     for attempt_id in attempts:
         _make(store, attempt_id)
     return batch_id
@@ -193,11 +205,14 @@ def _effects(output: OutputSpec) -> Effects:
     return output.effects
 
 
-def _copy(path: Path, times: int) -> None:
+def _copy(path: Path, batch_id: str, times: int) -> None:
     """Copy all rows of the batch this often, each time under other ids."""
     database = sqlite3.connect(path)
     database.executescript("PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -400000")
-    tables = {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in COPIED}
+    tables = {
+        table: database.execute(f"SELECT * FROM {table} WHERE {its_own}", [batch_id]).fetchall()
+        for table, its_own in COPIED.items()
+    }
     for number in range(times):
         known: dict[str, str] = {}
 
@@ -214,7 +229,9 @@ def _copy(path: Path, times: int) -> None:
             )
             numbered = ([None, *row[1:]] for row in moved) if table == "event" else moved
             database.executemany(f"INSERT INTO {table} VALUES ({places})", numbered)
-        database.commit()
+        if number % 50 == 0:
+            database.commit()
+    database.commit()
     database.execute("ANALYZE")
     database.close()
 
