@@ -110,9 +110,9 @@ def deliver(
     try:
         _persist_foreign(once, stop=stop)
     except _Unreachable as refused:
-        return f"output_url did not accept the result: {refused}"
+        return f"The URL of the output did not accept it: {refused}"
     except SendLimit as limit:
-        return f"output_url did not accept the result within the bytes that may be sent: {limit}."
+        return f"The output was not sent to its URL, within the bytes that may be sent: {limit}."
     return None
 
 

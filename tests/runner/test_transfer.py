@@ -285,7 +285,7 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl,
     bucket.failing["PUT"] = [403, 403]
     url = bucket.spec().outputs[0].put_url
     why = handed_over(url, place, Allowance(None))
-    assert why == "output_url did not accept the result: its server answered 403."
+    assert why == "The URL of the output did not accept it: its server answered 403."
     assert bucket.failing["PUT"] == [403]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,22 @@ class Person:
         contents = [{"name": f.name, "content": base64.b64encode(f.read_bytes()).decode()} for f in files]
         self.page.evaluate(_DROP, [contents])
 
+    def drag(self, *paths: Path) -> Callable[[], None]:
+        """Drag files and folders over the page, as from a file manager. Return what lets them go."""
+        session = self.context.new_cdp_session(self.page)
+        what = {
+            "x": 200,
+            "y": 200,
+            "data": {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1},
+        }
+
+        def send(kind: str) -> None:
+            session.send("Input.dispatchDragEvent", {"type": kind, **what})
+
+        send("dragEnter")
+        send("dragOver")
+        return partial(send, "drop")
+
     def sees(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until a text is on the page, and return it."""
         found = self.page.get_by_text(text).first
@@ -113,6 +129,14 @@ class Person:
         self.press(re.compile(r"Make \d+ video"))
         self.page.wait_for_url(re.compile("#/batches/bat_"))
         return self.page.url.rpartition("/")[2]
+
+    def result(self) -> Locator:
+        """Return the result in the player, which also shows its source."""
+        return self.page.locator(".stage-result video")
+
+    def open_details(self) -> None:
+        """Unfold the machines and events of the batch on the screen."""
+        self.page.locator("summary", has_text="Details").click()
 
     def wait_for_end(self) -> str:
         """Wait until the batch on the screen has ended, and return how."""

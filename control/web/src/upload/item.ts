@@ -27,6 +27,7 @@ export interface Kept {
   uploadId: string | null;
   sourceId: string | null;
   stored?: number; // bytes
+  variations?: number | null;
   url: string | null;
   look: Look | null;
 }
@@ -50,6 +51,7 @@ export class Item {
   readonly trouble = signal<string | null>(null);
   readonly look = signal<Look | null>(null);
   readonly sent = signal(0); // bytes
+  readonly variations = signal<number | null>(null); // null: as many as of the others
   readonly stored = signal(0); // bytes: what a reload keeps
   readonly isPending = computed(() => ["looking", "sending", "checking"].includes(this.phase.value));
   /** Both are kept over a reload as soon as they are known. */
@@ -69,6 +71,7 @@ export class Item {
     this.uploadId.value = kept?.uploadId ?? null;
     this.sourceId.value = kept?.sourceId ?? null;
     this.look.value = kept?.look ?? null;
+    this.variations.value = kept?.variations ?? null;
     this.stored.value = this.sourceId.value ? size : (kept?.stored ?? 0);
     this.sent.value = this.stored.value;
     if (this.sourceId.value) this.phase.value = "ready";
@@ -82,6 +85,12 @@ export class Item {
     return item;
   }
 
+  /** One that is in the bucket already. */
+  static ofSource(name: string, sourceId: string): Item {
+    const kept = { name, size: 0, modified: 0, url: null, uploadId: null, sourceId, look: null };
+    return new Item(name, 0, 0, null, kept);
+  }
+
   kept(): Kept {
     const { name, size, modified, url } = this;
     const [uploadId, sourceId] = [this.uploadId.value, this.sourceId.value];
@@ -93,6 +102,7 @@ export class Item {
       uploadId,
       sourceId,
       stored: this.stored.value,
+      variations: this.variations.value,
       look: this.look.value,
     };
   }
