@@ -64,6 +64,7 @@ def test_whatever_is_cut_off_is_done_after_all_and_only_once(person: Person, api
     expect(person.page.locator(".price")).to_contain_text("until done")
     batch_id = person.make(1)
     assert person.wait_for_end() == "Done"
+    person.open_details()
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
     with person.page.expect_download() as started:
         person.press("Download")
