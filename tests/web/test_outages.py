@@ -111,6 +111,10 @@ def test_the_page_outlives_a_restart_a_bucket_that_hangs_and_an_hour_of_sleep(
         route.continue_()
     page.unroute_all()
     expect(page.get_by_text("Waking up")).to_have_count(0)
+    with person.offline():
+        person.press("Make 2 videos")
+        person.press("Wait, not yet")
+        person.sees("Perhaps it has started all the same")
     person.make(1)
     person.sees("0 of 2 ready")
 
