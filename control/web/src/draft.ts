@@ -104,31 +104,37 @@ function nameIn(url: URL): string {
 // --- price ------------------------------------------------------------------------------------------
 
 export const quote = signal<Quote | null>(null);
-export const quoteProblem = signal<string | null>(null);
+/** Why there is none yet: it comes by itself. */
+export const quoteTrouble = signal<string | null>(null);
+/** Why there is none: someone has to change what is ordered. */
+export const quoteRefusal = signal<string | null>(null);
+
+function say(fresh: Quote | null, trouble: string | null = null, refusal: string | null = null): void {
+  atOnce(() => {
+    quote.value = fresh;
+    quoteTrouble.value = trouble;
+    quoteRefusal.value = refusal;
+  });
+}
 
 effect(() => {
   const orders = ordered.value.map(({ order }) => order);
   const plain = plainOrder.value;
   const atItsPace = plain && atPace(plain);
-  if (!orders.length || !session.token.value) {
-    quote.value = null;
-    quoteProblem.value = null;
-    return;
-  }
+  if (!orders.length || !session.token.value) return say(null);
   const stale = new AbortController();
-  const fail = (error: unknown) => {
-    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  const options: api.Options = {
+    stop: stale.signal,
+    onTrouble: (trouble) => trouble && !stale.signal.aborted && say(null, inWords(trouble)),
   };
   const timer = setTimeout(async () => {
-    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const options = { stop: stale.signal, onTrouble };
       const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
       const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
-      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
+      if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      fail(error);
+      if (!stale.signal.aborted) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {

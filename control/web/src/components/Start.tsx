@@ -8,6 +8,7 @@ import {
   outputsCount,
   pending,
   quote,
+  quoteRefusal,
   ready,
   refused,
   stopSubmit,
@@ -36,7 +37,7 @@ export function Start() {
     stopSubmit();
   };
   const isBlocked = field.value && Object.keys(objections.value).length > 0;
-  const problem = submitProblem.value ?? (isBlocked && say.mend(field.value ?? ""));
+  const problem = submitProblem.value ?? quoteRefusal.value ?? (isBlocked && say.mend(field.value ?? ""));
   const notes = [
     refused.value.length > 0 && say.without(refused.value.length),
     ordered.value.length > 1 && say.batches(ordered.value.length),
