@@ -42,7 +42,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         )  # so that the same request always gets the same quote
         planned = planned_batch(context, any_seed, sources)
         with context.views.session() as session:
-            has_room = fits(session, context.settings, context.clock(), planned.bytes_max)
+            has_room = fits(session, context.settings, context.clock(), planned.room_bytes)
             likely = likely_range(bill_ratios(session))
         return _quoted(planned, sources, has_room=has_room, likely=likely)
 

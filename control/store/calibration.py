@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from sqlmodel import Session, col, select
 
@@ -90,4 +90,4 @@ def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
 
 
 def _speed(row: SpeedRow) -> workload.Speed:
-    return workload.Speed(**row.model_dump(exclude={"size"}))
+    return workload.Speed(**{field.name: getattr(row, field.name) for field in fields(workload.Speed)})

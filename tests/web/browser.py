@@ -11,7 +11,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Playwright, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Locator,
+    Playwright,
+    expect,
+)
 
 from tests.support.programs import need
 
@@ -52,6 +60,8 @@ class Person:
         context.add_init_script(_NOTE)
         context.set_default_timeout(WAIT_MS)
         self.page = context.new_page()
+        self._network: CDPSession | None = None
+        self._upload_rate = -1
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
@@ -155,19 +165,20 @@ class Person:
     @contextmanager
     def offline(self) -> Iterator[None]:
         """Without a network while the block runs."""
-        self.context.set_offline(True)
+        self._set_network(is_offline=True)
         yield
-        self.context.set_offline(False)
+        self._set_network()
 
     def slowly(self, bytes_per_s: int) -> None:
         """Have what is sent from now on take its time; 0 is no limit."""
-        conditions = {
-            "offline": False,
-            "latency": 0,
-            "downloadThroughput": -1,
-            "uploadThroughput": bytes_per_s or -1,
-        }
-        self.context.new_cdp_session(self.page).send("Network.emulateNetworkConditions", conditions)
+        self._upload_rate = bytes_per_s or -1
+        self._set_network()
+
+    def _set_network(self, *, is_offline: bool = False) -> None:
+        # By one session: of several, each undoes what another has said.
+        self._network = self._network or self.context.new_cdp_session(self.page)
+        rates = {"downloadThroughput": -1, "uploadThroughput": self._upload_rate}
+        self._network.send("Network.emulateNetworkConditions", {"offline": is_offline, "latency": 0, **rates})
 
 
 @cache

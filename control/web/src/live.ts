@@ -18,6 +18,7 @@ import { onWake } from "./waits";
 const POLL_MS = { streaming: 5000, polling: 2000, ended: 60_000 };
 const READ_AT_MOST_EVERY_MS = 400;
 const TICKET_MS = 40 * 60 * 1000; // of an hour
+const STREAM_LASTS_MS = 10_000; // one that is cut sooner is asked for ever more seldom
 const OUTPUTS_TOGETHER_MS = 120;
 
 /** A durable event that moved the batch or one of its jobs. */
@@ -142,8 +143,9 @@ export class LiveBatch {
       api.address(`batches/${this.id}/events?ticket=${encodeURIComponent(this.ticket.value)}`),
     );
     this.stream = stream;
+    let openedAt = Infinity;
     stream.onopen = () => {
-      this.streamFailures = 0;
+      openedAt = Date.now();
     };
     const on = <Data>(kind: string, take: (data: Data, id: string) => void) =>
       stream.addEventListener(kind, (event: MessageEvent<string>) =>
@@ -159,7 +161,7 @@ export class LiveBatch {
     });
     stream.onerror = () => {
       this.leave(stream);
-      this.streamFailures += 1;
+      this.streamFailures = Date.now() - openedAt > STREAM_LASTS_MS ? 1 : this.streamFailures + 1;
       this.streamAfter = Date.now() + 1000 * pauseS(this.streamFailures);
       this.poke();
     };

@@ -180,10 +180,9 @@ function put(url: string, bytes: Blob, onSent: (bytes: number) => void, stop: Ab
       onSent(loaded);
     };
     request.onload = () => {
+      if (request.status !== 200) return reject(refusal(request.status, t.parts.refused(request.status)));
       const etag = request.getResponseHeader("ETag");
-      if (request.status !== 200) reject(refusal(request.status, t.parts.refused(request.status)));
-      else if (!etag) reject(refusal(200, t.parts.noEtag));
-      else resolve(etag);
+      return etag ? resolve(etag) : reject(refusal(200, t.parts.noEtag));
     };
     request.onerror = () => reject(refusal(0, t.parts.away));
     request.onabort = () => reject(stop.aborted ? stop.reason : refusal(0, t.parts.away));
