@@ -167,10 +167,12 @@ class Output(Model):
 
 
 class SourceInBatch(Model):
-    """A source with its outputs."""
+    """A source with its outputs. `width` and `height` are 0 while they are unknown."""
 
     source_id: str
     name: str
+    width: int = 0
+    height: int = 0
     status: str
     percent: float
     notes: list[str] = []
@@ -314,6 +316,8 @@ class Quote(Model):
     size: str
     makespan_s: float
     cost_usd: float
+    cost_low_usd: float | None = None  # the likely range; None while too few jobs have finished
+    cost_high_usd: float | None = None
     estimated: bool
     fits: bool
     curve: list[CurvePoint]

@@ -2,7 +2,7 @@
 
 A program that calls tools decides by itself how often and with what. So money is the guard: a submit without
 `max_cost_usd` gets a bound from its quote, and control never spends more than the bound. Answers are short: a
-batch of 10,000 outputs must fit into a conversation. One file, since it is one list of tools with texts.
+batch of 10,000 outputs must fit into a conversation. One file: it is one list of tools with their texts.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
 from control.downloads.manifest import Manifest
 from control.downloads.zip_layout import Archive, Member, literal
+from control.store.arguments import arguments_of
 from control.store.files import StoredFile, files_of
 from control.store.rows import attempts_of, data_of, jobs_of, outputs_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
@@ -105,10 +106,10 @@ def laid_out(
     files: dict[str, StoredFile] = {}
     ready_at: list[datetime] = []
     source_ids: dict[str, None] = {}  # in order
-    for output in outputs_of(session, jobs, rows_at_once=ROWS_AT_ONCE):
+    for output, packed in outputs_of(session, jobs, rows_at_once=ROWS_AT_ONCE):
         if chosen is not None and output.position not in chosen:
             continue
-        manifest.add(output)
+        manifest.add(output, arguments_of(output, packed))
         source_ids[output.source_id] = None
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)

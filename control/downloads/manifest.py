@@ -42,9 +42,9 @@ class Manifest:
         self._table = csv.writer(self._rows, lineterminator="\r\n")  # RFC 4180
         self._table.writerow(_COLUMNS)
 
-    def add(self, output: Output) -> None:
+    def add(self, output: Output, ffmpeg_args: Sequence[str] | None) -> None:
         """Add an output to both documents."""
-        entry = _entry(output, self._attempts.get(output.attempt_id or ""))
+        entry = _entry(output, ffmpeg_args, self._attempts.get(output.attempt_id or ""))
         self._entries.append(json.dumps(entry, ensure_ascii=False))
         self._table.writerow(_row(entry))
 
@@ -74,7 +74,7 @@ class Manifest:
         return (opened + ', "outputs": [\n' + ",\n".join(self._entries) + "\n]}\n").encode()
 
 
-def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
+def _entry(output: Output, ffmpeg_args: Sequence[str] | None, attempt: Attempt | None) -> dict[str, Any]:
     error = {"code": output.error_code, "message": output.error_message} if output.error_code else None
     variety = variety_of(output)
     return {
@@ -90,7 +90,7 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
         "effects": output.effects,
         "variety": variety.model_dump() if variety else None,
         "files": _files(output) if output.playlist else None,
-        "ffmpeg_args": output.ffmpeg_args,
+        "ffmpeg_args": ffmpeg_args,
         "image": attempt.image if attempt else None,
         "attempt_id": attempt.id if attempt else None,
         "machine_id": attempt.claimed_by if attempt else None,

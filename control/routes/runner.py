@@ -23,6 +23,7 @@ from control.http.threads import REPORTS, RUNNER, Busy
 from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
+from control.store.arguments import label_of
 from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
@@ -215,7 +216,7 @@ def _output_spec(
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
-        label=f"var{output.variation:02}" if output.variation else "",
+        label=label_of(output),
         effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
         quality=encoding.quality,

@@ -47,7 +47,7 @@ def submit(
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
         _require_room(tx, planned)
-        require_space(tx.session, tx.settings, tx.now, more_bytes=planned.bytes_max)
+        require_space(tx.session, tx.settings, tx.now, more_bytes=planned.room_bytes)
         require_money(tx, planned)
         batch = _add_batch(tx, planned)
         _add_data(tx, batch, data or {})
@@ -162,6 +162,7 @@ def _add_job(
         estimate_s=assignment.seconds if assignment else 0.0,
         estimate_usd=assignment.usd if assignment else 0.0,
         egress_bytes_max=assignment.bytes_max if assignment else 0.0,
+        room_bytes=assignment.room_bytes if assignment else 0.0,
         not_before=tx.now,
         created_at=tx.now,
     )

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
-from control.store import leases
+from control.store import arguments, leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.files import StoredFile
 from control.store.tables import Attempt, Delivery, Output, Source
@@ -266,6 +266,7 @@ def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -
     output.size_bytes, output.sha256, output.crc32 = seen.file.size_bytes, seen.file.sha256, seen.file.crc32
     output.playlist = asdict(seen.playlist) if seen.playlist else None
     output.poster = asdict(seen.poster) if seen.poster else None
-    output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args
+    output.duration_s = file.duration_s
+    arguments.keep(tx, output, file.ffmpeg_args)
     if output.preset == Preset.COPY:
         output.name = str(PurePosixPath(output.name).with_suffix(f".{file.container}"))

@@ -19,7 +19,7 @@ from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.files import named_by
 from control.store.rows import jobs_of
-from control.store.tables import Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
+from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -94,12 +94,13 @@ def _expire(tx: Transaction, batch: Batch) -> None:
 
 
 def files_gone(store: Store, job_id: str) -> None:
-    """Record that all files of an expired job are deleted. Its rows stay."""
+    """Record that all files of an expired job are deleted. Its rows stay, except what only its ZIP shows."""
     with store.transaction() as tx:
         job = tx.session.get_one(Job, job_id)
         job.stored_bytes = job.stray_bytes = 0
         for output in tx.outputs(job_id):
-            output.key = output.playlist = output.poster = None
+            output.key = output.playlist = output.poster = output.arguments = output.ffmpeg_args = None
+        tx.session.exec(delete(Arguments).where(col(Arguments.job_id) == job_id))
 
 
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:

@@ -59,6 +59,8 @@ def source(source: Source, outputs: list[OutputView], data: dict[str, Any] | Non
     return SourceView(
         source_id=source.id,
         name=source.name,
+        width=source.width,
+        height=source.height,
         status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
