@@ -33,9 +33,11 @@ def shared(session: Session, signer: Signer, share: str, now: datetime) -> Share
 def _sources(session: Session, batch: Batch) -> list[SharedSource]:
     """Return the sources that have ready outputs. Only the columns that are shown are read."""
     rows = session.exec(
-        select(  # type: ignore[call-overload]  # nine columns
+        select(  # type: ignore[call-overload]  # eleven columns
             Output.source_id,
             Source.name,
+            Source.width,
+            Source.height,
             Output.id,
             Output.name,
             Output.variation,
@@ -49,8 +51,22 @@ def _sources(session: Session, batch: Batch) -> list[SharedSource]:
         .order_by(col(Output.position))
     )
     by_source: dict[str, SharedSource] = {}
-    for source_id, source_name, id_, name, variation, preset, size_bytes, duration_s, poster in rows:
-        source = by_source.setdefault(source_id, SharedSource(name=source_name, outputs=[]))
+    for (
+        source_id,
+        source_name,
+        width,
+        height,
+        id_,
+        name,
+        variation,
+        preset,
+        size_bytes,
+        duration_s,
+        poster,
+    ) in rows:
+        source = by_source.setdefault(
+            source_id, SharedSource(name=source_name, width=width, height=height, outputs=[])
+        )
         source.outputs.append(
             SharedOutput(
                 output_id=id_,

@@ -27,9 +27,11 @@ class SharedOutput(BaseModel):
 
 
 class SharedSource(BaseModel):
-    """A source with its ready outputs."""
+    """A source with its ready outputs. `width` and `height` are in pixels; 0 while they are unknown."""
 
     name: str
+    width: int
+    height: int
     outputs: list[SharedOutput]
 
 

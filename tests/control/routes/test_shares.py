@@ -43,7 +43,7 @@ def test_a_link_shows_videos_pictures_and_the_zip_to_a_stranger_and_nothing_else
     shown = ok(look(stranger, token), 200)
     assert set(shown) == SHOWN
     (source,) = shown["sources"]
-    assert set(source) == {"name", "outputs"}
+    assert set(source) == {"name", "width", "height", "outputs"}
     assert source["name"] == "spring.mp4"
     assert all(set(output) == SHOWN_OF_OUTPUT for output in source["outputs"])
     ticket = {"ticket": shown["ticket"]}
