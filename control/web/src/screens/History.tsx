@@ -33,7 +33,7 @@ interface Left {
   query: string;
   items: BatchSummary[];
   cursor: string | null;
-  scrollY: number;
+  place: Place | null;
 }
 
 let left: Left | null = null;
@@ -113,8 +113,8 @@ export function History() {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  useKeptPlace(before?.scrollY ?? 0, (scrollY) => {
-    left = items.value && { query: latest.current, items: items.value, cursor: cursor.value, scrollY };
+  useKeptPlace(before?.place ?? null, (place) => {
+    left = items.value && { query: latest.current, items: items.value, cursor: cursor.value, place };
   });
 
   const isFiltered = query !== "";
@@ -162,16 +162,26 @@ export function History() {
   );
 }
 
-/** Scroll to where the screen was left, and tell at its end where that is. */
-function useKeptPlace(scrollY: number, leave: (scrollY: number) => void) {
-  const place = useRef(scrollY);
+/** A line, and how far below the upper edge of the window it is. */
+interface Place {
+  id: string;
+  top: number;
+}
+
+const LOOKED_AT = 160; // px below the upper edge: there is a line, wherever the list is scrolled to
+
+/** Scroll to where the screen was left, and tell at its end where that is: by a line, since heights are estimates. */
+function useKeptPlace(before: Place | null, leave: (place: Place | null) => void) {
+  const place = useRef(before);
   const leaving = useRef(leave);
   leaving.current = leave;
   useLayoutEffect(() => {
+    const back = before && document.getElementById(before.id);
+    if (back) scrollBy(0, back.getBoundingClientRect().top - before.top);
     const note = () => {
-      place.current = window.scrollY;
+      const line = document.elementFromPoint(innerWidth / 2, LOOKED_AT)?.closest(".batch-item");
+      place.current = line && scrollY > 0 ? { id: line.id, top: line.getBoundingClientRect().top } : null;
     };
-    scrollTo(0, scrollY);
     addEventListener("scroll", note, { passive: true });
     return () => {
       removeEventListener("scroll", note);
@@ -312,7 +322,7 @@ function Line({ batch, minute, chosen, isChosen }: LineProps) {
   const isExpired = batch.status === "expired";
   const name = nameOf(batch);
   return (
-    <li class={`card batch-item ${batch.status}`}>
+    <li id={batch.batch_id} class={`card batch-item ${batch.status}`}>
       {isChosen !== null && (
         <input
           type="checkbox"
