@@ -71,9 +71,9 @@ def test_the_page_speaks_the_language_that_is_chosen_and_keeps_it(newcomer: Pers
     assert newcomer.page.locator("html").get_attribute("lang") == "de"
     assert newcomer.barriers() == []
     newcomer.page.reload()
-    newcomer.sees("Nichts läuft")
+    newcomer.sees("Kosten der letzten 14 Tage")
     newcomer.page.get_by_label("Sprache").select_option("English")
-    newcomer.sees("Nothing runs")
+    newcomer.sees("Cost of the last 14 days")
 
 
 def test_a_link_to_a_batch_that_is_gone_says_so(newcomer: Person) -> None:
