@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import ColumnElement, Executable, Row, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -17,6 +18,7 @@ from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
 from control.store.due import is_due, is_within
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -87,15 +89,25 @@ def _full_code(settings: Settings, machines_max: int) -> str:
     return MACHINE_CAP if machines_max >= settings.max_machines else Refusal.MACHINE_LIMIT
 
 
-def has_to_start(session: Session, settings: Settings, machines_max: int, now: datetime) -> bool:
-    """Return whether `start` has something to do: a job to start, or one that must say why it waits."""
+@Prepared
+def first_waiting(now: Moment) -> Executable:
+    """Return the code of the job that has waited longest, if any, and how many machines may be alive."""
+    first = waiting_longest(now).limit(1)
+    return first.with_only_columns(
+        col(Job.waiting_code).label("code"), _count_possibly_alive(now).label("alive")
+    )
+
+
+def has_to_start(first: Sequence[Row[Any]], settings: Settings, machines_max: int) -> bool:
+    """Return whether `start` has something to do: a job to start, or one that must say why it waits.
+
+    `first` are the rows of `first_waiting`.
+    """
     code = _full_code(settings, machines_max)
-    query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
-    first = session.execute(query.limit(1)).first()
-    return first is not None and (first[0] != code or first[1] < machines_max)
+    return any(job.code != code or job.alive < machines_max for job in first)
 
 
-def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
+def waiting_longest(now: datetime | Moment) -> SelectOfScalar[Job]:
     """Return the query of the queued jobs that may start now, in their order, without deleted batches."""
     has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
     due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
@@ -122,13 +134,13 @@ def known_alive(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))).one()
 
 
-def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
+def _count_possibly_alive(now: datetime | Moment) -> ColumnElement[int]:
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
     unseen = select(func.count()).select_from(Attempt).where(is_unseen(now))
     return known.scalar_subquery() + unseen.scalar_subquery()
 
 
-def is_unseen(now: datetime) -> ColumnElement[bool]:
+def is_unseen(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
     has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
     may_have = or_(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, bindparam
+from sqlalchemy import Engine, Row, bindparam, insert
 from sqlmodel import Session, col, select
 
 from control.domain import states
@@ -20,6 +20,7 @@ from control.domain.states import AttemptState, JobStatus, Trigger
 from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
+from control.store.prepared import Prepared
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
 from control.telemetry.log import log_event
 from infra.ports import Clock
@@ -27,6 +28,8 @@ from infra.ports import Clock
 _RUNS_ON = select(col(Attempt.claimed_by)).where(
     col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
 )
+
+_NEW_EVENT = insert(Event)
 
 
 class Store:
@@ -67,6 +70,7 @@ class Store:
             self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
             yield tx
+            tx.flush()
         self._on_commit()
         for name, facts in tx.log_lines:
             log_event(name, **facts)
@@ -105,6 +109,16 @@ class Transaction:
     now: datetime
     settings: Settings
     log_lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # written after the commit
+    events: list[dict[str, Any]] = field(default_factory=list)  # inserted at the end, in this order
+
+    def rows(self, query: Prepared, **given: object) -> Sequence[Row[Any]]:
+        """Return the rows of a prepared query, with all changes so far."""
+        self.session.flush()
+        return query.rows(self.session.connection(), self.now, **given)
+
+    def change(self, update: Prepared, **given: object) -> int:
+        """Run a prepared UPDATE of rows that the session has not loaded; return how many it has changed."""
+        return update.change(self.session.connection(), self.now, **given)
 
     def attempt(self, attempt_id: str) -> Attempt:
         """Return the attempt's row, locked. Raises ControlError not_found."""
@@ -164,6 +178,13 @@ class Transaction:
             if status in states.ENDED:
                 self.batch_event("batch_ended", batch)
 
+    def flush(self) -> None:
+        """Send all changes so far to the database, and then the events, which refer to rows among them."""
+        self.session.flush()
+        if self.events:
+            self.session.connection().execute(_NEW_EVENT, self.events)
+            self.events.clear()
+
     def _write(
         self,
         name: str,
@@ -175,6 +196,5 @@ class Transaction:
         accepted: bool = True,
     ) -> None:
         ids: dict[str, Any] = {"batch_id": batch_id, "job_id": job_id, "attempt_id": attempt_id}
-        self.session.flush()  # the event refers to rows that must be inserted first
-        self.session.add(Event(at=self.now, name=str(name), accepted=accepted, facts=facts, **ids))
+        self.events.append({"at": self.now, "name": str(name), "accepted": accepted, "facts": facts, **ids})
         self.log_lines.append((str(name), {"accepted": accepted, **ids, **facts}))
