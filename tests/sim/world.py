@@ -81,6 +81,12 @@ class Report:
     jobs: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Report:
+        """Return the report with these `vars`."""
+        counted = {name: Counter(stored[name]) for name in ("jobs", "hits")}
+        return cls(**{**stored, **counted})
+
     def add(self, other: Report) -> None:
         """Add another report to this one."""
         for name in ("worlds", "events", "virtual_s", "crash_points", "machines"):
