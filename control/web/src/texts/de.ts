@@ -181,6 +181,7 @@ export const de: Texts = {
       `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
   },
   draftVideos: {
+    skip: "Liste überspringen",
     ready: (n) => `${number(n)} bereit`,
     onTheWay: (n) => `${number(n)} unterwegs`,
     stuck: (n) => `${number(n)} ${n === 1 ? "wartet" : "warten"} auf eine Entscheidung`,

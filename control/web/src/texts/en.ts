@@ -175,6 +175,7 @@ export const en = {
       `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
   },
   draftVideos: {
+    skip: "Skip the list",
     ready: (n: number) => `${number(n)} ready`,
     onTheWay: (n: number) => `${number(n)} on the way`,
     stuck: (n: number) => `${number(n)} ${n === 1 ? "waits" : "wait"} for you`,
