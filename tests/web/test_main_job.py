@@ -176,7 +176,7 @@ def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User
     person.page.route(f"**/api/batches/{first}", of_a_deleted_source)
     person.open(f"#/batches/{first}")
     person.press("Same again")
-    expect(person.video("gone.mp4")).to_contain_text("It is no longer stored")
+    expect(person.video("gone.mp4")).to_contain_text("It is not stored any more")
     person.sees("Without 1 file that cannot be used")
     expect(person.page.locator(".start")).to_contain_text("Estimate")  # of the other one
 
