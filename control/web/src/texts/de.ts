@@ -159,6 +159,8 @@ export const de: Texts = {
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
   draft: {
+    perhapsMade:
+      "Vielleicht läuft der Auftrag trotzdem: Es kam keine Antwort. Vor einer Änderung bitte die Aufträge ansehen.",
     replace: "Die Videos des neuen Auftrags ersetzen?",
     replaceText: (videos) =>
       `${count(videos, "Video", "Videos")} des neuen Auftrags weichen denen von diesem Auftrag.`,

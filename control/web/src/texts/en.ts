@@ -154,6 +154,7 @@ export const en = {
   confirm: { no: "Keep it" },
   dialog: { close: "Close" },
   draft: {
+    perhapsMade: "Perhaps it has started all the same: no answer came. See the batches before you change it.",
     replace: "Replace the videos of the new batch?",
     replaceText: (videos: number) =>
       `${count(videos, "video")} of the new batch would go, for the ones of this batch.`,
