@@ -177,14 +177,17 @@ async function submit(): Promise<void> {
   const stop = submitting.signal;
   const submitted = new Set(items.value);
   const made: Batch[] = [];
+  let isLost = false; // an answer: the batch may be there
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
       submitTrouble.value = trouble && inWords(trouble);
+      isLost ||= trouble?.code === "away";
     },
   };
   try {
     for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+      isLost = false;
       made.push(await place(order, options));
       leave(new Set(itsItems)); // so that a next try is of the rest
     }
@@ -192,14 +195,20 @@ async function submit(): Promise<void> {
     forNext();
     go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
   } catch (error) {
-    const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    const why = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
-    if (!(error instanceof DOMException))
-      submitProblem.value = made.length ? `${t.draft.madeSome(made.length)} ${why}` : why;
+    submitProblem.value =
+      [made.length && t.draft.madeSome(made.length), refusal(error, isLost)].filter(Boolean).join(" ") ||
+      null;
   } finally {
     isSubmitting.value = false;
     submitTrouble.value = null;
   }
+}
+
+/** Why it has not started; nothing if it was stopped, and certainly has not. */
+function refusal(error: unknown, isLost: boolean): string {
+  if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
+  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
+  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

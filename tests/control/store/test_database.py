@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 from sqlmodel import Session, select
 
 from control.app import create_app
@@ -106,29 +109,21 @@ def test_control_does_not_start_on_a_path_that_is_not_the_mount(tmp_path: Path):
 def test_the_url_of_a_batch_becomes_that_of_its_output(tmp_path):
     """A job that was queued before a deploy is delivered after it."""
     url = f"sqlite:///{tmp_path / 'control.db'}"
-    engine = database.open_database(url)
+    older = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
     ends = {"waiting": ("queued", None), "refused": ("ready", "403"), "there": ("ready", None)}
-    with for_writing(engine).begin() as connection:
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-        connection.exec_driver_sql("DROP TABLE delivery")
-        connection.exec_driver_sql("ALTER TABLE output DROP COLUMN delivered")
-        connection.exec_driver_sql("ALTER TABLE batch ADD COLUMN output_url VARCHAR")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0016'")
+    with older.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0016")
         for id_, (state, why) in ends.items():
             filled(connection, "batch", id=id_, output_url=f"https://host/{id_}")
             filled(connection, "source", id=id_)
             filled(connection, "job", id=id_, batch_id=id_)
-            filled(
-                connection,
-                "output",
-                id=id_,
-                batch_id=id_,
-                job_id=id_,
-                source_id=id_,
-                state=state,
-                delivery_error=why,
-            )
-    engine.dispose()
+            made = {"job_id": id_, "source_id": id_, "state": state, "delivery_error": why}
+            filled(connection, "output", id=id_, batch_id=id_, **made)
+        connection.commit()
+    older.dispose()
     engine = database.open_database(url)
     with Session(engine) as session:
         assert [(row.output_id, row.url) for row in session.exec(select(Delivery))] == [

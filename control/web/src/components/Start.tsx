@@ -50,9 +50,9 @@ export function Start() {
       {quote.value?.fits === false && <Notice tone="bad">{t.price.fitsNot}</Notice>}
       <div class="start-row">
         <p class="start-text">
-          <span>
+          <span class="start-sum">
             <strong>{amountText()}</strong>
-            {quote.value && ` · ${estimate(quote.value.cost_usd, quote.value.makespan_s)}`}
+            {quote.value && <span>{estimate(quote.value.cost_usd, quote.value.makespan_s)}</span>}
           </span>
           {notes.length > 0 ? (
             <span class="muted small">{notes.join(" ")}</span>
