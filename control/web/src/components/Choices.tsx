@@ -127,6 +127,7 @@ function Mirror() {
         <input
           type="checkbox"
           role="switch"
+          class="toggle"
           checked={choices.value.mirrors}
           aria-checked={choices.value.mirrors}
           aria-describedby={help}
@@ -227,6 +228,7 @@ function Effects() {
             <input
               id={index ? undefined : fieldId("without")}
               type="checkbox"
+              class="effect"
               checked={!without.includes(name)}
               onChange={({ currentTarget: { checked } }) =>
                 choose({
