@@ -50,7 +50,8 @@ export function add(files: Iterable<File>): void {
     for (const file of files) {
       const known = items.value.find((item) => item.isOf(file));
       if (known?.phase.value === "fileless") void known.take(file);
-      if (!known) items.value = [...items.value, Item.ofFile(file)];
+      if (known?.phase.value === "refused") remove(known); // it may do now
+      if (!known || known.phase.value === "refused") items.value = [...items.value, Item.ofFile(file)];
     }
   });
 }
@@ -104,31 +105,37 @@ function nameIn(url: URL): string {
 // --- price ------------------------------------------------------------------------------------------
 
 export const quote = signal<Quote | null>(null);
-export const quoteProblem = signal<string | null>(null);
+/** Why there is none yet: it comes by itself. */
+export const quoteTrouble = signal<string | null>(null);
+/** Why there is none: someone has to change what is ordered. */
+export const quoteRefusal = signal<string | null>(null);
+
+function say(fresh: Quote | null, trouble: string | null = null, refusal: string | null = null): void {
+  atOnce(() => {
+    quote.value = fresh;
+    quoteTrouble.value = trouble;
+    quoteRefusal.value = refusal;
+  });
+}
 
 effect(() => {
   const orders = ordered.value.map(({ order }) => order);
   const plain = plainOrder.value;
   const atItsPace = plain && atPace(plain);
-  if (!orders.length || !session.token.value) {
-    quote.value = null;
-    quoteProblem.value = null;
-    return;
-  }
+  if (!orders.length || !session.token.value) return say(null);
   const stale = new AbortController();
-  const fail = (error: unknown) => {
-    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  const options: api.Options = {
+    stop: stale.signal,
+    onTrouble: (trouble) => trouble && !stale.signal.aborted && say(null, inWords(trouble)),
   };
   const timer = setTimeout(async () => {
-    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const options = { stop: stale.signal, onTrouble };
       const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
       const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
-      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
+      if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      fail(error);
+      if (!stale.signal.aborted && !lost(error)) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
@@ -136,6 +143,18 @@ effect(() => {
     stale.abort();
   };
 });
+
+/** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
+function lost(error: unknown): boolean {
+  const gone =
+    error instanceof ApiError && [404, 410].includes(error.status)
+      ? items.value.filter(({ sourceId: { value: id } }) => id && error.message.includes(id))
+      : [];
+  atOnce(() => {
+    for (const item of gone) item.lose();
+  });
+  return gone.length > 0;
+}
 
 const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
   Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
@@ -171,14 +190,17 @@ async function submit(): Promise<void> {
   const stop = submitting.signal;
   const submitted = new Set(items.value);
   const made: Batch[] = [];
+  let isLost = false; // an answer: the batch may be there
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
       submitTrouble.value = trouble && inWords(trouble);
+      isLost ||= trouble?.code === "away";
     },
   };
   try {
     for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+      isLost = false;
       made.push(await place(order, options));
       leave(new Set(itsItems)); // so that a next try is of the rest
     }
@@ -186,14 +208,19 @@ async function submit(): Promise<void> {
     forNext();
     go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
   } catch (error) {
-    const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    const why = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
-    if (!(error instanceof DOMException))
-      submitProblem.value = made.length ? `${t.draft.madeSome(made.length)} ${why}` : why;
+    submitProblem.value =
+      [made.length && t.draft.madeSome(made.length), refusal(error, isLost)].filter(Boolean).join(" ") ||
+      null;
   } finally {
     isSubmitting.value = false;
     submitTrouble.value = null;
   }
+}
+
+/** Why it has not started; nothing if it was stopped, and certainly has not. */
+function refusal(error: unknown, isLost: boolean): string {
+  if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
+  return lost(error) ? t.draft.lost : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

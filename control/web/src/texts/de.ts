@@ -49,7 +49,13 @@ export const de: Texts = {
   },
   app: {
     name: "Video Refresher",
-    titles: { new: "Neuer Auftrag", history: "Aufträge", usage: "Verbrauch", batch: "Auftrag" },
+    titles: {
+      new: "Neuer Auftrag",
+      history: "Aufträge",
+      usage: "Verbrauch",
+      batch: "Auftrag",
+      shared: "Geteilte Videos",
+    },
     skip: "Zum Inhalt springen",
     navigation: "Hauptmenü",
     new: (videos) => (videos ? `Neu (${videos})` : "Neu"),
@@ -153,6 +159,9 @@ export const de: Texts = {
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
   draft: {
+    lost: "Nicht gestartet: Ein Video ist nicht mehr gespeichert. Seine Datei noch einmal ablegen oder ohne es starten.",
+    perhapsMade:
+      "Vielleicht läuft der Auftrag trotzdem: Es kam keine Antwort. Vor einer Änderung bitte die Aufträge ansehen.",
     replace: "Die Videos des neuen Auftrags ersetzen?",
     replaceText: (videos) =>
       `${count(videos, "Video", "Videos")} des neuen Auftrags weichen denen von diesem Auftrag.`,
@@ -170,7 +179,6 @@ export const de: Texts = {
         .join(" "),
     madeSome: (n) =>
       `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
-    dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
   },
   draftVideos: {
     ready: (n) => `${number(n)} bereit`,
@@ -206,10 +214,65 @@ export const de: Texts = {
       "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen, dann geht das Hochladen weiter, wo es war.",
     fileless: "Die Seite wurde neu geladen: diese Datei noch einmal auswählen oder ablegen.",
   },
+  history: {
+    title: "Aufträge",
+    search: "Auftrag oder Video suchen",
+    show: "Anzeigen",
+    all: "Alle",
+    none: "Noch keine Aufträge.",
+    make: "Auftrag anlegen",
+    noMatch: "Kein Auftrag passt dazu.",
+    showAll: "Alle Aufträge anzeigen",
+    loading: "Wird geladen…",
+    more: "Mehr anzeigen",
+    shared: "per Link geteilt",
+    progress: (name) => `Fortschritt von ${name}`,
+    keptFor: (time) => `noch ${time} da`,
+    download: (name) => `${name} herunterladen`,
+    downloadSize: (size) => `Herunterladen, ${size}`,
+    choose: "Auswählen",
+    stopChoosing: "Auswahl beenden",
+    chooseAll: (n) => `Alle ${n} angezeigten auswählen`,
+    chooseOne: (name) => `${name} auswählen`,
+    chosen: (some, all) => `${some} von ${all} ausgewählt`,
+    bulk: "Ausgewählte Aufträge",
+    no: "Nichts ändern",
+    verbs: {
+      cancel: (n) => (n ? `${n} abbrechen` : "Abbrechen"),
+      retry: (n) => (n ? `${n} wiederholen` : "Wiederholen"),
+      delete: (n) => (n ? `${n} löschen` : "Löschen"),
+    },
+    ask: {
+      cancel: (n) => (n === 1 ? "1 Auftrag abbrechen?" : `${n} Aufträge abbrechen?`),
+      retry: (n) => (n === 1 ? "1 Auftrag wiederholen?" : `${n} Aufträge wiederholen?`),
+      delete: (n) => (n === 1 ? "1 Auftrag löschen?" : `${n} Aufträge löschen?`),
+    },
+    askText: {
+      cancel: (n) =>
+        `${n === 1 ? "1 Video, das noch nicht fertig ist, wird" : `${n} Videos, die noch nicht fertig sind, werden`} nicht gemacht. Fertiges bleibt.`,
+      retry: (n) =>
+        `${n === 1 ? "1 fehlendes Video wird" : `${n} fehlende Videos werden`} noch einmal gemacht, auf Maschinen, die Geld kosten.`,
+      delete: (n) =>
+        `${n === 1 ? "1 fertiges Video" : `${n} fertige Videos`} und die Einträge werden endgültig entfernt. Was noch läuft, wird abgebrochen.`,
+    },
+    yes: { cancel: "Abbrechen", retry: "Wiederholen", delete: "Löschen" },
+    done: {
+      cancel: (n) => (n === 1 ? "1 Auftrag ist abgebrochen." : `${n} Aufträge sind abgebrochen.`),
+      retry: (n) => (n === 1 ? "1 Auftrag wird wiederholt." : `${n} Aufträge werden wiederholt.`),
+      delete: (n) => (n === 1 ? "1 Auftrag ist gelöscht." : `${n} Aufträge sind gelöscht.`),
+    },
+    someDone: {
+      cancel: (done, not, why) => `${done} abgebrochen, ${not} nicht: ${why}`,
+      retry: (done, not, why) => `${done} wiederholt, ${not} nicht: ${why}`,
+      delete: (done, not, why) => `${done} gelöscht, ${not} nicht: ${why}`,
+    },
+  },
   item: {
+    gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei noch einmal ablegen.",
     again: "Bitte erneut versuchen.",
     keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
   },
+  language: { label: "Sprache" },
   look: {
     empty: "Die Datei ist leer.",
     unreadable: "Die Datei lässt sich nicht lesen. Wurde sie verschoben oder gelöscht?",
@@ -295,6 +358,38 @@ export const de: Texts = {
     timeAxis: "Zeit bis fertig",
     machinesAxis: "Maschinen",
   },
+  share: {
+    button: "Teilen",
+    title: "Diese Videos teilen",
+    text: (until) =>
+      `Wer den Link hat, kann die Videos ohne Passwort ansehen und herunterladen, und sonst nichts.${until && ` Er gilt bis ${until}.`}`,
+    hidden: "Es gibt einen Link. Er lässt sich nicht noch einmal anzeigen: Ein neuer beendet ihn.",
+    link: "Link zum Teilen",
+    make: "Link erstellen",
+    makeAnother: "Neuen Link erstellen",
+    end: "Link beenden",
+    ended: "Der Link ist beendet.",
+    copy: "Kopieren",
+    copied: "Der Link ist kopiert.",
+    notCopied: "Der Browser erlaubt der Seite nicht zu kopieren. Bitte den Link markieren und kopieren.",
+  },
+  shared: {
+    title: "Geteilte Videos",
+    loading: "Wird geladen…",
+    ended:
+      "Dieser Link gilt nicht mehr, oder ein Teil davon fehlt. Wer ihn geschickt hat, kann einen neuen erstellen.",
+    away: "Video Refresher antwortet nicht. Die Seite versucht es alle paar Sekunden noch einmal.",
+    none: "Gerade ist nichts fertig. Bitte den Link später noch einmal öffnen.",
+    videos: (n) => (n === 1 ? "1 Video" : `${n} Videos`),
+    keptUntil: (at) => `hier bis ${at}`,
+    downloadAll: (size) => `Alle herunterladen · ${size}`,
+    more: (n) => `${n} weitere anzeigen`,
+    play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
+    download: (label) => `${label} herunterladen`,
+    broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
+    previous: "Zurück",
+    next: "Weiter",
+  },
   signIn: {
     lead: "Viele neue Varianten von jedem Video.",
     again: "Erneut anmelden",
@@ -354,6 +449,44 @@ export const de: Texts = {
   told: {
     live: (percent, name) => `${percent} % · ${name}`,
     ended: (status, name) => `${status} · ${name}`,
+  },
+  usage: {
+    title: "Verbrauch",
+    storage: "Speicher",
+    storageUsed: "Belegter Speicher",
+    storageOf: (cap) => `von ${cap}. Ist er voll, werden die ältesten fertigen Ergebnisse zuerst entfernt.`,
+    machines: "Maschinen jetzt",
+    none: "Keine",
+    nothingRuns: "Nichts läuft, also kostet auch nichts.",
+    machineStates: {
+      created: "wird angelegt",
+      starting: "startet",
+      started: "läuft",
+      stopping: "hält an",
+      stopped: "angehalten",
+    },
+    region: (name) => `in ${name}`,
+    orphan: "gehört zu keinem Job",
+    costs: (days) => `Kosten der letzten ${days} Tage`,
+    estimate:
+      "Eine Schätzung aus den Preisen von Fly und den Sekunden der Maschinen; es gilt die Rechnung von Fly. Heute zählt auch, was gerade läuft. Tage sind in UTC.",
+    perDay: "Kosten pro Tag",
+    day: "Tag",
+    cost: "Kosten",
+    dayTitle: (day, cost, time) => `${day}: ${cost}, ${time} Maschinenzeit`,
+    noCost: (day) => `${day}: keine Kosten`,
+    budgets: { day: "Budget heute", month: "Budget dieses Monats" },
+    noBudget: {
+      day: "Für heute ist kein Budget gesetzt.",
+      month: "Für diesen Monat ist kein Budget gesetzt.",
+    },
+    budgetLeft: (left, cap) => `${left} von ${cap} übrig`,
+    lost: "Laptop verloren?",
+    everywhere: "Auf allen Geräten abmelden",
+    everywhereTitle: "Auf allen Geräten abmelden?",
+    everywhereText:
+      "Jeder Browser und jedes Programm mit einem Token muss sich neu anmelden, auch dieser hier. Links zum Herunterladen und zum Teilen enden.",
+    everywhereNo: "Angemeldet bleiben",
   },
   words: {
     bytes: "Bytes",
