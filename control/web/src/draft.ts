@@ -146,10 +146,8 @@ effect(() => {
 
 /** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
 function lost(error: unknown): boolean {
-  const gone =
-    error instanceof ApiError && [404, 410].includes(error.status)
-      ? items.value.filter(({ sourceId: { value: id } }) => id && error.message.includes(id))
-      : [];
+  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
   atOnce(() => {
     for (const item of gone) item.lose();
   });
@@ -173,8 +171,14 @@ export const stopSubmit = (): void => submitting.abort();
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
+  if (!wish.value) submitProblem.value = t.draft.field;
+  else if (stuck.value.length)
+    submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
+});
+
+choices.subscribe(() => {
+  submitProblem.value = null; // it was of other choices
 });
 
 const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
