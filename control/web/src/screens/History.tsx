@@ -21,6 +21,7 @@ const AGAIN_MS = 5000;
 const TYPING_MS = 250;
 const TICKET_MS = 40 * 60 * 1000; // of an hour
 const AT_ONCE = 4;
+const CHOOSE = "choose-batches";
 
 /** What is looked for. It stands in the address, so that Back, a reload and a copied link keep it. */
 interface Wanted {
@@ -126,7 +127,7 @@ export function History() {
         {items.value && items.value.length > 0 && (
           <button
             type="button"
-            aria-pressed={chosen.value !== null}
+            id={CHOOSE}
             onClick={() => {
               chosen.value = chosen.value ? null : new Set();
             }}
@@ -438,6 +439,7 @@ function Bulk({
     });
     chosen.value = refused.length ? new Set(refused.map(({ item }) => item.batch_id)) : null;
     onChange(fresh, deleted);
+    setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
     const done = sets[verb].length - refused.length;
     const why = refused[0] && inWords(refused[0].error);
     if (why) toast(t.history.someDone[verb](done, refused.length, why), "bad");
