@@ -291,28 +291,30 @@ function More({ onSeen }: { onSeen: () => Promise<void> }) {
 type Chosen = Signal<ReadonlySet<string> | null>;
 
 function List({ items, chosen }: { items: BatchSummary[]; chosen: Chosen }) {
-  const minute = Math.floor(useNow(30_000) / 60_000);
+  const now = useNow(60_000);
   return (
     <ul class="batches">
       {items.map((batch) => (
-        <Kept key={batch.batch_id} batch={batch} minute={minute} chosen={chosen} />
+        <Kept key={batch.batch_id} batch={batch} now={now} chosen={chosen} />
       ))}
     </ul>
   );
 }
 
 /** A line that is drawn anew only when something of it has changed: there may be thousands. */
-function Kept({ batch, minute, chosen }: { batch: BatchSummary; minute: number; chosen: Chosen }) {
+function Kept({ batch, now, chosen }: { batch: BatchSummary; now: number; chosen: Chosen }) {
+  const leftS = batch.expires_at ? (Date.parse(batch.expires_at) - now) / 1000 : 0;
+  const keptFor = leftS > 0 && batch.status !== "expired" ? span(leftS) : null;
   const isChosen = chosen.value?.has(batch.batch_id) ?? null;
   return useMemo(
-    () => <Line batch={batch} minute={minute} chosen={chosen} isChosen={isChosen} />,
-    [batch, minute, isChosen],
+    () => <Line batch={batch} keptFor={keptFor} chosen={chosen} isChosen={isChosen} />,
+    [batch, keptFor, isChosen],
   );
 }
 
 interface LineProps {
   batch: BatchSummary;
-  minute: number;
+  keptFor: string | null;
   chosen: Chosen;
   isChosen: boolean | null; // null: nothing can be chosen now
 }
@@ -320,9 +322,7 @@ interface LineProps {
 const nameOf = ({ name, source_names, sources_count }: BatchSummary): string =>
   name ?? namesOf(source_names, sources_count);
 
-function Line({ batch, minute, chosen, isChosen }: LineProps) {
-  const leftS = batch.expires_at ? Date.parse(batch.expires_at) / 1000 - minute * 60 : 0;
-  const isExpired = batch.status === "expired";
+function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   const name = nameOf(batch);
   return (
     <li id={batch.batch_id} class={`card batch-item ${batch.status}`}>
@@ -358,7 +358,7 @@ function Line({ batch, minute, chosen, isChosen }: LineProps) {
         </span>
         <span class="batch-standing small">
           <Pill of={batch} />
-          {leftS > 0 && !isExpired && <span class="muted">{t.history.keptFor(span(leftS))}</span>}
+          {keptFor && <span class="muted">{t.history.keptFor(keptFor)}</span>}
         </span>
       </a>
       <Download batch={batch} name={name} />
