@@ -90,7 +90,13 @@ def _walk(
         person.press("Play Variation 1")
         person.page.wait_for_timeout(1500)
         picture("player", whole=False)
+        for view in ("Side by side", "Slider"):
+            person.page.get_by_role("radio", name=view).check()
+            person.page.wait_for_timeout(1000)
+            picture(view.lower().replace(" ", "-"), whole=False)
         person.page.keyboard.press("Escape")
+        person.page.get_by_label("Choose Variation 2").first.check()
+        picture("chosen", whole=False)
         person.press("Delete")
         picture("delete", whole=False)
         person.page.keyboard.press("Escape")
