@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Machine,
         Output,
         Quote,
+        ShareLink,
         SourceInBatch,
         Summary,
     )
@@ -42,8 +43,8 @@ def of_facts(facts: dict[str, str]) -> Iterator[str]:
     yield from (f"{name}: {value}" for name, value in facts.items())
 
 
-def of_link(link: Link) -> Iterator[str]:
-    """Yield the URL of a download link."""
+def of_link(link: Link | ShareLink) -> Iterator[str]:
+    """Yield the URL of a link."""
     yield link.url
 
 
