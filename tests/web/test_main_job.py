@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Request, expect
+from playwright.sync_api import Locator, Request, Route, expect
 
 from tests.support.clips import Clip
 from tests.support.user import User, ok, outputs
@@ -167,6 +167,18 @@ def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User
     again = api.show(person.make(2))
     assert again["without"] == ["noise"]
     assert again["seed"] != api.show(first)["seed"]
+
+    def of_a_deleted_source(route: Route) -> None:
+        batch = route.fetch().json()
+        extra = {**batch["sources"][0], "source_id": "src_" + "0" * 32, "name": "gone.mp4"}
+        route.fulfill(json={**batch, "sources": [*batch["sources"], extra]})
+
+    person.page.route(f"**/api/batches/{first}", of_a_deleted_source)
+    person.open(f"#/batches/{first}")
+    person.press("Same again")
+    expect(person.video("gone.mp4")).to_contain_text("It is no longer stored")
+    person.sees("Without 1 file that cannot be used")
+    expect(person.page.locator(".start")).to_contain_text("Estimate")  # of the other one
 
 
 def test_a_field_that_cannot_be_used_says_so_and_keeps_the_batch_from_starting(

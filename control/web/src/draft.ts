@@ -50,7 +50,8 @@ export function add(files: Iterable<File>): void {
     for (const file of files) {
       const known = items.value.find((item) => item.isOf(file));
       if (known?.phase.value === "fileless") void known.take(file);
-      if (!known) items.value = [...items.value, Item.ofFile(file)];
+      if (known?.phase.value === "refused") remove(known); // it may do now
+      if (!known || known.phase.value === "refused") items.value = [...items.value, Item.ofFile(file)];
     }
   });
 }
@@ -134,7 +135,7 @@ effect(() => {
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
       if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      if (!stale.signal.aborted) say(null, null, inWords(error));
+      if (!stale.signal.aborted && !lost(error)) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
@@ -142,6 +143,18 @@ effect(() => {
     stale.abort();
   };
 });
+
+/** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
+function lost(error: unknown): boolean {
+  const gone =
+    error instanceof ApiError && [404, 410].includes(error.status)
+      ? items.value.filter(({ sourceId: { value: id } }) => id && error.message.includes(id))
+      : [];
+  atOnce(() => {
+    for (const item of gone) item.lose();
+  });
+  return gone.length > 0;
+}
 
 const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
   Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
@@ -207,8 +220,7 @@ async function submit(): Promise<void> {
 /** Why it has not started; nothing if it was stopped, and certainly has not. */
 function refusal(error: unknown, isLost: boolean): string {
   if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
-  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
+  return lost(error) ? t.draft.lost : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

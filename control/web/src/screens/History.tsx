@@ -157,7 +157,9 @@ export function History() {
       )}
       <List items={items.value ?? []} chosen={chosen} />
       {cursor.value && <More key={cursor.value} onSeen={more} />}
-      {chosen.value && <Bulk items={items.value ?? []} chosen={chosen} onChange={change} />}
+      {chosen.value && items.value && items.value.length > 0 && (
+        <Bulk items={items.value} chosen={chosen} onChange={change} />
+      )}
     </div>
   );
 }
@@ -477,7 +479,7 @@ function Bulk({
         />
         <strong role="status">{t.history.chosen(some.length, items.length)}</strong>
       </div>
-      <div class="actions">
+      <div class="bulk-actions">
         {button("cancel")}
         {button("retry")}
         {button("delete", "danger")}

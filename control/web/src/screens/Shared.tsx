@@ -233,6 +233,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
         // biome-ignore lint/a11y/useMediaCaption: a user's own video, of which there are no captions
         <video
           key={output.output_id}
+          class="shared-video"
           src={mediaUrl(output, ticket, "inline")}
           controls
           autoplay

@@ -159,6 +159,7 @@ export const de: Texts = {
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
   draft: {
+    lost: "Nicht gestartet: Ein Video ist nicht mehr gespeichert. Seine Datei noch einmal ablegen oder ohne es starten.",
     perhapsMade:
       "Vielleicht läuft der Auftrag trotzdem: Es kam keine Antwort. Vor einer Änderung bitte die Aufträge ansehen.",
     replace: "Die Videos des neuen Auftrags ersetzen?",
@@ -178,7 +179,6 @@ export const de: Texts = {
         .join(" "),
     madeSome: (n) =>
       `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
-    dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
   },
   draftVideos: {
     ready: (n) => `${number(n)} bereit`,
@@ -268,6 +268,7 @@ export const de: Texts = {
     },
   },
   item: {
+    gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei noch einmal ablegen.",
     again: "Bitte erneut versuchen.",
     keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
   },

@@ -154,6 +154,7 @@ export const en = {
   confirm: { no: "Keep it" },
   dialog: { close: "Close" },
   draft: {
+    lost: "Not started: a video is no longer stored. Drop its file again, or start without it.",
     perhapsMade: "Perhaps it has started all the same: no answer came. See the batches before you change it.",
     replace: "Replace the videos of the new batch?",
     replaceText: (videos: number) =>
@@ -172,7 +173,6 @@ export const en = {
         .join(" "),
     madeSome: (n: number) =>
       `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
-    dropAgain: "Remove the videos here and drop them again.",
   },
   draftVideos: {
     ready: (n: number) => `${number(n)} ready`,
@@ -262,6 +262,7 @@ export const en = {
     },
   },
   item: {
+    gone: "It is no longer stored. Remove it here, and drop the file again.",
     again: "Try again.",
     keptAgain: "What was sent is kept; try again.",
   },
