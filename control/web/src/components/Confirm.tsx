@@ -1,5 +1,5 @@
 import { signal, useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { inWords } from "../api";
 import { t } from "../texts";
 import { Dialog } from "./Dialog";
@@ -11,8 +11,9 @@ interface Question {
   /** What the button that goes on says, and the one that does not. */
   yes: string;
   no?: string;
-  /** What a yes does. The dialog stays until it is done, and shows the message of an Error. */
-  act: () => Promise<unknown>;
+  /** What a yes does. The dialog stays until it is done, and shows the message of an Error; closed before, it
+   * aborts `stop`. */
+  act: (stop: AbortSignal) => Promise<unknown>;
 }
 
 const asked = signal<Question | null>(null);
@@ -34,15 +35,19 @@ export function Confirm() {
 function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { question: Question }) {
   const isBusy = useSignal(false);
   const problem = useSignal<string | null>(null);
+  const stop = useRef(new AbortController());
   useEffect(() => {
     addEventListener("hashchange", close); // Back leads away from what was asked
-    return () => removeEventListener("hashchange", close);
+    return () => {
+      removeEventListener("hashchange", close);
+      stop.current.abort();
+    };
   }, []);
   const agree = async () => {
     isBusy.value = true;
     problem.value = null;
     try {
-      await act();
+      await act(stop.current.signal);
       close();
     } catch (error) {
       problem.value = inWords(error);
