@@ -1,5 +1,5 @@
 import { signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import { inWords } from "../api";
 import { t } from "../texts";
 import { Dialog } from "./Dialog";
@@ -17,13 +17,16 @@ interface Question {
 }
 
 const asked = signal<Question | null>(null);
+let stop = new AbortController();
 
 /** Ask before something is done that cannot be undone, or costs money. */
 export function ask(question: Question): void {
+  stop = new AbortController();
   asked.value = question;
 }
 
 const close = (): void => {
+  stop.abort();
   asked.value = null;
 };
 
@@ -35,19 +38,15 @@ export function Confirm() {
 function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { question: Question }) {
   const isBusy = useSignal(false);
   const problem = useSignal<string | null>(null);
-  const stop = useRef(new AbortController());
   useEffect(() => {
     addEventListener("hashchange", close); // Back leads away from what was asked
-    return () => {
-      removeEventListener("hashchange", close);
-      stop.current.abort();
-    };
+    return () => removeEventListener("hashchange", close);
   }, []);
   const agree = async () => {
     isBusy.value = true;
     problem.value = null;
     try {
-      await act(stop.current.signal);
+      await act(stop.signal);
       close();
     } catch (error) {
       problem.value = inWords(error);
