@@ -19,6 +19,7 @@ CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer
 SYNCHRONOUS = "FULL"  # a commit survives a power cut
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
+PAGES_AT_ONCE = 2000  # of 4 KiB that are given back in one transaction
 MIGRATIONS = Path(__file__).parents[1] / "migrations"  # the name of a file begins with its revision
 
 
@@ -82,6 +83,28 @@ def require_writable(url: str) -> None:
         file.write(b"room?")
 
 
+def volume(url: str) -> tuple[int, int] | None:
+    """Return the free bytes and all bytes of the disk that holds a SQLite file, or None for PostgreSQL."""
+    if not url.startswith("sqlite"):
+        return None
+    usage = disk_usage(Path(make_url(url).database or "").parent)
+    return usage.free, usage.total
+
+
+def give_back(connection: Connection) -> None:
+    """Return some free pages of a SQLite file to its file system, within the caller's transaction.
+
+    Call it again for more. Does nothing for PostgreSQL, and for a file that was made before this was possible
+    (docs/operations.md, "Storage is full").
+    """
+    if connection.dialect.name == "sqlite":
+        free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+        cursor = connection.connection.cursor()
+        for _ in range(min(free, PAGES_AT_ONCE)):
+            cursor.execute("PRAGMA incremental_vacuum(1)")  # of a larger number the driver would do one only
+        cursor.close()
+
+
 def for_writing(engine: Engine) -> Engine:
     """Return the engine whose transactions take the write lock at once.
 
@@ -103,6 +126,7 @@ def _keep_private(path: Path) -> None:
 
 def _configure(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin` begins transactions, not the driver
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it, before its first write
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")
