@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from control.store.files import files_of
+from control.store.recipe import variety_of
 from control.store.tables import Attempt, Batch, Output
 from runner.contract import Effects
 
@@ -26,6 +27,7 @@ _COLUMNS = (
         "duration_s",
     ),
     *Effects.model_fields,
+    *("variety_source", "variety_sibling"),
     *("image", "attempt_id", "machine_id", "error_code", "error_message"),
 )
 
@@ -74,6 +76,7 @@ class Manifest:
 
 def _entry(output: Output, ffmpeg_args: Sequence[str] | None, attempt: Attempt | None) -> dict[str, Any]:
     error = {"code": output.error_code, "message": output.error_message} if output.error_code else None
+    variety = variety_of(output)
     return {
         "file": output.name,
         "output_id": output.id,
@@ -85,6 +88,7 @@ def _entry(output: Output, ffmpeg_args: Sequence[str] | None, attempt: Attempt |
         "sha256": output.sha256,
         "duration_s": output.duration_s,
         "effects": output.effects,
+        "variety": variety.model_dump() if variety else None,
         "files": _files(output) if output.playlist else None,
         "ffmpeg_args": ffmpeg_args,
         "image": attempt.image if attempt else None,
@@ -96,10 +100,12 @@ def _entry(output: Output, ffmpeg_args: Sequence[str] | None, attempt: Attempt |
 
 def _row(entry: Mapping[str, Any]) -> list[object]:
     """Return an output's row of the table. A text that a spreadsheet would run as a formula is escaped."""
-    error = entry["error"] or {}
+    error, variety = entry["error"] or {}, entry["variety"] or {}
     flat = {
         **entry,
         **entry["effects"],
+        "variety_source": variety.get("source"),
+        "variety_sibling": variety.get("sibling"),
         "error_code": error.get("code"),
         "error_message": error.get("message"),
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from errno import ENOSPC
 from pathlib import Path
 from shutil import disk_usage
@@ -32,7 +33,9 @@ def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda 
     is_file = url.startswith("sqlite")
     engine = create_engine(url, pool_size=20, max_overflow=CONNECTIONS_MAX - 20, pool_pre_ping=not is_file)
     if is_file:
-        _keep_private(Path(make_url(url).database or ""))
+        path = Path(make_url(url).database or "")
+        _keep_private(path)
+        _prepare(path)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
     try:
@@ -124,9 +127,16 @@ def _keep_private(path: Path) -> None:
                 kept.chmod(0o600)
 
 
+def _prepare(path: Path) -> None:
+    """Have a new file give back free pages (`give_back`), which only an empty one can be told."""
+    if path.stat().st_size == 0:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")  # the first write
+
+
 def _configure(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # `_begin` begins transactions, not the driver
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it, before its first write
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -20,7 +20,7 @@ from control.domain.states import JobStatus, OutputState
 from control.store import database
 from control.store.files import named_by
 from control.store.rows import jobs_of
-from control.store.tables import Arguments, Attempt, Batch, Job, Meta, Output, Source, Upload
+from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -195,8 +195,8 @@ def forget_ended(store: Store) -> None:
     with store.transaction() as tx:
         for source in tx.session.exec(urls_due(tx.now).limit(URLS_AT_ONCE_MAX)).unique().all():
             source.url, source.deleted_at = None, tx.now
-        for batch in tx.session.exec(targets_due(tx.now).limit(URLS_AT_ONCE_MAX)).all():
-            batch.output_url = None
+        for delivery in tx.session.exec(deliveries_due(tx.now).limit(URLS_AT_ONCE_MAX)).all():
+            tx.session.delete(delivery)
 
 
 def urls_due(now: datetime) -> SelectOfScalar[Source]:
@@ -208,9 +208,9 @@ def urls_due(now: datetime) -> SelectOfScalar[Source]:
     )
 
 
-def targets_due(now: datetime) -> SelectOfScalar[Batch]:
-    """Return the query of the batches whose `output_url` no retry can need any more at the time `now`."""
-    return select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(_over_for_good(now)))
+def deliveries_due(now: datetime) -> SelectOfScalar[Delivery]:
+    """Return the query of the deliveries that no retry can make any more at the time `now`."""
+    return select(Delivery).where(col(Delivery.batch_id).in_(_over_for_good(now)))
 
 
 def _over_for_good(now: datetime) -> SelectOfScalar[str]:

@@ -90,7 +90,6 @@ class Batch(Row, table=True):
     quality: str = "standard"
     frame_rate: str = "29.97"
     name_template: str | None = None  # by which its outputs were named
-    output_url: str | None = None  # the only result is also PUT there; removed when the batch ends for good
     max_cost_usd: float | None = None  # the batch's own budget, for all its attempts together
     status: str
     partial: bool = False
@@ -128,6 +127,7 @@ class Job(Row, table=True):
     estimate_s: float = 0.0  # machine time to make all its outputs
     estimate_usd: float = 0.0
     egress_bytes_max: float = 0.0  # upper bound of the bytes sent to make all its outputs
+    room_bytes: float | None = None  # storage reserved for its outputs; None in jobs of older versions
     stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # its reported files in the bucket
     stray_bytes: int = Field(default=0, sa_type=BigInteger)  # its other files there, as last listed
     not_before: datetime  # a retry starts no earlier
@@ -213,10 +213,22 @@ class Output(Row, table=True):
     # more files of the output, each as {key, etag, size_bytes, sha256, crc32}
     playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
     poster: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
-    delivery_error: str | None = None  # why the PUT to `output_url` failed
+    delivered: bool | None = None  # whether it was PUT to the URL of its user; None: there was none
+    delivery_error: str | None = None  # why that failed
+    variety_source: float | None = None  # `runner.contract.Variety`; None: unknown
+    variety_sibling: float | None = None  # None: unknown, or there is no sibling
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None
+
+
+class Delivery(Row, table=True):
+    """A user's URL to which an output is also PUT. It may be a key, so it goes when the output is ready, or
+    when nothing can make it any more."""
+
+    output_id: str = Field(primary_key=True, foreign_key="output.id")
+    batch_id: str = Field(foreign_key="batch.id", index=True)
+    url: str
 
 
 class Webhook(Row, table=True):

@@ -22,6 +22,7 @@ from video_refresher.models import Choices, Model
 
 # How the document calls them, where that is not the name of the model.
 NAMES = {
+    "Variety": "VarietyView",
     "Upload": "UploadStarted",
     "Part": "PartUrl",
     "Source": "SourceCreated",

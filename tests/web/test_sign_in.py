@@ -27,7 +27,6 @@ def test_without_a_connection_the_sign_in_says_so_and_works_once_it_is_back(newc
     with newcomer.offline():
         newcomer.sign_in()
         newcomer.sees("Video Refresher does not answer")
-    newcomer.sign_in()
     newcomer.sees("Drop your videos")
 
 

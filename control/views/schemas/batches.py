@@ -24,10 +24,15 @@ class Progress(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own."""
+    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own.
+
+    `width` and `height` are in pixels, as the picture is shown; 0 while they are unknown, as for a URL.
+    """
 
     source_id: str
     name: str
+    width: int = 0
+    height: int = 0
     status: str
     percent: float
     notes: list[str] = []

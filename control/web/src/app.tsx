@@ -1,4 +1,7 @@
 import { useEffect } from "preact/hooks";
+import { Again } from "./components/Again";
+import { Confirm } from "./components/Confirm";
+import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
@@ -13,7 +16,7 @@ export function App() {
   const { screen } = route.value;
   const isSignedIn = session.token.value !== null;
   useEffect(() => {
-    document.title = `${t.app.titles[screen]} · ${t.app.name}`;
+    if (screen !== "batch") document.title = `${t.app.titles[screen]} · ${t.app.name}`; // it has its own
     if (isSignedIn) document.getElementById("main")?.focus();
   }, [screen, isSignedIn]);
   if (!isSignedIn) return <SignIn />;
@@ -23,9 +26,12 @@ export function App() {
         {t.app.skip}
       </button>
       <Header />
+      <Again />
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>
+      <Confirm />
+      <Toasts />
       {session.hasEnded.value && <SignInAgain />}
     </>
   );
@@ -35,7 +41,7 @@ function Screen() {
   const at = route.value;
   switch (at.screen) {
     case "batch":
-      return <BatchScreen key={at.id} id={at.id} />;
+      return <BatchScreen key={at.id} id={at.id} output={at.output} />;
     case "history":
       return <History />;
     case "usage":
