@@ -264,6 +264,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool = False  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -325,6 +326,13 @@ class Quote(Model):
 
 class Link(Model):
     """A URL of the ZIP that needs no header, and when it expires."""
+
+    url: str
+    expires_at: datetime
+
+
+class ShareLink(Model):
+    """A URL that shows the results of a batch to anyone, and when it expires."""
 
     url: str
     expires_at: datetime

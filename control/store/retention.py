@@ -89,6 +89,7 @@ def _finished() -> SelectOfScalar[Batch]:
 
 def _expire(tx: Transaction, batch: Batch) -> None:
     batch.expires_at = min(batch.expires_at or tx.now, tx.now)
+    batch.share_sha256 = None
     for job in jobs_of(tx.session, [batch.id]):
         tx.set_job(job, JobStatus.EXPIRED)
     tx.set_batch(batch, JobStatus.EXPIRED)

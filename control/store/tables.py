@@ -101,6 +101,7 @@ class Batch(Row, table=True):
     deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows go later
     zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
     zip_tag: str | None = None  # ETag of the frozen archive
+    share_sha256: str | None = Field(default=None, index=True, unique=True)  # of its share link's token
 
 
 class SourceData(Row, table=True):

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from itertools import count
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -62,9 +60,9 @@ def test_a_control_in_another_thread_changes_nothing_in_a_world(database: Databa
     def be_busy() -> None:
         nonlocal reads
         other = Database()
-        context: Any = SimpleNamespace(views=Views(other.engine, Signer("secret for tests"), datetime.now))
+        views = Views(other.engine, Signer("secret for tests"), datetime.now)
         while not is_over.is_set():
-            assert not watch._live(context)
+            assert not views.rows(watch._live)
             ids.new_id("job")
             reads += 1
 

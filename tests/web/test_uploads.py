@@ -147,7 +147,7 @@ def test_a_file_of_a_hostile_name_is_shown_not_run(person: Person, clip: Clip) -
     assert person.page.title() == "New batch · Video Refresher"
     person.make(1)
     expect(person.page.get_by_role("heading", level=1)).to_have_text(name)
-    assert person.page.title() == "Batch · Video Refresher"
+    assert name in person.page.title()
 
 
 def test_links_are_taken_one_per_line_and_what_is_wrong_with_one_stands_there(
@@ -164,7 +164,7 @@ def test_links_are_taken_one_per_line_and_what_is_wrong_with_one_stands_there(
     expect(refusal).to_have_text(
         "This address is not on the public internet. Only public addresses are called."
     )
-    expect(person.page.locator(".price")).to_contain_text(re.compile(r"\$\d"))
+    expect(person.page.locator(".price")).to_contain_text("until done")
     person.sees("Make 10 videos")
     assert person.barriers() == []
 

@@ -59,7 +59,10 @@ class AttemptView(BaseModel):
 
 
 class Summary(BaseModel):
-    """The common fields of jobs and batches, as in lists. `name` is that of the batch."""
+    """The common fields of jobs and batches, as in lists. `name` is that of the batch.
+
+    `ticket` opens its outputs, posters and events as `?ticket=` for an hour. `size_bytes` is what is ready.
+    """
 
     batch_id: str
     name: str | None
@@ -75,6 +78,8 @@ class Summary(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
+    size_bytes: int
+    ticket: str
     error: Problem | None
 
 
@@ -100,6 +105,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -122,7 +128,6 @@ class Details(BaseModel):
     frame_rate: FrameRate
     name_template: str | None
     webhook: WebhookView | None
-    ticket: str
     sources: list[SourceView]
     attempts: list[AttemptView]
 

@@ -104,31 +104,37 @@ function nameIn(url: URL): string {
 // --- price ------------------------------------------------------------------------------------------
 
 export const quote = signal<Quote | null>(null);
-export const quoteProblem = signal<string | null>(null);
+/** Why there is none yet: it comes by itself. */
+export const quoteTrouble = signal<string | null>(null);
+/** Why there is none: someone has to change what is ordered. */
+export const quoteRefusal = signal<string | null>(null);
+
+function say(fresh: Quote | null, trouble: string | null = null, refusal: string | null = null): void {
+  atOnce(() => {
+    quote.value = fresh;
+    quoteTrouble.value = trouble;
+    quoteRefusal.value = refusal;
+  });
+}
 
 effect(() => {
   const orders = ordered.value.map(({ order }) => order);
   const plain = plainOrder.value;
   const atItsPace = plain && atPace(plain);
-  if (!orders.length || !session.token.value) {
-    quote.value = null;
-    quoteProblem.value = null;
-    return;
-  }
+  if (!orders.length || !session.token.value) return say(null);
   const stale = new AbortController();
-  const fail = (error: unknown) => {
-    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  const options: api.Options = {
+    stop: stale.signal,
+    onTrouble: (trouble) => trouble && !stale.signal.aborted && say(null, inWords(trouble)),
   };
   const timer = setTimeout(async () => {
-    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const options = { stop: stale.signal, onTrouble };
       const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
       const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
-      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
+      if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      fail(error);
+      if (!stale.signal.aborted) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
@@ -171,14 +177,17 @@ async function submit(): Promise<void> {
   const stop = submitting.signal;
   const submitted = new Set(items.value);
   const made: Batch[] = [];
+  let isLost = false; // an answer: the batch may be there
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
       submitTrouble.value = trouble && inWords(trouble);
+      isLost ||= trouble?.code === "away";
     },
   };
   try {
     for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+      isLost = false;
       made.push(await place(order, options));
       leave(new Set(itsItems)); // so that a next try is of the rest
     }
@@ -186,14 +195,20 @@ async function submit(): Promise<void> {
     forNext();
     go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
   } catch (error) {
-    const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    const why = isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
-    if (!(error instanceof DOMException))
-      submitProblem.value = made.length ? `${t.draft.madeSome(made.length)} ${why}` : why;
+    submitProblem.value =
+      [made.length && t.draft.madeSome(made.length), refusal(error, isLost)].filter(Boolean).join(" ") ||
+      null;
   } finally {
     isSubmitting.value = false;
     submitTrouble.value = null;
   }
+}
+
+/** Why it has not started; nothing if it was stopped, and certainly has not. */
+function refusal(error: unknown, isLost: boolean): string {
+  if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
+  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
+  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 from sqlmodel import Session, col, delete, select
 
 from control.app import create_app
@@ -152,24 +152,21 @@ def test_control_does_not_start_on_a_path_that_is_not_the_mount(tmp_path: Path):
 def test_the_url_of_a_batch_becomes_that_of_its_output(tmp_path):
     """A job that was queued before a deploy is delivered after it."""
     url = f"sqlite:///{tmp_path / 'control.db'}"
-    engine = at_revision("0016", url)
+    older = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
     ends = {"waiting": ("queued", None), "refused": ("ready", "403"), "there": ("ready", None)}
-    with for_writing(engine).begin() as connection:
+    with older.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0016")
         for id_, (state, why) in ends.items():
             filled(connection, "batch", id=id_, output_url=f"https://host/{id_}")
             filled(connection, "source", id=id_)
             filled(connection, "job", id=id_, batch_id=id_)
-            filled(
-                connection,
-                "output",
-                id=id_,
-                batch_id=id_,
-                job_id=id_,
-                source_id=id_,
-                state=state,
-                delivery_error=why,
-            )
-    engine.dispose()
+            made = {"job_id": id_, "source_id": id_, "state": state, "delivery_error": why}
+            filled(connection, "output", id=id_, batch_id=id_, **made)
+        connection.commit()
+    older.dispose()
     engine = database.open_database(url)
     with Session(engine) as session:
         assert [(row.output_id, row.url) for row in session.exec(select(Delivery))] == [
@@ -178,17 +175,6 @@ def test_the_url_of_a_batch_becomes_that_of_its_output(tmp_path):
         found = {row.id: row.delivered for row in session.exec(select(Output))}
     engine.dispose()
     assert found == {"waiting": False, "refused": False, "there": True}
-
-
-def at_revision(revision: str, url: str) -> Engine:
-    """Return an engine on a new database with the tables of an earlier release."""
-    engine = create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(database.MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    return engine
 
 
 def filled(connection, table: str, **values: object) -> None:

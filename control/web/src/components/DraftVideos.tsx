@@ -188,6 +188,7 @@ function Refused() {
 function Video({ item }: { item: Item }) {
   const phase = item.phase.value;
   const percent = item.size ? Math.floor((100 * item.sent.value) / item.size) : 0;
+  const isPlain = phase === "ready" && !item.url && !item.notes.value.length; // as most of them in the end
   const isBad = phase === "failed" || phase === "refused";
   return (
     <li class={`video ${phase}`}>
@@ -197,7 +198,10 @@ function Video({ item }: { item: Item }) {
           {item.name}
         </div>
         <div class="muted small">{facts(item)}</div>
-        <div class={`small ${isBad ? "bad-text" : "muted"}`} role={isBad ? "alert" : undefined}>
+        <div
+          class={`small ${isBad ? "bad-text" : "muted"} ${isPlain ? "video-plain" : ""}`}
+          role={isBad ? "alert" : undefined}
+        >
           {standing(item, percent)}
         </div>
         {["sending", "checking", "paused", "fileless", "failed"].includes(phase) && item.size > 0 && (

@@ -63,11 +63,13 @@ export function BatchScreen({ id, output }: Props) {
 /** How to play another output, or none: the player is an entry of the history, and Back closes it. */
 function usePlaying(id: string, output: string | null): (next: Output | null) => void {
   const isOver = useRef(false); // the entry before is the batch itself
+  const shown = useRef(output); // tiles keep the function of an earlier drawing
+  shown.current = output;
   useEffect(() => {
     if (!output) isOver.current = false;
   }, [output]);
   return (next) => {
-    if (next && output) return replace(linkTo(id, next.output_id));
+    if (next && shown.current) return replace(linkTo(id, next.output_id));
     if (next) go(linkTo(id, next.output_id));
     else if (isOver.current) history.back();
     else replace(linkTo(id));
