@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -140,14 +140,14 @@ def _control(folder: Path, s3: LocalS3, max_machines: int, **more: str) -> Itera
 
 
 def _attempts(settings: Settings, count: int) -> list[str]:
-    """Start this number of attempts of ten outputs each, dated tomorrow: control creates no machines."""
+    """Start this number of attempts of ten outputs each, in an app that control does not ask for machines."""
     engine = open_database(settings.database_url)
-    store = Store(engine, settings, lambda: datetime.now(UTC) + timedelta(days=1))
+    store = Store(engine, settings, lambda: datetime.now(UTC))
     source = PlannedSource(source_id=add_source(store), name="ad.mp4", fingerprint="e")
     for _ in range(count):
         planned = plan([source], variations=OUTPUTS, seed=1, new_id=lambda: new_id("out"))
         batches.submit(store, planned)
-    queue.start(store, [settings.runner_apps[0]] * count)
+    queue.start(store, ["another-app"] * count)
     with store.transaction() as tx:
         ids = list(tx.session.exec(select(Attempt.id)))
     engine.dispose()

@@ -37,6 +37,7 @@ SEED = 1
 MANY, FEW = 10, 4  # outputs of the clip that is timed, and of the others
 TIMED = "landscape-1080p"
 WIRE_BITS_PER_S = 200e6
+RUNNER = ("-m", "runner")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,18 @@ def _obvious(source: Path, found: Probe, wanted: list[Effects], folder: Path) ->
     return files, 0.0
 
 
-def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path], float]:
+def timed_runner(
+    source: Path, wanted: list[Effects], folder: Path, *, program: Sequence[str] = RUNNER
+) -> Side:
+    """Run the real runner, and measure it without comparing pictures."""
+    before, start = _cpu_s(), time.perf_counter()
+    files, transfer_s = _ours(source, wanted, folder, program)
+    return Side(_cpu_s() - before, time.perf_counter() - start, files, [], transfer_s)
+
+
+def _ours(
+    source: Path, wanted: list[Effects], folder: Path, program: Sequence[str] = RUNNER
+) -> tuple[list[Path], float]:
     """Run the real runner as a process of its own; also return the seconds of the transfers that it cannot
     hide: of the source, and of what is uploaded last."""
     names = [f"o{n:02d}" for n in range(len(wanted))]
@@ -136,9 +148,7 @@ def _ours(source: Path, wanted: list[Effects], folder: Path) -> tuple[list[Path]
         control.run_timeout_s, control.passing = 3600, Wire(WIRE_BITS_PER_S)
         env = {**control.env(), "RUN_TIMEOUT_S": "3600"}
         root = Path(__file__).parents[1]
-        subprocess.run(
-            [sys.executable, "-m", "runner"], env=env, cwd=root, check=True, stderr=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, *program], env=env, cwd=root, check=True, stderr=subprocess.DEVNULL)
         for name in names:
             (folder / f"{name}.mp4").write_bytes(control.objects[f"output/{name}"])
         assert control.finish

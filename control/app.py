@@ -56,6 +56,7 @@ from control.routes import (
     quote,
     reference,
     runner,
+    shares,
     sources,
     storage,
     uploads,
@@ -77,6 +78,7 @@ TELL_S = 5.0  # between two searches for due webhooks; the end of a batch starts
 FLY_TIMEOUT_S = 10.0  # short, since the passes run one after another
 BUCKET_TIMEOUT_S = 30.0
 KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end
+ANSWER_FIRST_S = 1.0  # slow passes load much code; the client that has woken control is answered first
 STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
 PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
 # These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
@@ -137,7 +139,8 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
         ticker.start(
             [Every(TICK_S, partial(run, context), promptly=True, name=run.__name__) for run in PASSES]
         )
-        slow_ticker.start([Every(s, partial(run, context), name=run.__name__) for run, s in SLOW_PASSES])
+        slow_passes = [Every(s, partial(run, context), name=run.__name__) for run, s in SLOW_PASSES]
+        slow_ticker.start(slow_passes, after_s=ANSWER_FIRST_S)
         courier.start(
             [
                 Every(TELL_S, partial(notify, context), promptly=True, name=notify.__name__),
@@ -227,7 +230,7 @@ def storage_of(
 def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
     nouns = (
-        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs),
+        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs, shares),
         *(machines, costs, storage),
     )
     routers = (

@@ -149,7 +149,7 @@ def _is_address(host: str) -> bool:
 
 
 def _private() -> Forbidden:
-    return Forbidden("This address is not on the public internet, and OUTBOUND_ALLOW does not name it.")
+    return Forbidden("This address is not on the public internet. Only public addresses are called.")
 
 
 def _bracketed(host: str) -> str:
@@ -161,6 +161,10 @@ def _bracketed(host: str) -> str:
 
 class Late(urllib3.exceptions.HTTPError):
     """The answer was not complete in time."""
+
+
+class NoSuchHost(urllib3.exceptions.NameResolutionError):
+    """The name certainly has no address: a repeat is of no use."""
 
 
 @contextmanager
@@ -288,14 +292,16 @@ def _one(
 def resolve(found: Target, *, allow: Collection[str]) -> list[str]:
     """Return the addresses of the target by one DNS query. Raises Forbidden if one of them is not public.
 
-    Raises urllib3's NameResolutionError when the name has none.
+    Raises NoSuchHost when the name has none, and urllib3's NameResolutionError when that is not known now.
     """
     try:
         infos = socket.getaddrinfo(found.host, found.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         pool = urllib3.connection.HTTPConnection(found.host)
         reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-        raise urllib3.exceptions.NameResolutionError(found.host, pool, reason) from None
+        is_certain = reason.errno == socket.EAI_NONAME
+        kind = NoSuchHost if is_certain else urllib3.exceptions.NameResolutionError
+        raise kind(found.host, pool, reason) from None
     addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
     if found.place not in allow and not all(is_public(ip_address(address)) for address in addresses):
         raise _private()

@@ -1,7 +1,8 @@
 """The bucket, over the S3 API: Tigris when deployed, SeaweedFS on a laptop and in the tests.
 
 Must never put a key, a header or a signed URL into an error, and never guess that an unanswered call was
-done. One file, since it is the whole of one port: each method is one call to the bucket.
+done. boto3 is loaded by the first call, since control answers its first client before that, and signs URLs
+without it. One file, since it is the whole of one port: each method is one call to the bucket.
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, BinaryIO, TypeVar
-
-from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from infra.hosts import is_loopback
 from infra.ports import (
@@ -32,6 +29,9 @@ from infra.ports import (
     is_transient,
 )
 from infra.presign import Presigner, is_virtual_host
+
+if TYPE_CHECKING:
+    from boto3.session import Session
 
 Found = TypeVar("Found")
 
@@ -70,6 +70,9 @@ def connect(
     checksums: Tigris rejects the aws-chunked bodies that botocore sends by default
     (https://github.com/benbjohnson/litestream/pull/907, 2025-12).
     """
+    from boto3.session import Session
+    from botocore.config import Config
+
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "virtual" if is_virtual_host(endpoint) else "path"},
@@ -137,6 +140,8 @@ class TigrisStorage:
 
     @cached_property
     def _clients(self) -> tuple[Any, Any]:
+        from boto3.session import Session
+
         session = Session()
         looking = self._connect(attempts=1, timeout_s=LOOK_TIMEOUT_S, session=session)
         return self._connect(session=session), looking
@@ -389,6 +394,8 @@ class TigrisStorage:
 
     @contextmanager
     def _errors(self, method: str, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
         path = f"/{self._bucket}/{key}"
         try:
             yield

@@ -19,6 +19,7 @@ from runner.contract import (
     SOURCE_RATE_MAX,
     STANDARD,
     Effects,
+    FrameRate,
     Preset,
     Quality,
     Style,
@@ -41,10 +42,12 @@ from runner.graph import (
 )
 from runner.limits import GLOBAL_OPTIONS
 from runner.media import Container, copied_into
-from runner.recipe import recipe_of
+from runner.recipe import OTHERS_MAX, is_drawable, recipe_of
 
 SEGMENT_S = 4
 POSTER_SIDE_MAX = 640  # pixels
+COMPARED = "compared"  # as in effects.c: begins the arguments that change no frame
+COMPARED_FRAMES = 8  # at least so many, unless the video is shorter
 PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 
 # Less than half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions,
@@ -136,6 +139,23 @@ def decoding_args(effects: Effects, probe: Probe, *, source: str, style: Style =
 def drawing_args(each: Sequence[Effects], probe: Probe) -> list[str]:
     """Return the kernel's arguments: it reads descriptor 3 and writes these effects to 4 and on."""
     return [*map(str, even_size(probe)), *map(recipe_of, each)]
+
+
+def compared_args(
+    each: Sequence[Effects], variations: Sequence[Effects], probe: Probe, frame_rate: FrameRate
+) -> list[str]:
+    """Return the kernel's further arguments: it compares the drawn effects with all others of the source.
+
+    The frames depend on the speed alone, so whatever is drawn beside an output, its numbers are the same.
+    """
+    others = list(variations)
+    for effects in each:
+        if effects in others:
+            others.remove(effects)
+    width, height = even_size(probe)
+    comparable = [effects for effects in others if is_drawable(effects, width=width, height=height)]
+    step = max(1, output_frames(each[0], probe, frame_rate) // COMPARED_FRAMES)
+    return [COMPARED, str(step), *map(recipe_of, comparable[:OTHERS_MAX])]
 
 
 def first_coding_args(

@@ -170,6 +170,7 @@ Crc32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Seconds = Annotated[float, Field(ge=0, le=WORK_S_MAX, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 # --- messages -------------------------------------------------------------------------------------
 
@@ -214,6 +215,7 @@ class SourceSpec(Message):
     get_url: str
     size_bytes: int  # of a foreign source: the most that is taken
     is_foreign: bool = False  # fetched by the rules of `infra.outbound`
+    variations: list[Effects] = []  # all of the batch, made or not, with which `Variety` compares
 
 
 class PutTarget(Message):
@@ -290,6 +292,17 @@ class ExtraFile(Message):
     crc32: Crc32
 
 
+class Variety(Message):
+    """How far a variation lies from its source and from the nearest other variation of it in the batch.
+
+    The mean difference of small grey pictures: 0 is equal, 1 is black against white. Speed and noise do not
+    count. It follows from the source and the effects, so an output made again has the same numbers.
+    """
+
+    source: Share
+    sibling: Share | None = None  # None: there is no other
+
+
 class OutputError(Message):
     """Why an output failed, in words for the user."""
 
@@ -306,6 +319,7 @@ class OutputReport(Message):
     file: OutputFile | None = None  # with `ready`
     playlist: ExtraFile | None = None  # with `ready`, of preset `hls`
     poster: ExtraFile | None = None  # with `ready`, if one could be made
+    variety: Variety | None = None  # with `ready`, if the kernel drew it
     delivery_error: Words | None = None  # with `ready`: why the PUT to `deliver_url` failed, in words
     error: OutputError | None = None  # with `failed`
 

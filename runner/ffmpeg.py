@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from runner import jail, plain_files
 from runner.pulse import HANG_S, Pulse
@@ -68,6 +69,7 @@ def run(
     stop: threading.Event,
     on_progress: Callable[[float], None],
     on_frames: Callable[[int], None] = lambda _: None,
+    on_numbers: Mapping[str, Callable[[int], object]] = MappingProxyType({}),
 ) -> str:
     """Run FFmpeg, or a line with it, in its jail to its end; return what it wrote to stderr.
 
@@ -75,8 +77,9 @@ def run(
     write into the folders of the files in `makes`, each of them a folder of its own; nothing else is there.
     When this returns, `makes` are regular files that are ours alone. `on_progress` gets the output's time so
     far in seconds, and `on_frames` the count of frames of its first video stream, whenever FFmpeg tells
-    (`-progress pipe:1`). Raises FfmpegFailed (OutOfMemory, FfmpegTimedOut, FfmpegHung), Stopped when `stop`
-    was set, or JailUnavailable; the whole process group is dead by then.
+    (`-progress pipe:1`). `on_numbers` gets other numbers by their names, which any program of a line may tell
+    in the same way. Raises FfmpegFailed (OutOfMemory, FfmpegTimedOut, FfmpegHung), Stopped when `stop` was
+    set, or JailUnavailable; the whole process group is dead by then.
     """
     if stop.is_set():
         raise Stopped
@@ -92,7 +95,10 @@ def run(
     )
     _groups.add(process.pid)
     kills = _kills_for_memory()
-    reports = _Reports({b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames})
+    further = {name.encode(): reader for name, reader in on_numbers.items()}
+    reports = _Reports(
+        {b"out_time_us": lambda us: on_progress(us / 1_000_000), b"frame": on_frames, **further}
+    )
     words = _Words()
     try:
         code = _attend(process, reports, words, timeout_s=timeout_s, stop=stop)
@@ -216,8 +222,9 @@ class _Reports:
         self._begun = begun[-LINE_BYTES_MAX:]
         for line in whole:
             name, _, value = line.strip().partition(b"=")
-            if name in self.FIGURES and value.isdigit() and len(value) <= DIGITS_MAX:
-                self.figures[name] = int(value)
+            if value.isdigit() and len(value) <= DIGITS_MAX:
+                if name in self.FIGURES:
+                    self.figures[name] = int(value)
                 if name in self._readers:
                     self._readers[name](int(value))
 

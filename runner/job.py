@@ -99,7 +99,7 @@ class Job:
             for note in unread(found, promised) if promised else []:
                 self.progress.noted(spec.source_id, note)
         record("source_ready", source_id=spec.source_id, width=found.width, height=found.height)
-        return Source(path=path, probe=found)
+        return Source(path=path, probe=found, variations=spec.variations)
 
 
 def held_bytes(spec: JobSpec) -> int:

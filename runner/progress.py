@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from runner.contract import NOTES_MAX, ExtraFile, OutputError, OutputFile, OutputReport, SourceReport, Timings
+from runner.contract import (
+    NOTES_MAX,
+    ExtraFile,
+    OutputError,
+    OutputFile,
+    OutputReport,
+    SourceReport,
+    Timings,
+    Variety,
+)
 
 Phase = Literal["fetch_s", "probe_s", "render_s", "upload_s"]
 
@@ -41,12 +50,13 @@ class Progress:
         *,
         playlist: ExtraFile | None = None,
         poster: ExtraFile | None = None,
+        variety: Variety | None = None,
         delivery_error: str | None = None,
     ) -> None:
         """Note that an output and the files beside it are in the bucket, and why its PUT to the user's URL
         failed, if it did."""
         report = OutputReport(output_id=output_id, status="ready", percent=100, file=file)
-        more = {"playlist": playlist, "poster": poster, "delivery_error": delivery_error}
+        more = {"playlist": playlist, "poster": poster, "variety": variety, "delivery_error": delivery_error}
         self._end(report.model_copy(update=more))
 
     def failed(self, output_id: str, error: OutputError) -> None:

@@ -49,6 +49,7 @@ def _deliver(renderer: Renderer, made: Rendered) -> None:
         _described(made, facts),
         playlist=playlist,
         poster=poster,
+        variety=made.variety,
         delivery_error=undelivered,
     )
     record("output_ready", output_id=output.output_id, size_bytes=facts.size_bytes)

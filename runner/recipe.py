@@ -10,6 +10,7 @@ from runner.contract import Effects
 from runner.graph import number
 
 SIDE_MAX = 8192  # as in effects.c
+OTHERS_MAX = 128  # as there: more than a batch has variations of one source
 # Within these limits the kernel's two passes equal the filters; our effects stay far below them.
 ROTATION_MAX, BRIGHTNESS_MAX, NOISE_MAX = 0.1, 0.5, 50
 ZOOM, CONTRAST, SATURATION = (1.0, 4.0), (0.5, 1.5), (0.0, 1.5)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,8 +20,10 @@ from runner import ffmpeg, jail
 from runner.allowance import Allowance
 from runner.check import check_output, check_playlist, expected
 from runner.commands import (
+    COMPARED,
     Other,
     Target,
+    compared_args,
     container_of,
     decoding_args,
     drawing_args,
@@ -31,7 +34,7 @@ from runner.commands import (
     preset_args,
     variation_args,
 )
-from runner.contract import Effects, OutputSpec, Preset
+from runner.contract import Effects, OutputSpec, Preset, Variety
 from runner.graph import Probe, even_size
 from runner.kernel import Kernel
 from runner.media import Container
@@ -45,6 +48,7 @@ from runner.stop import Stop
 RENDER_S_BASE = 60.0
 RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it ends a process that hangs
 Command = Sequence[str] | jail.Line
+MILLION = 1_000_000
 PLAYLIST_MEDIA = "media.mp4"  # as FFmpeg names it; the user's name replaces it
 
 
@@ -54,6 +58,7 @@ class Source:
 
     path: Path
     probe: Probe
+    variations: Sequence[Effects] = ()  # all that the batch has of it
 
     @property
     def size_bytes(self) -> int:
@@ -72,6 +77,7 @@ class Rendered:
     container: Container = "mp4"
     playlist: Path | None = None
     poster: Path | None = None  # beside the output, if one is there already
+    variety: Variety | None = None  # if the kernel drew it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,16 +167,17 @@ class Renderer:
         place = self._drawn_place(output)
         coding = first_coding_args(place.target, source.probe, source=str(source.path), style=output.style)
         line = self._line([place], source, coding)
-        with self._made([place], source, line):
-            return self._checked(place, source, line, {})
+        with self._made([place], source, line) as told:
+            return self._checked(place, source, line, {}, told.of(0))
 
     def first(self, output: OutputSpec, source: Source) -> tuple[Rendered, Shared]:
         """Make the first output of a group, and the files that the others need. Raises as `alone`."""
         stats = Path(mkdtemp(dir=self.folder)) / "stats"
         shared = Shared(output=output, file=stats.with_name("first.mp4"), stats=stats)
         place, command = self._first(output, source, shared)
-        with removed_unless_well(stats), self._made([place], source, command, makes=shared.analysis):
-            made = self._checked(place, source, command, shared.names)
+        making = self._made([place], source, command, makes=shared.analysis)
+        with removed_unless_well(stats), making as told:
+            made = self._checked(place, source, command, shared.names, told.of(0))
             os.link(place.path, shared.file, follow_symlinks=False)
         return made, shared
 
@@ -202,10 +209,10 @@ class Renderer:
         names = {**shared.names, **{path: name for place in places for path, name in place.names.items()}}
         reads = [shared.file, *shared.analysis]
         made = []
-        with self._made(places, source, command, reads=reads, is_led=True):
-            for place in places:
+        with self._made(places, source, command, reads=reads, is_led=True) as told:
+            for n, place in enumerate(places):
                 with suppress(OutputFailure, ffmpeg.FfmpegFailed), removed_unless_well(place.path):
-                    made.append(self._checked(place, source, command, names))
+                    made.append(self._checked(place, source, command, names, told.of(n)))
         return made
 
     def _others(
@@ -248,7 +255,11 @@ class Renderer:
         assert self.kernel
         each = [place.effects for place in places]
         decoding = decoding_args(each[0], source.probe, source=str(source.path), style=places[0].output.style)
-        drawing = drawing_args(each, source.probe)
+        rate = places[0].output.style.frame_rate
+        drawing = [
+            *drawing_args(each, source.probe),
+            *compared_args(each, source.variations, source.probe, rate),
+        ]
         commands = [[self.program, *decoding], [str(self.kernel.path), *drawing], [self.program, *coding]]
         return jail.Line(commands, [1, len(places)])
 
@@ -271,8 +282,8 @@ class Renderer:
         reads: Sequence[Path] = (),
         makes: Sequence[Path] = (),
         is_led: bool = False,
-    ) -> Iterator[None]:
-        """Run the command, and reserve memory for it until the block ends.
+    ) -> Iterator[Distances]:
+        """Run the command, and reserve memory for it until the block ends; yield what the kernel said.
 
         On failure all its files are removed.
         """
@@ -280,8 +291,7 @@ class Renderer:
         taken = others_bytes(source.probe, len(places)) if is_led else first_bytes(source.probe)
         files = [*(path for place in places for path in place.files), *makes]
         with removed_unless_well(*(place.path for place in places)), self._room(outputs, source, taken):
-            self._run(command, outputs, source, reads=reads, makes=files)
-            yield
+            yield self._run(command, outputs, source, reads=reads, makes=files)
 
     def _room(
         self, outputs: Sequence[OutputSpec], source: Source, encoders_bytes: int
@@ -298,8 +308,9 @@ class Renderer:
         *,
         reads: Sequence[Path] = (),
         makes: Sequence[Path],
-    ) -> None:
+    ) -> Distances:
         """Run FFmpeg and report the same progress for all of its outputs, which advance together."""
+        told = Distances(len(outputs))
         lasts_s = expected(outputs[0], source.probe).duration_s
 
         def tell(out_time_s: float) -> None:
@@ -313,11 +324,20 @@ class Renderer:
                 reads=[source.path, *reads],
                 makes=makes,
                 on_progress=tell,
+                on_numbers=told.readers,
                 timeout_s=RENDER_S_BASE + len(outputs) * RENDER_S_PER_SECOND * lasts_s,
                 stop=self.stop,
             )
+        return told
 
-    def _checked(self, place: Place, source: Source, command: Command, names: Mapping[Path, str]) -> Rendered:
+    def _checked(
+        self,
+        place: Place,
+        source: Source,
+        command: Command,
+        names: Mapping[Path, str],
+        variety: Variety | None = None,
+    ) -> Rendered:
         wanted = expected(place.output, source.probe)
         with self.progress.timed("render_s"):
             duration_s = check_output(self.program, place.path, wanted, packets=place.packets, stop=self.stop)
@@ -332,6 +352,7 @@ class Renderer:
             args=said,
             container=container_of(place.output.preset, source.probe),
             poster=place.poster,
+            variety=variety,
         )
 
     def _shown(self, command: Command) -> list[str]:
@@ -341,7 +362,29 @@ class Renderer:
         assert self.kernel
         decoding, drawing, coding = command.commands
         kernel = f"effects-{self.kernel.version}"
-        return [*decoding[1:], "|", kernel, *drawing[1:], "|", *coding[1:]]
+        drawn = drawing[1 : drawing.index(COMPARED)]  # the rest changes no frame
+        return [*decoding[1:], "|", kernel, *drawn, "|", *coding[1:]]
+
+
+class Distances:
+    """What the kernel says of the outputs that it draws, as their number in its arguments (effects.c).
+
+    Anything may come: a video may have taken over FFmpeg, which writes into the same pipe.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._millionths: dict[str, int] = {}
+        names = [f"{what}_{n}" for n in range(count) for what in ("source", "sibling")]
+        self.readers = {name: partial(self._millionths.__setitem__, name) for name in names}
+
+    def of(self, n: int) -> Variety | None:
+        """Return the variety of an output, or None if it was not measured."""
+        source, sibling = (self._share(f"{what}_{n}") for what in ("source", "sibling"))
+        return None if source is None else Variety(source=source, sibling=sibling)
+
+    def _share(self, name: str) -> float | None:
+        value = self._millionths.get(name)
+        return None if value is None or value > MILLION else value / MILLION
 
 
 def without_paths(args: Sequence[str], names: Mapping[Path, str]) -> list[str]:

@@ -110,9 +110,9 @@ def deliver(
     try:
         _persist_foreign(once, stop=stop)
     except _Unreachable as refused:
-        return f"output_url did not accept the result: {refused}"
+        return f"The URL of the output did not accept it: {refused}"
     except SendLimit as limit:
-        return f"output_url did not accept the result within the bytes that may be sent: {limit}."
+        return f"The output was not sent to its URL, within the bytes that may be sent: {limit}."
     return None
 
 
@@ -206,15 +206,17 @@ def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
 
 def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
     """Call until it succeeds. Raises _Unreachable when a user's server failed for FOREIGN_OUTAGE_S_MAX."""
-    from infra.outbound import Forbidden, Late
+    from infra.outbound import Forbidden, Late, NoSuchHost
 
     def once() -> None:
         try:
             call()
         except Late:
             raise _Unreachable(f"it was not done within {FOREIGN_S_MAX:.0f} s.") from None
+        except NoSuchHost:
+            raise _Unreachable("there is no server of this name. See whether it is written right.") from None
         except urllib3.exceptions.HTTPError as error:
-            raise RetryableError(f"its server did not answer well ({type(error).__name__})") from None
+            raise RetryableError(_in_words(error)) from None
 
     try:
         retrying(once, stop=stop, outage_s=FOREIGN_OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
@@ -222,6 +224,17 @@ def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
         raise _Unreachable(f"{last}.") from None
     except Forbidden as refused:
         raise _Unreachable(str(refused)) from None
+
+
+def _in_words(error: urllib3.exceptions.HTTPError) -> str:
+    match error:
+        case urllib3.exceptions.NameResolutionError():
+            return "the name of its server cannot be looked up"
+        case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.NewConnectionError():
+            return "its server cannot be reached"
+        case urllib3.exceptions.SSLError():
+            return "its server has no valid certificate"
+    return "its server broke off"
 
 
 def _save(answer: urllib3.BaseHTTPResponse, path: Path, *, append: bool, bytes_max: int, stop: Event) -> None:

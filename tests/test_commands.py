@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 OWN = {  # fields of a batch that `submit` sets in another way than by an option of their name
     "sources": "what it is given, and --from",
     "variations": "-n",
-    "output_url": "only for one output, which a command can fetch by itself",
+    "output_url": "--to gives each source its output_urls",
 }
 DOCUMENTS = ["README.md", "docs/api.md", "docs/operations.md", "client/README.md"]
 

@@ -34,6 +34,40 @@ def test_importing_the_runner_loads_no_heavy_library(module):
     assert heavy & set(run.stdout.split()) == set()
 
 
+HEAVY = {"boto3", "botocore", "httpx", "alembic", "rich", "yaml"}
+
+
+@pytest.mark.parametrize(
+    ("code", "left_out"),
+    [
+        ("import control.cli.main", {*HEAVY, "sqlalchemy", "fastapi", "prometheus_client", "pydantic"}),
+        (
+            "import control.cli.loading as c; c.load_fastapi(); import control.app, control.http.server",
+            HEAVY - {"yaml"},
+        ),
+    ],
+)
+def test_a_start_loads_nothing_that_only_later_work_needs(code, left_out):
+    code = f"{code}\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert left_out & set(run.stdout.split()) == set()
+
+
+def test_the_models_of_the_tables_and_of_openapi_are_built_only_when_they_are_used():
+    code = """
+from control.cli.loading import load_fastapi
+load_fastapi()
+from fastapi.openapi.models import OpenAPI
+from pydantic import BaseModel
+from control.store.tables import Batch, Output
+class Later(BaseModel): ...
+print([each.__pydantic_complete__ for each in (OpenAPI, Batch, Output, Later)])
+OpenAPI.model_validate({"openapi": "3.1.0", "info": {"title": "a", "version": "1"}, "paths": {}})
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[False, False, False, True]"
+
+
 def test_only_the_store_opens_writing_transactions():
     users = [path for path in modules("control") if "for_writing" in path.read_text()]
     assert {str(path.relative_to(ROOT)) for path in users} == {

@@ -153,20 +153,23 @@ class Client:
         *,
         on_look: Callable[[Job | Batch], object] = lambda _: None,
         on_event: Callable[[Event], object] = lambda _: None,
+        on_away: Callable[[float], object] = lambda _: None,
     ) -> Job | Batch:
         """Return the job or batch when it has ended.
 
         Follows its event stream; while there is none, looks every POLL_S. `on_look` gets what each look
-        shows, the last included, `on_event` each event. Raises httpx.HTTPError, or the ApiError of a
-        proxy, when control has not answered for AWAY_S_MAX.
+        shows, the last included, `on_event` each event. Each look without an answer calls `on_away` with
+        the seconds for which control has not answered. Raises httpx.HTTPError, or the ApiError of a
+        proxy, when these exceed AWAY_S_MAX.
         """
-        shown, position = _looked_at(self, id_), 0
+        look = _looked_at.retry_with(before_sleep=lambda state: on_away(state.seconds_since_start or 0.0))
+        shown, position = look(self, id_), 0
         on_look(shown)
         while shown.is_live:
             position, is_end = self._follow(id_, position, on_event)
             if not is_end:
                 time.sleep(POLL_S)
-            shown = _looked_at(self, id_)
+            shown = look(self, id_)
             on_look(shown)
         return shown
 
@@ -216,6 +219,15 @@ class Client:
         body = {} if output_ids is None else {"output_ids": list(output_ids)}
         answer = self._api.call("POST", f"{address(id_)}/download-link", json=body)
         return models.Link.model_validate(answer.json())
+
+    def share(self, id_: str) -> models.ShareLink:
+        """Return a URL that shows the results of an ended batch to anyone. An earlier one ends."""
+        answer = self._api.call("POST", f"{address(id_)}/share-link")
+        return models.ShareLink.model_validate(answer.json())
+
+    def unshare(self, id_: str) -> None:
+        """End the share link of a batch."""
+        self._api.call("DELETE", f"{address(id_)}/share-link")
 
     def output_url(self, output_id: str, *, disposition: str = "attachment", file: str = "") -> str:
         """Return a signed URL of an output, to save or (`inline`) to play; `file` is one of `hls`."""

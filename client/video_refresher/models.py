@@ -29,13 +29,14 @@ class SourceRef(Model):
     """A source of a batch: the id of an uploaded video, or the URL of a video and a name for it.
 
     `data` is the caller's own: a JSON object of at most 4 KiB that the batch, its manifest and its webhook
-    show again.
+    show again. `output_urls` are signed PUT URLs, one for each output: the output is also PUT there.
     """
 
     source_id: str | None = None
     url: str | None = None
     name: str | None = None
     data: dict[str, Any] | None = None
+    output_urls: list[str] | None = None
 
 
 class SourceFacts(Model):
@@ -134,6 +135,16 @@ class File(Model):
     sha256: str
 
 
+class Variety(Model):
+    """How far an output lies from its source and from its nearest sibling: 0 is equal, 1 black against white.
+
+    The mean difference of small grey pictures. It says nothing about what others take for a copy.
+    """
+
+    source: float
+    sibling: float | None  # None: the batch has one variation of the source
+
+
 class Output(Model):
     """One result. Its status is queued, running, ready, failed or cancelled."""
 
@@ -147,17 +158,21 @@ class Output(Model):
     duration_s: float | None
     sha256: str | None
     effects: dict[str, Any]
+    variety: Variety | None = None  # of a ready variation; None where it was not measured
     files: list[File] | None  # of a ready `hls` output
     poster: bool
     error: Problem | None
-    delivery_error: str | None = None  # why the PUT to `output_url` failed
+    delivered: bool | None = None  # whether it was PUT to its own URL too; None: there was none
+    delivery_error: str | None = None  # why that failed
 
 
 class SourceInBatch(Model):
-    """A source with its outputs."""
+    """A source with its outputs. `width` and `height` are 0 while they are unknown."""
 
     source_id: str
     name: str
+    width: int = 0
+    height: int = 0
     status: str
     percent: float
     notes: list[str] = []
@@ -249,6 +264,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool = False  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -271,6 +287,11 @@ class Details(Model):
     def outputs(self) -> list[Output]:
         """The outputs of all sources."""
         return [output for source in self.sources for output in source.outputs]
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether each ready output is at its own URL too, if it has one."""
+        return all(output.delivered is not False for output in self.outputs if output.status == "ready")
 
 
 class Job(Details, JobSummary):
@@ -296,6 +317,8 @@ class Quote(Model):
     size: str
     makespan_s: float
     cost_usd: float
+    cost_low_usd: float | None = None  # the likely range; None while too few jobs have finished
+    cost_high_usd: float | None = None
     estimated: bool
     fits: bool
     curve: list[CurvePoint]
@@ -303,6 +326,13 @@ class Quote(Model):
 
 class Link(Model):
     """A URL of the ZIP that needs no header, and when it expires."""
+
+    url: str
+    expires_at: datetime
+
+
+class ShareLink(Model):
+    """A URL that shows the results of a batch to anyone, and when it expires."""
 
     url: str
     expires_at: datetime

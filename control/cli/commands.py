@@ -6,6 +6,7 @@ docs/api.md says. One file, since it is one list of commands with their help tex
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,13 @@ Strength = Annotated[
 ]
 Quality = Annotated[Qualities | None, typer.Option(help="The quality of variations.")]
 FrameRate = Annotated[FrameRates | None, typer.Option(help="Frames per second of variations (29.97).")]
+NameTemplate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Names of the files, as in {source}_{n}; also {tag} {seed} {width} {height} {date}.",
+    ),
+]
 Deadline = Annotated[
     float | None,
     typer.Option(min=1, help="Use the cheapest plan that ends within this many seconds, for each batch."),
@@ -101,13 +109,7 @@ def submit(
         str | None,
         typer.Option(help="A name for the batch: you find it, and its ZIP, by that.", callback=some_name),
     ] = None,
-    name_template: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Names of the files, as in {source}_{n}; also {tag} {seed} {width} {height} {date}.",
-        ),
-    ] = None,
+    name_template: NameTemplate = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same effects.")
     ] = None,
@@ -115,6 +117,14 @@ def submit(
     max_cost_usd: MaxCost = None,
     deadline_s: Deadline = None,
     webhook_url: Annotated[str | None, typer.Option(help="This URL is called at the end.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="s3://BUCKET/PREFIX",
+            help="Put the results there too. The keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; AWS_REGION"
+            " or AWS_ENDPOINT_URL_S3) stay on this machine and sign a URL for each result.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the batch.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", help="Wait, and unpack the results into this folder.")
@@ -130,16 +140,17 @@ def submit(
     from rich.console import Console
 
     from control.cli import submission
+    from control.cli.destination import destination, template_of
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos, from_, preset)
-    require_names(
-        name_template,
-        variations=None if preset else max(count or 1 for count, _ in inputs.by_batch(wish["variations"])),
-        has_links=any(isinstance(video.place, str) for video in inputs.videos),
-    )
+    _require_names(inputs, wish, name_template)
     if out:
         require_folder(out)
+    goal = None
+    if to:
+        goal = destination(to, os.environ)
+        name_template = template_of(name_template, preset=preset)
     more: Choices = {
         "name": name,
         "name_template": name_template,
@@ -152,7 +163,7 @@ def submit(
     console = Console(stderr=True)
     with connected() as client:
         try:
-            made = submission.submit(client, inputs, {**wish, **more}, console)
+            made = submission.submit(client, inputs, {**wish, **more}, console, goal)
         except submission.NotSubmitted as why:
             print(f"refresher: {why}", file=sys.stderr)
             raise typer.Exit(1) from None
@@ -185,6 +196,15 @@ def _inputs(arguments: Sequence[str] | None, list_: Path | None, preset: str | N
         files = lines.count(inputs.left_out, "file").strip()
         print(f"{files} of the folders left out: hidden, or neither MP4 nor MOV.", file=sys.stderr)
     return inputs
+
+
+def _require_names(inputs: Inputs, wish: Choices, name_template: str | None) -> None:
+    batches = inputs.by_batch(wish["variations"])
+    require_names(
+        name_template,
+        variations=None if wish["preset"] else max(count or 1 for count, _ in batches),
+        has_links=any(isinstance(video.place, str) for video in inputs.videos),
+    )
 
 
 def _wish(
@@ -249,6 +269,7 @@ def quote(
     strength: Strength = None,
     quality: Quality = None,
     frame_rate: FrameRate = None,
+    name_template: NameTemplate = None,
     max_machines: MaxMachines = None,
     deadline_s: Deadline = None,
     as_json: Json = False,
@@ -261,7 +282,12 @@ def quote(
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos, from_, preset)
-    more: Choices = {"max_machines": max_machines, "deadline_s": deadline_s}
+    _require_names(inputs, wish, name_template)
+    more: Choices = {
+        "name_template": name_template,
+        "max_machines": max_machines,
+        "deadline_s": deadline_s,
+    }
     groups = inputs.by_batch(wish["variations"])
     sources = [[described(video) for video in videos] for _, videos in groups]
     wishes: list[Choices] = [{**wish, **more, "variations": count} for count, _ in groups]

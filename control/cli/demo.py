@@ -20,6 +20,7 @@ from rich.text import Text
 
 from control.cli.report import outcome
 from video_refresher import ApiError, Batch, Client, Event, Job, Source
+from video_refresher.client import AWAY_S_MAX
 from video_refresher.models import Output, Problem, ProgressEvent, SourceInBatch, SourceProgress
 
 OF_THE_FILE = (413, 415, 422)  # refusals that concern one file: too large, no video, not playable
@@ -78,7 +79,7 @@ def watch(client: Client, id_: str, console: Console) -> Job | Batch:
     )
     with Progress(*columns, console=console) as progress:
         bars = Bars(progress)
-        return client.wait(id_, on_look=bars.show, on_event=bars.take)
+        return client.wait(id_, on_look=bars.show, on_event=bars.take, on_away=bars.note_away)
 
 
 class Bars:
@@ -89,9 +90,11 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._statuses: dict[str, dict[str, str]] = {}  # of outputs, by source
         self._waiting: str | None = None  # why nothing moves, as last printed
+        self._is_away = False
 
     def show(self, shown: Job | Batch) -> None:
         """Show the state of the job or batch."""
+        self._is_away = False
         for source in shown.sources:
             if source.source_id not in self._tasks:
                 task = self._progress.add_task(_label(source.name), total=100, note="")
@@ -107,6 +110,14 @@ class Bars:
             for statuses in self._statuses.values():
                 if event.data.output_id in statuses:
                     statuses[event.data.output_id] = event.data.status
+
+    def note_away(self, _: float) -> None:
+        """Say once that control does not answer, until it does again."""
+        if not self._is_away:
+            minutes = round(AWAY_S_MAX / 60)
+            said = f"Video Refresher does not answer. Trying again for {minutes} minutes."
+            self._progress.console.print(Text(said))
+        self._is_away = True
 
     def _move(
         self, sources: Sequence[SourceInBatch | SourceProgress], waiting: Problem | None, eta_s: int | None

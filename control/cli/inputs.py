@@ -12,9 +12,10 @@ import typer
 
 from control.cli.checks import require_files
 from control.cli.lists import listed
+from control.domain.filenames import of_link
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2")
-SOURCES_MAX = 100  # of a batch
+SOURCES_MAX, OUTPUTS_MAX = 100, 10_000  # of a batch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Video:
         """The name that the video is shown by."""
         return self.name or (self.place.name if isinstance(self.place, Path) else self.place)
 
+    @property
+    def file_name(self) -> str:
+        """The name that control gives its source."""
+        return self.title if isinstance(self.place, Path) else self.name or of_link(self.place)
+
 
 @dataclass
 class Inputs:
@@ -39,19 +45,22 @@ class Inputs:
     videos: list[Video] = field(default_factory=list)
     left_out: int = 0
 
-    def by_batch(self, variations: int | None) -> list[tuple[int | None, list[Video]]]:
+    def by_batch(
+        self, variations: int | None, *, outputs_max: int = OUTPUTS_MAX
+    ) -> list[tuple[int | None, list[Video]]]:
         """Return the batches to make: the variations of each, and its videos.
 
-        A batch has one number of variations and at most 100 videos. `variations` is for those
-        without a number.
+        A batch has one number of variations, at most 100 videos, and at most `outputs_max` outputs, unless
+        one video alone has more. `variations` is for those without a number.
         """
         groups: dict[int | None, list[Video]] = {}
         for video in self.videos:
             groups.setdefault(video.variations or variations, []).append(video)
+        sizes = {count: max(1, min(SOURCES_MAX, outputs_max // (count or 1))) for count in groups}
         return [
-            (count, videos[start : start + SOURCES_MAX])
+            (count, videos[start : start + sizes[count]])
             for count, videos in groups.items()
-            for start in range(0, len(videos), SOURCES_MAX)
+            for start in range(0, len(videos), sizes[count])
         ]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Day,
         Link,
         Machine,
+        Output,
         Quote,
         SourceInBatch,
         Summary,
@@ -56,8 +57,8 @@ def of_items(data: Summary | Machine | Sequence[Summary] | Sequence[Machine]) ->
         for source in sources:
             yield from (f"  {_safe(source.name)}: {note}" for note in source.notes)
             for output in source.outputs:
-                problem = f"  {output.error.message}" if output.error else ""
-                yield f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{problem}"
+                more = f"  {output.error.message}" if output.error else _variety(output) + _delivery(output)
+                yield f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{more}"
 
 
 def of_quotes(quotes: Quote | Sequence[Quote]) -> Iterator[str]:
@@ -107,6 +108,20 @@ def _line(item: Summary) -> str:
     problem = item.error or item.waiting
     texts = [item.id, facts, _safe(_called(item))]
     return "  ".join([*texts, problem.message] if problem else texts)
+
+
+def _variety(output: Output) -> str:
+    if output.variety is None:
+        return ""
+    sibling = output.variety.sibling
+    nearest = "" if sibling is None else f", {sibling:.3f} from the nearest other"
+    return f"  {output.variety.source:.3f} from its source{nearest}"
+
+
+def _delivery(output: Output) -> str:
+    if output.delivery_error:
+        return f"  not delivered: {output.delivery_error}"
+    return "  delivered" if output.delivered else ""
 
 
 def _called(item: Summary) -> str:

@@ -24,6 +24,7 @@ from control.cli import lines
 from control.cli.checks import require_digest, require_files, require_folder, some_regions
 from control.cli.commands import app as client_app
 from control.cli.connect import place
+from control.cli.loading import load_fastapi, loading
 
 app = typer.Typer(
     name="refresher",
@@ -151,14 +152,16 @@ def serve(
 
 
 def _serve_configured(host: str, port: int | None, *, as_json: bool) -> None:
-    from control.app import create_app
-    from control.http import metrics_port
-    from control.http.server import serve as serve_app
-    from control.settings import load_settings
-    from infra.local.serve import listen, url_of
+    with loading():
+        load_fastapi()
+        from control.app import create_app
+        from control.http import metrics_port
+        from control.http.server import serve as serve_app
+        from control.settings import load_settings
+        from infra.local.serve import listen, url_of
 
-    settings = load_settings()
-    control = create_app(settings)
+        settings = load_settings()
+        control = create_app(settings)
     listener = listen(host, settings.port if port is None else port)
     facts = {"url": url_of(listener)}
     if as_json:  # for the program that asked; the password is not shown to people or in logs

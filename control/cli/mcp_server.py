@@ -2,12 +2,13 @@
 
 A program that calls tools decides by itself how often and with what. So money is the guard: a submit without
 `max_cost_usd` gets a bound from its quote, and control never spends more than the bound. Answers are short: a
-batch of 10,000 outputs must fit into a conversation.
+batch of 10,000 outputs must fit into a conversation. One file: it is one list of tools with their texts.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from control.cli import submission
 from control.cli.connect import connected
+from control.cli.destination import destination, template_of
 from control.cli.facts import described
 from control.cli.inputs import Inputs, gathered
 from control.domain.effect_names import EffectName
@@ -50,6 +52,14 @@ Without = Annotated[
 ]
 Strength = Annotated[float | None, Field(ge=0.1, le=1, description="How strong the effects are: 1 is all.")]
 Quality = Annotated[Literal["standard", "high"] | None, Field(description="The quality of the variations.")]
+NameTemplate = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Names of the files, as in {source}_{n}; also {tag} {seed} {width} {height} {date}.",
+    ),
+]
 Id = Annotated[
     str,
     Field(pattern="^(bat|job)_[A-Za-z0-9_]+$", description="The id of a batch (bat_) or job (job_)."),
@@ -70,13 +80,14 @@ def quote(
     without: Without = None,
     strength: Strength = None,
     quality: Quality = None,
+    name_template: NameTemplate = None,
 ) -> dict[str, Any]:
     """Say what a batch of these videos would take and cost. Nothing is uploaded, started or paid for.
 
     Gives the cost and time, whether the results fit into the storage, and `max_cost_usd`: the bound that
     submit sets if it gets none.
     """
-    choices = _choices(variations, without, strength, quality)
+    choices = _choices(variations, without, strength, quality, name_template)
     with _client() as client:
         inputs = gathered(videos)
         cost_usd, quotes = _quoted(client, inputs, choices)
@@ -107,18 +118,30 @@ def submit(
     without: Without = None,
     strength: Strength = None,
     quality: Quality = None,
+    name_template: NameTemplate = None,
+    to: Annotated[
+        str | None,
+        Field(
+            max_length=1300,
+            description="Put the results into a bucket too: s3://BUCKET/PREFIX. The keys of the bucket are in"
+            " the environment of this server (AWS_ACCESS_KEY_ID and the like), or it is refused.",
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Upload videos and start making variations of them. This costs money, at most `max_cost_usd`.
 
     Returns at once with the id of each batch (more than 100 videos make several); `watch` follows one.
     Call it once for a wish: a second call makes everything a second time.
     """
-    choices = _choices(variations, without, strength, quality)
+    choices = _choices(variations, without, strength, quality, name_template)
     with _client() as client:
         inputs = gathered(videos)
+        goal = destination(to, os.environ) if to else None
+        if goal:
+            choices["name_template"] = template_of(name_template, preset=None)
         bound = max_cost_usd or _bound(_quoted(client, inputs, choices)[0])
         wish: Choices = {**choices, "name": name or None, "max_cost_usd": bound}
-        made = submission.submit(client, inputs, wish, Console(quiet=True))
+        made = submission.submit(client, inputs, wish, Console(quiet=True), goal)
         return {
             "batches": [_short(batch) for batch in made.batches],
             "refused": made.refused,
@@ -195,8 +218,15 @@ def _choices(
     without: list[EffectName] | None,
     strength: float | None,
     quality: Literal["standard", "high"] | None,
+    name_template: str | None,
 ) -> Choices:
-    return {"variations": variations, "without": without, "strength": strength, "quality": quality}
+    return {
+        "variations": variations,
+        "without": without,
+        "strength": strength,
+        "quality": quality,
+        "name_template": name_template,
+    }
 
 
 def _quoted(client: Client, inputs: Inputs, choices: Choices) -> tuple[float, list[dict[str, Any]]]:
@@ -243,4 +273,6 @@ def _output(output: Output) -> dict[str, Any]:
         "name": output.name,
         "status": output.status,
         "problem": output.error.message if output.error else None,
+        "delivered": output.delivered,
+        "delivery_problem": output.delivery_error,
     }

@@ -9,6 +9,8 @@ def main() -> None:
     """Load the commands and run the one that the arguments name, which handles signals by itself."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from control.cli.main import main as run
+    from control.cli.loading import loading
 
+    with loading():
+        from control.cli.main import main as run
     run()

@@ -8,15 +8,20 @@ They have one name. Of their money each gets what it is quoted at, and a part of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import typer
 from rich.console import Console
 
 from control.cli import demo
-from control.cli.inputs import Inputs, Video
+from control.cli.destination import OUTPUTS_MAX as OUTPUTS_DELIVERED_MAX
+from control.cli.destination import Destination
+from control.cli.facts import described
+from control.cli.inputs import OUTPUTS_MAX, Inputs, Video
 from video_refresher import ApiError, Batch, Choices, Client, Quote, Source, SourceRef
 
 START_USD = 0.001  # for each machine: more is set aside for it than it is expected to cost
@@ -40,8 +45,8 @@ class Submission:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that was asked for is ready."""
-        return not self.refused and all(batch.is_whole for batch in self.batches)
+        """Whether all that was asked for is ready, and where it should be."""
+        return not self.refused and all(batch.is_whole and batch.is_delivered for batch in self.batches)
 
     def summary(self) -> dict[str, Any]:
         """Return the batches and their sums, as data for programs."""
@@ -55,17 +60,26 @@ class Submission:
         }
 
 
-def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -> Submission:
+def submit(
+    client: Client, inputs: Inputs, choices: Choices, console: Console, to: Destination | None = None
+) -> Submission:
     """Upload the videos and submit them. Raises NotSubmitted, also if only the first of several batches were.
 
+    `to` is a bucket of the user that gets the outputs too; those of several batches get a folder for each.
     Several batches are quoted before the first is submitted, so that one that cannot be is found in time.
     Each quote is of one batch alone, so the storage may still be too full for a later one.
     """
     made = Submission(choices.get("name"))
+    _require_money(client, inputs, choices)
     names = {video.place: video.title for video in inputs.videos if isinstance(video.place, Path)}
     sources, made.refused = demo.upload(client, names, console) if names else ({}, [])
-    asked = inputs.by_batch(choices.get("variations"))
-    groups = [(count, refs) for count, videos in asked if (refs := _refs(videos, sources))]
+    most = OUTPUTS_DELIVERED_MAX if to else OUTPUTS_MAX
+    asked = inputs.by_batch(choices.get("variations"), outputs_max=most)
+    accepted = [(count, [each for each in videos if _is_accepted(each, sources)]) for count, videos in asked]
+    made_of = [(count, videos) for count, videos in accepted if videos]
+    groups = [(count, [_ref(video, sources) for video in videos]) for count, videos in made_of]
+    if to:
+        _address(to, groups, [videos for _, videos in made_of], choices.get("name_template"))
     if not groups:
         raise NotSubmitted(demo.NOTHING, made.refused)
     budgets = _budgets(client, groups, choices) if len(groups) > 1 else [choices.get("max_cost_usd")]
@@ -83,6 +97,30 @@ def submit(client: Client, inputs: Inputs, choices: Choices, console: Console) -
                 "Submit the rest later, or stop these: refresher cancel ID"
             ) from None
     return made
+
+
+def _require_money(client: Client, inputs: Inputs, choices: Choices) -> None:
+    """Raise NotSubmitted if the videos are quoted at more than `max_cost_usd`: before they are uploaded.
+
+    A file that is no video is not quoted: the upload says why it is refused.
+    """
+    most = choices.get("max_cost_usd")
+    if most is None:
+        return
+    in_all = 0.0
+    for count, videos in inputs.by_batch(choices.get("variations")):
+        known = []
+        for video in videos:
+            with suppress(typer.BadParameter):
+                known.append(described(video))
+        if known:
+            wish: Choices = {**choices, "variations": count}  # a plan within `max_cost_usd` is preferred
+            in_all += client.quote(known, **wish).cost_usd
+    if in_all > most:
+        raise NotSubmitted(
+            "Nothing is submitted, and no file was sent:"
+            f" this is quoted at ${in_all:.6f}, and may cost at most ${most:g}."
+        )
 
 
 def _next_one(end: BaseException) -> str:
@@ -124,17 +162,36 @@ def wait(client: Client, made: Submission, out: Path | None, console: Console) -
         assert isinstance(ended, Batch), "its id is that of a batch"
         made.batches[number - 1] = ended
         if out and ended.progress.ready:
-            folder = out / f"batch-{number:02}" if len(made.batches) > 1 else out
+            folder = out / _folder(number) if len(made.batches) > 1 else out
             demo.download(client, ended.batch_id, folder, console)
 
 
-def _refs(videos: Sequence[Video], uploaded: Mapping[Path, Source]) -> list[SourceRef]:
-    """Return the videos as sources. Those that were refused are left out."""
-    refs = []
-    for video in videos:
-        data = dict(video.data) if video.data else None
-        if isinstance(video.place, str):
-            refs.append(SourceRef(url=video.place, name=video.name, data=data))
-        elif video.place in uploaded:
-            refs.append(SourceRef(source_id=uploaded[video.place].source_id, data=data))
-    return refs
+def _folder(number: int) -> str:
+    """Return the folder of the results of one of several batches."""
+    return f"batch-{number:02}"
+
+
+def _is_accepted(video: Video, uploaded: Mapping[Path, Source]) -> bool:
+    return isinstance(video.place, str) or video.place in uploaded
+
+
+def _ref(video: Video, uploaded: Mapping[Path, Source]) -> SourceRef:
+    data = dict(video.data) if video.data else None
+    if isinstance(video.place, str):
+        return SourceRef(url=video.place, name=video.name, data=data)
+    return SourceRef(source_id=uploaded[video.place].source_id, data=data)
+
+
+def _address(
+    to: Destination,
+    groups: Sequence[tuple[int | None, Sequence[SourceRef]]],
+    videos: Sequence[Sequence[Video]],
+    template: str | None,
+) -> None:
+    """Give the sources of each batch the URLs of their outputs."""
+    for number, ((count, refs), each) in enumerate(zip(groups, videos, strict=True), start=1):
+        folder = f"{_folder(number)}/" if len(groups) > 1 else ""
+        names = [video.file_name for video in each]
+        urls = to.urls(names, variations=count, template=template, folder=folder)
+        for ref, its_own in zip(refs, urls, strict=True):
+            ref.output_urls = its_own

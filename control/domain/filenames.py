@@ -8,11 +8,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from pathvalidate import sanitize_filename
 
 STEM_BYTES_MAX = 100
+LINK_CHARS_MAX = 255  # of the name of a source
 MANIFEST, TABLE = "manifest.json", "manifest.csv"  # the files at the root of every ZIP
 # Windows opens a device for these names: in any case, with any extension, with spaces before the dot.
 # Superscript digits count as digits. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
@@ -29,6 +30,12 @@ def stem(name: str) -> str:
     """
     base = PurePosixPath(name.replace("\\", "/")).name
     return safe(PurePosixPath(printable(base)).stem, STEM_BYTES_MAX) or "video"
+
+
+def of_link(url: str) -> str:
+    """Return the name of the file that a URL ends in, or `video`. Its query may be a key and is left out."""
+    name = unquote(PurePosixPath(urlsplit(url).path).name).replace("\0", "")
+    return name[:LINK_CHARS_MAX] or "video"
 
 
 def printable(text: str) -> str:
@@ -74,9 +81,9 @@ def _free(wanted: str, taken: set[str]) -> str:
     return name
 
 
-def zip_name(name: str | None, id_: str) -> str:
-    """Return the name of the ZIP of a job or batch: the batch's name, or the id if it has none."""
-    whole = (name or id_).replace("/", "_").replace("\\", "_")
+def zip_name(name: str) -> str:
+    """Return the name of the ZIP of a batch of this name."""
+    whole = name.replace("/", "_").replace("\\", "_")
     return stem(f"{whole}.zip") + ".zip"
 
 

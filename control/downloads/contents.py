@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from control.domain import filenames
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState
 from control.downloads.manifest import Manifest
 from control.downloads.zip_layout import Archive, Member, literal
+from control.store.arguments import arguments_of
 from control.store.files import StoredFile, files_of
 from control.store.rows import attempts_of, data_of, jobs_of, outputs_of
 from control.store.tables import Attempt, Batch, Job, Output, Source
@@ -73,12 +74,21 @@ def zip_request(
     return ZipRequest(
         table=type(subject),
         id=subject.id,
-        zip_name=filenames.zip_name(batch.name, subject.id),
+        zip_name=filenames.zip_name(batch.name or _called_by_sources(session, subject)),
         chosen=chosen,
         ended_at=subject.ended_at,
         expires_at=batch.expires_at,
         facts=facts,
     )
+
+
+def _called_by_sources(session: Session, subject: Job | Batch) -> str:
+    """Return a name for a job or batch without one: its first source, and how many more there are."""
+    mine = col(Output.batch_id if isinstance(subject, Batch) else Output.job_id) == subject.id
+    sources = select(Source.name).join(Output, col(Output.source_id) == Source.id).where(mine)
+    first = session.exec(sources.order_by(col(Output.position)).limit(1)).one()
+    more = session.exec(select(func.count(col(Output.source_id).distinct())).where(mine)).one() - 1
+    return filenames.stem(first) + (f" and {more} more" if more else "")
 
 
 def positions(session: Session, subject: Job | Batch, output_ids: Collection[str]) -> frozenset[int]:
@@ -105,10 +115,10 @@ def laid_out(
     files: dict[str, StoredFile] = {}
     ready_at: list[datetime] = []
     source_ids: dict[str, None] = {}  # in order
-    for output in outputs_of(session, jobs, rows_at_once=ROWS_AT_ONCE):
+    for output, packed in outputs_of(session, jobs, rows_at_once=ROWS_AT_ONCE):
         if chosen is not None and output.position not in chosen:
             continue
-        manifest.add(output)
+        manifest.add(output, arguments_of(output, packed))
         source_ids[output.source_id] = None
         if output.state == OutputState.READY and output.ready_at is not None:
             files |= files_of(output)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from control.store.files import files_of
+from control.store.recipe import variety_of
 from control.store.tables import Attempt, Batch, Output
 from runner.contract import Effects
 
@@ -26,6 +27,7 @@ _COLUMNS = (
         "duration_s",
     ),
     *Effects.model_fields,
+    *("variety_source", "variety_sibling"),
     *("image", "attempt_id", "machine_id", "error_code", "error_message"),
 )
 
@@ -40,9 +42,9 @@ class Manifest:
         self._table = csv.writer(self._rows, lineterminator="\r\n")  # RFC 4180
         self._table.writerow(_COLUMNS)
 
-    def add(self, output: Output) -> None:
+    def add(self, output: Output, ffmpeg_args: Sequence[str] | None) -> None:
         """Add an output to both documents."""
-        entry = _entry(output, self._attempts.get(output.attempt_id or ""))
+        entry = _entry(output, ffmpeg_args, self._attempts.get(output.attempt_id or ""))
         self._entries.append(json.dumps(entry, ensure_ascii=False))
         self._table.writerow(_row(entry))
 
@@ -72,8 +74,9 @@ class Manifest:
         return (opened + ', "outputs": [\n' + ",\n".join(self._entries) + "\n]}\n").encode()
 
 
-def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
+def _entry(output: Output, ffmpeg_args: Sequence[str] | None, attempt: Attempt | None) -> dict[str, Any]:
     error = {"code": output.error_code, "message": output.error_message} if output.error_code else None
+    variety = variety_of(output)
     return {
         "file": output.name,
         "output_id": output.id,
@@ -85,8 +88,9 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
         "sha256": output.sha256,
         "duration_s": output.duration_s,
         "effects": output.effects,
+        "variety": variety.model_dump() if variety else None,
         "files": _files(output) if output.playlist else None,
-        "ffmpeg_args": output.ffmpeg_args,
+        "ffmpeg_args": ffmpeg_args,
         "image": attempt.image if attempt else None,
         "attempt_id": attempt.id if attempt else None,
         "machine_id": attempt.claimed_by if attempt else None,
@@ -96,10 +100,12 @@ def _entry(output: Output, attempt: Attempt | None) -> dict[str, Any]:
 
 def _row(entry: Mapping[str, Any]) -> list[object]:
     """Return an output's row of the table. A text that a spreadsheet would run as a formula is escaped."""
-    error = entry["error"] or {}
+    error, variety = entry["error"] or {}, entry["variety"] or {}
     flat = {
         **entry,
         **entry["effects"],
+        "variety_source": variety.get("source"),
+        "variety_sibling": variety.get("sibling"),
         "error_code": error.get("code"),
         "error_message": error.get("message"),
     }

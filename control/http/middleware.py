@@ -47,8 +47,8 @@ BRACKETS_MAX = 60_000
 # for routes that need more:
 BYTES_MAX = (
     # 100 sources, each a URL of 8,192 characters, a name of 255 of at most 12 bytes each when escaped, and
-    # 4 KiB of the caller's own data
-    (re.compile(r"/api/(jobs|batches|quote)"), 1792 * 1024),
+    # 4 KiB of the caller's own data; and 2 MiB of URLs for their outputs
+    (re.compile(r"/api/(jobs|batches|quote)"), 3840 * 1024),
     # 10,000 parts of 100 bytes: enough for an ETag of 64 characters
     (re.compile(r"/api/uploads/[^/]+/complete"), 1024**2),
     # 10,000 output ids

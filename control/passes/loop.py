@@ -49,9 +49,11 @@ class Ticker:
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
-    def start(self, passes: Sequence[Every]) -> None:
-        """Start to run the passes in their order, each of them immediately for the first time."""
+    def start(self, passes: Sequence[Every], *, after_s: float = 0.0) -> None:
+        """Start to run the passes in their order, each of them after `after_s` for the first time."""
         self._passes = passes
+        for each in passes:
+            each.due_at = time.monotonic() + after_s
         for each in passes:  # a pass that never succeeds is noticed by its age
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
         self._thread.start()

@@ -76,9 +76,11 @@ class PlannedBatch:
         return sum(len(job) for job in self.jobs)
 
     @property
-    def bytes_max(self) -> float:
-        """The largest possible size of all outputs: the storage that they may need."""
-        return sum(assignment.bytes_max for assignment in self.schedule.assignments) if self.schedule else 0.0
+    def room_bytes(self) -> float:
+        """The storage that is reserved for all outputs."""
+        return (
+            sum(assignment.room_bytes for assignment in self.schedule.assignments) if self.schedule else 0.0
+        )
 
 
 def plan(

@@ -54,8 +54,13 @@ class Assignment:
 
     @property
     def bytes_max(self) -> float:
-        """The largest possible size of its outputs."""
+        """The most bytes that it may send."""
         return sum(unit.bytes_max for unit in self.work_units)
+
+    @property
+    def room_bytes(self) -> float:
+        """The storage that is reserved for its outputs."""
+        return sum(unit.room_bytes for unit in self.work_units)
 
     @property
     def outputs(self) -> list[int]:
@@ -242,4 +247,5 @@ def _cut(unit: WorkUnit, output: int) -> WorkUnit:
         work_s=unit.work_s * share,
         likely_bytes=unit.likely_bytes * share,
         bytes_max=unit.bytes_max * share,
+        room_bytes=unit.room_bytes * share,
     )

@@ -35,6 +35,9 @@ VIDEO_BPS_MAX, AUDIO_BPS = 1e3 * CAP_KBPS, 1e3 * AUDIO_KBPS
 VIDEO_BUFFER_BITS = VIDEO_BPS_MAX * BUFFER_S
 PRESET_BPS_MAX = 12e6  # assumed: presets set no cap
 CAP_MARGIN = 1.25  # the container, one frame too many, and bytes sent again after a broken connection
+UNKNOWN_ROOM_BYTES = (
+    64 * 1024**2
+)  # assumed of an output whose source has not been probed: three minutes at the cap
 POSTER_BYTES = 300_000  # the largest poster: 640 pixels of noise
 
 
@@ -92,6 +95,15 @@ class SourceInfo:
         bits = (VIDEO_BPS_MAX * factor + AUDIO_BPS) * duration_s + VIDEO_BUFFER_BITS * factor
         return POSTER_BYTES + CAP_MARGIN * bits / 8
 
+    def room_bytes(self, effects: Effects | None, encoding: Encoding = STANDARD) -> float:
+        """Return the storage that is reserved for one output: its largest size, while the facts are known.
+
+        For a source that only the runner fetches it is what all but long videos need: as much as the largest
+        allowed source, for each output, would let four variations of a link fill the usual storage.
+        """
+        most = self.bytes_max(effects, encoding)
+        return most if self.is_known else min(most, UNKNOWN_ROOM_BYTES)
+
 
 UNKNOWN_SOURCE = SourceInfo(size_bytes=0, duration_s=0, pixels=0)
 
@@ -106,7 +118,8 @@ class WorkUnit:
     longest_s: float  # the time that more cores cannot shorten
     fetch_s: float
     likely_bytes: float
-    bytes_max: float
+    bytes_max: float  # sent
+    room_bytes: float  # stored
 
 
 def work_units(
@@ -155,6 +168,7 @@ def _work_unit(
         fetch_s=source_info.fetch_s,
         likely_bytes=sends * source_info.likely_bytes(encoding) * len(run),
         bytes_max=sends * sum(seen.bytes_max(asked[index][1], encoding) for index in run),
+        room_bytes=sum(seen.room_bytes(asked[index][1], encoding) for index in run),
     )
 
 

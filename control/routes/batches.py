@@ -136,6 +136,11 @@ def _submit(context: AppContext, kind: Kind, body: NewJob, key: str | None) -> s
             key=key,
             request_sha256=request_sha256,
             data={source.id: ref.data for source, ref in zip(sources, body.sources, strict=True) if ref.data},
+            deliveries={
+                source.id: ref.output_urls
+                for source, ref in zip(sources, body.sources, strict=True)
+                if ref.output_urls
+            },
         )
 
 
@@ -149,10 +154,12 @@ def submit(
     key: str | None,
     request_sha256: str,
     data: Mapping[str, dict[str, Any]] | None = None,
+    deliveries: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Plan a request, store it, and wake the passes. Return the id of the batch.
 
-    `arrived` are those of the sources that come with this request; `data` is the caller's own, by source.
+    `arrived` are those of the sources that come with this request; `data` is the caller's own, and
+    `deliveries` are users' URLs for the outputs, both by source.
     Raises as `planned_batch` and `store.batches.submit`.
     """
     batch_id = store.submit(
@@ -160,7 +167,7 @@ def submit(
         planned_batch(context, body, [planned_source(context, source) for source in sources]),
         key=key,
         request_sha256=request_sha256,
-        output_url=body.output_url,
+        deliveries={sources[0].id: [body.output_url]} if body.output_url else deliveries,
         webhook=(kind, body.webhook_url) if body.webhook_url else None,
         arrived=arrived,
         data=data or {},

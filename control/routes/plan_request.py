@@ -89,7 +89,7 @@ def planned_batch(context: AppContext, body: NewJob, sources: Sequence[PlannedSo
             seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed,
             new_id=lambda: new_id("out"),
             capacity=_capacity(context, most, _fitting_sizes(context, sources, body.encoding)),
-            sends=1 if body.output_url is None else 2,
+            sends=2 if body.delivers else 1,
             deadline_s=deadline_s,
             max_cost_usd=body.max_cost_usd,
             name=body.name,
@@ -121,6 +121,8 @@ def _require_urls(context: AppContext, body: NewJob) -> None:
         require_callable(context, body.output_url, "output_url")
         if body.outputs_count != 1:
             raise ControlError(Code.INVALID, "output_url: it takes one file, so ask for exactly one output.")
+    for field, url in body.output_urls:
+        require_callable(context, url, field)
 
 
 def _fitting_sizes(

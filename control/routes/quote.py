@@ -10,10 +10,12 @@ from control.domain.errors import Code
 from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import PLANNING
+from control.planning.accuracy import likely_range
 from control.planning.planner import PlannedBatch, PlannedSource
 from control.planning.schedule import Schedule
 from control.planning.workload import SourceInfo
 from control.routes.plan_request import planned_batch, planned_source, require_plannable
+from control.store.calibration import bill_ratios
 from control.store.usage import fits
 from control.uploads.sources import named
 from control.views.schemas.quote import CurvePoint, NewQuote, Quote, SourceFacts
@@ -40,8 +42,9 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         )  # so that the same request always gets the same quote
         planned = planned_batch(context, any_seed, sources)
         with context.views.session() as session:
-            has_room = fits(session, context.settings, context.clock(), planned.bytes_max)
-        return _quoted(planned, sources, has_room=has_room)
+            has_room = fits(session, context.settings, context.clock(), planned.room_bytes)
+            likely = likely_range(bill_ratios(session))
+        return _quoted(planned, sources, has_room=has_room, likely=likely)
 
     return router
 
@@ -77,12 +80,21 @@ def _is_known(source_info: SourceInfo, encoding: Encoding) -> bool:
     return source_info.is_known and (source_info.frame_rate is not None or not needs_rate)
 
 
-def _quoted(planned: PlannedBatch, sources: list[PlannedSource], *, has_room: bool) -> Quote:
+def _quoted(
+    planned: PlannedBatch,
+    sources: list[PlannedSource],
+    *,
+    has_room: bool,
+    likely: tuple[float, float] | None,
+) -> Quote:
     assert planned.schedule is not None, "a plan has one"
     chosen = _point(planned.schedule)
+    low, high = (round(chosen.cost_usd * factor, 6) for factor in likely) if likely else (None, None)
     return Quote(
         **chosen.model_dump(),
         size=planned.schedule.size,
+        cost_low_usd=low,
+        cost_high_usd=high,
         estimated=not all(_is_known(source.source_info, planned.encoding) for source in sources),
         fits=has_room,
         curve=[_point(way) for way in planned.curve],

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from control.context import AppContext
 from control.domain.encoding import Encoding
@@ -23,16 +23,18 @@ from control.http.threads import REPORTS, RUNNER, Busy
 from control.passes.retention import outputs_prefix
 from control.settings import URL_MARGIN_S
 from control.store import leases, reports
+from control.store.arguments import label_of
 from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
 from control.store.recipe import encoding_of, recipe_of
-from control.store.tables import Attempt, Batch, Job, Output, Source
+from control.store.tables import Attempt, Batch, Delivery, Job, Output, Source
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Storage, StoredObject
 from runner.contract import (
     ATTEMPTS_PATH,
     Claim,
+    Effects,
     ExtraFile,
     Finish,
     Heartbeat,
@@ -146,11 +148,17 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         needed = {output.source_id for output in todo}
         sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
         batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
+        variations = _variations(session, batch, needed)
+        mine = select(Delivery).where(col(Delivery.output_id).in_([output.id for output in todo]))
+        deliveries = {delivery.output_id: delivery.url for delivery in session.exec(mine)}
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
-        sources=[_source_spec(context, source, expires_s) for source in sources],
-        outputs=[_output_spec(context, attempt_id, batch, output, expires_s) for output in todo],
+        sources=[_source_spec(context, source, variations[source.id], expires_s) for source in sources],
+        outputs=[
+            _output_spec(context, attempt_id, batch, output, deliveries.get(output.id), expires_s)
+            for output in todo
+        ],
         run_timeout_s=min(context.settings.run_timeout_s, math.inf if wall_s is None else wall_s),
         next_beat_s=context.settings.heartbeat_s,
         outbound_allow=list(context.settings.outbound_allow),
@@ -158,19 +166,46 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     )
 
 
-def _source_spec(context: AppContext, source: Source, expires_s: int) -> SourceSpec:
+def _variations(session: Session, batch: Batch, sources: Collection[str]) -> dict[str, list[Effects]]:
+    """Return all variations of each source in the batch, whichever job makes them."""
+    found: dict[str, list[Effects]] = {source_id: [] for source_id in sources}
+    rows = (
+        select(Output.source_id, Output.effects)
+        .where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(sources))
+        .order_by(col(Output.position))
+    )
+    for source_id, effects in session.exec(rows) if batch.variations > 1 else ():
+        found[source_id].append(Effects.model_validate(effects))
+    return found
+
+
+def _source_spec(
+    context: AppContext, source: Source, variations: list[Effects], expires_s: int
+) -> SourceSpec:
     if source.url is not None:
         most_bytes = context.settings.max_source_bytes
-        return SourceSpec(source_id=source.id, get_url=source.url, size_bytes=most_bytes, is_foreign=True)
+        return SourceSpec(
+            source_id=source.id,
+            get_url=source.url,
+            size_bytes=most_bytes,
+            is_foreign=True,
+            variations=variations,
+        )
     return SourceSpec(
         source_id=source.id,
         get_url=context.storage.sign_get(source.key, expires_s=expires_s),
         size_bytes=source.size_bytes,
+        variations=variations,
     )
 
 
 def _output_spec(
-    context: AppContext, attempt_id: str, batch: Batch, output: Output, expires_s: int
+    context: AppContext,
+    attempt_id: str,
+    batch: Batch,
+    output: Output,
+    deliver_url: str | None,
+    expires_s: int,
 ) -> OutputSpec:
     def target(ending: str) -> PutTarget:
         key = output_key(context, attempt_id, output.id, ending)
@@ -181,7 +216,7 @@ def _output_spec(
     return OutputSpec(
         output_id=output.id,
         source_id=output.source_id,
-        label=f"var{output.variation:02}" if output.variation else "",
+        label=label_of(output),
         effects=recipe_of(output),
         preset=Preset(output.preset) if output.preset else None,
         quality=encoding.quality,
@@ -191,7 +226,7 @@ def _output_spec(
         playlist=target(PLAYLIST) if is_hls else None,
         media_name=MEDIA_NAME if is_hls else "",
         poster=target(POSTER),
-        deliver_url=batch.output_url,
+        deliver_url=deliver_url,
     )
 
 

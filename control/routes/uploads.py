@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Depends
 
 from control.context import AppContext
+from control.domain.amounts import in_words
 from control.domain.errors import Code, ControlError, source_gone
 from control.http.errors import documented
 from control.http.guard import Guard
@@ -91,7 +92,8 @@ def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
         )
     if body.size_bytes > max_bytes:
         raise ControlError(
-            Code.TOO_LARGE, f"The file has {body.size_bytes} bytes; at most {max_bytes} are taken."
+            Code.TOO_LARGE,
+            f"The file has {in_words(body.size_bytes)}; at most {in_words(max_bytes)} are taken.",
         )
     if body.size_bytes == 0:
         raise ControlError(Code.NOT_PLAYABLE, "The file is empty. Choose the video itself.")

@@ -14,7 +14,7 @@ from control.domain.states import JobStatus, OutputState
 from control.planning.planner import PlannedBatch, PlannedOutput
 from control.store import idempotency, webhooks
 from control.store.budget import require_money
-from control.store.tables import Batch, Job, Output, Source, SourceData, Upload
+from control.store.tables import Batch, Delivery, Job, Output, Source, SourceData, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import require_space
 from runner.contract import OutputFault
@@ -26,7 +26,7 @@ def submit(
     *,
     key: str | None = None,
     request_sha256: str = "",
-    output_url: str | None = None,
+    deliveries: Mapping[str, Sequence[str]] | None = None,
     webhook: tuple[str, str] | None = None,
     arrived: Sequence[Source] = (),
     data: Mapping[str, Mapping[str, Any]] | None = None,
@@ -34,7 +34,8 @@ def submit(
     """Store a batch with its jobs and outputs and return its id. Nothing is started yet.
 
     `arrived` are the sources that come with the request and are stored too: files of a form, whose uploads
-    become completed, and users' URLs. `data` is the caller's own, by source. `webhook` is what was posted
+    become completed, and users' URLs. `deliveries` are, by source, URLs of a user, one for each output in
+    order: the output is also PUT there. `data` is the caller's own, by source. `webhook` is what was posted
     (job or batch) and the URL to call at its end. If `key`, the Idempotency-Key, was used before for the same
     request, nothing is stored and the id of the first batch is returned.
     Raises ControlError: conflict (the key came with another request), source_gone, queue_full, storage_full,
@@ -46,16 +47,16 @@ def submit(
         _add_sources(tx, arrived)
         _require_sources(tx, planned)
         _require_room(tx, planned)
-        require_space(tx.session, tx.settings, tx.now, more_bytes=planned.bytes_max)
+        require_space(tx.session, tx.settings, tx.now, more_bytes=planned.room_bytes)
         require_money(tx, planned)
         batch = _add_batch(tx, planned)
-        batch.output_url = output_url
         _add_data(tx, batch, data or {})
         if webhook is not None:
             webhooks.ask(tx, batch, *webhook)
         places = _places(planned)
         for position in range(len(planned.jobs)):
             _add_job(tx, batch, planned, position, places)
+        _add_deliveries(tx, batch, deliveries or {})
         _fail_refused(tx, batch, arrived)
         if key is not None:
             idempotency.note(tx, key, request_sha256, batch.id)
@@ -78,6 +79,14 @@ def _add_data(tx: Transaction, batch: Batch, data: Mapping[str, Mapping[str, Any
     tx.session.add_all(
         SourceData(batch_id=batch.id, source_id=source_id, data=dict(own)) for source_id, own in data.items()
     )
+
+
+def _add_deliveries(tx: Transaction, batch: Batch, deliveries: Mapping[str, Sequence[str]]) -> None:
+    mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(deliveries))
+    for output in tx.session.exec(mine).all() if deliveries else ():
+        url = deliveries[output.source_id][max(output.variation, 1) - 1]
+        tx.session.add(Delivery(output_id=output.id, batch_id=batch.id, url=url))
+        output.delivered = False
 
 
 def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:
@@ -153,6 +162,7 @@ def _add_job(
         estimate_s=assignment.seconds if assignment else 0.0,
         estimate_usd=assignment.usd if assignment else 0.0,
         egress_bytes_max=assignment.bytes_max if assignment else 0.0,
+        room_bytes=assignment.room_bytes if assignment else 0.0,
         not_before=tx.now,
         created_at=tx.now,
     )

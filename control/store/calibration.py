@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from sqlmodel import Session, col, select
 
-from control.domain.states import OutputState
+from control.domain.states import AttemptState, JobStatus, OutputState
 from control.planning import prices, workload
 from control.store.recipe import encoding_of, recipe_of
-from control.store.tables import Attempt, Batch, Output, Source, SpeedRow
+from control.store.tables import Attempt, Batch, Job, Output, Source, SpeedRow
 from control.store.transaction import Transaction
+
+BILLS_MAX = 40  # the newest bills that a range of costs is made from
 
 
 def speeds(session: Session) -> dict[str, workload.Speed]:
     """Return the measured speeds by size."""
     return {row.size: _speed(row) for row in session.exec(select(SpeedRow)).all()}
+
+
+def bill_ratios(session: Session) -> list[float]:
+    """Return bill / estimate of the newest jobs that one machine made whole, and whose bill is final."""
+    paid = (
+        select(Attempt.cost_usd / Job.estimate_usd)
+        .join(Job, col(Job.id) == col(Attempt.job_id))
+        .where(
+            col(Job.status).in_([JobStatus.COMPLETED, JobStatus.EXPIRED]),
+            col(Job.partial).is_(False),
+            col(Job.estimate_usd) > 0,
+            col(Attempt.number) == 1,
+            col(Attempt.state) == AttemptState.SUCCEEDED,
+            col(Attempt.cost_usd) > 0,  # only the end of the machine sets it
+        )
+    )
+    return list(session.exec(paid.order_by(col(Job.created_at).desc()).limit(BILLS_MAX)).all())
 
 
 def source_info(source: Source) -> workload.SourceInfo:
@@ -71,4 +90,4 @@ def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
 
 
 def _speed(row: SpeedRow) -> workload.Speed:
-    return workload.Speed(**row.model_dump(exclude={"size"}))
+    return workload.Speed(**{field.name: getattr(row, field.name) for field in fields(workload.Speed)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlmodel import col, select
+from sqlmodel import delete as delete_where
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
@@ -12,7 +13,18 @@ from control.domain.states import JobStatus, OutputState, Trigger
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
 from control.store.rows import jobs_of
-from control.store.tables import Attempt, Batch, Event, Job, Output, Source, SourceData, Webhook
+from control.store.tables import (
+    Arguments,
+    Attempt,
+    Batch,
+    Delivery,
+    Event,
+    Job,
+    Output,
+    Source,
+    SourceData,
+    Webhook,
+)
 from control.store.transaction import Store, Transaction
 from runner.contract import Reason
 
@@ -148,9 +160,10 @@ def remove_rows(store: Store, batch_id: str) -> None:
         unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
         # a URL or a refused file belongs to one batch; an upload whose file is gone may belong to several
         its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
-        for table in (Event, Output, SourceData, Webhook):
+        for table in (Event, Delivery, Output, SourceData, Webhook):
             for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
                 session.delete(row)
+        session.exec(delete_where(Arguments).where(col(Arguments.job_id).in_([job.id for job in jobs])))
         session.flush()
         for source in its_own:
             session.delete(source)

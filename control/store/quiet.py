@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from control.domain.states import UNKNOWN_CREATE_TTL_S, JobStatus
 from control.settings import Settings
 from control.store.due import is_within
-from control.store.retention import sources_due, targets_due, urls_due
+from control.store.retention import deliveries_due, sources_due, urls_due
 from control.store.tables import Attempt, Batch, Job, Machine, Source, Upload, Webhook
 from control.store.usage import has_files, holdings
 
@@ -51,6 +51,6 @@ def _busy(now: datetime) -> SelectOfScalar[Any]:
             given_up.exists(),
             sources_due(soon).exists(),
             urls_due(soon).exists(),
-            targets_due(soon).exists(),
+            deliveries_due(soon).exists(),
         )
     )

@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
-from control.store import leases
+from control.store import arguments, leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.files import StoredFile
-from control.store.tables import Attempt, Output, Source
+from control.store.tables import Attempt, Delivery, Output, Source
 from control.store.transaction import Store, Transaction
 from control.telemetry import counters
 from runner.contract import (
@@ -233,7 +233,9 @@ def _take_one(
     if report.status == "ready" and report.file and output.id in verified:
         _mark_ready(tx, output, report.file, verified[output.id])
         tx.job(attempt).stored_bytes += verified[output.id].stored_bytes
-        output.delivery_error = report.delivery_error
+        _note_delivery(tx, output, report)
+        if report.variety:
+            output.variety_source, output.variety_sibling = report.variety.source, report.variety.sibling
         size_bytes = verified[output.id].file.size_bytes
         tx.event("output_ready", tx.job(attempt), attempt, output_id=output.id, size_bytes=size_bytes)
     elif report.status == "failed" and report.error:
@@ -243,6 +245,14 @@ def _take_one(
     else:
         output.state = OutputState.RUNNING
         output.percent = _progress(output, report)
+
+
+def _note_delivery(tx: Transaction, output: Output, report: OutputReport) -> None:
+    """Record whether a ready output is at its user's URL too, and forget the URL: it is tried once."""
+    delivery = tx.session.get(Delivery, output.id) if output.delivered is not None else None
+    if delivery is not None:
+        tx.session.delete(delivery)
+        output.delivered, output.delivery_error = report.delivery_error is None, report.delivery_error
 
 
 def _progress(output: Output, report: OutputReport) -> float:
@@ -256,6 +266,7 @@ def _mark_ready(tx: Transaction, output: Output, file: OutputFile, seen: Seen) -
     output.size_bytes, output.sha256, output.crc32 = seen.file.size_bytes, seen.file.sha256, seen.file.crc32
     output.playlist = asdict(seen.playlist) if seen.playlist else None
     output.poster = asdict(seen.poster) if seen.poster else None
-    output.duration_s, output.ffmpeg_args = file.duration_s, file.ffmpeg_args
+    output.duration_s = file.duration_s
+    arguments.keep(tx, output, file.ffmpeg_args)
     if output.preset == Preset.COPY:
         output.name = str(PurePosixPath(output.name).with_suffix(f".{file.container}"))

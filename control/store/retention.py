@@ -19,7 +19,7 @@ from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store.files import named_by
 from control.store.rows import jobs_of
-from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Upload
+from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -88,18 +88,20 @@ def _finished() -> SelectOfScalar[Batch]:
 
 def _expire(tx: Transaction, batch: Batch) -> None:
     batch.expires_at = min(batch.expires_at or tx.now, tx.now)
+    batch.share_sha256 = None
     for job in jobs_of(tx.session, [batch.id]):
         tx.set_job(job, JobStatus.EXPIRED)
     tx.set_batch(batch, JobStatus.EXPIRED)
 
 
 def files_gone(store: Store, job_id: str) -> None:
-    """Record that all files of an expired job are deleted. Its rows stay."""
+    """Record that all files of an expired job are deleted. Its rows stay, except what only its ZIP shows."""
     with store.transaction() as tx:
         job = tx.session.get_one(Job, job_id)
         job.stored_bytes = job.stray_bytes = 0
         for output in tx.outputs(job_id):
-            output.key = output.playlist = output.poster = None
+            output.key = output.playlist = output.poster = output.arguments = output.ffmpeg_args = None
+        tx.session.exec(delete(Arguments).where(col(Arguments.job_id) == job_id))
 
 
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
@@ -193,8 +195,8 @@ def forget_ended(store: Store) -> None:
     with store.transaction() as tx:
         for source in tx.session.exec(urls_due(tx.now).limit(URLS_AT_ONCE_MAX)).unique().all():
             source.url, source.deleted_at = None, tx.now
-        for batch in tx.session.exec(targets_due(tx.now).limit(URLS_AT_ONCE_MAX)).all():
-            batch.output_url = None
+        for delivery in tx.session.exec(deliveries_due(tx.now).limit(URLS_AT_ONCE_MAX)).all():
+            tx.session.delete(delivery)
 
 
 def urls_due(now: datetime) -> SelectOfScalar[Source]:
@@ -206,9 +208,9 @@ def urls_due(now: datetime) -> SelectOfScalar[Source]:
     )
 
 
-def targets_due(now: datetime) -> SelectOfScalar[Batch]:
-    """Return the query of the batches whose `output_url` no retry can need any more at the time `now`."""
-    return select(Batch).where(col(Batch.output_url).is_not(None), col(Batch.id).in_(_over_for_good(now)))
+def deliveries_due(now: datetime) -> SelectOfScalar[Delivery]:
+    """Return the query of the deliveries that no retry can make any more at the time `now`."""
+    return select(Delivery).where(col(Delivery.batch_id).in_(_over_for_good(now)))
 
 
 def _over_for_good(now: datetime) -> SelectOfScalar[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, select
 
 from control.domain.errors import Code, ControlError
-from control.store.tables import Attempt, Batch, Job, Output, SourceData
+from control.store.tables import Arguments, Attempt, Batch, Job, Output, SourceData
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
@@ -31,16 +31,19 @@ def batches_of(session: Session, jobs: Iterable[Job]) -> Sequence[Batch]:
     return session.exec(select(Batch).where(col(Batch.id).in_({job.batch_id for job in jobs}))).all()
 
 
-def outputs_of(session: Session, jobs: Iterable[Job], *, rows_at_once: int | None = None) -> Iterable[Output]:
-    """Return the outputs of these jobs, in the order of the batch.
+def outputs_of(
+    session: Session, jobs: Iterable[Job], *, rows_at_once: int
+) -> Iterable[tuple[Output, bytes | None]]:
+    """Return the outputs of these jobs, in the order of the batch, each with its packed arguments.
 
-    With `rows_at_once` a few rows are in memory at a time, and the result can be read only once.
+    A few rows are in memory at a time, and the result can be read only once.
     """
     mine = col(Output.job_id).in_([job.id for job in jobs])
-    query = select(Output).where(mine).order_by(col(Output.position))
-    if rows_at_once is not None:
-        return session.exec(query.execution_options(yield_per=rows_at_once))
-    return session.exec(query).all()
+    its_own = and_(
+        col(Arguments.job_id) == col(Output.job_id), col(Arguments.digest) == col(Output.arguments)
+    )
+    query = select(Output, Arguments.packed).outerjoin(Arguments, its_own).where(mine)
+    return session.exec(query.order_by(col(Output.position)).execution_options(yield_per=rows_at_once))
 
 
 def attempts_of(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:

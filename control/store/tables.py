@@ -23,14 +23,20 @@ SQLModel.metadata.naming_convention = MetaData(
 ).naming_convention
 
 
-class Meta(SQLModel, table=True):
+class Row(SQLModel):
+    """Base of all tables. Rows are never validated, so no validators are built: 80 ms of a start."""
+
+    model_config = {"defer_build": True}
+
+
+class Meta(Row, table=True):
     """Values that belong to this control itself: its owner id, the generation of its tokens."""
 
     key: str = Field(primary_key=True)
     value: str
 
 
-class Upload(SQLModel, table=True):
+class Upload(Row, table=True):
     """A multipart upload of a client. When it is completed, a Source is made from it."""
 
     id: str = Field(primary_key=True)
@@ -47,7 +53,7 @@ class Upload(SQLModel, table=True):
     expires_at: datetime
 
 
-class Source(SQLModel, table=True):
+class Source(Row, table=True):
     """A video: an uploaded file in the bucket, or a user's URL, which the runner fetches and control never
     stores."""
 
@@ -67,7 +73,7 @@ class Source(SQLModel, table=True):
     deleted_at: datetime | None = None
 
 
-class Batch(SQLModel, table=True):
+class Batch(Row, table=True):
     """What a user submitted."""
 
     __table_args__ = (Index(None, "created_at", "id"),)
@@ -84,7 +90,6 @@ class Batch(SQLModel, table=True):
     quality: str = "standard"
     frame_rate: str = "29.97"
     name_template: str | None = None  # by which its outputs were named
-    output_url: str | None = None  # the only result is also PUT there; removed when the batch ends for good
     max_cost_usd: float | None = None  # the batch's own budget, for all its attempts together
     status: str
     partial: bool = False
@@ -96,9 +101,10 @@ class Batch(SQLModel, table=True):
     deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows go later
     zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
     zip_tag: str | None = None  # ETag of the frozen archive
+    share_sha256: str | None = Field(default=None, index=True, unique=True)  # of its share link's token
 
 
-class SourceData(SQLModel, table=True):
+class SourceData(Row, table=True):
     """The caller's own data of a source in a batch: shown again, otherwise unused."""
 
     batch_id: str = Field(primary_key=True, foreign_key="batch.id")
@@ -106,7 +112,7 @@ class SourceData(SQLModel, table=True):
     data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class Job(SQLModel, table=True):
+class Job(Row, table=True):
     """The work of one machine."""
 
     __table_args__ = (Index(None, "created_at", "id"),)
@@ -122,6 +128,7 @@ class Job(SQLModel, table=True):
     estimate_s: float = 0.0  # machine time to make all its outputs
     estimate_usd: float = 0.0
     egress_bytes_max: float = 0.0  # upper bound of the bytes sent to make all its outputs
+    room_bytes: float | None = None  # storage reserved for its outputs; None in jobs of older versions
     stored_bytes: int = Field(default=0, sa_type=BigInteger, index=True)  # its reported files in the bucket
     stray_bytes: int = Field(default=0, sa_type=BigInteger)  # its other files there, as last listed
     not_before: datetime  # a retry starts no earlier
@@ -137,7 +144,7 @@ class Job(SQLModel, table=True):
     zip_tag: str | None = None  # ETag of the frozen archive
 
 
-class Attempt(SQLModel, table=True):
+class Attempt(Row, table=True):
     """One try of a job: one token, one machine name."""
 
     __table_args__ = (UniqueConstraint("job_id", "number"),)
@@ -172,7 +179,15 @@ class Attempt(SQLModel, table=True):
     cost_usd: float = 0.0
 
 
-class Output(SQLModel, table=True):
+class Arguments(Row, table=True):
+    """FFmpeg arguments that made outputs of a job, in the form of `control.store.arguments`."""
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    digest: str = Field(primary_key=True)
+    packed: bytes
+
+
+class Output(Row, table=True):
     """One result."""
 
     id: str = Field(primary_key=True)
@@ -193,17 +208,31 @@ class Output(SQLModel, table=True):
     sha256: str | None = None
     crc32: int | None = Field(default=None, sa_type=BigInteger)
     duration_s: float | None = None
+    arguments: str | None = None  # the digest of its `Arguments`
+    # its arguments themselves, where `Arguments` cannot hold them: rows of before it, unusual names of files
     ffmpeg_args: list[str] | None = Field(default=None, sa_column=Column(JSON))
     # more files of the output, each as {key, etag, size_bytes, sha256, crc32}
     playlist: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))  # of preset `hls`
     poster: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
-    delivery_error: str | None = None  # why the PUT to `output_url` failed
+    delivered: bool | None = None  # whether it was PUT to the URL of its user; None: there was none
+    delivery_error: str | None = None  # why that failed
+    variety_source: float | None = None  # `runner.contract.Variety`; None: unknown
+    variety_sibling: float | None = None  # None: unknown, or there is no sibling
     error_code: str | None = None
     error_message: str | None = None
     ready_at: datetime | None = None
 
 
-class Webhook(SQLModel, table=True):
+class Delivery(Row, table=True):
+    """A user's URL to which an output is also PUT. It may be a key, so it goes when the output is ready, or
+    when nothing can make it any more."""
+
+    output_id: str = Field(primary_key=True, foreign_key="output.id")
+    batch_id: str = Field(foreign_key="batch.id", index=True)
+    url: str
+
+
+class Webhook(Row, table=True):
     """The webhook that announces the end of a batch, and the state of its delivery."""
 
     batch_id: str = Field(primary_key=True, foreign_key="batch.id")
@@ -218,7 +247,7 @@ class Webhook(SQLModel, table=True):
     error: str | None = None  # of the last try
 
 
-class Machine(SQLModel, table=True):
+class Machine(Row, table=True):
     """The ledger: one of our machines, as the cloud has shown it. Kept when its job is deleted."""
 
     app: str = Field(primary_key=True)
@@ -247,7 +276,7 @@ class Machine(SQLModel, table=True):
     cost_usd: float = 0.0
 
 
-class SpeedRow(SQLModel, table=True):
+class SpeedRow(Row, table=True):
     """Measurements of finished jobs on a guest preset: the sums of `control.planning.workload.Speed`."""
 
     __tablename__ = "speed"
@@ -263,14 +292,14 @@ class SpeedRow(SQLModel, table=True):
     bytes_ratio: float
 
 
-class Downloads(SQLModel, table=True):
+class Downloads(Row, table=True):
     """Bytes of archives that control has streamed on a day (UTC): counted and reported, not limited."""
 
     day: str = Field(primary_key=True)  # YYYY-MM-DD
     size_bytes: int = Field(default=0, sa_type=BigInteger)
 
 
-class Event(SQLModel, table=True):
+class Event(Row, table=True):
     """One accepted or refused state change. Append-only; ids only increase."""
 
     __table_args__ = {"sqlite_autoincrement": True}
@@ -285,7 +314,7 @@ class Event(SQLModel, table=True):
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class IdempotencyKey(SQLModel, table=True):
+class IdempotencyKey(Row, table=True):
     """An Idempotency-Key and the batch that its first request made, which may be deleted by now."""
 
     key: str = Field(primary_key=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Engine, Row, Select, bindparam, insert
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, select, update
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
@@ -117,11 +117,13 @@ class Store:
             return meta.value
 
     def revoke_tokens(self) -> None:
-        """Make every bearer token that was issued so far invalid."""
+        """Make every bearer token and share link that was made so far invalid."""
         with self.transaction() as tx:
             meta = tx.session.get(Meta, "token_generation") or Meta(key="token_generation", value="0")
             meta.value = str(int(meta.value) + 1)
             tx.session.add(meta)
+            shared = update(Batch).where(col(Batch.share_sha256).is_not(None))
+            tx.session.exec(shared.values(share_sha256=None))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def has_files() -> ColumnElement[bool]:
 
 def _to_be_made() -> Any:
     """Return the query of the most that live jobs may still store, by the planner's bound."""
-    left = col(Job.egress_bytes_max) - col(Job.stored_bytes)
+    left = func.coalesce(col(Job.room_bytes), col(Job.egress_bytes_max)) - col(Job.stored_bytes)
     return select(func.sum(case((left > 0, left), else_=0))).where(col(Job.ended_at).is_(None))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from control.context import AppContext
+from control.domain.amounts import in_words
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import SOURCES_PER_BATCH_MAX
@@ -129,9 +130,8 @@ class _File:
         self._size_bytes += len(content)
         most_bytes = self._form.context.settings.max_source_bytes
         if self._size_bytes > most_bytes:
-            name = self._name
             raise ControlError(
-                Code.TOO_LARGE, f"{name!r} has more than the {most_bytes} bytes that are taken."
+                Code.TOO_LARGE, f"{self._name!r} has more than {in_words(most_bytes)}, which is the limit."
             )
         self._sha256.update(content)
         rest = memoryview(content)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from sqlmodel import col, select
 
 from control.context import AppContext
 from control.domain.errors import Code, ControlError, source_gone
+from control.domain.filenames import of_link
 from control.domain.ids import new_id
 from control.store.tables import Source
-from control.views.schemas.base import NAME_CHARS_MAX
 from control.views.schemas.submit import SourceRef
 from infra import outbound
 
@@ -60,7 +59,7 @@ def _of_url(context: AppContext, ref: SourceRef) -> Source:
     split = urlsplit(url)
     return Source(
         id=new_id("src"),
-        name=ref.name or _name(split.path),
+        name=ref.name or of_link(url),
         key="",
         size_bytes=0,
         etag=hashlib.sha256(f"{split.scheme}://{split.netloc}{split.path}".encode()).hexdigest(),
@@ -70,8 +69,3 @@ def _of_url(context: AppContext, ref: SourceRef) -> Source:
         url=url,
         created_at=context.clock(),
     )
-
-
-def _name(path: str) -> str:
-    name = unquote(PurePosixPath(path).name).replace("\0", "")
-    return name[:NAME_CHARS_MAX] or "video"

@@ -11,10 +11,11 @@ from control.domain.reasons import REASONS
 from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
+from control.store.recipe import variety_of
 from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
 from control.views.schemas.base import Problem
 from control.views.schemas.batches import AttemptView, JobInBatch, Progress, SourceView, WebhookView
-from control.views.schemas.outputs import FileView, OutputView
+from control.views.schemas.outputs import FileView, OutputView, VarietyView
 from control.views.tallies import Count, Tally, tally, total
 from runner.contract import Reason
 
@@ -58,6 +59,8 @@ def source(source: Source, outputs: list[OutputView], data: dict[str, Any] | Non
     return SourceView(
         source_id=source.id,
         name=source.name,
+        width=source.width,
+        height=source.height,
         status=states.source_status([OutputState(output.status) for output in outputs]),
         percent=done.percent,
         notes=source.notes or [],
@@ -79,11 +82,18 @@ def output_view(output: Output) -> OutputView:
         duration_s=output.duration_s,
         sha256=output.sha256,
         effects=output.effects,
+        variety=_variety(output),
         files=_files(output) if output.playlist else None,
         poster=output.poster is not None,
         error=problem(output.error_code, output.error_message),
+        delivered=output.delivered,
         delivery_error=output.delivery_error,
     )
+
+
+def _variety(output: Output) -> VarietyView | None:
+    variety = variety_of(output)
+    return VarietyView(source=variety.source, sibling=variety.sibling) if variety else None
 
 
 def _files(output: Output) -> list[FileView]:

@@ -4,7 +4,8 @@ One call is one request. Only reads are repeated here; the caller's loop repeats
 Respects Fly's rate limits: a create over the limit is refused without a request, a read waits. Must never put
 a header, an environment value or a token into an error.
 
-One file, since it is one port: each method is one call.
+httpx is loaded by the first call, since control answers its first client before that. One file, since it is
+one port: each method is one call.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import json
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from infra.fly.responses import error_text, machine_of, name_holder, refusal_of
 from infra.ports import Machine, MachineSpec, Refusal, Refused, Unanswered
 from infra.ratelimit import GET_MACHINE, ORDINARY, Rate, TokenBuckets
+
+if TYPE_CHECKING:
+    import httpx
 
 PRESETS: Mapping[str, Mapping[str, Any]] = json.loads(
     Path(__file__).parents[1].joinpath("prices.json").read_text(encoding="utf-8")
@@ -50,11 +55,8 @@ class FlyMachines:
         pause: Callable[[float], None] = time.sleep,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = httpx.Client(
-            base_url=api_url,
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
-            trust_env=False,  # the token goes directly to Fly, not through a proxy that the environment names
-        )
+        self._api_url, self._timeout_s = api_url, timeout_s
+        self._connecting = threading.Lock()  # guards the making of the client
         self._token, self._tokens = token, tokens or {}
         self._reads = Retrying(
             retry=retry_if_exception(_is_transient),
@@ -69,7 +71,9 @@ class FlyMachines:
 
     def close(self) -> None:
         """End the connections."""
-        self._client.close()
+        with self._connecting:
+            if "_connected" in vars(self):
+                self._connected.close()
 
     def room(self, app: str) -> int:
         """Return how many creates of the app the limit lets through right now."""
@@ -97,7 +101,7 @@ class FlyMachines:
         try:
             answer = self._read(_path(app, machine_id), rate=GET_MACHINE)
         except Refused as error:
-            if error.status == httpx.codes.NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
         return _machine(app, answer)
@@ -130,6 +134,21 @@ class FlyMachines:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    @cached_property
+    def _connected(self) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(
+            base_url=self._api_url,
+            timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, 5.0)),
+            trust_env=False,  # the token goes directly to Fly, not through a proxy that the environment names
+        )
+
+    @property
+    def _client(self) -> httpx.Client:
+        with self._connecting:
+            return self._connected
+
     def _adopt(self, spec: MachineSpec, machine_id: str) -> Machine:
         """Return the machine that holds the name. Never raises Refused: the machine exists."""
         try:
@@ -157,10 +176,12 @@ class FlyMachines:
         return self._reads(once)
 
     def _end(self, answer: httpx.Response) -> None:
-        if answer.status_code != httpx.codes.NOT_FOUND:
+        if answer.status_code != HTTPStatus.NOT_FOUND:
             self._check(answer)
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        import httpx
+
         headers = {"Authorization": authorization(self._token_of(_app_of(path)))}
         try:
             return self._client.request(method, path, headers=headers, **content)

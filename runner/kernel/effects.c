@@ -2,12 +2,19 @@
  *
  *   effects WIDTH HEIGHT RECIPE...        reads frames from descriptor 3, writes those of recipe n to 4 + n
  *   effects PATH WIDTH HEIGHT RECIPE...   the same by one path: `scalar`, `base` or `wide`; for tests
+ *   ... RECIPE... compared STEP OTHER...  also measures how far these recipes lie from the source and from each other
  *
  * Frames are yuv420p, 8 bit, rows without padding; WIDTH and HEIGHT are even, 2 to 8192. A recipe is nine decimals
  * with a colon between them: rotation (radians), zoom, shift_x, shift_y, mirror (0 or 1), brightness, contrast,
  * saturation, noise. The output depends on nothing but the frames and the recipe: all paths write the same bytes.
  * Ends with 0 at the end of whole frames; with 1 and one line on stderr if a frame is cut off, an output is closed,
  * memory is short, or an argument is wrong.
+ *
+ * `compared` changes no frame. One frame of STEP, the middle one, is made small (its brightness alone), and each recipe
+ * and each OTHER (up to 128 that are not written) is drawn on the small picture, without its noise. At the end
+ * the lines `source_N=D` and `sibling_N=D` on stdout say how far recipe N lies from the source and from the nearest of
+ * all other recipes: the mean difference of 32x18 grey cells, in millionths of the range from black to white. A line is
+ * left out if nothing was compared.
  *
  * No library is linked: what is not here cannot be called in the jail, and a build takes a second. Each buffer ends
  * at a page that nobody may touch (with AT_THE_START it begins behind one: a build for tests).
@@ -24,6 +31,11 @@
 enum {
     SIDE_MAX = 8192,
     RECIPES_MAX = 16,
+    OTHERS_MAX = 128,  /* recipes that are compared, but not written */
+    SMALL_LONG = 128, SMALL_SHORT = 72, CELL = 4, /* sides of a small picture, and of a cell of it */
+    CELLS = SMALL_LONG / CELL * (SMALL_SHORT / CELL),
+    RANGE = 235 - 16,  /* of brightness, from black to white */
+    MILLION = 1000000,
     LANES = 16,
     ONE = 1 << 6,      /* of the values between the two passes: 6 bits after the point */
     INPUT = 3, FIRST_OUTPUT = 4, /* descriptors */
@@ -97,7 +109,7 @@ __asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tb begin\n");
 #error "the numbers of this machine's calls are not known"
 #endif
 
-enum { STDERR = 2, INTERRUPTED = -4, SET_PIPE_SIZE = 1031, SIGNAL_PIPE = 13, IGNORE = 1 };
+enum { STDOUT = 1, STDERR = 2, INTERRUPTED = -4, SET_PIPE_SIZE = 1031, SIGNAL_PIPE = 13, IGNORE = 1 };
 enum { NO_ACCESS = 0, READ_WRITE = 3, PRIVATE_ANONYMOUS = 0x22 };
 
 /* A compiler calls these two by itself. */
@@ -442,16 +454,119 @@ static void draw(const Variation *variation, const uint8_t *from, uint8_t *to, u
     }
 }
 
-static int run(const Variation *variations, int count, int width, int height, PlanePath *path) {
-    size_t size = (size_t)width * (size_t)height * 3 / 2, room = (size_t)width + 4 * LANES;
-    uint8_t *from = block(size), *to = block(size), *row = block((size_t)width);
+/* --- how far recipes lie apart ------------------------------------------------------------------------------- */
+
+typedef struct {
+    Map map;
+    Light light;
+    int is_mirrored;
+} Small; /* a recipe as it is drawn on a small picture */
+
+typedef struct {
+    uint32_t step; /* 0: nothing is compared */
+    int width, height, written, count; /* of the small pictures; of their recipes, of which the first are written */
+    uint64_t pictures;
+    Small recipes[RECIPES_MAX + OTHERS_MAX];
+    uint16_t cells[RECIPES_MAX + OTHERS_MAX + 1][CELLS]; /* sums; the last are those of the source */
+    uint64_t apart[RECIPES_MAX][RECIPES_MAX + OTHERS_MAX + 1];
+} Comparison;
+
+static void add_to(Comparison *comparison, const Recipe *recipe) {
+    comparison->recipes[comparison->count++] = (Small){
+        .map = map_of(recipe, comparison->width, comparison->height, 0),
+        .light = light_of(recipe->contrast, 255 * recipe->brightness),
+        .is_mirrored = recipe->mirror != 0,
+    };
+}
+
+static int larger(int one, int other) { return one > other ? one : other; }
+
+/* Each pixel is the mean of its part of the picture; a picture with fewer pixels repeats some. */
+static void shrink(const uint8_t *from, int width, int height, uint8_t *to, int across, int down) {
+    for (int y = 0; y < down; y++) {
+        int top = y * height / down, bottom = larger((y + 1) * height / down, top + 1);
+        for (int x = 0; x < across; x++) {
+            int left = x * width / across, right = larger((x + 1) * width / across, left + 1);
+            uint32_t sum = 0, pixels = (uint32_t)(right - left) * (uint32_t)(bottom - top);
+            for (int row = top; row < bottom; row++)
+                for (int column = left; column < right; column++) sum += from[(size_t)row * (size_t)width + column];
+            to[y * across + x] = (uint8_t)((sum + pixels / 2) / pixels);
+        }
+    }
+}
+
+static void sum_cells(const uint8_t *picture, int width, int height, uint16_t *cells) {
+    memset(cells, 0, CELLS * sizeof *cells);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) cells[y / CELL * (width / CELL) + x / CELL] += picture[y * width + x];
+}
+
+static void compare(Comparison *all, const uint8_t *frame, int width, int height, PlanePath *path, Scratch scratch,
+                    uint8_t *from, uint8_t *to) {
+    shrink(frame, width, height, from, all->width, all->height);
+    sum_cells(from, all->width, all->height, all->cells[all->count]);
+    for (int n = 0; n < all->count; n++) {
+        const Small *recipe = &all->recipes[n];
+        path(from, to, &recipe->map, (Finish){.light = recipe->light, .is_mirrored = recipe->is_mirrored}, scratch);
+        sum_cells(to, all->width, all->height, all->cells[n]);
+    }
+    for (int n = 0; n < all->written; n++)
+        for (int m = 0; m <= all->count; m++)
+            for (int cell = 0; cell < CELLS; cell++) {
+                int difference = all->cells[n][cell] - all->cells[m][cell];
+                all->apart[n][m] += (uint64_t)(difference < 0 ? -difference : difference);
+            }
+    all->pictures++;
+}
+
+static void say(const char *name, int number, uint64_t value) {
+    char line[64], digits[20];
+    size_t size = 0, length = 0;
+    for (; *name; name++) line[size++] = *name;
+    if (number >= 10) line[size++] = (char)('0' + number / 10);
+    line[size++] = (char)('0' + number % 10);
+    line[size++] = '=';
+    do digits[length++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (length) line[size++] = digits[--length];
+    line[size++] = '\n';
+    write_all(STDOUT, (const uint8_t *)line, size);
+}
+
+static uint64_t millionths(uint64_t apart, uint64_t range) {
+    return apart < range ? apart * MILLION / range : MILLION; /* some pixels are beyond black or white */
+}
+
+/* A failure to say it is none of the pictures. */
+static void say_distances(const Comparison *all) {
+    uint64_t range = all->pictures * CELLS * CELL * CELL * RANGE;
+    for (int n = 0; range && n < all->written; n++) {
+        uint64_t nearest = UINT64_MAX;
+        for (int m = 0; m < all->count; m++)
+            if (m != n && all->apart[n][m] < nearest) nearest = all->apart[n][m];
+        say("source_", n, millionths(all->apart[n][all->count], range));
+        if (nearest != UINT64_MAX) say("sibling_", n, millionths(nearest, range));
+    }
+}
+
+/* --- the run ------------------------------------------------------------------------------------------------ */
+
+static int run(const Variation *variations, int count, int width, int height, PlanePath *path, Comparison *all) {
+    size_t size = (size_t)width * (size_t)height * 3 / 2, room = (size_t)larger(width, SMALL_LONG) + 4 * LANES;
+    uint8_t *from = block(size), *to = block(size), *row = block((size_t)larger(width, SMALL_LONG));
+    uint8_t *small = block(SMALL_LONG * SMALL_SHORT), *drawn = block(SMALL_LONG * SMALL_SHORT);
     int16_t *middle = block(room * sizeof *middle);
-    if (!from || !to || !row || !middle) return complain("memory is short");
+    if (!from || !to || !row || !middle || !small || !drawn) return complain("memory is short");
     Scratch scratch = {.middle = middle + LANES, .row = row};
     for (uint32_t frame = 0;; frame++) {
         long got = read_all(INPUT, from, size);
-        if (got == 0) return 0;
+        if (got == 0) {
+            say_distances(all);
+            return 0;
+        }
         if (got != (long)size) return complain("a frame is cut off");
+        if (all->step && frame % all->step == all->step / 2)
+            compare(all, from, width, height, path, scratch, small, drawn);
         for (int n = 0; n < count; n++) {
             draw(&variations[n], from, to, frame, path, scratch);
             if (write_all(FIRST_OUTPUT + n, to, size)) return complain("an output is closed");
@@ -516,22 +631,47 @@ static PlanePath *path_of(const char *name) {
     return is_same(name, "wide") && has_wide() ? plane_wide : NULL;
 }
 
+/* Return the number of frames of which one is compared, or 0. */
+static uint32_t step_of(const char *text) {
+    double step;
+    const char *rest = decimal(text, &step);
+    return rest && !*rest && step >= 1 && step == (uint32_t)step ? (uint32_t)step : 0;
+}
+
+/* Take `compared STEP OTHER...`. Return whether it is sound. */
+static int take_others(int argc, char **argv, Comparison *all) {
+    if (argc < 2 || argc - 2 > OTHERS_MAX || !(all->step = step_of(argv[1]))) return 0;
+    for (int n = 2; n < argc; n++) {
+        Recipe recipe;
+        if (!parsed(argv[n], &recipe)) return 0;
+        add_to(all, &recipe);
+    }
+    return 1;
+}
+
 static int draw_all(int argc, char **argv) {
     static Variation variations[RECIPES_MAX];
+    static Comparison all;
     PlanePath *path = has_wide() ? plane_wide : plane_base;
     if (argc > 1 && path_of(argv[1])) path = path_of(argv[1]), argc--, argv++;
-    int count = argc - 3, width = argc > 1 ? side_of(argv[1]) : 0, height = argc > 2 ? side_of(argv[2]) : 0;
+    int width = argc > 1 ? side_of(argv[1]) : 0, height = argc > 2 ? side_of(argv[2]) : 0, count = 0;
+    while (3 + count < argc && !is_same(argv[3 + count], "compared")) count++;
     if (!path || !width || !height || count < 1 || count > RECIPES_MAX)
         return complain("WIDTH HEIGHT RECIPE... are needed");
     ignore_closed_pipes();
     enlarge(INPUT);
+    all.width = width >= height ? SMALL_LONG : SMALL_SHORT, all.height = width >= height ? SMALL_SHORT : SMALL_LONG;
     for (int n = 0; n < count; n++) {
         Recipe recipe;
         if (!parsed(argv[3 + n], &recipe)) return complain("a recipe is wrong");
         prepare(&variations[n], &recipe, seed_of(argv[3 + n]), width, height);
+        add_to(&all, &recipe);
         enlarge(FIRST_OUTPUT + n);
     }
-    return run(variations, count, width, height, path);
+    all.written = count;
+    if (3 + count < argc && !take_others(argc - 3 - count, argv + 3 + count, &all))
+        return complain("compared STEP OTHER... are needed");
+    return run(variations, count, width, height, path, &all);
 }
 
 /* `stack` is what the system puts there: the count of the arguments, then pointers to them. */

@@ -220,7 +220,7 @@ def urls(database: Path) -> int:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         counts = [
             connection.execute(f"SELECT count({column}) FROM {table}").fetchone()[0]
-            for table, column in (("source", "url"), ("batch", "output_url"), ("webhook", "url"))
+            for table, column in (("source", "url"), ("delivery", "url"), ("webhook", "url"))
         ]
     return sum(counts)
 

@@ -160,7 +160,9 @@ def test_without_a_free_stream_a_batch_is_polled_slowly(pauses: list[float]) -> 
 def test_a_control_that_is_away_for_a_moment_ends_no_wait(pauses: list[float]) -> None:
     looks: list[Answer] = [batch("running", "queued"), httpx.ConnectError("away"), httpx.ReadTimeout("slow")]
     control = Control([*looks, batch("completed", "ready")], [stream(is_cut=True)])
-    assert watched(control)[0].status == "completed"
+    end, printed = watched(control)
+    assert end.status == "completed"
+    assert printed.count("does not answer. Trying again for 2 minutes.") == 1
 
 
 def test_a_batch_that_was_deleted_meanwhile_is_an_error(pauses: list[float]) -> None:

@@ -291,6 +291,9 @@ def test_the_manifest_describes_every_output(run: Run) -> None:
         assert entry["sha256"] == output["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["duration_s"] == output["duration_s"]
         assert entry["effects"] == output["effects"]
+        assert entry["variety"] == output["variety"]
+        if "|" in entry["ffmpeg_args"]:  # drawn by the kernel
+            assert 0 < output["variety"]["sibling"] < 1 > output["variety"]["source"] > 0
         assert (entry["attempt_id"], entry["machine_id"]) == (attempt["attempt_id"], attempt["machine_id"])
         assert entry["error"] is None
         assert "-vf" in entry["ffmpeg_args"]

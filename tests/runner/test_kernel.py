@@ -20,6 +20,7 @@ from runner.graph import Probe, drawn
 from runner.kernel.build import PROGRAM, build
 from runner.recipe import is_drawable, recipe_of
 from tests.support.clips import PLAIN
+from tests.support.distances import distances
 
 IS_LONG = os.environ.get("SOAK_FULL") == "1"
 SIDES = [16, 18, 34, 50, 130, 322, 640, 1922, 8192] if IS_LONG else [16, 18, 34, 130, 322]
@@ -195,6 +196,60 @@ def random_side(dice: random.Random) -> int:
     return 2 * dice.choice([dice.randint(1, 12), dice.randint(1, 90), dice.randint(1, 300)])
 
 
+def cells(frame: bytes, width: int, height: int) -> list[float]:
+    """Return the mean brightness of 32x18 equal parts of a frame whose sides they divide."""
+    across, down = (32, 18) if width >= height else (18, 32)
+    wide, high = width // across, height // down
+    assert (wide * across, high * down) == (width, height)
+    return [
+        sum(frame[(y * high + row) * width + x * wide + n] for row in range(high) for n in range(wide))
+        / (wide * high)
+        for y in range(down)
+        for x in range(across)
+    ]
+
+
+def apart(one: list[float], other: list[float]) -> float:
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one) / 219
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (288, 512)])
+def test_the_distances_are_those_of_the_pictures_that_are_drawn_in_full(width, height):
+    frame = picture(width, height)
+    wanted = [
+        effects(rotation_rad=0.01, zoom=1.03, noise=4),
+        effects(brightness=0.05, contrast=1.05),
+        effects(mirror=True, zoom=1.05, shift_x=0.9, shift_y=-1),
+        effects(zoom=1.02, shift_x=-1, brightness=-0.03),
+    ]
+    recipes = list(map(recipe_of, wanted))
+    found = distances(frame, width, height, *recipes[:2], "compared", "1", *recipes[2:])
+    source, *drawn_in_full = (
+        cells(one, width, height) for one in (frame, *by_kernel(frame, width, height, *recipes))
+    )
+    for n in (0, 1):
+        mine = drawn_in_full[n]
+        nearest = min(apart(mine, other) for m, other in enumerate(drawn_in_full) if m != n)
+        assert found[f"source_{n}"] / 1e6 == pytest.approx(apart(mine, source), rel=0.05, abs=0.001)
+        assert found[f"sibling_{n}"] / 1e6 == pytest.approx(nearest, rel=0.05, abs=0.001)
+
+
+def test_the_distances_of_a_recipe_do_not_depend_on_which_others_are_drawn_with_it():
+    frames = b"".join(picture(130, 98, seed=seed) for seed in range(10))
+    a, b, c = (recipe_of(effects(zoom=1 + n / 50, mirror=n == 1, noise=n)) for n in range(3))
+    alone = distances(frames, 130, 98, a, "compared", "3", c, b)
+    together = distances(frames, 130, 98, b, a, "compared", "3", c)
+    assert alone["source_0"] == together["source_1"] == 0
+    assert alone["sibling_0"] == together["sibling_1"] > 0
+
+
+def test_nothing_is_said_of_what_was_not_compared():
+    frame, recipe = picture(34, 34), recipe_of(effects(mirror=True))
+    assert set(distances(frame, 34, 34, recipe, "compared", "1")) == {"source_0"}
+    assert distances(frame, 34, 34, recipe, "compared", "9", recipe) == {}
+    assert distances(b"", 34, 34, recipe, "compared", "1", recipe) == {}
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_all_paths_agree_and_stay_within_their_memory_for_any_recipe(guarded, part):
     for seed in range(part, FUZZED, 4):
@@ -207,6 +262,10 @@ def test_all_paths_agree_and_stay_within_their_memory_for_any_recipe(guarded, pa
         assert by_kernel(frame, width, height, *recipes, program=guarded[seed // 4 % 2]) == plain, case
         assert by_kernel(frame, width, height, *recipes, path="base") == plain, case
         assert by_kernel(frame, width, height, *recipes) == plain, case
+        compared = [*recipes, "compared", "1", *(random_recipe(dice) for _ in range(dice.randint(0, 3)))]
+        told = distances(frame, width, height, *compared, program=guarded[seed // 4 % 2])
+        assert distances(frame, width, height, *compared, path="scalar") == told, case
+        assert all(0 <= value <= 1_000_000 for value in told.values()), case
 
 
 def test_the_largest_pictures_stay_within_their_memory(guarded):
@@ -235,6 +294,12 @@ def test_the_largest_pictures_stay_within_their_memory(guarded):
         ["16", "16", "0:0.5:0:0:0:0:1:1:0"],
         ["strange", "16", "16", recipe_of(PLAIN)],
         ["16", "16", *[recipe_of(PLAIN)] * 17],
+        ["16", "16", "compared", "1"],
+        ["16", "16", recipe_of(PLAIN), "compared"],
+        ["16", "16", recipe_of(PLAIN), "compared", "0"],
+        ["16", "16", recipe_of(PLAIN), "compared", "1.5"],
+        ["16", "16", recipe_of(PLAIN), "compared", "1", "0:1"],
+        ["16", "16", recipe_of(PLAIN), "compared", "1", *[recipe_of(PLAIN)] * 129],
     ],
     ids=lambda words: " ".join(words)[:40],
 )

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from runner import jail
 from runner.__main__ import ending
-from runner.contract import Effects, Exit, JobSpec, OutputFile, OutputSpec, Reason
+from runner.contract import Effects, Exit, JobSpec, OutputFile, OutputSpec, Reason, Variety
 from runner.ffmpeg import FfmpegFailed, OutOfMemory
+from runner.kernel import find_kernel
 from runner.pipeline import failing, guarding
 from runner.progress import Progress
 from runner.stop import Stop
@@ -68,6 +70,30 @@ def made(clip: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake
 def test_four_siblings_are_ready_and_all_differ(made: FakeControl) -> None:
     assert made.statuses() == dict.fromkeys(["o0", "o1", "o2", "o3"], "ready")
     assert len(set(made.objects.values())) == 4
+
+
+def varieties(control: FakeControl) -> dict[str, Variety | None]:
+    assert control.finish
+    return {report.output_id: report.variety for report in control.finish.outputs}
+
+
+def test_an_output_has_the_same_variety_whatever_is_made_beside_it(
+    made: FakeControl, clip: bytes, tmp_path: Path
+) -> None:
+    if not find_kernel() or jail.is_off():
+        pytest.skip("no kernel, or no jail for it")
+    together = varieties(made)
+    for variety in together.values():
+        assert variety
+        assert variety.sibling
+        assert 0 < variety.source < 1
+        assert 0 < variety.sibling < 1
+    with fake_control() as again:
+        asked_for(again, clip, FOUR[2:3])
+        again.others = [*FOUR[:2], *FOUR[3:]]
+        assert run(again, tmp_path)[0] == Exit.OK
+    assert varieties(again) == {"o0": together["o2"]}
+    assert files(again)["o0"].ffmpeg_args.count("compared") == 0
 
 
 def test_what_was_really_run_is_reported(made: FakeControl) -> None:

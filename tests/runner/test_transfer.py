@@ -234,6 +234,26 @@ def test_a_url_that_fails_for_a_moment_is_repeated_from_the_start(
     assert (tmp_path / "source").read_bytes() == BYTES
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(socket.EAI_NONAME, "no server of this name"), (socket.EAI_AGAIN, "cannot be looked up")],
+)
+def test_a_name_that_does_not_exist_is_not_asked_for_again(
+    bucket: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(code, "no")
+
+    monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 2)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(OutputFailure, match=words):
+        fetch(foreign(bucket, get_url="https://no.example/ad.mp4"), tmp_path / "source", stop=Stop())
+    assert (len(asked) == 1) == (code == socket.EAI_NONAME)
+
+
 @pytest.mark.parametrize("tells_its_length", [True, False])
 def test_a_url_that_gives_more_than_is_taken_is_left(
     bucket: FakeControl, place: str, tmp_path: Path, tells_its_length: bool
@@ -265,7 +285,7 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl,
     bucket.failing["PUT"] = [403, 403]
     url = bucket.spec().outputs[0].put_url
     why = handed_over(url, place, Allowance(None))
-    assert why == "output_url did not accept the result: its server answered 403."
+    assert why == "The URL of the output did not accept it: its server answered 403."
     assert bucket.failing["PUT"] == [403]
 
 

@@ -169,6 +169,7 @@ def _work_unit(outputs: int, work_s: float, each_bytes: int) -> WorkUnit:
         fetch_s=1,
         likely_bytes=each_bytes * outputs,
         bytes_max=each_bytes * outputs,
+        room_bytes=each_bytes * outputs,
     )
 
 

@@ -42,6 +42,7 @@ class FakeControl:
     url: str = ""
     sources: dict[str, bytes] = field(default_factory=dict)
     outputs: list[tuple[str, str, Effects | Preset]] = field(default_factory=list)  # id, source id, recipe
+    others: list[Effects] = field(default_factory=list)  # variations of each source that another job makes
     with_posters: bool = False
     are_foreign: bool = False  # the sources: their URLs are a user's
     send_bytes_max: int | None = None
@@ -76,6 +77,7 @@ class FakeControl:
                     get_url=self._signed(f"source/{key}"),
                     size_bytes=len(body),
                     is_foreign=self.are_foreign,
+                    variations=[*self._variations(key), *self.others],
                 )
                 for key, body in self.sources.items()
             ],
@@ -104,6 +106,9 @@ class FakeControl:
             "FLY_MACHINE_ID": "machine-1",
             **({"RUNNER_JAIL": "off"} if jail.is_off() else {}),  # where this machine can make none
         }
+
+    def _variations(self, source_id: str) -> list[Effects]:
+        return [recipe for _, of, recipe in self.outputs if of == source_id and isinstance(recipe, Effects)]
 
     def _output(self, output_id: str, source_id: str, recipe: Effects | Preset) -> OutputSpec:
         is_hls = recipe is Preset.HLS

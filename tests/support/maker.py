@@ -41,6 +41,7 @@ from runner.contract import (
     OutputSpec,
     Timings,
     Usage,
+    Variety,
     attempt_path,
 )
 from tests.support.settings import SETTINGS
@@ -128,7 +129,13 @@ def stored(output: OutputSpec, content: bytes) -> OutputReport:
         poster = ExtraFile(**facts(picture))
     file = OutputFile(**facts(content), duration_s=2.0, ffmpeg_args=["-i", "file:SOURCE", "file:OUTPUT"])
     return OutputReport(
-        output_id=output.output_id, status="ready", percent=100, file=file, playlist=playlist, poster=poster
+        output_id=output.output_id,
+        status="ready",
+        percent=100,
+        file=file,
+        playlist=playlist,
+        poster=poster,
+        variety=Variety(source=0.041, sibling=0.017) if output.effects else None,
     )
 
 

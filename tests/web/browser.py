@@ -5,13 +5,21 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Playwright, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Locator,
+    Playwright,
+    expect,
+)
 
 from tests.support.programs import need
 
@@ -52,6 +60,8 @@ class Person:
         context.add_init_script(_NOTE)
         context.set_default_timeout(WAIT_MS)
         self.page = context.new_page()
+        self._network: CDPSession | None = None
+        self._upload_rate = -1
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
@@ -84,6 +94,22 @@ class Person:
         contents = [{"name": f.name, "content": base64.b64encode(f.read_bytes()).decode()} for f in files]
         self.page.evaluate(_DROP, [contents])
 
+    def drag(self, *paths: Path) -> Callable[[], None]:
+        """Drag files and folders over the page, as from a file manager. Return what lets them go."""
+        session = self.context.new_cdp_session(self.page)
+        what = {
+            "x": 200,
+            "y": 200,
+            "data": {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1},
+        }
+
+        def send(kind: str) -> None:
+            session.send("Input.dispatchDragEvent", {"type": kind, **what})
+
+        send("dragEnter")
+        send("dragOver")
+        return partial(send, "drop")
+
     def sees(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until a text is on the page, and return it."""
         found = self.page.get_by_text(text).first
@@ -103,6 +129,14 @@ class Person:
         self.press(re.compile(r"Make \d+ video"))
         self.page.wait_for_url(re.compile("#/batches/bat_"))
         return self.page.url.rpartition("/")[2]
+
+    def result(self) -> Locator:
+        """Return the result in the player, which also shows its source."""
+        return self.page.locator(".stage-result video")
+
+    def open_details(self) -> None:
+        """Unfold the machines and events of the batch on the screen."""
+        self.page.locator("summary", has_text="Details").click()
 
     def wait_for_end(self) -> str:
         """Wait until the batch on the screen has ended, and return how."""
@@ -131,19 +165,20 @@ class Person:
     @contextmanager
     def offline(self) -> Iterator[None]:
         """Without a network while the block runs."""
-        self.context.set_offline(True)
+        self._set_network(is_offline=True)
         yield
-        self.context.set_offline(False)
+        self._set_network()
 
     def slowly(self, bytes_per_s: int) -> None:
         """Have what is sent from now on take its time; 0 is no limit."""
-        conditions = {
-            "offline": False,
-            "latency": 0,
-            "downloadThroughput": -1,
-            "uploadThroughput": bytes_per_s or -1,
-        }
-        self.context.new_cdp_session(self.page).send("Network.emulateNetworkConditions", conditions)
+        self._upload_rate = bytes_per_s or -1
+        self._set_network()
+
+    def _set_network(self, *, is_offline: bool = False) -> None:
+        # By one session: of several, each undoes what another has said.
+        self._network = self._network or self.context.new_cdp_session(self.page)
+        rates = {"downloadThroughput": -1, "uploadThroughput": self._upload_rate}
+        self._network.send("Network.emulateNetworkConditions", {"offline": is_offline, "latency": 0, **rates})
 
 
 @cache

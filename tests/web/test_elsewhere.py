@@ -76,6 +76,7 @@ def test_the_page_of_another_origin_makes_a_batch(visitor: Person, host: Host, c
     expect(visitor.video("abroad.mp4")).to_contain_text("Ready")
     visitor.make(1)
     visitor.sees("1 of 1 ready")
+    visitor.open_details()
     expect(visitor.page.get_by_role("region", name="Events")).to_contain_text("Rendering")
 
 

@@ -61,7 +61,9 @@ def test_a_video_shows_its_size_length_and_first_frame(person: Person, clip: Cli
     expect(line).to_contain_text("Ready")
 
 
-def test_an_upload_is_paused_and_continues(person: Person, clip: Clip) -> None:
+def test_an_upload_is_paused_and_continues_and_a_reload_promises_what_is_stored(
+    person: Person, clip: Clip
+) -> None:
     person.slowly(SLOW)
     person.choose(clip("large.mp4", padding_bytes=LARGE))
     person.press("Pause large.mp4")
@@ -70,6 +72,12 @@ def test_an_upload_is_paused_and_continues(person: Person, clip: Clip) -> None:
     person.slowly(0)
     person.press("Resume large.mp4")
     expect(person.video("large.mp4")).to_contain_text("Ready")
+    person.slowly(MIB)
+    person.choose(clip("small.mp4", padding_bytes=8 * MIB))
+    expect(person.video("small.mp4")).to_contain_text(re.compile(r"Uploading, [1-9]"))
+    person.page.reload()
+    expect(person.video("small.mp4")).to_contain_text("choose or drop this file again.")
+    expect(person.page.get_by_role("progressbar", name="small.mp4")).to_have_attribute("aria-valuenow", "0")
 
 
 def test_a_reload_in_the_middle_sends_only_what_is_missing(person: Person, api: User, clip: Clip) -> None:
@@ -82,7 +90,7 @@ def test_a_reload_in_the_middle_sends_only_what_is_missing(person: Person, api: 
     until(lambda: stored(api, upload_id) == [3])
     person.page.get_by_label("How many variations").fill("4")
     person.page.reload()
-    person.sees("The page was reloaded")
+    person.sees("the upload goes on where it was")
     person.slowly(0)
     puts = sent_parts(person)
     person.choose(large)
@@ -93,15 +101,43 @@ def test_a_reload_in_the_middle_sends_only_what_is_missing(person: Person, api: 
     expect(person.video("large.mp4")).to_contain_text("Ready")
 
 
-def test_an_upload_waits_for_the_network_and_continues(person: Person, clip: Clip) -> None:
+def test_an_upload_waits_for_the_network_and_one_begun_without_it_begins_after_it(
+    person: Person, clip: Clip
+) -> None:
     person.slowly(SLOW)
     with person.page.expect_request(lambda request: request.method == "PUT"):
         person.choose(clip("large.mp4", padding_bytes=LARGE))
     with person.offline():
-        person.page.wait_for_timeout(300)
-        expect(person.video("large.mp4")).not_to_contain_text("Ready")
+        person.choose(clip("begun.mp4"))
+        expect(person.video("begun.mp4")).to_contain_text("Video Refresher does not answer")
+        expect(person.video("large.mp4")).to_contain_text("does not answer")  # the storage, or control
     person.slowly(0)
+    expect(person.video("begun.mp4")).to_contain_text("Ready")
     expect(person.video("large.mp4")).to_contain_text("Ready")
+
+
+def test_each_tab_has_a_draft_and_that_of_a_closed_one_is_found_again(person: Person, clip: Clip) -> None:
+    def open_tab() -> Person:
+        tab = Person(person.context, person.url, person.password)
+        tab.open()
+        return tab
+
+    def names(tab: Person) -> list[str]:
+        expect(tab.page.locator(".video, .drop.large").first).to_be_visible()
+        return tab.page.locator(".video-name").all_inner_texts()
+
+    person.choose(clip("first.mp4"))
+    expect(person.video("first.mp4")).to_contain_text("Ready")
+    other = open_tab()
+    assert names(other) == []
+    other.choose(clip("second.mp4"))
+    expect(other.video("second.mp4")).to_contain_text("Ready")
+    for tab, name in ((person, "first.mp4"), (other, "second.mp4")):
+        tab.page.reload()
+        expect(tab.video(name)).to_contain_text("Ready")
+        assert names(tab) == [name]
+    other.page.close()
+    assert names(open_tab()) == ["second.mp4"]
 
 
 def test_a_file_of_a_hostile_name_is_shown_not_run(person: Person, clip: Clip) -> None:
@@ -111,17 +147,25 @@ def test_a_file_of_a_hostile_name_is_shown_not_run(person: Person, clip: Clip) -
     assert person.page.title() == "New batch · Video Refresher"
     person.make(1)
     expect(person.page.get_by_role("heading", level=1)).to_have_text(name)
-    assert person.page.title() == "Batch · Video Refresher"
+    assert name in person.page.title()
 
 
-def test_links_are_taken_one_per_line_and_other_words_are_pointed_out(person: Person) -> None:
+def test_links_are_taken_one_per_line_and_what_is_wrong_with_one_stands_there(
+    person: Person,
+) -> None:
     person.press("or paste links")
     person.page.get_by_label("Links to MP4").fill(
-        "https://example.com/ads/summer%20sale.mp4\njavascript:alert(1)"
+        "https://example.com/ads/summer%20sale.mp4\nhttp://192.168.0.1/mine.mp4\njavascript:alert(1)"
     )
     person.press("Add these links")
-    person.sees("summer sale.mp4")
     person.sees("Not a web address: javascript:alert(1)")
+    expect(person.video("summer sale.mp4")).to_contain_text("Fetched when the batch runs")
+    refusal = person.video("mine.mp4").get_by_role("alert")
+    expect(refusal).to_have_text(
+        "This address is not on the public internet. Only public addresses are called."
+    )
+    expect(person.page.locator(".price")).to_contain_text("until done")
+    person.sees("Make 10 videos")
     assert person.barriers() == []
 
 

@@ -24,10 +24,15 @@ class Progress(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own."""
+    """A source with its outputs. `notes` say what could not be used of it; `data` is the caller's own.
+
+    `width` and `height` are in pixels, as the picture is shown; 0 while they are unknown, as for a URL.
+    """
 
     source_id: str
     name: str
+    width: int = 0
+    height: int = 0
     status: str
     percent: float
     notes: list[str] = []
@@ -54,7 +59,10 @@ class AttemptView(BaseModel):
 
 
 class Summary(BaseModel):
-    """The common fields of jobs and batches, as in lists. `name` is that of the batch."""
+    """The common fields of jobs and batches, as in lists. `name` is that of the batch.
+
+    `ticket` opens its outputs, posters and events as `?ticket=` for an hour. `size_bytes` is what is ready.
+    """
 
     batch_id: str
     name: str | None
@@ -70,6 +78,8 @@ class Summary(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
+    size_bytes: int
+    ticket: str
     error: Problem | None
 
 
@@ -95,6 +105,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -117,7 +128,6 @@ class Details(BaseModel):
     frame_rate: FrameRate
     name_template: str | None
     webhook: WebhookView | None
-    ticket: str
     sources: list[SourceView]
     attempts: list[AttemptView]
 

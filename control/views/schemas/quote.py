@@ -48,12 +48,16 @@ class Quote(BaseModel):
     """The estimated time and cost of a batch. `estimated`: a source or its frame rate is still unknown.
 
     `fits` is false if the results may not fit into the storage now. A submit is a 507 then.
+    `cost_low_usd` and `cost_high_usd` are the range in which the bills of eight of the last ten jobs would
+    lie; they are null until ten jobs have finished.
     """
 
     machines: int
     size: str
     makespan_s: float
     cost_usd: float
+    cost_low_usd: float | None
+    cost_high_usd: float | None
     estimated: bool
     fits: bool
     curve: list[CurvePoint]

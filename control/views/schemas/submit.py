@@ -58,6 +58,9 @@ def _can_be_kept(data: dict[str, Any]) -> dict[str, Any]:
 
 OwnData = Annotated[dict[str, Any], AfterValidator(_can_be_kept)]
 
+OUTPUT_URLS_CHARS_MAX = 2 * 1024**2  # of all URLs of a submit together: some 3,000 signed ones
+OutputUrls = Annotated[list[Url], Field(min_length=1, max_length=VARIATIONS_MAX, fail_fast=True)]
+
 Strength = Annotated[float, Field(ge=STRENGTH_MIN, le=1, allow_inf_nan=False)]
 _SOURCE = {"source_id": "src_0123456789abcdef0123456789abcdef"}
 
@@ -73,6 +76,7 @@ class SourceRef(Request):
     url: Url | None = None
     name: Name | None = None
     data: OwnData | None = None
+    output_urls: OutputUrls | None = None  # one for each of its outputs, which is also PUT there
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SourceRef:
@@ -117,6 +121,38 @@ class NewJob(Request):
             if why := why_no_name(self.name_template, variations=self.variations, has_links=has_links):
                 raise ValueError(f"name_template: {why}")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_delivered(self) -> Self:
+        each = self.variations or 1
+        for number, source in enumerate(self.sources):
+            urls = source.output_urls if isinstance(source, SourceRef) else None
+            if urls and len(urls) != each:
+                makes = f"each source makes {each} output{'s' if each > 1 else ''}"
+                raise ValueError(f"sources.{number}.output_urls: {makes}, and this has {len(urls)} URLs")
+        if self.output_url and self.output_urls:
+            raise ValueError("give either output_url or the output_urls of sources")
+        if sum(len(url) for _, url in self.output_urls) > OUTPUT_URLS_CHARS_MAX:
+            raise ValueError(
+                f"output_urls: all together have more than {OUTPUT_URLS_CHARS_MAX} characters;"
+                " submit several batches"
+            )
+        return self
+
+    @property
+    def output_urls(self) -> list[tuple[str, str]]:
+        """The URLs to which outputs are also PUT, each with the name of its field."""
+        return [
+            (f"sources.{number}.output_urls.{place}", url)
+            for number, source in enumerate(self.sources)
+            if isinstance(source, SourceRef)
+            for place, url in enumerate(source.output_urls or ())
+        ]
+
+    @property
+    def delivers(self) -> bool:
+        """Whether any output is also PUT to a URL of the user."""
+        return self.output_url is not None or bool(self.output_urls)
 
     @property
     def choice(self) -> EffectChoice:

@@ -1,13 +1,20 @@
-// Every call to control. What goes wrong is an ApiError whose message a person can act on.
+// Every call to control. A call goes on by itself for as long as fate.ts says; what then is wrong is an
+// ApiError whose message a person can act on.
+import { signal } from "@preact/signals";
+import { fateOf } from "./fate";
 import * as session from "./session";
 import type { Problem } from "./shapes";
+import { t } from "./texts";
+import { Patience, Tries } from "./waits";
 
 const BASE = (document.querySelector<HTMLMetaElement>('meta[name="refresher-api"]')?.content ?? "").replace(
   /\/+$/,
   "",
 );
 
-const BUSY_TRIES = 10; // a 503 that says when to come again may be repeated
+const ANSWER_MS = 60_000; // so long nothing is heard of an answer, and it is no longer waited for
+const AWAKE_MS = 60_000; // after an answer control does not sleep
+const SLOW_MS = 1000;
 
 /** `status` 0: nothing answered. */
 export class ApiError extends Error {
@@ -26,79 +33,134 @@ export class ApiError extends Error {
   }
 }
 
-export const AWAY = "Video Refresher does not answer. Check your connection; the page tries again by itself.";
+export interface Options {
+  headers?: Record<string, string>;
+  stop?: AbortSignal | undefined;
+  /** Told why the call waits for its next try, and null when it goes on: it needs nobody. */
+  onTrouble?: (trouble: ApiError | null) => void;
+}
+
+interface Request extends Options {
+  method: string;
+  path: string;
+  body?: unknown;
+}
+
+/** Control has slept, it seems: its first answer takes long. */
+export const isWaking = signal(false);
 
 /** The address of an API path, for `<img>`, `<video>`, links and streams. */
 export const address = (path: string): string => `${BASE}/api/${path}`;
 
-export const get = <Body>(path: string): Promise<Body> => call("GET", path);
-export const post = <Body>(path: string, body?: unknown, headers?: Record<string, string>): Promise<Body> =>
-  call("POST", path, body, headers);
-export const remove = (path: string): Promise<void> => call("DELETE", path);
+const troubled = new Map<string, Promise<unknown>>(); // GETs that wait, so that whoever asks again waits too
 
-/** Between half and one and a half times `seconds`, so that many do not come again together. */
-const pause = (seconds: number): Promise<void> =>
-  new Promise((resolve) => setTimeout(resolve, seconds * 1000 * (0.5 + Math.random())));
-
-async function call<Body>(
-  method: string,
-  path: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-): Promise<Body> {
-  for (let tries = 1; ; tries++) {
-    const used = session.token.value;
-    const answer = await send(
-      method,
-      path,
-      body,
-      used ? { ...headers, Authorization: `Bearer ${used}` } : headers,
-    );
-    const pauseS = answer.status === 503 ? Number(answer.headers.get("Retry-After")) : 0;
-    if (pauseS && tries < BUSY_TRIES) await pause(pauseS);
-    else if (answer.status !== 401) return read<Body>(answer);
-    else await session.renewed(used);
-  }
+export function get<Body>(path: string, options: Options = {}): Promise<Body> {
+  if (options.stop || options.onTrouble) return call<Body>({ method: "GET", path, ...options });
+  const known = troubled.get(path) as Promise<Body> | undefined;
+  if (known) return known;
+  const onTrouble = () => troubled.set(path, asked);
+  const asked: Promise<Body> = call<Body>({ method: "GET", path, onTrouble }).finally(() =>
+    troubled.delete(path),
+  );
+  return asked;
 }
 
-/** Exchange the password for a session. Throws ApiError: 401 wrong, 429 too many tries, 0 nobody there. */
-export async function signIn(password: string): Promise<void> {
-  const answer = await send("POST", "auth", { password }, {});
-  const { token, expires_at } = await read<{ token: string; expires_at: string }>(answer);
+export const post = <Body>(path: string, body?: unknown, options: Options = {}): Promise<Body> =>
+  call({ method: "POST", path, body, ...options });
+export const remove = (path: string): Promise<void> => call({ method: "DELETE", path });
+
+/** Exchange the password for a session. Throws ApiError: 401 wrong, 429 too many tries. */
+export async function signIn(password: string, options: Options): Promise<void> {
+  type Session = { token: string; expires_at: string };
+  const { token, expires_at } = await post<Session>("auth", { password }, options);
   session.begin(token, expires_at);
 }
 
-async function send(
-  method: string,
-  path: string,
-  body: unknown,
-  headers: Record<string, string>,
-): Promise<Response> {
-  const init: RequestInit = { method, headers, cache: "no-store", referrerPolicy: "no-referrer" };
-  if (body !== undefined) {
-    init.body = JSON.stringify(body);
-    init.headers = { ...headers, "Content-Type": "application/json" };
-  }
+/** Throws ApiError, or the reason of `stop` or of the session's end. */
+async function call<Body>(request: Request): Promise<Body> {
+  const stop = AbortSignal.any([session.lifetime(), ...(request.stop ? [request.stop] : [])]);
+  const hasKey = request.headers?.["Idempotency-Key"] !== undefined;
+  const tries = new Tries();
   try {
-    return await fetch(address(path), init);
-  } catch {
-    throw new ApiError(0, "away", AWAY);
+    for (;;) {
+      const [used, wasOnline] = [session.token.value, navigator.onLine];
+      try {
+        return await send<Body>(request, used, stop);
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        const fate = fateOf({ ...request, hasKey, tries: tries.count, wasOnline }, error);
+        if (fate.is === "done") return undefined as Body;
+        if (fate.is === "over")
+          throw error.code === "away" ? new ApiError(error.status, "lost", t.api.lost) : error;
+        if (fate.is === "sign in") await session.renewed(used, stop);
+        else {
+          request.onTrouble?.(error);
+          await tries.pause(fate, stop);
+        }
+      }
+    }
+  } finally {
+    tries.end();
+    request.onTrouble?.(null);
   }
 }
 
-async function read<Body>(answer: Response): Promise<Body> {
+let answeredAt = 0; // ms
+
+/** Send it once. Throws ApiError, or `stop`'s reason. */
+async function send<Body>(
+  { method, path, body, headers = {} }: Request,
+  token: string | null,
+  stop: AbortSignal,
+): Promise<Body> {
+  const patience = new Patience(ANSWER_MS, stop);
+  const init: RequestInit = { method, cache: "no-store", referrerPolicy: "no-referrer" };
+  init.signal = patience.signal;
+  init.headers = { ...headers, ...(token && path !== "auth" ? { Authorization: `Bearer ${token}` } : {}) };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { ...init.headers, "Content-Type": "application/json" };
+  }
+  const slow = setTimeout(() => {
+    isWaking.value = Date.now() - answeredAt > AWAKE_MS;
+  }, SLOW_MS);
+  try {
+    const answer = await fetch(address(path), init);
+    patience.heard();
+    const text = await answer.text();
+    answeredAt = Date.now();
+    return read<Body>(answer, text);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    stop.throwIfAborted();
+    throw new ApiError(0, "away", t.api.away);
+  } finally {
+    clearTimeout(slow);
+    isWaking.value = false;
+    patience.end();
+  }
+}
+
+/** Return the body of an answer. Throws ApiError for one that is no success, or no answer of control at all. */
+function read<Body>(answer: Response, text: string): Body {
   if (answer.status === 204) return undefined as Body;
-  const body = await answer.json().catch(() => null);
-  if (answer.ok) return body as Body;
-  const problem: Problem | undefined = body?.error;
-  throw new ApiError(
-    answer.status,
-    problem?.code ?? "unknown",
-    problem?.message ?? (answer.status >= 500 ? AWAY : `The answer was ${answer.status}, without a reason.`),
-    Number(answer.headers.get("Retry-After")) || null,
-  );
+  const body = parsed(text);
+  if (answer.ok && body !== undefined) return body as Body;
+  const problem = (body as { error?: Problem } | undefined)?.error;
+  const retryAfterS = Number(answer.headers.get("Retry-After")) || null;
+  if (problem) throw new ApiError(answer.status, problem.code, problem.message, retryAfterS);
+  if (answer.ok) throw new ApiError(0, "away", t.api.away); // such as the sign-in page of a hotel's network
+  if (answer.status >= 500) throw new ApiError(answer.status, "away", t.api.away, retryAfterS);
+  throw new ApiError(answer.status, "unknown", t.api.unexplained(answer.status));
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Words for anything that was thrown. */
-export const inWords = (error: unknown): string =>
-  error instanceof Error ? error.message : "Something went wrong.";
+export const inWords = (error: unknown): string => (error instanceof Error ? error.message : t.api.unknown);

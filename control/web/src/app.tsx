@@ -1,21 +1,28 @@
 import { useEffect } from "preact/hooks";
+import { Again } from "./components/Again";
+import { Confirm } from "./components/Confirm";
+import { Language } from "./components/Language";
+import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
 import { History } from "./screens/History";
 import { NewBatch } from "./screens/NewBatch";
+import { Shared } from "./screens/Shared";
 import { SignIn, SignInAgain } from "./screens/SignIn";
 import { Usage } from "./screens/Usage";
 import * as session from "./session";
 import { t } from "./texts";
 
 export function App() {
-  const { screen } = route.value;
+  const at = route.value;
+  const { screen } = at;
   const isSignedIn = session.token.value !== null;
   useEffect(() => {
-    document.title = `${t.app.titles[screen]} · ${t.app.name}`;
-    if (isSignedIn) document.getElementById("main")?.focus();
+    if (screen !== "batch" && screen !== "shared") document.title = `${t.app.titles[screen]} · ${t.app.name}`; // these have their own
+    if (isSignedIn) document.getElementById("main")?.focus({ preventScroll: true });
   }, [screen, isSignedIn]);
+  if (at.screen === "shared") return <Shared key={at.token} token={at.token} />;
   if (!isSignedIn) return <SignIn />;
   return (
     <>
@@ -23,9 +30,15 @@ export function App() {
         {t.app.skip}
       </button>
       <Header />
+      <Again />
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>
+      <footer class="foot">
+        <Language />
+      </footer>
+      <Confirm />
+      <Toasts />
       {session.hasEnded.value && <SignInAgain />}
     </>
   );
@@ -35,11 +48,13 @@ function Screen() {
   const at = route.value;
   switch (at.screen) {
     case "batch":
-      return <BatchScreen key={at.id} id={at.id} />;
+      return <BatchScreen key={at.id} id={at.id} output={at.output} />;
     case "history":
       return <History />;
     case "usage":
       return <Usage />;
+    case "shared": // the app shows it by itself
+      return null;
     case "new":
       return <NewBatch />;
   }

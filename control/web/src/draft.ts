@@ -1,22 +1,22 @@
 // The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
-import { computed, effect, signal, untracked } from "@preact/signals";
+import { batch as atOnce, computed, effect, signal, untracked } from "@preact/signals";
 import * as api from "./api";
 import { ApiError, inWords } from "./api";
+import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
+import { ask } from "./components/Confirm";
+import { inAll, type Part, parts, shares } from "./orders";
 import { go, linkTo } from "./route";
 import * as session from "./session";
-import type { Batch, Order, Preset, Quote } from "./shapes";
-import { Item, type Kept } from "./upload/item";
+import type { Batch, Order, Quote } from "./shapes";
+import { claimDraft } from "./tab";
+import { t } from "./texts";
+import { Item, type Kept, type Phase } from "./upload/item";
 
-export const VARIATIONS = { least: 1, usual: 10, most: 100 };
-
-const KEY = "refresher.draft";
-const KEPT_MS = 20 * 3600 * 1000; // an unused source lives for 24 h
+const KEY = await claimDraft();
 const QUOTE_AFTER_MS = 250; // while someone types
+const KEEP_AFTER_MS = 200;
 
 export const items = signal<Item[]>([]);
-export const variations = signal(VARIATIONS.usual);
-export const preset = signal<Preset | null>(null);
-export const maxMachines = signal<number | null>(null); // null: as the quote has it
 
 export const pending = computed(() => items.value.filter((item) => item.isPending.value));
 export const ready = computed(() => items.value.filter((item) => item.phase.value === "ready"));
@@ -26,27 +26,33 @@ export const stuck = computed(() =>
 );
 /** What can never be made: a batch starts without it, as the count and the price say. */
 export const refused = computed(() => items.value.filter((item) => item.phase.value === "refused"));
-export const outputsCount = computed(
-  () => (items.value.length - refused.value.length) * (preset.value ? 1 : variations.value),
-);
+export const outputsCount = computed(() => {
+  const { preset, variations } = choices.value;
+  const usable = items.value.filter((item) => item.phase.value !== "refused");
+  return usable.reduce((sum, item) => sum + (preset ? 1 : (item.variations.value ?? variations)), 0);
+});
 export const sentBytes = computed(() => items.value.reduce((sum, item) => sum + item.sent.value, 0));
 export const totalBytes = computed(() => items.value.reduce((sum, item) => sum + item.size, 0));
 
-const order = computed<Order | null>(() => {
-  const sources = ready.value.flatMap((item) => item.ref ?? []);
-  if (!sources.length) return null;
-  return { sources, ...(preset.value ? { preset: preset.value } : { variations: variations.value }) };
+/** The batches that are ordered: one, where it can hold all. None while a field cannot be used. */
+export const ordered = computed<Part[]>(() => (wish.value ? parts(ready.value, wish.value) : []));
+/** The only order, at no chosen pace. */
+export const plainOrder = computed<Order | null>(() => {
+  const [only, another] = ordered.value;
+  return only && !another ? only.order : null;
 });
 
 // --- videos -----------------------------------------------------------------------------------------
 
 /** Take files: those that a reload has lost go on where they were, and one that is there is not taken twice. */
 export function add(files: Iterable<File>): void {
-  for (const file of files) {
-    const known = items.value.find((item) => item.isOf(file));
-    if (known?.phase.value === "fileless") void known.take(file);
-    if (!known) items.value = [...items.value, Item.ofFile(file)];
-  }
+  atOnce(() => {
+    for (const file of files) {
+      const known = items.value.find((item) => item.isOf(file));
+      if (known?.phase.value === "fileless") void known.take(file);
+      if (!known) items.value = [...items.value, Item.ofFile(file)];
+    }
+  });
 }
 
 /** Take addresses, one per line, and return the lines that are none. */
@@ -59,14 +65,31 @@ export function addUrls(text: string): string[] {
   return bad;
 }
 
-export function remove(item: Item): void {
-  item.drop();
-  items.value = items.value.filter((other) => other !== item);
+export function remove(...gone: Item[]): void {
+  for (const item of gone) item.drop();
+  items.value = items.value.filter((item) => !gone.includes(item));
 }
 
-function webAddress(text: string): URL | null {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  return url && /^https?:$/.test(url.protocol) ? url : null;
+/** Fill the draft with the videos and the choices of a batch. Nothing starts: its price is there first. */
+export function refill(batch: Batch): void {
+  const fill = async () => {
+    atOnce(() => {
+      isArmed.value = false;
+      submitProblem.value = null;
+      remove(...items.value);
+      items.value = batch.sources.map(({ name, source_id }) => Item.ofSource(name, source_id));
+      chooseLike(batch);
+    });
+    go("#/");
+  };
+  if (!items.value.length) void fill();
+  else
+    ask({
+      title: t.draft.replace,
+      text: t.draft.replaceText(items.value.length),
+      yes: t.draft.replaceIt,
+      act: fill,
+    });
 }
 
 function nameIn(url: URL): string {
@@ -81,29 +104,47 @@ function nameIn(url: URL): string {
 // --- price ------------------------------------------------------------------------------------------
 
 export const quote = signal<Quote | null>(null);
-export const quoteProblem = signal<string | null>(null);
+/** Why there is none yet: it comes by itself. */
+export const quoteTrouble = signal<string | null>(null);
+/** Why there is none: someone has to change what is ordered. */
+export const quoteRefusal = signal<string | null>(null);
+
+function say(fresh: Quote | null, trouble: string | null = null, refusal: string | null = null): void {
+  atOnce(() => {
+    quote.value = fresh;
+    quoteTrouble.value = trouble;
+    quoteRefusal.value = refusal;
+  });
+}
 
 effect(() => {
-  const body = order.value;
-  if (!body || !session.token.value) {
-    quote.value = null;
-    quoteProblem.value = null;
-    return;
-  }
-  let isStale = false;
+  const orders = ordered.value.map(({ order }) => order);
+  const plain = plainOrder.value;
+  const atItsPace = plain && atPace(plain);
+  if (!orders.length || !session.token.value) return say(null);
+  const stale = new AbortController();
+  const options: api.Options = {
+    stop: stale.signal,
+    onTrouble: (trouble) => trouble && !stale.signal.aborted && say(null, inWords(trouble)),
+  };
   const timer = setTimeout(async () => {
     try {
-      const fresh = await api.post<Quote>("quote", body);
-      if (!isStale) [quote.value, quoteProblem.value] = [fresh, null];
+      const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
+      const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
+      const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
+      if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      if (!isStale) [quote.value, quoteProblem.value] = [null, inWords(error)];
+      if (!stale.signal.aborted) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
-    isStale = true;
     clearTimeout(timer);
+    stale.abort();
   };
 });
+
+const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
+  Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
 
 // --- the one button ---------------------------------------------------------------------------------
 
@@ -111,41 +152,91 @@ effect(() => {
 export const isArmed = signal(false);
 export const isSubmitting = signal(false);
 export const submitProblem = signal<string | null>(null);
+/** Why the submit waits for its next try; `stopSubmit` gives it up. */
+export const submitTrouble = signal<string | null>(null);
+let submitting = new AbortController();
+export const stopSubmit = (): void => submitting.abort();
 
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = "Not started: see what is wrong with a video, or remove it.";
+  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
 });
+
+const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
 
 /** The key of the last try, so that a lost answer never makes a second batch. */
 let tried: { body: string; key: string } | null = null;
 
 async function submit(): Promise<void> {
-  if (!order.value || isSubmitting.peek()) return;
+  if (!ordered.value.length || isSubmitting.peek()) return;
   isSubmitting.value = true;
   submitProblem.value = null;
-  const machines = maxMachines.value;
+  submitting = new AbortController();
+  const stop = submitting.signal;
+  const submitted = new Set(items.value);
+  const made: Batch[] = [];
+  let isLost = false; // an answer: the batch may be there
+  const options: api.Options = {
+    stop,
+    onTrouble: (trouble) => {
+      submitTrouble.value = trouble && inWords(trouble);
+      isLost ||= trouble?.code === "away";
+    },
+  };
   try {
-    const batch = await place({ ...order.value, ...(machines ? { max_machines: machines } : {}) });
-    clear();
-    go(linkTo(batch.batch_id));
+    for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+      isLost = false;
+      made.push(await place(order, options));
+      leave(new Set(itsItems)); // so that a next try is of the rest
+    }
+    leave(submitted);
+    forNext();
+    go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
   } catch (error) {
-    const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-    submitProblem.value = isGone
-      ? `${inWords(error)} Remove the videos here and drop them again.`
-      : inWords(error);
+    submitProblem.value =
+      [made.length && t.draft.madeSome(made.length), refusal(error, isLost)].filter(Boolean).join(" ") ||
+      null;
   } finally {
     isSubmitting.value = false;
+    submitTrouble.value = null;
   }
 }
 
+/** Why it has not started; nothing if it was stopped, and certainly has not. */
+function refusal(error: unknown, isLost: boolean): string {
+  if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
+  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
+  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
+}
+
+/** What is submitted: one batch at its pace, or several that share the budget. */
+async function payable(all: Part[], options: api.Options): Promise<Part[]> {
+  const budget = wish.value?.max_cost_usd;
+  if (all.length === 1) return all.map((part) => ({ ...part, order: atPace(part.order) }));
+  if (budget === undefined) return all;
+  const shared = shares(
+    budget,
+    await quotes(
+      all.map(({ order }) => order),
+      options,
+    ),
+  );
+  return all.map((part, index) => ({
+    ...part,
+    order: { ...part.order, max_cost_usd: shared[index] ?? budget },
+  }));
+}
+
 /** Submit an order. The same order again, after a lost answer, is the same batch. */
-export async function place(wanted: Order): Promise<Batch> {
+async function place(wanted: Order, options: api.Options): Promise<Batch> {
   const body = JSON.stringify(wanted);
   if (tried?.body !== body) tried = { body, key: randomKey() };
-  const batch = await api.post<Batch>("batches", wanted, { "Idempotency-Key": tried.key });
+  const batch = await api.post<Batch>("batches", wanted, {
+    ...options,
+    headers: { "Idempotency-Key": tried.key },
+  });
   tried = null;
   return batch;
 }
@@ -156,11 +247,9 @@ function randomKey(): string {
   ).join("");
 }
 
-function clear(): void {
-  items.value = [];
-  variations.value = VARIATIONS.usual;
-  preset.value = null;
-  maxMachines.value = null;
+/** What was added meanwhile stays. */
+function leave(submitted: Set<Item>): void {
+  items.value = items.value.filter((item) => !submitted.has(item));
 }
 
 // --- over a reload ----------------------------------------------------------------------------------
@@ -168,37 +257,39 @@ function clear(): void {
 interface KeptDraft {
   at: number;
   items: Kept[];
-  variations: number;
-  preset: Preset | null;
 }
+
+let write: (() => void) | null = null; // what is not kept yet
 
 restore();
 effect(keep);
+addEventListener("pagehide", () => write?.());
 addEventListener("beforeunload", (event) => {
   if (pending.peek().length) event.preventDefault(); // the browser asks
 });
 
+/** Write the draft soon, once for many changes: with pictures of hundreds of videos it is large. */
 function keep(): void {
   const kept: KeptDraft = {
     at: Date.now(),
     items: items.value.filter((item) => item.phase.value !== "refused").map((item) => item.kept()),
-    variations: variations.value,
-    preset: preset.value,
   };
-  try {
-    localStorage.setItem(KEY, JSON.stringify(kept));
-  } catch {
-    localStorage.removeItem(KEY); // no room: then a reload starts anew
-  }
+  if (!write) setTimeout(() => write?.(), KEEP_AFTER_MS);
+  write = () => {
+    write = null;
+    try {
+      localStorage.setItem(KEY, JSON.stringify(kept));
+    } catch {
+      localStorage.removeItem(KEY); // no room: then a reload starts anew
+    }
+  };
 }
 
 function restore(): void {
   try {
     const kept: KeptDraft | null = JSON.parse(localStorage.getItem(KEY) ?? "null");
-    if (!kept || kept.at < Date.now() - KEPT_MS) return;
+    if (!kept) return;
     items.value = kept.items.map((one) => new Item(one.name, one.size, one.modified, one.url, one));
-    variations.value = kept.variations;
-    preset.value = kept.preset;
   } catch {
     // of another version: a new start
   }

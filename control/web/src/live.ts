@@ -2,6 +2,8 @@
 import { signal } from "@preact/signals";
 import * as api from "./api";
 import { ApiError } from "./api";
+import { pauseS } from "./fate";
+import * as session from "./session";
 import {
   type Batch,
   isLive,
@@ -11,11 +13,12 @@ import {
   type Progress,
   type Status,
 } from "./shapes";
+import { onWake } from "./waits";
 
-const POLL_MS = { streaming: 5000, polling: 2000, ended: 60_000, most: 30_000 };
+const POLL_MS = { streaming: 5000, polling: 2000, ended: 60_000 };
 const READ_AT_MOST_EVERY_MS = 400;
 const TICKET_MS = 40 * 60 * 1000; // of an hour
-const STREAM_AGAIN_MS = 30_000;
+const STREAM_LASTS_MS = 10_000; // one that is cut sooner is asked for ever more seldom
 const OUTPUTS_TOGETHER_MS = 120;
 
 /** A durable event that moved the batch or one of its jobs. */
@@ -41,37 +44,46 @@ export class LiveBatch {
   /** Of posters and players. It stays while it can, since each new one loads every picture again. */
   readonly ticket = signal("");
   private ticketAt = 0;
+  private ticketOf: string | null = null; // the session: its tickets end with it
   private stream: EventSource | null = null;
   private streamAfter = 0;
+  private streamFailures = 0; // in a row
   private timer = 0;
-  private failures = 0;
   private readCostMs = 0;
   private isReading = false;
-  private isClosed = false;
+  private isAskedAgain = false; // while it was being read
+  private readonly closed = new AbortController();
   private isTold = false; // the whole story of an ended batch has been streamed
   private fresh = new Map<string, Output>();
 
   constructor(private readonly id: string) {
-    document.addEventListener("visibilitychange", this.onVisibility);
-    addEventListener("online", this.poke);
+    const { signal } = this.closed;
+    document.addEventListener("visibilitychange", () => document.hidden && this.quiet(), { signal });
+    signal.addEventListener("abort", onWake(this.wake));
     void this.read();
   }
 
   close(): void {
-    this.isClosed = true;
-    document.removeEventListener("visibilitychange", this.onVisibility);
-    removeEventListener("online", this.poke);
+    this.closed.abort();
     this.quiet();
   }
+
+  /** The network may be another one, and the stream dead without knowing it. */
+  private readonly wake = (): void => {
+    this.quiet();
+    this.streamAfter = 0;
+    this.poke();
+  };
 
   /** Take a batch that a call has answered with. */
   take(batch: Batch): void {
     this.batch.value = batch;
     this.problem.value = null;
     this.freshAt.value = Date.now();
-    if (Date.now() - this.ticketAt > TICKET_MS) {
+    if (Date.now() - this.ticketAt > TICKET_MS || this.ticketOf !== session.token.peek()) {
       this.ticket.value = batch.ticket;
       this.ticketAt = Date.now();
+      this.ticketOf = session.token.peek();
     }
     if (isLive(batch)) this.isTold = false;
     if (!this.isTold) this.listen();
@@ -83,11 +95,6 @@ export class LiveBatch {
     this.readIn(next - Date.now());
   };
 
-  private readonly onVisibility = (): void => {
-    if (document.hidden) this.quiet();
-    else this.poke();
-  };
-
   private quiet(): void {
     clearTimeout(this.timer);
     this.stream?.close();
@@ -96,42 +103,50 @@ export class LiveBatch {
 
   private readIn(ms: number): void {
     clearTimeout(this.timer);
-    if (!this.isClosed && !document.hidden) this.timer = window.setTimeout(() => void this.read(), ms);
+    if (!this.closed.signal.aborted && !document.hidden)
+      this.timer = window.setTimeout(() => void this.read(), ms);
   }
 
   private async read(): Promise<void> {
-    if (this.isReading) return this.readIn(READ_AT_MOST_EVERY_MS);
+    this.isAskedAgain = this.isReading;
+    if (this.isReading) return;
     this.isReading = true;
-    const startedAt = Date.now();
+    let [startedAt, isOver] = [Date.now(), false];
+    const onTrouble = (trouble: ApiError | null) => {
+      this.problem.value = trouble;
+      startedAt = Date.now();
+    };
     try {
-      const batch = await api.get<Batch>(`batches/${this.id}`);
+      const stop = this.closed.signal;
+      this.take(await api.get<Batch>(`batches/${this.id}`, { stop, onTrouble }));
       this.readCostMs = Date.now() - startedAt;
-      this.failures = 0;
-      if (!this.isClosed) this.take(batch);
     } catch (error) {
-      this.failures += 1;
-      this.problem.value = error instanceof ApiError ? error : new ApiError(0, "away", api.AWAY);
+      isOver = error instanceof ApiError && !error.isPassing;
+      if (error instanceof ApiError) this.problem.value = error;
     } finally {
       this.isReading = false;
     }
-    if (!this.problem.value || this.problem.value.isPassing) this.readIn(this.pause());
+    if (!isOver) this.readIn(this.isAskedAgain ? READ_AT_MOST_EVERY_MS : this.pause());
   }
 
   /** How long until the next look, with jitter, so that many open pages do not ask in step. */
   private pause(): number {
-    const { streaming, polling, ended, most } = POLL_MS;
+    const { streaming, polling, ended } = POLL_MS;
     const batch = this.batch.value;
-    const usual = batch && !isLive(batch) ? ended : this.stream ? streaming : polling;
-    const ms = this.failures ? Math.min(most, polling * 2 ** this.failures) : usual;
+    const ms = batch && !isLive(batch) ? ended : this.stream ? streaming : polling;
     return ms * (0.75 + Math.random() / 2);
   }
 
   private listen(): void {
-    if (this.stream || this.isClosed || document.hidden || Date.now() < this.streamAfter) return;
+    if (this.stream || this.closed.signal.aborted || document.hidden || Date.now() < this.streamAfter) return;
     const stream = new EventSource(
       api.address(`batches/${this.id}/events?ticket=${encodeURIComponent(this.ticket.value)}`),
     );
     this.stream = stream;
+    let openedAt = Infinity;
+    stream.onopen = () => {
+      openedAt = Date.now();
+    };
     const on = <Data>(kind: string, take: (data: Data, id: string) => void) =>
       stream.addEventListener(kind, (event: MessageEvent<string>) =>
         take(JSON.parse(event.data), event.lastEventId),
@@ -146,7 +161,8 @@ export class LiveBatch {
     });
     stream.onerror = () => {
       this.leave(stream);
-      this.streamAfter = Date.now() + STREAM_AGAIN_MS;
+      this.streamFailures = Date.now() - openedAt > STREAM_LASTS_MS ? 1 : this.streamFailures + 1;
+      this.streamAfter = Date.now() + 1000 * pauseS(this.streamFailures);
       this.poke();
     };
   }

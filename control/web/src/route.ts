@@ -5,7 +5,8 @@ export type Route =
   | { screen: "new" }
   | { screen: "history" }
   | { screen: "usage" }
-  | { screen: "batch"; id: string };
+  | { screen: "shared"; token: string }
+  | { screen: "batch"; id: string; output: string | null }; // the output that is played
 
 const hash = signal(location.hash);
 addEventListener("hashchange", () => {
@@ -13,15 +14,22 @@ addEventListener("hashchange", () => {
 });
 
 export const route = computed<Route>(() => {
-  const [, screen, id] = /^#\/([a-z]*)\/?([\w-]*)$/.exec(hash.value) ?? [];
-  if (screen === "batches" && id) return { screen: "batch", id };
+  const [, screen, id, output] = /^#\/([a-z]*)\/?([\w-]*)\/?([\w-]*)(?:\?.*)?$/.exec(hash.value) ?? [];
+  if (screen === "batches" && id) return { screen: "batch", id, output: output || null };
   if (screen === "batches") return { screen: "history" };
+  if (screen === "shared") return { screen: "shared", token: id ?? "" };
   if (screen === "usage") return { screen: "usage" };
   return { screen: "new" };
 });
 
-export const linkTo = (id: string): string => `#/batches/${id}`;
+export const linkTo = (id: string, output = ""): string => `#/batches/${id}${output && `/${output}`}`;
 
 export function go(to: string): void {
   location.hash = to;
+}
+
+/** Go there in place of where the user is: Back leads to what was before both. */
+export function replace(to: string): void {
+  history.replaceState(history.state, "", to);
+  hash.value = location.hash;
 }

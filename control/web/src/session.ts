@@ -8,26 +8,40 @@ export const token = signal<string | null>(stored());
 export const hasEnded = signal(false);
 
 let waiting: (() => void)[] = [];
+let life = new AbortController();
 
 export function begin(fresh: string, expiresAt: string): void {
+  localStorage.setItem(KEY, JSON.stringify({ token: fresh, expiresAt }));
+  take(fresh);
+}
+
+function take(fresh: string): void {
   token.value = fresh;
   hasEnded.value = false;
-  localStorage.setItem(KEY, JSON.stringify({ token: fresh, expiresAt }));
   for (const go of waiting.splice(0)) go();
 }
 
 /** The API no longer takes `used`. Resolves after the next sign-in. */
-export function renewed(used: string | null): Promise<void> {
+export function renewed(used: string | null, stop: AbortSignal): Promise<void> {
   if (token.value !== used) return Promise.resolve(); // someone has signed in meanwhile
   hasEnded.value = true;
-  return new Promise((resolve) => waiting.push(resolve));
+  return new Promise((resolve, reject) => {
+    waiting.push(resolve);
+    stop.addEventListener("abort", () => reject(stop.reason), { once: true });
+  });
 }
+
+/** Aborted, with `SIGNED_OUT`, when the user signs out: what was under way in the session ends with it. */
+export const lifetime = (): AbortSignal => life.signal;
+export const SIGNED_OUT = new DOMException("signed out", "AbortError");
 
 export function end(): void {
   localStorage.removeItem(KEY);
   waiting = [];
   hasEnded.value = false;
   token.value = null;
+  life.abort(SIGNED_OUT);
+  life = new AbortController();
 }
 
 function stored(): string | null {
@@ -44,9 +58,5 @@ addEventListener("storage", (event) => {
   if (event.key !== KEY) return;
   const fresh = stored();
   if (!fresh) end();
-  else if (fresh !== token.value) {
-    token.value = fresh;
-    hasEnded.value = false;
-    for (const go of waiting.splice(0)) go();
-  }
+  else if (fresh !== token.value) take(fresh);
 });

@@ -3,6 +3,8 @@
 export type Status = "queued" | "launching" | "running" | "completed" | "failed" | "cancelled" | "expired";
 export type OutputStatus = "queued" | "running" | "ready" | "failed" | "cancelled";
 export type Preset = "web-optimized" | "hls" | "copy";
+export type Quality = "standard" | "high";
+export type FrameRate = "29.97" | "source";
 
 export interface Problem {
   code: string;
@@ -26,6 +28,8 @@ export interface Output {
 export interface Source {
   source_id: string;
   name: string;
+  width: number; // 0 while unknown
+  height: number;
   status: OutputStatus;
   percent: number;
   notes: string[]; // what could not be used of it
@@ -56,6 +60,13 @@ export interface Progress {
 
 export interface BatchSummary {
   batch_id: string;
+  name: string | null;
+  source_names: string[]; // the first three
+  sources_count: number;
+  poster_output_id: string | null;
+  shared: boolean; // whether it has a share link
+  size_bytes: number;
+  ticket: string; // of its pictures, players and events
   status: Status;
   partial: boolean;
   progress: Progress;
@@ -74,14 +85,30 @@ export interface Settings {
   name_template: string | null;
   without: string[];
   strength: number;
-  quality: string;
-  frame_rate: string;
+  quality: Quality;
+  frame_rate: FrameRate;
 }
 
 export interface Batch extends BatchSummary, Settings {
-  ticket: string;
+  variations: number; // of each source; 0 with a preset
+  preset: Preset | null;
   sources: Source[];
   attempts: Attempt[];
+}
+
+export interface SharedOutput
+  extends Pick<Output, "output_id" | "name" | "variation" | "size_bytes" | "duration_s"> {
+  preset: Preset | null;
+  poster: boolean;
+}
+
+/** What a share link opens. */
+export interface SharedBatch {
+  batch_id: string;
+  name: string | null;
+  expires_at: string | null;
+  ticket: string;
+  sources: { name: string; width: number; height: number; outputs: SharedOutput[] }[]; // 0 x 0: unknown
 }
 
 export interface Page<Item> {
@@ -120,6 +147,10 @@ export interface Order extends Partial<Settings> {
   variations?: number;
   preset?: Preset;
   max_machines?: number;
+  max_cost_usd?: number;
+  deadline_s?: number;
+  webhook_url?: string;
+  seed?: number;
 }
 
 export interface QuotePoint {
@@ -129,6 +160,8 @@ export interface QuotePoint {
 }
 
 export interface Quote extends QuotePoint {
+  cost_low_usd: number | null; // the likely range, once enough jobs have finished
+  cost_high_usd: number | null;
   curve: QuotePoint[];
   estimated?: boolean;
   fits: boolean; // false: its results may not fit into the storage now
@@ -152,9 +185,18 @@ export interface Storage {
 
 export const LIVE: readonly Status[] = ["queued", "launching", "running"];
 
+const AT_WORK = ["launching", "booting", "running"];
+
+export const isAtWork = (attempt: Attempt): boolean => AT_WORK.includes(attempt.state);
+
 export const isLive = (batch: BatchSummary): boolean => LIVE.includes(batch.status);
 
 export const outputsOf = (batch: Batch): Output[] => batch.sources.flatMap((source) => source.outputs);
+
+export const isReady = ({ status }: Output): boolean => status === "ready";
+
+export const sizeOf = (outputs: Output[]): number =>
+  outputs.reduce((sum, { size_bytes }) => sum + (size_bytes ?? 0), 0);
 
 export interface Budget {
   cap_usd: number;

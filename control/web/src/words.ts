@@ -1,16 +1,22 @@
 // Numbers and states as people say them. The API itself sends the text of each reason and error.
 import type { Attempt, Batch, BatchSummary, Output, Preset, Status } from "./shapes";
-import { LOCALE } from "./texts";
+import { LOCALE, t } from "./texts";
+
+const { words } = t;
+
+/** A number with as many decimals as asked for, written as the user's language does. */
+export const number = (value: number, digits = 0): string =>
+  value.toLocaleString(LOCALE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 export function bytes(count: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  const units = [words.bytes, "kB", "MB", "GB", "TB"];
   let value = count;
   let unit = 0;
   while (value >= 999.5 && unit < units.length - 1) {
     value /= 1000;
     unit += 1;
   }
-  return `${unit && value < 99.5 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+  return `${number(value, unit && value < 99.5 ? 1 : 0)} ${units[unit]}`;
 }
 
 /** A video's length, as players show it. */
@@ -23,21 +29,34 @@ export function length(seconds: number): string {
 
 /** A time to wait. */
 export function span(seconds: number): string {
-  if (seconds < 1) return "1 s";
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86_400)} days`;
+  if (seconds < 1) return words.seconds(1);
+  if (seconds < 90) return words.seconds(Math.round(seconds));
+  if (seconds < 90 * 60) return words.minutes(Math.round(seconds / 60));
+  if (seconds < 36 * 3600) return words.hours(Math.round(seconds / 3600));
+  return words.days(Math.round(seconds / 86_400));
 }
 
+const dollars = (usd: number, digits: number): string =>
+  usd.toLocaleString(LOCALE, {
+    style: "currency",
+    currency: "USD",
+    currencyDisplay: "narrowSymbol",
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+
+/** An amount as people say it: "under 1 ¢", "12 ¢", "$1.20". */
 export function money(usd: number): string {
-  if (usd > 0 && usd < 0.0001) return "under $0.0001";
-  const digits = usd === 0 || usd >= 1 ? 2 : usd >= 0.01 ? 3 : 4;
-  return `$${usd.toFixed(digits)}`;
+  const cents = Math.round(100 * usd);
+  if (usd > 0 && usd < 0.01) return words.underACent;
+  return cents > 0 && cents < 100 ? `${cents}\u00a0¢` : dollars(usd, 2);
 }
+
+/** An amount to the hundredth of a cent, where parts of a whole are compared. */
+export const exactMoney = (usd: number): string => dollars(usd, usd > 0 && usd < 1 ? 4 : 2);
 
 export const count = (n: number, one: string, many = `${one}s`): string =>
-  `${n.toLocaleString(LOCALE)} ${n === 1 ? one : many}`;
+  `${number(n)} ${n === 1 ? one : many}`;
 
 const WHEN = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short" });
 const CLOCK = new Intl.DateTimeFormat(LOCALE, { timeStyle: "medium" });
@@ -47,54 +66,33 @@ export const when = (at: string): string => WHEN.format(new Date(at));
 export const clock = (at: string | number): string => CLOCK.format(new Date(at));
 export const day = (date: string): string => DAY.format(new Date(`${date}T00:00:00Z`));
 
-export const STATUS: Record<Status, string> = {
-  queued: "Waiting",
-  launching: "Starting",
-  running: "Rendering",
-  completed: "Done",
-  failed: "Failed",
-  cancelled: "Cancelled",
-  expired: "Expired",
-};
+export const STATUS: Record<Status, string> = words.statuses;
 
-export const status = (batch: BatchSummary): string =>
-  batch.status === "completed" && batch.partial ? "Partly done" : STATUS[batch.status];
+export const status = (batch: { status: Status; partial: boolean }): string =>
+  batch.status === "completed" && batch.partial ? words.partly : STATUS[batch.status];
 
-export const PRESET: Record<Preset, string> = {
-  "web-optimized": "Web-optimized",
-  hls: "HLS stream",
-  copy: "Plain copy",
-};
-
-const ATTEMPT: Record<string, string> = {
-  launching: "asking for a machine",
-  booting: "machine starts",
-  running: "rendering",
-  succeeded: "done",
-  failed: "failed",
-  lost: "lost",
-  cancelled: "cancelled",
-};
+export const PRESET: Record<Preset, string> = words.presets;
 
 export function attempt(of: Attempt): string {
-  const state = ATTEMPT[of.state] ?? of.state;
+  const state = t.machines.states[of.state] ?? of.state;
   return of.reason_text ? `${state}: ${of.reason_text}` : state;
 }
 
-/** The effects, those that one sees first. */
-export function effects({ effects: of }: Output, most = 8): string {
+/** The effects that one could see, those that one sees first at the start. */
+export function effects({ effects: of }: Output): string[] {
+  const { effects: named } = words;
   const degrees = (rad: number) => (rad * 180) / Math.PI;
-  const parts = [
-    of.mirror === true && "mirrored",
-    changed("zoom", of.zoom, (zoom) => (zoom - 1) * 100),
-    changed("turned", of.rotation_rad, degrees, "°", 2),
-    changed("speed", of.speed, (speed) => (speed - 1) * 100),
-    changed("brightness", of.brightness, (brightness) => brightness * 100),
-    changed("contrast", of.contrast, (contrast) => (contrast - 1) * 100),
-    changed("colour", of.saturation, (saturation) => (saturation - 1) * 100),
-    of.noise ? `noise ${of.noise}` : false,
+  const parts: (string | false)[] = [
+    of.mirror === true && named.mirrored,
+    changed(named.zoom, of.zoom, (zoom) => (zoom - 1) * 100),
+    changed(named.turned, of.rotation_rad, degrees, "°", 2),
+    changed(named.speed, of.speed, (speed) => (speed - 1) * 100),
+    changed(named.brightness, of.brightness, (brightness) => brightness * 100),
+    changed(named.contrast, of.contrast, (contrast) => (contrast - 1) * 100),
+    changed(named.colour, of.saturation, (saturation) => (saturation - 1) * 100),
+    of.noise ? `${named.noise} ${of.noise}` : false,
   ];
-  return parts.filter(Boolean).slice(0, most).join(" · ");
+  return parts.filter((part) => part !== false);
 }
 
 /** One effect with its sign, or false when it changes nothing that one could see. */
@@ -106,24 +104,38 @@ function changed(
   digits = 1,
 ): string | false {
   if (typeof value !== "number") return false;
-  const text = Math.abs(shown(value)).toFixed(digits);
-  return Number(text) !== 0 && `${name} ${shown(value) < 0 ? "−" : "+"}${text}${unit}`;
+  const size = Math.abs(shown(value));
+  return (
+    Number(size.toFixed(digits)) !== 0 &&
+    `${name} ${shown(value) < 0 ? "−" : "+"}${number(size, digits)}${unit}`
+  );
 }
 
-export const outputLabel = (of: Output): string =>
-  of.preset ? (PRESET[of.preset] ?? of.preset) : `Variation ${of.variation}`;
+export const outputLabel = (of: Pick<Output, "preset" | "variation">): string =>
+  of.preset ? (PRESET[of.preset] ?? of.preset) : words.variation(of.variation);
 
 export const fileName = (path: string): string => path.slice(path.lastIndexOf("/") + 1);
 
-export function title(batch: Batch): string {
-  const names = batch.sources.map((source) => source.name);
-  if (names.length <= 2) return names.join(" and ");
-  return `${names[0]} and ${names.length - 1} more`;
+/** Some names as one line: the first two, or the first and how many more there are. */
+export function namesOf(first: string[], all: number): string {
+  const [one = "", other] = first;
+  if (all === 2 && other !== undefined) return words.two(one, other);
+  return all > 1 ? words.andMore(one, all - 1) : one;
 }
 
+/** What a batch is known by: its name, else its videos. */
+export const title = (batch: Batch): string => batch.name ?? videosOf(batch);
+
+export const videosOf = ({ sources }: Batch): string =>
+  namesOf(
+    sources.map(({ name }) => name),
+    sources.length,
+  );
+
 export function progress({ progress: p, status: s }: BatchSummary): string {
-  const parts = [`${p.ready.toLocaleString(LOCALE)} of ${p.total.toLocaleString(LOCALE)} ready`];
-  if (p.failed) parts.push(`${p.failed} failed`);
-  if (s === "running" && p.eta_s) parts.push(`about ${span(p.eta_s)} left`);
+  const of = s === "expired" ? words.made : words.ready;
+  const parts = [of(number(p.ready), number(p.total))];
+  if (p.failed) parts.push(words.failed(p.failed));
+  if (s === "running" && p.eta_s) parts.push(words.left(span(p.eta_s)));
   return parts.join(" · ");
 }

@@ -110,15 +110,18 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
         (("--name-template", "{source}"), "would get the same name: add {n}"),
         (("--name-template", "{n}_{width}", LINK), "{width} of a link is not known"),
         (("--name-template", "{n}", "--preset", "copy"), "numbers variations"),
+        (("--to", "/folder"), "name a bucket and a folder in it, like s3://bucket/folder"),
+        (("--to", "s3://bucket/x"), "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"),
     ],
     ids=str,
 )
 def test_a_choice_that_cannot_be_is_refused_before_anything_is_uploaded(
     maker: Maker, folder: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    result = run(maker, tmp_path, "submit", folder, *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert said in " ".join(result.stderr.split())
+    for command in ("submit", "quote") if "--name-template" in arguments else ("submit",):
+        result = run(maker, tmp_path, command, folder, *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert said in " ".join(result.stderr.split())
 
 
 def test_without_a_video_nothing_is_submitted(maker: Maker, tmp_path: Path) -> None:
@@ -140,11 +143,11 @@ def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
     list_.write_bytes(("\ufeff" + "\r\n".join(table)).encode())
     quoted = data(maker, tmp_path, "quote", "--from", list_, "-n", 1)
     spent = [sum(each["cost_usd"] for each in quoted)]
-    poor = run(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--max-cost-usd", spent[0] / 2)
-    assert (poor.exit_code, "Nothing is submitted" in poor.stderr) == (1, True)
     sent = uploads(maker)
+    poor = run(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--max-cost-usd", spent[0] / 2)
+    assert (poor.exit_code, "Nothing is submitted, and no file was sent" in poor.stderr) == (1, True)
+    assert uploads(maker) == sent
     made = data(maker, tmp_path, "submit", "--from", list_, "-n", 1, "--name", "Bulk", "--max-cost-usd", 9)
-    assert uploads(maker) == sent, "the files were sent by the submit that was refused"
     two, one = made["batches"]
     assert [(batch["name"], batch["variations"]) for batch in made["batches"]] == [("Bulk", 2), ("Bulk", 1)]
     assert [(source["name"], source["data"]) for source in two["sources"]] == [

@@ -28,6 +28,7 @@ from control.http.server import HTTP_LIMITS
 from control.routes import forms
 from control.settings import Settings, load_settings
 from control.views.schemas.base import NAME_CHARS_MAX
+from control.views.schemas.submit import OUTPUT_URLS_CHARS_MAX
 from infra.local.serve import serving
 from infra.outbound import URL_CHARS_MAX
 from tests.control.http.test_connections import ATTEMPT, CLAIM, PASSWORD, runner
@@ -163,8 +164,9 @@ def test_too_large_a_body_is_refused_at_its_head(served, path):
 def test_all_accepted_bodies_fit(url):
     headers = signed_in(url)
     source = {"url": "https://e.example/" + "a" * (URL_CHARS_MAX - 18), "name": "\U0001f600" * NAME_CHARS_MAX}
+    links = ["https://e.example/" + "a" * (URL_CHARS_MAX - 18)] * (OUTPUT_URLS_CHARS_MAX // URL_CHARS_MAX)
     batch = {
-        "sources": [source] * 100,
+        "sources": [{**source, "output_urls": links}, *[source] * 99],
         "variations": 1,
         "webhook_url": source["url"],
         "output_url": source["url"],

@@ -143,7 +143,7 @@ def bounded(planned: PlannedBatch, each_bytes: int) -> PlannedBatch:
     assignments = [
         replace(
             assignment,
-            work_units=[replace(p, bytes_max=each_bytes * len(p.outputs)) for p in assignment.work_units],
+            work_units=[replace(p, room_bytes=each_bytes * len(p.outputs)) for p in assignment.work_units],
         )
         for assignment in planned.schedule.assignments
     ]

@@ -145,7 +145,9 @@ def test_ten_thousand_outputs_are_planned_for_fifty_machines_or_more():
 
 def test_work_over_all_tried_counts_is_bounded_and_little_work_tries_them_all():
     alone = [
-        WorkUnit(source=0, outputs=[n], work_s=1, longest_s=1, fetch_s=1, likely_bytes=1, bytes_max=1)
+        WorkUnit(
+            source=0, outputs=[n], work_s=1, longest_s=1, fetch_s=1, likely_bytes=1, bytes_max=1, room_bytes=1
+        )
         for n in range(10_000)
     ]
     _, many = best(alone, sizes=SIZES[:1], machines_max=1000)

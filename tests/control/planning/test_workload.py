@@ -65,9 +65,16 @@ def test_an_output_of_a_source_that_was_not_probed_may_be_as_large_as_the_larges
         assert unit.likely_bytes < 30e6
 
 
-def test_what_goes_to_two_places_is_sent_twice():
+def test_a_hundred_variations_of_a_link_have_room_in_the_usual_storage():
+    unseen = SourceInfo(size_bytes=0, duration_s=0, pixels=0, bytes_most=2 * 1024**3)
+    units = work_units([(0, PLAIN)] * 100, [unseen], sends=2)
+    assert sum(unit.room_bytes for unit in units) < 10 * 1024**3
+
+
+def test_what_goes_to_two_places_is_sent_twice_and_stored_once():
     [once], [twice] = work_units([(0, None)], [CLIP]), work_units([(0, None)], [CLIP], sends=2)
     assert (twice.bytes_max, twice.likely_bytes) == (2 * once.bytes_max, 2 * once.likely_bytes)
+    assert twice.room_bytes == once.room_bytes == once.bytes_max, "and stored once"
 
 
 def test_a_source_that_was_not_probed_counts_as_a_common_clip():

@@ -489,6 +489,8 @@ def test_the_table_beside_the_manifest_has_a_row_for_each_output_and_no_formula(
         assert row["file"] == f"'{entry['file']}"
         assert (row["sha256"], row["size_bytes"]) == (entry["sha256"], str(entry["size_bytes"]))
         assert float(row["zoom"]) == entry["effects"]["zoom"]
+        assert (row["variety_source"], row["variety_sibling"]) == ("0.041", "0.017")
+        assert entry["variety"] == {"source": 0.041, "sibling": 0.017}
 
 
 def test_a_link_that_has_expired_before_its_archive_is_401(maker: Maker, stranger: httpx.Client) -> None:

@@ -19,7 +19,7 @@ from control.planning.schedule import Capacity
 from control.routes.runner import job_spec
 from control.store import Store, batches, changes, reports
 from control.store import machines as ledger
-from control.store.calibration import speeds
+from control.store.calibration import bill_ratios, speeds
 from control.store.tables import Attempt, Job, Source
 from control.store.tables import Machine as MachineRow
 from control.views.costs import costs
@@ -444,7 +444,8 @@ def test_a_finished_job_updates_the_speed_of_its_size(context, rows, machines):
     finish(context, rows, f"{job_id}-1")
     end_machine(context, rows, machines, f"{job_id}-1", ran_s=39)
     with context.views.session() as session:
-        known = speeds(session)
+        known, ratios = speeds(session), bill_ratios(session)
+    assert ratios == [rows.attempt(f"{job_id}-1").cost_usd / rows.job(job_id).estimate_usd]
     assert known.keys() == {"performance-1x"}
     assert known["performance-1x"].launch_s == 3
     again = plan(
@@ -465,3 +466,4 @@ def test_a_job_with_a_failed_output_updates_no_speed(context, rows, machines):
     end_machine(context, rows, machines, attempt_id, ran_s=39)
     with context.views.session() as session:
         assert speeds(session) == {}
+        assert bill_ratios(session) == []

@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+from sqlmodel import Session, select
 
 from control.app import create_app
 from control.settings import load_settings
 from control.store import Store, database
 from control.store.database import SYNCHRONOUS, for_writing
-from control.store.tables import Meta
+from control.store.tables import Delivery, Meta, Output
 from tests.support.settings import SETTINGS
 
 
@@ -101,3 +104,42 @@ def test_control_does_not_start_on_a_path_that_is_not_the_mount(tmp_path: Path):
         database.require_mounted(place["database_url"], "/proc")
     database.require_mounted(place["database_url"], "/")
     database.require_mounted("postgresql+psycopg://u:p@h/n", "/nowhere")
+
+
+def test_the_url_of_a_batch_becomes_that_of_its_output(tmp_path):
+    """A job that was queued before a deploy is delivered after it."""
+    url = f"sqlite:///{tmp_path / 'control.db'}"
+    older = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    ends = {"waiting": ("queued", None), "refused": ("ready", "403"), "there": ("ready", None)}
+    with older.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0016")
+        for id_, (state, why) in ends.items():
+            filled(connection, "batch", id=id_, output_url=f"https://host/{id_}")
+            filled(connection, "source", id=id_)
+            filled(connection, "job", id=id_, batch_id=id_)
+            made = {"job_id": id_, "source_id": id_, "state": state, "delivery_error": why}
+            filled(connection, "output", id=id_, batch_id=id_, **made)
+        connection.commit()
+    older.dispose()
+    engine = database.open_database(url)
+    with Session(engine) as session:
+        assert [(row.output_id, row.url) for row in session.exec(select(Delivery))] == [
+            ("waiting", "https://host/waiting")
+        ]
+        found = {row.id: row.delivered for row in session.exec(select(Output))}
+    engine.dispose()
+    assert found == {"waiting": False, "refused": False, "there": True}
+
+
+def filled(connection, table: str, **values: object) -> None:
+    """Write a row with these values, and something in each other column that must have a value."""
+    columns = connection.exec_driver_sql(f"PRAGMA table_info({table})").all()
+    for _, name, kind, is_needed, default, _ in columns:
+        if is_needed and default is None and name not in values:
+            values[name] = "2026-11-26 00:00:00" if kind == "DATETIME" else "{}" if kind == "JSON" else 0
+    marks = ", ".join("?" * len(values))
+    insert = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
+    connection.exec_driver_sql(insert, tuple(values.values()))

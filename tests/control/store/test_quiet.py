@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from control.store import Store, retention
 from control.store.quiet import is_quiet
-from control.store.tables import Attempt, Batch, Job, Machine, Output, Source, Upload, Webhook
+from control.store.tables import Attempt, Batch, Delivery, Job, Machine, Output, Source, Upload, Webhook
 from tests.support.fakes import Clock
 from tests.support.rows import Rows
 
@@ -123,7 +123,11 @@ def test_what_runs_or_is_due_within_the_hour_keeps_control_awake(
 def test_a_url_that_no_retry_can_need_keeps_control_awake_until_it_is_removed(
     at_rest: Store, clock: Clock
 ) -> None:
-    assert changed(at_rest, clock, Batch, lambda _: {"output_url": "https://host/put?signature=x"})
+    with at_rest.transaction() as tx:
+        for output in tx.session.exec(select(Output)).all():
+            url = "https://host/put?signature=x"
+            tx.session.add(Delivery(output_id=output.id, batch_id=output.batch_id, url=url))
+    assert changed(at_rest, clock, Output, lambda _: {})
     with at_rest.transaction() as tx:
         for output in tx.session.exec(select(Output)).all():
             tx.session.get_one(Source, output.source_id).refusal = "It is no video."

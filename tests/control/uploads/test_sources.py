@@ -13,7 +13,7 @@ from control.routes import runner
 from control.store import batches, changes, retention
 from control.store.queue import start
 from control.store.reports import claim, finish
-from control.store.tables import Batch, Job, Output, Source, SourceData
+from control.store.tables import Delivery, Job, Output, Source, SourceData
 from runner.contract import OutputError, OutputFault, OutputReport
 from tests.support.rows import Rows, finished, ready, seen
 
@@ -30,7 +30,8 @@ def submit(rows: Rows, *arrived: Source) -> str:
     """Store a batch of one variation of each source, and return its job's id."""
     sources = [PlannedSource(source_id=s.id, name=s.name, fingerprint=s.etag) for s in arrived]
     planned = plan(sources, variations=1, seed=7, new_id=lambda: new_id("out"))
-    batch_id = batches.submit(rows.store, planned, output_url=OUTPUT_URL, arrived=arrived)
+    urls = {arrived[0].id: [OUTPUT_URL]}
+    batch_id = batches.submit(rows.store, planned, deliveries=urls, arrived=arrived)
     return next(job.id for job in rows.all(Job) if job.batch_id == batch_id)
 
 
@@ -48,7 +49,7 @@ def end(rows: Rows, job_id: str, *, well: bool) -> None:
 
 
 def known_urls(rows: Rows) -> set[str]:
-    known = {row.url for row in rows.all(Source)} | {row.output_url for row in rows.all(Batch)}
+    known = {row.url for row in rows.all(Source)} | {row.url for row in rows.all(Delivery)}
     return {url for url in known if url}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.local.s3_server import LocalS3
 from infra.s3 import connect
 from tests.support.bucket import MAX_SOURCE_BYTES, Bucket
 from tests.support.clips import make_clip
@@ -23,8 +24,9 @@ def theirs() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, theirs: Server) -> Iterator[Stack]:
-    settings = {"MAX_SOURCE_BYTES": str(MAX_SOURCE_BYTES), "OUTBOUND_ALLOW": theirs.place, "LEASE_S": "10"}
+def stack(tmp_path_factory: pytest.TempPathFactory, theirs: Server, s3: LocalS3) -> Iterator[Stack]:
+    allowed = f"{theirs.place},{s3.endpoint.removeprefix('http://')}"
+    settings = {"MAX_SOURCE_BYTES": str(MAX_SOURCE_BYTES), "OUTBOUND_ALLOW": allowed, "LEASE_S": "10"}
     with running(tmp_path_factory.mktemp("stack"), **settings) as stack:
         yield stack
 

@@ -1,41 +1,41 @@
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { ApiError, address, inWords, post, remove } from "../api";
-import { place } from "../draft";
+import { refill } from "../draft";
 import type { LiveBatch } from "../live";
-import { go, linkTo } from "../route";
-import { type Batch, isLive, type Order, outputsOf } from "../shapes";
-import { count } from "../words";
-import { Dialog } from "./Dialog";
+import { go } from "../route";
+import { type Batch, isLive, isReady, outputsOf, sizeOf } from "../shapes";
+import { t } from "../texts";
+import { asked, doNotTell, tellAtEnd } from "../told";
+import { bytes, money, number } from "../words";
+import { ask } from "./Confirm";
 import { Icon, type IconName } from "./Icon";
-import { Notice } from "./Notice";
+import { Share } from "./Share";
+import { toast } from "./Toast";
 
 /** What can be done with a batch now. */
 export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
   const isBusy = useSignal(false);
-  const said = useSignal<{ text: string; tone: "plain" | "bad" } | null>(null);
-  const isAsking = useSignal(false);
+  const ref = useKeptFocus();
+  const { batch_id: id, status, progress } = batch;
   const isLiveNow = isLive(batch);
-  const isExpired = batch.status === "expired";
-  const missing = batch.progress.total - batch.progress.ready;
+  const isKept = !isLiveNow && status !== "expired";
+  const missing = progress.total - progress.ready;
 
-  const doing = (what: () => Promise<string | undefined>) => async () => {
+  const doing = (what: () => Promise<unknown>) => async () => {
     isBusy.value = true;
-    said.value = null;
     try {
-      const text = await what();
-      if (text) said.value = { text, tone: "plain" };
+      await what();
     } catch (error) {
-      said.value = { text: refusal(error), tone: "bad" };
+      toast(refusal(error), "bad");
     } finally {
       isBusy.value = false;
     }
   };
-  const change = (verb: "cancel" | "retry") =>
-    doing(async () => {
-      live.take(await post<Batch>(`batches/${batch.batch_id}/${verb}`));
-      live.poke();
-      return undefined;
-    });
+  const change = async (verb: "cancel" | "retry") => {
+    live.take(await post<Batch>(`batches/${id}/${verb}`));
+    live.poke();
+  };
   const button = (icon: IconName, name: string, onClick: () => void, kind = "", isPossible = true) => (
     <button type="button" class={kind} disabled={isBusy.value || !isPossible} onClick={onClick}>
       <Icon name={icon} />
@@ -43,106 +43,108 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
     </button>
   );
   return (
-    <div class="actions-area">
-      <div class="actions">
-        {!isExpired &&
-          button(
-            "download",
-            isLiveNow ? "Download so far" : "Download all",
-            doing(() => download(batch)),
-            "primary",
-            batch.progress.ready > 0,
-          )}
-        {isLiveNow && button("stop", "Cancel", change("cancel"))}
-        {!isLiveNow &&
-          !isExpired &&
-          missing > 0 &&
-          button("retry", `Retry ${missing} missing`, change("retry"))}
-        {!isLiveNow &&
-          !isExpired &&
-          button(
-            "again",
-            "Same again",
-            doing(() => again(batch)),
-          )}
-        {button("link", "Copy link", doing(copyLink))}
-        {button("trash", "Delete", () => {
-          isAsking.value = true;
-        })}
-      </div>
-      {said.value && <Notice tone={said.value.tone}>{said.value.text}</Notice>}
-      {isAsking.value && (
-        <Dialog
-          title="Delete this batch?"
-          onClose={() => {
-            isAsking.value = false;
-          }}
-        >
-          <p>
-            {isLiveNow ? "It is cancelled, and its " : "Its "}
-            {count(batch.progress.ready, "ready video")} and its record are removed for good.
-          </p>
-          <div class="dialog-actions">
-            <button
-              type="button"
-              onClick={() => {
-                isAsking.value = false;
-              }}
-            >
-              Keep it
-            </button>
-            {button(
-              "trash",
-              "Delete",
-              doing(async () => {
-                await remove(`batches/${batch.batch_id}`);
-                go("#/batches");
-                return undefined;
-              }),
-              "danger",
-            )}
-          </div>
-          {said.value?.tone === "bad" && <Notice tone="bad">{said.value.text}</Notice>}
-        </Dialog>
+    <div class="actions" ref={ref} tabIndex={-1}>
+      {(isLiveNow || (isKept && progress.ready > 0)) &&
+        button(
+          "download",
+          downloadLabel(batch),
+          doing(() => download(batch)),
+          "primary",
+          progress.ready > 0,
+        )}
+      {isLiveNow && <Tell id={id} />}
+      {isLiveNow &&
+        button("stop", t.actions.cancel, () =>
+          ask({
+            title: t.actions.cancelTitle,
+            text: t.actions.cancelText(progress.ready, missing, money(batch.cost_usd)),
+            yes: t.actions.cancelYes,
+            no: t.actions.cancelNo,
+            act: () => change("cancel"),
+          }),
+        )}
+      {isKept &&
+        missing > 0 &&
+        button(
+          "retry",
+          t.actions.retry(number(missing)),
+          doing(() => change("retry")),
+        )}
+      {isKept && progress.ready > 0 && <Share batch={batch} live={live} />}
+      {isKept && button("again", t.actions.again, () => refill(batch))}
+      {button("link", t.actions.copyLink, doing(copyLink))}
+      {button("trash", t.actions.delete, () =>
+        ask({
+          title: t.actions.deleteTitle,
+          text: t.actions.deleteText(progress.ready, isLiveNow),
+          yes: t.actions.delete,
+          act: async () => {
+            await remove(`batches/${id}`);
+            go("#/batches");
+          },
+        }),
       )}
     </div>
   );
 }
 
-function refusal(error: unknown): string {
-  if (error instanceof ApiError && error.code === "source_gone")
-    return "The uploaded videos of this batch are gone. Drop them again in a new batch.";
-  return inWords(error);
+/** Keeps the focus near when the button that had it goes, as "Cancel" does at the end. */
+function useKeptFocus() {
+  const ref = useRef<HTMLDivElement>(null);
+  const hadFocus = useRef(false);
+  useEffect(() => {
+    if (hadFocus.current && document.activeElement === document.body) ref.current?.focus();
+    hadFocus.current = ref.current?.contains(document.activeElement) ?? false;
+  });
+  return ref;
 }
 
-/** A link that the browser follows by itself, so that its own download list shows and resumes it. */
-async function download(batch: Batch): Promise<undefined> {
-  const { url } = await post<{ url: string }>(`batches/${batch.batch_id}/download-link`);
+/** Whether the browser is to say when the batch is done. */
+function Tell({ id }: { id: string }) {
+  const isAsked = asked.value.includes(id);
+  const toggle = async () => {
+    if (isAsked) doNotTell(id);
+    else if (!(await tellAtEnd(id))) toast(t.actions.tellRefused, "bad");
+  };
+  return (
+    <button type="button" aria-pressed={isAsked} onClick={() => void toggle()}>
+      <Icon name={isAsked ? "check" : "bell"} />
+      {t.actions.tell}
+    </button>
+  );
+}
+
+function downloadLabel(batch: Batch): string {
+  const { ready, total } = batch.progress;
+  const size = sizeOf(outputsOf(batch).filter(isReady));
+  const what = isLive(batch)
+    ? t.actions.downloadSoFar
+    : ready < total
+      ? t.actions.downloadReady(number(ready))
+      : t.actions.downloadAll;
+  return size ? `${what} · ${bytes(size)}` : what;
+}
+
+export function refusal(error: unknown): string {
+  return error instanceof ApiError && error.code === "source_gone" ? t.actions.sourcesGone : inWords(error);
+}
+
+/**
+ * Download the ZIP of what is ready, or of some outputs, by a link that the browser follows by itself, so
+ * that its own download list shows and resumes it.
+ */
+export async function download({ batch_id }: Pick<Batch, "batch_id">, output_ids?: string[]): Promise<void> {
+  const wanted = output_ids && { output_ids };
+  const { url } = await post<{ url: string }>(`batches/${batch_id}/download-link`, wanted);
   const link = document.createElement("a");
   link.href = new URL(url, new URL(address(""), location.href)).href;
   link.download = "";
   link.click();
-  return undefined;
 }
 
-async function copyLink(): Promise<string> {
+async function copyLink(): Promise<void> {
   await navigator.clipboard.writeText(location.href).catch(() => {
-    throw new Error(`The browser does not let the page copy. The link is ${location.href}`);
+    throw new Error(t.actions.notCopied(location.href));
   });
-  return "The link is copied. Whoever opens it has to sign in.";
-}
-
-/** Order the same with a new seed: other variations of the same videos, by the same settings. */
-async function again(batch: Batch): Promise<undefined> {
-  const first = outputsOf(batch)[0];
-  const sources = batch.sources.map(({ source_id }) => ({ source_id }));
-  const each = Math.max(...batch.sources.map(({ outputs }) => outputs.length));
-  const { name, name_template, without, strength, quality, frame_rate } = batch;
-  const wish: Partial<Order> = first?.preset
-    ? { preset: first.preset }
-    : { variations: each, without, strength, quality, frame_rate };
-  const order: Order = { sources, name, name_template, ...wish };
-  const made = await place(order);
-  go(linkTo(made.batch_id));
-  return undefined;
+  toast(t.actions.copied);
 }

@@ -1,5 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { t } from "../texts";
+import { Again } from "./Again";
 import { Icon } from "./Icon";
 
 interface Props {
@@ -18,7 +20,8 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
     const opener = document.activeElement;
     ref.current?.showModal();
     return () => {
-      if (opener instanceof HTMLElement) opener.focus();
+      const back = opener?.isConnected ? opener : document.getElementById("main"); // it may have gone meanwhile
+      if (back instanceof HTMLElement) back.focus();
     };
   }, []);
   return (
@@ -38,12 +41,13 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
         <header class="dialog-head">
           <h2 id={id}>{title}</h2>
           {onClose && (
-            <button type="button" class="quiet square" onClick={onClose} aria-label="Close">
+            <button type="button" class="quiet square" onClick={onClose} aria-label={t.dialog.close}>
               <Icon name="close" />
             </button>
           )}
         </header>
         {children}
+        <Again />
       </div>
     </dialog>
   );

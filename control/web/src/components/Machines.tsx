@@ -1,5 +1,6 @@
 import { type Attempt, type Batch, isLive } from "../shapes";
-import { attempt, money, span } from "../words";
+import { t } from "../texts";
+import { attempt, exactMoney, span } from "../words";
 import { useNow } from "./useNow";
 
 /** Every try of every job on one line of time. */
@@ -8,10 +9,10 @@ export function Machines({ batch }: { batch: Batch }) {
   const from = Date.parse(batch.created_at);
   const to = Math.max(from + 1000, batch.ended_at ? Date.parse(batch.ended_at) : now);
   return (
-    <section class="card stack" aria-label="Machines">
-      <h2>Machines</h2>
-      {batch.attempts.length === 0 && <p class="muted small">None so far.</p>}
-      <ol class="attempts">
+    <section class="stack" aria-label={t.machines.title}>
+      <h2>{t.machines.title}</h2>
+      {batch.attempts.length === 0 && <p class="muted small">{t.machines.none}</p>}
+      <ol class={`attempts ${batch.status}`}>
         {batch.attempts.map((one) => (
           <Line key={one.attempt_id} of={one} from={from} to={to} />
         ))}
@@ -29,11 +30,11 @@ function Line({ of, from, to }: { of: Attempt; from: number; to: number }) {
     <li>
       <div class="row small">
         <span>
-          <strong>{of.size}</strong> {of.region && <span class="muted">in {of.region}</span>}
-          {of.number > 1 && <span class="muted"> · try {of.number}</span>}
+          <strong>{of.size}</strong> {of.region && <span class="muted">{t.machines.region(of.region)}</span>}
+          {of.number > 1 && <span class="muted"> · {t.machines.attempt(of.number)}</span>}
         </span>
         <span class="muted">
-          {span(of.machine_seconds)} · {money(of.cost_usd)}
+          {span(of.machine_seconds)} · {exactMoney(of.cost_usd)}
         </span>
       </div>
       <div class="timeline" aria-hidden="true">

@@ -1,6 +1,10 @@
-import { items, maxMachines, quote, quoteProblem, ready } from "../draft";
+import { amount, choices, objections, pace } from "../choices";
+import { items, plainOrder, quote, quoteRefusal, quoteTrouble, ready } from "../draft";
 import type { Quote, QuotePoint } from "../shapes";
-import { count, money, span } from "../words";
+import { t } from "../texts";
+import { money, span } from "../words";
+
+const say = t.price;
 
 /** What the batch will cost and take, with a curve of time over machines to drag along. */
 export function Price() {
@@ -8,58 +12,61 @@ export function Price() {
   if (!now)
     return (
       <div class="price">
-        <Unknown />
+        <p class="muted small">{unknown()}</p>
       </div>
     );
-  const chosen = point(now);
-  const missing = items.value.filter((item) => item.phase.value !== "refused").length - ready.value.length;
+  const all = items.value.filter((item) => item.phase.value !== "refused").length;
   return (
     <div class="price">
+      <h2>{say.estimate}</h2>
       <div class="price-figures" aria-live="polite">
         <div>
-          <div class="figure">{money(chosen.cost_usd)}</div>
-          <div class="muted small">{now.estimated ? "estimated" : "price"}</div>
+          <div class="figure">{roughly(now.cost_usd)}</div>
+          <div class="muted small">{range(now)}</div>
         </div>
         <div>
-          <div class="figure">{span(chosen.makespan_s)}</div>
-          <div class="muted small">until done</div>
+          <div class="figure">{span(now.makespan_s)}</div>
+          <div class="muted small">{say.untilDone}</div>
         </div>
         <div>
-          <div class="figure">{chosen.machines}</div>
-          <div class="muted small">{chosen.machines === 1 ? "machine" : "machines"}</div>
+          <div class="figure">{now.machines}</div>
+          <div class="muted small">{say.machines(now.machines)}</div>
         </div>
       </div>
-      {now.curve.length > 1 && <Curve quote={now} chosen={chosen} />}
-      {missing > 0 && <p class="muted small">So far for {ready.value.length} of the videos.</p>}
+      {now.curve.length > 1 && !amount(choices.value.deadline) && <Curve quote={now} />}
+      {ready.value.length < all && <p class="muted small">{say.soFar(ready.value.length, all)}</p>}
     </div>
   );
 }
 
-function Unknown() {
-  if (quoteProblem.value) return <p class="muted small">No price: {quoteProblem.value}</p>;
-  const isWaiting = items.value.some((item) => item.isPending.value) || ready.value.length > 0;
-  return (
-    <p class="muted small">
-      {isWaiting ? "The price follows as soon as a video is there." : "No price yet."}
-    </p>
-  );
+/** "about 12 ¢"; of less than a cent it need not be said. */
+export const roughly = (usd: number): string => (usd < 0.01 ? money(usd) : say.about(money(usd)));
+
+/** What the bills of finished jobs say about the estimate, where it shows in whole cents. */
+function range({ cost_low_usd: low, cost_high_usd: high, estimated }: Quote): string {
+  if (estimated) return say.rough;
+  if (low === null || high === null || money(low) === money(high)) return "";
+  return say.range(money(low), money(high));
 }
 
-/** The point of the curve that the user has chosen, or the nearest below it. */
-function point(of: Quote): QuotePoint {
-  const wanted = maxMachines.value;
-  if (wanted === null) return of;
-  const fitting = of.curve.filter(({ machines }) => machines <= wanted);
-  return fitting.at(-1) ?? of;
+function unknown(): string {
+  if (Object.keys(objections.value).length) return say.mend;
+  if (quoteTrouble.value) return say.none(quoteTrouble.value);
+  if (quoteRefusal.value) return say.notYet; // the words of it stand at the button
+  const isWaiting = items.value.some((item) => item.isPending.value) || ready.value.length > 0;
+  return isWaiting ? say.follows : say.notYet;
 }
 
 const SIZE = { width: 320, height: 96, edge: 10 };
 
-function Curve({ quote: { curve }, chosen }: { quote: Quote; chosen: QuotePoint }) {
+function Curve({ quote: { curve, machines: planned } }: { quote: Quote }) {
+  const order = JSON.stringify(plainOrder.value);
+  const wanted = pace.value?.order === order ? pace.value.point.machines : planned;
   const at = Math.max(
     0,
-    curve.findIndex(({ machines }) => machines === chosen.machines),
+    curve.findLastIndex(({ machines }) => machines <= wanted),
   );
+  const chosen = curve[at] as QuotePoint;
   const slowest = Math.max(...curve.map(({ makespan_s }) => makespan_s));
   const x = (index: number) => SIZE.edge + ((SIZE.width - 2 * SIZE.edge) * index) / (curve.length - 1);
   const y = (seconds: number) => SIZE.height - (SIZE.height - 2 * SIZE.edge) * (seconds / slowest);
@@ -68,6 +75,10 @@ function Curve({ quote: { curve }, chosen }: { quote: Quote; chosen: QuotePoint 
     .join("");
   return (
     <div class="curve">
+      <div class="row muted small" aria-hidden="true">
+        <span>{say.timeAxis}</span>
+        <span>{span(slowest)}</span>
+      </div>
       <svg viewBox={`0 0 ${SIZE.width} ${SIZE.height}`} aria-hidden="true">
         <path
           class="curve-area"
@@ -82,15 +93,17 @@ function Curve({ quote: { curve }, chosen }: { quote: Quote; chosen: QuotePoint 
         min={0}
         max={curve.length - 1}
         value={at}
-        aria-label="Machines at once, at most"
-        aria-valuetext={`${count(chosen.machines, "machine")}, ${span(chosen.makespan_s)}, ${money(chosen.cost_usd)}`}
+        aria-label={say.slider}
+        aria-valuetext={say.point(chosen.machines, span(chosen.makespan_s), money(chosen.cost_usd))}
         onInput={(event) => {
-          maxMachines.value = curve[event.currentTarget.valueAsNumber]?.machines ?? null;
+          const point = curve[event.currentTarget.valueAsNumber];
+          if (point) pace.value = { point, order };
         }}
       />
       <div class="row muted small" aria-hidden="true">
-        <span>fewer machines</span>
-        <span>sooner done</span>
+        <span>{curve[0]?.machines}</span>
+        <span>{say.machinesAxis}</span>
+        <span>{curve.at(-1)?.machines}</span>
       </div>
     </div>
   );

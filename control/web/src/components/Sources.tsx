@@ -1,156 +1,234 @@
-import { useSignal } from "@preact/signals";
-import { address } from "../api";
-import type { Batch, Output, Source } from "../shapes";
-import { bytes, count, effects, fileName, length, outputLabel } from "../words";
+import { type Signal, useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import { type Batch, isLive, isReady, type Output, type Source, sizeOf } from "../shapes";
+import { t } from "../texts";
+import { bytes, number, outputLabel } from "../words";
 import { Bar } from "./Bar";
-import { Icon } from "./Icon";
+import { Tile } from "./Tile";
 
-const SHOWN_AT_FIRST = 24;
-const EFFECTS_SHOWN = 3;
+const TILES = { few: 24, many: 8, more: 48 }; // of each source at first; fewer of each of many
+const SOURCES = { few: 4, atFirst: 12, more: 8 };
+const USUAL_SHAPE = { width: 4, height: 3 };
+const LABELS_MAX = 20; // of the failures named in one line
+
+type Filter = keyof typeof t.sources.filters;
+
+const FITS: Record<Filter, (output: Output) => boolean> = {
+  all: () => true,
+  ready: isReady,
+  failed: ({ status }) => status === "failed",
+  mirrored: ({ effects }) => effects.mirror === true,
+};
 
 interface Props {
   batch: Batch;
   ticket: string;
+  chosen: Signal<ReadonlySet<string>>;
   onPlay: (output: Output) => void;
 }
 
-/** The results of each source, as they get ready. */
-export function Sources({ batch, ...rest }: Props) {
+/** The results of each source, those that are ready first; as many as one looks at, more on demand. */
+export function Sources({ batch, ticket, chosen, onPlay }: Props) {
+  const filter = useSignal<Filter>("all");
+  const sourcesShown = useSignal(SOURCES.atFirst);
+  const tilesMore = useSignal<Record<string, number>>({});
+  const order = useArrival();
+  const outputs = batch.sources.flatMap((source) => source.outputs);
+  const tilesAtFirst = batch.sources.length > SOURCES.few ? TILES.many : TILES.few;
+
+  const fitting = batch.sources
+    .map((source) => ({ source, outputs: order(source.outputs).filter(FITS[filter.value]) }))
+    .filter((view) => view.outputs.length > 0);
+  const views = fitting.slice(0, sourcesShown.value).map(({ source, outputs: of }) => {
+    const shown = of.slice(0, tilesAtFirst + (tilesMore.value[source.source_id] ?? 0));
+    return { source, shown, hidden: of.length - shown.length };
+  });
+  const choosable = views.flatMap(({ shown }) => shown.filter(isReady));
+  const choose = (ids: string[], isWanted: boolean) => {
+    const next = new Set(chosen.value);
+    for (const id of ids) isWanted ? next.add(id) : next.delete(id);
+    chosen.value = next;
+  };
   return (
     <>
-      {batch.sources.map((source) => (
-        <OfSource key={source.source_id} source={source} {...rest} />
+      <div class="row choices">
+        <fieldset class="segments">
+          <legend class="visually-hidden">{t.sources.show}</legend>
+          {(Object.keys(FITS) as Filter[]).map((name) => (
+            <label key={name}>
+              <input
+                type="radio"
+                name="filter"
+                checked={filter.value === name}
+                onChange={() => {
+                  filter.value = name;
+                  tilesMore.value = {};
+                  sourcesShown.value = SOURCES.atFirst;
+                }}
+              />
+              <span>
+                {t.sources.filters[name]} <small>{number(outputs.filter(FITS[name]).length)}</small>
+              </span>
+            </label>
+          ))}
+        </fieldset>
+        <button
+          type="button"
+          id="choose"
+          class={choosable.length ? "quiet" : "quiet unseen"}
+          onClick={() =>
+            choose(
+              choosable.map(({ output_id }) => output_id),
+              true,
+            )
+          }
+        >
+          {t.sources.selectShown(choosable.length)}
+        </button>
+      </div>
+      {!views.length && <p class="muted">{t.sources.none}</p>}
+      {views.map(({ source, shown, hidden }) => (
+        <OfSource
+          key={source.source_id}
+          source={source}
+          shown={shown}
+          hidden={hidden}
+          hasEnded={!isLive(batch)}
+          batchError={batch.error?.message}
+          ticket={ticket}
+          chosen={chosen.value}
+          onChoose={(id, isWanted) => choose([id], isWanted)}
+          onPlay={onPlay}
+          onMore={() => {
+            const before = tilesMore.value[source.source_id] ?? 0;
+            tilesMore.value = { ...tilesMore.value, [source.source_id]: before + TILES.more };
+          }}
+        />
       ))}
+      {fitting.length > views.length && (
+        <button
+          type="button"
+          class="center"
+          onClick={() => {
+            focusIn(() => document.querySelectorAll(".source")[views.length]);
+            sourcesShown.value += SOURCES.more;
+          }}
+        >
+          {t.sources.moreSources(Math.min(fitting.length - views.length, SOURCES.more))}
+        </button>
+      )}
     </>
   );
 }
 
-function OfSource({ source, ticket, onPlay }: { source: Source } & Omit<Props, "batch">) {
-  const limit = useSignal(SHOWN_AT_FIRST);
-  const ready = source.outputs.filter(({ status }) => status === "ready").length;
-  const hidden = source.outputs.length - limit.value;
+/**
+ * Sorts outputs: ready ones first, in the order in which they got ready, so that none moves when another does.
+ * Those that were ready at first are in their own order.
+ */
+function useArrival(): (outputs: Output[]) => Output[] {
+  const { current: arrived } = useRef(new Map<string, number>());
+  const place = (output: Output) => arrived.get(output.output_id) ?? Number.POSITIVE_INFINITY;
+  return (outputs) => {
+    const ready = outputs.filter(isReady);
+    for (const { output_id: id } of ready) if (!arrived.has(id)) arrived.set(id, arrived.size);
+    ready.sort((a, b) => place(a) - place(b));
+    return [...ready, ...outputs.filter((output) => !isReady(output))];
+  };
+}
+
+interface OfSourceProps {
+  source: Source;
+  shown: Output[];
+  hidden: number;
+  hasEnded: boolean;
+  batchError: string | undefined;
+  ticket: string;
+  chosen: ReadonlySet<string>;
+  onChoose: (id: string, isWanted: boolean) => void;
+  onPlay: (output: Output) => void;
+  onMore: () => void;
+}
+
+function OfSource(props: OfSourceProps) {
+  const { source, shown, hidden, hasEnded, batchError, ticket, chosen } = props;
+  const ref = useRef<HTMLUListElement>(null);
+  const seen = useSignal<typeof USUAL_SHAPE | null>(null); // of the first picture, where the size is unknown
+  const ready = source.outputs.filter(isReady);
+  const shape = source.width && source.height ? source : (seen.value ?? USUAL_SHAPE);
+  const more = () => {
+    focusIn(() => ref.current?.children[shown.length]);
+    props.onMore();
+  };
   return (
     <section class="stack source" aria-label={source.name}>
-      <div class="row">
+      <div class="source-head">
         <h2>{source.name}</h2>
         <span class="muted small">
-          {ready} of {source.outputs.length} ready
+          {t.sources.ready(number(ready.length), number(source.outputs.length))}
+          {hasEnded && ready.length > 0 && ` · ${bytes(sizeOf(ready))}`}
         </span>
+        {!hasEnded && <Bar percent={source.percent} label={t.sources.progressOf(source.name)} />}
       </div>
-      <Bar
-        percent={source.percent}
-        label={`Progress of ${source.name}`}
-        tone={source.status === "failed" ? "bad" : source.status === "cancelled" ? "still" : undefined}
-      />
       {source.notes.map((note) => (
         <p class="muted small" key={note}>
           {note}
         </p>
       ))}
-      <ul class="grid">
-        {source.outputs.slice(0, limit.value).map((output) => (
-          <Tile key={output.output_id} output={output} ticket={ticket} onPlay={onPlay} />
+      <ul
+        ref={ref}
+        class={`grid ${shape.height > shape.width ? "upright" : ""}`}
+        style={{ "--shape": `${shape.width} / ${shape.height}` }}
+      >
+        {shown.map((output, index) => (
+          // By place, not by id: then nothing moves on the page when a result gets ready.
+          <Tile
+            key={index}
+            output={output}
+            ticket={ticket}
+            isChosen={chosen.has(output.output_id)}
+            onChoose={props.onChoose}
+            onPlay={props.onPlay}
+            onShape={(width, height) => {
+              if (!source.width) seen.value ??= { width, height };
+            }}
+          />
         ))}
       </ul>
       {hidden > 0 && (
-        <button
-          type="button"
-          onClick={() => {
-            limit.value += 4 * SHOWN_AT_FIRST;
-          }}
-        >
-          Show {count(Math.min(hidden, 4 * SHOWN_AT_FIRST), "more", "more")}
+        <button type="button" onClick={more}>
+          {t.sources.more(number(Math.min(hidden, TILES.more)))}
         </button>
       )}
+      <Failures outputs={source.outputs} known={batchError} />
     </section>
   );
 }
 
-function Tile({ output, ticket, onPlay }: { output: Output } & Omit<Props, "batch">) {
-  const label = outputLabel(output);
-  const duration = output.duration_s ? length(output.duration_s) : "";
-  return (
-    <li class={`tile ${output.status}`}>
-      {output.status === "ready" ? (
-        <button
-          type="button"
-          class="tile-picture"
-          onClick={() => onPlay(output)}
-          aria-label={`Play ${label}${duration && `, ${duration}`}`}
-        >
-          <Poster output={output} ticket={ticket} />
-          <span class="tile-play">
-            <Icon name="play" />
-          </span>
-          {duration && <span class="tile-length">{duration}</span>}
-        </button>
-      ) : (
-        <div class="tile-picture">
-          <Standing output={output} />
-        </div>
-      )}
-      <div class="tile-text">
-        <div class="row">
-          <strong class="small">{label}</strong>
-          {output.status === "ready" && (
-            <a
-              class="quiet square"
-              href={mediaUrl(output, ticket, "attachment")}
-              download={fileName(output.name)}
-              aria-label={`Download ${label}`}
-              title={output.size_bytes ? `Download, ${bytes(output.size_bytes)}` : "Download"}
-            >
-              <Icon name="download" />
-            </a>
-          )}
-        </div>
-        <p class="tile-effects" title={effects(output)}>
-          {output.error ? (
-            <span class="bad-text">{output.error.message}</span>
-          ) : (
-            effects(output, EFFECTS_SHOWN)
-          )}
-        </p>
-      </div>
-    </li>
-  );
+/** Focus the first button of what is shown next, since the one that was pressed may go. */
+function focusIn(next: () => Element | undefined): void {
+  setTimeout(() => next()?.querySelector("button")?.focus());
 }
 
-function Standing({ output }: { output: Output }) {
-  const words = {
-    queued: "Waiting",
-    running: "Rendering",
-    failed: "Failed",
-    cancelled: "Cancelled",
-    ready: "",
-  };
+/** Each reason once, in full, with the outputs that it took; without the one that the whole batch has. */
+function Failures({ outputs, known }: { outputs: Output[]; known: string | undefined }) {
+  const byReason = new Map<string, Output[]>();
+  for (const output of outputs)
+    if (output.error && output.error.message !== known)
+      byReason.set(output.error.message, [...(byReason.get(output.error.message) ?? []), output]);
+  if (!byReason.size) return null;
   return (
-    <div class="tile-standing small">
-      {output.status === "failed" && <Icon name="warn" />}
-      <span>
-        {words[output.status]}
-        {output.status === "running" && output.percent >= 1 && ` ${Math.floor(output.percent)} %`}
-      </span>
+    <div class="notice bad">
+      <ul class="stack" aria-label={t.sources.failures}>
+        {[...byReason].map(([reason, failed]) => (
+          <li key={reason}>
+            <strong>
+              {failed.slice(0, LABELS_MAX).map(outputLabel).join(", ")}
+              {failed.length > LABELS_MAX && `, ${t.sources.andMore(failed.length - LABELS_MAX)}`}
+            </strong>
+            : {reason}
+          </li>
+        ))}
+      </ul>
     </div>
   );
-}
-
-function Poster({ output, ticket }: { output: Output; ticket: string }) {
-  const isBroken = useSignal(false);
-  if (!output.poster || isBroken.value) return <Icon name="film" />;
-  return (
-    <img
-      src={address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`)}
-      alt=""
-      loading="lazy"
-      onError={() => {
-        isBroken.value = true;
-      }}
-    />
-  );
-}
-
-/** Where an output's video is; of an HLS output its media file, which plays by itself. */
-export function mediaUrl(output: Output, ticket: string, disposition: "inline" | "attachment"): string {
-  return address(`outputs/${output.output_id}?${new URLSearchParams({ ticket, disposition })}`);
 }

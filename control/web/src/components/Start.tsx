@@ -1,46 +1,91 @@
-import { isArmed, isSubmitting, outputsCount, pending, ready, refused, submitProblem } from "../draft";
-import { count } from "../words";
+import { useSignal } from "@preact/signals";
+import { choices, objections } from "../choices";
+import {
+  isArmed,
+  isSubmitting,
+  items,
+  ordered,
+  outputsCount,
+  pending,
+  quote,
+  quoteRefusal,
+  ready,
+  refused,
+  stopSubmit,
+  submitProblem,
+  submitTrouble,
+} from "../draft";
+import { t } from "../texts";
+import { span } from "../words";
+import { showObjection } from "./Choices";
 import { Notice } from "./Notice";
+import { roughly } from "./Price";
 
-/** The one button. Pressed early, the batch starts by itself when its videos are there. */
+const say = t.start;
+
+/** The one button, always in view. Pressed early, the batch starts by itself when its videos are there. */
 export function Start() {
+  const field = useSignal<string | null>(null); // that keeps it from starting
   const hasNothing = pending.value.length + ready.value.length === 0;
-  if (isArmed.value)
-    return (
-      <div class="stack">
-        <Notice>
-          It starts by itself as soon as {count(pending.value.length, "video is", "videos are")} uploaded.
-          Keep this page open until then.
-        </Notice>
-        <button
-          type="button"
-          class="wide"
-          onClick={() => {
-            isArmed.value = false;
-          }}
-        >
-          Wait, not yet
-        </button>
-      </div>
-    );
+  const start = () => {
+    submitProblem.value = null;
+    field.value = showObjection();
+    if (!field.value) isArmed.value = true;
+  };
+  const wait = () => {
+    isArmed.value = false;
+    stopSubmit();
+  };
+  const isBlocked = field.value && Object.keys(objections.value).length > 0;
+  const problem = submitProblem.value ?? quoteRefusal.value ?? (isBlocked && say.mend(field.value ?? ""));
+  const notes = [
+    refused.value.length > 0 && say.without(refused.value.length),
+    ordered.value.length > 1 && say.batches(ordered.value.length),
+  ].filter(Boolean);
   return (
-    <div class="stack">
-      {submitProblem.value && <Notice tone="bad">{submitProblem.value}</Notice>}
-      <button
-        type="button"
-        class="primary wide large"
-        disabled={hasNothing || isSubmitting.value}
-        onClick={() => {
-          submitProblem.value = null;
-          isArmed.value = true;
-        }}
-      >
-        {isSubmitting.value ? "Starting…" : `Make ${count(outputsCount.value, "video")}`}
-      </button>
-      <p class="muted small center">
-        {refused.value.length > 0 && `Without ${count(refused.value.length, "file")} that cannot be used. `}
-        Once it runs you can close this page.
-      </p>
-    </div>
+    <section class="start" aria-label={say.label}>
+      {isArmed.value && pending.value.length > 0 && <Notice>{say.armed(pending.value.length)}</Notice>}
+      {submitTrouble.value && <Notice>{submitTrouble.value}</Notice>}
+      {problem && <Notice tone="bad">{problem}</Notice>}
+      {quote.value?.fits === false && <Notice tone="bad">{t.price.fitsNot}</Notice>}
+      <div class="start-row">
+        <p class="start-text">
+          <span class="start-sum">
+            <strong>{amountText()}</strong>
+            {quote.value && <span>{estimate(quote.value.cost_usd, quote.value.makespan_s)}</span>}
+          </span>
+          {notes.length > 0 ? (
+            <span class="muted small">{notes.join(" ")}</span>
+          ) : (
+            <span class="muted small start-hint">{say.canClose}</span>
+          )}
+        </p>
+        {isArmed.value || submitTrouble.value ? (
+          <button type="button" class="large" onClick={wait}>
+            {say.wait}
+          </button>
+        ) : (
+          <button
+            type="button"
+            class="primary large"
+            disabled={hasNothing || isSubmitting.value}
+            onClick={start}
+          >
+            {isSubmitting.value ? say.starting : say.make(outputsCount.value)}
+          </button>
+        )}
+      </div>
+    </section>
   );
 }
+
+function amountText(): string {
+  const { preset, variations } = choices.value;
+  const videos = items.value.length - refused.value.length;
+  return preset || outputsCount.value !== videos * variations
+    ? say.videos(videos)
+    : say.times(videos, variations);
+}
+
+const estimate = (usd: number, seconds: number): string =>
+  `${t.price.estimate} ${roughly(usd)}, ${span(seconds)}`;

@@ -1,43 +1,47 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { DraftVideos } from "../components/DraftVideos";
+import { Choices } from "../components/Choices";
+import { CHOOSER_ID, DraftVideos } from "../components/DraftVideos";
 import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Price } from "../components/Price";
 import { Start } from "../components/Start";
-import { add, addUrls, items, outputsCount, preset, VARIATIONS, variations } from "../draft";
-import type { Preset } from "../shapes";
-import { count, PRESET } from "../words";
+import { add, addUrls, items } from "../draft";
+import { dropped, ofFolder } from "../files";
+import { t } from "../texts";
 
 const ACCEPT = "video/*,.mp4,.mov,.m4v,.qt,.3gp,.3g2";
+const TAKES_FOLDERS = "webkitdirectory" in HTMLInputElement.prototype;
+
+const say = t.newBatch;
 
 export function NewBatch() {
   const isEmpty = items.value.length === 0;
   return (
     <DropTarget>
       <div class={`new ${isEmpty ? "empty" : ""}`}>
-        <h1>{isEmpty ? "Drop your videos" : "New batch"}</h1>
-        {isEmpty && <p class="lead">Get back many fresh variations of each, ready to upload, as one ZIP.</p>}
+        <h1>{isEmpty ? say.emptyTitle : say.title}</h1>
+        {isEmpty && <p class="lead">{say.lead}</p>}
         <div class="new-columns">
-          <section class="stack" aria-label="Videos">
+          <section class="stack" aria-label={say.videos}>
             <Chooser isLarge={isEmpty} />
             {!isEmpty && <DraftVideos />}
           </section>
           {!isEmpty && (
-            <section class="card stack order" aria-label="What to make">
-              <Amount />
+            <section class="card stack order" aria-label={say.what}>
+              <Choices />
               <Price />
-              <Start />
             </section>
           )}
         </div>
+        {!isEmpty && <Start />}
       </div>
     </DropTarget>
   );
 }
 
-/** The whole screen takes files. */
+/** The whole screen takes files and folders. */
 function DropTarget({ children }: { children: ComponentChildren }) {
   const isOver = useSignal(0); // entered and not left
   useEffect(() => {
@@ -48,10 +52,10 @@ function DropTarget({ children }: { children: ComponentChildren }) {
     const leave = (event: DragEvent) => {
       if (hasFiles(event)) isOver.value -= 1;
     };
-    const drop = (event: DragEvent) => {
+    const drop = async (event: DragEvent) => {
       event.preventDefault();
       isOver.value = 0;
-      add(event.dataTransfer?.files ?? []);
+      if (event.dataTransfer) add(await dropped(event.dataTransfer));
     };
     const all = new AbortController();
     const on = <Name extends keyof WindowEventMap>(name: Name, take: (event: WindowEventMap[Name]) => void) =>
@@ -60,10 +64,25 @@ function DropTarget({ children }: { children: ComponentChildren }) {
     on("dragleave", leave);
     on("dragover", (event) => event.preventDefault());
     on("drop", drop);
-    on("paste", (event) => add(event.clipboardData?.files ?? []));
+    on("paste", ({ clipboardData, target }) => {
+      add(clipboardData?.files ?? []);
+      const isTyping = target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+      if (!isTyping) addUrls(clipboardData?.getData("text/plain") ?? "");
+    });
     return () => all.abort();
   }, []);
-  return <div class={isOver.value > 0 ? "drop-target over" : "drop-target"}>{children}</div>;
+  return (
+    <>
+      {children}
+      {isOver.value > 0 && (
+        <div class="drop-over" aria-hidden="true">
+          <p>
+            <Icon name="upload" /> {say.drop}
+          </p>
+        </div>
+      )}
+    </>
+  );
 }
 
 function Chooser({ isLarge }: { isLarge: boolean }) {
@@ -77,9 +96,15 @@ function Chooser({ isLarge }: { isLarge: boolean }) {
         </div>
       )}
       <div class="drop-buttons">
-        <button type="button" class={isLarge ? "primary" : ""} onClick={() => input.current?.click()}>
-          {isLarge ? "Choose videos" : "Add videos"}
+        <button
+          id={CHOOSER_ID}
+          type="button"
+          class={isLarge ? "primary" : ""}
+          onClick={() => input.current?.click()}
+        >
+          {isLarge ? say.choose : say.add}
         </button>
+        {TAKES_FOLDERS && <FolderChooser isLarge={isLarge} />}
         <button
           type="button"
           class="quiet"
@@ -88,17 +113,17 @@ function Chooser({ isLarge }: { isLarge: boolean }) {
             isPasting.value = !isPasting.value;
           }}
         >
-          {isLarge ? "or paste links" : "Add links"}
+          {isLarge ? say.pasteLinks : say.addLinks}
         </button>
       </div>
-      <p class="muted small">{isLarge ? "MP4 or MOV, as many as you like" : "or drop them anywhere here"}</p>
+      <p class="muted small">{isLarge ? say.hint : say.hintMore}</p>
       <input
         ref={input}
         type="file"
         class="hidden"
         accept={ACCEPT}
         multiple
-        aria-label="Videos"
+        aria-label={say.videos}
         tabIndex={-1}
         onChange={(event) => {
           add(event.currentTarget.files ?? []);
@@ -116,6 +141,30 @@ function Chooser({ isLarge }: { isLarge: boolean }) {
   );
 }
 
+function FolderChooser({ isLarge }: { isLarge: boolean }) {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => input.current?.setAttribute("webkitdirectory", ""), []);
+  return (
+    <>
+      <button type="button" class="folder-button" onClick={() => input.current?.click()}>
+        {isLarge ? say.chooseFolder : say.addFolder}
+      </button>
+      <input
+        ref={input}
+        type="file"
+        class="hidden"
+        multiple
+        aria-label={say.folder}
+        tabIndex={-1}
+        onChange={(event) => {
+          add(ofFolder(event.currentTarget.files ?? []));
+          event.currentTarget.value = "";
+        }}
+      />
+    </>
+  );
+}
+
 function Links({ onDone }: { onDone: () => void }) {
   const field = useRef<HTMLTextAreaElement>(null);
   const problem = useSignal<string | null>(null);
@@ -124,74 +173,17 @@ function Links({ onDone }: { onDone: () => void }) {
     event.preventDefault();
     const bad = addUrls(field.current?.value ?? "");
     if (!bad.length) return onDone();
-    problem.value = `Not a web address: ${bad.join(", ")}`;
+    problem.value = say.notAddresses(bad.join(", "));
     if (field.current) field.current.value = bad.join("\n");
   };
   return (
     <form class="stack links" onSubmit={submit}>
       <label class="field">
-        <span>Links to MP4 or MOV videos, one per line</span>
+        <span>{say.links}</span>
         <textarea ref={field} rows={3} placeholder="https://…" spellcheck={false} />
       </label>
       {problem.value && <Notice tone="bad">{problem.value}</Notice>}
-      <button type="submit">Add these links</button>
+      <button type="submit">{say.addTheseLinks}</button>
     </form>
-  );
-}
-
-function Amount() {
-  const set = (value: number) => {
-    if (Number.isFinite(value))
-      variations.value = Math.max(VARIATIONS.least, Math.min(VARIATIONS.most, Math.round(value)));
-  };
-  return (
-    <div class="stack">
-      <label class="field">
-        <span>Make of each video</span>
-        <select
-          value={preset.value ?? ""}
-          onChange={(event) => {
-            preset.value = (event.currentTarget.value || null) as Preset | null;
-          }}
-        >
-          <option value="">Variations</option>
-          {Object.entries(PRESET).map(([value, name]) => (
-            <option key={value} value={value}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
-      {!preset.value && (
-        <div class="field">
-          <label for="variations">How many variations</label>
-          <div class="stepper">
-            <button type="button" onClick={() => set(variations.value - 1)} aria-label="One less">
-              −
-            </button>
-            <input
-              id="variations"
-              type="number"
-              inputMode="numeric"
-              min={VARIATIONS.least}
-              max={VARIATIONS.most}
-              value={variations.value}
-              onInput={(event) => set(event.currentTarget.valueAsNumber)}
-              onBlur={(event) => {
-                event.currentTarget.value = String(variations.value);
-              }}
-            />
-            <button type="button" onClick={() => set(variations.value + 1)} aria-label="One more">
-              +
-            </button>
-          </div>
-        </div>
-      )}
-      <p class="muted small">
-        {preset.value
-          ? `One result of each video: ${count(outputsCount.value, "video")} in all.`
-          : `Each a little different in zoom, colour, speed and angle: ${count(outputsCount.value, "video")} in all.`}
-      </p>
-    </div>
   );
 }

@@ -1,8 +1,11 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { ApiError, AWAY, signIn } from "../api";
+import { ApiError, signIn } from "../api";
+import { Again } from "../components/Again";
 import { Dialog } from "../components/Dialog";
+import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
+import { t } from "../texts";
 import { span } from "../words";
 
 /** The way in. */
@@ -17,9 +20,11 @@ export function SignIn() {
           width="48"
           height="48"
         />
-        <h1>Video Refresher</h1>
-        <p class="muted">Many fresh variations of each video.</p>
+        <h1>{t.app.name}</h1>
+        <p class="muted">{t.signIn.lead}</p>
         <PasswordForm />
+        <Again />
+        <Language />
       </div>
     </main>
   );
@@ -28,10 +33,8 @@ export function SignIn() {
 /** The session has ended while something was open: that stays, behind this. */
 export function SignInAgain() {
   return (
-    <Dialog title="Sign in again">
-      <p>
-        Your session has ended; it lasts 24 hours at most. Everything stays as it is: go on after signing in.
-      </p>
+    <Dialog title={t.signIn.again}>
+      <p>{t.signIn.ended}</p>
       <PasswordForm />
     </Dialog>
   );
@@ -42,7 +45,9 @@ function PasswordForm() {
   const isBusy = useSignal(false);
   const problem = useSignal<string | null>(null);
   const waitS = useSignal(0);
+  const tried = useRef(new AbortController());
   useEffect(() => field.current?.focus(), []);
+  useEffect(() => () => tried.current.abort(), []);
   useEffect(() => {
     const timer = setInterval(() => {
       if (waitS.value > 0) waitS.value -= 1;
@@ -55,40 +60,41 @@ function PasswordForm() {
     if (isBusy.value || waitS.value) return;
     isBusy.value = true;
     problem.value = null;
+    tried.current.abort(); // one that waits: perhaps with another password
+    tried.current = new AbortController();
+    const { signal: stop } = tried.current;
+    const onTrouble = () => {
+      if (!stop.aborted) isBusy.value = false;
+    };
     try {
-      await signIn(field.current?.value ?? "");
+      await signIn(field.current?.value ?? "", { stop, onTrouble });
     } catch (error) {
-      const known = error instanceof ApiError ? error : null;
-      waitS.value = known?.status === 429 ? (known.retryAfterS ?? 30) : 0;
-      problem.value = words(known);
+      if (!(error instanceof ApiError)) return;
+      waitS.value = error.status === 429 ? (error.retryAfterS ?? 30) : 0;
+      problem.value = words(error);
       field.current?.select();
-    } finally {
-      isBusy.value = false;
     }
   };
   return (
     <form class="stack" onSubmit={submit}>
       <label class="field">
-        <span>Password</span>
+        <span>{t.signIn.password}</span>
         <input ref={field} type="password" autocomplete="current-password" required />
       </label>
       {problem.value && (
         <Notice tone="bad">
           {problem.value}
-          {waitS.value > 0 && ` You can try again in ${span(waitS.value)}.`}
+          {waitS.value > 0 && ` ${t.signIn.waitFor(span(waitS.value))}`}
         </Notice>
       )}
       <button type="submit" class="primary wide" disabled={isBusy.value || waitS.value > 0}>
-        {isBusy.value ? "Signing in…" : "Sign in"}
+        {isBusy.value ? t.signIn.busy : t.signIn.go}
       </button>
     </form>
   );
 }
 
-function words(error: ApiError | null): string {
-  if (error?.status === 401) return "The password is wrong. Ask whoever runs this for it.";
-  if (error?.status === 429) return "Too many tries with a wrong password.";
-  if (!error || error.status === 0 || error.status >= 500)
-    return AWAY.replace("; the page tries again by itself", ", then try again");
-  return error.message;
+function words({ status, message }: ApiError): string {
+  if (status === 401) return t.signIn.wrong;
+  return status === 429 ? t.signIn.tooMany : message;
 }

@@ -2,19 +2,21 @@
 import { computed, signal } from "@preact/signals";
 import * as api from "../api";
 import { ApiError, inWords } from "../api";
+import { SIGNED_OUT } from "../session";
 import type { SourceRef } from "../shapes";
+import { t } from "../texts";
 import { type Look, look, objection } from "./look";
-import { send } from "./parts";
+import { type Sending, send } from "./parts";
 import { Pool } from "./pool";
 
 export type Phase =
   | "looking" // into the file, before a byte is sent
   | "sending"
   | "paused" // by the user
-  | "checking" // control looks into what has arrived
+  | "checking" // control looks into what has arrived, or at a URL
   | "ready"
-  | "fileless" // a reload has lost the file; what was sent is kept
-  | "failed" // may be tried again
+  | "fileless" // a reload has lost the file; what is stored is kept
+  | "failed" // may be tried again by the user
   | "refused"; // will never do
 
 /** What is kept over a reload. */
@@ -24,11 +26,14 @@ export interface Kept {
   modified: number;
   uploadId: string | null;
   sourceId: string | null;
+  stored?: number; // bytes
+  variations?: number | null;
   url: string | null;
   look: Look | null;
 }
 
 const lookers = new Pool(2); // each holds a decoder
+const checkers = new Pool(4);
 const STOPPED = new DOMException("stopped", "AbortError");
 
 let made = 0;
@@ -42,8 +47,12 @@ export class Item {
   readonly key = nextKey();
   readonly phase = signal<Phase>("looking");
   readonly problem = signal<string | null>(null);
+  /** Why it waits now; it goes on by itself. */
+  readonly trouble = signal<string | null>(null);
   readonly look = signal<Look | null>(null);
   readonly sent = signal(0); // bytes
+  readonly variations = signal<number | null>(null); // null: as many as of the others
+  readonly stored = signal(0); // bytes: what a reload keeps
   readonly isPending = computed(() => ["looking", "sending", "checking"].includes(this.phase.value));
   /** Both are kept over a reload as soon as they are known. */
   readonly uploadId = signal<string | null>(null);
@@ -62,9 +71,12 @@ export class Item {
     this.uploadId.value = kept?.uploadId ?? null;
     this.sourceId.value = kept?.sourceId ?? null;
     this.look.value = kept?.look ?? null;
-    if (url || this.sourceId.value) this.phase.value = "ready";
-    else if (kept) this.phase.value = "fileless";
-    if (this.sourceId.value) this.sent.value = size;
+    this.variations.value = kept?.variations ?? null;
+    this.stored.value = this.sourceId.value ? size : (kept?.stored ?? 0);
+    this.sent.value = this.stored.value;
+    if (this.sourceId.value) this.phase.value = "ready";
+    else if (kept && !url) this.phase.value = "fileless";
+    if (url) void this.start();
   }
 
   static ofFile(file: File): Item {
@@ -73,10 +85,26 @@ export class Item {
     return item;
   }
 
+  /** One that is in the bucket already. */
+  static ofSource(name: string, sourceId: string): Item {
+    const kept = { name, size: 0, modified: 0, url: null, uploadId: null, sourceId, look: null };
+    return new Item(name, 0, 0, null, kept);
+  }
+
   kept(): Kept {
     const { name, size, modified, url } = this;
     const [uploadId, sourceId] = [this.uploadId.value, this.sourceId.value];
-    return { name, size, modified, url, uploadId, sourceId, look: this.look.value };
+    return {
+      name,
+      size,
+      modified,
+      url,
+      uploadId,
+      sourceId,
+      stored: this.stored.value,
+      variations: this.variations.value,
+      look: this.look.value,
+    };
   }
 
   /** How the batch names it, or null while it is not there. */
@@ -104,32 +132,52 @@ export class Item {
   }
 
   async start(): Promise<void> {
-    const { file } = this;
-    if (!file) return;
+    const { file, url } = this;
     const stop = new AbortController();
     this.stop = stop;
     this.problem.value = null;
-    this.phase.value = "sending";
+    const options = {
+      stop: stop.signal,
+      onTrouble: (trouble: ApiError | null) => {
+        this.trouble.value = trouble && inWords(trouble);
+      },
+    };
     try {
-      const source = await send({
-        file,
-        uploadId: this.uploadId.value,
-        onBegun: (id) => {
-          this.uploadId.value = id;
-        },
-        onSent: (bytes) => {
-          if (stop.signal.aborted) return;
-          this.sent.value = bytes;
-          this.phase.value = bytes === this.size ? "checking" : "sending";
-        },
-        stop: stop.signal,
-      });
-      this.sourceId.value = source.source_id;
-      this.notes.value = source.notes;
-      this.phase.value = "ready";
+      if (url) await this.check(options);
+      else if (file) await this.send(file, options);
     } catch (error) {
-      if (this.stop === stop && !stop.signal.aborted) this.fail(error);
+      if (error === SIGNED_OUT) this.pause();
+      else if (this.stop === stop && !stop.signal.aborted) this.fail(error);
     }
+  }
+
+  /** Have control look at the URL. It is fetched when the batch runs. */
+  private async check(options: api.Options): Promise<void> {
+    this.phase.value = "checking";
+    await checkers.run(() => api.post("quote", { sources: [this.ref], variations: 1 }, options));
+    this.phase.value = "ready";
+  }
+
+  private async send(file: File, options: Pick<Sending, "stop" | "onTrouble">): Promise<void> {
+    this.phase.value = "sending";
+    const source = await send({
+      ...options,
+      file,
+      uploadId: this.uploadId.value,
+      onBegun: (id) => {
+        this.uploadId.value = id;
+      },
+      onSent: (bytes, stored) => {
+        if (options.stop.aborted) return;
+        if (bytes > this.sent.value) this.trouble.value = null;
+        this.sent.value = bytes;
+        this.stored.value = stored;
+        this.phase.value = stored === this.size ? "checking" : "sending";
+      },
+    });
+    this.sourceId.value = source.source_id;
+    this.notes.value = source.notes;
+    this.phase.value = "ready";
   }
 
   pause(): void {
@@ -148,13 +196,13 @@ export class Item {
     const isFinal = error instanceof ApiError && [413, 415, 422].includes(error.status);
     if (isFinal) this.refuse(inWords(error));
     else {
-      this.problem.value = inWords(error);
+      this.problem.value = `${inWords(error)} ${this.stored.value ? t.item.keptAgain : t.item.again}`;
       this.phase.value = "failed";
     }
   }
 
   private refuse(why: string): void {
-    this.problem.value = why;
+    this.problem.value = why.replace(/^[a-z_]+(\.\w+)*: /, ""); // the field's name: it stands at its video
     this.phase.value = "refused";
   }
 }

@@ -1,4 +1,5 @@
 // What the page finds out about a file before it sends a byte of it.
+import { t } from "../texts";
 
 export interface Look {
   duration_s: number;
@@ -17,13 +18,13 @@ const FIRST_BOXES = [
 
 /** Return why a file cannot be taken, or null. Its content decides; its name and its type do not. */
 export async function objection(file: File): Promise<string | null> {
-  if (file.size === 0) return "The file is empty.";
+  if (file.size === 0) return t.look.empty;
   const head = await file
     .slice(4, 8)
     .text()
     .catch(() => null);
-  if (head === null) return "The file cannot be read. Was it moved or deleted?";
-  if (!FIRST_BOXES.includes(head)) return "Only MP4 and MOV videos are taken. This file is something else.";
+  if (head === null) return t.look.unreadable;
+  if (!FIRST_BOXES.includes(head)) return t.look.noVideo;
   return null;
 }
 

@@ -1,12 +1,14 @@
 // The bytes of one upload, in parts, many at a time, straight to the bucket. The bucket alone says what is there.
 import * as api from "../api";
 import { ApiError } from "../api";
+import { fateOfPart } from "../fate";
 import type { Upload, UploadedSource } from "../shapes";
+import { t } from "../texts";
+import { Patience, Tries } from "../waits";
 import { Pool } from "./pool";
 
 const PARTS_AT_ONCE = 4; // of all files; a browser opens six connections to a host
-const TRIES = 8; // of a part, in a row
-const PAUSE_MS = { first: 500, most: 15_000 };
+const SILENCE_MS = 60_000; // of a bucket that takes nothing and answers nothing
 
 const pool = new Pool(PARTS_AT_ONCE);
 
@@ -15,7 +17,9 @@ export interface Sending {
   /** Of an upload that was begun before. */
   uploadId: string | null;
   onBegun: (uploadId: string) => void;
-  onSent: (bytes: number) => void;
+  /** How many bytes were sent, and how many of them are stored: a reload keeps these alone. */
+  onSent: (bytes: number, storedBytes: number) => void;
+  onTrouble: (trouble: ApiError | null) => void;
   stop: AbortSignal;
 }
 
@@ -23,28 +27,39 @@ export type Sent = Pick<UploadedSource, "source_id" | "notes">;
 
 /** Upload what is missing and return the source that it makes. Throws ApiError, or `stop`'s reason. */
 export async function send(sending: Sending): Promise<Sent> {
-  const upload = await begin(sending);
-  if (upload.source_id) {
-    sending.onSent(sending.file.size);
-    return { source_id: upload.source_id, notes: [] }; // completed before, and its answer was lost
+  const { file, onSent, onBegun } = sending;
+  let { uploadId } = sending;
+  for (let isRepeat = false; ; isRepeat = true) {
+    const upload = await begin(sending, uploadId);
+    if (upload.upload_id !== uploadId) onBegun(upload.upload_id);
+    uploadId = upload.upload_id;
+    if (upload.source_id) {
+      onSent(file.size, file.size);
+      return { source_id: upload.source_id, notes: [] }; // completed before, and its answer was lost
+    }
+    try {
+      const parts = await new Transfer(upload, sending).run();
+      return await api.post<UploadedSource>(`uploads/${uploadId}/complete`, { parts }, sending);
+    } catch (error) {
+      if (isRepeat || !isLost(error)) throw error;
+    }
   }
-  const transfer = new Transfer(upload, sending);
-  const parts = await transfer.run();
-  return await api.post<UploadedSource>(`uploads/${upload.upload_id}/complete`, { parts });
 }
 
-async function begin({ file, uploadId, onBegun }: Sending): Promise<Upload> {
+async function begin(sending: Sending, uploadId: string | null): Promise<Upload> {
+  const { name, size, type } = sending.file;
   try {
-    if (uploadId) return await api.get(`uploads/${uploadId}`);
+    if (uploadId) return await api.get(`uploads/${uploadId}`, sending);
   } catch (error) {
-    if (!(error instanceof ApiError) || ![404, 410].includes(error.status)) throw error;
+    if (!isLost(error)) throw error;
   } // given up or expired: from the start
-  const type = file.type.startsWith("video/") ? file.type : "video/mp4";
-  const body = { name: file.name, size_bytes: file.size, content_type: type };
-  const upload = await api.post<Upload>("uploads", body);
-  onBegun(upload.upload_id);
-  return upload;
+  const content_type = type.startsWith("video/") ? type : "video/mp4";
+  return await api.post<Upload>("uploads", { name, size_bytes: size, content_type }, sending);
 }
+
+/** Whether an upload, or a part of it, is no longer there: after a long sleep, say. A new look shows what is. */
+const isLost = (error: unknown): boolean =>
+  error instanceof ApiError && ([404, 410].includes(error.status) || error.code === "invalid");
 
 class Transfer {
   private readonly sent = new Map<number, number>(); // bytes of each part
@@ -59,11 +74,7 @@ class Transfer {
     private readonly sending: Sending,
   ) {
     this.stop = AbortSignal.any([sending.stop, this.failed.signal]);
-    for (const { number, url, etag } of upload.parts) {
-      if (etag) this.etags.set(number, etag);
-      else if (url) this.urls.set(number, url);
-      this.sent.set(number, etag ? this.slice(number).size : 0);
-    }
+    this.take(upload);
   }
 
   async run(): Promise<{ number: number; etag: string }[]> {
@@ -72,13 +83,27 @@ class Transfer {
     return this.upload.parts.map(({ number }) => ({ number, etag: this.etags.get(number) ?? "" }));
   }
 
+  private take({ parts }: Upload): void {
+    for (const { number, url, etag } of parts) {
+      if (etag) this.stored(number, etag);
+      else if (url) this.urls.set(number, url);
+    }
+  }
+
+  private stored(number: number, etag: string): void {
+    this.etags.set(number, etag);
+    this.sent.set(number, this.slice(number).size);
+  }
+
   private slice(number: number): Blob {
     const size = this.upload.part_size_bytes;
     return this.sending.file.slice((number - 1) * size, number * size);
   }
 
   private tell(): void {
-    this.sending.onSent([...this.sent.values()].reduce((sum, bytes) => sum + bytes, 0));
+    const sum = (bytes: Iterable<number>) => [...bytes].reduce((all, one) => all + one, 0);
+    const stored = [...this.etags.keys()].map((number) => this.sent.get(number) ?? 0);
+    this.sending.onSent(sum(this.sent.values()), sum(stored));
   }
 
   private async part(number: number): Promise<void> {
@@ -87,38 +112,54 @@ class Transfer {
       this.tell();
     };
     const bytes = this.slice(number);
-    for (let tries = 1; !this.etags.has(number); tries += 1) {
-      try {
-        this.etags.set(number, await put(this.urls.get(number) ?? "", bytes, onSent, this.stop));
-      } catch (error) {
-        onSent(0);
-        tries = await this.mended(error, tries);
+    const tries = new Tries();
+    try {
+      while (!this.etags.has(number)) {
+        try {
+          this.stored(number, await put(this.urls.get(number) ?? "", bytes, onSent, this.stop));
+        } catch (error) {
+          onSent(0);
+          await this.mend(error, tries);
+        }
       }
+    } finally {
+      tries.end();
+      this.sending.onTrouble(null);
     }
+    this.tell();
   }
 
-  /** Wait until a part may be tried again and return how often it was; throw what cannot be mended. */
-  private async mended(error: unknown, tries: number): Promise<number> {
+  /** Wait until a part may be tried again. Throws what cannot be mended. */
+  private async mend(error: unknown, tries: Tries): Promise<void> {
     this.stop.throwIfAborted();
     try {
-      if (!(error instanceof ApiError) || tries === TRIES) throw error;
-      if (error.status === 403) await this.renew();
-      else if (!error.isPassing) throw error;
+      if (!(error instanceof ApiError)) throw error;
+      await this.requireFile();
+      const fate = fateOfPart(error, tries.count);
+      if (fate.is !== "again") throw error;
+      this.sending.onTrouble(error);
+      await tries.pause(fate, this.stop);
+      if (fate.needsUrl) await this.renew();
     } catch (fatal) {
       this.failed.abort(fatal);
       throw fatal;
     }
-    await pause(tries, this.stop);
-    return navigator.onLine ? tries : 0;
   }
 
-  /** Ask for fresh URLs, once for all parts whose signature has expired. */
+  /** A file that was moved or deleted looks to the browser like a network that is down. */
+  private async requireFile(): Promise<void> {
+    const isThere = await this.sending.file
+      .slice(0, 1)
+      .arrayBuffer()
+      .then(Boolean, () => false);
+    if (!isThere) throw new ApiError(0, "unreadable", t.look.unreadable);
+  }
+
+  /** Ask for fresh URLs, once for all parts whose signature has expired, and for what is stored. */
   private renew(): Promise<void> {
     this.renewal ??= api
-      .get<Upload>(`uploads/${this.upload.upload_id}`)
-      .then(({ parts }) => {
-        for (const { number, url } of parts) if (url) this.urls.set(number, url);
-      })
+      .get<Upload>(`uploads/${this.upload.upload_id}`, { stop: this.stop })
+      .then((upload) => this.take(upload))
       .finally(() => {
         this.renewal = null;
       });
@@ -128,43 +169,24 @@ class Transfer {
 
 /** PUT one part and return its ETag. XMLHttpRequest, since fetch tells nothing while it sends. */
 function put(url: string, bytes: Blob, onSent: (bytes: number) => void, stop: AbortSignal): Promise<string> {
-  return new Promise((resolve, reject) => {
+  const patience = new Patience(SILENCE_MS, stop);
+  const refusal = (status: number, words: string) => new ApiError(status, "storage", words);
+  return new Promise<string>((resolve, reject) => {
     const request = new XMLHttpRequest();
-    const abort = () => request.abort();
     stop.throwIfAborted();
-    stop.addEventListener("abort", abort);
-    request.upload.onprogress = (event) => onSent(event.loaded);
-    request.onload = () => {
-      const etag = request.getResponseHeader("ETag");
-      if (request.status !== 200)
-        reject(new ApiError(request.status, "storage", `The storage refused a part (${request.status}).`));
-      else if (!etag)
-        reject(new ApiError(200, "storage", "The storage hides its ETag: its CORS rules lack it."));
-      else {
-        onSent(bytes.size);
-        resolve(etag);
-      }
+    patience.signal.addEventListener("abort", () => request.abort());
+    request.upload.onprogress = ({ loaded }) => {
+      patience.heard();
+      onSent(loaded);
     };
-    request.onerror = () => reject(new ApiError(0, "storage", "The storage cannot be reached."));
-    request.onabort = () => reject(stop.reason);
-    request.onloadend = () => stop.removeEventListener("abort", abort);
+    request.onload = () => {
+      if (request.status !== 200) return reject(refusal(request.status, t.parts.refused(request.status)));
+      const etag = request.getResponseHeader("ETag");
+      return etag ? resolve(etag) : reject(refusal(200, t.parts.noEtag));
+    };
+    request.onerror = () => reject(refusal(0, t.parts.away));
+    request.onabort = () => reject(stop.aborted ? stop.reason : refusal(0, t.parts.away));
     request.open("PUT", url);
     request.send(bytes);
-  });
-}
-
-/** Wait with back-off and jitter; less when the connection is back, or it is stopped. */
-function pause(tries: number, stop: AbortSignal): Promise<void> {
-  const most = Math.min(PAUSE_MS.most, PAUSE_MS.first * 2 ** tries);
-  return new Promise((resolve) => {
-    const go = () => {
-      clearTimeout(timer);
-      removeEventListener("online", go);
-      stop.removeEventListener("abort", go);
-      resolve();
-    };
-    const timer = setTimeout(go, most * (0.5 + Math.random() / 2));
-    addEventListener("online", go);
-    stop.addEventListener("abort", go);
-  });
+  }).finally(() => patience.end());
 }

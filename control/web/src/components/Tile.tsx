@@ -1,0 +1,162 @@
+import { useSignal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { address } from "../api";
+import type { Output } from "../shapes";
+import { t } from "../texts";
+import { bytes, effects, fileName, length, outputLabel } from "../words";
+import { Icon } from "./Icon";
+
+const EFFECTS_SHOWN = 3;
+const INTENT_MS = 300; // a pointer that stays so long means it
+const CAN_PREVIEW = matchMedia("(hover: hover) and (prefers-reduced-motion: no-preference)");
+
+interface Props {
+  output: Output;
+  ticket: string;
+  isChosen: boolean;
+  onChoose: (id: string, isWanted: boolean) => void;
+  onPlay: (output: Output) => void;
+  /** Told the size of the picture once it is there. */
+  onShape: (width: number, height: number) => void;
+}
+
+/** One output. Its inside is drawn again only when the output has changed, which keeps a page of many quick. */
+export function Tile(props: Props) {
+  const { output, ticket, isChosen, onChoose } = props;
+  const { output_id: id, status, poster } = output;
+  const inside = useMemo(
+    () => (status === "ready" ? <Ready key={id} {...props} /> : <Unready output={output} />),
+    [id, status, Math.floor(output.percent), poster, ticket],
+  );
+  return (
+    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`}>
+      {inside}
+      {status === "ready" && (
+        <label class="tile-choose">
+          <input
+            type="checkbox"
+            checked={isChosen}
+            onChange={(event) => onChoose(id, event.currentTarget.checked)}
+            aria-label={t.sources.choose(outputLabel(output))}
+          />
+        </label>
+      )}
+    </li>
+  );
+}
+
+function Ready({ output, ticket, onPlay, onShape }: Props) {
+  const preview = usePreview();
+  const label = outputLabel(output);
+  const duration = output.duration_s ? length(output.duration_s) : "";
+  return (
+    <>
+      <button
+        type="button"
+        class="tile-picture"
+        onClick={() => onPlay(output)}
+        aria-label={t.sources.play(label, duration)}
+        onPointerEnter={preview.enter}
+        onPointerLeave={preview.leave}
+      >
+        <Poster output={output} ticket={ticket} onShape={onShape} />
+        {preview.isOn ? (
+          <video src={mediaUrl(output, ticket, "inline")} muted autoplay loop playsInline />
+        ) : (
+          <span class="tile-play">
+            <Icon name="play" />
+          </span>
+        )}
+        {duration && <span class="tile-length">{duration}</span>}
+      </button>
+      <div class="tile-text">
+        <div class="row">
+          <strong class="small">{label}</strong>
+          <a
+            class="quiet square"
+            href={mediaUrl(output, ticket, "attachment")}
+            download={fileName(output.name)}
+            aria-label={t.sources.download(label)}
+            title={t.sources.downloadSize(output.size_bytes ? bytes(output.size_bytes) : "")}
+          >
+            <Icon name="download" />
+          </a>
+        </div>
+        <Effects output={output} />
+      </div>
+    </>
+  );
+}
+
+function Unready({ output }: { output: Output }) {
+  return (
+    <>
+      <div class="tile-picture">
+        <div class="tile-standing small">
+          {output.status === "failed" && <Icon name="warn" />}
+          <span>
+            {t.sources.states[output.status]}
+            {output.status === "running" && output.percent >= 1 && ` ${Math.floor(output.percent)} %`}
+          </span>
+        </div>
+      </div>
+      <div class="tile-text">
+        <div class="row">
+          <strong class="small">{outputLabel(output)}</strong>
+        </div>
+        {output.error ? <p class="tile-error">{output.error.message}</p> : <Effects output={output} />}
+      </div>
+    </>
+  );
+}
+
+function Effects({ output }: { output: Output }) {
+  const all = effects(output);
+  return (
+    <p class="tile-effects" title={all.join(" · ")}>
+      {all
+        .slice(0, EFFECTS_SHOWN)
+        .map((effect) => effect.replaceAll(" ", "\u00a0")) // each on one line
+        .join(" · ")}
+    </p>
+  );
+}
+
+function Poster({ output, ticket, onShape }: Pick<Props, "output" | "ticket" | "onShape">) {
+  const isBroken = useSignal(false);
+  if (!output.poster || isBroken.value) return <Icon name="film" />;
+  return (
+    <img
+      src={address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`)}
+      alt=""
+      loading="lazy"
+      onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => onShape(naturalWidth, naturalHeight)}
+      onError={() => {
+        isBroken.value = true;
+      }}
+    />
+  );
+}
+
+/** Whether a mouse has stayed long enough for the video to play in place of the picture. */
+function usePreview() {
+  const isOn = useSignal(false);
+  const timer = useRef(0);
+  const leave = () => {
+    clearTimeout(timer.current);
+    isOn.value = false;
+  };
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const enter = (event: PointerEvent) => {
+    if (event.pointerType !== "mouse" || !CAN_PREVIEW.matches) return;
+    timer.current = window.setTimeout(() => {
+      isOn.value = true;
+    }, INTENT_MS);
+  };
+  return { isOn: isOn.value, enter, leave };
+}
+
+/** Where an output's video is; of an HLS output its media file, which plays by itself. */
+export function mediaUrl(output: Output, ticket: string, disposition: "inline" | "attachment"): string {
+  return address(`outputs/${output.output_id}?${new URLSearchParams({ ticket, disposition })}`);
+}
