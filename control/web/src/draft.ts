@@ -1,7 +1,7 @@
 // The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
 import { batch as atOnce, computed, effect, signal, untracked } from "@preact/signals";
 import * as api from "./api";
-import { ApiError, inWords } from "./api";
+import { ApiError, inWords, waitsFor } from "./api";
 import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
 import { ask } from "./components/Confirm";
 import { inAll, type Part, parts, shares } from "./orders";
@@ -198,7 +198,7 @@ async function submit(): Promise<void> {
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
-      submitTrouble.value = trouble && inWords(trouble);
+      submitTrouble.value = waitsFor(trouble);
       isLost ||= trouble?.code === "away";
     },
   };

@@ -46,6 +46,8 @@ export const de: Texts = {
     lost: "Es kam keine Antwort. Vor einem neuen Versuch bitte nachsehen, ob es schon geschehen ist.",
     unexplained: (status) => `Die Antwort war ${status}, ohne Begründung.`,
     unknown: "Etwas ist schiefgegangen.",
+    waits: "Wartet auf Video Refresher …",
+    waitsForStorage: "Wartet auf den Speicher …",
   },
   app: {
     name: "Video Refresher",

@@ -47,6 +47,8 @@ export const en = {
     lost: "No answer came. See whether it was done before you try again.",
     unexplained: (status: number) => `The answer was ${status}, without a reason.`,
     unknown: "Something went wrong.",
+    waits: "Waiting for Video Refresher…",
+    waitsForStorage: "Waiting for the storage…",
   },
   app: {
     name: "Video Refresher",
