@@ -148,7 +148,9 @@ function Strength() {
   return (
     <div class="field">
       <div class="row">
-        <label for={id}>{say.strength}</label>
+        <label for={id} class="strength">
+          {say.strength}
+        </label>
         <span class="muted small">{inWords(strength)}</span>
       </div>
       <input
