@@ -341,7 +341,7 @@ export const en = {
     estimate: "Estimate",
     about: (amount: string) => `about ${amount}`,
     range: (low: string, high: string) => `likely ${low} to ${high}`,
-    rough: "Rough: a link is not known before it is fetched.",
+    rough: "Rough: a video is not fully known yet.",
     untilDone: "until done",
     machines: (n: number): string => (n === 1 ? "machine" : "machines"),
     soFar: (ready: number, all: number) => `So far for ${number(ready)} of ${count(all, "video")}.`,
