@@ -340,7 +340,7 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
         />
       )}
       <a class="batch-line" href={linkTo(batch.batch_id)}>
-        <Picture batch={batch} />
+        <Pictures batch={batch} />
         <span class="batch-what">
           <strong class="batch-name">{name}</strong>
           <span class="muted small">
@@ -366,23 +366,24 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   );
 }
 
-function Picture({ batch }: { batch: BatchSummary }) {
-  const isBroken = useSignal(false);
-  const { poster_output_id: id, ticket } = batch;
+/** Pictures of up to three of its videos. */
+function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
+  const broken = useSignal<readonly string[]>([]);
+  const shown = ids.filter((id) => !broken.value.includes(id));
   return (
-    <span class={`batch-picture ${batch.sources_count > 1 ? "several" : ""}`}>
-      {id && !isBroken.value ? (
+    <span class={`batch-pictures of-${shown.length}`}>
+      {shown.length === 0 && <Icon name="film" />}
+      {shown.map((id) => (
         <img
+          key={id}
           src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
           alt=""
           loading="lazy"
           onError={() => {
-            isBroken.value = true;
+            broken.value = [...broken.value, id];
           }}
         />
-      ) : (
-        <Icon name="film" />
-      )}
+      ))}
     </span>
   );
 }
