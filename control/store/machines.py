@@ -153,7 +153,7 @@ def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
         col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
     )
     row.outputs, stored_bytes = tx.session.exec(made).one()
-    row.egress_bytes = sent_bytes(attempt, stored_bytes or 0)
+    row.egress_bytes = sent_bytes(attempt, int(stored_bytes or 0))  # PostgreSQL sums to a decimal
 
 
 def count_download(store: Store, size_bytes: int) -> None:

@@ -22,7 +22,7 @@ from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.store.prepared import Prepared
-from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of
+from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
 from control.views.schemas.base import Page
@@ -215,7 +215,7 @@ class Views:
     def _details(
         self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
     ) -> dict[str, Any]:
-        now = self._clock()
+        now, logs = self._clock(), logs_of(session, attempts)
         return {
             "variations": batch.variations,
             "preset": batch.preset,
@@ -226,7 +226,7 @@ class Views:
             "name_template": batch.name_template,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
             "sources": _sources(session, batch, jobs),
-            "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
+            "attempts": [serializers.attempt(each, now, logs.get(each.id)) for each in attempts],
         }
 
 

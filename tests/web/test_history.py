@@ -147,7 +147,10 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
         expect(stranger.page.locator("dialog video")).to_have_js_property("videoWidth", 160)
         stranger.press("Next")
         expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 2")
-        stranger.page.keyboard.press("Escape")
+        stranger.page.keyboard.press("ArrowLeft")
+        expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 1")
+        stranger.page.go_back()
+        expect(stranger.page.get_by_role("dialog")).to_have_count(0)
         with stranger.page.expect_download() as download:
             stranger.page.get_by_role("link", name=re.compile("Download all")).click()
         archive = zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes()))

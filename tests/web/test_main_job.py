@@ -175,7 +175,7 @@ def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User
     person.page.route(f"**/api/batches/{first}", of_a_deleted_source)
     person.open(f"#/batches/{first}")
     person.press("Same again")
-    expect(person.video("gone.mp4")).to_contain_text("It is no longer stored")
+    expect(person.video("gone.mp4")).to_contain_text("It is not stored any more")
     person.sees("Without 1 file that cannot be used")
     expect(person.page.locator(".start")).to_contain_text("Estimate")  # of the other one
 
@@ -277,6 +277,11 @@ def test_a_folder_gives_its_videos_and_the_rest_is_counted_and_put_aside(
 def test_after_a_removal_the_keyboard_goes_on_at_the_next_video(person: Person, clip: Clip) -> None:
     person.choose(*(clip(f"{number}.mp4") for number in range(4)))
     expect(person.page.locator(".summary")).to_contain_text("4 ready")
+    person.page.get_by_role("button", name="Skip the list").press("Enter")
+    expect(person.page.get_by_role("region", name="What to make")).to_be_focused()
+    person.page.evaluate(_PASTE, "https://example.com/a.mp4 or something else")
+    expect(person.video("a.mp4")).to_be_visible()
+    person.press("Remove a.mp4")
     for number, focused in [(1, "Remove 2.mp4"), (3, "Remove 2.mp4"), (2, "Remove 0.mp4")]:
         person.page.get_by_role("button", name=f"Remove {number}.mp4").press("Enter")
         expect(person.page.get_by_role("button", name=focused)).to_be_focused()
@@ -306,6 +311,12 @@ def test_the_button_stays_in_view_and_covers_nothing_that_has_the_focus(person: 
         expect(button).to_be_in_viewport(ratio=1)
         assert person.page.evaluate("document.documentElement.scrollWidth") <= width
 
+
+_PASTE = """(text) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
 
 # What has the focus, if the bar with the button lies over the middle of it.
 _COVERED = """() => {

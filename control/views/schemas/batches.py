@@ -56,6 +56,7 @@ class AttemptView(BaseModel):
     ended_at: datetime | None
     machine_seconds: float
     cost_usd: float
+    log_tail: str | None  # of a failed one: the last lines of the runner's log, if it could still send them
 
 
 class Summary(BaseModel):

@@ -67,7 +67,8 @@ export function get<Body>(path: string, options: Options = {}): Promise<Body> {
 
 export const post = <Body>(path: string, body?: unknown, options: Options = {}): Promise<Body> =>
   call({ method: "POST", path, body, ...options });
-export const remove = (path: string): Promise<void> => call({ method: "DELETE", path });
+export const remove = (path: string, options: Options = {}): Promise<void> =>
+  call({ method: "DELETE", path, ...options });
 
 /** Exchange the password for a session. Throws ApiError: 401 wrong, 429 too many tries. */
 export async function signIn(password: string, options: Options): Promise<void> {
@@ -161,6 +162,10 @@ function parsed(text: string): unknown {
     return undefined;
   }
 }
+
+/** What a call in trouble waits for, in short: `Again` says why and until when. */
+export const waitsFor = (trouble: ApiError | null): string | null =>
+  trouble && (trouble.code === "storage" ? t.api.waitsForStorage : t.api.waits);
 
 /** Words for anything that was thrown. */
 export const inWords = (error: unknown): string => (error instanceof Error ? error.message : t.api.unknown);

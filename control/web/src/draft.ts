@@ -1,7 +1,7 @@
 // The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
 import { batch as atOnce, computed, effect, signal, untracked } from "@preact/signals";
 import * as api from "./api";
-import { ApiError, inWords } from "./api";
+import { ApiError, inWords, waitsFor } from "./api";
 import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
 import { ask } from "./components/Confirm";
 import { inAll, type Part, parts, shares } from "./orders";
@@ -146,10 +146,8 @@ effect(() => {
 
 /** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
 function lost(error: unknown): boolean {
-  const gone =
-    error instanceof ApiError && [404, 410].includes(error.status)
-      ? items.value.filter(({ sourceId: { value: id } }) => id && error.message.includes(id))
-      : [];
+  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
   atOnce(() => {
     for (const item of gone) item.lose();
   });
@@ -173,8 +171,14 @@ export const stopSubmit = (): void => submitting.abort();
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
+  if (!wish.value) submitProblem.value = t.draft.field;
+  else if (stuck.value.length)
+    submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
+});
+
+choices.subscribe(() => {
+  submitProblem.value = null; // it was of other choices
 });
 
 const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
@@ -194,7 +198,7 @@ async function submit(): Promise<void> {
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
-      submitTrouble.value = trouble && inWords(trouble);
+      submitTrouble.value = waitsFor(trouble);
       isLost ||= trouble?.code === "away";
     },
   };

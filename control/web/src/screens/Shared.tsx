@@ -5,6 +5,7 @@ import { Dialog } from "../components/Dialog";
 import { Icon } from "../components/Icon";
 import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
+import { usePlaying } from "../components/usePlaying";
 import type { SharedBatch, SharedOutput } from "../shapes";
 import { t } from "../texts";
 import { bytes, fileName, length, namesOf, outputLabel, when } from "../words";
@@ -13,7 +14,7 @@ const AGAIN_MS = 5000;
 const SHOWN_AT_FIRST = 60;
 
 /** What someone without the password sees of a batch by its share link: pictures, player and download. */
-export function Shared({ token }: { token: string }) {
+export function Shared({ token, output }: { token: string; output: string | null }) {
   const batch = useSignal<SharedBatch | null>(null);
   const problem = useSignal<string | null>(null);
   useEffect(() => {
@@ -43,7 +44,11 @@ export function Shared({ token }: { token: string }) {
         <Language />
       </header>
       <main id="main" tabIndex={-1}>
-        {batch.value ? <Videos batch={batch.value} /> : <Waiting problem={problem.value} />}
+        {batch.value ? (
+          <Videos batch={batch.value} token={token} output={output} />
+        ) : (
+          <Waiting problem={problem.value} />
+        )}
       </main>
     </>
   );
@@ -89,11 +94,12 @@ const titleOf = ({ name, sources }: SharedBatch): string =>
 const mediaUrl = ({ output_id }: SharedOutput, ticket: string, disposition: "inline" | "attachment") =>
   address(`outputs/${output_id}?${new URLSearchParams({ ticket, disposition })}`);
 
-function Videos({ batch }: { batch: SharedBatch }) {
-  const playing = useSignal<number | null>(null);
+function Videos({ batch, token, output }: { batch: SharedBatch; token: string; output: string | null }) {
+  const play = usePlaying((one = "") => `#/shared/${token}${one && `/${one}`}`, output);
   const shown = useSignal(SHOWN_AT_FIRST);
   const outputs = batch.sources.flatMap((source) => source.outputs);
   const size = outputs.reduce((sum, { size_bytes }) => sum + (size_bytes ?? 0), 0);
+  const playing = outputs.findIndex(({ output_id }) => output_id === output);
   let first = 0;
   return (
     <div class="stack loose">
@@ -133,15 +139,8 @@ function Videos({ batch }: { batch: SharedBatch }) {
                 class={`grid ${source.height > source.width ? "upright" : ""}`}
                 style={{ "--shape": source.width ? `${source.width} / ${source.height}` : "4 / 3" }}
               >
-                {visible.map((output, at) => (
-                  <Tile
-                    key={output.output_id}
-                    output={output}
-                    ticket={batch.ticket}
-                    onPlay={() => {
-                      playing.value = from + at;
-                    }}
-                  />
+                {visible.map((one) => (
+                  <Tile key={one.output_id} output={one} ticket={batch.ticket} onPlay={() => play(one)} />
                 ))}
               </ul>
             </section>
@@ -158,16 +157,7 @@ function Videos({ batch }: { batch: SharedBatch }) {
           {t.shared.more(outputs.length - shown.value)}
         </button>
       )}
-      {playing.value !== null && (
-        <Player
-          outputs={outputs}
-          at={playing.value}
-          ticket={batch.ticket}
-          onPlay={(at) => {
-            playing.value = at;
-          }}
-        />
-      )}
+      {playing >= 0 && <Player outputs={outputs} at={playing} ticket={batch.ticket} onPlay={play} />}
     </div>
   );
 }
@@ -214,7 +204,7 @@ interface Played {
   outputs: SharedOutput[];
   at: number;
   ticket: string;
-  onPlay: (at: number | null) => void;
+  onPlay: (output: SharedOutput | null) => void;
 }
 
 function Player({ outputs, at, ticket, onPlay }: Played) {
@@ -223,7 +213,19 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
   useEffect(() => {
     isBroken.value = false;
   }, [at]);
-  const step = (by: number) => outputs[at + by] && onPlay(at + by);
+  const step = (by: number) => {
+    const next = outputs[at + by];
+    if (next) onPlay(next);
+  };
+  useEffect(() => {
+    const onKey = ({ key, target }: KeyboardEvent) => {
+      if (target instanceof HTMLVideoElement) return; // where the arrows wind
+      if (key === "ArrowLeft") step(-1);
+      if (key === "ArrowRight") step(1);
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  });
   if (!output) return null;
   return (
     <Dialog kind="player" title={fileName(output.name)} onClose={() => onPlay(null)}>

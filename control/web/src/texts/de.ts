@@ -46,6 +46,8 @@ export const de: Texts = {
     lost: "Es kam keine Antwort. Vor einem neuen Versuch bitte nachsehen, ob es schon geschehen ist.",
     unexplained: (status) => `Die Antwort war ${status}, ohne Begründung.`,
     unknown: "Etwas ist schiefgegangen.",
+    waits: "Wartet auf Video Refresher …",
+    waitsForStorage: "Wartet auf den Speicher …",
   },
   app: {
     name: "Video Refresher",
@@ -159,7 +161,8 @@ export const de: Texts = {
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
   draft: {
-    lost: "Nicht gestartet: Ein Video ist nicht mehr gespeichert. Seine Datei noch einmal ablegen oder ohne es starten.",
+    field: "Nicht gestartet: Ein Feld ist nicht verwendbar. Dort steht, warum.",
+    lost: "Nicht gestartet: Ein Video ist nicht mehr gespeichert. Es noch einmal hinzufügen oder ohne es starten.",
     perhapsMade:
       "Vielleicht läuft der Auftrag trotzdem: Es kam keine Antwort. Vor einer Änderung bitte die Aufträge ansehen.",
     replace: "Die Videos des neuen Auftrags ersetzen?",
@@ -181,6 +184,7 @@ export const de: Texts = {
       `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
   },
   draftVideos: {
+    skip: "Liste überspringen",
     ready: (n) => `${number(n)} bereit`,
     onTheWay: (n) => `${number(n)} unterwegs`,
     stuck: (n) => `${number(n)} ${n === 1 ? "wartet" : "warten"} auf eine Entscheidung`,
@@ -268,7 +272,7 @@ export const de: Texts = {
     },
   },
   item: {
-    gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei noch einmal ablegen.",
+    gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei oder den Link noch einmal hinzufügen.",
     again: "Bitte erneut versuchen.",
     keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
   },

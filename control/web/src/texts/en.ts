@@ -47,6 +47,8 @@ export const en = {
     lost: "No answer came. See whether it was done before you try again.",
     unexplained: (status: number) => `The answer was ${status}, without a reason.`,
     unknown: "Something went wrong.",
+    waits: "Waiting for Video Refresher…",
+    waitsForStorage: "Waiting for the storage…",
   },
   app: {
     name: "Video Refresher",
@@ -154,7 +156,8 @@ export const en = {
   confirm: { no: "Keep it" },
   dialog: { close: "Close" },
   draft: {
-    lost: "Not started: a video is no longer stored. Drop its file again, or start without it.",
+    field: "Not started: a field cannot be used. It says why.",
+    lost: "Not started: a video is no longer stored. Add it again, or start without it.",
     perhapsMade: "Perhaps it has started all the same: no answer came. See the batches before you change it.",
     replace: "Replace the videos of the new batch?",
     replaceText: (videos: number) =>
@@ -175,6 +178,7 @@ export const en = {
       `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
   },
   draftVideos: {
+    skip: "Skip the list",
     ready: (n: number) => `${number(n)} ready`,
     onTheWay: (n: number) => `${number(n)} on the way`,
     stuck: (n: number) => `${number(n)} ${n === 1 ? "waits" : "wait"} for you`,
@@ -262,7 +266,7 @@ export const en = {
     },
   },
   item: {
-    gone: "It is no longer stored. Remove it here, and drop the file again.",
+    gone: "It is not stored any more. Remove it here, and add its file or link again.",
     again: "Try again.",
     keptAgain: "What was sent is kept; try again.",
   },
