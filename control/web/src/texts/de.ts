@@ -413,7 +413,6 @@ export const de: Texts = {
     none: "Keine davon.",
     progressOf: (name) => `Fortschritt von ${name}`,
     ready: (ready, total) => `${ready} von ${total} fertig`,
-    made: (made, total) => `${made} von ${total} gemacht`,
     more: (n) => `${n} weitere anzeigen`,
     moreSources: (n) => (n === 1 ? "1 weiteres Video anzeigen" : `${n} weitere Videos anzeigen`),
     play: (label, length) => `${label} abspielen${length && `, ${length}`}`,

@@ -407,7 +407,6 @@ export const en = {
     none: "None of them.",
     progressOf: (name: string) => `Progress of ${name}`,
     ready: (ready: string, total: string) => `${ready} of ${total} ready`,
-    made: (made: string, total: string) => `${made} of ${total} made`,
     more: (n: string) => `Show ${n} more`,
     moreSources: (n: number) => (n === 1 ? "Show 1 more video" : `Show ${n} more videos`),
     play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
