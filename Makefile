@@ -3,9 +3,12 @@ PYTHON ?= python3
 VIDEO ?=
 VARIATIONS ?= 3
 MINUTES ?= 60
+WORLDS ?= 100000
+JOBS ?= 2
 OUT ?= demo-out
 IMAGE_BASE ?= python:3.13-slim
 WORKERS ?= 4
+LEDGER := .soak/worlds.jsonl
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -55,7 +58,7 @@ coverage: setup ## print the share of each package that test-fast runs
 	@$(BIN)/coverage run $(PYTEST) -m fast
 	@$(BIN)/python -m tests.coverage_table
 
-soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, worlds for MINUTES=60
+soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, the next of WORLDS=100000 for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
@@ -63,7 +66,7 @@ soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 d
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/test_kinds.py tests/runner/test_both_sides.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
-	@$(BIN)/python -m tests.sim --minutes $(MINUTES)
+	@$(BIN)/python -m tests.sim --worlds $(WORLDS) --ledger $(LEDGER) --jobs $(JOBS) --minutes $(MINUTES)
 
 images: setup ## build both images with buildah and test them: IMAGE_BASE=python:3.13-slim
 	@IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest -q -s tests/images

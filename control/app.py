@@ -56,6 +56,7 @@ from control.routes import (
     quote,
     reference,
     runner,
+    shares,
     sources,
     storage,
     uploads,
@@ -229,7 +230,7 @@ def storage_of(
 def _add_routes(app: FastAPI, context: AppContext) -> None:
     guard = Guard(context)
     nouns = (
-        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs),
+        *(auth, uploads, sources, forms, batches, quote, lifecycle, downloads, outputs, shares),
         *(machines, costs, storage),
     )
     routers = (

@@ -220,6 +220,15 @@ class Client:
         answer = self._api.call("POST", f"{address(id_)}/download-link", json=body)
         return models.Link.model_validate(answer.json())
 
+    def share(self, id_: str) -> models.ShareLink:
+        """Return a URL that shows the results of an ended batch to anyone. An earlier one ends."""
+        answer = self._api.call("POST", f"{address(id_)}/share-link")
+        return models.ShareLink.model_validate(answer.json())
+
+    def unshare(self, id_: str) -> None:
+        """End the share link of a batch."""
+        self._api.call("DELETE", f"{address(id_)}/share-link")
+
     def output_url(self, output_id: str, *, disposition: str = "attachment", file: str = "") -> str:
         """Return a signed URL of an output, to save or (`inline`) to play; `file` is one of `hls`."""
         query = {"disposition": disposition} | ({"file": file} if file else {})

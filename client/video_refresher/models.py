@@ -196,6 +196,7 @@ class Attempt(Model):
     ended_at: datetime | None
     machine_seconds: float
     cost_usd: float
+    log_tail: str | None = None
 
 
 class JobInBatch(Model):
@@ -264,6 +265,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool = False  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -325,6 +327,13 @@ class Quote(Model):
 
 class Link(Model):
     """A URL of the ZIP that needs no header, and when it expires."""
+
+    url: str
+    expires_at: datetime
+
+
+class ShareLink(Model):
+    """A URL that shows the results of a batch to anyone, and when it expires."""
 
     url: str
     expires_at: datetime

@@ -1,4 +1,4 @@
-"""Tokens and tickets: all are derived from TOKEN_SECRET by HMAC, and none is stored.
+"""Tokens and tickets: none is stored. All but those of share links are HMACs by TOKEN_SECRET.
 
 Must never log or return a secret, and must compare only in constant time.
 """
@@ -9,9 +9,11 @@ import base64
 import hashlib
 import hmac
 import os
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 BEARER_LIFE = timedelta(hours=24)
 TICKET_LIFE = timedelta(hours=1)
@@ -24,6 +26,16 @@ class Link:
     tag: str  # the ETag of the archive without quotes; "" if its batch or job was still live
     expires_at: datetime
     chosen: frozenset[int] | None = None  # the positions of outputs; None: the whole archive
+
+
+def new_share() -> str:
+    """Return the random token of a new share link."""
+    return secrets.token_urlsafe(32)
+
+
+def share_sha256(token: str) -> str:
+    """Return what is stored of the token of a share link."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
 def _written(link: Link) -> str:
@@ -41,7 +53,7 @@ def _chosen(packed: str) -> frozenset[int]:
 
 
 class Signer:
-    """Makes and checks the four kinds of token. The previous secret still verifies, for rotation.
+    """Makes and checks the five kinds of token. The previous secret still verifies, for rotation.
 
     A bearer token becomes invalid when the password changes.
     """
@@ -66,6 +78,17 @@ class Signer:
     def is_ticket(self, ticket: str, batch_id: str, *, generation: int, now: datetime) -> bool:
         """Return whether `ticket` is a valid read ticket of this batch and generation."""
         return self._is_stamp(ticket, f"ticket|{generation}|{batch_id}", now)
+
+    def share_ticket(self, batch_id: str, share: str, *, expires_at: datetime) -> str:
+        """Return a ticket for the outputs and the ZIP of a batch, for use in a URL.
+
+        `share` is the stored hash of the share link; the ticket ends with that link.
+        """
+        return self._stamp(f"share|{batch_id}|{share}", expires_at)
+
+    def is_share_ticket(self, ticket: str, batch_id: str, share: str, *, now: datetime) -> bool:
+        """Return whether `ticket` is a valid ticket of this share link."""
+        return self._is_stamp(ticket, f"share|{batch_id}|{share}", now)
 
     def link(self, id_: str, link: Link, *, generation: int) -> str:
         """Return a ticket for the archive of a job or batch, for use in a URL. A newer generation ends it."""
@@ -122,11 +145,16 @@ class Password:
     def __init__(self, password: str) -> None:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="password")
         self._salt = os.urandom(16)
-        self._digest = self._threads.submit(self._scrypt, password).result()
+        self._password = password
 
     def matches(self, given: str) -> bool:
         """Return whether `given` is the password."""
         return hmac.compare_digest(self._threads.submit(self._scrypt, given).result(), self._digest)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        """Made by the first comparison: most starts of a control that sleeps see none."""
+        return self._threads.submit(self._scrypt, self._password).result()
 
     def _scrypt(self, text: str) -> bytes:
         return hashlib.scrypt(text.encode(errors="replace"), salt=self._salt, n=2**14, r=8, p=1)

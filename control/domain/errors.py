@@ -17,6 +17,7 @@ class Code(StrEnum):
     CONFLICT = "conflict"
     SUPERSEDED = "superseded"
     NOT_READY = "not_ready"
+    NOT_FINISHED = "not_finished"
     GONE = "gone"
     EXPIRED = "expired"
     SOURCE_GONE = "source_gone"

@@ -81,9 +81,9 @@ def _free(wanted: str, taken: set[str]) -> str:
     return name
 
 
-def zip_name(name: str | None, id_: str) -> str:
-    """Return the name of the ZIP of a job or batch: the batch's name, or the id if it has none."""
-    whole = (name or id_).replace("/", "_").replace("\\", "_")
+def zip_name(name: str) -> str:
+    """Return the name of the ZIP of a batch of this name."""
+    whole = name.replace("/", "_").replace("\\", "_")
     return stem(f"{whole}.zip") + ".zip"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from control.domain import filenames
 from control.domain.errors import Code, ControlError
@@ -74,12 +74,21 @@ def zip_request(
     return ZipRequest(
         table=type(subject),
         id=subject.id,
-        zip_name=filenames.zip_name(batch.name, subject.id),
+        zip_name=filenames.zip_name(batch.name or _called_by_sources(session, subject)),
         chosen=chosen,
         ended_at=subject.ended_at,
         expires_at=batch.expires_at,
         facts=facts,
     )
+
+
+def _called_by_sources(session: Session, subject: Job | Batch) -> str:
+    """Return a name for a job or batch without one: its first source, and how many more there are."""
+    mine = col(Output.batch_id if isinstance(subject, Batch) else Output.job_id) == subject.id
+    sources = select(Source.name).join(Output, col(Output.source_id) == Source.id).where(mine)
+    first = session.exec(sources.order_by(col(Output.position)).limit(1)).one()
+    more = session.exec(select(func.count(col(Output.source_id).distinct())).where(mine)).one() - 1
+    return filenames.stem(first) + (f" and {more} more" if more else "")
 
 
 def positions(session: Session, subject: Job | Batch, output_ids: Collection[str]) -> frozenset[int]:

@@ -33,6 +33,7 @@ STATUS: dict[Code, int] = {
     Code.CONFLICT: 409,
     Code.SUPERSEDED: 409,
     Code.NOT_READY: 409,
+    Code.NOT_FINISHED: 409,
     Code.GONE: 410,
     Code.EXPIRED: 410,
     Code.SOURCE_GONE: 410,

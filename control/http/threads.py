@@ -100,6 +100,7 @@ PLANNING = Threads("plans", 2, patience_s=10.0)
 BATCHES = Threads("whole batches", 2, patience_s=10.0)
 BUCKET = Threads("the bucket", 16, patience_s=0)
 FLY = Threads("Fly", 1, patience_s=0)
+SHARED = Threads("shared batches", 2, patience_s=2.0)  # whole batches, for anyone with a link
 SIGN_IN = Threads("sign-ins", 2)
 METRICS = Threads("metrics", 1)
 STREAMS = Threads("event streams", 4)

@@ -2,22 +2,27 @@
 
 The row is written before the call, and each try uses the same machine name, so the next pass continues
 whatever a crash interrupted. Must never fail a job for a problem that an operator can solve or that ends by
-itself: such a job waits, says why, and uses up no attempt.
+itself: such a job waits, says why, and uses up no attempt. One file, since each refusal
+decides over the next call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlmodel import col, select
+import sqlalchemy
+from sqlalchemy import Executable, Row
+from sqlmodel import col
 
 from control.context import AppContext
 from control.domain.ids import machine_name
 from control.domain.states import AttemptState, Trigger
 from control.store import attempts, machines, queue
 from control.store.budget import limit_s_of
-from control.store.due import is_due
+from control.store.due import has_come
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Job
 from control.telemetry.log import log_event
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
@@ -66,9 +71,8 @@ def launch(context: AppContext) -> None:
     if apps and _has_to_start(context):
         queue.start(context.store, _apps_with_room(context, apps), machines_max=_machines_max(context))
     _explain(context, may_start=bool(apps))
-    launching = [(attempt, job) for attempt, job in _launching(context) if cloud.is_known(attempt.app)]
-    for attempt, job in launching:
-        if not _create(context, attempt, job):
+    for attempt in [each for each in _launching(context) if cloud.is_known(each.app)]:
+        if not _create(context, attempt):
             return  # if Fly does not answer, do not wait for it once per attempt: other passes are due
 
 
@@ -89,8 +93,8 @@ def _machines_max(context: AppContext) -> int:
 
 
 def _has_to_start(context: AppContext) -> bool:
-    with context.views.session() as session:
-        return queue.has_to_start(session, context.settings, _machines_max(context), context.clock())
+    first = context.views.rows(queue.first_waiting)
+    return queue.has_to_start(first, context.settings, _machines_max(context))
 
 
 def _explain(context: AppContext, *, may_start: bool) -> None:
@@ -107,25 +111,25 @@ def _explain(context: AppContext, *, may_start: bool) -> None:
         queue.explain(context.store, refusal, WAITING_TEXT[refusal].format(app=app))
 
 
-def _launching(context: AppContext) -> Sequence[tuple[Attempt, Job]]:
-    launching = (
-        select(Attempt, Job)
-        .join(Job)
-        .where(col(Attempt.state) == AttemptState.LAUNCHING)
-        .order_by(col(Attempt.launch_after))
-    )
-    is_now = is_due(Attempt.launch_after, context.clock(), longest=PAUSE_MAX)
-    with context.views.session() as session:
-        if context.cloud.refused_since:
-            context.cloud.keep_only({attempt.id for attempt, _ in session.exec(launching)})
-        return session.exec(launching.where(is_now)).all()
+def _launching(context: AppContext) -> Sequence[Row[Any]]:
+    """Return the attempts whose create is due, each with the id of its batch."""
+    launching = context.views.rows(_all_launching)
+    context.cloud.keep_only({attempt.id for attempt in launching})
+    now = context.clock()
+    return [each for each in launching if has_come(each.launch_after, now, longest=PAUSE_MAX)]
 
 
-def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
+@Prepared
+def _all_launching(_: Moment) -> Executable:
+    with_batch = sqlalchemy.select(Attempt, col(Job.batch_id)).join(Job)
+    return with_batch.where(col(Attempt.state) == AttemptState.LAUNCHING).order_by(col(Attempt.launch_after))
+
+
+def _create(context: AppContext, attempt: Row[Any]) -> bool:
     """Create an attempt's machine, write the result, and return whether Fly answered."""
     if not attempts.ask(context.store, attempt.id):
         return True
-    spec = machine_spec(context, attempt, job)
+    spec = machine_spec(context, attempt)
     try:
         machine = context.machines.create(spec)
     except Unanswered:
@@ -142,7 +146,7 @@ def _create(context: AppContext, attempt: Attempt, job: Job) -> bool:
     return True
 
 
-def _refused(context: AppContext, attempt: Attempt, spec: MachineSpec, refused: Refused) -> None:
+def _refused(context: AppContext, attempt: Row[Any], spec: MachineSpec, refused: Refused) -> None:
     _note(context, spec, refused)
     if _is_final(context, attempt, refused.refusal):
         reason = contract.Reason.LAUNCH_REFUSED
@@ -179,7 +183,7 @@ def _machines_alive(context: AppContext) -> int:
         return queue.known_alive(session)
 
 
-def _is_final(context: AppContext, attempt: Attempt, refusal: Refusal) -> bool:
+def _is_final(context: AppContext, attempt: Row[Any], refusal: Refusal) -> bool:
     """Return whether to give up: Fly has refused for an unknown reason for as long as a boot may take."""
     since, now = context.cloud.refused_since, context.store.monotonic()
     if refusal is Refusal.INVALID:
@@ -188,7 +192,7 @@ def _is_final(context: AppContext, attempt: Attempt, refusal: Refusal) -> bool:
     return False
 
 
-def _other_app(context: AppContext, attempt: Attempt) -> str:
+def _other_app(context: AppContext, attempt: Row[Any]) -> str:
     """Return an app that may make the attempt's machine instead, else its own."""
     usable = [app for app in _usable_apps(context) if app not in context.cloud.blocked]
     return next(iter(usable), attempt.app)
@@ -217,7 +221,7 @@ def _retry_after(context: AppContext, spec: MachineSpec, refusal: Refusal) -> ti
     return RETRY_AFTER[refusal]
 
 
-def machine_spec(context: AppContext, attempt: Attempt, job: Job) -> MachineSpec:
+def machine_spec(context: AppContext, attempt: Row[Any]) -> MachineSpec:
     """Return the machine of an attempt, with the same name on every call: a repeated create adopts the first.
 
     The order of the regions follows what Fly says about their capacity. The env holds one credential, the
@@ -240,8 +244,8 @@ def machine_spec(context: AppContext, attempt: Attempt, job: Job) -> MachineSpec
         },
         metadata={
             "owner": context.store.owner_id,
-            "batch": job.batch_id,
-            "job": job.id,
+            "batch": attempt.batch_id,
+            "job": attempt.job_id,
             "attempt": attempt.id,
             "size": attempt.size,
             "deadline_s": wall_s,

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import or_
+from sqlalchemy import Executable, or_
 from sqlmodel import col, select
 
 from control.context import AppContext
 from control.domain import states
 from control.domain.states import JobStatus
 from control.passes.observe import is_due
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.telemetry import counters, log
 
@@ -106,14 +107,16 @@ class Ticker:
             counters.PASS_SUCCESS.labels(each.name).set_to_current_time()
 
 
-_LEFT = select(
-    or_(
-        select(Job.id).where(col(Job.status) == JobStatus.QUEUED).exists(),  # launch
-        select(Attempt.id).where(col(Attempt.state).in_(states.LIVE)).exists(),  # launch, watch
-        select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),  # observe, reap
-        select(Batch.id).where(col(Batch.deleted_at).is_not(None)).exists(),  # forget
+@Prepared
+def _left(_: Moment) -> Executable:
+    return select(
+        or_(
+            select(Job.id).where(col(Job.status) == JobStatus.QUEUED).exists(),  # launch
+            select(Attempt.id).where(col(Attempt.state).in_(states.LIVE)).exists(),  # launch, watch
+            select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),  # observe, reap
+            select(Batch.id).where(col(Batch.deleted_at).is_not(None)).exists(),  # forget
+        )
     )
-)
 
 
 def is_idle(context: AppContext) -> bool:
@@ -122,5 +125,5 @@ def is_idle(context: AppContext) -> bool:
 
 
 def _is_anything_left(context: AppContext) -> bool:
-    with context.views.session() as session:
-        return bool(session.scalar(_LEFT))
+    [(is_left,)] = context.views.rows(_left)
+    return bool(is_left)

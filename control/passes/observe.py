@@ -7,13 +7,16 @@ trusted observations of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
+from typing import Any
 
+from sqlalchemy import Executable, Row, bindparam
 from sqlmodel import col, select, union
 
 from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused
@@ -48,10 +51,14 @@ def _pace_s(context: AppContext, in_use: Collection[str]) -> float:
 
 def _apps_in_use(context: AppContext) -> Collection[str]:
     """Return the apps that hold something of ours, also those that the settings no longer name."""
+    return [app for (app,) in context.views.rows(_in_use)]
+
+
+@Prepared
+def _in_use(_: Moment) -> Executable:
     held = select(Machine.app).where(col(Machine.gone_at).is_(None))
     asked = select(Attempt.app).where(col(Attempt.state).in_(LIVE))
-    with context.views.session() as session:
-        return session.scalars(union(held, asked)).all()
+    return union(held, asked)
 
 
 def _observe(context: AppContext, app: str) -> bool:
@@ -62,7 +69,7 @@ def _observe(context: AppContext, app: str) -> bool:
         }
         _note_accepted(context, app)
         context.cloud.silent.discard(app)
-        known = _known(context, app, seen)
+        known = _known(context, app, seen.keys())
         news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
         machines.observe(context.store, news)
         context.cloud.listed_at[app] = context.clock()
@@ -88,20 +95,30 @@ def _is_silence(error: OutsideError) -> bool:
     return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
-def _known(context: AppContext, app: str, seen: Collection[str]) -> dict[str, Machine]:
+def _known(context: AppContext, app: str, seen: Set[str]) -> dict[str, Row[Any]]:
     """Return the rows of an app's machines that are shown now, or not known to be gone."""
-    parts = [col(Machine.gone_at).is_(None)]
-    parts += [col(Machine.id).in_(ids) for ids in _in_batches(sorted(seen), IDS_PER_QUERY_MAX)]
-    with context.views.session() as session:
-        queries = (select(Machine).where(col(Machine.app) == app, part) for part in parts)
-        return {row.id: row for query in queries for row in session.exec(query).all()}
+    known = {row.id: row for row in context.views.rows(_not_gone, app=app)}
+    for ids in _in_batches(sorted(seen - known.keys()), IDS_PER_QUERY_MAX):
+        known |= {row.id: row for row in context.views.rows(_with_ids, app=app, ids=ids)}
+    return known
+
+
+@Prepared
+def _not_gone(_: Moment) -> Executable:
+    return select(Machine).where(col(Machine.app) == bindparam("app"), col(Machine.gone_at).is_(None))
+
+
+@Prepared
+def _with_ids(_: Moment) -> Executable:
+    has_id = col(Machine.id).in_(bindparam("ids", expanding=True))
+    return select(Machine).where(col(Machine.app) == bindparam("app"), has_id)
 
 
 def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def _ask_after(context: AppContext, missing: Sequence[Machine]) -> bool:
+def _ask_after(context: AppContext, missing: Sequence[Row[Any]]) -> bool:
     """GET each machine that the list lacks; return whether all are now accounted for."""
     settled = True
     for row in missing:

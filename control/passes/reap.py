@@ -5,9 +5,11 @@ Only machines with our own owner id are in the ledger. Machines of others must n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
+import sqlalchemy
+from sqlalchemy import Executable, Row
 from sqlmodel import and_, col, or_, select
 
 from control.context import AppContext
@@ -15,6 +17,7 @@ from control.domain import states
 from control.domain.states import AttemptState
 from control.store import machines
 from control.store.due import has_come
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_event, log_failure
 from infra import ports
@@ -31,27 +34,32 @@ _MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
 def reap(context: AppContext) -> None:
     """Stop and destroy what is due. A machine that cannot be destroyed now does not delay the others."""
     now = context.clock()
-    for machine, attempt in _unwanted(context):
+    for machine in context.views.rows(_unwanted):
         if not context.cloud.is_known(machine.app):
             continue
         try:
-            _end(context, machine, attempt, now)
+            _end(context, machine, now)
         except OutsideError as error:
             log_failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
 
 
-def _unwanted(context: AppContext) -> Sequence[tuple[Machine, Attempt | None]]:
+@Prepared
+def _unwanted(_: Moment) -> Executable:
     """Return the machines not known to be gone that no live attempt owns, each with its attempt if any.
 
     The owner is the machine that claimed the attempt. Before the claim every machine of the attempt may be
     it.
     """
-    alive = select(Machine, Attempt).outerjoin(Attempt, _MADE_FOR).where(col(Machine.gone_at).is_(None))
     has_none, has_ended = col(Attempt.id).is_(None), col(Attempt.state).not_in(states.LIVE)
     has_another = col(Attempt.claimed_by) != col(Machine.id)
-    with context.views.session() as session:
-        rows = session.exec(alive.where(or_(has_none, has_ended, has_another))).all()
-        return [(machine, attempt) for machine, attempt in rows]
+    columns: list[Any] = [
+        Machine,
+        col(Attempt.state).label("attempt_state"),
+        col(Attempt.claimed_by),
+        col(Attempt.ended_at).label("attempt_ended_at"),
+    ]
+    alive = sqlalchemy.select(*columns).outerjoin_from(Machine, Attempt, _MADE_FOR)
+    return alive.where(col(Machine.gone_at).is_(None), or_(has_none, has_ended, has_another))
 
 
 def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:
@@ -79,23 +87,23 @@ def destroy_orphans(context: AppContext, *, dry_run: bool) -> list[ports.Machine
     return orphans
 
 
-def _end(context: AppContext, machine: Machine, attempt: Attempt | None, now: datetime) -> None:
-    if attempt is not None and attempt.state == AttemptState.CANCELLED and machine.stop_asked_at is None:
+def _end(context: AppContext, machine: Row[Any], now: datetime) -> None:
+    if machine.attempt_state == AttemptState.CANCELLED and machine.stop_asked_at is None:
         machines.ask_to_stop(context.store, machine.app, machine.id)
         context.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
-    elif has_come(_destroy_at(machine, attempt, now), now, longest=GRACE_MAX):
+    elif has_come(_destroy_at(machine, now), now, longest=GRACE_MAX):
         machines.ask_to_destroy(context.store, machine.app, machine.id)
         log_event("machine_destroyed", machine_id=machine.id, attempt_id=machine.attempt_id)
         context.machines.destroy(machine.app, machine.id)
 
 
-def _destroy_at(machine: Machine, attempt: Attempt | None, now: datetime) -> datetime:
+def _destroy_at(machine: Row[Any], now: datetime) -> datetime:
     """Return the instant from which the machine is to be destroyed."""
+    at: datetime = now
     if machine.destroy_asked_at is not None:
-        return machine.destroy_asked_at + ASK_AGAIN_AFTER
-    if machine.stop_asked_at is not None:
-        return machine.stop_asked_at + STOP_GRACE
-    reported = (AttemptState.SUCCEEDED, AttemptState.FAILED)
-    if attempt is not None and attempt.state in reported and attempt.ended_at is not None:
-        return attempt.ended_at + EXIT_GRACE
-    return now
+        at = machine.destroy_asked_at + ASK_AGAIN_AFTER
+    elif machine.stop_asked_at is not None:
+        at = machine.stop_asked_at + STOP_GRACE
+    elif machine.attempt_state in (AttemptState.SUCCEEDED, AttemptState.FAILED):  # it has reported its end
+        at = machine.attempt_ended_at + EXIT_GRACE
+    return at

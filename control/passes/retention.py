@@ -13,9 +13,9 @@ retried, or an object that is younger than any result may become. After a crash 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Executable
 from sqlmodel import Session, and_, col, or_, select
 
 from control.context import AppContext
@@ -24,6 +24,7 @@ from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus
 from control.store import changes, retention
 from control.store.due import is_within
 from control.store.files import named_by
+from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
 from control.store.tables import Attempt, Batch, Job, Machine, Meta, Output, Source, Upload
 from control.store.usage import has_files
@@ -77,17 +78,16 @@ LATE_PUT_S = 60  # a PUT in progress when its machine ended may complete within 
 
 def forget(context: AppContext) -> None:
     """Remove one deleted batch whose machines are gone, if there is one. Raises OutsideError."""
-    with context.views.session() as session:
-        batch_id = _ready_to_go(session, context.clock())
-        jobs = [job.id for job in jobs_of(session, [batch_id])] if batch_id else []
-    if batch_id is None:
-        return
-    for job_id in jobs:
-        delete_of_job(context, job_id)
-    changes.remove_rows(context.store, batch_id)
+    for (batch_id,) in context.views.rows(_ready_to_go):
+        with context.views.session() as session:
+            jobs = [job.id for job in jobs_of(session, [batch_id])]
+        for job_id in jobs:
+            delete_of_job(context, job_id)
+        changes.remove_rows(context.store, batch_id)
 
 
-def _ready_to_go(session: Session, now: datetime) -> str | None:
+@Prepared
+def _ready_to_go(now: Moment) -> Executable:
     alive = (
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
@@ -95,17 +95,17 @@ def _ready_to_go(session: Session, now: datetime) -> str | None:
         .where(or_(_may_store(now), _may_appear(now)))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
-    return session.exec(deleted.limit(1)).first()
+    return deleted.limit(1)
 
 
-def _may_store(now: datetime) -> ColumnElement[bool]:
+def _may_store(now: Moment) -> ColumnElement[bool]:
     """Return the SQL condition on a machine of an attempt: an object of it may still come to the bucket."""
     ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
     late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
     return and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
 
 
-def _may_appear(now: datetime) -> ColumnElement[bool]:
+def _may_appear(now: Moment) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: a machine of it may still appear."""
     return is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))
 
@@ -157,6 +157,7 @@ def abandon(context: AppContext) -> None:
     """Abort at most AT_ONCE_MAX of each kind; the next run continues. Raises Unanswered, and stops there."""
     retention.forget_ended(context.store)
     retention.end_history(context.store)
+    retention.give_back(context.store)
     for upload in _stale(context):
         try:
             discard(context, upload)

@@ -6,14 +6,13 @@ app is known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.orm import Bundle
+from sqlalchemy import Executable, Row
 from sqlmodel import and_, col
 
 from control.context import AppContext
@@ -21,6 +20,7 @@ from control.domain import states
 from control.domain.states import AttemptState, Trigger
 from control.planning import boots
 from control.store import attempts, leases
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Machine
 from runner.contract import Reason
 
@@ -30,17 +30,17 @@ LEARN_EVERY_S = 60.0
 
 def watch(context: AppContext) -> None:
     """Judge every live attempt."""
-    live = _live(context)
+    live = context.views.rows(_live)
     boot_s = _boot_s(context) if live else context.settings.boot_timeout_s
-    context.store.leases.keep_only({attempt.id for attempt, _ in live})
+    context.store.leases.keep_only({attempt.id for attempt in live})
     lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
-    for attempt, machine in live:
+    for attempt in live:
         if not context.cloud.is_known(attempt.app):
             continue
         heard = context.store.leases.until(attempt.id)
         boot = timedelta(seconds=boot_s if attempt.number == 1 else context.settings.boot_timeout_s)
         until = _until(context, attempt, heard, lease, boot)
-        if judgement := judge(attempt, machine, context.store.monotonic(), until):
+        if judgement := judge(attempt, context.store.monotonic(), until):
             trigger, reason, detail = judgement
             seen = heard if trigger is Trigger.LEASE_EXPIRED else None
             attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=seen)
@@ -73,7 +73,7 @@ class Until:
     )
 
 
-def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta, boot: timedelta) -> Until:
+def _until(context: AppContext, attempt: Row[Any], heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
     run = timedelta(seconds=settings.run_timeout_s)
     return Until(
@@ -84,16 +84,16 @@ def _until(context: AppContext, attempt: Attempt, heard: float, lease: timedelta
     )
 
 
-def judge(attempt: Attempt, machine: Machine | None, now: float, until: Until) -> Judgement | None:
-    """Return the trigger that ends a live attempt, with its reason and detail, or None while all is well.
+def judge(attempt: Row[Any], now: float, until: Until) -> Judgement | None:
+    """Return the trigger that ends an attempt of `_live`, with reason and detail, or None while all is well.
 
     No lease and no boot counts as overdue before the amnesty is over.
     """
     is_running = attempt.state == AttemptState.RUNNING
     if is_running and _is_past(until.run, now):
         return Trigger.RUN_DEADLINE, Reason.RUN_DEADLINE, ""
-    if machine is not None and (machine.exited_at or machine.gone_at):
-        return _ended(machine)
+    if attempt.exited_at or attempt.gone_at:
+        return _ended(attempt)
     if is_running and _is_past(until.lease, now, until.amnesty):
         return Trigger.LEASE_EXPIRED, Reason.LEASE_EXPIRED, ""
     if not is_running and _is_past(until.boot, now, until.amnesty):
@@ -101,11 +101,10 @@ def judge(attempt: Attempt, machine: Machine | None, now: float, until: Until) -
     return None
 
 
-def _ended(machine: Machine) -> Judgement:
-    reason = Reason.OUT_OF_MEMORY if machine.oom_killed else Reason.MACHINE_ENDED
-    detail = (
-        f"exit code {machine.exit_code}, signal {machine.exit_signal}" if machine.exited_at else "vanished"
-    )
+def _ended(attempt: Row[Any]) -> Judgement:
+    reason = Reason.OUT_OF_MEMORY if attempt.oom_killed else Reason.MACHINE_ENDED
+    how = f"exit code {attempt.exit_code}, signal {attempt.exit_signal}"
+    detail = how if attempt.exited_at else "vanished"
     return Trigger.MACHINE_ENDED, reason, detail
 
 
@@ -116,24 +115,14 @@ def _is_past(deadline: float | None, now: float, at_least: float = -inf) -> bool
     return max(deadline, at_least) < now
 
 
-# Only the columns that are judged: whole rows of a thousand attempts take a third of a second.
-_ATTEMPT = Bundle[Any](
-    "attempt",
-    *(
-        getattr(Attempt, name)
-        for name in ("id", "app", "number", "state", "run_until", "lease_until", "boot_from")
-    ),
-)
-_MACHINE = Bundle[Any](
-    "machine",
-    *(getattr(Machine, name) for name in ("exited_at", "gone_at", "oom_killed", "exit_code", "exit_signal")),
-)
+_JUDGED = ("id", "app", "number", "state", "run_until", "lease_until", "boot_from")  # of an attempt
+_JUDGED_BY = ("exited_at", "gone_at", "oom_killed", "exit_code", "exit_signal")  # of its machine
 
 
-def _live(context: AppContext) -> Sequence[tuple[Any, Any]]:
-    """Return the live attempts, each with its machine, whose columns are None while it has none."""
+@Prepared
+def _live(_: Moment) -> Executable:
+    """Return the live attempts, each with what is known of its machine: None while it has none."""
     own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
-    live = sqlalchemy.select(_ATTEMPT, _MACHINE).outerjoin(Machine, own)
-    with context.views.session() as session:
-        rows = session.execute(live.where(col(Attempt.state).in_(states.LIVE)))
-        return [(attempt, machine) for attempt, machine in rows]
+    judged = [getattr(Attempt, name) for name in _JUDGED] + [getattr(Machine, name) for name in _JUDGED_BY]
+    live = sqlalchemy.select(*judged).outerjoin_from(Attempt, Machine, own)
+    return live.where(col(Attempt.state).in_(states.LIVE))

@@ -52,7 +52,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         responses=documented(Code.UNAUTHORIZED),
     )
     def revoke() -> None:
-        """Revoke every token that was issued so far."""
+        """Revoke every token, ticket and link that was issued so far."""
         context.store.revoke_tokens()
 
     return router

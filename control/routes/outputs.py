@@ -73,7 +73,7 @@ def _ready(
     with context.views.session() as session:
         output = session.get(Output, output_id)
         batch = session.get(Batch, output.batch_id) if output else None
-    guard.or_ticket(credentials, ticket, batch.id if batch else "")
+    guard.or_viewer(credentials, ticket, batch.id if batch else "")
     if output is None or batch is None or batch.deleted_at is not None:
         raise ControlError(Code.NOT_FOUND, "There is no such output.")
     require_kept(batch, now=context.clock())

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import Executable, Row, Update, bindparam, func, update
 from sqlmodel import Session, and_, col, not_, or_, select
 
 from control.domain import states
@@ -17,6 +18,7 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import boots, sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -45,24 +47,39 @@ def ask(store: Store, attempt_id: str) -> bool:
     MAX_MACHINES.
     """
     with store.transaction() as tx:
-        attempt = tx.attempt(attempt_id)
-        if attempt.state != AttemptState.LAUNCHING:
-            return False
-        attempt.asked_at = tx.now
-        attempt.boot_from = attempt.boot_from or tx.now
-        return True
+        return tx.change(_asked, attempt_id=attempt_id) == 1
 
 
-def record_answered(store: Store, before: Attempt, *, is_done: bool) -> None:
+@Prepared
+def _asked(now: Moment) -> Executable:
+    launching = _of_attempt().where(col(Attempt.state) == AttemptState.LAUNCHING)
+    return launching.values(asked_at=now, boot_from=func.coalesce(col(Attempt.boot_from), now))
+
+
+def _of_attempt() -> Update:
+    return update(Attempt).where(col(Attempt.id) == bindparam("attempt_id"))
+
+
+def record_answered(store: Store, before: Row[Any], *, is_done: bool) -> None:
     """Undo what `ask` recorded, as far as the answer settles it. `before` is the row before `ask`.
 
     An earlier create call without an answer may still make a machine, so its record stays.
     """
     with store.transaction() as tx:
-        attempt = tx.attempt(before.id)
-        attempt.asked_at = before.asked_at
-        if not is_done and attempt.state == AttemptState.LAUNCHING:
-            attempt.boot_from = before.boot_from
+        tx.change(_answered, attempt_id=before.id, asked_at_before=before.asked_at)
+        if not is_done:
+            tx.change(_not_booting, attempt_id=before.id, boot_from_before=before.boot_from)
+
+
+@Prepared
+def _answered(_: Moment) -> Executable:
+    return _of_attempt().values(asked_at=bindparam("asked_at_before"))
+
+
+@Prepared
+def _not_booting(_: Moment) -> Executable:
+    launching = _of_attempt().where(col(Attempt.state) == AttemptState.LAUNCHING)
+    return launching.values(boot_from=bindparam("boot_from_before"))
 
 
 def record_unanswered(store: Store, attempt_id: str, *, retry_after: timedelta) -> None:

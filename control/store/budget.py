@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, func
+from sqlalchemy import Row, and_, func
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
@@ -24,6 +25,7 @@ from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
 
+Unseen = Attempt | Row[Any]  # of which `id` and `reserve_usd` are read
 EPSILON_USD = 1e-12  # sums of floats
 EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped and destroyed
 
@@ -40,7 +42,7 @@ class Reserve:
     usd: float
 
 
-def reserve(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> Reserve:
+def reserve(tx: Transaction, job: Job, unseen: Sequence[Unseen]) -> Reserve:
     """Return what to reserve for the next attempt of a job. Raises InsufficientBudget.
 
     `unseen` are the attempts that may have a machine which the ledger does not show.
@@ -69,7 +71,7 @@ def _estimate(tx: Transaction, job: Job) -> CostEstimate:
     )
 
 
-def _budgets(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Budget]:
+def _budgets(tx: Transaction, job: Job, unseen: Sequence[Unseen]) -> list[Budget]:
     """Return the budgets that pay for a job's machine. Each of them must have enough."""
     shared = shared_budgets(tx.session, tx.settings, tx.now, unseen)
     budgets = [replace(budget, sharers=_count_waiting(tx, None)) for budget in shared]
@@ -80,7 +82,7 @@ def _budgets(tx: Transaction, job: Job, unseen: Sequence[Attempt]) -> list[Budge
 
 
 def shared_budgets(
-    session: Session, settings: Settings, now: datetime, unseen: Sequence[Attempt]
+    session: Session, settings: Settings, now: datetime, unseen: Sequence[Unseen]
 ) -> list[Budget]:
     """Return the budgets of the day and of the month, without those that have no cap."""
     caps = {"day": settings.budget_usd_per_day, "month": settings.budget_usd_per_month}
@@ -100,7 +102,7 @@ def periods(now: datetime) -> dict[str, datetime]:
     return {"day": day, "month": day.replace(day=1)}
 
 
-def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Attempt]) -> Budget:
+def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Unseen]) -> Budget:
     assert batch.max_cost_usd is not None
     attempts = select(Attempt.id).join(Job).where(col(Job.batch_id) == batch.id)
     mine = set(tx.session.exec(attempts).all())
@@ -133,7 +135,7 @@ def spent_usd(session: Session, since: datetime) -> float:
 
 
 def _reserved_usd(
-    session: Session, unseen: Sequence[Attempt], now: datetime, batch_id: str | None = None
+    session: Session, unseen: Sequence[Unseen], now: datetime, batch_id: str | None = None
 ) -> float:
     mine = and_(col(Attempt.id) == col(Machine.attempt_id), col(Attempt.claimed_by) == col(Machine.id))
     alive = select(Machine, Attempt.send_bytes_max).outerjoin(Attempt, mine)

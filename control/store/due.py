@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import col
 
+from control.store.prepared import Moment
 
-def is_due(at: Any, now: datetime, *, longest: timedelta) -> ColumnElement[bool]:
+
+def is_due(at: Any, now: datetime | Moment, *, longest: timedelta) -> ColumnElement[bool]:
     """Return the SQL condition that the time in the column is reached.
 
     No time is ever set further ahead than `longest`. One that is was written by a clock that was ahead, and
@@ -23,7 +25,7 @@ def has_come(at: datetime, now: datetime, *, longest: timedelta) -> bool:
     return at <= now or at > now + longest
 
 
-def is_within(at: Any, now: datetime, span: timedelta) -> ColumnElement[bool]:
+def is_within(at: Any, now: datetime | Moment, span: timedelta) -> ColumnElement[bool]:
     """Return the SQL condition that the time in the column is less than `span` away from `now`.
 
     A time up to `span` ahead counts as well: the clock may have been set back.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import Executable, Row, Update, bindparam, func, update
 from sqlmodel import col, select
 
 from control.domain.states import AttemptState, OutputState
@@ -13,6 +14,7 @@ from control.planning.prices import egress_usd, machine_usd, requests_usd
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
 from control.store.calibration import learn
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra import ports
@@ -21,7 +23,7 @@ MISSES_MAX = 3  # consecutive 404 answers after which a machine counts as gone
 NEW = timedelta(seconds=15)  # a read may not find a machine of this age yet (flyctl also waits for this)
 
 
-def is_news(row: Machine | None, seen: ports.Machine) -> bool:
+def is_news(row: Row[Any] | None, seen: ports.Machine) -> bool:
     """Return whether the cloud shows something about a machine that the ledger does not have yet."""
     if row is None or row.gone_at is not None:
         return row is None
@@ -66,13 +68,28 @@ def miss(store: Store, app: str, machine_id: str) -> bool:
 def ask_to_stop(store: Store, app: str, machine_id: str) -> None:
     """Record that the cloud is about to be asked to stop a machine."""
     with store.transaction() as tx:
-        tx.session.get_one(Machine, (app, machine_id)).stop_asked_at = tx.now
+        tx.change(_stop_asked, its_app=app, its_id=machine_id)
 
 
 def ask_to_destroy(store: Store, app: str, machine_id: str) -> None:
     """Record that the cloud is about to be asked to destroy a machine."""
     with store.transaction() as tx:
-        tx.session.get_one(Machine, (app, machine_id)).destroy_asked_at = tx.now
+        tx.change(_destroy_asked, its_app=app, its_id=machine_id)
+
+
+@Prepared
+def _stop_asked(now: Moment) -> Executable:
+    return _of_machine().values(stop_asked_at=now)
+
+
+@Prepared
+def _destroy_asked(now: Moment) -> Executable:
+    return _of_machine().values(destroy_asked_at=now)
+
+
+def _of_machine() -> Update:
+    is_it = col(Machine.app) == bindparam("its_app"), col(Machine.id) == bindparam("its_id")
+    return update(Machine).where(*is_it)
 
 
 def _added(tx: Transaction, machine: ports.Machine) -> Machine:
@@ -136,7 +153,7 @@ def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
         col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
     )
     row.outputs, stored_bytes = tx.session.exec(made).one()
-    row.egress_bytes = sent_bytes(attempt, stored_bytes or 0)
+    row.egress_bytes = sent_bytes(attempt, int(stored_bytes or 0))  # PostgreSQL sums to a decimal
 
 
 def count_download(store: Store, size_bytes: int) -> None:

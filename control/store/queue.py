@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import ColumnElement, Executable, Row, and_, bindparam, func, or_, update
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -17,6 +18,7 @@ from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
 from control.store.due import is_due, is_within
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -53,8 +55,9 @@ def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None)
     """
     with store.transaction() as tx:
         most = tx.settings.max_machines if machines_max is None else machines_max
-        room = most - possibly_alive(tx.session, tx.now)
-        waiting = tx.session.exec(waiting_longest(tx.now).limit(max(len(apps), 1))).all()
+        room = most - possibly_alive(tx)
+        ids = [job_id for (job_id,) in tx.rows(_next, most=max(len(apps), 1))]
+        waiting = [tx.session.get_one(Job, job_id) for job_id in ids]
         for job, app in zip(waiting[: max(0, room)], apps, strict=False):
             if reserve := _reserve(tx, job):
                 _start(tx, job, app, reserve)
@@ -64,22 +67,35 @@ def start(store: Store, apps: Sequence[str], *, machines_max: int | None = None)
                 wait(tx, job, code, WAITING_FOR_MACHINES[code].format(most=most))
 
 
+@Prepared
+def _next(now: Moment) -> Executable:
+    return waiting_longest(now).with_only_columns(col(Job.id)).limit(bindparam("most"))
+
+
 def explain(store: Store, code: str, message: str) -> None:
     """Have queued jobs whose turn it is say why none is started; some more of them on each call."""
     with store.transaction() as tx:
-        is_new = or_(col(Job.waiting_code).is_(None), col(Job.waiting_code) != code)
-        for job in tx.session.exec(waiting_longest(tx.now).where(is_new).limit(EXPLAINED_PER_PASS_MAX)).all():
-            wait(tx, job, code, message)
+        for (job_id,) in tx.rows(_unexplained, code=code):
+            wait(tx, tx.session.get_one(Job, job_id), code, message)
+
+
+@Prepared
+def _unexplained(now: Moment) -> Executable:
+    is_new = or_(col(Job.waiting_code).is_(None), col(Job.waiting_code) != bindparam("code"))
+    return waiting_longest(now).where(is_new).limit(EXPLAINED_PER_PASS_MAX).with_only_columns(col(Job.id))
 
 
 def stop_explaining(store: Store, codes: Collection[str]) -> None:
     """Have queued jobs no longer give any of these codes as the reason why none is started."""
     with store.transaction() as tx:
-        explained = select(Job).where(
-            col(Job.status) == JobStatus.QUEUED, col(Job.waiting_code).in_([str(code) for code in codes])
-        )
-        for job in tx.session.exec(explained).all():
-            job.waiting_code = job.waiting_message = None
+        tx.change(_stop_explaining, codes=[str(code) for code in codes])
+
+
+@Prepared
+def _stop_explaining(_: Moment) -> Executable:
+    has_code = col(Job.waiting_code).in_(bindparam("codes", expanding=True))
+    explained = update(Job).where(col(Job.status) == JobStatus.QUEUED, has_code)
+    return explained.values(waiting_code=None, waiting_message=None)
 
 
 def _full_code(settings: Settings, machines_max: int) -> str:
@@ -87,15 +103,25 @@ def _full_code(settings: Settings, machines_max: int) -> str:
     return MACHINE_CAP if machines_max >= settings.max_machines else Refusal.MACHINE_LIMIT
 
 
-def has_to_start(session: Session, settings: Settings, machines_max: int, now: datetime) -> bool:
-    """Return whether `start` has something to do: a job to start, or one that must say why it waits."""
+@Prepared
+def first_waiting(now: Moment) -> Executable:
+    """Return the code of the job that has waited longest, if any, and how many machines may be alive."""
+    first = waiting_longest(now).limit(1)
+    return first.with_only_columns(
+        col(Job.waiting_code).label("code"), _count_possibly_alive(now).label("alive")
+    )
+
+
+def has_to_start(first: Sequence[Row[Any]], settings: Settings, machines_max: int) -> bool:
+    """Return whether `start` has something to do: a job to start, or one that must say why it waits.
+
+    `first` are the rows of `first_waiting`.
+    """
     code = _full_code(settings, machines_max)
-    query = waiting_longest(now).with_only_columns(col(Job.waiting_code), _count_possibly_alive(now))
-    first = session.execute(query.limit(1)).first()
-    return first is not None and (first[0] != code or first[1] < machines_max)
+    return any(job.code != code or job.alive < machines_max for job in first)
 
 
-def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
+def waiting_longest(now: datetime | Moment) -> SelectOfScalar[Job]:
     """Return the query of the queued jobs that may start now, in their order, without deleted batches."""
     has_come = is_due(Job.not_before, now, longest=PAUSE_MAX)
     due = select(Job).join(Batch).where(col(Job.status) == JobStatus.QUEUED, has_come)
@@ -106,15 +132,20 @@ def waiting_longest(now: datetime) -> SelectOfScalar[Job]:
     return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
 
 
-def possibly_alive(session: Session, now: datetime) -> int:
+def possibly_alive(tx: Transaction) -> int:
     """Return how many machines are alive or may be alive: what MAX_MACHINES limits.
 
     Counted are the machines that the ledger does not show as gone, live attempts without a machine, and
     attempts with an unanswered create call for as long as a machine of it may still appear. The last count
     even if an earlier machine of the attempt has come and gone.
     """
-    alive: int = session.exec(select(_count_possibly_alive(now))).one()
-    return alive
+    [(alive,)] = tx.rows(_possibly_alive)
+    return int(alive)
+
+
+@Prepared
+def _possibly_alive(now: Moment) -> Executable:
+    return select(_count_possibly_alive(now))
 
 
 def known_alive(session: Session) -> int:
@@ -122,13 +153,13 @@ def known_alive(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))).one()
 
 
-def _count_possibly_alive(now: datetime) -> ColumnElement[int]:
+def _count_possibly_alive(now: datetime | Moment) -> ColumnElement[int]:
     known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
     unseen = select(func.count()).select_from(Attempt).where(is_unseen(now))
     return known.scalar_subquery() + unseen.scalar_subquery()
 
 
-def is_unseen(now: datetime) -> ColumnElement[bool]:
+def is_unseen(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
     has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
     may_have = or_(
@@ -148,10 +179,8 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
 
     Then the job waits, or ends if it can never be paid for.
     """
-    tx.session.flush()  # what this transaction has reserved so far counts
-    unseen = tx.session.exec(select(Attempt).where(is_unseen(tx.now))).all()
     try:
-        return budget.reserve(tx, job, unseen)
+        return budget.reserve(tx, job, tx.rows(_unseen))
     except InsufficientBudget as refused:
         if refused.for_good:
             _give_up(tx, job)
@@ -161,6 +190,11 @@ def _reserve(tx: Transaction, job: Job) -> Reserve | None:
             )
             wait(tx, job, "budget", WAITING_FOR_MONEY[refused.budget.name].format(refused.budget.cap_usd))
         return None
+
+
+@Prepared
+def _unseen(now: Moment) -> Executable:
+    return select(Attempt.id, Attempt.reserve_usd).where(is_unseen(now))
 
 
 def _give_up(tx: Transaction, job: Job) -> None:

@@ -1,7 +1,7 @@
 """Decides what is removed: results that expire or are evicted, sources and URLs that are no longer needed.
 
 A row first says that a file must be deleted and at last that it is gone. So if control stops in between, the
-next pass finds the rest.
+next pass finds the rest. One file, since each of these rules depends on the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
+from control.store import database
 from control.store.files import named_by
 from control.store.rows import jobs_of
 from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
@@ -88,6 +89,7 @@ def _finished() -> SelectOfScalar[Batch]:
 
 def _expire(tx: Transaction, batch: Batch) -> None:
     batch.expires_at = min(batch.expires_at or tx.now, tx.now)
+    batch.share_sha256 = None
     for job in jobs_of(tx.session, [batch.id]):
         tx.set_job(job, JobStatus.EXPIRED)
     tx.set_batch(batch, JobStatus.EXPIRED)
@@ -220,6 +222,12 @@ def _over_for_good(now: datetime) -> SelectOfScalar[str]:
     )
     over = or_(col(Batch.id).not_in(unready), col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now)
     return select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
+
+
+def give_back(store: Store) -> None:
+    """Give some of the space of removed rows back to the volume."""
+    with store.transaction() as tx:
+        database.give_back(tx.session.connection())
 
 
 def end_history(store: Store) -> None:

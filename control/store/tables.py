@@ -101,6 +101,7 @@ class Batch(Row, table=True):
     deleted_at: datetime | None = Field(default=None, index=True)  # hidden at once; files and rows go later
     zip_bytes: int | None = Field(default=None, sa_type=BigInteger)  # of the frozen archive, once known
     zip_tag: str | None = None  # ETag of the frozen archive
+    share_sha256: str | None = Field(default=None, index=True, unique=True)  # of its share link's token
 
 
 class SourceData(Row, table=True):
@@ -176,6 +177,13 @@ class Attempt(Row, table=True):
     finish_digest: str | None = None  # of the accepted finish, to recognise a repeat
     machine_seconds: float = 0.0
     cost_usd: float = 0.0
+
+
+class AttemptLog(Row, table=True):
+    """The last lines of the log of a runner whose attempt failed. Not in `Attempt`, which is read often."""
+
+    attempt_id: str = Field(primary_key=True, foreign_key="attempt.id")
+    tail: str
 
 
 class Arguments(Row, table=True):

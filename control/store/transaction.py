@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Engine, bindparam
-from sqlmodel import Session, col, select
+import sqlalchemy
+from sqlalchemy import Engine, Row, Select, bindparam, insert
+from sqlmodel import Session, col, select, update
 
 from control.domain import states
 from control.domain.errors import Code, ControlError
@@ -20,6 +22,7 @@ from control.domain.states import AttemptState, JobStatus, Trigger
 from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
+from control.store.prepared import Prepared
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
 from control.telemetry.log import log_event
 from infra.ports import Clock
@@ -27,6 +30,32 @@ from infra.ports import Clock
 _RUNS_ON = select(col(Attempt.claimed_by)).where(
     col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
 )
+
+_WITH_JOB = (
+    select(Attempt, Job).join(Job).where(col(Attempt.id) == bindparam("id")).with_for_update(of=Attempt)
+)
+_OUTPUTS = select(Output).where(col(Output.job_id) == bindparam("job_id"))
+_NEW_EVENT = insert(Event)
+
+
+class _Session(Session):
+    """Loads a row by its key with a query that is built once; before that only new rows are sent."""
+
+    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
+        if options:
+            return super().get(entity, ident, **options)
+        key = ident if isinstance(ident, tuple) else (ident,)
+        if (loaded := self.identity_map.get((entity, key, None))) is not None:
+            return loaded
+        given = {f"key_{n}": value for n, value in enumerate(key)}
+        flush = {"autoflush": bool(self.new)}
+        return super().execute(_by_key(entity), given, execution_options=flush).scalar_one_or_none()
+
+
+@cache
+def _by_key(entity: Any) -> Select[Any]:
+    key = sqlalchemy.inspect(entity).primary_key
+    return sqlalchemy.select(entity).where(*(each == bindparam(f"key_{n}") for n, each in enumerate(key)))
 
 
 class Store:
@@ -62,11 +91,12 @@ class Store:
 
         Its events are logged after the commit, so the log never shows a change that was rolled back.
         """
-        new_session = Session(self._engine, expire_on_commit=False)
+        new_session = _Session(self._engine, expire_on_commit=False)
         with self._one_writer, new_session as session, session.begin():
             self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
             yield tx
+            tx.flush()
         self._on_commit()
         for name, facts in tx.log_lines:
             log_event(name, **facts)
@@ -87,11 +117,13 @@ class Store:
             return meta.value
 
     def revoke_tokens(self) -> None:
-        """Make every bearer token that was issued so far invalid."""
+        """Make every bearer token and share link that was made so far invalid."""
         with self.transaction() as tx:
             meta = tx.session.get(Meta, "token_generation") or Meta(key="token_generation", value="0")
             meta.value = str(int(meta.value) + 1)
             tx.session.add(meta)
+            shared = update(Batch).where(col(Batch.share_sha256).is_not(None))
+            tx.session.exec(shared.values(share_sha256=None))
 
 
 @dataclass(frozen=True)
@@ -105,21 +137,34 @@ class Transaction:
     now: datetime
     settings: Settings
     log_lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # written after the commit
+    events: list[dict[str, Any]] = field(default_factory=list)  # inserted at the end, in this order
+    loaded_outputs: dict[str, Sequence[Output]] = field(default_factory=dict)  # by the id of their job
+
+    def rows(self, query: Prepared, **given: object) -> Sequence[Row[Any]]:
+        """Return the rows of a prepared query, with all changes so far."""
+        self.session.flush()
+        return query.rows(self.session.connection(), self.now, **given)
+
+    def change(self, update: Prepared, **given: object) -> int:
+        """Run a prepared UPDATE of rows that the session has not loaded; return how many it has changed."""
+        return update.change(self.session.connection(), self.now, **given)
 
     def attempt(self, attempt_id: str) -> Attempt:
-        """Return the attempt's row, locked. Raises ControlError not_found."""
-        attempt = self.session.get(Attempt, attempt_id, with_for_update=True)
-        if attempt is None:
+        """Return the attempt's row, locked; its job is loaded too. Raises ControlError not_found."""
+        found = self.session.exec(_WITH_JOB, params={"id": attempt_id}).first()
+        if found is None:
             raise ControlError(Code.NOT_FOUND, "There is no such attempt.")
-        return attempt
+        return found[0]
 
     def job(self, attempt: Attempt) -> Job:
         """Return the job of the attempt."""
         return self.session.get_one(Job, attempt.job_id)
 
     def outputs(self, job_id: str) -> Sequence[Output]:
-        """Return the outputs of a job."""
-        return self.session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+        """Return the outputs of a job, which this transaction loads once."""
+        if job_id not in self.loaded_outputs:
+            self.loaded_outputs[job_id] = self.session.exec(_OUTPUTS, params={"job_id": job_id}).all()
+        return self.loaded_outputs[job_id]
 
     def move(self, attempt: Attempt, trigger: Trigger, **facts: object) -> bool:
         """Apply `trigger` to the attempt, with its event. If it is refused, record that and return False."""
@@ -164,6 +209,13 @@ class Transaction:
             if status in states.ENDED:
                 self.batch_event("batch_ended", batch)
 
+    def flush(self) -> None:
+        """Send all changes so far to the database, and then the events, which refer to rows among them."""
+        self.session.flush()
+        if self.events:
+            self.session.connection().execute(_NEW_EVENT, self.events)
+            self.events.clear()
+
     def _write(
         self,
         name: str,
@@ -175,6 +227,5 @@ class Transaction:
         accepted: bool = True,
     ) -> None:
         ids: dict[str, Any] = {"batch_id": batch_id, "job_id": job_id, "attempt_id": attempt_id}
-        self.session.flush()  # the event refers to rows that must be inserted first
-        self.session.add(Event(at=self.now, name=str(name), accepted=accepted, facts=facts, **ids))
+        self.events.append({"at": self.now, "name": str(name), "accepted": accepted, "facts": facts, **ids})
         self.log_lines.append((str(name), {"accepted": accepted, **ids, **facts}))

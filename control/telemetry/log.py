@@ -23,13 +23,14 @@ _logger = logging.getLogger("control")
 
 def log_event(event: str, **facts: object) -> None:
     """Log `event` with its fields and count it. Ids are always batch_id, job_id, attempt_id, machine_id."""
-    _logger.info(_line(event, facts))
+    if _logger.isEnabledFor(logging.INFO):
+        _logger.info(_line(event, facts))
     counters.count(event, facts)
 
 
 def log_failure(event: str, error: Exception, **facts: object) -> None:
     """Log an unexpected error with the end of its trace."""
-    trace = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error)) if _logger.isEnabledFor(logging.INFO) else ""
     text = without_queries(f"{type(error).__name__}: {error}")
     log_event(event, error=text, trace=without_queries(trace)[-TRACE_CHARS_MAX:], **facts)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, func, or_, tuple_
+from sqlalchemy import Row as PlainRow
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -20,7 +21,8 @@ from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
-from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of
+from control.store.prepared import Prepared
+from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
 from control.views.schemas.base import Page
@@ -52,10 +54,20 @@ class Views:
         """Return a session for reading, for passes and routes that need the rows themselves."""
         return Session(self._engine)
 
+    def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow[Any]]:
+        """Return the rows of a prepared query as they are committed now."""
+        with self._engine.connect() as connection:
+            return query.rows(connection, self._clock(), **given)
+
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
         with self.session() as session:
             return _token_generation(session)
+
+    def share_of(self, batch_id: str) -> str | None:
+        """Return the hash of the batch's share link, or None without one."""
+        with self.session() as session:
+            return session.exec(select(Batch.share_sha256).where(col(Batch.id) == batch_id)).first()
 
     def active_jobs(self) -> int:
         """Return the number of jobs that have not ended."""
@@ -79,7 +91,7 @@ class Views:
             outputs, attempts = _outputs(session, [job]), attempts_of(session, [job])
             return JobView(
                 job_id=job.id,
-                **self._summary(batch, [job], job, outputs, attempts),
+                **self._summary(batch, [job], job, outputs, attempts, _token_generation(session)),
                 **self._details(session, batch, [job], attempts),
             )
 
@@ -91,8 +103,9 @@ class Views:
             outputs, attempts = _outputs(session, jobs), attempts_of(session, jobs)
             return BatchView(
                 seed=batch.seed,
+                shared=batch.share_sha256 is not None,
                 jobs=serializers.in_batch(jobs, outputs.counts),
-                **self._summary(batch, jobs, batch, outputs, attempts),
+                **self._summary(batch, jobs, batch, outputs, attempts, _token_generation(session)),
                 **self._details(session, batch, jobs, attempts),
             )
 
@@ -121,6 +134,7 @@ class Views:
         Raises ControlError invalid for a foreign cursor.
         """
         with self.session() as session:
+            generation = _token_generation(session)
             rows = session.exec(_newest(Job, status, limit, cursor, q)).all()
             page = rows[:limit]
             batches = {batch.id: batch for batch in batches_of(session, page)}
@@ -128,7 +142,7 @@ class Views:
             items = [
                 JobSummary(
                     job_id=job.id,
-                    **self._summary(batches[job.batch_id], [job], job, outputs, attempts),
+                    **self._summary(batches[job.batch_id], [job], job, outputs, attempts, generation),
                 )
                 for job in page
             ]
@@ -139,6 +153,7 @@ class Views:
     ) -> Page[BatchSummary]:
         """Return a page of batches, as `jobs` does."""
         with self.session() as session:
+            generation = _token_generation(session)
             rows = session.exec(_newest(Batch, status, limit, cursor, q)).all()
             page = rows[:limit]
             jobs = jobs_of(session, [batch.id for batch in page])
@@ -147,8 +162,9 @@ class Views:
             items = [
                 BatchSummary(
                     seed=batch.seed,
+                    shared=batch.share_sha256 is not None,
                     jobs=serializers.in_batch(by_batch[batch.id], outputs.counts),
-                    **self._summary(batch, by_batch[batch.id], batch, outputs, attempts),
+                    **self._summary(batch, by_batch[batch.id], batch, outputs, attempts, generation),
                 )
                 for batch in page
             ]
@@ -163,6 +179,7 @@ class Views:
         subject: Job | Batch,
         outputs: _Outputs,
         attempts: Sequence[Attempt],
+        generation: int,
     ) -> dict[str, Any]:
         now = self._clock()
         ids = {job.id for job in jobs}
@@ -172,6 +189,7 @@ class Views:
         counts = sorted(
             (count for job in jobs for count in outputs.counts[job.id]), key=lambda count: count.position
         )
+        done = total(counts)
         sources = {count.source.id: count.source.name for count in counts}
         posters = [outputs.posters[job.id] for job in jobs if job.id in outputs.posters]
         return {
@@ -182,20 +200,22 @@ class Views:
             "poster_output_id": min(posters)[1] if posters and batch.status != JobStatus.EXPIRED else None,
             "status": subject.status,
             "partial": subject.partial,
-            "progress": serializers.progress(subject, total(counts), now),
+            "progress": serializers.progress(subject, done, now),
             "waiting": waiting and serializers.problem(waiting.waiting_code, waiting.waiting_message),
             "cost_usd": round(sum(spent), 6),
             "created_at": subject.created_at,
             "started_at": subject.started_at,
             "ended_at": subject.ended_at,
             "expires_at": batch.expires_at,
+            "size_bytes": done.size_bytes if batch.status != JobStatus.EXPIRED else 0,
+            "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
             "error": failed and serializers.problem(failed.error_code, failed.error_message),
         }
 
     def _details(
         self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
     ) -> dict[str, Any]:
-        now, generation = self._clock(), _token_generation(session)
+        now, logs = self._clock(), logs_of(session, attempts)
         return {
             "variations": batch.variations,
             "preset": batch.preset,
@@ -205,9 +225,8 @@ class Views:
             "frame_rate": batch.frame_rate,
             "name_template": batch.name_template,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
-            "ticket": self._signer.ticket(batch.id, generation=generation, now=now),
             "sources": _sources(session, batch, jobs),
-            "attempts": [serializers.attempt(attempt, now) for attempt in attempts],
+            "attempts": [serializers.attempt(each, now, logs.get(each.id)) for each in attempts],
         }
 
 

@@ -25,6 +25,7 @@ class Tally:
     total: int = 0
     work: float = 0.0
     done: float = 0.0  # the finished work; a failed output counts as finished
+    size_bytes: int = 0  # of the ready ones
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -33,6 +34,7 @@ class Tally:
             total=self.total + other.total,
             work=self.work + other.work,
             done=self.done + other.done,
+            size_bytes=self.size_bytes + other.size_bytes,
         )
 
     @property
@@ -51,13 +53,13 @@ class Count:
     position: int  # of the first of them
 
 
-def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
+def tally(source: Source, state: str, percents: float, count: int = 1, size_bytes: int = 0) -> Tally:
     """Return the tally of `count` outputs of a source in one state, their percents summed."""
     each = source.duration_s * source.width * source.height or UNKNOWN_WORK
     work = each * count
     match state:
         case OutputState.READY:
-            return Tally(ready=count, total=count, work=work, done=work)
+            return Tally(ready=count, total=count, work=work, done=work, size_bytes=size_bytes)
         case OutputState.FAILED:
             return Tally(failed=count, total=count, work=work, done=work)
         case _:
@@ -66,9 +68,11 @@ def tally(source: Source, state: str, percents: float, count: int = 1) -> Tally:
 
 def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Sequence[Count]]:
     """Return the counts of each job among these outputs, in the order of the batch. Others have none."""
-    first = func.min(Output.position)
+    first, size_bytes = func.min(Output.position), func.sum(Output.size_bytes)
     rows = (
-        select(Output.job_id, Source, Output.state, func.sum(Output.percent), func.count(), first)  # type: ignore[call-overload]  # six columns
+        select(  # type: ignore[call-overload]  # seven columns
+            Output.job_id, Source, Output.state, func.sum(Output.percent), func.count(), size_bytes, first
+        )
         .join(Source)
         .where(outputs)
         .group_by(col(Output.job_id), col(Source.id), col(Output.state))
@@ -76,8 +80,8 @@ def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Seque
         .options(defer(Source.url))  # type: ignore[arg-type]  # 8 kB in each of the rows that are sorted
     )
     found: dict[str, list[Count]] = defaultdict(list)
-    for job_id, source, state, percents, number, position in session.exec(rows):
-        each = tally(source, state, percents, number)
+    for job_id, source, state, percents, number, held_bytes, position in session.exec(rows):
+        each = tally(source, state, percents, number, int(held_bytes or 0))
         found[job_id].append(Count(source, OutputState(state), each, position))
     return found
 

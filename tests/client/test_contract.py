@@ -43,6 +43,7 @@ BASES = {"Model", "Summary", "Details"}
 EVENTS = {"StateEvent", "SourceProgress", "ProgressEvent"}  # the document describes them in words
 NO_METHOD = {  # routes that the client does not call, and why
     "GET /metrics": "Prometheus reads it",
+    "GET /api/shared": "the page behind a share link reads it",
     "HEAD /api/jobs/{id}/download": "a GET tells the same",
     "HEAD /api/batches/{id}/download": "a GET tells the same",
 }
@@ -70,6 +71,8 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "DELETE /api/batches/{batch_id}": lambda c: c.delete("bat_1"),
     "POST /api/jobs/{id}/download-link": lambda c: c.download_link("job_1", ["out_1"]),
     "POST /api/batches/{id}/download-link": lambda c: c.download_link("bat_1"),
+    "POST /api/batches/{batch_id}/share-link": lambda c: c.share("bat_1"),
+    "DELETE /api/batches/{batch_id}/share-link": lambda c: c.unshare("bat_1"),
     "GET /api/outputs/{output_id}": lambda c: c.output_url("out_1", file="media.mp4"),
     "GET /api/outputs/{output_id}/poster": lambda c: c.poster_url("out_1"),
     "GET /api/machines": lambda c: c.machines(),

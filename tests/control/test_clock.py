@@ -244,7 +244,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     rows.clock.jump(-AHEAD_S)
     rows.clock.forward(2 * UNKNOWN_CREATE_TTL_S)
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx.session, tx.now) == 0
+        assert queue.possibly_alive(tx) == 0
 
 
 def test_a_machine_is_destroyed_again_though_a_clock_ahead_noted_the_first_time(world):

@@ -1,12 +1,17 @@
-"""Replay a world (`--seed N`), run new ones for a while (`--minutes 60`), or search for `--mutants`."""
+"""Replay a world (`--seed N`), live new ones (`--minutes 60`), or search for `--mutants`.
+
+`--worlds 100000 --ledger FILE` lives the seeds from 1, and goes on where it was stopped; `--jobs 2` does it
+in two processes.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from tests.sim.campaign import campaign, summary
+from tests.sim.campaign import Ledger, campaign, code_of_now, summary
 from tests.sim.database import Database
 from tests.sim.mutants import FOCUS, hunt
 from tests.sim.oracle import Violation
@@ -37,14 +42,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--mutants", action="store_true")
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--first", type=int, default=int(time.time()) * 1000)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--first", type=int)
+    parser.add_argument("--worlds", type=int)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--ledger", type=Path)
     asked = parser.parse_args()
     if asked.seed is not None:
         return replay(asked.seed)
     if asked.mutants:
         return hunt(Database(), FOCUS, range(1, 60))
-    return campaign(asked.minutes * 60, first=asked.first)
+    is_endless = asked.worlds is None
+    minutes = 1.0 if asked.minutes is None and is_endless else asked.minutes
+    first = asked.first or (int(time.time()) * 1000 if is_endless else 1)
+    return campaign(
+        None if minutes is None else minutes * 60,
+        first=first,
+        worlds=asked.worlds,
+        jobs=asked.jobs,
+        ledger=Ledger(asked.ledger, code_of_now()),
+    )
 
 
 if __name__ == "__main__":

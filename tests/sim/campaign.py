@@ -1,16 +1,28 @@
-"""Many worlds, one after another, for a given time."""
+"""Many worlds, in one process or several: for a given time, or until so many are lived.
+
+With a ledger a campaign can be stopped at any instant and goes on where it was: each piece of seeds that is
+done is a line of it, with all that the worlds went through.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from itertools import count
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count, islice
+from multiprocessing import get_context
 from pathlib import Path
+from subprocess import run
 
 from tests.sim.database import Database
 from tests.sim.swarm import APART, LASTING, OFTEN, Swarm
 from tests.sim.world import Report, World
 
 HITS_MIN = 50  # of each fault site, or a soak proves nothing of it
+PIECE = 20  # worlds
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 
@@ -30,26 +42,132 @@ def live(database: Database, seed: int, swarm: Swarm | None = None) -> tuple[Rep
         return world.report, f"{type(error).__name__}: {error}\n    again: {again}"
 
 
-def campaign(seconds: float, *, first: int) -> int:
-    """Live worlds for so long, print what was covered; return 1 if one failed or a site was seldom hit."""
-    database, total, failures = Database(), Report(), []
-    began = time.monotonic()
-    for seed in count(first):
-        if time.monotonic() - began > seconds:
-            break
+@dataclass
+class Piece:
+    """What some worlds of consecutive seeds went through."""
+
+    first: int
+    report: Report = field(default_factory=Report)
+    failures: list[str] = field(default_factory=list)
+
+
+def live_piece(first: int, worlds: int = PIECE, database: Database | None = None) -> Piece:
+    """Live the worlds of so many seeds from `first`."""
+    database, piece = database or _own_database(), Piece(first)
+    for seed in range(first, first + worlds):
         report, failure = live(database, seed)
-        total.add(report)
-        if failure:
-            failures.append(failure)
+        piece.report.add(report)
+        piece.failures += [failure] if failure else []
+    return piece
+
+
+_databases: list[Database] = []  # of this process, made for its first piece
+
+
+def _own_database() -> Database:
+    if not _databases:
+        _databases.append(Database())
+    return _databases[0]
+
+
+class Ledger:
+    """The pieces that one state of the code has lived. Without a path it is kept in memory alone.
+
+    One line of JSON for each piece. Lines of other states of the code stay, and do not count.
+    """
+
+    def __init__(self, path: Path | None, code: str) -> None:
+        self._path, self._code = path, code
+        self.total = Piece(0)
+        self.done: set[int] = set()
+        for line in path.read_text().splitlines() if path and path.exists() else ():
+            self._take_in(line)
+
+    def _take_in(self, line: str) -> None:
+        try:
+            found = json.loads(line)
+        except ValueError:  # the campaign was killed while it wrote this line
+            return
+        if found["code"] == self._code:
+            self._count(Piece(found["first"], Report.of(found["report"]), found["failures"]))
+
+    def _count(self, piece: Piece) -> None:
+        self.done.add(piece.first)
+        self.total.report.add(piece.report)
+        self.total.failures += piece.failures
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece, and write it down."""
+        self._count(piece)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a") as file:  # a cut line before this one is ended first
+                line = {"code": self._code, **vars(piece), "report": vars(piece.report)}
+                file.write("\n" + json.dumps(line))
+
+
+def code_of_now() -> str:
+    """Return what names the code as it is: the commit, and a digest of what is not committed."""
+    commit = run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    changed = run(["git", "diff", "HEAD"], capture_output=True, check=False).stdout
+    return commit + (f"+{sha256(changed).hexdigest()[:12]}" if changed else "")
+
+
+def campaign(
+    seconds: float | None,
+    *,
+    first: int,
+    worlds: int | None = None,
+    jobs: int = 1,
+    ledger: Ledger | None = None,
+    piece: int = PIECE,
+) -> int:
+    """Live worlds in pieces until time or seeds are over, and print what was covered so far.
+
+    Return 1 if one failed, or, unless worlds are left, if a site was hit seldom.
+    """
+    ledger = ledger or Ledger(None, "")
+    lived_before, began = ledger.total.report.worlds, time.monotonic()
+    firsts = count(first, piece) if worlds is None else range(first, first + worlds, piece)
+    todo = (each for each in firsts if each not in ledger.done)
+    until = None if seconds is None else began + seconds
+    for failure in ledger.total.failures:
+        print(failure)
+    for done in _lived(todo, piece, jobs, until):
+        ledger.add(done)
+        for failure in done.failures:
             print(failure, flush=True)
-    print(summary(total, time.monotonic() - began))
-    seldom = {
-        str(fail_point): total.hits[fail_point]
-        for fail_point in (*OFTEN, *LASTING, *APART)
-        if total.hits[fail_point] < HITS_MIN
-    }
-    print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(failures)}")
-    return 1 if failures or seldom else 0
+    total, took_s = ledger.total, time.monotonic() - began
+    print(summary(total.report, took_s))
+    print(f"of these now: {total.report.worlds - lived_before} worlds, in {jobs} processes")
+    is_over = worlds is None or total.report.worlds >= worlds
+    seldom = {str(point): total.report.hits[point] for point in (*OFTEN, *LASTING, *APART)}
+    seldom = {name: hits for name, hits in seldom.items() if hits < HITS_MIN and is_over}
+    print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(total.failures)}")
+    return 1 if total.failures or seldom else 0
+
+
+def _lived(todo: Iterator[int], piece: int, jobs: int, until: float | None) -> Iterator[Piece]:
+    """Yield pieces as they are done; begin none once it is `until`."""
+
+    def begun() -> Iterator[int]:
+        for first in todo:
+            if until is not None and time.monotonic() > until:
+                return
+            yield first
+
+    if jobs == 1:
+        yield from (live_piece(first, piece) for first in begun())
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        left, pending = begun(), set[Future[Piece]]()
+        while True:
+            room = jobs - len(pending)
+            pending |= {pool.submit(live_piece, first, piece) for first in islice(left, room)}
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (each.result() for each in done)
 
 
 def summary(report: Report, seconds: float) -> str:

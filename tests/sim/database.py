@@ -67,6 +67,9 @@ class Database:
         self.reset()
         self.judge = sqlite3.connect(url, uri=True, check_same_thread=False, isolation_level=None)
         self.engine = self._engine()
+        self.reader = create_engine(
+            "sqlite://", creator=lambda: self.judge, poolclass=StaticPool
+        ).connect()  # without a transaction: each query sees what is committed
 
     def _engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=lambda: self._core, poolclass=StaticPool)
@@ -86,6 +89,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        self.reader.close()
         self.engine.dispose()
         for connection in (self._core, self.judge, self._template):
             connection.close()

@@ -27,6 +27,7 @@ from control.passes import launch, loop, observe, reap, retention, watch
 from control.routes import runner
 from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports
 from control.store.files import StoredFile
+from control.store.prepared import Prepared
 from control.store.tables import Attempt, Machine
 from infra.flysim.faults import FailPoint, Faults
 from runner.contract import Reason
@@ -191,7 +192,7 @@ def judged_by(change: Callable[[watch.Until], watch.Until]) -> Mutant:
         real = watch.judge
         put(
             stack, watch, "judge",
-            lambda attempt, machine, now, until: real(attempt, machine, now, change(until)),
+            lambda attempt, now, until: real(attempt, now, change(until)),
         )  # fmt: skip
 
     return mutant
@@ -218,37 +219,48 @@ def cancelled_job_is_queued_again(stack: ExitStack) -> None:
     put(stack, states, "job_outcome", never_cancelled)
 
 
-def reaped(is_wanted: Callable[[Machine, Attempt | None], bool]) -> Mutant:
+def reaped(is_spared: Callable[[Any], bool]) -> Mutant:
     """Return the mutant that leaves machines alone that should end."""
 
     def mutant(stack: ExitStack) -> None:
         real = reap._unwanted
 
-        def some(context: Any) -> Any:
-            return [pair for pair in real(context) if not is_wanted(*pair)]
+        class Some(Prepared):
+            def rows(self, connection: Any, now: Any, **_: object) -> Any:
+                return [machine for machine in real.rows(connection, now) if not is_spared(machine)]
 
-        put(stack, reap, "_unwanted", some)
+        put(stack, reap, "_unwanted", Some(real._build))
 
     return mutant
 
 
-def has_another(machine: Machine, attempt: Attempt | None) -> bool:
+def has_another(machine: Any) -> bool:
     """Return whether a live attempt has been claimed by another machine than this."""
-    return attempt is not None and attempt.state in states.LIVE and attempt.claimed_by != machine.id
+    return machine.attempt_state in states.LIVE and machine.claimed_by != machine.id
 
 
-def is_its_own(machine: Machine, attempt: Attempt | None) -> bool:
+def is_its_own(machine: Any) -> bool:
     """Return whether no other machine has claimed the attempt of this one, which may have ended."""
-    return attempt is not None and attempt.claimed_by in (None, machine.id)
+    return machine.attempt_state is not None and machine.claimed_by in (None, machine.id)
 
 
 @contextmanager
 def mutated(*names: str) -> Iterator[None]:
     """Patch the core with these mutants."""
     with ExitStack() as stack:
+        stack.callback(forget_queries)
         for name in names:
             MUTANTS[name](stack)
+        forget_queries()
         yield
+
+
+def forget_queries() -> None:
+    """Have the core build its prepared queries again: a mutant may have changed what they are made of."""
+    for module in (queue, retention):
+        for value in vars(module).values():
+            if isinstance(value, Prepared):
+                value.forget()
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -284,7 +296,7 @@ MUTANTS: dict[str, Mutant] = {
     "cancelled job is queued again": cancelled_job_is_queued_again,
     "twins are spared": reaped(has_another),
     "ended attempts keep machines": reaped(is_its_own),
-    "destroyed once and forgotten": reaped(lambda machine, _: machine.destroy_asked_at is not None),
+    "destroyed once and forgotten": reaped(lambda machine: machine.destroy_asked_at is not None),
     "retries without end": switched(attempts, "_may_retry", lambda *_: True),
     "files go before machines": switched(retention, "_may_store", lambda _: false()),
     "seen and not adopted": switched(machines, "adopt", lambda *_: None),

@@ -33,7 +33,6 @@ from control.routes.runner import seen_as_reported, seen_so_far, take_claim, tak
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
-from control.views.batches import Views
 from infra.flysim.events import HostBack, HostLost, SendSignal, StartProcess
 from infra.flysim.faults import Faults
 from infra.flysim.world import World as Fly
@@ -43,7 +42,7 @@ from tests.sim.database import Database
 from tests.sim.oracle import Oracle, Violation
 from tests.sim.outside import SimBucket, SimMachines
 from tests.sim.runner import SimRunner
-from tests.sim.speed import here_only, kept_reads
+from tests.sim.speed import SimViews, here_only
 from tests.sim.swarm import Mishap, Swarm
 from tests.sim.users import Users
 from tests.support.settings import SETTINGS
@@ -82,6 +81,12 @@ class Report:
     jobs: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Report:
+        """Return the report with these `vars`."""
+        counted = {name: Counter(stored[name]) for name in ("jobs", "hits")}
+        return cls(**{**stored, **counted})
+
     def add(self, other: Report) -> None:
         """Add another report to this one."""
         for name in ("worlds", "events", "virtual_s", "crash_points", "machines"):
@@ -103,7 +108,7 @@ class SimStore(Store):
         self._world.io("commit")
         with super().transaction() as tx:
             yield tx
-            tx.session.flush()
+            tx.flush()
             self._world.crash_point("before commit")
         self._world.oracle.check()
         self._world.crash_point("after commit")
@@ -276,7 +281,7 @@ class World:
             settings=self.settings,
             clock=self.now,
             store=store,
-            views=Views(self.database.engine, signer, self.now),
+            views=SimViews(self, signer),
             signer=signer,
             storage=self.bucket,
             machines=SimMachines(self),
@@ -414,11 +419,7 @@ class World:
     def run(self) -> Report:
         """Live until all is at rest; return what happened. Raises Violation."""
         logging.getLogger("control").setLevel(logging.CRITICAL)
-        with (
-            _seeded_ids(self.seed),
-            _learning(self.swarm.boots_min),
-            kept_reads(self.oracle.version, self._ask),
-        ):
+        with _seeded_ids(self.seed), _learning(self.swarm.boots_min):
             self._begin()
             while not self.is_over and (at := self._next_at()) is not None:
                 if at > self.swarm.faults_s + self.swarm.rest_s:
@@ -431,9 +432,6 @@ class World:
                     self.end_control(self.injector.uniform(0.5, 15))
             self.oracle.at_rest()
         return self._reported()
-
-    def _ask(self, sql: str) -> Any:
-        return self.database.judge.execute(sql).fetchone()
 
     def _begin(self) -> None:
         swarm = self.swarm

@@ -90,14 +90,32 @@ def _walk(
         person.press("Play Variation 1")
         person.page.wait_for_timeout(1500)
         picture("player", whole=False)
+        for view in ("Side by side", "Slider"):
+            person.page.get_by_role("radio", name=view).check()
+            person.page.wait_for_timeout(1000)
+            picture(view.lower().replace(" ", "-"), whole=False)
         person.page.keyboard.press("Escape")
+        person.page.get_by_label("Choose Variation 2").first.check()
+        picture("chosen", whole=False)
         person.press("Delete")
         picture("delete", whole=False)
+        person.page.keyboard.press("Escape")
+        person.press("Share")
+        person.press("Make a link")
+        link = person.page.get_by_label("Share link").input_value()
+        picture("share", whole=False)
         person.page.keyboard.press("Escape")
         for screen in ("Batches", "Usage"):
             person.page.get_by_role("link", name=screen).click()
             person.page.wait_for_timeout(1000)
             picture(screen.lower())
+        person.page.get_by_role("link", name="Batches").click()
+        person.press("Select")
+        person.page.get_by_role("checkbox").nth(1).check()
+        picture("select", whole=False)
+        person.page.goto(link)
+        person.page.wait_for_timeout(1000)
+        picture("shared")
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def test_of_many_outputs_the_ready_ones_come_first_and_some_are_downloaded(
         ]
 
 
-def test_same_again_makes_other_variations_of_the_same_videos_by_the_same_settings(
+def test_same_again_fills_a_draft_with_the_same_videos_and_settings_and_its_price(
     person: Person, api: User, quick: str
 ) -> None:
     settings = {"name": "Spring", "name_template": "{n} of {source}", "without": ["mirror"], "strength": 0.5}
@@ -164,8 +164,10 @@ def test_same_again_makes_other_variations_of_the_same_videos_by_the_same_settin
     api.wait(batch_id)
     show(person, batch_id)
     person.press("Same again")
+    expect(person.page.locator(".price")).to_contain_text("¢")
+    assert api.http.get("/api/batches").json()["items"][0]["batch_id"] == batch_id
+    person.press("Make 2 videos")
     person.page.wait_for_url(lambda url: "#/batches/bat_" in url and batch_id not in url)
-    assert person.wait_for_end() == "Done"
     other = api.show(person.page.url.rpartition("/")[2])
     assert other["progress"]["total"] == 2
     assert other["seed"] != api.show(batch_id)["seed"]

@@ -49,6 +49,33 @@ def test_when_the_token_ends_one_signs_in_again_and_nothing_is_lost(
     expect(person.page.get_by_label("How many variations")).to_have_value("7")
 
 
+def test_signing_out_on_all_devices_is_asked_for_and_ends_every_session(person: Person, api: User) -> None:
+    person.page.get_by_role("link", name="Usage").click()
+    person.press("Sign out on all devices")
+    person.sees("this one too")
+    assert person.barriers() == []
+    person.press("Stay signed in")
+    assert api.http.get("/api/batches").status_code == 200
+    person.press("Sign out on all devices")
+    person.page.get_by_role("dialog").get_by_role("button", name="Sign out on all devices").click()
+    expect(person.page.get_by_label("Password")).to_be_visible()
+    assert api.http.get("/api/batches").status_code == 401
+
+
+def test_the_page_speaks_the_language_that_is_chosen_and_keeps_it(newcomer: Person) -> None:
+    newcomer.open("#/usage")
+    newcomer.page.get_by_label("Language").select_option("Deutsch")
+    newcomer.page.get_by_label("Passwort").fill(newcomer.password)
+    newcomer.page.get_by_role("button", name="Anmelden").click()
+    newcomer.sees("Kosten der letzten 14 Tage")
+    assert newcomer.page.locator("html").get_attribute("lang") == "de"
+    assert newcomer.barriers() == []
+    newcomer.page.reload()
+    newcomer.sees("Kosten der letzten 14 Tage")
+    newcomer.page.get_by_label("Sprache").select_option("English")
+    newcomer.sees("Cost of the last 14 days")
+
+
 def test_a_link_to_a_batch_that_is_gone_says_so(newcomer: Person) -> None:
     newcomer.enter("#/batches/bat_00000000000000000000000000000000")
     newcomer.sees("It may have been deleted")

@@ -56,10 +56,14 @@ class AttemptView(BaseModel):
     ended_at: datetime | None
     machine_seconds: float
     cost_usd: float
+    log_tail: str | None  # of a failed one: the last lines of the runner's log, if it could still send them
 
 
 class Summary(BaseModel):
-    """The common fields of jobs and batches, as in lists. `name` is that of the batch."""
+    """The common fields of jobs and batches, as in lists. `name` is that of the batch.
+
+    `ticket` opens its outputs, posters and events as `?ticket=` for an hour. `size_bytes` is what is ready.
+    """
 
     batch_id: str
     name: str | None
@@ -75,6 +79,8 @@ class Summary(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
+    size_bytes: int
+    ticket: str
     error: Problem | None
 
 
@@ -100,6 +106,7 @@ class BatchSummary(Summary):
     """A batch in a list."""
 
     seed: int
+    shared: bool  # whether it has a share link
     jobs: list[JobInBatch]
 
 
@@ -122,7 +129,6 @@ class Details(BaseModel):
     frame_rate: FrameRate
     name_template: str | None
     webhook: WebhookView | None
-    ticket: str
     sources: list[SourceView]
     attempts: list[AttemptView]
 

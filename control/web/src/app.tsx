@@ -1,24 +1,28 @@
 import { useEffect } from "preact/hooks";
 import { Again } from "./components/Again";
 import { Confirm } from "./components/Confirm";
+import { Language } from "./components/Language";
 import { Toasts } from "./components/Toast";
 import { isArmed, items, pending } from "./draft";
 import { route } from "./route";
 import { BatchScreen } from "./screens/Batch";
 import { History } from "./screens/History";
 import { NewBatch } from "./screens/NewBatch";
+import { Shared } from "./screens/Shared";
 import { SignIn, SignInAgain } from "./screens/SignIn";
 import { Usage } from "./screens/Usage";
 import * as session from "./session";
 import { t } from "./texts";
 
 export function App() {
-  const { screen } = route.value;
+  const at = route.value;
+  const { screen } = at;
   const isSignedIn = session.token.value !== null;
   useEffect(() => {
-    if (screen !== "batch") document.title = `${t.app.titles[screen]} · ${t.app.name}`; // it has its own
-    if (isSignedIn) document.getElementById("main")?.focus();
+    if (screen !== "batch" && screen !== "shared") document.title = `${t.app.titles[screen]} · ${t.app.name}`; // these have their own
+    if (isSignedIn) document.getElementById("main")?.focus({ preventScroll: true });
   }, [screen, isSignedIn]);
+  if (at.screen === "shared") return <Shared key={at.token} {...at} />;
   if (!isSignedIn) return <SignIn />;
   return (
     <>
@@ -30,6 +34,9 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <Screen />
       </main>
+      <footer class="foot">
+        <Language />
+      </footer>
       <Confirm />
       <Toasts />
       {session.hasEnded.value && <SignInAgain />}
@@ -46,6 +53,8 @@ function Screen() {
       return <History />;
     case "usage":
       return <Usage />;
+    case "shared": // the app shows it by itself
+      return null;
     case "new":
       return <NewBatch />;
   }

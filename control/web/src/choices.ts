@@ -181,8 +181,13 @@ export function atPace(order: Order): Order {
 // --- over a reload, and for the next draft ----------------------------------------------------------
 
 effect(() => {
-  sessionStorage.setItem(KEY, JSON.stringify(choices.value)); // of this tab's draft
-  localStorage.setItem(KEY, JSON.stringify({ ...choices.value, ...OWN })); // for the next one
+  const of = choices.value;
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(of)); // of this tab's draft
+    localStorage.setItem(KEY, JSON.stringify({ ...of, ...OWN })); // for the next one
+  } catch {
+    // no room: then they are of this page only
+  }
 });
 
 function remembered(): Choices {

@@ -50,7 +50,8 @@ export function add(files: Iterable<File>): void {
     for (const file of files) {
       const known = items.value.find((item) => item.isOf(file));
       if (known?.phase.value === "fileless") void known.take(file);
-      if (!known) items.value = [...items.value, Item.ofFile(file)];
+      if (known?.phase.value === "refused") remove(known); // it may do now
+      if (!known || known.phase.value === "refused") items.value = [...items.value, Item.ofFile(file)];
     }
   });
 }
@@ -104,31 +105,37 @@ function nameIn(url: URL): string {
 // --- price ------------------------------------------------------------------------------------------
 
 export const quote = signal<Quote | null>(null);
-export const quoteProblem = signal<string | null>(null);
+/** Why there is none yet: it comes by itself. */
+export const quoteTrouble = signal<string | null>(null);
+/** Why there is none: someone has to change what is ordered. */
+export const quoteRefusal = signal<string | null>(null);
+
+function say(fresh: Quote | null, trouble: string | null = null, refusal: string | null = null): void {
+  atOnce(() => {
+    quote.value = fresh;
+    quoteTrouble.value = trouble;
+    quoteRefusal.value = refusal;
+  });
+}
 
 effect(() => {
   const orders = ordered.value.map(({ order }) => order);
   const plain = plainOrder.value;
   const atItsPace = plain && atPace(plain);
-  if (!orders.length || !session.token.value) {
-    quote.value = null;
-    quoteProblem.value = null;
-    return;
-  }
+  if (!orders.length || !session.token.value) return say(null);
   const stale = new AbortController();
-  const fail = (error: unknown) => {
-    if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [null, inWords(error)];
+  const options: api.Options = {
+    stop: stale.signal,
+    onTrouble: (trouble) => trouble && !stale.signal.aborted && say(null, inWords(trouble)),
   };
   const timer = setTimeout(async () => {
-    const onTrouble = (trouble: ApiError | null) => trouble && fail(trouble);
     try {
-      const options = { stop: stale.signal, onTrouble };
       const exact = inAll(await quotes(atItsPace ? [atItsPace] : orders, options));
       const [usual] = plain && atItsPace !== plain ? await quotes([plain], options) : [exact];
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
-      if (!stale.signal.aborted) [quote.value, quoteProblem.value] = [fresh, null];
+      if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      fail(error);
+      if (!stale.signal.aborted && !lost(error)) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
@@ -136,6 +143,16 @@ effect(() => {
     stale.abort();
   };
 });
+
+/** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
+function lost(error: unknown): boolean {
+  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
+  atOnce(() => {
+    for (const item of gone) item.lose();
+  });
+  return gone.length > 0;
+}
 
 const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
   Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
@@ -154,8 +171,14 @@ export const stopSubmit = (): void => submitting.abort();
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
+  if (!wish.value) submitProblem.value = t.draft.field;
+  else if (stuck.value.length)
+    submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
+});
+
+choices.subscribe(() => {
+  submitProblem.value = null; // it was of other choices
 });
 
 const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
@@ -201,8 +224,7 @@ async function submit(): Promise<void> {
 /** Why it has not started; nothing if it was stopped, and certainly has not. */
 function refusal(error: unknown, isLost: boolean): string {
   if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
-  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
+  return lost(error) ? t.draft.lost : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

@@ -60,6 +60,13 @@ export interface Progress {
 
 export interface BatchSummary {
   batch_id: string;
+  name: string | null;
+  source_names: string[]; // the first three
+  sources_count: number;
+  poster_output_id: string | null;
+  shared: boolean; // whether it has a share link
+  size_bytes: number;
+  ticket: string; // of its pictures, players and events
   status: Status;
   partial: boolean;
   progress: Progress;
@@ -85,9 +92,23 @@ export interface Settings {
 export interface Batch extends BatchSummary, Settings {
   variations: number; // of each source; 0 with a preset
   preset: Preset | null;
-  ticket: string;
   sources: Source[];
   attempts: Attempt[];
+}
+
+export interface SharedOutput
+  extends Pick<Output, "output_id" | "name" | "variation" | "size_bytes" | "duration_s"> {
+  preset: Preset | null;
+  poster: boolean;
+}
+
+/** What a share link opens. */
+export interface SharedBatch {
+  batch_id: string;
+  name: string | null;
+  expires_at: string | null;
+  ticket: string;
+  sources: { name: string; width: number; height: number; outputs: SharedOutput[] }[]; // 0 x 0: unknown
 }
 
 export interface Page<Item> {

@@ -79,9 +79,19 @@ function want(ids: readonly string[]): void {
 
 /** Tell the end of a batch, as a notification of the browser. Resolves to whether the browser lets it. */
 export async function tellAtEnd(id: string): Promise<boolean> {
-  if (!("Notification" in window) || (await Notification.requestPermission()) !== "granted") return false;
+  if (!canNotify() || (await Notification.requestPermission()) !== "granted") return false;
   want([...asked.value, id]);
   return true;
+}
+
+/** Whether pages may show notifications at all: not in browsers of phones, where only making one says so. */
+function canNotify(): boolean {
+  try {
+    if (Notification.permission === "default") new Notification(""); // shows nothing before the user agrees
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export const doNotTell = (id: string): void => want(asked.value.filter((other) => other !== id));

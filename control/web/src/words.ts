@@ -111,7 +111,7 @@ function changed(
   );
 }
 
-export const outputLabel = (of: Output): string =>
+export const outputLabel = (of: Pick<Output, "preset" | "variation">): string =>
   of.preset ? (PRESET[of.preset] ?? of.preset) : words.variation(of.variation);
 
 export const fileName = (path: string): string => path.slice(path.lastIndexOf("/") + 1);

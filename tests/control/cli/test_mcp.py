@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 from mcp import Client, StdioServerParameters
+from sqlmodel import select
 
+from control.store.tables import Delivery
 from tests.support.clips import make_clip
 from tests.support.maker import Maker
 
@@ -28,6 +30,9 @@ def test_a_program_with_tools_quotes_submits_watches_lists_links_and_cancels(
         "REFRESHER_TOKEN": maker.http.headers["Authorization"].removeprefix("Bearer "),
         "PYTHONPATH": os.pathsep.join(sys.path),
         "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "eu-west-1",
     }
     server = StdioServerParameters(command=sys.executable, args=["-m", "control", "mcp"], env=env)
 
@@ -70,8 +75,12 @@ def test_a_program_with_tools_quotes_submits_watches_lists_links_and_cancels(
         same = {"videos": [str(clip)], "variations": 2, "name_template": "{source}"}
         for tool in ("quote", "submit"):
             assert "the same name: add {n}" in await refusal(client, tool, **same)
-        nowhere = await refusal(client, "submit", videos=[str(clip)], to="s3://bucket/x")
-        assert "set AWS_ACCESS_KEY_ID" in nowhere
+        assert "like s3://bucket/folder" in await refusal(client, "submit", videos=[str(clip)], to="bucket")
+        sent = await call(client, "submit", videos=[str(clip)], variations=1, to="s3://bucket/x")
+        shown = await call(client, "cancel", id_=sent["batches"][0]["id"])
+        with maker.store.transaction() as tx:
+            (url,) = tx.session.exec(select(Delivery.url).where(Delivery.batch_id == shown["id"]))
+        assert url.startswith("https://s3.eu-west-1.amazonaws.com/bucket/x/ad/ad_var01.mp4?")
         assert "notes.txt: This is a text file" in await refusal(
             client, "submit", videos=[str(tmp_path / "notes.txt")]
         )

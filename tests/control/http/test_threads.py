@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ from fastapi import APIRouter, Depends
 from control import app as wiring
 from control.domain.errors import Code, ControlError
 from control.http import server, threads
-from control.http.threads import BATCHES, BUCKET, REPORTS, Threads, require_threads
-from control.routes import health
+from control.http.threads import BATCHES, BUCKET, REPORTS, SHARED, Threads, require_threads
+from control.routes import health, shares
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
 from control.views.batches import Views
@@ -166,6 +167,23 @@ def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):
     answers = [call.result(timeout=30) for call in asked]
     assert {answer.status_code for answer in answers} == {503}
     assert {answer.json()["parts"]["storage"] for answer in answers} == {"does not answer"}
+
+
+def test_strangers_who_look_at_shared_batches_delay_nobody_else_and_are_counted(world, monkeypatch):
+    may_end = threading.Event()
+    monkeypatch.setattr(shares, "shared", lambda *_: may_end.wait(30) and None)
+    attempt_id = world.attempt()
+    world.runner(attempt_id, "claim", {"machine_id": "m1"})
+    with httpx.Client(base_url=world.http.base_url, limits=httpx.Limits(max_connections=None)) as stranger:
+        looks = [world.pool.submit(stranger.get, "/api/shared") for _ in range(shares.LOOKS.burst + 10)]
+        assert world.runner(attempt_id, "heartbeat", QUIET) < TOO_LONG_S
+        assert world.http.get("/api/batches").status_code == 200
+        until(lambda: sum(not look.done() for look in looks) == SHARED.total)
+        may_end.set()
+        found = Counter(look.result(timeout=30).status_code for look in looks)
+    assert found[401] == SHARED.total
+    assert found[429] >= 5, "a second gives one more"
+    assert found[503] == len(looks) - found[401] - found[429]
 
 
 def test_only_two_whole_batches_are_in_memory_at_a_time_and_delay_nothing_else(world, monkeypatch):

@@ -416,11 +416,11 @@ def test_a_late_destruction_of_a_machine_is_repeated_and_its_place_is_held(world
         rows.clock.forward(10)
     assert machines.destroyed == ["m1"] * 3
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx.session, tx.now) == 1
+        assert queue.possibly_alive(tx) == 1
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx.session, tx.now) == 0
+        assert queue.possibly_alive(tx) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -902,7 +902,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
         rows.clock.forward(at_s)
         forget(context)
         with context.store.transaction() as tx:
-            assert queue.possibly_alive(tx.session, tx.now) == held
+            assert queue.possibly_alive(tx) == held
     assert rows.all(Job) == []
 
 
@@ -919,7 +919,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     for at_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
-            assert queue.possibly_alive(tx.session, tx.now) == held
+            assert queue.possibly_alive(tx) == held
 
 
 def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(world):

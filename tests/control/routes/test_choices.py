@@ -171,7 +171,9 @@ def test_a_search_looks_in_the_names_of_batches_and_sources_and_takes_every_char
     assert {by_name, by_source, neither} <= found("")
 
 
-def test_the_zip_is_called_by_the_name_of_its_batch_however_hostile_that_is(maker: Maker) -> None:
+def test_the_zip_is_called_by_the_name_of_its_batch_however_hostile_that_is_else_by_its_sources(
+    maker: Maker,
+) -> None:
     hostile = 'Sp\u202ering\r\n/../"sale";\u00fc'
     batch = maker.make(b"one", names=["ad.mp4"], variations=1, name=hostile)
     for id_ in (batch["batch_id"], batch["jobs"][0]["job_id"]):
@@ -181,9 +183,10 @@ def test_the_zip_is_called_by_the_name_of_its_batch_however_hostile_that_is(make
         assert plain.startswith('filename="Spring_')
         assert plain.endswith('.zip"')
         assert not {"/", "\r", "\n"} & set(plain)
-    plain = maker.make(b"one")
-    header = maker.http.head(f"/api/batches/{plain['batch_id']}/download").headers["content-disposition"]
-    assert f'filename="{plain["batch_id"]}.zip"' in header
+    for names, called in ((["ad.mov"], "ad.zip"), (["ad.mov", "b.mp4", "c.mp4"], "ad and 2 more.zip")):
+        batch = maker.make(*[b"one"] * len(names), names=names, variations=1)
+        header = maker.http.head(f"/api/batches/{batch['batch_id']}/download").headers["content-disposition"]
+        assert f'filename="{called}"' in header
 
 
 def unzipped(maker: Maker, batch: dict[str, Any]) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from control.domain.ids import new_id
 from control.domain.states import Trigger
 from control.planning.planner import plan
 from control.store import Store, attempts, batches, machines, queue, reports
-from control.store.tables import Attempt, Event, Job, Output, Source
+from control.store.tables import Attempt, Event, IdempotencyKey, Job, Output, Source
+from control.store.tables import Machine as MachineRow
 from infra.ports import Machine
 from runner.contract import Finish, Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.support.rows import Rows, finished, ready, seen
@@ -77,6 +79,10 @@ def test_a_key_is_forgotten_after_a_day(rows, planned):
     rows.clock.forward(24 * 3600)
     other = plan([rows.source("b.mp4")], variations=1, seed=1, new_id=lambda: new_id("out"))
     assert submit_again(rows, other, key="k", request_sha256="b") != first
+    rows.clock.forward(24 * 3600)
+    third = plan([rows.source("c.mp4")], variations=1, seed=1, new_id=lambda: new_id("out"))
+    submit_again(rows, third, key="another", request_sha256="c")
+    assert [key.key for key in rows.all(IdempotencyKey)] == ["another"], "a key without use goes too"
 
 
 def test_eight_submits_at_once_with_one_key_make_one_job(rows, planned):
@@ -164,6 +170,31 @@ def test_a_machine_that_claims_before_the_create_is_answered_stays_the_owner(row
     machines.observe(rows.store, [twin])
     assert rows.attempt(attempt_id).state == "running"
     assert rows.attempt(attempt_id).machine_id == "m1"
+
+
+def test_a_machine_that_is_gone_is_settled_with_the_bytes_of_its_outputs(rows):
+    job_id, attempt_id = running(rows)
+    machine = Machine(
+        app="runners",
+        id="m1",
+        name="n",
+        state="started",
+        region="iad",
+        created_at=rows.clock(),
+        started_at=rows.clock(),
+        metadata={"attempt": attempt_id, "size": "performance-1x"},
+    )
+    machines.observe(rows.store, [machine])
+    both = rows.outputs(job_id)
+    reports.finish(rows.store, attempt_id, finished(*[ready(o.id) for o in both]), seen(*both))
+    machines.ask_to_destroy(rows.store, "runners", "m1")
+    asked_at = rows.clock()
+    rows.clock.forward(10)
+    machines.observe(rows.store, [replace(machine, state="destroyed", destroyed_at=rows.clock())])
+    (row,) = rows.all(MachineRow)
+    assert (row.destroy_asked_at, row.gone_at) == (asked_at, rows.clock())
+    assert (row.outputs, row.egress_bytes, row.machine_seconds) == (2, 1000, 10)
+    assert rows.attempt(attempt_id).cost_usd == row.cost_usd > 0
 
 
 # --- reports ----------------------------------------------------------------------------------------

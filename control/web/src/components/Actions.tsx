@@ -10,6 +10,7 @@ import { asked, doNotTell, tellAtEnd } from "../told";
 import { bytes, money, number } from "../words";
 import { ask } from "./Confirm";
 import { Icon, type IconName } from "./Icon";
+import { Share } from "./Share";
 import { toast } from "./Toast";
 
 /** What can be done with a batch now. */
@@ -69,6 +70,7 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
           t.actions.retry(number(missing)),
           doing(() => change("retry")),
         )}
+      {isKept && progress.ready > 0 && <Share batch={batch} live={live} />}
       {isKept && button("again", t.actions.again, () => refill(batch))}
       {button("link", t.actions.copyLink, doing(copyLink))}
       {button("trash", t.actions.delete, () =>
@@ -131,7 +133,7 @@ export function refusal(error: unknown): string {
  * Download the ZIP of what is ready, or of some outputs, by a link that the browser follows by itself, so
  * that its own download list shows and resumes it.
  */
-export async function download({ batch_id }: Batch, output_ids?: string[]): Promise<void> {
+export async function download({ batch_id }: Pick<Batch, "batch_id">, output_ids?: string[]): Promise<void> {
   const wanted = output_ids && { output_ids };
   const { url } = await post<{ url: string }>(`batches/${batch_id}/download-link`, wanted);
   const link = document.createElement("a");

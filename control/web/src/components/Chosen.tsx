@@ -33,7 +33,9 @@ export function Chosen({ batch, chosen, isDownloadAway }: Props) {
   };
   return (
     <section class="reach" aria-label={t.chosen.region}>
-      <strong class="small">{some.length ? t.chosen.chosen(n) : t.chosen.ready(n)}</strong>
+      <strong class="small" role={some.length ? "status" : undefined}>
+        {some.length ? t.chosen.chosen(n) : t.chosen.ready(n)}
+      </strong>
       {some.length > 0 && (
         <button
           type="button"

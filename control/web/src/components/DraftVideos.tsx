@@ -14,7 +14,9 @@ import { Icon } from "./Icon";
 
 const say = t.draftVideos;
 const REFUSED_OPEN = 3; // so many files that cannot be used are listed at once
+const SKIPPED = 3; // a longer list may be skipped by the keyboard
 export const CHOOSER_ID = "choose-videos";
+export const ORDER_ID = "order";
 
 const usable = computed(() => draft.items.value.filter((item) => item.phase.value !== "refused"));
 
@@ -27,6 +29,11 @@ export function DraftVideos() {
         <Summary />
         <Total />
       </div>
+      {usable.value.length > SKIPPED && (
+        <button type="button" class="skip" onClick={() => document.getElementById(ORDER_ID)?.focus()}>
+          {say.skip}
+        </button>
+      )}
       {isMany && <Refused />}
       <ul class="videos">
         {usable.value.map((item) => (
@@ -188,6 +195,7 @@ function Refused() {
 function Video({ item }: { item: Item }) {
   const phase = item.phase.value;
   const percent = item.size ? Math.floor((100 * item.sent.value) / item.size) : 0;
+  const isPlain = phase === "ready" && !item.url && !item.notes.value.length; // as most of them in the end
   const isBad = phase === "failed" || phase === "refused";
   return (
     <li class={`video ${phase}`}>
@@ -197,7 +205,10 @@ function Video({ item }: { item: Item }) {
           {item.name}
         </div>
         <div class="muted small">{facts(item)}</div>
-        <div class={`small ${isBad ? "bad-text" : "muted"}`} role={isBad ? "alert" : undefined}>
+        <div
+          class={`small ${isBad ? "bad-text" : "muted"} ${isPlain ? "video-plain" : ""}`}
+          role={isBad ? "alert" : undefined}
+        >
           {standing(item, percent)}
         </div>
         {["sending", "checking", "paused", "fileless", "failed"].includes(phase) && item.size > 0 && (

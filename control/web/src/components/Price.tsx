@@ -1,5 +1,5 @@
 import { amount, choices, objections, pace } from "../choices";
-import { items, plainOrder, quote, quoteProblem, ready } from "../draft";
+import { items, plainOrder, quote, quoteRefusal, quoteTrouble, ready } from "../draft";
 import type { Quote, QuotePoint } from "../shapes";
 import { t } from "../texts";
 import { money, span } from "../words";
@@ -51,7 +51,8 @@ function range({ cost_low_usd: low, cost_high_usd: high, estimated }: Quote): st
 
 function unknown(): string {
   if (Object.keys(objections.value).length) return say.mend;
-  if (quoteProblem.value) return say.none(quoteProblem.value);
+  if (quoteTrouble.value) return say.none(quoteTrouble.value);
+  if (quoteRefusal.value) return say.notYet; // the words of it stand at the button
   const isWaiting = items.value.some((item) => item.isPending.value) || ready.value.length > 0;
   return isWaiting ? say.follows : say.notYet;
 }

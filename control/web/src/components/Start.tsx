@@ -8,6 +8,7 @@ import {
   outputsCount,
   pending,
   quote,
+  quoteRefusal,
   ready,
   refused,
   stopSubmit,
@@ -36,7 +37,7 @@ export function Start() {
     stopSubmit();
   };
   const isBlocked = field.value && Object.keys(objections.value).length > 0;
-  const problem = submitProblem.value ?? (isBlocked && say.mend(field.value ?? ""));
+  const problem = submitProblem.value ?? quoteRefusal.value ?? (isBlocked && say.mend(field.value ?? ""));
   const notes = [
     refused.value.length > 0 && say.without(refused.value.length),
     ordered.value.length > 1 && say.batches(ordered.value.length),
@@ -49,9 +50,9 @@ export function Start() {
       {quote.value?.fits === false && <Notice tone="bad">{t.price.fitsNot}</Notice>}
       <div class="start-row">
         <p class="start-text">
-          <span>
+          <span class="start-sum">
             <strong>{amountText()}</strong>
-            {quote.value && ` · ${estimate(quote.value.cost_usd, quote.value.makespan_s)}`}
+            {quote.value && <span>{estimate(quote.value.cost_usd, quote.value.makespan_s)}</span>}
           </span>
           {notes.length > 0 ? (
             <span class="muted small">{notes.join(" ")}</span>

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { Actions } from "../components/Actions";
 import { Bar } from "../components/Bar";
 import { Chosen } from "../components/Chosen";
@@ -10,9 +10,10 @@ import { Player } from "../components/Player";
 import { Sources } from "../components/Sources";
 import { Story } from "../components/Story";
 import { useNow } from "../components/useNow";
+import { usePlaying } from "../components/usePlaying";
 import { LiveBatch } from "../live";
-import { go, linkTo, replace } from "../route";
-import { type Batch, isAtWork, isLive, isReady, type Output, outputsOf, sizeOf } from "../shapes";
+import { linkTo, replace } from "../route";
+import { type Batch, isAtWork, isLive, isReady, outputsOf, sizeOf } from "../shapes";
 import { t } from "../texts";
 import { useTabProgress } from "../told";
 import { bytes, clock, exactMoney, money, progress, span, title, videosOf, when } from "../words";
@@ -37,7 +38,7 @@ export function BatchScreen({ id, output }: Props) {
   const batch = live.batch.value;
   const problem = live.problem.value;
   const playing = batch && outputsOf(batch).find((one) => one.output_id === output && isReady(one));
-  const play = usePlaying(id, output);
+  const play = usePlaying((one) => linkTo(id, one), output);
   useEffect(() => {
     if (batch && output && !playing) replace(linkTo(id)); // it is not there, or not yet
   }, [batch, output]);
@@ -58,21 +59,6 @@ export function BatchScreen({ id, output }: Props) {
       {playing && <Player batch={batch} output={playing} ticket={live.ticket.value} onPlay={play} />}
     </div>
   );
-}
-
-/** How to play another output, or none: the player is an entry of the history, and Back closes it. */
-function usePlaying(id: string, output: string | null): (next: Output | null) => void {
-  const isOver = useRef(false); // the entry before is the batch itself
-  useEffect(() => {
-    if (!output) isOver.current = false;
-  }, [output]);
-  return (next) => {
-    if (next && output) return replace(linkTo(id, next.output_id));
-    if (next) go(linkTo(id, next.output_id));
-    else if (isOver.current) history.back();
-    else replace(linkTo(id));
-    isOver.current = next !== null;
-  };
 }
 
 /** Whether an element has been scrolled out of sight. */

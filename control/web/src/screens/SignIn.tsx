@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { ApiError, signIn } from "../api";
 import { Again } from "../components/Again";
 import { Dialog } from "../components/Dialog";
+import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
 import { t } from "../texts";
 import { span } from "../words";
@@ -23,6 +24,7 @@ export function SignIn() {
         <p class="muted">{t.signIn.lead}</p>
         <PasswordForm />
         <Again />
+        <Language />
       </div>
     </main>
   );

@@ -3,20 +3,23 @@ import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { get, inWords } from "../api";
 import { Bar } from "../components/Bar";
+import { ask } from "../components/Confirm";
 import { Notice } from "../components/Notice";
 import { useNow } from "../components/useNow";
 import type { Budget, Costs, Machine, Storage } from "../shapes";
 import { signOutEverywhere } from "../signOut";
+import { t } from "../texts";
 import { bytes, day, money, span } from "../words";
 
 const AGAIN_MS = 10_000;
 const DAYS = 14;
+const DAY_MS = 86_400_000;
 
 /** What is used and spent. */
 export function Usage() {
   return (
     <div class="stack loose">
-      <h1>Usage</h1>
+      <h1>{t.usage.title}</h1>
       <div class="pair">
         <StorageCard />
         <MachinesCard />
@@ -63,14 +66,12 @@ function Read<Body>({
 
 function StorageCard() {
   return (
-    <Read<Storage> path="storage" title="Storage">
+    <Read<Storage> path="storage" title={t.usage.storage}>
       {({ used_bytes, cap_bytes, percent }) => (
         <>
           <p class="figure">{bytes(used_bytes)}</p>
-          <Bar percent={percent} label="Storage used" tone={percent > 90 ? "bad" : undefined} />
-          <p class="muted small">
-            of {bytes(cap_bytes)}. When it is full, the oldest finished results go first.
-          </p>
+          <Bar percent={percent} label={t.usage.storageUsed} tone={percent > 90 ? "bad" : undefined} />
+          <p class="muted small">{t.usage.storageOf(bytes(cap_bytes))}</p>
         </>
       )}
     </Read>
@@ -80,18 +81,19 @@ function StorageCard() {
 function MachinesCard() {
   const now = useNow(1000);
   return (
-    <Read<{ items: Machine[] }> path="machines" title="Machines now">
+    <Read<{ items: Machine[] }> path="machines" title={t.usage.machines}>
       {({ items }) => (
         <>
-          <p class="figure">{items.length || "None"}</p>
-          {items.length === 0 && <p class="muted small">Nothing runs, so nothing is billed.</p>}
+          <p class="figure">{items.length || t.usage.none}</p>
+          {items.length === 0 && <p class="muted small">{t.usage.nothingRuns}</p>}
           {items.length > 0 && (
             <ul class="small">
               {items.map((machine) => (
                 <li key={machine.machine_id} class="row">
                   <span>
-                    {machine.state} <span class="muted">in {machine.region}</span>
-                    {machine.orphan && <span class="bad-text"> belongs to no job</span>}
+                    {t.usage.machineStates[machine.state] ?? machine.state}{" "}
+                    <span class="muted">{t.usage.region(machine.region)}</span>
+                    {machine.orphan && <span class="bad-text"> {t.usage.orphan}</span>}
                   </span>
                   <span class="muted">{span((now - Date.parse(machine.created_at)) / 1000)}</span>
                 </li>
@@ -104,75 +106,91 @@ function MachinesCard() {
   );
 }
 
+const date = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
 function CostsCard() {
-  const now = new Date();
-  const from = new Date(now.getTime() - (DAYS - 1) * 86_400_000);
-  const date = (at: Date) => at.toISOString().slice(0, 10);
+  const now = Date.now();
+  const dates = Array.from({ length: DAYS }, (_, n) => date(now - (DAYS - 1 - n) * DAY_MS));
   return (
-    <Read<Costs> path={`costs?from=${date(from)}&to=${date(now)}`} title={`Cost of the last ${DAYS} days`}>
-      {(costs) => <CostChart costs={costs} />}
+    <Read<Costs> path={`costs?from=${dates[0]}&to=${dates.at(-1)}`} title={t.usage.costs(DAYS)}>
+      {({ days, budget }) => (
+        <>
+          <p class="figure">{money(days.reduce((sum, { cost_usd }) => sum + cost_usd, 0))}</p>
+          <Chart dates={dates} days={days} />
+          <p class="muted small">{t.usage.estimate}</p>
+          <div class="pair">
+            <Cap of={budget.day} when="day" />
+            <Cap of={budget.month} when="month" />
+          </div>
+        </>
+      )}
     </Read>
   );
 }
 
-function CostChart({ costs: { days, budget } }: { costs: Costs }) {
-  const total = days.reduce((sum, { cost_usd }) => sum + cost_usd, 0);
+/** A bar for each date, also for those without cost, of which control sends nothing. */
+function Chart({ dates, days }: { dates: string[]; days: Costs["days"] }) {
+  const known = new Map(days.map((one) => [one.date, one]));
   const most = Math.max(...days.map(({ cost_usd }) => cost_usd), 0.0001);
   return (
-    <>
-      <p class="figure">{money(total)}</p>
-      <table class="chart">
-        <caption class="visually-hidden">Cost per day</caption>
-        <thead class="visually-hidden">
-          <tr>
-            <th scope="col">Day</th>
-            <th scope="col">Cost</th>
-          </tr>
-        </thead>
-        <tbody>
-          {days.map(({ date, cost_usd, machine_seconds }) => (
-            <tr key={date} title={`${day(date)}: ${money(cost_usd)}, ${span(machine_seconds)} of machines`}>
-              <th scope="row">{day(date)}</th>
-              <td>
-                <div class="chart-bar" style={{ height: `${(100 * cost_usd) / most}%` }} />
-                <span class="visually-hidden">{money(cost_usd)}</span>
+    <table class="chart">
+      <caption class="visually-hidden">{t.usage.perDay}</caption>
+      <thead class="visually-hidden">
+        <tr>
+          <th scope="col">{t.usage.day}</th>
+          <th scope="col">{t.usage.cost}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {dates.map((at) => {
+          const usd = known.get(at)?.cost_usd ?? 0;
+          const spent = t.usage.dayTitle(day(at), money(usd), span(known.get(at)?.machine_seconds ?? 0));
+          return (
+            <tr key={at} title={usd ? spent : t.usage.noCost(day(at))}>
+              <th scope="row">{day(at)}</th>
+              <td style={{ "--part": usd / most }}>
+                <span class={`chart-value ${usd ? "" : "muted"}`}>{usd ? money(usd) : "–"}</span>
+                <span class="chart-bar" />
               </td>
             </tr>
-          ))}
-        </tbody>
-      </table>
-      <div class="pair">
-        <Cap of={budget.day} span="today" />
-        <Cap of={budget.month} span="this month" />
-      </div>
-    </>
+          );
+        })}
+      </tbody>
+    </table>
   );
 }
 
 /** How much of a budget is spent, or set aside for machines that run. */
-function Cap({ of, span: when }: { of: Budget | null; span: string }) {
-  if (!of) return <p class="muted small">No budget is set for {when}.</p>;
+function Cap({ of, when }: { of: Budget | null; when: "day" | "month" }) {
+  if (!of) return <p class="muted small">{t.usage.noBudget[when]}</p>;
   const used = of.spent_usd + of.reserved_usd;
   const percent = of.cap_usd ? (100 * used) / of.cap_usd : 100;
+  const title = t.usage.budgets[when];
   return (
     <div class="stack">
       <div class="row small">
-        <span>Budget {when}</span>
-        <span class="muted">
-          {money(Math.max(0, of.left_usd))} of {money(of.cap_usd)} left
-        </span>
+        <span>{title}</span>
+        <span class="muted">{t.usage.budgetLeft(money(Math.max(0, of.left_usd)), money(of.cap_usd))}</span>
       </div>
-      <Bar percent={percent} label={`Budget used ${when}`} tone={percent >= 90 ? "bad" : undefined} />
+      <Bar percent={percent} label={title} tone={percent >= 90 ? "bad" : undefined} />
     </div>
   );
 }
 
 function Everywhere() {
+  const leave = () =>
+    ask({
+      title: t.usage.everywhereTitle,
+      text: t.usage.everywhereText,
+      yes: t.usage.everywhere,
+      no: t.usage.everywhereNo,
+      act: signOutEverywhere,
+    });
   return (
     <p class="muted small">
-      Lost a laptop?{" "}
-      <button type="button" class="as-link" onClick={() => void signOutEverywhere()}>
-        Sign out on all devices
+      {t.usage.lost}{" "}
+      <button type="button" class="as-link" onClick={leave}>
+        {t.usage.everywhere}
       </button>
     </p>
   );

@@ -200,6 +200,11 @@ export class Item {
     }
   }
 
+  /** Control no longer has what was sent. */
+  lose(): void {
+    this.refuse(t.item.gone);
+  }
+
   private refuse(why: string): void {
     this.problem.value = why.replace(/^[a-z_]+(\.\w+)*: /, ""); // the field's name: it stands at its video
     this.phase.value = "refused";

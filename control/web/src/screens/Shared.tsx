@@ -1,0 +1,260 @@
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { address } from "../api";
+import { Dialog } from "../components/Dialog";
+import { Icon } from "../components/Icon";
+import { Language } from "../components/Language";
+import { Notice } from "../components/Notice";
+import { usePlaying } from "../components/usePlaying";
+import type { SharedBatch, SharedOutput } from "../shapes";
+import { t } from "../texts";
+import { bytes, fileName, length, namesOf, outputLabel, when } from "../words";
+
+const AGAIN_MS = 5000;
+const SHOWN_AT_FIRST = 60;
+
+/** What someone without the password sees of a batch by its share link: pictures, player and download. */
+export function Shared({ token, output }: { token: string; output: string | null }) {
+  const batch = useSignal<SharedBatch | null>(null);
+  const problem = useSignal<string | null>(null);
+  useEffect(() => {
+    let timer = 0;
+    const read = async () => {
+      const found = await look(token);
+      if (found === "ended") problem.value = t.shared.ended;
+      else if (found === "away") {
+        problem.value = t.shared.away;
+        timer = window.setTimeout(read, AGAIN_MS);
+      } else {
+        problem.value = null;
+        batch.value = found;
+        document.title = `${titleOf(found)} · ${t.app.name}`;
+      }
+    };
+    void read();
+    return () => clearTimeout(timer);
+  }, [token]);
+  return (
+    <>
+      <header class="top">
+        <span class="brand">
+          <img src={new URL("../icon.svg", import.meta.url).href} alt="" width="28" height="28" />
+          <span>{t.app.name}</span>
+        </span>
+        <Language />
+      </header>
+      <main id="main" tabIndex={-1}>
+        {batch.value ? (
+          <Videos batch={batch.value} token={token} output={output} />
+        ) : (
+          <Waiting problem={problem.value} />
+        )}
+      </main>
+    </>
+  );
+}
+
+/** Ask control once. Without the session of who may be signed in here: the link alone decides. */
+async function look(token: string): Promise<SharedBatch | "ended" | "away"> {
+  try {
+    const answer = await fetch(address("shared"), {
+      headers: { Authorization: `Bearer ${token}` },
+      cache: "no-store",
+      referrerPolicy: "no-referrer",
+    });
+    if (answer.status === 401) return "ended";
+    return answer.ok ? await answer.json() : "away";
+  } catch {
+    return "away";
+  }
+}
+
+function Waiting({ problem }: { problem: string | null }) {
+  if (!problem)
+    return (
+      <p class="muted" role="status">
+        {t.shared.loading}
+      </p>
+    );
+  return (
+    <div class="stack">
+      <h1>{t.shared.title}</h1>
+      <Notice tone="bad">{problem}</Notice>
+    </div>
+  );
+}
+
+const titleOf = ({ name, sources }: SharedBatch): string =>
+  name ??
+  namesOf(
+    sources.map((source) => source.name),
+    sources.length,
+  );
+
+const mediaUrl = ({ output_id }: SharedOutput, ticket: string, disposition: "inline" | "attachment") =>
+  address(`outputs/${output_id}?${new URLSearchParams({ ticket, disposition })}`);
+
+function Videos({ batch, token, output }: { batch: SharedBatch; token: string; output: string | null }) {
+  const play = usePlaying((one = "") => `#/shared/${token}${one && `/${one}`}`, output);
+  const shown = useSignal(SHOWN_AT_FIRST);
+  const outputs = batch.sources.flatMap((source) => source.outputs);
+  const size = outputs.reduce((sum, { size_bytes }) => sum + (size_bytes ?? 0), 0);
+  const playing = outputs.findIndex(({ output_id }) => output_id === output);
+  let first = 0;
+  return (
+    <div class="stack loose">
+      <header class="batch-head">
+        <div class="batch-title">
+          <h1>{titleOf(batch)}</h1>
+          <p class="muted small">
+            <span>{t.shared.videos(outputs.length)}</span>
+            {batch.expires_at && <span>{t.shared.keptUntil(when(batch.expires_at))}</span>}
+          </p>
+        </div>
+        {outputs.length > 0 && (
+          <div class="actions">
+            <a
+              class="button primary"
+              href={address(
+                `batches/${batch.batch_id}/download?${new URLSearchParams({ ticket: batch.ticket })}`,
+              )}
+              download
+            >
+              <Icon name="download" />
+              {t.shared.downloadAll(bytes(size))}
+            </a>
+          </div>
+        )}
+      </header>
+      {outputs.length === 0 && <Notice>{t.shared.none}</Notice>}
+      {batch.sources.map((source, n) => {
+        const from = first;
+        first += source.outputs.length;
+        const visible = source.outputs.slice(0, Math.max(0, shown.value - from));
+        return (
+          visible.length > 0 && (
+            <section key={n} class="stack source" aria-label={source.name}>
+              <h2>{source.name}</h2>
+              <ul
+                class={`grid ${source.height > source.width ? "upright" : ""}`}
+                style={{ "--shape": source.width ? `${source.width} / ${source.height}` : "4 / 3" }}
+              >
+                {visible.map((one) => (
+                  <Tile key={one.output_id} output={one} ticket={batch.ticket} onPlay={() => play(one)} />
+                ))}
+              </ul>
+            </section>
+          )
+        );
+      })}
+      {outputs.length > shown.value && (
+        <button
+          type="button"
+          onClick={() => {
+            shown.value += 4 * SHOWN_AT_FIRST;
+          }}
+        >
+          {t.shared.more(outputs.length - shown.value)}
+        </button>
+      )}
+      {playing >= 0 && <Player outputs={outputs} at={playing} ticket={batch.ticket} onPlay={play} />}
+    </div>
+  );
+}
+
+function Tile({ output, ticket, onPlay }: { output: SharedOutput; ticket: string; onPlay: () => void }) {
+  const label = outputLabel(output);
+  const duration = output.duration_s ? length(output.duration_s) : "";
+  return (
+    <li class="tile ready">
+      <button type="button" class="tile-picture" onClick={onPlay} aria-label={t.shared.play(label, duration)}>
+        {output.poster ? (
+          <img
+            src={address(`outputs/${output.output_id}/poster?${new URLSearchParams({ ticket })}`)}
+            alt=""
+            loading="lazy"
+          />
+        ) : (
+          <Icon name="film" />
+        )}
+        <span class="tile-play">
+          <Icon name="play" />
+        </span>
+        {duration && <span class="tile-length">{duration}</span>}
+      </button>
+      <div class="tile-text">
+        <div class="row">
+          <strong class="small">{label}</strong>
+          <a
+            class="quiet square"
+            href={mediaUrl(output, ticket, "attachment")}
+            download={fileName(output.name)}
+            aria-label={t.shared.download(label)}
+            title={output.size_bytes ? bytes(output.size_bytes) : undefined}
+          >
+            <Icon name="download" />
+          </a>
+        </div>
+      </div>
+    </li>
+  );
+}
+
+interface Played {
+  outputs: SharedOutput[];
+  at: number;
+  ticket: string;
+  onPlay: (output: SharedOutput | null) => void;
+}
+
+function Player({ outputs, at, ticket, onPlay }: Played) {
+  const isBroken = useSignal(false);
+  const output = outputs[at];
+  useEffect(() => {
+    isBroken.value = false;
+  }, [at]);
+  const step = (by: number) => {
+    const next = outputs[at + by];
+    if (next) onPlay(next);
+  };
+  useEffect(() => {
+    const onKey = ({ key, target }: KeyboardEvent) => {
+      if (target instanceof HTMLVideoElement) return; // where the arrows wind
+      if (key === "ArrowLeft") step(-1);
+      if (key === "ArrowRight") step(1);
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  });
+  if (!output) return null;
+  return (
+    <Dialog kind="player" title={fileName(output.name)} onClose={() => onPlay(null)}>
+      {isBroken.value ? (
+        <Notice tone="bad">{t.shared.broken}</Notice>
+      ) : (
+        // biome-ignore lint/a11y/useMediaCaption: a user's own video, of which there are no captions
+        <video
+          key={output.output_id}
+          class="shared-video"
+          src={mediaUrl(output, ticket, "inline")}
+          controls
+          autoplay
+          loop
+          playsInline
+          onError={() => {
+            isBroken.value = true;
+          }}
+        />
+      )}
+      <div class="row">
+        <button type="button" disabled={at === 0} onClick={() => step(-1)}>
+          {t.shared.previous}
+        </button>
+        <span class="muted small center">{outputLabel(output)}</span>
+        <button type="button" disabled={at === outputs.length - 1} onClick={() => step(1)}>
+          {t.shared.next}
+        </button>
+      </div>
+    </Dialog>
+  );
+}
