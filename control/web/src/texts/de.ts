@@ -382,7 +382,6 @@ export const de: Texts = {
     loading: "Wird geladen…",
     ended:
       "Dieser Link gilt nicht mehr, oder ein Teil davon fehlt. Wer ihn geschickt hat, kann einen neuen erstellen.",
-    away: "Video Refresher antwortet nicht. Die Seite versucht es alle paar Sekunden noch einmal.",
     none: "Gerade ist nichts fertig. Bitte den Link später noch einmal öffnen.",
     videos: (n) => (n === 1 ? "1 Video" : `${n} Videos`),
     keptUntil: (at) => `hier bis ${at}`,

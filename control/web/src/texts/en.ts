@@ -376,7 +376,6 @@ export const en = {
     title: "Shared videos",
     loading: "Loading…",
     ended: "This link has ended, or a part of it is missing. Ask whoever sent it for a new one.",
-    away: "Video Refresher does not answer. The page tries again every few seconds.",
     none: "Nothing is ready now. Open the link again later.",
     videos: (n: number) => (n === 1 ? "1 video" : `${n} videos`),
     keptUntil: (at: string) => `here until ${at}`,
