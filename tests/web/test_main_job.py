@@ -53,11 +53,10 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
         poster.scroll_into_view_if_needed()
         expect(poster).to_have_js_property("complete", True)
         assert poster.evaluate("(img) => img.naturalWidth") > 0
+    assert person.shifted() < SHIFT_MAX
     person.open_details()
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text(" in iad")
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
-
-    assert person.shifted() < SHIFT_MAX
 
     person.press("Play Variation 1")
     assert_plays(person.result())

@@ -382,7 +382,6 @@ export const de: Texts = {
     loading: "Wird geladen…",
     ended:
       "Dieser Link gilt nicht mehr, oder ein Teil davon fehlt. Wer ihn geschickt hat, kann einen neuen erstellen.",
-    away: "Video Refresher antwortet nicht. Die Seite versucht es alle paar Sekunden noch einmal.",
     none: "Gerade ist nichts fertig. Bitte den Link später noch einmal öffnen.",
     videos: (n) => (n === 1 ? "1 Video" : `${n} Videos`),
     keptUntil: (at) => `hier bis ${at}`,
@@ -413,7 +412,6 @@ export const de: Texts = {
     none: "Keine davon.",
     progressOf: (name) => `Fortschritt von ${name}`,
     ready: (ready, total) => `${ready} von ${total} fertig`,
-    made: (made, total) => `${made} von ${total} gemacht`,
     more: (n) => `${n} weitere anzeigen`,
     moreSources: (n) => (n === 1 ? "1 weiteres Video anzeigen" : `${n} weitere Videos anzeigen`),
     play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
