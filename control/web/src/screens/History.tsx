@@ -426,20 +426,25 @@ function Bulk({
   const some = items.filter(({ batch_id }) => chosen.value?.has(batch_id));
   const sets = { cancel: some.filter(isLive), retry: some.filter(canRetry), delete: some };
   const all = items.length === some.length;
-  const act = (verb: keyof typeof sets) => async () => {
+  const act = (verb: keyof typeof sets) => async (stop: AbortSignal) => {
     const fresh: BatchSummary[] = [];
     const deleted = new Set<string>();
     const refused = await each(sets[verb], async ({ batch_id: id }) => {
       if (verb === "delete") {
-        await remove(`batches/${id}`);
+        await remove(`batches/${id}`, { stop });
         deleted.add(id);
       } else {
-        const { sources: _, attempts: __, ...summary } = await post<Batch>(`batches/${id}/${verb}`);
+        const {
+          sources: _,
+          attempts: __,
+          ...summary
+        } = await post<Batch>(`batches/${id}/${verb}`, undefined, { stop });
         fresh.push(summary);
       }
     });
     chosen.value = refused.length ? new Set(refused.map(({ item }) => item.batch_id)) : null;
     onChange(fresh, deleted);
+    if (stop.aborted) return;
     setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
     const done = sets[verb].length - refused.length;
     const why = refused[0] && inWords(refused[0].error);
