@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from control.cli.commands import app
 from control.store import retention
 from control.store.tables import Batch
-from tests.support.maker import Maker, bucket, code
+from tests.support.maker import Maker, bucket, code, stored
 from tests.support.settings import SETTINGS
 from tests.support.user import ok, outputs, sign_in
 
@@ -123,6 +123,22 @@ def test_a_link_is_ended_by_a_second_one_by_its_end_by_a_delete_and_by_an_evicti
     maker.http.post("/api/auth/revoke").raise_for_status()
     assert code(look(stranger, token)) == (401, "unauthorized")
     sign_in(maker.http, SETTINGS["auth_password"])
+
+
+def test_a_retry_leaves_the_link_and_shows_what_is_ready_meanwhile(
+    maker: Maker, stranger: httpx.Client
+) -> None:
+    batch = maker.submit(variations=2)
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    maker.finish(spec, [stored(spec.outputs[0], b"one")], outcome="error", reason="runner_crashed")
+    maker.http.post(f"/api/batches/{batch['batch_id']}/cancel").raise_for_status()
+    token = share(maker, batch)
+    maker.http.post(f"/api/batches/{batch['batch_id']}/retry").raise_for_status()
+    shown = ok(look(stranger, token), 200)
+    assert shown["expires_at"] is None
+    (output,) = shown["sources"][0]["outputs"]
+    address = f"/api/outputs/{output['output_id']}"
+    assert stranger.get(address, params={"ticket": shown["ticket"]}).status_code == 307
 
 
 def test_the_command_makes_and_ends_a_link(maker: Maker, stranger: httpx.Client) -> None:

@@ -446,10 +446,10 @@ function Bulk({
     onChange(fresh, deleted);
     if (stop.aborted) return;
     setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
-    const done = sets[verb].length - refused.length;
-    const why = refused[0] && inWords(refused[0].error);
-    if (why) toast(t.history.someDone[verb](done, refused.length, why), "bad");
-    else toast(t.history.done[verb](done));
+    const done = t.history.done[verb](sets[verb].length - refused.length);
+    const [first] = refused;
+    if (first) toast(t.history.refused(done, refused.length, inWords(first.error)), "bad");
+    else toast(done);
   };
   const button = (verb: keyof typeof sets, kind = "") => {
     const of = sets[verb];
