@@ -8,6 +8,7 @@ import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Pill } from "../components/Pill";
 import { toast } from "../components/Toast";
+import { useBroken } from "../components/useBroken";
 import { useNow } from "../components/useNow";
 import { linkTo } from "../route";
 import { type Batch, type BatchSummary, isLive, type Page, type Status } from "../shapes";
@@ -367,22 +368,12 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
 }
 
 function Picture({ batch }: { batch: BatchSummary }) {
-  const isBroken = useSignal(false);
   const { poster_output_id: id, ticket } = batch;
+  const url = address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`);
+  const [isBroken, breaks] = useBroken(url);
   return (
     <span class={`batch-picture ${batch.sources_count > 1 ? "several" : ""}`}>
-      {id && !isBroken.value ? (
-        <img
-          src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
-          alt=""
-          loading="lazy"
-          onError={() => {
-            isBroken.value = true;
-          }}
-        />
-      ) : (
-        <Icon name="film" />
-      )}
+      {id && !isBroken ? <img src={url} alt="" loading="lazy" onError={breaks} /> : <Icon name="film" />}
     </span>
   );
 }
