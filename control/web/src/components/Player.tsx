@@ -73,7 +73,8 @@ function Stage({ output, source, ticket }: { output: Output; source: Source; tic
   const stage = useRef<HTMLDivElement>(null);
   const result = useRef<HTMLVideoElement>(null);
   const original = useRef<HTMLVideoElement>(null);
-  const [isBroken, breaks] = useBroken(ticket);
+  const broken = useBroken();
+  const isBroken = broken.has(ticket);
   const hasSource = useSignal(true); // until it turns out that it cannot be played
   const wanted = useSignal<View>(wantedView());
   const wipe = useSignal(50);
@@ -153,7 +154,7 @@ function Stage({ output, source, ticket }: { output: Output; source: Source; tic
             onLoadedMetadata={({ currentTarget: { videoWidth, videoHeight } }) => {
               if (videoHeight) seenRatio.value = videoWidth / videoHeight;
             }}
-            onError={breaks}
+            onError={() => broken.add(ticket)}
           />
           {!isAlone && <figcaption>{outputLabel(output)}</figcaption>}
         </figure>

@@ -125,15 +125,15 @@ function Effects({ output }: { output: Output }) {
 
 function Poster({ output, ticket, onShape }: Pick<Props, "output" | "ticket" | "onShape">) {
   const url = address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`);
-  const [isBroken, breaks] = useBroken(url);
-  if (!output.poster || isBroken) return <Icon name="film" />;
+  const broken = useBroken();
+  if (!output.poster || broken.has(url)) return <Icon name="film" />;
   return (
     <img
       src={url}
       alt=""
       loading="lazy"
       onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => onShape(naturalWidth, naturalHeight)}
-      onError={breaks}
+      onError={() => broken.add(url)}
     />
   );
 }

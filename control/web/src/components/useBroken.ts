@@ -3,23 +3,25 @@ import { useEffect } from "preact/hooks";
 import { t } from "../texts";
 import { onWake, waits } from "../waits";
 
-/** Whether a picture or video could not be loaded from `url`, and how to say so. Another URL is another try, and so
- * are the end of an outage and a wake. */
-export function useBroken(url: string): [boolean, () => void] {
-  const broken = useSignal<string | null>(null);
+/** From which URLs a picture or video could not be loaded. They are forgotten, and so tried again, at the end of an
+ * outage and at each wake. */
+export function useBroken() {
+  const broken = useSignal<readonly string[]>([]);
   useEffect(() => {
-    const again = () => {
-      broken.value = null;
+    const forget = () => {
+      if (broken.peek().length) broken.value = [];
     };
-    const leaves = [onWake(again), effect(() => (waits.value.length ? undefined : again()))];
+    const leaves = [onWake(forget), effect(() => (waits.value.length ? undefined : forget()))];
     return () => {
       for (const leave of leaves) leave();
     };
   }, []);
-  const breaks = () => {
-    broken.value = url;
+  return {
+    has: (url: string): boolean => broken.value.includes(url),
+    add: (url: string): void => {
+      broken.value = [...broken.value, url];
+    },
   };
-  return [broken.value === url, breaks];
 }
 
 /** Why it could not be loaded: the outage, if there is one, else what `otherwise` says. */

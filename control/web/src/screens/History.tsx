@@ -341,7 +341,7 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
         />
       )}
       <a class="batch-line" href={linkTo(batch.batch_id)}>
-        <Picture batch={batch} />
+        <Pictures batch={batch} />
         <span class="batch-what">
           <strong class="batch-name">{name}</strong>
           <span class="muted small">
@@ -367,13 +367,17 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   );
 }
 
-function Picture({ batch }: { batch: BatchSummary }) {
-  const { poster_output_id: id, ticket } = batch;
-  const url = address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`);
-  const [isBroken, breaks] = useBroken(url);
+/** Pictures of up to three of its videos. */
+function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
+  const broken = useBroken();
+  const urls = ids.map((id) => address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`));
+  const shown = urls.filter((url) => !broken.has(url));
   return (
-    <span class={`batch-picture ${batch.sources_count > 1 ? "several" : ""}`}>
-      {id && !isBroken ? <img src={url} alt="" loading="lazy" onError={breaks} /> : <Icon name="film" />}
+    <span class={`batch-pictures of-${shown.length}`}>
+      {shown.length === 0 && <Icon name="film" />}
+      {shown.map((url) => (
+        <img key={url} src={url} alt="" loading="lazy" onError={() => broken.add(url)} />
+      ))}
     </span>
   );
 }

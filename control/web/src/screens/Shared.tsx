@@ -201,7 +201,7 @@ interface Played {
 function Player({ outputs, at, ticket, onPlay }: Played) {
   const output = outputs[at];
   const url = output ? mediaUrl(output, ticket, "inline") : "";
-  const [isBroken, breaks] = useBroken(url);
+  const broken = useBroken();
   const step = (by: number) => {
     const next = outputs[at + by];
     if (next) onPlay(next);
@@ -218,7 +218,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
   if (!output) return null;
   return (
     <Dialog kind="player" title={fileName(output.name)} onClose={() => onPlay(null)}>
-      {isBroken ? (
+      {broken.has(url) ? (
         <Notice tone="bad">{whyBroken(t.shared.broken)}</Notice>
       ) : (
         // biome-ignore lint/a11y/useMediaCaption: a user's own video, of which there are no captions
@@ -230,7 +230,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
           autoplay
           loop
           playsInline
-          onError={breaks}
+          onError={() => broken.add(url)}
         />
       )}
       <div class="row">
