@@ -8,6 +8,7 @@ import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Pill } from "../components/Pill";
 import { toast } from "../components/Toast";
+import { useBroken } from "../components/useBroken";
 import { useNow } from "../components/useNow";
 import { linkTo } from "../route";
 import { type Batch, type BatchSummary, isLive, type Page, type Status } from "../shapes";
@@ -368,21 +369,14 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
 
 /** Pictures of up to three of its videos. */
 function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
-  const broken = useSignal<readonly string[]>([]);
-  const shown = ids.filter((id) => !broken.value.includes(id));
+  const broken = useBroken();
+  const urls = ids.map((id) => address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`));
+  const shown = urls.filter((url) => !broken.has(url));
   return (
     <span class={`batch-pictures of-${shown.length}`}>
       {shown.length === 0 && <Icon name="film" />}
-      {shown.map((id) => (
-        <img
-          key={id}
-          src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
-          alt=""
-          loading="lazy"
-          onError={() => {
-            broken.value = [...broken.value, id];
-          }}
-        />
+      {shown.map((url) => (
+        <img key={url} src={url} alt="" loading="lazy" onError={() => broken.add(url)} />
       ))}
     </span>
   );
