@@ -154,6 +154,8 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
             if not is_owner or not _note_sent(attempt, message):
                 raise _superseded()
         elif _is_first(attempt, digest):
+            # a runner that reports its end sends no beats, and repeats this call while it cannot be stored
+            store.leases.extend(attempt_id, leases.length(tx.settings, tx.settings.heartbeat_s))
             attempt.finish_digest = digest
             _note_sent(attempt, message)
             _take(tx, attempt, message.outputs, verified)
