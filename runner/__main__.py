@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from runner import contract, jail
+from runner import contract, jail, log
 from runner.allowance import Allowance
 from runner.contract import Exit, Finish, JobSpec, Reason, Usage
 from runner.control_client import CallRefused, ControlClient, Superseded
@@ -71,6 +71,7 @@ def main() -> Exit:
     except ValueError as error:
         record("misconfigured", detail=str(error))
         return Exit.MISCONFIGURED
+    log.hide(settings.token)
     os.umask(0o022)  # FFmpeg reads the source as another user
     if settings.is_jail_off:
         jail.turn_off()
@@ -131,6 +132,7 @@ def ending(spec: JobSpec, progress: Progress, stop: Stop, *, seq: int, sent_byte
         outcome=_outcome(reason),
         reason=reason,
         detail=stop.detail if reason else "",
+        log_tail=contract.without_queries(log.tail()) if _outcome(reason) == "error" else "",
         outputs=reports,
         sources=progress.noted_sources(),
         usage=Usage(wall_s=_wall_s(), cpu_s=_cpu_s(), timings=progress.timings(), sent_bytes=sent_bytes),

@@ -27,6 +27,10 @@ class Allowance:
         with self._lock:
             return self._sent_bytes
 
+    def half(self) -> Allowance:
+        """Return an allowance of its own, half as large. What is sent has to be counted in both."""
+        return Allowance(None if self._most_bytes is None else self._most_bytes // 2)
+
     def counted(self, chunks: Iterator[bytes], size_bytes: int) -> Counted:
         """Return the `chunks` of a file of this size, which counts as sent from now on.
 

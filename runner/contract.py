@@ -160,8 +160,14 @@ def _few(args: list[str]) -> list[str]:
     return args
 
 
+def _ending(text: object) -> object:
+    return _plain(text[-LOG_CHARS_MAX:] if isinstance(text, str) else text)
+
+
 WORDS_CHARS_MAX = 2000
+LOG_CHARS_MAX = 8000
 Words = Annotated[str, BeforeValidator(_cleaned)]
+LogTail = Annotated[str, BeforeValidator(_ending)]
 Args = Annotated[list[Annotated[str, BeforeValidator(_plain)]], Field(max_length=500), AfterValidator(_few)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -378,6 +384,7 @@ class Finish(Message):
     usage: Usage
     sources: Annotated[list[SourceReport], Field(max_length=OUTPUTS_MAX)] = []  # those with notes
     machine_id: Id | Literal[""] = ""  # as in the claim; empty from a runner that does not know this field
+    log_tail: LogTail = ""  # with `error`: the end of the runner's log, without signed URLs and its token
 
 
 ATTEMPTS_PATH = "/runner/attempts"

@@ -1,7 +1,7 @@
 """Groups the outputs of a source: the others of a group use the analysis and the sound of the first.
 
 Pure. Sharing works only among outputs of equal speed, noise, quality and frame rate (docs/performance.md), so
-an output that differs too much from the first of a group starts a new group.
+an output that differs too much from the first of a group starts a new group. A shift needs no limit.
 """
 
 from __future__ import annotations

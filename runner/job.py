@@ -73,7 +73,7 @@ class Job:
             folder=self.folder,
             kernel=find_kernel(),
             memory=MemoryBudget(left_bytes, self.stop),
-            outbound_allow=self.spec.outbound_allow,
+            deliveries=transfer.Deliveries(self.allowance, allow=self.spec.outbound_allow, stop=self.stop),
             progress=self.progress,
             allowance=self.allowance,
             stop=self.stop,

@@ -63,14 +63,7 @@ def _hand_over(renderer: Renderer, made: Rendered, file: BinaryIO, size_bytes: i
     """PUT the output to the user's URL as well. Return why that failed, or None."""
     if made.output.deliver_url is None:
         return None
-    return transfer.deliver(
-        made.output.deliver_url,
-        file,
-        size_bytes,
-        stop=renderer.stop,
-        allow=renderer.outbound_allow,
-        allowance=renderer.allowance,
-    )
+    return renderer.deliveries.deliver(made.output.deliver_url, file, size_bytes)
 
 
 def _poster(renderer: Renderer, made: Rendered) -> ExtraFile | None:

@@ -44,6 +44,7 @@ from runner.probe import OutputFailure
 from runner.progress import Progress
 from runner.recipe import is_drawable
 from runner.stop import Stop
+from runner.transfer import Deliveries
 
 RENDER_S_BASE = 60.0
 RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it ends a process that hangs
@@ -145,9 +146,9 @@ class Renderer:
     memory: MemoryBudget
     progress: Progress
     allowance: Allowance
+    deliveries: Deliveries
     stop: Stop
     kernel: Kernel | None = None
-    outbound_allow: Sequence[str] = ()  # private places that users' URLs may name
 
     def alone(self, output: OutputSpec, source: Source) -> Rendered:
         """Make one output in the plain way. Raises FfmpegFailed, OutputFailure(OUTPUT_INVALID), Stopped."""

@@ -29,6 +29,7 @@ CHUNK_BYTES = 1 << 20
 GONE_AGAIN_AFTER_S = 3.0  # a 404 of a source is asked once more, so much later
 FOREIGN_OUTAGE_S_MAX = 60.0  # a user's server: the machine is billed while it waits
 FOREIGN_S_MAX = 1200.0  # 2 GiB at 14 Mbit/s
+SHORT_TRY_S = 60.0  # of a delivery to a server that has failed before
 
 _http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=30), maxsize=8)
 
@@ -83,37 +84,57 @@ def upload(target: PutTarget, file: BinaryIO, size_bytes: int, *, stop: Event, a
     _persist(once, what="the output", stop=stop)
 
 
-def deliver(
-    url: str, file: BinaryIO, size_bytes: int, *, stop: Event, allow: Collection[str], allowance: Allowance
-) -> str | None:
-    """PUT the file to a user's URL. Return None, or a sentence that says why it failed.
+class Deliveries:
+    """PUTs outputs to users' URLs. Safe to use from several threads.
 
-    Raises Stopped.
+    A user's server must not cost an output, whatever it does. So deliveries send at most half of the
+    allowance: control reserves each output twice. And a server that was given up once gets a single short
+    try for each further output, until one succeeds.
     """
-    from infra import outbound  # a run without URLs of users does not pay for it
 
-    headers = {"Content-Length": str(size_bytes), "Content-Type": "video/mp4"}
+    def __init__(self, allowance: Allowance, *, allow: Collection[str], stop: Event) -> None:
+        self._allowance, self._half = allowance, allowance.half()
+        self._allow, self._stop = allow, stop
+        self._away: set[str] = set()  # hosts and ports
 
-    def once() -> None:
-        with ExitStack() as bodies:  # one for each redirect
+    def deliver(self, url: str, file: BinaryIO, size_bytes: int) -> str | None:
+        """PUT the file. Return None, or a sentence that says why it failed. Raises Stopped."""
+        from infra import outbound  # a run without URLs of users does not pay for it
 
-            def body() -> Iterator[bytes]:
-                counted = allowance.counted(_chunks(file, stop=stop), size_bytes)
-                return bodies.enter_context(closing(counted))
+        try:
+            place = outbound.target(url, allow=self._allow).place
+            self._put(url, file, size_bytes, is_away=place in self._away)
+        except (_Unreachable, outbound.Forbidden) as refused:
+            if isinstance(refused, _Away):
+                self._away.add(place)
+            return f"The URL of the output did not accept it: {refused}"
+        except SendLimit as limit:
+            return f"The output was not sent to its URL, within the bytes that may be sent: {limit}."
+        self._away.discard(place)
+        return None
 
-            call = outbound.request(
-                "PUT", url, allow=allow, headers=headers, body=body, within_s=FOREIGN_S_MAX
-            )
-            with call as answer:
-                _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
+    def _put(self, url: str, file: BinaryIO, size_bytes: int, *, is_away: bool) -> None:
+        from infra import outbound
 
-    try:
-        _persist_foreign(once, stop=stop)
-    except _Unreachable as refused:
-        return f"The URL of the output did not accept it: {refused}"
-    except SendLimit as limit:
-        return f"The output was not sent to its URL, within the bytes that may be sent: {limit}."
-    return None
+        headers = {"Content-Length": str(size_bytes), "Content-Type": "video/mp4"}
+        within_s, outage_s = (FOREIGN_S_MAX, FOREIGN_OUTAGE_S_MAX) if not is_away else (SHORT_TRY_S, 0.0)
+
+        def once() -> None:
+            with ExitStack() as bodies:  # one for each redirect
+
+                def body() -> Iterator[bytes]:
+                    chunks: Iterator[bytes] = _chunks(file, stop=self._stop)
+                    for allowance in (self._half, self._allowance):
+                        chunks = bodies.enter_context(closing(allowance.counted(chunks, size_bytes)))
+                    return chunks
+
+                call = outbound.request(
+                    "PUT", url, allow=self._allow, headers=headers, body=body, within_s=within_s
+                )
+                with call as answer:
+                    _judge_foreign(answer.status, accepted=(200, 201, 202, 204))
+
+        _persist_foreign(once, stop=self._stop, within_s=within_s, outage_s=outage_s)
 
 
 def fingerprint(file: BinaryIO) -> Fingerprint:
@@ -153,6 +174,10 @@ class _Unreachable(Exception):
     """A user's URL cannot be used. The message says why, without the URL."""
 
 
+class _Away(_Unreachable):
+    """The server did not answer well for as long as it is waited for."""
+
+
 def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collection[str]) -> None:
     """Write what a user's URL returns.
 
@@ -174,7 +199,7 @@ def _fetch_foreign(source: SourceSpec, path: Path, *, stop: Event, allow: Collec
             _save_foreign(answer, path, bytes_max=source.size_bytes, stop=stop)
 
     try:
-        _persist_foreign(once, stop=stop)
+        _persist_foreign(once, stop=stop, within_s=FOREIGN_S_MAX, outage_s=FOREIGN_OUTAGE_S_MAX)
     except _Unreachable as why:
         message = f"The video's URL cannot be fetched: {why}"
         raise OutputFailure(OutputFault.SOURCE_UNREACHABLE, message) from None
@@ -204,24 +229,27 @@ def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
         raise _Unreachable(f"its server answered {status}.")
 
 
-def _persist_foreign(call: Callable[[], None], *, stop: Event) -> None:
-    """Call until it succeeds. Raises _Unreachable when a user's server failed for FOREIGN_OUTAGE_S_MAX."""
+def _persist_foreign(call: Callable[[], None], *, stop: Event, within_s: float, outage_s: float) -> None:
+    """Call until it succeeds. Raises _Unreachable, and _Away when the server failed for `outage_s`.
+
+    A call that took longer than `within_s`, its own limit, is not repeated, and is _Away too.
+    """
     from infra.outbound import Forbidden, Late, NoSuchHost
 
     def once() -> None:
         try:
             call()
         except Late:
-            raise _Unreachable(f"it was not done within {FOREIGN_S_MAX:.0f} s.") from None
+            raise _Away(f"it was not done within {within_s:.0f} s.") from None
         except NoSuchHost:
             raise _Unreachable("there is no server of this name. See whether it is written right.") from None
         except urllib3.exceptions.HTTPError as error:
             raise RetryableError(_in_words(error)) from None
 
     try:
-        retrying(once, stop=stop, outage_s=FOREIGN_OUTAGE_S_MAX, pause_s_max=PAUSE_S_MAX)
+        retrying(once, stop=stop, outage_s=outage_s, pause_s_max=PAUSE_S_MAX)
     except RetryableError as last:
-        raise _Unreachable(f"{last}.") from None
+        raise _Away(f"{last}.") from None
     except Forbidden as refused:
         raise _Unreachable(str(refused)) from None
 

@@ -196,6 +196,7 @@ class Attempt(Model):
     ended_at: datetime | None
     machine_seconds: float
     cost_usd: float
+    log_tail: str | None = None
 
 
 class JobInBatch(Model):

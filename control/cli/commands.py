@@ -382,6 +382,21 @@ def link(id_: Id, as_json: Json = False) -> None:
 
 
 @app.command()
+def share(
+    id_: Id,
+    end: Annotated[bool, typer.Option("--end", help="End the batch's share link instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a URL that shows the results of an ended batch to anyone, without the password."""
+    with connected() as client:
+        if end:
+            client.unshare(id_)
+            lines.show({"unshared": id_}, as_json, lines.none)
+        else:
+            lines.show(client.share(id_), as_json, lines.of_link)
+
+
+@app.command()
 def machines(as_json: Json = False) -> None:
     """List the machines in the cloud, each with its job or as an orphan."""
     with connected() as client:

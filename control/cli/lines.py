@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from video_refresher.models import (
+        Attempt,
         BatchCost,
         Costs,
         Day,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         Machine,
         Output,
         Quote,
+        ShareLink,
         SourceInBatch,
         Summary,
     )
@@ -42,8 +44,8 @@ def of_facts(facts: dict[str, str]) -> Iterator[str]:
     yield from (f"{name}: {value}" for name, value in facts.items())
 
 
-def of_link(link: Link) -> Iterator[str]:
-    """Yield the URL of a download link."""
+def of_link(link: Link | ShareLink) -> Iterator[str]:
+    """Yield the URL of a link."""
     yield link.url
 
 
@@ -59,6 +61,8 @@ def of_items(data: Summary | Machine | Sequence[Summary] | Sequence[Machine]) ->
             for output in source.outputs:
                 more = f"  {output.error.message}" if output.error else _variety(output) + _delivery(output)
                 yield f"  {output.output_id}  {output.status:<9}  {_safe(output.name)}{more}"
+        if isinstance(item, Details):
+            yield from (line for attempt in item.attempts if attempt.reason for line in _failed(attempt))
 
 
 def of_quotes(quotes: Quote | Sequence[Quote]) -> Iterator[str]:
@@ -108,6 +112,14 @@ def _line(item: Summary) -> str:
     problem = item.error or item.waiting
     texts = [item.id, facts, _safe(_called(item))]
     return "  ".join([*texts, problem.message] if problem else texts)
+
+
+def _failed(attempt: Attempt) -> Iterator[str]:
+    """Yield why an attempt failed, the end of its runner's log, and the command that shows all of it."""
+    yield f"  {attempt.attempt_id}  {attempt.state:<9}  {attempt.reason_text}"
+    yield from (f"    {_safe(line)}" for line in (attempt.log_tail or "").splitlines())
+    if attempt.machine_id:
+        yield f"    all of its log: fly logs --machine {attempt.machine_id} --app {attempt.app}"
 
 
 def _variety(output: Output) -> str:

@@ -23,6 +23,7 @@ from control.http.sse import Live
 from control.settings import Settings
 from control.store.attempts import SLOW_BOOT
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, periods, shared_budgets, spent_usd
+from control.store.database import volume
 from control.store.queue import MACHINE_CAP, is_unseen
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
@@ -68,6 +69,7 @@ class Metrics:
             yield from _machines(session, self._context, now)
             yield from _money(session, self._context, now)
             yield from _storage(session, self._context.settings, now)
+        yield from _volume(self._context.settings)
         yield _gauge("event_streams", "Event streams that are open.", self._live.open_streams)
         yield _gauge(
             "fly_token_refused",
@@ -166,3 +168,11 @@ def _storage(session: Session, settings: Settings, now: datetime) -> Iterator[Me
         held.fixed,
     )
     yield _gauge("storage_cap_bytes", "STORAGE_CAP_BYTES.", settings.storage_cap_bytes)
+
+
+def _volume(settings: Settings) -> Iterator[Metric]:
+    found = volume(settings.database_url)
+    if found is not None:
+        free, size = found
+        yield _gauge("volume_free_bytes", "Free bytes of the disk that holds the SQLite database.", free)
+        yield _gauge("volume_size_bytes", "Size of that disk.", size)

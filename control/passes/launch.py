@@ -2,7 +2,8 @@
 
 The row is written before the call, and each try uses the same machine name, so the next pass continues
 whatever a crash interrupted. Must never fail a job for a problem that an operator can solve or that ends by
-itself: such a job waits, says why, and uses up no attempt.
+itself: such a job waits, says why, and uses up no attempt. One file, since each refusal
+decides over the next call.
 """
 
 from __future__ import annotations

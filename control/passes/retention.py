@@ -157,6 +157,7 @@ def abandon(context: AppContext) -> None:
     """Abort at most AT_ONCE_MAX of each kind; the next run continues. Raises Unanswered, and stops there."""
     retention.forget_ended(context.store)
     retention.end_history(context.store)
+    retention.give_back(context.store)
     for upload in _stale(context):
         try:
             discard(context, upload)

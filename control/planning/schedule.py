@@ -1,7 +1,8 @@
 """Spreads work units over machines: their size, their number, and the work of each. PURE, deterministic.
 
 Fly limits create calls (one a second for each app), so additional machines start later, and each start costs
-money. The default is the fastest plan that costs at most a tenth more than the cheapest one.
+money. The default is the fastest plan that costs at most a tenth more than the cheapest one. One file,
+since all of it is one search.
 """
 
 from __future__ import annotations

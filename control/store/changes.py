@@ -16,6 +16,7 @@ from control.store.rows import jobs_of
 from control.store.tables import (
     Arguments,
     Attempt,
+    AttemptLog,
     Batch,
     Delivery,
     Event,
@@ -167,6 +168,8 @@ def remove_rows(store: Store, batch_id: str) -> None:
         session.flush()
         for source in its_own:
             session.delete(source)
+        attempts = select(Attempt.id).where(col(Attempt.job_id).in_([job.id for job in jobs]))
+        session.exec(delete_where(AttemptLog).where(col(AttemptLog.attempt_id).in_(attempts)))
         for job in jobs:
             for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
                 session.delete(attempt)

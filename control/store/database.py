@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from errno import ENOSPC
 from pathlib import Path
 from shutil import disk_usage
@@ -19,6 +20,7 @@ CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer
 SYNCHRONOUS = "FULL"  # a commit survives a power cut
 CHECKPOINT_TIMEOUT_S = 1
 ROOM_BYTES = 1024**2
+PAGES_AT_ONCE = 2000  # of 4 KiB that are given back in one transaction
 MIGRATIONS = Path(__file__).parents[1] / "migrations"  # the name of a file begins with its revision
 
 
@@ -31,7 +33,9 @@ def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda 
     is_file = url.startswith("sqlite")
     engine = create_engine(url, pool_size=20, max_overflow=CONNECTIONS_MAX - 20, pool_pre_ping=not is_file)
     if is_file:
-        _keep_private(Path(make_url(url).database or ""))
+        path = Path(make_url(url).database or "")
+        _keep_private(path)
+        _prepare(path)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
     try:
@@ -82,6 +86,28 @@ def require_writable(url: str) -> None:
         file.write(b"room?")
 
 
+def volume(url: str) -> tuple[int, int] | None:
+    """Return the free bytes and all bytes of the disk that holds a SQLite file, or None for PostgreSQL."""
+    if not url.startswith("sqlite"):
+        return None
+    usage = disk_usage(Path(make_url(url).database or "").parent)
+    return usage.free, usage.total
+
+
+def give_back(connection: Connection) -> None:
+    """Return some free pages of a SQLite file to its file system, within the caller's transaction.
+
+    Call it again for more. Does nothing for PostgreSQL, and for a file that was made before this was possible
+    (docs/operations.md, "Storage is full").
+    """
+    if connection.dialect.name == "sqlite":
+        free = int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+        cursor = connection.connection.cursor()
+        for _ in range(min(free, PAGES_AT_ONCE)):
+            cursor.execute("PRAGMA incremental_vacuum(1)")  # of a larger number the driver would do one only
+        cursor.close()
+
+
 def for_writing(engine: Engine) -> Engine:
     """Return the engine whose transactions take the write lock at once.
 
@@ -99,6 +125,14 @@ def _keep_private(path: Path) -> None:
         if kept.is_file():  # older versions created them readable for everyone
             with suppress(PermissionError):  # another user owns the file and lets us write: their decision
                 kept.chmod(0o600)
+
+
+def _prepare(path: Path) -> None:
+    """Have a new file give back free pages (`give_back`), which only an empty one can be told."""
+    if path.stat().st_size == 0:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")  # the first write
 
 
 def _configure(connection: Any, _: Any) -> None:

@@ -18,7 +18,7 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.store import arguments, leases
 from control.store.attempts import FINAL, end_within, follow
 from control.store.files import StoredFile
-from control.store.tables import Attempt, Delivery, Output, Source
+from control.store.tables import Attempt, AttemptLog, Delivery, Output, Source
 from control.store.transaction import Store, Transaction
 from control.telemetry import counters
 from runner.contract import (
@@ -30,6 +30,7 @@ from runner.contract import (
     Preset,
     Reason,
     SourceReport,
+    without_queries,
 )
 
 _FORM = "2:"  # before the digest of a finish; earlier releases stored it bare
@@ -143,7 +144,7 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
     """Apply the last report and end the attempt. An identical repeat is accepted and changes nothing.
 
     If the attempt has already ended in another way, the first finish of its owner is refused too, but its
-    count of sent bytes is stored. Raises ControlError: not_found, superseded.
+    count of sent bytes and the end of its log are stored. Raises ControlError: not_found, superseded.
     """
     digest = _digest(message)
     with store.transaction() as tx:
@@ -153,11 +154,13 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
         if not accepted:
             if not is_owner or not _note_sent(attempt, message):
                 raise _superseded()
+            _keep_log(tx, attempt, message)
         elif _is_first(attempt, digest):
             # a runner that reports its end sends no beats, and repeats this call while it cannot be stored
             store.leases.extend(attempt_id, leases.length(tx.settings, tx.settings.heartbeat_s))
             attempt.finish_digest = digest
             _note_sent(attempt, message)
+            _keep_log(tx, attempt, message)
             _take(tx, attempt, message.outputs, verified)
             _take_notes(tx, attempt, message.sources)
             _finish(tx, attempt, message)
@@ -195,6 +198,12 @@ def _note_sent(attempt: Attempt, message: Finish) -> bool:
         return False
     attempt.sent_bytes = message.usage.sent_bytes
     return True
+
+
+def _keep_log(tx: Transaction, attempt: Attempt, message: Finish) -> None:
+    """Store the end of the log of a runner that reports a failure. It may be anyone's text: no URL stays."""
+    if message.outcome == "error" and message.log_tail:
+        tx.session.add(AttemptLog(attempt_id=attempt.id, tail=without_queries(message.log_tail)))
 
 
 def _finish(tx: Transaction, attempt: Attempt, message: Finish) -> None:

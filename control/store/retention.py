@@ -1,7 +1,7 @@
 """Decides what is removed: results that expire or are evicted, sources and URLs that are no longer needed.
 
 A row first says that a file must be deleted and at last that it is gone. So if control stops in between, the
-next pass finds the rest.
+next pass finds the rest. One file, since each of these rules depends on the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
+from control.store import database
 from control.store.files import named_by
 from control.store.rows import jobs_of
 from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
@@ -204,23 +205,40 @@ def urls_due(now: datetime) -> SelectOfScalar[Source]:
     return (
         select(Source)
         .join(Output)
-        .where(col(Source.url).is_not(None), col(Output.batch_id).in_(_over_for_good(now)))
+        .join(Batch, col(Batch.id) == col(Output.batch_id))
+        .where(col(Source.url).is_not(None), _is_over_for_good(now))
     )
 
 
 def deliveries_due(now: datetime) -> SelectOfScalar[Delivery]:
     """Return the query of the deliveries that no retry can make any more at the time `now`."""
-    return select(Delivery).where(col(Delivery.batch_id).in_(_over_for_good(now)))
+    return select(Delivery).join(Batch).where(_is_over_for_good(now))
 
 
-def _over_for_good(now: datetime) -> SelectOfScalar[str]:
+def _is_over_for_good(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition on a batch: no retry of it can make anything at the time `now`.
+
+    It is asked of few batches: to look at the outputs of all would take seconds with a long history.
+    """
+    any_output, its_source = aliased(Output), aliased(Source)
     unready = (
-        select(Output.batch_id)
-        .join(Source)
-        .where(col(Output.state) != OutputState.READY, col(Source.refusal).is_(None))
+        select(any_output.id)
+        .join(its_source, col(its_source.id) == col(any_output.source_id))
+        .where(
+            col(any_output.batch_id) == col(Batch.id),
+            col(any_output.state) != OutputState.READY,
+            col(its_source.refusal).is_(None),
+        )
+        .correlate(Batch)
     )
-    over = or_(col(Batch.id).not_in(unready), col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now)
-    return select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
+    over = or_(col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now, ~unready.exists())
+    return and_(col(Batch.status).in_(states.ENDED), over)
+
+
+def give_back(store: Store) -> None:
+    """Give some of the space of removed rows back to the volume."""
+    with store.transaction() as tx:
+        database.give_back(tx.session.connection())
 
 
 def end_history(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlmodel import Session, and_, col, select
 
 from control.domain.errors import Code, ControlError
-from control.store.tables import Arguments, Attempt, Batch, Job, Output, SourceData
+from control.store.tables import Arguments, Attempt, AttemptLog, Batch, Job, Output, SourceData
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
@@ -51,6 +51,12 @@ def attempts_of(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:
     mine = col(Attempt.job_id).in_([job.id for job in jobs])
     order = (col(Attempt.created_at), col(Attempt.id))
     return session.exec(select(Attempt).where(mine).order_by(*order)).all()
+
+
+def logs_of(session: Session, attempts: Iterable[Attempt]) -> Mapping[str, str]:
+    """Return the ends of the runners' logs of these attempts, by the attempt's id, where one is stored."""
+    mine = col(AttemptLog.attempt_id).in_([attempt.id for attempt in attempts])
+    return {row.attempt_id: row.tail for row in session.exec(select(AttemptLog).where(mine))}
 
 
 def data_of(session: Session, batch: Batch) -> Mapping[str, dict[str, Any]]:

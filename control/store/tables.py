@@ -179,6 +179,13 @@ class Attempt(Row, table=True):
     cost_usd: float = 0.0
 
 
+class AttemptLog(Row, table=True):
+    """The last lines of the log of a runner whose attempt failed. Not in `Attempt`, which is read often."""
+
+    attempt_id: str = Field(primary_key=True, foreign_key="attempt.id")
+    tail: str
+
+
 class Arguments(Row, table=True):
     """FFmpeg arguments that made outputs of a job, in the form of `control.store.arguments`."""
 

@@ -38,6 +38,7 @@ WORK_SECONDS = Counter(
     ["phase"],
     registry=REGISTRY,
 )
+MACHINES_CREATED = Counter("refresher_machines_created", "Machines that were created.", registry=REGISTRY)
 LAUNCH_SECONDS = Histogram(
     "refresher_launch_seconds",
     "From the first create call for an attempt's machine to its claim.",
@@ -82,6 +83,8 @@ def count(event: str, facts: Mapping[str, Any]) -> None:
         return
     if event in ENDS:
         ATTEMPTS_ENDED.labels(facts["reason"] or "ok").inc()
+    elif event == Trigger.MACHINE_CREATED:
+        MACHINES_CREATED.inc()
     elif event == Trigger.CLAIMED:
         LAUNCH_SECONDS.observe(facts["launch_s"])
     elif event == "output_ready":

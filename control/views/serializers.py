@@ -122,7 +122,7 @@ def _may_have_machine(attempt: Attempt, now: datetime) -> bool:
     )
 
 
-def attempt(attempt: Attempt, now: datetime) -> AttemptView:
+def attempt(attempt: Attempt, now: datetime, log_tail: str | None) -> AttemptView:
     """Return an attempt as clients see it. Its seconds and cost grow while it is live."""
     seconds, usd = spent(attempt, now)
     return AttemptView(
@@ -139,6 +139,7 @@ def attempt(attempt: Attempt, now: datetime) -> AttemptView:
         ended_at=attempt.ended_at,
         machine_seconds=round(seconds, 3),
         cost_usd=round(usd, 6),
+        log_tail=log_tail,
     )
 
 

@@ -17,6 +17,7 @@ from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Rendered, Renderer, Source
 from runner.stop import Stop
+from runner.transfer import Deliveries
 from tests.support.clips import PLAIN, describe, make_clip
 from tests.support.jails import needs_a_jail
 from tests.support.making import made
@@ -55,6 +56,7 @@ def renderer(ffmpeg: str, tmp_path: Path) -> Renderer:
         stop=stop,
         kernel=kernel,
         allowance=Allowance(None),
+        deliveries=Deliveries(Allowance(None), allow=[], stop=stop),
     )
 
 

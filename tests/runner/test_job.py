@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from runner.__main__ import Settings
 from runner.contract import Exit, Reason
 from tests.support.clips import PLAIN, describe, make_clip
-from tests.support.fake_control import SIGNATURE, FakeControl, fake_control
+from tests.support.fake_control import SIGNATURE, TOKEN, FakeControl, fake_control
 from tests.support.jails import without_namespaces
 from tests.support.runner_process import ended, ffmpegs_of, run, running, until
 
@@ -221,7 +222,9 @@ def test_an_unexpected_error_is_reported_with_a_trace(control: FakeControl, tmp_
     assert control.finish
     assert (control.finish.outcome, control.finish.reason) == ("error", Reason.RUNNER_CRASHED)
     assert "ZeroDivisionError" in control.finish.detail
-    assert SIGNATURE not in control.finish.detail
+    assert [json.loads(line)["event"] for line in control.finish.log_tail.splitlines()][-1] == "crashed"
+    for secret in (SIGNATURE, TOKEN, "http"):
+        assert secret not in control.finish.detail + control.finish.log_tail
 
 
 def test_a_machine_that_cannot_make_a_jail_opens_no_video(control: FakeControl, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from runner.contract import OutputFault, PutTarget, SourceSpec
 from runner.probe import OutputFailure
 from runner.retry import RetryableError, retrying
 from runner.stop import Stop, Stopped
-from runner.transfer import StorageUnavailable, fetch, fingerprint, upload
+from runner.transfer import Deliveries, StorageUnavailable, fetch, fingerprint, upload
 from tests.support.clips import PLAIN
 from tests.support.fake_control import SIGNATURE, FakeControl, fake_control
 
@@ -208,7 +208,7 @@ def test_the_url_of_a_user_that_is_private_is_never_called(
     with pytest.raises(OutputFailure, match="public internet") as caught:
         fetch(foreign(bucket), tmp_path / "source", stop=Stop())
     assert caught.value.code is OutputFault.SOURCE_UNREACHABLE
-    why = transfer.deliver(bucket.url, BytesIO(), 0, stop=Stop(), allow=[], allowance=Allowance(None))
+    why = handed_over(bucket.url, "another.example:80", Allowance(None))
     assert why
     assert "public internet" in why
     assert bucket.gets == 0
@@ -290,7 +290,8 @@ def test_a_delivery_that_is_refused_says_so_without_the_url(bucket: FakeControl,
 
 
 def handed_over(url: str, place: str, allowance: Allowance) -> str | None:
-    return transfer.deliver(url, BytesIO(BYTES), len(BYTES), stop=Stop(), allow=[place], allowance=allowance)
+    deliveries = Deliveries(allowance, allow=[place], stop=Stop())
+    return deliveries.deliver(url, BytesIO(BYTES), len(BYTES))
 
 
 # --- what may be sent ---------------------------------------------------------------------------------
@@ -320,25 +321,38 @@ def test_a_user_s_server_that_takes_all_bytes_and_fails_gets_no_more_than_may_be
 ) -> None:
     monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 60)
     bucket.failing["PUT"] = [503] * 9
-    allowance = Allowance(3 * len(BYTES))
+    allowance = Allowance(6 * len(BYTES))
     why = handed_over(bucket.spec().outputs[0].put_url, place, allowance)
     assert why is not None
     assert "within the bytes that may be sent" in why
     assert bucket.failing["PUT"] == [503] * 6
-    assert allowance.sent_bytes == 3 * len(BYTES)
+    assert allowance.sent_bytes == 3 * len(BYTES)  # the other half is for the bucket
+
+
+def test_a_user_s_server_that_was_given_up_gets_one_try_for_each_further_output_until_it_is_back(
+    bucket: FakeControl, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FOREIGN_OUTAGE_S_MAX", 0.2)
+    deliveries = Deliveries(Allowance(None), allow=[place], stop=Stop())
+
+    def delivered(answers: list[int]) -> tuple[str | None, int]:
+        bucket.failing["PUT"] = answers
+        url = bucket.spec().outputs[0].put_url.replace("output/o1", f"theirs/{len(bucket.objects)}")
+        return deliveries.deliver(url, BytesIO(BYTES), len(BYTES)), len(bucket.failing["PUT"])
+
+    why, left = delivered([503] * 500)
+    assert why == "The URL of the output did not accept it: its server answered 503."
+    assert left <= 498
+    assert delivered([503] * 2) == (why, 1)
+    assert delivered([]) == (None, 0)
+    assert delivered([503]) == (None, 0)
 
 
 def test_a_redirected_body_counts_for_each_place_that_took_it(bucket: FakeControl, place: str) -> None:
     allowance = Allowance(None)
     with redirecting(bucket.spec().outputs[0].put_url.replace("output/o1", "theirs")) as at:
-        refused = transfer.deliver(
-            f"http://{at}/",
-            BytesIO(BYTES),
-            len(BYTES),
-            stop=Stop(),
-            allow=[place, at],
-            allowance=allowance,
-        )
+        deliveries = Deliveries(allowance, allow=[place, at], stop=Stop())
+        refused = deliveries.deliver(f"http://{at}/", BytesIO(BYTES), len(BYTES))
     assert refused is None
     assert bucket.objects == {"theirs": BYTES}
     assert allowance.sent_bytes == 2 * len(BYTES)

@@ -12,6 +12,7 @@ from runner.probe import look, probe
 from runner.progress import Progress
 from runner.render import Renderer, Source
 from runner.stop import Stop
+from runner.transfer import Deliveries
 from tests.support.clips import PLAIN
 
 
@@ -33,6 +34,7 @@ def renderer_in(ffmpeg: str, folder: Path) -> Renderer:
         memory=MemoryBudget(1 << 40, stop),
         progress=Progress(),
         allowance=Allowance(None),
+        deliveries=Deliveries(Allowance(None), allow=[], stop=stop),
         stop=stop,
     )
 

@@ -130,6 +130,7 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
     person.open(f"#/batches/{batch['batch_id']}")
     person.press("Share")
     person.press("Make a link")
+    expect(person.page.get_by_label("Share link")).to_be_focused()
     link = person.page.get_by_label("Share link").input_value()
     person.press("Copy")
     person.sees("The share link is copied.")
@@ -147,7 +148,10 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
         expect(stranger.page.locator("dialog video")).to_have_js_property("videoWidth", 160)
         stranger.press("Next")
         expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 2")
-        stranger.page.keyboard.press("Escape")
+        stranger.page.keyboard.press("ArrowLeft")
+        expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 1")
+        stranger.page.go_back()
+        expect(stranger.page.get_by_role("dialog")).to_have_count(0)
         with stranger.page.expect_download() as download:
             stranger.page.get_by_role("link", name=re.compile("Download all")).click()
         archive = zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes()))
@@ -162,6 +166,7 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
 
         person.press("End the link")
         person.sees("The link is ended.")
+        expect(person.page.get_by_role("button", name="Share")).to_be_focused()
         stranger.page.reload()
         stranger.sees("This link has ended")
         assert stranger.barriers() == []

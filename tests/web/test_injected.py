@@ -15,6 +15,8 @@ from infra.local.s3_server import LocalS3
 from infra.s3 import TigrisStorage
 from runner.contract import ExtraFile, OutputFile, OutputReport, OutputSpec
 from tests.support.maker import Maker, add_source, facts, lay, making, put
+from tests.support.settings import SETTINGS
+from tests.web.browser import Person
 
 HIT = "window.top.hits = [...(window.top.hits || []), '{}']"
 HTML = b"<!doctype html><title>hit</title><script>document.title = 'hit'</script>"
@@ -92,6 +94,23 @@ def test_markup_in_a_page_runs_nothing_and_asks_nobody(tab: BrowserContext, make
         assert page.evaluate("document.baseURI") == address
         assert page.url == address
         assert asked == []
+
+
+def test_names_are_text_in_the_list_and_for_whom_a_link_is_shared_with(
+    tab: BrowserContext, maker: Maker
+) -> None:
+    evil = f'<img src=x onerror="{HIT.format("name")}"><b>bold</b>'
+    batch = maker.make(b"one", names=[f"{evil}.mp4"], variations=1, name=evil)
+    link = maker.http.post(f"/api/batches/{batch['batch_id']}/share-link").json()["url"]
+    url = str(maker.http.base_url).rstrip("/")
+    person = Person(tab, url, SETTINGS["auth_password"])
+    person.enter("#/batches")
+    expect(person.page.locator(".batch-name").first).to_have_text(evil)
+    person.open(f"#{link.partition('#')[2]}")
+    expect(person.page.get_by_role("heading", level=1)).to_have_text(evil)
+    person.press("Play Variation 1")
+    expect(person.page.get_by_role("dialog")).to_be_visible()
+    assert person.page.evaluate("window.hits") is None
 
 
 def test_a_file_that_is_a_page_is_played_and_never_run(

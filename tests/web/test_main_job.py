@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Request, expect
+from playwright.sync_api import Locator, Request, Route, expect
 
 from tests.support.clips import Clip
 from tests.support.user import User, ok, outputs
@@ -53,11 +53,10 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
         poster.scroll_into_view_if_needed()
         expect(poster).to_have_js_property("complete", True)
         assert poster.evaluate("(img) => img.naturalWidth") > 0
+    assert person.shifted() < SHIFT_MAX
     person.open_details()
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text(" in iad")
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
-
-    assert person.shifted() < SHIFT_MAX
 
     person.press("Play Variation 1")
     assert_plays(person.result())
@@ -137,6 +136,12 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     person.page.get_by_role("link", name="New").click()
     person.choose(clip("next.mp4"))
     expect(person.page.get_by_label("Make of each video")).to_have_value("copy")  # remembered
+    person.page.go_back()
+    person.press("Same again")
+    person.press("Replace them")
+    expect(person.video("plain.mp4")).to_contain_text("Ready")
+    person.page.get_by_label("Make of each video").select_option("Variations")
+    expect(person.page.get_by_label("Mirror some of them")).not_to_be_checked()  # a preset says nothing of it
 
 
 def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User, clip: Clip) -> None:
@@ -167,6 +172,18 @@ def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User
     again = api.show(person.make(2))
     assert again["without"] == ["noise"]
     assert again["seed"] != api.show(first)["seed"]
+
+    def of_a_deleted_source(route: Route) -> None:
+        batch = route.fetch().json()
+        extra = {**batch["sources"][0], "source_id": "src_" + "0" * 32, "name": "gone.mp4"}
+        route.fulfill(json={**batch, "sources": [*batch["sources"], extra]})
+
+    person.page.route(f"**/api/batches/{first}", of_a_deleted_source)
+    person.open(f"#/batches/{first}")
+    person.press("Same again")
+    expect(person.video("gone.mp4")).to_contain_text("It is not stored any more")
+    person.sees("Without 1 file that cannot be used")
+    expect(person.page.locator(".start")).to_contain_text("Estimate")  # of the other one
 
 
 def test_a_field_that_cannot_be_used_says_so_and_keeps_the_batch_from_starting(
@@ -266,6 +283,11 @@ def test_a_folder_gives_its_videos_and_the_rest_is_counted_and_put_aside(
 def test_after_a_removal_the_keyboard_goes_on_at_the_next_video(person: Person, clip: Clip) -> None:
     person.choose(*(clip(f"{number}.mp4") for number in range(4)))
     expect(person.page.locator(".summary")).to_contain_text("4 ready")
+    person.page.get_by_role("button", name="Skip the list").press("Enter")
+    expect(person.page.get_by_role("region", name="What to make")).to_be_focused()
+    person.page.evaluate(_PASTE, "https://example.com/a.mp4 or something else")
+    expect(person.video("a.mp4")).to_be_visible()
+    person.press("Remove a.mp4")
     for number, focused in [(1, "Remove 2.mp4"), (3, "Remove 2.mp4"), (2, "Remove 0.mp4")]:
         person.page.get_by_role("button", name=f"Remove {number}.mp4").press("Enter")
         expect(person.page.get_by_role("button", name=focused)).to_be_focused()
@@ -295,6 +317,12 @@ def test_the_button_stays_in_view_and_covers_nothing_that_has_the_focus(person: 
         expect(button).to_be_in_viewport(ratio=1)
         assert person.page.evaluate("document.documentElement.scrollWidth") <= width
 
+
+_PASTE = """(text) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
 
 # What has the focus, if the bar with the button lies over the middle of it.
 _COVERED = """() => {

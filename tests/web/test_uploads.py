@@ -109,8 +109,8 @@ def test_an_upload_waits_for_the_network_and_one_begun_without_it_begins_after_i
         person.choose(clip("large.mp4", padding_bytes=LARGE))
     with person.offline():
         person.choose(clip("begun.mp4"))
-        expect(person.video("begun.mp4")).to_contain_text("Video Refresher does not answer")
-        expect(person.video("large.mp4")).to_contain_text("does not answer")  # the storage, or control
+        expect(person.video("begun.mp4")).to_contain_text("Waiting for Video Refresher")
+        expect(person.video("large.mp4")).to_contain_text("Waiting for")  # the storage, or control
     person.slowly(0)
     expect(person.video("begun.mp4")).to_contain_text("Ready")
     expect(person.video("large.mp4")).to_contain_text("Ready")

@@ -56,6 +56,7 @@ class AttemptView(BaseModel):
     ended_at: datetime | None
     machine_seconds: float
     cost_usd: float
+    log_tail: str | None  # of a failed one: the last lines of the runner's log, if it could still send them
 
 
 class Summary(BaseModel):
@@ -69,6 +70,7 @@ class Summary(BaseModel):
     source_names: list[str]  # the first three
     sources_count: int
     poster_output_id: str | None  # the first output that has a poster
+    poster_output_ids: list[str]  # the first ones of up to three sources
     status: str
     partial: bool
     progress: Progress

@@ -22,7 +22,7 @@ export function App() {
     if (screen !== "batch" && screen !== "shared") document.title = `${t.app.titles[screen]} · ${t.app.name}`; // these have their own
     if (isSignedIn) document.getElementById("main")?.focus({ preventScroll: true });
   }, [screen, isSignedIn]);
-  if (at.screen === "shared") return <Shared key={at.token} token={at.token} />;
+  if (at.screen === "shared") return <Shared key={at.token} {...at} />;
   if (!isSignedIn) return <SignIn />;
   return (
     <>

@@ -74,17 +74,16 @@ export const forNext = (): void => choose(OWN);
 
 /** Choose what was chosen for a batch. Its seed is left out: the same again are other variations. */
 export function chooseLike(batch: Batch): void {
+  const { name, name_template, preset, variations, without, strength, quality, frame_rate } = batch;
+  choose({ ...OWN, preset, name: name ?? "", template: name_template ?? "" });
+  if (preset) return; // it has no other choices: those for variations stay
   choose({
-    ...OWN,
-    preset: batch.preset,
-    ...(batch.preset ? {} : { variations: batch.variations }),
-    mirrors: !batch.without.includes("mirror"),
-    without: EFFECTS.filter((name) => batch.without.includes(name)),
-    strength: batch.strength,
-    quality: batch.quality,
-    frameRate: batch.frame_rate,
-    name: batch.name ?? "",
-    template: batch.name_template ?? "",
+    variations,
+    mirrors: !without.includes("mirror"),
+    without: EFFECTS.filter((effect) => without.includes(effect)),
+    strength,
+    quality,
+    frameRate: frame_rate,
   });
 }
 
@@ -181,8 +180,13 @@ export function atPace(order: Order): Order {
 // --- over a reload, and for the next draft ----------------------------------------------------------
 
 effect(() => {
-  sessionStorage.setItem(KEY, JSON.stringify(choices.value)); // of this tab's draft
-  localStorage.setItem(KEY, JSON.stringify({ ...choices.value, ...OWN })); // for the next one
+  const of = choices.value;
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(of)); // of this tab's draft
+    localStorage.setItem(KEY, JSON.stringify({ ...of, ...OWN })); // for the next one
+  } catch {
+    // no room: then they are of this page only
+  }
 });
 
 function remembered(): Choices {

@@ -1,7 +1,7 @@
 // The batch that is being made: its videos, what is wanted of them, its price. It outlives a reload.
 import { batch as atOnce, computed, effect, signal, untracked } from "@preact/signals";
 import * as api from "./api";
-import { ApiError, inWords } from "./api";
+import { ApiError, inWords, waitsFor } from "./api";
 import { atPace, choices, chooseLike, forNext, webAddress, wish } from "./choices";
 import { ask } from "./components/Confirm";
 import { inAll, type Part, parts, shares } from "./orders";
@@ -50,7 +50,8 @@ export function add(files: Iterable<File>): void {
     for (const file of files) {
       const known = items.value.find((item) => item.isOf(file));
       if (known?.phase.value === "fileless") void known.take(file);
-      if (!known) items.value = [...items.value, Item.ofFile(file)];
+      if (known?.phase.value === "refused") remove(known); // it may do now
+      if (!known || known.phase.value === "refused") items.value = [...items.value, Item.ofFile(file)];
     }
   });
 }
@@ -134,7 +135,7 @@ effect(() => {
       const fresh = exact && usual && { ...exact, curve: usual.curve }; // the curve leads to any pace
       if (!stale.signal.aborted) say(fresh);
     } catch (error) {
-      if (!stale.signal.aborted) say(null, null, inWords(error));
+      if (!stale.signal.aborted && !lost(error)) say(null, null, inWords(error));
     }
   }, QUOTE_AFTER_MS);
   return () => {
@@ -142,6 +143,16 @@ effect(() => {
     stale.abort();
   };
 });
+
+/** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
+function lost(error: unknown): boolean {
+  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
+  atOnce(() => {
+    for (const item of gone) item.lose();
+  });
+  return gone.length > 0;
+}
 
 const quotes = (orders: Order[], options: api.Options): Promise<Quote[]> =>
   Promise.all(orders.map((order) => api.post<Quote>("quote", order, options)));
@@ -160,8 +171,14 @@ export const stopSubmit = (): void => submitting.abort();
 effect(() => {
   if (!isArmed.value || pending.value.length) return;
   isArmed.value = false;
-  if (stuck.value.length) submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
+  if (!wish.value) submitProblem.value = t.draft.field;
+  else if (stuck.value.length)
+    submitProblem.value = t.draft.stuck(are("paused"), are("fileless"), are("failed"));
   else untracked(() => void submit());
+});
+
+choices.subscribe(() => {
+  submitProblem.value = null; // it was of other choices
 });
 
 const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.value === phase).length;
@@ -181,7 +198,7 @@ async function submit(): Promise<void> {
   const options: api.Options = {
     stop,
     onTrouble: (trouble) => {
-      submitTrouble.value = trouble && inWords(trouble);
+      submitTrouble.value = waitsFor(trouble);
       isLost ||= trouble?.code === "away";
     },
   };
@@ -207,8 +224,7 @@ async function submit(): Promise<void> {
 /** Why it has not started; nothing if it was stopped, and certainly has not. */
 function refusal(error: unknown, isLost: boolean): string {
   if (error instanceof DOMException) return isLost ? t.draft.perhapsMade : "";
-  const isGone = error instanceof ApiError && (error.status === 404 || error.status === 410);
-  return isGone ? `${inWords(error)} ${t.draft.dropAgain}` : inWords(error);
+  return lost(error) ? t.draft.lost : inWords(error);
 }
 
 /** What is submitted: one batch at its pace, or several that share the budget. */

@@ -5,7 +5,7 @@ export type Route =
   | { screen: "new" }
   | { screen: "history" }
   | { screen: "usage" }
-  | { screen: "shared"; token: string }
+  | { screen: "shared"; token: string; output: string | null }
   | { screen: "batch"; id: string; output: string | null }; // the output that is played
 
 const hash = signal(location.hash);
@@ -17,7 +17,7 @@ export const route = computed<Route>(() => {
   const [, screen, id, output] = /^#\/([a-z]*)\/?([\w-]*)\/?([\w-]*)(?:\?.*)?$/.exec(hash.value) ?? [];
   if (screen === "batches" && id) return { screen: "batch", id, output: output || null };
   if (screen === "batches") return { screen: "history" };
-  if (screen === "shared") return { screen: "shared", token: id ?? "" };
+  if (screen === "shared") return { screen: "shared", token: id ?? "", output: output || null };
   if (screen === "usage") return { screen: "usage" };
   return { screen: "new" };
 });

@@ -69,7 +69,7 @@ export class Tries {
     });
   }
 
-  /** It has succeeded, or is over. */
+  /** It goes well, or is over. */
   end(): void {
     if (this.wait) this.become(null);
   }

@@ -23,7 +23,7 @@ from control.http.metrics_port import is_private
 from control.http.server import HTTP_LIMITS
 from control.passes.webhooks import notify
 from control.settings import Settings
-from control.store import Store, queue, reports
+from control.store import Store, attempts, queue, reports
 from control.store.database import open_database
 from control.store.tables import Attempt, Machine, Webhook
 from infra.local.serve import serving
@@ -88,6 +88,8 @@ def test_the_life_of_a_job_is_in_the_metrics(control):
     assert queued["refresher_queue_age_seconds",] > 0
     queue.start(rows.store, ["runners"])
     [attempt] = rows.all(Attempt)
+    with rows.store.transaction() as tx:
+        attempts.adopt(tx, tx.attempt(attempt.id), "m1", "iad")
     reports.claim(rows.store, attempt.id, "m1")
     outputs = rows.outputs(job_id)
     usage = Usage(wall_s=9, cpu_s=9, timings=Timings(render_s=6, upload_s=1.5))
@@ -99,6 +101,7 @@ def test_the_life_of_a_job_is_in_the_metrics(control):
     assert rise["refresher_attempts_ended_total", "ok"] == 1
     assert rise["refresher_attempts_ended_total", "lease_expired"] == 0
     assert rise["refresher_launch_seconds_count",] == 1
+    assert rise["refresher_machines_created_total",] == 1
     assert rise["refresher_outputs_ended_total", "ready"] == 2
     assert rise["refresher_output_bytes_total",] == 1000
     assert rise["refresher_work_seconds_total", "render"] == 6
@@ -142,6 +145,7 @@ def test_webhooks_storage_logins_passes_and_fly_are_in_the_metrics(control):
     assert found["refresher_storage_used_bytes",] == 1000
     assert found["refresher_storage_cap_bytes",] == 10 * 1024**3
     assert found["refresher_event_streams",] == 0
+    assert 0 < found["refresher_volume_free_bytes",] < found["refresher_volume_size_bytes",]
     assert found["refresher_fly_token_refused",] == 0
     until(lambda: ("refresher_pass_last_success_timestamp_seconds", "reap") in control.scrape())
     with control.http.stream("GET", f"/api/batches/{batch_id}/events") as stream:
@@ -231,7 +235,16 @@ def test_a_library_s_log_line_is_json_without_a_signed_url():
 
 # --- alert rules ------------------------------------------------------------------------------------
 
-WORDS = {"absent", "and", "increase", "on", "sum", "time", "up"}  # of PromQL and Prometheus itself
+WORDS = {
+    "absent",
+    "and",
+    "increase",
+    "on",
+    "predict_linear",
+    "sum",
+    "time",
+    "up",
+}  # of PromQL and Prometheus itself
 
 
 def names(expression: str) -> set[str]:

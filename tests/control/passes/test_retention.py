@@ -288,6 +288,8 @@ def test_rows_of_ended_batches_and_uploads_go_after_history_days_and_the_ledger_
     assert unused.source_id not in {source.id for source in keep.rows.all(Source)}
     assert len(keep.rows.all(Source)) == 1
     assert keep.rows.all(Upload) == []
+    assert {event.job_id for event in keep.rows.all(Event)} <= {live, None}
+    assert {event.batch_id for event in keep.rows.all(Event)} == {keep.rows.job(live).batch_id}
     assert sum(machine.cost_usd for machine in keep.rows.all(Machine)) == cost > 0
 
 

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import httpx
 from sqlmodel import select
+from typer.testing import CliRunner
 
+from control.cli.commands import app
 from control.store import retention
 from control.store.tables import Batch
 from tests.support.maker import Maker, bucket, code
@@ -121,6 +123,16 @@ def test_a_link_is_ended_by_a_second_one_by_its_end_by_a_delete_and_by_an_evicti
     maker.http.post("/api/auth/revoke").raise_for_status()
     assert code(look(stranger, token)) == (401, "unauthorized")
     sign_in(maker.http, SETTINGS["auth_password"])
+
+
+def test_the_command_makes_and_ends_a_link(maker: Maker, stranger: httpx.Client) -> None:
+    id_ = maker.make(b"one")["batch_id"]
+    env = {"REFRESHER_URL": str(maker.http.base_url), "REFRESHER_PASSWORD": SETTINGS["auth_password"]}
+    made = CliRunner().invoke(app, ["share", id_], env=env)
+    token = made.stdout.strip().rpartition("/")[2]
+    assert look(stranger, token).status_code == 200, made.output
+    assert CliRunner().invoke(app, ["share", id_, "--end"], env=env).exit_code == 0
+    assert look(stranger, token).status_code == 401
 
 
 def test_a_live_batch_has_no_link_and_wrong_tokens_open_nothing(maker: Maker, stranger: httpx.Client) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
-from sqlmodel import Session, select
+from sqlmodel import Session, col, delete, select
 
 from control.app import create_app
 from control.settings import load_settings
-from control.store import Store, database
+from control.store import Store, database, retention
 from control.store.database import SYNCHRONOUS, for_writing
 from control.store.tables import Delivery, Meta, Output
 from tests.support.settings import SETTINGS
@@ -54,6 +57,46 @@ def test_the_file_is_set_up_to_lose_nothing(settings, monkeypatch):
         ]
     engine.dispose()
     assert found == ["wal", 2, 1]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_removed_rows_give_their_space_back_and_an_old_file_can_be_converted(
+    settings, clock, tmp_path, monkeypatch, is_old
+):
+    monkeypatch.setattr(database, "PAGES_AT_ONCE", 200)
+    path = str(tmp_path / "of_its_own.db")
+    if is_old:
+        with closing(sqlite3.connect(path)) as before:
+            before.execute("CREATE TABLE first (a)")
+    engine = database.open_database(f"sqlite:///{path}")
+    store = Store(engine, settings, clock)
+
+    def pages() -> int:
+        with engine.connect() as connection:
+            return int(connection.exec_driver_sql("PRAGMA page_count").scalar())
+
+    def filled_and_emptied() -> int:
+        with store.transaction() as tx:
+            tx.session.add_all(Meta(key=str(n), value="x" * 4000) for n in range(400))
+        most = pages()
+        with store.transaction() as tx:
+            tx.session.exec(delete(Meta).where(col(Meta.value) != store.owner_id))
+        return most
+
+    most = filled_and_emptied()
+    assert most > 400
+    retention.give_back(store)
+    if is_old:
+        assert pages() > 400
+        [command] = re.findall(r'python3 -c \'(.+)\'"', Path("docs/operations.md").read_text())
+        exec(command.replace('\\"', '"').replace("/data/control.db", path), {})
+        assert pages() < 130
+        assert filled_and_emptied() > 400
+        retention.give_back(store)
+    assert most - 210 < pages() < most - 190, "one step gives back 200 pages"
+    retention.give_back(store)
+    assert pages() < 130
+    engine.dispose()
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -14,7 +14,7 @@ from control.domain.ids import new_id
 from control.domain.states import Trigger
 from control.planning.planner import plan
 from control.store import Store, attempts, batches, machines, queue, reports
-from control.store.tables import Attempt, Event, Job, Output, Source
+from control.store.tables import Attempt, Event, IdempotencyKey, Job, Output, Source
 from control.store.tables import Machine as MachineRow
 from infra.ports import Machine
 from runner.contract import Finish, Heartbeat, OutputError, OutputFault, OutputReport, Reason
@@ -80,6 +80,10 @@ def test_a_key_is_forgotten_after_a_day(rows, planned):
     rows.clock.forward(24 * 3600)
     other = plan([rows.source("b.mp4")], variations=1, seed=1, new_id=lambda: new_id("out"))
     assert submit_again(rows, other, key="k", request_sha256="b") != first
+    rows.clock.forward(24 * 3600)
+    third = plan([rows.source("c.mp4")], variations=1, seed=1, new_id=lambda: new_id("out"))
+    submit_again(rows, third, key="another", request_sha256="c")
+    assert [key.key for key in rows.all(IdempotencyKey)] == ["another"], "a key without use goes too"
 
 
 def test_eight_submits_at_once_with_one_key_make_one_job(rows, planned):

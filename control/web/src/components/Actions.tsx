@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { ApiError, address, inWords, post, remove } from "../api";
+import { ApiError, address, inWords, type Options, post, remove } from "../api";
 import { refill } from "../draft";
 import type { LiveBatch } from "../live";
 import { go } from "../route";
@@ -32,8 +32,8 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
       isBusy.value = false;
     }
   };
-  const change = async (verb: "cancel" | "retry") => {
-    live.take(await post<Batch>(`batches/${id}/${verb}`));
+  const change = async (verb: "cancel" | "retry", options: Options = {}) => {
+    live.take(await post<Batch>(`batches/${id}/${verb}`, undefined, options));
     live.poke();
   };
   const button = (icon: IconName, name: string, onClick: () => void, kind = "", isPossible = true) => (
@@ -60,7 +60,7 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
             text: t.actions.cancelText(progress.ready, missing, money(batch.cost_usd)),
             yes: t.actions.cancelYes,
             no: t.actions.cancelNo,
-            act: () => change("cancel"),
+            act: (stop) => change("cancel", { stop }),
           }),
         )}
       {isKept &&
@@ -78,8 +78,8 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
           title: t.actions.deleteTitle,
           text: t.actions.deleteText(progress.ready, isLiveNow),
           yes: t.actions.delete,
-          act: async () => {
-            await remove(`batches/${id}`);
+          act: async (stop) => {
+            await remove(`batches/${id}`, { stop });
             go("#/batches");
           },
         }),

@@ -11,18 +11,22 @@ interface Question {
   /** What the button that goes on says, and the one that does not. */
   yes: string;
   no?: string;
-  /** What a yes does. The dialog stays until it is done, and shows the message of an Error. */
-  act: () => Promise<unknown>;
+  /** What a yes does. The dialog stays until it is done, and shows the message of an Error; closed before, it
+   * aborts `stop`. */
+  act: (stop: AbortSignal) => Promise<unknown>;
 }
 
 const asked = signal<Question | null>(null);
+let stop = new AbortController();
 
 /** Ask before something is done that cannot be undone, or costs money. */
 export function ask(question: Question): void {
+  stop = new AbortController();
   asked.value = question;
 }
 
 const close = (): void => {
+  stop.abort();
   asked.value = null;
 };
 
@@ -42,7 +46,7 @@ function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { que
     isBusy.value = true;
     problem.value = null;
     try {
-      await act();
+      await act(stop.signal);
       close();
     } catch (error) {
       problem.value = inWords(error);

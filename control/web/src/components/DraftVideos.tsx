@@ -14,7 +14,9 @@ import { Icon } from "./Icon";
 
 const say = t.draftVideos;
 const REFUSED_OPEN = 3; // so many files that cannot be used are listed at once
+const SKIPPED = 3; // a longer list may be skipped by the keyboard
 export const CHOOSER_ID = "choose-videos";
+export const ORDER_ID = "order";
 
 const usable = computed(() => draft.items.value.filter((item) => item.phase.value !== "refused"));
 
@@ -27,6 +29,11 @@ export function DraftVideos() {
         <Summary />
         <Total />
       </div>
+      {usable.value.length > SKIPPED && (
+        <button type="button" class="skip" onClick={() => document.getElementById(ORDER_ID)?.focus()}>
+          {say.skip}
+        </button>
+      )}
       {isMany && <Refused />}
       <ul class="videos">
         {usable.value.map((item) => (

@@ -1,5 +1,5 @@
 import { type Signal, useSignal } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { type Batch, isLive, isReady, type Output, type Source, sizeOf } from "../shapes";
 import { t } from "../texts";
 import { bytes, number, outputLabel } from "../words";
@@ -32,7 +32,9 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
   const filter = useSignal<Filter>("all");
   const sourcesShown = useSignal(SOURCES.atFirst);
   const tilesMore = useSignal<Record<string, number>>({});
-  const order = useArrival();
+  const hasEnded = !isLive(batch);
+  const order = useOrder(hasEnded);
+  useSteadyFocus(hasEnded);
   const outputs = batch.sources.flatMap((source) => source.outputs);
   const tilesAtFirst = batch.sources.length > SOURCES.few ? TILES.many : TILES.few;
 
@@ -93,7 +95,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
           source={source}
           shown={shown}
           hidden={hidden}
-          hasEnded={!isLive(batch)}
+          hasEnded={hasEnded}
           batchError={batch.error?.message}
           ticket={ticket}
           chosen={chosen.value}
@@ -122,18 +124,29 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
 }
 
 /**
- * Sorts outputs: ready ones first, in the order in which they got ready, so that none moves when another does.
- * Those that were ready at first are in their own order.
+ * Sorts outputs: ready ones first; before the end in the order in which they got ready, so that none moves when
+ * another does. Those that were ready at first are in their own order.
  */
-function useArrival(): (outputs: Output[]) => Output[] {
+function useOrder(hasEnded: boolean): (outputs: Output[]) => Output[] {
   const { current: arrived } = useRef(new Map<string, number>());
   const place = (output: Output) => arrived.get(output.output_id) ?? Number.POSITIVE_INFINITY;
   return (outputs) => {
     const ready = outputs.filter(isReady);
     for (const { output_id: id } of ready) if (!arrived.has(id)) arrived.set(id, arrived.size);
-    ready.sort((a, b) => place(a) - place(b));
+    if (!hasEnded) ready.sort((a, b) => place(a) - place(b));
     return [...ready, ...outputs.filter((output) => !isReady(output))];
   };
+}
+
+/** At the end outputs change their places; the focus stays with the one that has it. */
+function useSteadyFocus(hasEnded: boolean): void {
+  const had = useRef(hasEnded);
+  const tile = had.current !== hasEnded && document.activeElement?.closest<HTMLElement>("[data-output]");
+  const id = tile ? tile.dataset.output : undefined;
+  had.current = hasEnded;
+  useEffect(() => {
+    if (id) document.querySelector<HTMLElement>(`[data-output="${id}"] button`)?.focus();
+  }, [hasEnded]);
 }
 
 interface OfSourceProps {

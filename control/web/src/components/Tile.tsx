@@ -29,7 +29,7 @@ export function Tile(props: Props) {
     [id, status, Math.floor(output.percent), poster, ticket],
   );
   return (
-    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`}>
+    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`} data-output={id}>
       {inside}
       {status === "ready" && (
         <label class="tile-choose">

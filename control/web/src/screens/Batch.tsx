@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { Actions } from "../components/Actions";
 import { Bar } from "../components/Bar";
 import { Chosen } from "../components/Chosen";
@@ -10,9 +10,10 @@ import { Player } from "../components/Player";
 import { Sources } from "../components/Sources";
 import { Story } from "../components/Story";
 import { useNow } from "../components/useNow";
+import { usePlaying } from "../components/usePlaying";
 import { LiveBatch } from "../live";
-import { go, linkTo, replace } from "../route";
-import { type Batch, isAtWork, isLive, isReady, type Output, outputsOf, sizeOf } from "../shapes";
+import { linkTo, replace } from "../route";
+import { type Batch, isAtWork, isLive, isReady, outputsOf, sizeOf } from "../shapes";
 import { t } from "../texts";
 import { useTabProgress } from "../told";
 import { bytes, clock, exactMoney, money, progress, span, title, videosOf, when } from "../words";
@@ -37,7 +38,7 @@ export function BatchScreen({ id, output }: Props) {
   const batch = live.batch.value;
   const problem = live.problem.value;
   const playing = batch && outputsOf(batch).find((one) => one.output_id === output && isReady(one));
-  const play = usePlaying(id, output);
+  const play = usePlaying((one) => linkTo(id, one), output);
   useEffect(() => {
     if (batch && output && !playing) replace(linkTo(id)); // it is not there, or not yet
   }, [batch, output]);
@@ -60,23 +61,6 @@ export function BatchScreen({ id, output }: Props) {
   );
 }
 
-/** How to play another output, or none: the player is an entry of the history, and Back closes it. */
-function usePlaying(id: string, output: string | null): (next: Output | null) => void {
-  const isOver = useRef(false); // the entry before is the batch itself
-  const shown = useRef(output); // tiles keep the function of an earlier drawing
-  shown.current = output;
-  useEffect(() => {
-    if (!output) isOver.current = false;
-  }, [output]);
-  return (next) => {
-    if (next && shown.current) return replace(linkTo(id, next.output_id));
-    if (next) go(linkTo(id, next.output_id));
-    else if (isOver.current) history.back();
-    else replace(linkTo(id));
-    isOver.current = next !== null;
-  };
-}
-
 /** Whether an element has been scrolled out of sight. */
 function useIsAway(element: HTMLElement | null): boolean {
   const isAway = useSignal(false);
@@ -93,7 +77,7 @@ function useIsAway(element: HTMLElement | null): boolean {
 
 function Loading() {
   return (
-    <p class="muted" role="status">
+    <p class="muted loading" role="status">
       {t.batch.loading}
     </p>
   );
@@ -137,7 +121,7 @@ function Expiry({ batch }: { batch: Batch }) {
 
 function Standing({ live, batch }: { live: LiveBatch; batch: Batch }) {
   return (
-    <section class="card stack" aria-label={t.batch.progress}>
+    <section class="card stack standing-card" aria-label={t.batch.progress}>
       <div class="standing">
         <strong>{progress(batch)}</strong>
         {isLive(batch) ? (
@@ -187,7 +171,7 @@ function Freshness({ live, isLive: isMoving }: { live: LiveBatch; isLive: boolea
   const isAway = live.problem.value !== null;
   if (!isAway && (!isMoving || now - live.freshAt.value < STALE_MS)) return null;
   return (
-    <span class="stale small" role="status">
+    <span class="stale" role="status">
       {isAway && t.batch.noConnection}
       {t.batch.lastUpdated(clock(live.freshAt.value))}
     </span>

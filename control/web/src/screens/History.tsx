@@ -21,6 +21,7 @@ const AGAIN_MS = 5000;
 const TYPING_MS = 250;
 const TICKET_MS = 40 * 60 * 1000; // of an hour
 const AT_ONCE = 4;
+const CHOOSE = "choose-batches";
 
 /** What is looked for. It stands in the address, so that Back, a reload and a copied link keep it. */
 interface Wanted {
@@ -126,7 +127,7 @@ export function History() {
         {items.value && items.value.length > 0 && (
           <button
             type="button"
-            aria-pressed={chosen.value !== null}
+            id={CHOOSE}
             onClick={() => {
               chosen.value = chosen.value ? null : new Set();
             }}
@@ -157,7 +158,9 @@ export function History() {
       )}
       <List items={items.value ?? []} chosen={chosen} />
       {cursor.value && <More key={cursor.value} onSeen={more} />}
-      {chosen.value && <Bulk items={items.value ?? []} chosen={chosen} onChange={change} />}
+      {chosen.value && items.value && items.value.length > 0 && (
+        <Bulk items={items.value} chosen={chosen} onChange={change} />
+      )}
     </div>
   );
 }
@@ -288,28 +291,30 @@ function More({ onSeen }: { onSeen: () => Promise<void> }) {
 type Chosen = Signal<ReadonlySet<string> | null>;
 
 function List({ items, chosen }: { items: BatchSummary[]; chosen: Chosen }) {
-  const minute = Math.floor(useNow(30_000) / 60_000);
+  const now = useNow(60_000);
   return (
     <ul class="batches">
       {items.map((batch) => (
-        <Kept key={batch.batch_id} batch={batch} minute={minute} chosen={chosen} />
+        <Kept key={batch.batch_id} batch={batch} now={now} chosen={chosen} />
       ))}
     </ul>
   );
 }
 
 /** A line that is drawn anew only when something of it has changed: there may be thousands. */
-function Kept({ batch, minute, chosen }: { batch: BatchSummary; minute: number; chosen: Chosen }) {
+function Kept({ batch, now, chosen }: { batch: BatchSummary; now: number; chosen: Chosen }) {
+  const leftS = batch.expires_at ? (Date.parse(batch.expires_at) - now) / 1000 : 0;
+  const keptFor = leftS > 0 && batch.status !== "expired" ? span(leftS) : null;
   const isChosen = chosen.value?.has(batch.batch_id) ?? null;
   return useMemo(
-    () => <Line batch={batch} minute={minute} chosen={chosen} isChosen={isChosen} />,
-    [batch, minute, isChosen],
+    () => <Line batch={batch} keptFor={keptFor} chosen={chosen} isChosen={isChosen} />,
+    [batch, keptFor, isChosen],
   );
 }
 
 interface LineProps {
   batch: BatchSummary;
-  minute: number;
+  keptFor: string | null;
   chosen: Chosen;
   isChosen: boolean | null; // null: nothing can be chosen now
 }
@@ -317,9 +322,7 @@ interface LineProps {
 const nameOf = ({ name, source_names, sources_count }: BatchSummary): string =>
   name ?? namesOf(source_names, sources_count);
 
-function Line({ batch, minute, chosen, isChosen }: LineProps) {
-  const leftS = batch.expires_at ? Date.parse(batch.expires_at) / 1000 - minute * 60 : 0;
-  const isExpired = batch.status === "expired";
+function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   const name = nameOf(batch);
   return (
     <li id={batch.batch_id} class={`card batch-item ${batch.status}`}>
@@ -337,7 +340,7 @@ function Line({ batch, minute, chosen, isChosen }: LineProps) {
         />
       )}
       <a class="batch-line" href={linkTo(batch.batch_id)}>
-        <Picture batch={batch} />
+        <Pictures batch={batch} />
         <span class="batch-what">
           <strong class="batch-name">{name}</strong>
           <span class="muted small">
@@ -355,7 +358,7 @@ function Line({ batch, minute, chosen, isChosen }: LineProps) {
         </span>
         <span class="batch-standing small">
           <Pill of={batch} />
-          {leftS > 0 && !isExpired && <span class="muted">{t.history.keptFor(span(leftS))}</span>}
+          {keptFor && <span class="muted">{t.history.keptFor(keptFor)}</span>}
         </span>
       </a>
       <Download batch={batch} name={name} />
@@ -363,23 +366,24 @@ function Line({ batch, minute, chosen, isChosen }: LineProps) {
   );
 }
 
-function Picture({ batch }: { batch: BatchSummary }) {
-  const isBroken = useSignal(false);
-  const { poster_output_id: id, ticket } = batch;
+/** Pictures of up to three of its videos. */
+function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
+  const broken = useSignal<readonly string[]>([]);
+  const shown = ids.filter((id) => !broken.value.includes(id));
   return (
-    <span class={`batch-picture ${batch.sources_count > 1 ? "several" : ""}`}>
-      {id && !isBroken.value ? (
+    <span class={`batch-pictures of-${shown.length}`}>
+      {shown.length === 0 && <Icon name="film" />}
+      {shown.map((id) => (
         <img
+          key={id}
           src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
           alt=""
           loading="lazy"
           onError={() => {
-            isBroken.value = true;
+            broken.value = [...broken.value, id];
           }}
         />
-      ) : (
-        <Icon name="film" />
-      )}
+      ))}
     </span>
   );
 }
@@ -422,20 +426,26 @@ function Bulk({
   const some = items.filter(({ batch_id }) => chosen.value?.has(batch_id));
   const sets = { cancel: some.filter(isLive), retry: some.filter(canRetry), delete: some };
   const all = items.length === some.length;
-  const act = (verb: keyof typeof sets) => async () => {
+  const act = (verb: keyof typeof sets) => async (stop: AbortSignal) => {
     const fresh: BatchSummary[] = [];
     const deleted = new Set<string>();
     const refused = await each(sets[verb], async ({ batch_id: id }) => {
       if (verb === "delete") {
-        await remove(`batches/${id}`);
+        await remove(`batches/${id}`, { stop });
         deleted.add(id);
       } else {
-        const { sources: _, attempts: __, ...summary } = await post<Batch>(`batches/${id}/${verb}`);
+        const {
+          sources: _,
+          attempts: __,
+          ...summary
+        } = await post<Batch>(`batches/${id}/${verb}`, undefined, { stop });
         fresh.push(summary);
       }
     });
     chosen.value = refused.length ? new Set(refused.map(({ item }) => item.batch_id)) : null;
     onChange(fresh, deleted);
+    if (stop.aborted) return;
+    setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
     const done = sets[verb].length - refused.length;
     const why = refused[0] && inWords(refused[0].error);
     if (why) toast(t.history.someDone[verb](done, refused.length, why), "bad");
@@ -477,7 +487,7 @@ function Bulk({
         />
         <strong role="status">{t.history.chosen(some.length, items.length)}</strong>
       </div>
-      <div class="actions">
+      <div class="bulk-actions">
         {button("cancel")}
         {button("retry")}
         {button("delete", "danger")}

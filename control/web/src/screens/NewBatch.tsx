@@ -2,7 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Choices } from "../components/Choices";
-import { CHOOSER_ID, DraftVideos } from "../components/DraftVideos";
+import { CHOOSER_ID, DraftVideos, ORDER_ID } from "../components/DraftVideos";
 import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Price } from "../components/Price";
@@ -29,7 +29,7 @@ export function NewBatch() {
             {!isEmpty && <DraftVideos />}
           </section>
           {!isEmpty && (
-            <section class="card stack order" aria-label={say.what}>
+            <section id={ORDER_ID} class="card stack order" aria-label={say.what} tabIndex={-1}>
               <Choices />
               <Price />
             </section>

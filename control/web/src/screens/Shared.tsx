@@ -1,37 +1,42 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { address } from "../api";
+import { ApiError, address, get, inWords } from "../api";
+import { Again } from "../components/Again";
 import { Dialog } from "../components/Dialog";
 import { Icon } from "../components/Icon";
 import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
+import { usePlaying } from "../components/usePlaying";
 import type { SharedBatch, SharedOutput } from "../shapes";
 import { t } from "../texts";
+import { onWake } from "../waits";
 import { bytes, fileName, length, namesOf, outputLabel, when } from "../words";
 
-const AGAIN_MS = 5000;
+const TICKET_MS = 40 * 60 * 1000; // of an hour
 const SHOWN_AT_FIRST = 60;
 
 /** What someone without the password sees of a batch by its share link: pictures, player and download. */
-export function Shared({ token }: { token: string }) {
+export function Shared({ token, output }: { token: string; output: string | null }) {
   const batch = useSignal<SharedBatch | null>(null);
   const problem = useSignal<string | null>(null);
   useEffect(() => {
-    let timer = 0;
+    const gone = new AbortController();
+    let readAt = 0; // ms
     const read = async () => {
-      const found = await look(token);
-      if (found === "ended") problem.value = t.shared.ended;
-      else if (found === "away") {
-        problem.value = t.shared.away;
-        timer = window.setTimeout(read, AGAIN_MS);
-      } else {
-        problem.value = null;
-        batch.value = found;
-        document.title = `${titleOf(found)} · ${t.app.name}`;
+      try {
+        batch.value = await get<SharedBatch>("shared", { token, stop: gone.signal });
+        readAt = Date.now();
+        document.title = `${titleOf(batch.value)} · ${t.app.name}`;
+      } catch (error) {
+        if (error instanceof ApiError) problem.value = error.status === 401 ? t.shared.ended : inWords(error);
       }
     };
     void read();
-    return () => clearTimeout(timer);
+    const leave = onWake(() => Date.now() - readAt > TICKET_MS && batch.value && void read());
+    return () => {
+      leave();
+      gone.abort();
+    };
   }, [token]);
   return (
     <>
@@ -42,26 +47,16 @@ export function Shared({ token }: { token: string }) {
         </span>
         <Language />
       </header>
+      <Again />
       <main id="main" tabIndex={-1}>
-        {batch.value ? <Videos batch={batch.value} /> : <Waiting problem={problem.value} />}
+        {batch.value ? (
+          <Videos batch={batch.value} token={token} output={output} />
+        ) : (
+          <Waiting problem={problem.value} />
+        )}
       </main>
     </>
   );
-}
-
-/** Ask control once. Without the session of who may be signed in here: the link alone decides. */
-async function look(token: string): Promise<SharedBatch | "ended" | "away"> {
-  try {
-    const answer = await fetch(address("shared"), {
-      headers: { Authorization: `Bearer ${token}` },
-      cache: "no-store",
-      referrerPolicy: "no-referrer",
-    });
-    if (answer.status === 401) return "ended";
-    return answer.ok ? await answer.json() : "away";
-  } catch {
-    return "away";
-  }
 }
 
 function Waiting({ problem }: { problem: string | null }) {
@@ -89,11 +84,12 @@ const titleOf = ({ name, sources }: SharedBatch): string =>
 const mediaUrl = ({ output_id }: SharedOutput, ticket: string, disposition: "inline" | "attachment") =>
   address(`outputs/${output_id}?${new URLSearchParams({ ticket, disposition })}`);
 
-function Videos({ batch }: { batch: SharedBatch }) {
-  const playing = useSignal<number | null>(null);
+function Videos({ batch, token, output }: { batch: SharedBatch; token: string; output: string | null }) {
+  const play = usePlaying((one = "") => `#/shared/${token}${one && `/${one}`}`, output);
   const shown = useSignal(SHOWN_AT_FIRST);
   const outputs = batch.sources.flatMap((source) => source.outputs);
   const size = outputs.reduce((sum, { size_bytes }) => sum + (size_bytes ?? 0), 0);
+  const playing = outputs.findIndex(({ output_id }) => output_id === output);
   let first = 0;
   return (
     <div class="stack loose">
@@ -133,15 +129,8 @@ function Videos({ batch }: { batch: SharedBatch }) {
                 class={`grid ${source.height > source.width ? "upright" : ""}`}
                 style={{ "--shape": source.width ? `${source.width} / ${source.height}` : "4 / 3" }}
               >
-                {visible.map((output, at) => (
-                  <Tile
-                    key={output.output_id}
-                    output={output}
-                    ticket={batch.ticket}
-                    onPlay={() => {
-                      playing.value = from + at;
-                    }}
-                  />
+                {visible.map((one) => (
+                  <Tile key={one.output_id} output={one} ticket={batch.ticket} onPlay={() => play(one)} />
                 ))}
               </ul>
             </section>
@@ -158,16 +147,7 @@ function Videos({ batch }: { batch: SharedBatch }) {
           {t.shared.more(outputs.length - shown.value)}
         </button>
       )}
-      {playing.value !== null && (
-        <Player
-          outputs={outputs}
-          at={playing.value}
-          ticket={batch.ticket}
-          onPlay={(at) => {
-            playing.value = at;
-          }}
-        />
-      )}
+      {playing >= 0 && <Player outputs={outputs} at={playing} ticket={batch.ticket} onPlay={play} />}
     </div>
   );
 }
@@ -214,7 +194,7 @@ interface Played {
   outputs: SharedOutput[];
   at: number;
   ticket: string;
-  onPlay: (at: number | null) => void;
+  onPlay: (output: SharedOutput | null) => void;
 }
 
 function Player({ outputs, at, ticket, onPlay }: Played) {
@@ -223,7 +203,19 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
   useEffect(() => {
     isBroken.value = false;
   }, [at]);
-  const step = (by: number) => outputs[at + by] && onPlay(at + by);
+  const step = (by: number) => {
+    const next = outputs[at + by];
+    if (next) onPlay(next);
+  };
+  useEffect(() => {
+    const onKey = ({ key, target }: KeyboardEvent) => {
+      if (target instanceof HTMLVideoElement) return; // where the arrows wind
+      if (key === "ArrowLeft") step(-1);
+      if (key === "ArrowRight") step(1);
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  });
   if (!output) return null;
   return (
     <Dialog kind="player" title={fileName(output.name)} onClose={() => onPlay(null)}>
@@ -233,6 +225,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
         // biome-ignore lint/a11y/useMediaCaption: a user's own video, of which there are no captions
         <video
           key={output.output_id}
+          class="shared-video"
           src={mediaUrl(output, ticket, "inline")}
           controls
           autoplay

@@ -46,6 +46,8 @@ export const de: Texts = {
     lost: "Es kam keine Antwort. Vor einem neuen Versuch bitte nachsehen, ob es schon geschehen ist.",
     unexplained: (status) => `Die Antwort war ${status}, ohne Begründung.`,
     unknown: "Etwas ist schiefgegangen.",
+    waits: "Wartet auf Video Refresher …",
+    waitsForStorage: "Wartet auf den Speicher …",
   },
   app: {
     name: "Video Refresher",
@@ -89,7 +91,7 @@ export const de: Texts = {
     lastUpdated: (at) => `Stand: ${at}`,
   },
   choices: {
-    what: "Aus jedem Video machen",
+    what: "Aus jedem Video erstellen",
     variations: "Varianten",
     howMany: "Anzahl der Varianten",
     less: "Eine weniger",
@@ -106,7 +108,7 @@ export const de: Texts = {
     quality: "Qualität",
     qualities: { standard: "Standard", high: "Hoch" },
     frameRate: "Bildrate",
-    frameRates: { "29.97": "29,97", source: "Wie Video" },
+    frameRates: { "29.97": "29,97", source: "Wie Original" },
     furtherChoices: "Mehr",
     chosen: (n) => `${number(n)} gewählt`,
     machines: "Maschinen zugleich, höchstens",
@@ -159,6 +161,8 @@ export const de: Texts = {
   confirm: { no: "Behalten" },
   dialog: { close: "Schließen" },
   draft: {
+    field: "Nicht gestartet: Ein Feld ist nicht verwendbar. Dort steht, warum.",
+    lost: "Nicht gestartet: Ein Video ist nicht mehr gespeichert. Es noch einmal hinzufügen oder ohne es starten.",
     perhapsMade:
       "Vielleicht läuft der Auftrag trotzdem: Es kam keine Antwort. Vor einer Änderung bitte die Aufträge ansehen.",
     replace: "Die Videos des neuen Auftrags ersetzen?",
@@ -178,9 +182,9 @@ export const de: Texts = {
         .join(" "),
     madeSome: (n) =>
       `${count(n, "Auftrag ist", "Aufträge sind")} gestartet, mit den Videos, die hier nicht mehr stehen. Der Rest nicht:`,
-    dropAgain: "Bitte die Videos hier entfernen und erneut hinzufügen.",
   },
   draftVideos: {
+    skip: "Liste überspringen",
     ready: (n) => `${number(n)} bereit`,
     onTheWay: (n) => `${number(n)} unterwegs`,
     stuck: (n) => `${number(n)} ${n === 1 ? "wartet" : "warten"} auf eine Entscheidung`,
@@ -197,7 +201,7 @@ export const de: Texts = {
     showRefused: (n) => (n === 1 ? "Anzeigen" : `Die ${number(n)} Dateien anzeigen`),
     uploading: (sent, total) => `Wird hochgeladen: ${sent} von ${total}`,
     speed: (perS, left) => `${perS}/s · noch ${left}`,
-    allUploads: "Alles Hochladen",
+    allUploads: "Hochladen insgesamt",
     uploadOf: (name) => `Hochladen von ${name}`,
     pause: (name) => `${name} anhalten`,
     resume: (name) => `${name} fortsetzen`,
@@ -268,6 +272,7 @@ export const de: Texts = {
     },
   },
   item: {
+    gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei oder den Link noch einmal hinzufügen.",
     again: "Bitte erneut versuchen.",
     keptAgain: "Was hochgeladen ist, bleibt erhalten; bitte erneut versuchen.",
   },
@@ -297,7 +302,7 @@ export const de: Texts = {
     title: "Neuer Auftrag",
     lead: "Aus jedem werden viele frische Varianten, fertig zum Hochladen, in einer ZIP-Datei.",
     videos: "Videos",
-    what: "Was gemacht wird",
+    what: "Was erstellt wird",
     drop: "Zum Hinzufügen loslassen",
     choose: "Videos auswählen",
     add: "Videos hinzufügen",
@@ -342,7 +347,7 @@ export const de: Texts = {
     estimate: "Schätzung",
     about: (amount) => `etwa ${amount}`,
     range: (low, high) => `wahrscheinlich ${low} bis ${high}`,
-    rough: "Grob: Ein Link ist erst bekannt, wenn er geholt ist.",
+    rough: "Grob: Ein Video ist noch nicht ganz bekannt.",
     untilDone: "bis fertig",
     machines: (n) => (n === 1 ? "Maschine" : "Maschinen"),
     soFar: (ready, all) => `Bisher für ${number(ready)} von ${count(all, "Video", "Videos")}.`,
@@ -351,7 +356,7 @@ export const de: Texts = {
     notYet: "Noch keine Schätzung.",
     mend: "Keine Schätzung: Ein Feld darüber ist nicht verwendbar.",
     fitsNot:
-      "Die Ergebnisse passen jetzt vielleicht nicht in den Speicher. Nicht mehr benötigte Aufträge löschen oder weniger machen.",
+      "Die Ergebnisse passen jetzt vielleicht nicht in den Speicher. Nicht mehr benötigte Aufträge löschen oder weniger erstellen.",
     slider: "Maschinen zugleich, höchstens",
     point: (machines, time, cost) => `${count(machines, "Maschine", "Maschinen")}, ${time}, etwa ${cost}`,
     timeAxis: "Zeit bis fertig",
@@ -377,7 +382,6 @@ export const de: Texts = {
     loading: "Wird geladen…",
     ended:
       "Dieser Link gilt nicht mehr, oder ein Teil davon fehlt. Wer ihn geschickt hat, kann einen neuen erstellen.",
-    away: "Video Refresher antwortet nicht. Die Seite versucht es alle paar Sekunden noch einmal.",
     none: "Gerade ist nichts fertig. Bitte den Link später noch einmal öffnen.",
     videos: (n) => (n === 1 ? "1 Video" : `${n} Videos`),
     keptUntil: (at) => `hier bis ${at}`,
@@ -408,7 +412,6 @@ export const de: Texts = {
     none: "Keine davon.",
     progressOf: (name) => `Fortschritt von ${name}`,
     ready: (ready, total) => `${ready} von ${total} fertig`,
-    made: (made, total) => `${made} von ${total} gemacht`,
     more: (n) => `${n} weitere anzeigen`,
     moreSources: (n) => (n === 1 ? "1 weiteres Video anzeigen" : `${n} weitere Videos anzeigen`),
     play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
@@ -427,7 +430,7 @@ export const de: Texts = {
   },
   start: {
     label: "Start",
-    make: (n) => `${count(n, "Video", "Videos")} machen`,
+    make: (n) => `${count(n, "Video", "Videos")} erstellen`,
     starting: "Wird gestartet …",
     armed: (n) =>
       `Der Auftrag startet von selbst, sobald ${count(n, "Video hochgeladen ist", "Videos hochgeladen sind")}. Diese Seite bis dahin offen lassen.`,

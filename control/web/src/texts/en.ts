@@ -47,6 +47,8 @@ export const en = {
     lost: "No answer came. See whether it was done before you try again.",
     unexplained: (status: number) => `The answer was ${status}, without a reason.`,
     unknown: "Something went wrong.",
+    waits: "Waiting for Video Refresher…",
+    waitsForStorage: "Waiting for the storage…",
   },
   app: {
     name: "Video Refresher",
@@ -154,6 +156,8 @@ export const en = {
   confirm: { no: "Keep it" },
   dialog: { close: "Close" },
   draft: {
+    field: "Not started: a field cannot be used. It says why.",
+    lost: "Not started: a video is no longer stored. Add it again, or start without it.",
     perhapsMade: "Perhaps it has started all the same: no answer came. See the batches before you change it.",
     replace: "Replace the videos of the new batch?",
     replaceText: (videos: number) =>
@@ -172,9 +176,9 @@ export const en = {
         .join(" "),
     madeSome: (n: number) =>
       `${count(n, "batch", "batches")} started, with the videos that have gone from here. The rest has not:`,
-    dropAgain: "Remove the videos here and drop them again.",
   },
   draftVideos: {
+    skip: "Skip the list",
     ready: (n: number) => `${number(n)} ready`,
     onTheWay: (n: number) => `${number(n)} on the way`,
     stuck: (n: number) => `${number(n)} ${n === 1 ? "waits" : "wait"} for you`,
@@ -262,6 +266,7 @@ export const en = {
     },
   },
   item: {
+    gone: "It is not stored any more. Remove it here, and add its file or link again.",
     again: "Try again.",
     keptAgain: "What was sent is kept; try again.",
   },
@@ -336,7 +341,7 @@ export const en = {
     estimate: "Estimate",
     about: (amount: string) => `about ${amount}`,
     range: (low: string, high: string) => `likely ${low} to ${high}`,
-    rough: "Rough: a link is not known before it is fetched.",
+    rough: "Rough: a video is not fully known yet.",
     untilDone: "until done",
     machines: (n: number): string => (n === 1 ? "machine" : "machines"),
     soFar: (ready: number, all: number) => `So far for ${number(ready)} of ${count(all, "video")}.`,
@@ -371,7 +376,6 @@ export const en = {
     title: "Shared videos",
     loading: "Loading…",
     ended: "This link has ended, or a part of it is missing. Ask whoever sent it for a new one.",
-    away: "Video Refresher does not answer. The page tries again every few seconds.",
     none: "Nothing is ready now. Open the link again later.",
     videos: (n: number) => (n === 1 ? "1 video" : `${n} videos`),
     keptUntil: (at: string) => `here until ${at}`,
@@ -402,7 +406,6 @@ export const en = {
     none: "None of them.",
     progressOf: (name: string) => `Progress of ${name}`,
     ready: (ready: string, total: string) => `${ready} of ${total} ready`,
-    made: (made: string, total: string) => `${made} of ${total} made`,
     more: (n: string) => `Show ${n} more`,
     moreSources: (n: number) => (n === 1 ? "Show 1 more video" : `Show ${n} more videos`),
     play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,

@@ -1,7 +1,7 @@
 // One video of the batch that is being made: a file on its way to the bucket, or a URL.
 import { computed, signal } from "@preact/signals";
 import * as api from "../api";
-import { ApiError, inWords } from "../api";
+import { ApiError, inWords, waitsFor } from "../api";
 import { SIGNED_OUT } from "../session";
 import type { SourceRef } from "../shapes";
 import { t } from "../texts";
@@ -139,7 +139,7 @@ export class Item {
     const options = {
       stop: stop.signal,
       onTrouble: (trouble: ApiError | null) => {
-        this.trouble.value = trouble && inWords(trouble);
+        this.trouble.value = waitsFor(trouble);
       },
     };
     try {
@@ -169,7 +169,6 @@ export class Item {
       },
       onSent: (bytes, stored) => {
         if (options.stop.aborted) return;
-        if (bytes > this.sent.value) this.trouble.value = null;
         this.sent.value = bytes;
         this.stored.value = stored;
         this.phase.value = stored === this.size ? "checking" : "sending";
@@ -199,6 +198,11 @@ export class Item {
       this.problem.value = `${inWords(error)} ${this.stored.value ? t.item.keptAgain : t.item.again}`;
       this.phase.value = "failed";
     }
+  }
+
+  /** Control no longer has what was sent. */
+  lose(): void {
+    this.refuse(t.item.gone);
   }
 
   private refuse(why: string): void {

@@ -107,12 +107,13 @@ class Transfer {
   }
 
   private async part(number: number): Promise<void> {
+    const tries = new Tries();
     const onSent = (bytes: number) => {
       this.sent.set(number, bytes);
       this.tell();
+      if (bytes) this.well(tries);
     };
     const bytes = this.slice(number);
-    const tries = new Tries();
     try {
       while (!this.etags.has(number)) {
         try {
@@ -123,10 +124,14 @@ class Transfer {
         }
       }
     } finally {
-      tries.end();
-      this.sending.onTrouble(null);
+      this.well(tries);
     }
     this.tell();
+  }
+
+  private well(tries: Tries): void {
+    tries.end();
+    this.sending.onTrouble(null);
   }
 
   /** Wait until a part may be tried again. Throws what cannot be mended. */
