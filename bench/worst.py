@@ -68,6 +68,7 @@ class Target:
     batch_id: str  # with 10,000 outputs
     output_ids: list[str]
     link: str  # path and query of its archive's link
+    share: str  # the token of its share link
     until: float = 0.0  # the end of the attack, in time.time()
 
     def call(self, method: str, path: str, body: Any = None, *, signed_in: bool = True) -> str:
@@ -184,6 +185,17 @@ ATTACKS: tuple[tuple[str, int, Step], ...] = (
     ("by a link: HEAD of a ZIP of 10,000", 50, _ask("HEAD", "{link}", signed_in=False)),
     ("by a link: a ZIP of 10,000", 50, _ask("GET", "{link}", signed_in=False)),
     ("by a link: ZIPs of 10,000 not taken in", 300, _leave("{link}", signed_in=False)),
+    ("anyone: wrong share tokens", 50, _ask("GET", "/api/shared", signed_in=False)),
+    (
+        "by a share link: a batch of 10,000",
+        50,
+        lambda t: replace(t, token=t.share).call("GET", "/api/shared"),
+    ),
+    (
+        "by a share link: a batch of 10,000 not taken in",
+        300,
+        lambda t: replace(t, token=t.share).hold("GET", "/api/shared", signed_in=True),
+    ),
     ("signed in: quotes of 10,000 outputs", 50, _quote),
     ("signed in: quotes of 10,000, only speed", 50, lambda t: _quote(t, without=ONLY_SPEED)),
     ("signed in: batches of 10,000 outputs", 20, lambda t: _submit(t, "batches", 100)),
@@ -356,6 +368,7 @@ def _target(settings: Settings, s3: LocalS3, url: str) -> Target:
     with httpx.Client(base_url=url, timeout=60) as http:
         sign_in(http, settings.auth_password.get_secret_value())
         link = urlsplit(ok(http.post(f"/api/batches/{batch_id}/download-link"), 200)["url"])
+        share = ok(http.post(f"/api/batches/{batch_id}/share-link"), 201)["url"].rpartition("/")[2]
         where = urlsplit(url)
         return Target(
             host=where.hostname or "",
@@ -364,6 +377,7 @@ def _target(settings: Settings, s3: LocalS3, url: str) -> Target:
             batch_id=batch_id,
             output_ids=[output.output_id for job in planned.jobs for output in job],
             link=f"{link.path}?{link.query}",
+            share=share,
         )
 
 

@@ -42,6 +42,7 @@ _BY_NAME: Mapping[str, Any] = {  # what examples show for the fields of these na
     },
     "output_id": f"out_{_HEX}",
     "poster_output_id": f"out_{_HEX}",
+    "poster_output_ids": f"out_{_HEX}",
     "upload_id": f"upl_{_HEX}",
     "attempt_id": f"job_{_HEX}-1",
     "name": "ad.mp4",

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from control.domain import states
 from control.domain.errors import Code, ControlError, source_gone
 from control.domain.ids import new_id
 from control.domain.states import JobStatus, OutputState
@@ -18,6 +19,8 @@ from control.store.tables import Batch, Delivery, Job, Output, Source, SourceDat
 from control.store.transaction import Store, Transaction
 from control.store.usage import require_space
 from runner.contract import OutputFault
+
+_LIVE = sorted(set(JobStatus) - states.ENDED)
 
 
 def submit(
@@ -108,8 +111,10 @@ def _require_sources(tx: Transaction, planned: PlannedBatch) -> None:
 
 
 def _require_room(tx: Transaction, planned: PlannedBatch) -> None:
-    queued = select(func.count()).select_from(Output).where(col(Output.state) == OutputState.QUEUED)
-    waiting, most = tx.session.exec(queued).one(), tx.settings.queue_outputs_max
+    # by the few live jobs: to count among all outputs would take half a second with a long history
+    queued = select(func.count()).select_from(Output).join(Job).where(col(Job.status).in_(_LIVE))
+    waiting = tx.session.exec(queued.where(col(Output.state) == OutputState.QUEUED)).one()
+    most = tx.settings.queue_outputs_max
     if waiting + planned.outputs_count > most:
         later = f"{waiting} outputs are waiting already. Try again when some are done."
         never = f"At most {most} outputs may wait here, and this makes more. Submit several batches."

@@ -205,23 +205,34 @@ def urls_due(now: datetime) -> SelectOfScalar[Source]:
     return (
         select(Source)
         .join(Output)
-        .where(col(Source.url).is_not(None), col(Output.batch_id).in_(_over_for_good(now)))
+        .join(Batch, col(Batch.id) == col(Output.batch_id))
+        .where(col(Source.url).is_not(None), _is_over_for_good(now))
     )
 
 
 def deliveries_due(now: datetime) -> SelectOfScalar[Delivery]:
     """Return the query of the deliveries that no retry can make any more at the time `now`."""
-    return select(Delivery).where(col(Delivery.batch_id).in_(_over_for_good(now)))
+    return select(Delivery).join(Batch).where(_is_over_for_good(now))
 
 
-def _over_for_good(now: datetime) -> SelectOfScalar[str]:
+def _is_over_for_good(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition on a batch: no retry of it can make anything at the time `now`.
+
+    It is asked of few batches: to look at the outputs of all would take seconds with a long history.
+    """
+    any_output, its_source = aliased(Output), aliased(Source)
     unready = (
-        select(Output.batch_id)
-        .join(Source)
-        .where(col(Output.state) != OutputState.READY, col(Source.refusal).is_(None))
+        select(any_output.id)
+        .join(its_source, col(its_source.id) == col(any_output.source_id))
+        .where(
+            col(any_output.batch_id) == col(Batch.id),
+            col(any_output.state) != OutputState.READY,
+            col(its_source.refusal).is_(None),
+        )
+        .correlate(Batch)
     )
-    over = or_(col(Batch.id).not_in(unready), col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now)
-    return select(Batch.id).where(and_(col(Batch.status).in_(states.ENDED), over))
+    over = or_(col(Batch.expires_at) <= now, col(Batch.deleted_at) <= now, ~unready.exists())
+    return and_(col(Batch.status).in_(states.ENDED), over)
 
 
 def give_back(store: Store) -> None:

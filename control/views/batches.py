@@ -28,11 +28,11 @@ from control.views import serializers, tallies
 from control.views.schemas.base import Page
 from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, SourceView
 from control.views.schemas.outputs import OutputView
-from control.views.tallies import Count, total
+from control.views.tallies import Count, Poster, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
-SOURCE_NAMES = 3  # the number of source names in a list
+SOURCE_NAMES = 3  # the number of source names and posters in a list
 ROWS_AT_ONCE = 200
 
 
@@ -41,7 +41,7 @@ class _Outputs:
     """What lists show of the outputs of some jobs, by the id of the job."""
 
     counts: Mapping[str, Sequence[Count]]
-    posters: Mapping[str, tuple[int, str]]  # the position and id of the first output with a poster
+    posters: Mapping[str, Sequence[Poster]]
 
 
 class Views:
@@ -191,13 +191,14 @@ class Views:
         )
         done = total(counts)
         sources = {count.source.id: count.source.name for count in counts}
-        posters = [outputs.posters[job.id] for job in jobs if job.id in outputs.posters]
+        posters = _first_posters(outputs, jobs) if batch.status != JobStatus.EXPIRED else []
         return {
             "batch_id": batch.id,
             "name": batch.name,
             "source_names": list(sources.values())[:SOURCE_NAMES],
             "sources_count": len(sources),
-            "poster_output_id": min(posters)[1] if posters and batch.status != JobStatus.EXPIRED else None,
+            "poster_output_id": posters[0] if posters else None,
+            "poster_output_ids": posters,
             "status": subject.status,
             "partial": subject.partial,
             "progress": serializers.progress(subject, done, now),
@@ -241,6 +242,14 @@ def _token_generation(session: Session) -> int:
 def _outputs(session: Session, jobs: Iterable[Job]) -> _Outputs:
     mine = col(Output.job_id).in_([job.id for job in jobs])
     return _Outputs(tallies.counts(session, mine), tallies.posters(session, mine))
+
+
+def _first_posters(outputs: _Outputs, jobs: Iterable[Job]) -> list[str]:
+    """Return the ids of the first outputs with a poster, of at most SOURCE_NAMES different sources."""
+    first_of: dict[str, str] = {}
+    for poster in sorted(poster for job in jobs for poster in outputs.posters.get(job.id, ())):
+        first_of.setdefault(poster.source_id, poster.output_id)
+    return list(first_of.values())[:SOURCE_NAMES]
 
 
 def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, String, and_, cast, func
 from sqlalchemy.orm import defer
@@ -53,6 +54,14 @@ class Count:
     position: int  # of the first of them
 
 
+class Poster(NamedTuple):
+    """An output that has a poster. They sort by their place in the batch."""
+
+    position: int
+    output_id: str
+    source_id: str
+
+
 def tally(source: Source, state: str, percents: float, count: int = 1, size_bytes: int = 0) -> Tally:
     """Return the tally of `count` outputs of a source in one state, their percents summed."""
     each = source.duration_s * source.width * source.height or UNKNOWN_WORK
@@ -91,17 +100,20 @@ def total(counts: Iterable[Count]) -> Tally:
     return sum((count.tally for count in counts), Tally())
 
 
-def posters(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, tuple[int, str]]:
-    """Return the position and id of the first of these outputs with a poster, for each job that has one."""
+def posters(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Sequence[Poster]]:
+    """Return the first of these outputs with a poster of each source, for each job that has one."""
     firsts = (
         select(Output.job_id, func.min(Output.position).label("position"))
         .where(outputs, _has_poster())
-        .group_by(col(Output.job_id))
+        .group_by(col(Output.job_id), col(Output.source_id))
         .subquery()
     )
     is_first = and_(col(Output.job_id) == firsts.c.job_id, col(Output.position) == firsts.c.position)
-    rows = session.exec(select(Output.job_id, Output.position, Output.id).join(firsts, is_first))
-    return {job_id: (position, id_) for job_id, position, id_ in rows}
+    columns = select(Output.job_id, Output.position, Output.id, Output.source_id)
+    found: dict[str, list[Poster]] = defaultdict(list)
+    for job_id, position, id_, source_id in session.exec(columns.join(firsts, is_first)):
+        found[job_id].append(Poster(position, id_, source_id))
+    return found
 
 
 def _has_poster() -> ColumnElement[bool]:

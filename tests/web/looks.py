@@ -24,6 +24,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"viewport": DESK, "color_scheme": "dark"},
     "phone": {"viewport": PHONE, "color_scheme": "light", "device_scale_factor": 2},
 }
+BAR = """(position) => { // in a picture of the whole page it is at its end
+    for (const bar of document.querySelectorAll(".start")) bar.style.position = position;
+}"""
 CLIPS = {
     "spring-sale.mp4": "s=640x360:d=5:seed=4:n=4:c0=0x3b2fd6:c1=0xff8a5c:c2=0x12a594:c3=0xffd27a",
     "story-vertical.mp4": "s=360x640:d=4:seed=9:n=3:c0=0x0e7490:c1=0xf472b6:c2=0xfde68a",
@@ -36,9 +39,13 @@ def main(folder: Path, videos: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         videos = videos or [_clip(Path(scratch) / name, picture) for name, picture in CLIPS.items()]
         browser = launch(playwright)
+        refused = Path(scratch) / "refused"
+        refused.mkdir()
+        for number in range(5):
+            (refused / f"damaged {number}.mp4").write_text("no video")
         with local_stack(Path(scratch) / "stack") as stack:
             for name, look in LOOKS.items():
-                _walk(browser, folder / name, look, videos, stack.url, stack.password)
+                _walk(browser, folder / name, look, videos, refused, stack.url, stack.password)
 
 
 def _clip(path: Path, picture: str) -> Path:
@@ -57,13 +64,21 @@ def _clip(path: Path, picture: str) -> Path:
 
 
 def _walk(
-    browser: Browser, name: Path, look: dict[str, Any], videos: list[Path], url: str, password: str
+    browser: Browser,
+    name: Path,
+    look: dict[str, Any],
+    videos: list[Path],
+    refused: Path,
+    url: str,
+    password: str,
 ) -> None:
     with browser.new_context(**look) as context:
         person = Person(context, url, password)
 
         def picture(screen: str, *, whole: bool = True) -> None:
+            person.page.evaluate(BAR, "static" if whole else "")
             person.page.screenshot(path=f"{name}-{screen}.png", full_page=whole, animations="disabled")
+            person.page.evaluate(BAR, "")
 
         person.open()
         person.sees("Password")
@@ -80,6 +95,16 @@ def _walk(
             person.video(video.name).get_by_text("Ready").wait_for()
         person.page.wait_for_timeout(1000)
         picture("new")
+        more = person.page.get_by_text("More", exact=True)
+        more.click()
+        picture("choices")
+        more.click()
+        let_go = person.drag(refused)
+        picture("drop", whole=False)
+        let_go()
+        person.sees("5 cannot be used")
+        picture("refused")
+        person.press("Remove those")
         person.make(6)
         person.sees(re.compile(r"^[1-9]\d* of \d+ ready"))
         picture("running")

@@ -122,9 +122,15 @@ def test_of_many_outputs_the_ready_ones_come_first_and_some_are_downloaded(
     others[0] |= {"status": "failed", "error": {"code": "undecodable", "message": reason}}
     source["outputs"] = others + source["outputs"]
     batch |= {"status": "cancelled", "progress": batch["progress"] | {"failed": 1, "total": 60}}
-    person.page.route(f"**/api/batches/{batch_id}", lambda route: route.fulfill(json=batch))
+    in_use = {"code": "machine_cap", "message": "All machines are in use."}
+    at_work = [batch["attempts"][0] | {"state": "running"}]
+    answers = [batch | {"status": "running", "waiting": in_use, "attempts": at_work}, batch]
+    person.page.route(f"**/api/batches/{batch_id}", lambda route: route.fulfill(json=answers[0]))
     person.page.route("**/events?*", lambda route: route.abort())
     show(person, batch_id)
+    person.sees("Waiting: Its machine is at work.")
+    del answers[0]
+    assert person.wait_for_end() == "Cancelled"
     tiles = person.page.locator(".tile")
     expect(tiles).to_have_count(24)
     expect(tiles.nth(1)).to_contain_text("Variation 2")

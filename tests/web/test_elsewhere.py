@@ -87,7 +87,8 @@ def test_an_expired_batch_is_shown_as_such(visitor: Person, fleeting: LocalStack
         batch_id = api.submit(api.upload(clip("brief.mp4")), variations=1)["batch_id"]
         until(lambda: api.show(batch_id)["status"] == "expired")
     visitor.enter(f"#/batches/{batch_id}")
-    visitor.sees("have expired")
+    visitor.sees("1 of 1 made, removed")
+    visitor.sees("have expired and were removed on")
     expect(visitor.page.get_by_role("button", name="Download")).to_have_count(0)
     assert visitor.barriers() == []
     visitor.page.get_by_role("link", name="Batches").click()

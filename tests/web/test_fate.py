@@ -11,7 +11,7 @@ import pytest
 from control.routes.page import BUILT
 
 FATE = Path(__file__).parents[2] / "control/web/src/fate.ts"
-GET = {"method": "GET", "path": "batches", "hasKey": False, "wasOnline": True, "tries": 1}
+GET = {"method": "GET", "path": "batches", "hasKey": False, "wasOnline": True, "isMine": True, "tries": 1}
 POST = {**GET, "method": "POST"}
 DELETE = {**GET, "method": "DELETE"}
 PART = {"tries": 1}  # of an upload, to the bucket
@@ -41,7 +41,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     *((GET, {"status": status}, "over") for status in (402, 404, 409, 410, 413, 422, 507)),
     # a session that is over, and a password that is wrong
     (POST, {"status": 401}, "sign in"),
-    ({**POST, "path": "auth"}, {"status": 401}, "over"),
+    ({**POST, "path": "auth", "isMine": False}, {"status": 401}, "over"),
+    ({**GET, "path": "shared", "isMine": False}, {"status": 401}, "over"),
     ({**POST, "path": "auth"}, {"status": 429, "code": "too_many_tries", "retryAfterS": 9}, "over"),
     # parts
     (PART, {"status": 0}, "again in 0.25 s, storage"),

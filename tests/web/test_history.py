@@ -130,6 +130,7 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
     person.open(f"#/batches/{batch['batch_id']}")
     person.press("Share")
     person.press("Make a link")
+    expect(person.page.get_by_label("Share link")).to_be_focused()
     link = person.page.get_by_label("Share link").input_value()
     person.press("Copy")
     person.sees("The share link is copied.")
@@ -165,6 +166,7 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
 
         person.press("End the link")
         person.sees("The link is ended.")
+        expect(person.page.get_by_role("button", name="Share")).to_be_focused()
         stranger.page.reload()
         stranger.sees("This link has ended")
         assert stranger.barriers() == []

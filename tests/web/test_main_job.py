@@ -53,11 +53,10 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
         poster.scroll_into_view_if_needed()
         expect(poster).to_have_js_property("complete", True)
         assert poster.evaluate("(img) => img.naturalWidth") > 0
+    assert person.shifted() < SHIFT_MAX
     person.open_details()
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text(" in iad")
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
-
-    assert person.shifted() < SHIFT_MAX
 
     person.press("Play Variation 1")
     assert_plays(person.result())
@@ -137,6 +136,12 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     person.page.get_by_role("link", name="New").click()
     person.choose(clip("next.mp4"))
     expect(person.page.get_by_label("Make of each video")).to_have_value("copy")  # remembered
+    person.page.go_back()
+    person.press("Same again")
+    person.press("Replace them")
+    expect(person.video("plain.mp4")).to_contain_text("Ready")
+    person.page.get_by_label("Make of each video").select_option("Variations")
+    expect(person.page.get_by_label("Mirror some of them")).not_to_be_checked()  # a preset says nothing of it
 
 
 def test_same_again_fills_the_draft_and_starts_nothing(person: Person, api: User, clip: Clip) -> None:

@@ -70,6 +70,7 @@ class Summary(BaseModel):
     source_names: list[str]  # the first three
     sources_count: int
     poster_output_id: str | None  # the first output that has a poster
+    poster_output_ids: list[str]  # the first ones of up to three sources
     status: str
     partial: bool
     progress: Progress

@@ -35,9 +35,11 @@ export class ApiError extends Error {
 
 export interface Options {
   headers?: Record<string, string>;
+  /** Of a share link, instead of the session's; none for the password itself. */
+  token?: string | null;
   stop?: AbortSignal | undefined;
   /** Told why the call waits for its next try, and null when it goes on: it needs nobody. */
-  onTrouble?: (trouble: ApiError | null) => void;
+  onTrouble?: (trouble: ApiError | null) => unknown;
 }
 
 interface Request extends Options {
@@ -55,10 +57,10 @@ export const address = (path: string): string => `${BASE}/api/${path}`;
 const troubled = new Map<string, Promise<unknown>>(); // GETs that wait, so that whoever asks again waits too
 
 export function get<Body>(path: string, options: Options = {}): Promise<Body> {
-  if (options.stop || options.onTrouble) return call<Body>({ method: "GET", path, ...options });
+  if (Object.keys(options).length) return call<Body>({ method: "GET", path, ...options });
   const known = troubled.get(path) as Promise<Body> | undefined;
   if (known) return known;
-  const onTrouble = () => troubled.set(path, asked);
+  const onTrouble = (trouble: ApiError | null) => trouble && troubled.set(path, asked);
   const asked: Promise<Body> = call<Body>({ method: "GET", path, onTrouble }).finally(() =>
     troubled.delete(path),
   );
@@ -73,23 +75,26 @@ export const remove = (path: string, options: Options = {}): Promise<void> =>
 /** Exchange the password for a session. Throws ApiError: 401 wrong, 429 too many tries. */
 export async function signIn(password: string, options: Options): Promise<void> {
   type Session = { token: string; expires_at: string };
-  const { token, expires_at } = await post<Session>("auth", { password }, options);
+  const { token, expires_at } = await post<Session>("auth", { password }, { ...options, token: null });
   session.begin(token, expires_at);
 }
 
 /** Throws ApiError, or the reason of `stop` or of the session's end. */
 async function call<Body>(request: Request): Promise<Body> {
-  const stop = AbortSignal.any([session.lifetime(), ...(request.stop ? [request.stop] : [])]);
   const hasKey = request.headers?.["Idempotency-Key"] !== undefined;
+  const isMine = request.token === undefined;
+  const ends = [isMine && session.lifetime(), request.stop].filter((end) => end instanceof AbortSignal);
+  const stop = AbortSignal.any(ends);
   const tries = new Tries();
   try {
     for (;;) {
-      const [used, wasOnline] = [session.token.value, navigator.onLine];
+      const used = isMine ? session.token.value : (request.token ?? null);
+      const wasOnline = navigator.onLine;
       try {
         return await send<Body>(request, used, stop);
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        const fate = fateOf({ ...request, hasKey, tries: tries.count, wasOnline }, error);
+        const fate = fateOf({ ...request, hasKey, isMine, tries: tries.count, wasOnline }, error);
         if (fate.is === "done") return undefined as Body;
         if (fate.is === "over")
           throw error.code === "away" ? new ApiError(error.status, "lost", t.api.lost) : error;
@@ -117,7 +122,7 @@ async function send<Body>(
   const patience = new Patience(ANSWER_MS, stop);
   const init: RequestInit = { method, cache: "no-store", referrerPolicy: "no-referrer" };
   init.signal = patience.signal;
-  init.headers = { ...headers, ...(token && path !== "auth" ? { Authorization: `Bearer ${token}` } : {}) };
+  init.headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers = { ...init.headers, "Content-Type": "application/json" };

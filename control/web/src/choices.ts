@@ -74,17 +74,16 @@ export const forNext = (): void => choose(OWN);
 
 /** Choose what was chosen for a batch. Its seed is left out: the same again are other variations. */
 export function chooseLike(batch: Batch): void {
+  const { name, name_template, preset, variations, without, strength, quality, frame_rate } = batch;
+  choose({ ...OWN, preset, name: name ?? "", template: name_template ?? "" });
+  if (preset) return; // it has no other choices: those for variations stay
   choose({
-    ...OWN,
-    preset: batch.preset,
-    ...(batch.preset ? {} : { variations: batch.variations }),
-    mirrors: !batch.without.includes("mirror"),
-    without: EFFECTS.filter((name) => batch.without.includes(name)),
-    strength: batch.strength,
-    quality: batch.quality,
-    frameRate: batch.frame_rate,
-    name: batch.name ?? "",
-    template: batch.name_template ?? "",
+    variations,
+    mirrors: !without.includes("mirror"),
+    without: EFFECTS.filter((effect) => without.includes(effect)),
+    strength,
+    quality,
+    frameRate: frame_rate,
   });
 }
 

@@ -13,6 +13,7 @@ export interface Call {
   readonly path: string;
   readonly hasKey: boolean; // an Idempotency-Key
   readonly wasOnline: boolean; // false: nothing was sent
+  readonly isMine: boolean; // of the session, which a sign-in renews; not of a link or a password
   readonly tries: number; // in a row, with this one
 }
 
@@ -32,7 +33,7 @@ const NEW_URL_EVERY = 4; // tries of a part: the bucket may have another address
 const BUSY = [408, 425, 429, 502, 503, 504];
 
 /** The last words of the paths that may be sent twice: after a lost answer the second has the same effect. */
-const TWICE = ["auth", "cancel", "complete", "download-link", "quote", "revoke", "uploads"];
+const TWICE = ["auth", "cancel", "complete", "download-link", "quote", "revoke", "share-link", "uploads"];
 
 /** How a repeat of a call is refused after a lost answer that was good. */
 const ENDED_BY: Record<string, number> = { DELETE: 404, "auth/revoke": 401 };
@@ -44,7 +45,7 @@ export function fateOf(call: Call, failure: Failure, chance = Math.random()): Fa
   if (code === "too_many_tries") return { is: "over" }; // of a password: the next try is a person's
   if (call.tries > 1 && status === ENDED_BY[call.path === "auth/revoke" ? call.path : call.method])
     return { is: "done" };
-  if (status === 401) return { is: call.path === "auth" ? "over" : "sign in" };
+  if (status === 401) return { is: call.isMine ? "sign in" : "over" };
   if (status === 409 && retryAfterS !== null) return again("busy"); // its first try is still being answered
   if (status === 429) return again("full");
   if (status === 503 && retryAfterS !== null) return again("busy"); // nothing was done

@@ -8,7 +8,7 @@ export const leftOut = signal(0);
 
 interface Found {
   path: string;
-  file: File;
+  file: File | null; // null: it cannot be read
 }
 
 /**
@@ -21,7 +21,7 @@ export async function dropped(transfer: DataTransfer): Promise<File[]> {
   if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files];
   const found = await Promise.all(entries.map((entry) => (entry ? filesIn(entry, "") : [])));
   return found.flatMap((files, index) =>
-    entries[index]?.isDirectory ? videosOf(files) : files.map(({ file }) => file),
+    entries[index]?.isDirectory ? videosOf(files) : files.flatMap(({ file }) => file ?? []),
   );
 }
 
@@ -30,9 +30,12 @@ export const ofFolder = (files: Iterable<File>): File[] =>
   videosOf([...files].map((file) => ({ path: file.webkitRelativePath, file })));
 
 function videosOf(files: Found[]): File[] {
-  const videos = files.filter(({ path }) => VIDEO.test(path) && !isHidden(path));
+  const sorted = files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  const videos = sorted.flatMap(({ path, file }) =>
+    file && VIDEO.test(path) && !isHidden(path) ? file : [],
+  );
   leftOut.value += files.length - videos.length;
-  return videos.sort((a, b) => (a.path < b.path ? -1 : 1)).map(({ file }) => file);
+  return videos;
 }
 
 /** The folder that was chosen may have any name. */
@@ -45,15 +48,13 @@ const isHidden = (path: string): boolean =>
 async function filesIn(entry: FileSystemEntry, above: string): Promise<Found[]> {
   const path = `${above}${entry.name}`;
   if (entry.isDirectory) {
-    const found: Found[] = [];
-    for (const inside of await all((entry as FileSystemDirectoryEntry).createReader()))
-      found.push(...(await filesIn(inside, `${path}/`)));
-    return found;
+    const inside = await all((entry as FileSystemDirectoryEntry).createReader());
+    return (await Promise.all(inside.map((one) => filesIn(one, `${path}/`)))).flat();
   }
   const file = await new Promise<File | null>((resolve) =>
     (entry as FileSystemFileEntry).file(resolve, () => resolve(null)),
   );
-  return file ? [{ path, file }] : [];
+  return [{ path, file }];
 }
 
 /** A reader gives some entries at a time, and none at the end. One that fails ends too. */

@@ -31,7 +31,7 @@ export function inAll(quotes: Quote[]): Quote | null {
   const [first, ...rest] = quotes;
   if (!first || !rest.length) return first ?? null;
   const sum = (of: (quote: Quote) => number) => quotes.reduce((total, quote) => total + of(quote), 0);
-  const isKnown = first.cost_low_usd !== null;
+  const isKnown = quotes.every(({ cost_low_usd }) => cost_low_usd !== null);
   return {
     machines: Math.max(...quotes.map(({ machines }) => machines)),
     makespan_s: sum(({ makespan_s }) => makespan_s),

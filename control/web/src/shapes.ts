@@ -63,7 +63,7 @@ export interface BatchSummary {
   name: string | null;
   source_names: string[]; // the first three
   sources_count: number;
-  poster_output_id: string | null;
+  poster_output_ids: string[]; // of up to three sources
   shared: boolean; // whether it has a share link
   size_bytes: number;
   ticket: string; // of its pictures, players and events

@@ -147,6 +147,8 @@ def test_a_list_shows_what_a_person_knows_a_batch_by(maker: Maker) -> None:
         item = next(each for each in listed(maker, noun) if each["batch_id"] == batch["batch_id"])
         assert (item["name"], item["source_names"], item["sources_count"]) == ("Four of them", names[:3], 4)
         assert item["poster_output_id"] == outputs(batch)[0]["output_id"]
+        firsts = [source["outputs"][0]["output_id"] for source in batch["sources"][:3]]
+        assert item["poster_output_ids"] == firsts
     live = maker.submit(variations=1)
     item = next(each for each in listed(maker, "batches") if each["batch_id"] == live["batch_id"])
     assert (item["name"], item["source_names"], item["poster_output_id"]) == (None, ["ad.mp4"], None)

@@ -127,6 +127,7 @@ function Mirror() {
         <input
           type="checkbox"
           role="switch"
+          class="toggle"
           checked={choices.value.mirrors}
           aria-checked={choices.value.mirrors}
           aria-describedby={help}
@@ -147,7 +148,9 @@ function Strength() {
   return (
     <div class="field">
       <div class="row">
-        <label for={id}>{say.strength}</label>
+        <label for={id} class="strength">
+          {say.strength}
+        </label>
         <span class="muted small">{inWords(strength)}</span>
       </div>
       <input
@@ -227,6 +230,7 @@ function Effects() {
             <input
               id={index ? undefined : fieldId("without")}
               type="checkbox"
+              class="effect"
               checked={!without.includes(name)}
               onChange={({ currentTarget: { checked } }) =>
                 choose({

@@ -1,4 +1,5 @@
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { inWords, post, remove } from "../api";
 import type { LiveBatch } from "../live";
 import type { Batch } from "../shapes";
@@ -9,9 +10,17 @@ import { Icon } from "./Icon";
 import { Notice } from "./Notice";
 import { toast } from "./Toast";
 
+interface Props {
+  batch: Batch;
+  live: LiveBatch;
+}
+
 /** A button that makes a link to an ended batch for people without the password, or ends it. */
-export function Share({ batch, live }: { batch: Batch; live: LiveBatch }) {
+export function Share({ batch, live }: Props) {
   const isOpen = useSignal(false);
+  const close = () => {
+    isOpen.value = false;
+  };
   return (
     <>
       <button
@@ -24,24 +33,21 @@ export function Share({ batch, live }: { batch: Batch; live: LiveBatch }) {
         {t.share.button}
       </button>
       {isOpen.value && (
-        <Dialog
-          title={t.share.title}
-          onClose={() => {
-            isOpen.value = false;
-            live.poke();
-          }}
-        >
-          <Link batch={batch} live={live} />
+        <Dialog title={t.share.title} onClose={close}>
+          <Link batch={batch} live={live} onEnd={close} />
         </Dialog>
       )}
     </>
   );
 }
 
-function Link({ batch: { batch_id, shared, expires_at }, live }: { batch: Batch; live: LiveBatch }) {
+function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
+  const { batch_id, shared, expires_at } = batch;
   const url = useSignal<string | null>(null);
+  const field = useRef<HTMLInputElement>(null);
   const isBusy = useSignal(false);
   const problem = useSignal<string | null>(null);
+  useEffect(() => field.current?.focus(), [url.value]);
   const address = `batches/${batch_id}/share-link`;
   const doing = (what: () => Promise<void>) => async () => {
     isBusy.value = true;
@@ -63,9 +69,9 @@ function Link({ batch: { batch_id, shared, expires_at }, live }: { batch: Batch;
   });
   const end = doing(async () => {
     await remove(address);
-    url.value = null;
     live.poke();
     toast(t.share.ended);
+    onEnd();
   });
   const copy = doing(async () => {
     await navigator.clipboard.writeText(url.value ?? "").catch(() => {
@@ -81,6 +87,7 @@ function Link({ batch: { batch_id, shared, expires_at }, live }: { batch: Batch;
       {url.value && (
         <div class="share-link">
           <input
+            ref={field}
             readOnly
             value={url.value}
             aria-label={t.share.link}

@@ -77,7 +77,7 @@ function useIsAway(element: HTMLElement | null): boolean {
 
 function Loading() {
   return (
-    <p class="muted" role="status">
+    <p class="muted loading" role="status">
       {t.batch.loading}
     </p>
   );
@@ -121,7 +121,7 @@ function Expiry({ batch }: { batch: Batch }) {
 
 function Standing({ live, batch }: { live: LiveBatch; batch: Batch }) {
   return (
-    <section class="card stack" aria-label={t.batch.progress}>
+    <section class="card stack standing-card" aria-label={t.batch.progress}>
       <div class="standing">
         <strong>{progress(batch)}</strong>
         {isLive(batch) ? (
@@ -171,7 +171,7 @@ function Freshness({ live, isLive: isMoving }: { live: LiveBatch; isLive: boolea
   const isAway = live.problem.value !== null;
   if (!isAway && (!isMoving || now - live.freshAt.value < STALE_MS)) return null;
   return (
-    <span class="stale small" role="status">
+    <span class="stale" role="status">
       {isAway && t.batch.noConnection}
       {t.batch.lastUpdated(clock(live.freshAt.value))}
     </span>

@@ -340,7 +340,7 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
         />
       )}
       <a class="batch-line" href={linkTo(batch.batch_id)}>
-        <Picture batch={batch} />
+        <Pictures batch={batch} />
         <span class="batch-what">
           <strong class="batch-name">{name}</strong>
           <span class="muted small">
@@ -366,23 +366,24 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   );
 }
 
-function Picture({ batch }: { batch: BatchSummary }) {
-  const isBroken = useSignal(false);
-  const { poster_output_id: id, ticket } = batch;
+/** Pictures of up to three of its videos. */
+function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
+  const broken = useSignal<readonly string[]>([]);
+  const shown = ids.filter((id) => !broken.value.includes(id));
   return (
-    <span class={`batch-picture ${batch.sources_count > 1 ? "several" : ""}`}>
-      {id && !isBroken.value ? (
+    <span class={`batch-pictures of-${shown.length}`}>
+      {shown.length === 0 && <Icon name="film" />}
+      {shown.map((id) => (
         <img
+          key={id}
           src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
           alt=""
           loading="lazy"
           onError={() => {
-            isBroken.value = true;
+            broken.value = [...broken.value, id];
           }}
         />
-      ) : (
-        <Icon name="film" />
-      )}
+      ))}
     </span>
   );
 }
@@ -425,20 +426,25 @@ function Bulk({
   const some = items.filter(({ batch_id }) => chosen.value?.has(batch_id));
   const sets = { cancel: some.filter(isLive), retry: some.filter(canRetry), delete: some };
   const all = items.length === some.length;
-  const act = (verb: keyof typeof sets) => async () => {
+  const act = (verb: keyof typeof sets) => async (stop: AbortSignal) => {
     const fresh: BatchSummary[] = [];
     const deleted = new Set<string>();
     const refused = await each(sets[verb], async ({ batch_id: id }) => {
       if (verb === "delete") {
-        await remove(`batches/${id}`);
+        await remove(`batches/${id}`, { stop });
         deleted.add(id);
       } else {
-        const { sources: _, attempts: __, ...summary } = await post<Batch>(`batches/${id}/${verb}`);
+        const {
+          sources: _,
+          attempts: __,
+          ...summary
+        } = await post<Batch>(`batches/${id}/${verb}`, undefined, { stop });
         fresh.push(summary);
       }
     });
     chosen.value = refused.length ? new Set(refused.map(({ item }) => item.batch_id)) : null;
     onChange(fresh, deleted);
+    if (stop.aborted) return;
     setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
     const done = sets[verb].length - refused.length;
     const why = refused[0] && inWords(refused[0].error);

@@ -1,6 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { address } from "../api";
+import { ApiError, address, get, inWords } from "../api";
+import { Again } from "../components/Again";
 import { Dialog } from "../components/Dialog";
 import { Icon } from "../components/Icon";
 import { Language } from "../components/Language";
@@ -8,9 +9,10 @@ import { Notice } from "../components/Notice";
 import { usePlaying } from "../components/usePlaying";
 import type { SharedBatch, SharedOutput } from "../shapes";
 import { t } from "../texts";
+import { onWake } from "../waits";
 import { bytes, fileName, length, namesOf, outputLabel, when } from "../words";
 
-const AGAIN_MS = 5000;
+const TICKET_MS = 40 * 60 * 1000; // of an hour
 const SHOWN_AT_FIRST = 60;
 
 /** What someone without the password sees of a batch by its share link: pictures, player and download. */
@@ -18,21 +20,23 @@ export function Shared({ token, output }: { token: string; output: string | null
   const batch = useSignal<SharedBatch | null>(null);
   const problem = useSignal<string | null>(null);
   useEffect(() => {
-    let timer = 0;
+    const gone = new AbortController();
+    let readAt = 0; // ms
     const read = async () => {
-      const found = await look(token);
-      if (found === "ended") problem.value = t.shared.ended;
-      else if (found === "away") {
-        problem.value = t.shared.away;
-        timer = window.setTimeout(read, AGAIN_MS);
-      } else {
-        problem.value = null;
-        batch.value = found;
-        document.title = `${titleOf(found)} · ${t.app.name}`;
+      try {
+        batch.value = await get<SharedBatch>("shared", { token, stop: gone.signal });
+        readAt = Date.now();
+        document.title = `${titleOf(batch.value)} · ${t.app.name}`;
+      } catch (error) {
+        if (error instanceof ApiError) problem.value = error.status === 401 ? t.shared.ended : inWords(error);
       }
     };
     void read();
-    return () => clearTimeout(timer);
+    const leave = onWake(() => Date.now() - readAt > TICKET_MS && batch.value && void read());
+    return () => {
+      leave();
+      gone.abort();
+    };
   }, [token]);
   return (
     <>
@@ -43,6 +47,7 @@ export function Shared({ token, output }: { token: string; output: string | null
         </span>
         <Language />
       </header>
+      <Again />
       <main id="main" tabIndex={-1}>
         {batch.value ? (
           <Videos batch={batch.value} token={token} output={output} />
@@ -52,21 +57,6 @@ export function Shared({ token, output }: { token: string; output: string | null
       </main>
     </>
   );
-}
-
-/** Ask control once. Without the session of who may be signed in here: the link alone decides. */
-async function look(token: string): Promise<SharedBatch | "ended" | "away"> {
-  try {
-    const answer = await fetch(address("shared"), {
-      headers: { Authorization: `Bearer ${token}` },
-      cache: "no-store",
-      referrerPolicy: "no-referrer",
-    });
-    if (answer.status === 401) return "ended";
-    return answer.ok ? await answer.json() : "away";
-  } catch {
-    return "away";
-  }
 }
 
 function Waiting({ problem }: { problem: string | null }) {
