@@ -52,11 +52,10 @@ class Guard:
             self.or_ticket(credentials, ticket, batch_id)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
-        """Accept a download ticket of this job or batch too. Return its content, or None without one.
+        """Accept a download ticket of this job or batch too, or one of its share link.
 
-        A ticket of the batch's share link is accepted as well.
-
-        The ticket may have expired: the caller checks that. Raises ControlError unauthorized.
+        Return the content of a download ticket, or None without one. It may have expired: the caller checks
+        that. Raises ControlError unauthorized.
         """
         generation = self._context.views.token_generation()
         link = self._context.signer.read_link(ticket, id_, generation=generation) if ticket else None
