@@ -12,8 +12,13 @@ from control.routes.page import BUILT
 
 FATE = Path(__file__).parents[2] / "control/web/src/fate.ts"
 GET = {
-    **{"method": "GET", "path": "batches", "hasKey": False, "wasOnline": True, "isMine": True},
-    **{"isRepeat": False, "tries": 1},
+    "method": "GET",
+    "path": "batches",
+    "hasKey": False,
+    "wasOnline": True,
+    "isMine": True,
+    "isRepeat": False,
+    "tries": 1,
 }
 POST = {**GET, "method": "POST"}
 DELETE = {**GET, "method": "DELETE"}
