@@ -11,6 +11,7 @@ import { toast } from "../components/Toast";
 import { useBroken } from "../components/useBroken";
 import { useNow } from "../components/useNow";
 import { linkTo } from "../route";
+import * as session from "../session";
 import { type Batch, type BatchSummary, isLive, type Page, type Status } from "../shapes";
 import { t } from "../texts";
 import { bytes, money, namesOf, progress, STATUS, span, when } from "../words";
@@ -195,7 +196,7 @@ function useKeptPlace(before: Place | null, leave: (place: Place | null) => void
   }, []);
 }
 
-const tickets = new Map<string, { ticket: string; at: number }>();
+const tickets = new Map<string, { ticket: string; at: number; of: string | null }>();
 
 /** What is fresh, as the very object that is shown already where nothing has changed: its line is not drawn anew. */
 function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
@@ -207,11 +208,12 @@ function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
   });
 }
 
-/** A batch's first ticket while it is good: each new one would load its picture again. */
+/** A batch's first ticket while it is good, in this session: each new one would load its pictures again. */
 function keptTicket({ batch_id, ticket }: BatchSummary): string {
+  const of = session.token.peek();
   const known = tickets.get(batch_id);
-  if (known && Date.now() - known.at < TICKET_MS) return known.ticket;
-  tickets.set(batch_id, { ticket, at: Date.now() });
+  if (known && known.of === of && Date.now() - known.at < TICKET_MS) return known.ticket;
+  tickets.set(batch_id, { ticket, at: Date.now(), of });
   return ticket;
 }
 
