@@ -1,9 +1,9 @@
 """What rows cost: bytes of the database per output, and what a long history does to control.
 
-`python -m bench.rows [OUTPUTS]` makes a batch of 10,000 outputs and one of 200 by control's own code, with
-the arguments that the runner's own code has for them. It copies the rows of the small one under other ids
-until the database holds OUTPUTS (10,200 if none are named), and times control on it. No bucket and no Fly
-take part. One file, since one database is filled and then measured.
+`python -m bench.rows [OUTPUTS]` makes a batch of 200 outputs, whose results expire, and one of 10,000, by
+control's own code, with the arguments that the runner's own code has for them. It copies the rows of the
+expired one under other ids until the database holds OUTPUTS (10,200 if none are named), and times control on
+it. No bucket and no Fly take part. One file, since one database is filled and then measured.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from bench.line import line
 from bench.startup import NO_CLOUD, woken
 from control.domain.ids import new_id
 from control.planning.planner import PlannedSource, plan
-from control.settings import load_settings
-from control.store import Store, batches, queue, reports
+from control.settings import Settings, load_settings
+from control.store import Store, batches, queue, reports, retention
 from control.store.database import close_database, open_database
 from control.store.files import StoredFile
 from control.store.recipe import recipe_of
-from control.store.tables import Attempt, Job, Output
+from control.store.tables import Attempt, Job, Output, Source
 from runner.commands import Target, decoding_args, drawing_args, first_coding_args, others_coding_args
 from runner.contract import Effects, Finish, OutputFile, OutputReport, OutputSpec, Timings, Usage
 from runner.graph import Probe
@@ -66,15 +68,21 @@ def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
         url = f"sqlite:///{path}"
         settings = load_settings(**{**SETTINGS, **ROOMY, "database_url": url})
         engine = open_database(url)
-        store = Store(engine, settings, lambda: datetime.now(UTC))
-        empty = path.stat().st_size
-        batch_id = _made_batch(store, LARGE)
-        small_id = _made_batch(store, SMALL)
+        small_id = _made_batch(_store(engine, settings), SMALL)
+        _expire(_store(engine, settings, later=timedelta(hours=48)))
+        before = _used_bytes(path)
+        batch_id = _made_batch(_store(engine, settings), LARGE)
         close_database(engine)
-        each = (path.stat().st_size - empty) / (LARGE + SMALL)
-        yield line("rows of an output", each, "bytes", against=f"{LARGE + SMALL} outputs")
+        each = (_used_bytes(path) - before) / LARGE
+        yield line("rows of an output", each, "bytes", against=f"{LARGE} outputs")
         yield from _tables(path)
-        _copy(path, small_id, (outputs - LARGE) // SMALL - 1)
+        before, copies = _used_bytes(path), (outputs - LARGE) // SMALL - 1
+        _copy(path, small_id, copies)
+        if copies:
+            each = (_used_bytes(path) - before) / copies / SMALL
+            yield line(
+                "rows of an output that has expired", each, "bytes", against=f"{copies * SMALL} outputs"
+            )
         count = f"{outputs} outputs"
         yield line("database", path.stat().st_size / 2**20, "MiB", against=count)
         with woken(url, **ROOMY) as control:
@@ -85,13 +93,27 @@ def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
                 yield from _asked(http, batch_id, against=count)
 
 
+def _store(engine: Engine, settings: Settings, *, later: timedelta = timedelta(0)) -> Store:
+    return Store(engine, settings, lambda: datetime.now(UTC) + later)
+
+
+def _used_bytes(path: Path) -> int:
+    """Return the size of the pages that hold something."""
+    with closing(sqlite3.connect(path)) as database:
+        pages, free, size = (
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+    return int((pages - free) * size)
+
+
 def _tables(path: Path) -> Iterator[str]:
     """Yield the bytes of each large table and its indexes, if this SQLite can tell."""
     query = """SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_master m ON s.name = m.name
         GROUP BY 1 ORDER BY 2 DESC LIMIT 4"""
     database = sqlite3.connect(path)
     for table, size in database.execute(query).fetchall():
-        yield line(f"of it in {table}", size / (LARGE + SMALL), "bytes", against="with its indexes")
+        yield line(f"of it in {table}", size / LARGE, "bytes", against="with its indexes")
     database.close()
 
 
@@ -112,6 +134,18 @@ def _made_batch(store: Store, outputs: int) -> str:
     for attempt_id in attempts:
         _make(store, attempt_id)
     return batch_id
+
+
+def _expire(store: Store) -> None:
+    """Do what the passes do once the retention of all batches is over; nothing is in a bucket."""
+    retention.expire_due(store)
+    with store.transaction() as tx:
+        jobs = tx.session.exec(select(Job.id)).all()
+        sources = tx.session.exec(select(Source.id)).all()
+    for job_id in jobs:
+        retention.files_gone(store, job_id)
+    retention.give_up_sources(store)
+    retention.source_gone(store, sources)
 
 
 def _output_id() -> str:
@@ -223,6 +257,8 @@ def _copy(path: Path, batch_id: str, times: int) -> None:
             return known[old]
 
         for table, rows in tables.items():
+            if not rows:  # arguments of expired outputs
+                continue
             places = ",".join("?" * len(rows[0]))
             moved = (
                 [_ID.sub(other, each) if isinstance(each, str) else each for each in row] for row in rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +32,10 @@ def share(maker: Maker, batch: dict[str, Any]) -> str:
     return url.fragment.removeprefix("/shared/")
 
 
+def names_in(answer: httpx.Response) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+
+
 def look(stranger: httpx.Client, token: str) -> httpx.Response:
     return stranger.get("/api/shared", headers={"Authorization": f"Bearer {token}"})
 
@@ -54,10 +60,14 @@ def test_a_link_shows_videos_pictures_and_the_zip_to_a_stranger_and_nothing_else
         assert bucket().get(stranger.get(address, params=ticket).headers["location"]).content == content
         assert stranger.get(f"{address}/poster", params=ticket).status_code == 307
     archive = f"/api/batches/{batch['batch_id']}/download"
-    whole = stranger.get(archive, params=ticket)
-    assert whole.content == maker.http.get(archive).content
+    ours, whole = maker.http.get(archive), stranger.get(archive, params=ticket)
+    videos = [output["name"] for output in outputs(batch)]
+    assert names_in(whole) == videos, "no manifest: it names machines, effects and the caller's own data"
+    assert names_in(ours) == [*videos, "manifest.csv", "manifest.json"]
+    assert whole.headers["etag"] != ours.headers["etag"] == maker.http.head(archive).headers["etag"]
     part = stranger.get(archive, params=ticket, headers={"Range": "bytes=5-9"})
     assert (part.status_code, part.content) == (206, whole.content[5:10])
+    assert part.headers["etag"] == whole.headers["etag"]
 
     source_id = batch["sources"][0]["source_id"]
     closed = [

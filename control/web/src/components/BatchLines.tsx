@@ -10,6 +10,7 @@ import { Bar } from "./Bar";
 import { Icon } from "./Icon";
 import { Pill } from "./Pill";
 import { toast } from "./Toast";
+import { useBroken } from "./useBroken";
 import { useNow } from "./useNow";
 
 /** The ids of the batches that are chosen; null while nothing can be. */
@@ -94,21 +95,14 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
 
 /** Pictures of up to three of its videos. */
 function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
-  const broken = useSignal<readonly string[]>([]);
-  const shown = ids.filter((id) => !broken.value.includes(id));
+  const broken = useBroken();
+  const urls = ids.map((id) => address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`));
+  const shown = urls.filter((url) => !broken.has(url));
   return (
     <span class={`batch-pictures of-${shown.length}`}>
       {shown.length === 0 && <Icon name="film" />}
-      {shown.map((id) => (
-        <img
-          key={id}
-          src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
-          alt=""
-          loading="lazy"
-          onError={() => {
-            broken.value = [...broken.value, id];
-          }}
-        />
+      {shown.map((url) => (
+        <img key={url} src={url} alt="" loading="lazy" onError={() => broken.add(url)} />
       ))}
     </span>
   );

@@ -5,6 +5,7 @@ import { BatchLines, type Chosen } from "../components/BatchLines";
 import { Bulk, CHOOSE } from "../components/Bulk";
 import { Notice } from "../components/Notice";
 import { type Place, useKeptPlace } from "../components/useKeptPlace";
+import * as session from "../session";
 import { type BatchSummary, isLive, type Page, type Status } from "../shapes";
 import { t } from "../texts";
 import { STATUS } from "../words";
@@ -158,7 +159,7 @@ export function History() {
   );
 }
 
-const tickets = new Map<string, { ticket: string; at: number }>();
+const tickets = new Map<string, { ticket: string; at: number; of: string | null }>();
 
 /** What is fresh, as the very object that is shown already where nothing has changed: its line is not drawn anew. */
 function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
@@ -170,11 +171,12 @@ function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
   });
 }
 
-/** A batch's first ticket while it is good: each new one would load its picture again. */
+/** A batch's first ticket while it is good, in this session: each new one would load its pictures again. */
 function keptTicket({ batch_id, ticket }: BatchSummary): string {
+  const of = session.token.peek();
   const known = tickets.get(batch_id);
-  if (known && Date.now() - known.at < TICKET_MS) return known.ticket;
-  tickets.set(batch_id, { ticket, at: Date.now() });
+  if (known && known.of === of && Date.now() - known.at < TICKET_MS) return known.ticket;
+  tickets.set(batch_id, { ticket, at: Date.now(), of });
   return ticket;
 }
 

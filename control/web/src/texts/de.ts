@@ -432,6 +432,7 @@ export const de: Texts = {
     without: (n) =>
       `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
     batches: (n) => `Daraus werden ${number(n)} Aufträge.`,
+    overBudget: (budget) => `Die Schätzung liegt über dem Budget (${budget}).`,
     canClose: "Sobald er läuft, kann diese Seite geschlossen werden.",
     videos: (n) => count(n, "Video", "Videos"),
     times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,

@@ -419,6 +419,7 @@ export const en = {
     wait: "Wait, not yet",
     without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
     batches: (n: number) => `They become ${number(n)} batches.`,
+    overBudget: (budget: string) => `The estimate is above the budget (${budget}).`,
     canClose: "Once it runs you can close this page.",
     videos: (n: number) => count(n, "video"),
     times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
