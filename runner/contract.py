@@ -396,5 +396,9 @@ def attempt_path(attempt_id: str, call: Literal["claim", "heartbeat", "finish"])
 
 
 def without_queries(text: str) -> str:
-    """Return the text without URLs and paths that have a query, since one of them may be a signed URL."""
-    return re.sub(r"(https?:/)?/[^\s'\"?]*\?[^\s'\"]*", "URL", text)
+    """Return the text without URLs and paths that have a query, since one of them may be a signed URL.
+
+    In linear time, since the text may be a hostile one: a path without a query is matched as well.
+    """
+    path = r"(?:https?:/)?/[^\s'\"?]*(\?[^\s'\"]*)?"
+    return re.sub(path, lambda found: found[0] if found[1] is None else "URL", text)

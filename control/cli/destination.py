@@ -30,7 +30,6 @@ _PLACE = re.compile(r"s3://(?P<bucket>[A-Za-z0-9._-]{3,255})(?:/(?P<prefix>.*))?
 class Destination:
     """Where results go, and what signs URLs for it."""
 
-    place: str  # as the user named it
     prefix: str  # "" or ends with a slash
     presigner: Presigner
     session_token: str = ""
@@ -77,7 +76,6 @@ def destination(place: str, env: Mapping[str, str]) -> Destination:
         raise typer.BadParameter("--to: AWS_ENDPOINT_URL_S3 must be a URL like https://host.")
     prefix = (found["prefix"] or "").strip("/")
     return Destination(
-        place=place,
         prefix=f"{prefix}/" if prefix else "",
         presigner=Presigner(
             endpoint=endpoint or f"https://s3.{region}.amazonaws.com",

@@ -47,6 +47,7 @@ class ZipRequest:
     ended_at: datetime | None  # the archive is frozen from then on; a new end makes a new archive
     expires_at: datetime | None  # None while its batch is live
     facts: Facts | None  # None: there was no layout since its end
+    is_shared: bool = False  # by a share link: without the manifests, which tell more than it may show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +60,18 @@ class Layout:
 
 
 def zip_request(
-    session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
+    session: Session,
+    subject: Job | Batch,
+    *,
+    now: datetime,
+    chosen: frozenset[int] | None = None,
+    is_shared: bool = False,
 ) -> ZipRequest:
     """Return the facts of a ZIP that need no layout. Raises ControlError expired, not_ready."""
     batch = _batch(session, subject)
     require_kept(batch, now=now)
-    facts = None
-    if chosen is None and subject.ended_at and subject.zip_tag and subject.zip_bytes is not None:
+    facts, is_whole = None, chosen is None and not is_shared
+    if is_whole and subject.ended_at and subject.zip_tag and subject.zip_bytes is not None:
         facts = Facts(size_bytes=subject.zip_bytes, tag=subject.zip_tag)
     elif not _is_any_ready(session, subject, chosen):
         later = "Nothing is ready yet. Look at the job's progress and try later."
@@ -79,6 +85,7 @@ def zip_request(
         ended_at=subject.ended_at,
         expires_at=batch.expires_at,
         facts=facts,
+        is_shared=is_shared,
     )
 
 
@@ -103,11 +110,16 @@ def positions(session: Session, subject: Job | Batch, output_ids: Collection[str
 
 
 def laid_out(
-    session: Session, subject: Job | Batch, *, now: datetime, chosen: frozenset[int] | None = None
+    session: Session,
+    subject: Job | Batch,
+    *,
+    now: datetime,
+    chosen: frozenset[int] | None = None,
+    is_shared: bool = False,
 ) -> Layout:
     """Return the ZIP of the ready outputs of a job or batch, or of the chosen ones.
 
-    Raises ControlError expired, not_ready.
+    With `is_shared` it has no manifests. Raises ControlError expired, not_ready.
     """
     zip_request(session, subject, now=now, chosen=chosen)
     jobs = _jobs(session, subject)
@@ -125,14 +137,9 @@ def laid_out(
             ready_at.append(output.ready_at)
     batch = _batch(session, subject)
     document = manifest.document(batch, _sources(session, batch, source_ids))
-    archive = Archive(
-        [
-            *(_member(name, file) for name, file in files.items()),
-            literal(filenames.TABLE, manifest.table()),
-            literal(filenames.MANIFEST, document),
-        ],
-        modified_at=max(ready_at),
-    )
+    manifests = [literal(filenames.TABLE, manifest.table()), literal(filenames.MANIFEST, document)]
+    members = [*(_member(name, file) for name, file in files.items()), *([] if is_shared else manifests)]
+    archive = Archive(members, modified_at=max(ready_at))
     tag = hashlib.sha256(archive.directory + document).hexdigest()[:32] if subject.ended_at else None
     return Layout(archive=archive, files=files, facts=Facts(size_bytes=archive.size_bytes, tag=tag))
 

@@ -24,7 +24,7 @@ AT_ONCE_MAX = 2
 FILES_MAX = 25_000  # of all cached layouts together
 LIVE_SHARE = 4  # a layout that still grows is reused for 4 times its CPU time: a fifth of a core at most
 
-_Key = tuple[str, datetime | None, frozenset[int] | None]
+_Key = tuple[str, datetime | None, frozenset[int] | None, bool]
 
 
 class Layouts:
@@ -38,7 +38,7 @@ class Layouts:
 
     async def of(self, asked: ZipRequest) -> Layout:
         """Return the layout of a ZIP. Raises what `make` raises."""
-        key = (asked.id, asked.ended_at, asked.chosen)
+        key = (asked.id, asked.ended_at, asked.chosen, asked.is_shared)
         layout, good_until = self._kept.get(key, (None, 0.0))
         if layout is not None and time.monotonic() < good_until:
             self._kept.move_to_end(key)
@@ -75,9 +75,10 @@ def made(context: AppContext, asked: ZipRequest) -> Layout:
     """
     with context.views.session() as session:
         subject = found(session, asked.table, asked.id)
-        layout = laid_out(session, subject, now=context.clock(), chosen=asked.chosen)
-    facts = layout.facts
-    if asked.chosen is None and asked.ended_at and facts.tag and facts != asked.facts:
+        now, chosen = context.clock(), asked.chosen
+        layout = laid_out(session, subject, now=now, chosen=chosen, is_shared=asked.is_shared)
+    facts, is_whole = layout.facts, asked.chosen is None and not asked.is_shared
+    if is_whole and asked.ended_at and facts.tag and facts != asked.facts:
         retention.freeze(
             context.store, asked.table, asked.id, asked.ended_at, size_bytes=facts.size_bytes, tag=facts.tag
         )

@@ -48,23 +48,22 @@ class Guard:
 
     def or_viewer(self, credentials: Credentials, ticket: str | None, batch_id: str) -> None:
         """Accept a read ticket of the batch, or of its share link. Raises ControlError unauthorized."""
-        if not self._is_shared(ticket, batch_id):
+        if not self.is_shared(ticket, batch_id):
             self.or_ticket(credentials, ticket, batch_id)
 
     def or_link(self, credentials: Credentials, ticket: str | None, id_: str) -> Link | None:
-        """Accept a download ticket of this job or batch too. Return its content, or None without one.
-
-        A ticket of the batch's share link is accepted as well.
+        """Accept a download ticket of this job or batch too. Return its content, or None without a ticket.
 
         The ticket may have expired: the caller checks that. Raises ControlError unauthorized.
         """
         generation = self._context.views.token_generation()
         link = self._context.signer.read_link(ticket, id_, generation=generation) if ticket else None
-        if link is None and not self._is_shared(ticket, id_):
+        if link is None:
             self.require(credentials)
         return link
 
-    def _is_shared(self, ticket: str | None, batch_id: str) -> bool:
+    def is_shared(self, ticket: str | None, batch_id: str) -> bool:
+        """Return whether this is a valid ticket of the batch's share link."""
         share = self._context.views.share_of(batch_id) if ticket else None
         if ticket is None or share is None:
             return False

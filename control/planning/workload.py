@@ -35,9 +35,8 @@ VIDEO_BPS_MAX, AUDIO_BPS = 1e3 * CAP_KBPS, 1e3 * AUDIO_KBPS
 VIDEO_BUFFER_BITS = VIDEO_BPS_MAX * BUFFER_S
 PRESET_BPS_MAX = 12e6  # assumed: presets set no cap
 CAP_MARGIN = 1.25  # the container, one frame too many, and bytes sent again after a broken connection
-UNKNOWN_ROOM_BYTES = (
-    64 * 1024**2
-)  # assumed of an output whose source has not been probed: three minutes at the cap
+# Assumed of an output whose source has not been probed: three minutes at the cap.
+UNKNOWN_ROOM_BYTES = 64 * 1024**2
 POSTER_BYTES = 300_000  # the largest poster: 640 pixels of noise
 
 

@@ -125,8 +125,11 @@ class _Zips:
         self, id_: str, credentials: Credentials, ticket: str | None
     ) -> tuple[ZipRequest, Facts]:
         """Return a ZIP and its facts to a client with a token, or with a ticket for just this archive."""
-        link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
-        asked = await run_in_threadpool(self._asked, id_, link.chosen if link else None)
+        link = None
+        is_shared = await run_in_threadpool(self.guard.is_shared, ticket, id_)
+        if not is_shared:
+            link = await run_in_threadpool(self.guard.or_link, credentials, ticket, id_)
+        asked = await run_in_threadpool(self._asked, id_, link.chosen if link else None, is_shared=is_shared)
         if link and link.expires_at <= self.context.clock():
             raise ControlError(Code.UNAUTHORIZED, "This link has expired. Ask for a new one.")
         facts = await self._facts(asked)
@@ -149,10 +152,10 @@ class _Zips:
         address = f"{self.context.settings.public_url.rstrip('/')}/api/{self.noun}/{asked.id}/download"
         return DownloadLink(url=f"{address}?ticket={ticket}", expires_at=link.expires_at)
 
-    def _asked(self, id_: str, chosen: frozenset[int] | None) -> ZipRequest:
+    def _asked(self, id_: str, chosen: frozenset[int] | None, *, is_shared: bool = False) -> ZipRequest:
         with self.context.views.session() as session:
-            subject = found(session, self.table, id_)
-            return contents.zip_request(session, subject, now=self.context.clock(), chosen=chosen)
+            subject, now = found(session, self.table, id_), self.context.clock()
+            return contents.zip_request(session, subject, now=now, chosen=chosen, is_shared=is_shared)
 
     def _positions(self, id_: str, output_ids: Collection[str]) -> frozenset[int]:
         with self.context.views.session() as session:

@@ -53,8 +53,8 @@ def _add_links(router: APIRouter, context: AppContext, guard: Guard) -> None:
     def share(batch_id: str) -> ShareLink:
         """Make a link that shows the results of an ended batch to anyone who has it, without the password.
 
-        It opens pictures, videos and the ZIP, read only, until the archive expires. A batch has one link: a
-        second call ends the first. The token is in the URL's fragment, which browsers do not send.
+        It opens pictures, videos and a ZIP of these, read only, until the archive expires. A batch has one
+        link: a second call ends the first. The token is in the URL's fragment, which browsers do not send.
         """
         with context.views.session() as session:
             batch = found(session, Batch, batch_id)

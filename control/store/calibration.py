@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, select
 
 from control.domain.states import AttemptState, JobStatus, OutputState
 from control.planning import prices, workload
 from control.store.recipe import encoding_of, recipe_of
-from control.store.tables import Attempt, Batch, Job, Output, Source, SpeedRow
+from control.store.tables import Attempt, Batch, Job, Machine, Output, Source, SpeedRow
 from control.store.transaction import Transaction
 
 BILLS_MAX = 40  # the newest bills that a range of costs is made from
@@ -22,17 +22,22 @@ def speeds(session: Session) -> dict[str, workload.Speed]:
 
 
 def bill_ratios(session: Session) -> list[float]:
-    """Return bill / estimate of the newest jobs that one machine made whole, and whose bill is final."""
+    """Return bill / estimate of the newest jobs that one machine made whole, and whose bill is final.
+
+    Before its machine is gone, an attempt has its cost without the bytes that were sent.
+    """
+    own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
     paid = (
         select(Attempt.cost_usd / Job.estimate_usd)
         .join(Job, col(Job.id) == col(Attempt.job_id))
+        .join(Machine, own)
         .where(
             col(Job.status).in_([JobStatus.COMPLETED, JobStatus.EXPIRED]),
             col(Job.partial).is_(False),
             col(Job.estimate_usd) > 0,
             col(Attempt.number) == 1,
             col(Attempt.state) == AttemptState.SUCCEEDED,
-            col(Attempt.cost_usd) > 0,  # only the end of the machine sets it
+            col(Machine.gone_at).is_not(None),
         )
     )
     return list(session.exec(paid.order_by(col(Job.created_at).desc()).limit(BILLS_MAX)).all())

@@ -156,6 +156,8 @@ def finish(store: Store, attempt_id: str, message: Finish, verified: Verified) -
                 raise _superseded()
             _keep_log(tx, attempt, message)
         elif _is_first(attempt, digest):
+            # a runner that reports its end sends no beats, and repeats this call while it cannot be stored
+            store.leases.extend(attempt_id, leases.length(tx.settings, tx.settings.heartbeat_s))
             attempt.finish_digest = digest
             _note_sent(attempt, message)
             _keep_log(tx, attempt, message)

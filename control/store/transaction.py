@@ -42,7 +42,7 @@ class _Session(Session):
     """Loads a row by its key with a query that is built once; before that only new rows are sent."""
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
-        if options:
+        if any(options.values()):
             return super().get(entity, ident, **options)
         key = ident if isinstance(ident, tuple) else (ident,)
         if (loaded := self.identity_map.get((entity, key, None))) is not None:

@@ -7,6 +7,7 @@ done is a line of it, with all that the worlds went through.
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -127,7 +128,7 @@ def campaign(
     Return 1 if one failed, or, unless worlds are left, if a site was hit seldom.
     """
     ledger = ledger or Ledger(None, "")
-    lived_before, began = ledger.total.report.worlds, time.monotonic()
+    lived_before, began, cpu_before_s = ledger.total.report.worlds, time.monotonic(), _cpu_s()
     firsts = count(first, piece) if worlds is None else range(first, first + worlds, piece)
     todo = (each for each in firsts if each not in ledger.done)
     until = None if seconds is None else began + seconds
@@ -139,12 +140,20 @@ def campaign(
             print(failure, flush=True)
     total, took_s = ledger.total, time.monotonic() - began
     print(summary(total.report, took_s))
-    print(f"of these now: {total.report.worlds - lived_before} worlds, in {jobs} processes")
+    lived = total.report.worlds - lived_before
+    each_s = (_cpu_s() - cpu_before_s) / max(1, lived)
+    print(f"of these now: {lived} worlds, in {jobs} processes, with {each_s:.3f} s of CPU each")
     is_over = worlds is None or total.report.worlds >= worlds
     seldom = {str(point): total.report.hits[point] for point in (*OFTEN, *LASTING, *APART)}
     seldom = {name: hits for name, hits in seldom.items() if hits < HITS_MIN and is_over}
     print(f"hit less than {HITS_MIN} times: {seldom or 'none'}; failures: {len(total.failures)}")
     return 1 if total.failures or seldom else 0
+
+
+def _cpu_s() -> float:
+    """Return the CPU seconds of this process and of those that it has ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _lived(todo: Iterator[int], piece: int, jobs: int, until: float | None) -> Iterator[Piece]:

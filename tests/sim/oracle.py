@@ -45,7 +45,7 @@ HINDRANCES = frozenset(
         FailPoint.END_LOST_UNDONE, FailPoint.UNSEEN, FailPoint.EMPTY_LIST, FailPoint.PARTIAL_LIST,
         FailPoint.APP_REFUSED, FailPoint.LATE_DESTROY, FailPoint.HOST_CUT_OFF, FailPoint.HOST_DOWN,
         Mishap.CRASH, Mishap.CRASH_IN_CREATE, Mishap.AWAY, Mishap.SLOW_CALL, Mishap.CREATE_LATE,
-        Mishap.TOKEN_REFUSED,
+        Mishap.TOKEN_REFUSED, Mishap.DISK_FULL, Mishap.CLOCK_STEP,
     }
 )  # fmt: skip
 CANCEL_BOUND_S = 60.0  # in a world where nothing but users and the bucket disturbs
@@ -196,6 +196,8 @@ class Oracle:
         self.attempts[id_] = new
         if new == "lost":
             self._check_loss(id_)
+        if new in ATTEMPT_ENDED:
+            self._check_deadline(id_)
         live = [one for one in self.attempts_of[job_id] if self.attempts[one] not in ATTEMPT_ENDED]
         if len(live) > 1:
             self.fail(f"I4: job {job_id} has live attempts {live}")
@@ -214,6 +216,15 @@ class Oracle:
             and not runner.is_muted
         ):
             self.fail(f"L5: {id_} is given up for lost, and its runner works")
+
+    def _check_deadline(self, id_: str) -> None:
+        """L5: control ends no attempt for its run deadline before that has come, whatever its clock shows."""
+        given_up = "SELECT wall_s FROM attempt WHERE id = ? AND reason = ? AND finish_digest IS NULL"
+        for (wall_s,) in self.sql.execute(given_up, (id_, "run_deadline")):
+            run_s = min(self.world.settings.run_timeout_s, wall_s)
+            ran_s = self.world.t - self.owned_since[id_]
+            if ran_s + DEADLINE_SLACK_S < run_s:
+                self.fail(f"L5: {id_} is ended for its deadline {ran_s:.0f} s after its claim")
 
     def _on_owner(self, id_: str, old: str | None, new: str | None, *_: Any) -> None:
         if old is not None:

@@ -42,6 +42,9 @@ class Mishap(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DELETE = "delete"
+    RETRY_DELETED = "retry_deleted"  # a retry of what was deleted before: counted only
+    DISK_FULL = "disk_full"  # no commit succeeds for a while
+    CLOCK_STEP = "clock_step"  # the wall clock of control jumps by an hour, forward or back
 
 
 OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
@@ -100,7 +103,12 @@ APART = {
     Mishap.BUCKET_SLOW_DOWN: 0.2,
     Mishap.BUCKET_TIMEOUT: 0.2,
     Mishap.PATH_STYLE_REFUSED: 0.2,
+    Mishap.DISK_FULL: 0.2,
+    Mishap.CLOCK_STEP: 0.2,
 }
+# What Fly and the bucket do late is waited for by the wall clock: a step of it cuts the wait short.
+LATE = frozenset({FailPoint.UNSEEN, Mishap.CREATE_LATE, Mishap.PUT_LATE})
+CLOCK_STEPS_S = (3600.0, -3600.0)
 AMPLE_USD = 0.5
 COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED})
 # Refusals that last for a while, as a window of the model's faults; how often a world has one.
@@ -188,7 +196,17 @@ def _apart(injector: Random, world: Swarm) -> Swarm:
         world = replace(world, fly=fly, boots_min=injector.choice((1, 2)))
     busy = (Mishap.BUCKET_SLOW_DOWN, Mishap.BUCKET_TIMEOUT, Mishap.PATH_STYLE_REFUSED)
     rates = {mishap: 0.3 for mishap in busy if injector.random() < APART[mishap]}
-    return replace(world, rates={**world.rates, **rates})
+    world = replace(world, rates={**world.rates, **rates})
+    if injector.random() < APART[Mishap.DISK_FULL]:
+        world = replace(world, rates={**world.rates, Mishap.DISK_FULL: 0.5})
+    return _with_clock_steps(world) if injector.random() < APART[Mishap.CLOCK_STEP] else world
+
+
+def _with_clock_steps(world: Swarm) -> Swarm:
+    """Return the world with steps of the clock, and without what happens later than it is waited for then."""
+    kept = {mishap: rate for mishap, rate in world.rates.items() if mishap not in LATE}
+    of_fly = {point: rate for point, rate in world.fly.rates.items() if point not in LATE}
+    return replace(world, rates={**kept, Mishap.CLOCK_STEP: 1.0}, fly=replace(world.fly, rates=of_fly))
 
 
 def _lasting(injector: Random, faults_s: float) -> list[Window]:

@@ -127,7 +127,7 @@ def once(*fail_points: FailPoint, until_s: float = 8.0) -> Faults:
 
 
 SAMPLES = 12  # points of each script that a short run tries
-SEEDS = {"cancel": 4}  # the cancel comes while its job runs
+SEEDS = {"cancel": 4, "disk full": 24, "clock steps": 5}  # the fault comes while its job runs
 SCRIPTS = {
     "happy": SMALL,
     "ambiguous create": replace(SMALL, fly=once(FailPoint.CREATE_LOST_DONE, FailPoint.LIST_LAG)),
@@ -139,6 +139,9 @@ SCRIPTS = {
     "no capacity": replace(SMALL, fly=once(FailPoint.NO_CAPACITY)),
     "control away": replace(SMALL, rates={Mishap.AWAY: 1.0}),
     "delete": replace(SMALL, rates={Mishap.DELETE: 1.0}),
+    "retry of what is deleted": replace(SMALL, rates={Mishap.DELETE: 1.0, Mishap.RETRY: 1.0}),
+    "disk full": replace(SMALL, rates={Mishap.DISK_FULL: 1.0}),
+    "clock steps": replace(SMALL, rates={Mishap.CLOCK_STEP: 1.0}),
 }
 
 
@@ -168,6 +171,8 @@ def test_a_failure_of_every_single_call_breaks_nothing(database: Database, name:
 def test_in_each_script_happens_what_its_name_says(database: Database):
     for name, fail_point in (
         ("cancel", Mishap.CANCEL), ("delete", Mishap.DELETE), ("control away", Mishap.AWAY),
+        ("retry of what is deleted", Mishap.RETRY_DELETED), ("disk full", Mishap.DISK_FULL),
+        ("clock steps", Mishap.CLOCK_STEP),
         ("ambiguous create", FailPoint.CREATE_LOST_DONE), ("lost runner", FailPoint.HOST_CUT_OFF),
         ("out of memory", FailPoint.OUT_OF_MEMORY), ("no capacity", FailPoint.NO_CAPACITY),
     ):  # fmt: skip

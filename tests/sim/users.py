@@ -109,7 +109,11 @@ class Users:
     def retry(self, batch_id: str) -> None:
         """Retry a batch."""
 
+        was_deleted = False
+
         def do(context: AppContext) -> list[str]:
+            nonlocal was_deleted
+            was_deleted = batch_id in self.world.oracle.deleted_for_sure
             jobs = list(context.views.job_ids(Batch, batch_id))
             self.world.oracle.retry_asked(jobs)
             changes.retry(context.store, jobs)
@@ -118,6 +122,9 @@ class Users:
 
         def then(status: int, _: Any) -> None:
             self.world.hits[Mishap.RETRY] += status == 200
+            self.world.hits[Mishap.RETRY_DELETED] += was_deleted
+            if was_deleted and status != 404:
+                self.world.oracle.fail(f"I9: {batch_id} was deleted, and its retry is answered {status}")
 
         self.ask(do, then)
 

@@ -43,7 +43,7 @@ from tests.sim.oracle import Oracle, Violation
 from tests.sim.outside import SimBucket, SimMachines
 from tests.sim.runner import SimRunner
 from tests.sim.speed import SimViews, here_only
-from tests.sim.swarm import Mishap, Swarm
+from tests.sim.swarm import CLOCK_STEPS_S, Mishap, Swarm
 from tests.sim.users import Users
 from tests.support.settings import SETTINGS
 
@@ -110,6 +110,8 @@ class SimStore(Store):
             yield tx
             tx.flush()
             self._world.crash_point("before commit")
+            if self._world.is_during(Mishap.DISK_FULL):
+                raise OperationalError("disk full", None, Injected())
         self._world.oracle.check()
         self._world.crash_point("after commit")
 
@@ -148,6 +150,7 @@ class World:
         self.context: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
+        self._clock_ahead_s = 0.0
         self._woken = False
         self.is_over = self.is_calm = False
         self.log: list[str] | None = None
@@ -157,8 +160,8 @@ class World:
     # --- time -----------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return the instant, as control sees it."""
-        return BASE + timedelta(seconds=self.t)
+        """Return the instant, as the wall clock of control shows it."""
+        return BASE + timedelta(seconds=self.t + self._clock_ahead_s)
 
     def seconds(self) -> float:
         """Return the time of control's monotonic clock."""
@@ -176,7 +179,7 @@ class World:
 
     def pump(self) -> None:
         """Let Fly live until now, and do what it asks for."""
-        while effects := self.fly.advance(self.now()):
+        while effects := self.fly.advance(BASE + timedelta(seconds=self.t)):
             for effect in effects:
                 self._perform(effect)
 
@@ -439,6 +442,14 @@ class World:
             self.windows[mishap] = list(self._drawn_windows(mishap, self.injector))
         apart = Random(f"{self.seed} path style")
         self.windows[Mishap.PATH_STYLE_REFUSED] = list(self._drawn_windows(Mishap.PATH_STYLE_REFUSED, apart))
+        self.windows[Mishap.DISK_FULL] = list(
+            self._drawn_windows(Mishap.DISK_FULL, Random(f"{self.seed} disk"))
+        )
+        if self.rates.pop(Mishap.CLOCK_STEP, 0.0):
+            clock = Random(f"{self.seed} clock")
+            for _ in range(clock.randint(1, 3)):
+                step_s = clock.choice(CLOCK_STEPS_S)
+                self.after(clock.uniform(0, swarm.faults_s), lambda step_s=step_s: self._step_clock(step_s))
         for start_s, end_s in self.windows.pop(Mishap.AWAY):
             self.after(start_s, lambda s=end_s - start_s: self._go_away(s))
         if swarm.dead_at_s is not None:
@@ -458,6 +469,11 @@ class World:
     def _go_away(self, down_s: float) -> None:
         self.hits[Mishap.AWAY] += 1
         self.end_control(down_s)
+
+    def _step_clock(self, step_s: float) -> None:
+        self.hits[Mishap.CLOCK_STEP] += 1
+        self.say(f"! the clock jumps by {step_s:.0f} s")
+        self._clock_ahead_s += step_s
 
     def _calm(self) -> None:
         """End all faults; what was drawn already stays."""

@@ -24,7 +24,7 @@ from playwright.sync_api import (
 from tests.support.programs import need
 
 AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
-WAIT_MS = 15_000
+WAIT_MS = 60_000
 expect.set_options(timeout=WAIT_MS)
 NETWORK_ERROR = "Failed to load resource"  # Chromium's own line for any answer of 400 and above
 

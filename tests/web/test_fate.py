@@ -11,7 +11,15 @@ import pytest
 from control.routes.page import BUILT
 
 FATE = Path(__file__).parents[2] / "control/web/src/fate.ts"
-GET = {"method": "GET", "path": "batches", "hasKey": False, "wasOnline": True, "isMine": True, "tries": 1}
+GET = {
+    "method": "GET",
+    "path": "batches",
+    "hasKey": False,
+    "wasOnline": True,
+    "isMine": True,
+    "isRepeat": False,
+    "tries": 1,
+}
 POST = {**GET, "method": "POST"}
 DELETE = {**GET, "method": "DELETE"}
 PART = {"tries": 1}  # of an upload, to the bucket
@@ -32,9 +40,10 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (POST, {"status": 429, "code": "queue_full", "retryAfterS": 30}, "again in 30 s, full"),
     ({**POST, "hasKey": True}, {"status": 409, "retryAfterS": 1}, "again in 1 s, busy"),
     # a repeat that is refused since the first was done
-    ({**DELETE, "tries": 2}, {"status": 404}, "done"),
+    ({**DELETE, "isRepeat": True, "tries": 2}, {"status": 404}, "done"),
+    ({**DELETE, "isRepeat": True}, {"status": 404}, "done"),  # after a wake, too
     (DELETE, {"status": 404}, "over"),
-    ({**POST, "path": "auth/revoke", "tries": 2}, {"status": 401}, "done"),
+    ({**POST, "path": "auth/revoke", "isRepeat": True}, {"status": 401}, "done"),
     # what fails the same way each time
     ({**GET, "tries": 2}, {"status": 500}, "again in 0.5 s, broken"),
     ({**GET, "tries": 3}, {"status": 500}, "over"),

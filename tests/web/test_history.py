@@ -105,7 +105,7 @@ def test_batches_are_found_again_by_name_and_picture_and_changed_together(
     person.press("Cancel 3")
     person.sees("Cancel 3 batches?")
     person.press("Cancel them")
-    person.sees("3 batches are cancelled.")
+    person.sees("Cancelled: 3 batches.")
     expect(lines.filter(has_text="Cancelled")).to_have_count(3)
     person.press("Select")
     page.get_by_role("checkbox", name="Select all 11 shown").check()
@@ -114,7 +114,7 @@ def test_batches_are_found_again_by_name_and_picture_and_changed_together(
     expect(lines).to_have_count(11)
     person.press("Delete 11")
     person.press("Delete them")
-    person.sees("11 batches are deleted.")
+    person.sees("Deleted: 11 batches.")
     person.press("Show all batches")
     expect(lines.first).to_contain_text("Spring sale")
     left = maker.http.get("/api/batches?limit=100").json()["items"]

@@ -216,6 +216,7 @@ def test_a_field_that_cannot_be_used_says_so_and_keeps_the_batch_from_starting(
     person.page.get_by_label("Budget in dollars").fill("0,000001")
     person.page.get_by_label("Budget in dollars").blur()
     person.sees("The estimate is above this budget")
+    expect(person.page.locator(".start")).to_contain_text("above the budget (under 1 ¢)")
     person.press("Make 10 videos")
     person.sees(re.compile("max_cost_usd|budget of", re.IGNORECASE))
 

@@ -33,6 +33,7 @@ STEPS = {
     "POST batches",
     "GET batch",
     "GET events",
+    "GET poster",
     "POST download-link",
 }
 
@@ -64,11 +65,13 @@ def test_whatever_is_cut_off_is_done_after_all_and_only_once(person: Person, api
     expect(person.page.locator(".price")).to_contain_text("until done")
     batch_id = person.make(1)
     assert person.wait_for_end() == "Done"
+    expect(person.page.locator(".tile img")).to_have_count(0)
     person.open_details()
     expect(person.page.get_by_role("region", name="Events")).to_contain_text("Done")
     with person.page.expect_download() as started:
         person.press("Download")
     assert started.value.path().stat().st_size > 0
+    expect(person.page.locator(".tile img")).to_have_js_property("naturalWidth", 160)
     assert lost.keys() >= STEPS
     assert len(batches(api)) == before + 1
     assert batches(api)[0]["batch_id"] == batch_id

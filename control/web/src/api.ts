@@ -86,6 +86,7 @@ async function call<Body>(request: Request): Promise<Body> {
   const ends = [isMine && session.lifetime(), request.stop].filter((end) => end instanceof AbortSignal);
   const stop = AbortSignal.any(ends);
   const tries = new Tries();
+  let isRepeat = false;
   try {
     for (;;) {
       const used = isMine ? session.token.value : (request.token ?? null);
@@ -94,7 +95,8 @@ async function call<Body>(request: Request): Promise<Body> {
         return await send<Body>(request, used, stop);
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        const fate = fateOf({ ...request, hasKey, isMine, tries: tries.count, wasOnline }, error);
+        const fate = fateOf({ ...request, hasKey, isMine, isRepeat, tries: tries.count, wasOnline }, error);
+        isRepeat ||= wasOnline;
         if (fate.is === "done") return undefined as Body;
         if (fate.is === "over")
           throw error.code === "away" ? new ApiError(error.status, "lost", t.api.lost) : error;

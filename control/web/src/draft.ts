@@ -293,12 +293,19 @@ function keep(): void {
   if (!write) setTimeout(() => write?.(), KEEP_AFTER_MS);
   write = () => {
     write = null;
-    try {
-      localStorage.setItem(KEY, JSON.stringify(kept));
-    } catch {
-      localStorage.removeItem(KEY); // no room: then a reload starts anew
-    }
+    const bare = { ...kept, items: kept.items.map((item) => ({ ...item, look: null })) };
+    if (!isStored(kept) && !isStored(bare)) localStorage.removeItem(KEY); // then a reload starts anew
   };
+}
+
+/** Whether there was room. The pictures of many hundreds of videos may be too much. */
+function isStored(kept: KeptDraft): boolean {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(kept));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function restore(): void {

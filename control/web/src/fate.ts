@@ -14,7 +14,8 @@ export interface Call {
   readonly hasKey: boolean; // an Idempotency-Key
   readonly wasOnline: boolean; // false: nothing was sent
   readonly isMine: boolean; // of the session, which a sign-in renews; not of a link or a password
-  readonly tries: number; // in a row, with this one
+  readonly isRepeat: boolean; // an earlier try was sent, and may have been done
+  readonly tries: number; // in a row, with this one; a wake begins a new row
 }
 
 /** Why a call waits. The texts have a sentence for each. */
@@ -43,7 +44,7 @@ export function fateOf(call: Call, failure: Failure, chance = Math.random()): Fa
   const { status, code, retryAfterS } = failure;
   const again = (why: Why): Fate => ({ is: "again", why, inS: pauseS(call.tries, retryAfterS, chance) });
   if (code === "too_many_tries") return { is: "over" }; // of a password: the next try is a person's
-  if (call.tries > 1 && status === ENDED_BY[call.path === "auth/revoke" ? call.path : call.method])
+  if (call.isRepeat && status === ENDED_BY[call.path === "auth/revoke" ? call.path : call.method])
     return { is: "done" };
   if (status === 401) return { is: call.isMine ? "sign in" : "over" };
   if (status === 409 && retryAfterS !== null) return again("busy"); // its first try is still being answered

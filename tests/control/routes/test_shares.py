@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 from control.cli.commands import app
 from control.store import retention
 from control.store.tables import Batch
-from tests.support.maker import Maker, bucket, code
+from tests.support.maker import Maker, bucket, code, stored
 from tests.support.settings import SETTINGS
 from tests.support.user import ok, outputs, sign_in
 
@@ -28,6 +30,10 @@ def share(maker: Maker, batch: dict[str, Any]) -> str:
     assert (url.scheme, url.netloc, url.path, url.query) == ("http", "control.test", "/", "")
     assert link["expires_at"] == maker.show(batch["batch_id"])["expires_at"]
     return url.fragment.removeprefix("/shared/")
+
+
+def names_in(answer: httpx.Response) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
 
 
 def look(stranger: httpx.Client, token: str) -> httpx.Response:
@@ -54,10 +60,14 @@ def test_a_link_shows_videos_pictures_and_the_zip_to_a_stranger_and_nothing_else
         assert bucket().get(stranger.get(address, params=ticket).headers["location"]).content == content
         assert stranger.get(f"{address}/poster", params=ticket).status_code == 307
     archive = f"/api/batches/{batch['batch_id']}/download"
-    whole = stranger.get(archive, params=ticket)
-    assert whole.content == maker.http.get(archive).content
+    ours, whole = maker.http.get(archive), stranger.get(archive, params=ticket)
+    videos = [output["name"] for output in outputs(batch)]
+    assert names_in(whole) == videos, "no manifest: it names machines, effects and the caller's own data"
+    assert names_in(ours) == [*videos, "manifest.csv", "manifest.json"]
+    assert whole.headers["etag"] != ours.headers["etag"] == maker.http.head(archive).headers["etag"]
     part = stranger.get(archive, params=ticket, headers={"Range": "bytes=5-9"})
     assert (part.status_code, part.content) == (206, whole.content[5:10])
+    assert part.headers["etag"] == whole.headers["etag"]
 
     source_id = batch["sources"][0]["source_id"]
     closed = [
@@ -123,6 +133,22 @@ def test_a_link_is_ended_by_a_second_one_by_its_end_by_a_delete_and_by_an_evicti
     maker.http.post("/api/auth/revoke").raise_for_status()
     assert code(look(stranger, token)) == (401, "unauthorized")
     sign_in(maker.http, SETTINGS["auth_password"])
+
+
+def test_a_retry_leaves_the_link_and_shows_what_is_ready_meanwhile(
+    maker: Maker, stranger: httpx.Client
+) -> None:
+    batch = maker.submit(variations=2)
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    maker.finish(spec, [stored(spec.outputs[0], b"one")], outcome="error", reason="runner_crashed")
+    maker.http.post(f"/api/batches/{batch['batch_id']}/cancel").raise_for_status()
+    token = share(maker, batch)
+    maker.http.post(f"/api/batches/{batch['batch_id']}/retry").raise_for_status()
+    shown = ok(look(stranger, token), 200)
+    assert shown["expires_at"] is None
+    (output,) = shown["sources"][0]["outputs"]
+    address = f"/api/outputs/{output['output_id']}"
+    assert stranger.get(address, params={"ticket": shown["ticket"]}).status_code == 307
 
 
 def test_the_command_makes_and_ends_a_link(maker: Maker, stranger: httpx.Client) -> None:

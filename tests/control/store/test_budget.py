@@ -442,6 +442,9 @@ def test_a_finished_job_updates_the_speed_of_its_size(context, rows, machines):
     launch(context)
     rows.clock.forward(3)
     finish(context, rows, f"{job_id}-1")
+    assert rows.attempt(f"{job_id}-1").cost_usd > 0
+    with context.views.session() as session:
+        assert bill_ratios(session) == []  # the bill is not final
     end_machine(context, rows, machines, f"{job_id}-1", ran_s=39)
     with context.views.session() as session:
         known, ratios = speeds(session), bill_ratios(session)

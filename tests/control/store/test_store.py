@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -349,6 +350,16 @@ def test_a_finish_is_accepted_again_after_a_deploy_that_adds_a_field_and_after_o
     with pytest.raises(ControlError) as refused:
         reports.finish(rows.store, attempt_id, other, {})
     assert refused.value.code is Code.SUPERSEDED
+
+
+def test_a_finish_that_cannot_be_stored_keeps_the_lease(rows, monkeypatch):
+    _, attempt_id = running(rows)
+    rows.clock.forward(50)
+    monkeypatch.setattr(reports, "_finish", Mock(side_effect=OSError("the disk is full")))
+    with pytest.raises(OSError, match="disk"):
+        reports.finish(rows.store, attempt_id, finished(), {})
+    assert rows.attempt(attempt_id).state == "running"
+    assert lease_s(rows, attempt_id) == 60
 
 
 def test_a_finish_whose_outputs_are_not_in_the_bucket_is_tried_again(rows):

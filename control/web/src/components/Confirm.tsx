@@ -45,9 +45,10 @@ function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { que
   const agree = async () => {
     isBusy.value = true;
     problem.value = null;
+    const mine = stop.signal;
     try {
-      await act(stop.signal);
-      close();
+      await act(mine);
+      if (!mine.aborted) close(); // else another question may be open by now
     } catch (error) {
       problem.value = inWords(error);
       isBusy.value = false;

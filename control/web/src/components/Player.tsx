@@ -9,6 +9,7 @@ import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
 import { Notice } from "./Notice";
 import { mediaUrl } from "./Tile";
+import { useBroken, whyBroken } from "./useBroken";
 
 const FRAME_S = 1 / 30;
 const KEY = "refresher.view";
@@ -72,19 +73,20 @@ function Stage({ output, source, ticket }: { output: Output; source: Source; tic
   const stage = useRef<HTMLDivElement>(null);
   const result = useRef<HTMLVideoElement>(null);
   const original = useRef<HTMLVideoElement>(null);
-  const isBroken = useSignal(false);
+  const broken = useBroken();
+  const isBroken = broken.has(ticket);
   const hasSource = useSignal(true); // until it turns out that it cannot be played
   const wanted = useSignal<View>(wantedView());
   const wipe = useSignal(50);
   const seenRatio = useSignal(USUAL_RATIO); // where that of the source is unknown
   const view = hasSource.value ? wanted.value : "alone";
-  // A new ticket would load the videos again.
+  // A new ticket would load the videos again: it is taken only after one could not be loaded.
   const urls = useMemo(
     () => ({
       result: mediaUrl(output, ticket, "inline"),
       source: address(`sources/${source.source_id}?${new URLSearchParams({ ticket })}`),
     }),
-    [],
+    [isBroken],
   );
   const isAlone = view === "alone";
   const isFlipped = view === "wipe" && output.effects.mirror === true; // else the halves would not fit
@@ -93,8 +95,8 @@ function Stage({ output, source, ticket }: { output: Output; source: Source; tic
     if (!isAlone && result.current && original.current)
       return keepInStep(result.current, original.current, typeof speed === "number" ? speed : 1);
     return undefined;
-  }, [isAlone]);
-  if (isBroken.value) return <Notice tone="bad">{t.player.broken}</Notice>;
+  }, [isAlone, isBroken]);
+  if (isBroken) return <Notice tone="bad">{whyBroken(t.player.broken)}</Notice>;
   const ratio = source.width && source.height ? source.width / source.height : seenRatio.value;
   const toggle = () => (result.current?.paused ? void result.current.play() : result.current?.pause());
   return (
@@ -152,9 +154,7 @@ function Stage({ output, source, ticket }: { output: Output; source: Source; tic
             onLoadedMetadata={({ currentTarget: { videoWidth, videoHeight } }) => {
               if (videoHeight) seenRatio.value = videoWidth / videoHeight;
             }}
-            onError={() => {
-              isBroken.value = true;
-            }}
+            onError={() => broken.add(ticket)}
           />
           {!isAlone && <figcaption>{outputLabel(output)}</figcaption>}
         </figure>

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { choices, objections } from "../choices";
+import { amount, choices, objections } from "../choices";
 import {
   isArmed,
   isSubmitting,
@@ -16,7 +16,7 @@ import {
   submitTrouble,
 } from "../draft";
 import { t } from "../texts";
-import { span } from "../words";
+import { money, span } from "../words";
 import { showObjection } from "./Choices";
 import { Notice } from "./Notice";
 import { roughly } from "./Price";
@@ -38,7 +38,9 @@ export function Start() {
   };
   const isBlocked = field.value && Object.keys(objections.value).length > 0;
   const problem = submitProblem.value ?? quoteRefusal.value ?? (isBlocked && say.mend(field.value ?? ""));
+  const budget = amount(choices.value.budget); // remembered, and perhaps folded away
   const notes = [
+    quote.value && quote.value.cost_usd > budget && say.overBudget(money(budget)),
     refused.value.length > 0 && say.without(refused.value.length),
     ordered.value.length > 1 && say.batches(ordered.value.length),
   ].filter(Boolean);

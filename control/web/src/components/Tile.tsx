@@ -5,6 +5,7 @@ import type { Output } from "../shapes";
 import { t } from "../texts";
 import { bytes, effects, fileName, length, outputLabel } from "../words";
 import { Icon } from "./Icon";
+import { useBroken } from "./useBroken";
 
 const EFFECTS_SHOWN = 3;
 const INTENT_MS = 300; // a pointer that stays so long means it
@@ -123,17 +124,16 @@ function Effects({ output }: { output: Output }) {
 }
 
 function Poster({ output, ticket, onShape }: Pick<Props, "output" | "ticket" | "onShape">) {
-  const isBroken = useSignal(false);
-  if (!output.poster || isBroken.value) return <Icon name="film" />;
+  const url = address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`);
+  const broken = useBroken();
+  if (!output.poster || broken.has(url)) return <Icon name="film" />;
   return (
     <img
-      src={address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`)}
+      src={url}
       alt=""
       loading="lazy"
       onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => onShape(naturalWidth, naturalHeight)}
-      onError={() => {
-        isBroken.value = true;
-      }}
+      onError={() => broken.add(url)}
     />
   );
 }

@@ -8,8 +8,10 @@ import { Icon } from "../components/Icon";
 import { Notice } from "../components/Notice";
 import { Pill } from "../components/Pill";
 import { toast } from "../components/Toast";
+import { useBroken } from "../components/useBroken";
 import { useNow } from "../components/useNow";
 import { linkTo } from "../route";
+import * as session from "../session";
 import { type Batch, type BatchSummary, isLive, type Page, type Status } from "../shapes";
 import { t } from "../texts";
 import { bytes, money, namesOf, progress, STATUS, span, when } from "../words";
@@ -194,7 +196,7 @@ function useKeptPlace(before: Place | null, leave: (place: Place | null) => void
   }, []);
 }
 
-const tickets = new Map<string, { ticket: string; at: number }>();
+const tickets = new Map<string, { ticket: string; at: number; of: string | null }>();
 
 /** What is fresh, as the very object that is shown already where nothing has changed: its line is not drawn anew. */
 function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
@@ -206,11 +208,12 @@ function steady(fresh: BatchSummary[], shown: BatchSummary[]): BatchSummary[] {
   });
 }
 
-/** A batch's first ticket while it is good: each new one would load its picture again. */
+/** A batch's first ticket while it is good, in this session: each new one would load its pictures again. */
 function keptTicket({ batch_id, ticket }: BatchSummary): string {
+  const of = session.token.peek();
   const known = tickets.get(batch_id);
-  if (known && Date.now() - known.at < TICKET_MS) return known.ticket;
-  tickets.set(batch_id, { ticket, at: Date.now() });
+  if (known && known.of === of && Date.now() - known.at < TICKET_MS) return known.ticket;
+  tickets.set(batch_id, { ticket, at: Date.now(), of });
   return ticket;
 }
 
@@ -368,21 +371,14 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
 
 /** Pictures of up to three of its videos. */
 function Pictures({ batch: { poster_output_ids: ids, ticket } }: { batch: BatchSummary }) {
-  const broken = useSignal<readonly string[]>([]);
-  const shown = ids.filter((id) => !broken.value.includes(id));
+  const broken = useBroken();
+  const urls = ids.map((id) => address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`));
+  const shown = urls.filter((url) => !broken.has(url));
   return (
     <span class={`batch-pictures of-${shown.length}`}>
       {shown.length === 0 && <Icon name="film" />}
-      {shown.map((id) => (
-        <img
-          key={id}
-          src={address(`outputs/${id}/poster?${new URLSearchParams({ ticket })}`)}
-          alt=""
-          loading="lazy"
-          onError={() => {
-            broken.value = [...broken.value, id];
-          }}
-        />
+      {shown.map((url) => (
+        <img key={url} src={url} alt="" loading="lazy" onError={() => broken.add(url)} />
       ))}
     </span>
   );
@@ -446,10 +442,10 @@ function Bulk({
     onChange(fresh, deleted);
     if (stop.aborted) return;
     setTimeout(() => document.getElementById(CHOOSE)?.focus()); // once the question is gone, and with it the bar
-    const done = sets[verb].length - refused.length;
-    const why = refused[0] && inWords(refused[0].error);
-    if (why) toast(t.history.someDone[verb](done, refused.length, why), "bad");
-    else toast(t.history.done[verb](done));
+    const done = t.history.done[verb](sets[verb].length - refused.length);
+    const [first] = refused;
+    if (first) toast(t.history.refused(done, refused.length, inWords(first.error)), "bad");
+    else toast(done);
   };
   const button = (verb: keyof typeof sets, kind = "") => {
     const of = sets[verb];

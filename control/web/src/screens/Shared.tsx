@@ -6,6 +6,7 @@ import { Dialog } from "../components/Dialog";
 import { Icon } from "../components/Icon";
 import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
+import { useBroken, whyBroken } from "../components/useBroken";
 import { usePlaying } from "../components/usePlaying";
 import type { SharedBatch, SharedOutput } from "../shapes";
 import { t } from "../texts";
@@ -198,11 +199,9 @@ interface Played {
 }
 
 function Player({ outputs, at, ticket, onPlay }: Played) {
-  const isBroken = useSignal(false);
   const output = outputs[at];
-  useEffect(() => {
-    isBroken.value = false;
-  }, [at]);
+  const url = output ? mediaUrl(output, ticket, "inline") : "";
+  const broken = useBroken();
   const step = (by: number) => {
     const next = outputs[at + by];
     if (next) onPlay(next);
@@ -219,21 +218,19 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
   if (!output) return null;
   return (
     <Dialog kind="player" title={fileName(output.name)} onClose={() => onPlay(null)}>
-      {isBroken.value ? (
-        <Notice tone="bad">{t.shared.broken}</Notice>
+      {broken.has(url) ? (
+        <Notice tone="bad">{whyBroken(t.shared.broken)}</Notice>
       ) : (
         // biome-ignore lint/a11y/useMediaCaption: a user's own video, of which there are no captions
         <video
           key={output.output_id}
           class="shared-video"
-          src={mediaUrl(output, ticket, "inline")}
+          src={url}
           controls
           autoplay
           loop
           playsInline
-          onError={() => {
-            isBroken.value = true;
-          }}
+          onError={() => broken.add(url)}
         />
       )}
       <div class="row">

@@ -242,34 +242,28 @@ export const de: Texts = {
     bulk: "Ausgewählte Aufträge",
     no: "Nichts ändern",
     verbs: {
-      cancel: (n) => (n ? `${n} abbrechen` : "Abbrechen"),
-      retry: (n) => (n ? `${n} wiederholen` : "Wiederholen"),
-      delete: (n) => (n ? `${n} löschen` : "Löschen"),
+      cancel: (n) => (n ? `${number(n)} abbrechen` : "Abbrechen"),
+      retry: (n) => (n ? `${number(n)} wiederholen` : "Wiederholen"),
+      delete: (n) => (n ? `${number(n)} löschen` : "Löschen"),
     },
     ask: {
-      cancel: (n) => (n === 1 ? "1 Auftrag abbrechen?" : `${n} Aufträge abbrechen?`),
-      retry: (n) => (n === 1 ? "1 Auftrag wiederholen?" : `${n} Aufträge wiederholen?`),
-      delete: (n) => (n === 1 ? "1 Auftrag löschen?" : `${n} Aufträge löschen?`),
+      cancel: (n) => `${count(n, "Auftrag", "Aufträge")} abbrechen?`,
+      retry: (n) => `${count(n, "Auftrag", "Aufträge")} wiederholen?`,
+      delete: (n) => `${count(n, "Auftrag", "Aufträge")} löschen?`,
     },
     askText: {
-      cancel: (n) =>
-        `${n === 1 ? "1 Video, das noch nicht fertig ist, wird" : `${n} Videos, die noch nicht fertig sind, werden`} nicht gemacht. Fertiges bleibt.`,
-      retry: (n) =>
-        `${n === 1 ? "1 fehlendes Video wird" : `${n} fehlende Videos werden`} noch einmal gemacht, auf Maschinen, die Geld kosten.`,
+      cancel: (n) => `Was fertig ist, bleibt. Nicht gemacht: ${count(n, "Video", "Videos")}.`,
+      retry: (n) => `Noch einmal gemacht: ${count(n, "Video", "Videos")}, auf Maschinen, die Geld kosten.`,
       delete: (n) =>
-        `${n === 1 ? "1 fertiges Video" : `${n} fertige Videos`} und die Einträge werden endgültig entfernt. Was noch läuft, wird abgebrochen.`,
+        `Endgültig entfernt: ${count(n, "fertiges Video", "fertige Videos")} und die Einträge. Was noch läuft, wird abgebrochen.`,
     },
     yes: { cancel: "Abbrechen", retry: "Wiederholen", delete: "Löschen" },
     done: {
-      cancel: (n) => (n === 1 ? "1 Auftrag ist abgebrochen." : `${n} Aufträge sind abgebrochen.`),
-      retry: (n) => (n === 1 ? "1 Auftrag wird wiederholt." : `${n} Aufträge werden wiederholt.`),
-      delete: (n) => (n === 1 ? "1 Auftrag ist gelöscht." : `${n} Aufträge sind gelöscht.`),
+      cancel: (n) => `Abgebrochen: ${count(n, "Auftrag", "Aufträge")}.`,
+      retry: (n) => `Wird wiederholt: ${count(n, "Auftrag", "Aufträge")}.`,
+      delete: (n) => `Gelöscht: ${count(n, "Auftrag", "Aufträge")}.`,
     },
-    someDone: {
-      cancel: (done, not, why) => `${done} abgebrochen, ${not} nicht: ${why}`,
-      retry: (done, not, why) => `${done} wiederholt, ${not} nicht: ${why}`,
-      delete: (done, not, why) => `${done} gelöscht, ${not} nicht: ${why}`,
-    },
+    refused: (done, n, why) => `${done} Nicht ${number(n)}: ${why}`,
   },
   item: {
     gone: "Es ist nicht mehr gespeichert. Hier entfernen und die Datei oder den Link noch einmal hinzufügen.",
@@ -438,6 +432,7 @@ export const de: Texts = {
     without: (n) =>
       `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
     batches: (n) => `Daraus werden ${number(n)} Aufträge.`,
+    overBudget: (budget) => `Die Schätzung liegt über dem Budget (${budget}).`,
     canClose: "Sobald er läuft, kann diese Seite geschlossen werden.",
     videos: (n) => count(n, "Video", "Videos"),
     times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,

@@ -236,34 +236,28 @@ export const en = {
     bulk: "Selected batches",
     no: "Keep as is",
     verbs: {
-      cancel: (n: number) => `Cancel${n ? ` ${n}` : ""}`,
-      retry: (n: number) => `Retry${n ? ` ${n}` : ""}`,
-      delete: (n: number) => `Delete${n ? ` ${n}` : ""}`,
+      cancel: (n: number) => `Cancel${n ? ` ${number(n)}` : ""}`,
+      retry: (n: number) => `Retry${n ? ` ${number(n)}` : ""}`,
+      delete: (n: number) => `Delete${n ? ` ${number(n)}` : ""}`,
     },
     ask: {
-      cancel: (n: number) => (n === 1 ? "Cancel 1 batch?" : `Cancel ${n} batches?`),
-      retry: (n: number) => (n === 1 ? "Retry 1 batch?" : `Retry ${n} batches?`),
-      delete: (n: number) => (n === 1 ? "Delete 1 batch?" : `Delete ${n} batches?`),
+      cancel: (n: number) => `Cancel ${count(n, "batch", "batches")}?`,
+      retry: (n: number) => `Retry ${count(n, "batch", "batches")}?`,
+      delete: (n: number) => `Delete ${count(n, "batch", "batches")}?`,
     },
     askText: {
-      cancel: (n: number) =>
-        `${n === 1 ? "1 video that is not ready is" : `${n} videos that are not ready are`} not made. What is ready stays.`,
-      retry: (n: number) =>
-        `${n === 1 ? "1 missing video is" : `${n} missing videos are`} made again, on machines that cost money.`,
+      cancel: (n: number) => `What is ready stays; ${count(n, "other video")} will not be made.`,
+      retry: (n: number) => `This makes ${count(n, "missing video")} again, on machines that cost money.`,
       delete: (n: number) =>
-        `${n === 1 ? "1 ready video" : `${n} ready videos`} and the records are removed for good. What is live is cancelled.`,
+        `This removes ${count(n, "ready video")} and the records for good. What is live is cancelled.`,
     },
     yes: { cancel: "Cancel them", retry: "Retry them", delete: "Delete them" },
     done: {
-      cancel: (n: number) => (n === 1 ? "1 batch is cancelled." : `${n} batches are cancelled.`),
-      retry: (n: number) => (n === 1 ? "1 batch is made again." : `${n} batches are made again.`),
-      delete: (n: number) => (n === 1 ? "1 batch is deleted." : `${n} batches are deleted.`),
+      cancel: (n: number) => `Cancelled: ${count(n, "batch", "batches")}.`,
+      retry: (n: number) => `Made again: ${count(n, "batch", "batches")}.`,
+      delete: (n: number) => `Deleted: ${count(n, "batch", "batches")}.`,
     },
-    someDone: {
-      cancel: (done: number, not: number, why: string) => `${done} cancelled, ${not} not: ${why}`,
-      retry: (done: number, not: number, why: string) => `${done} made again, ${not} not: ${why}`,
-      delete: (done: number, not: number, why: string) => `${done} deleted, ${not} not: ${why}`,
-    },
+    refused: (done: string, n: number, why: string) => `${done} Not ${number(n)}: ${why}`,
   },
   item: {
     gone: "It is not stored any more. Remove it here, and add its file or link again.",
@@ -425,6 +419,7 @@ export const en = {
     wait: "Wait, not yet",
     without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
     batches: (n: number) => `They become ${number(n)} batches.`,
+    overBudget: (budget: string) => `The estimate is above the budget (${budget}).`,
     canClose: "Once it runs you can close this page.",
     videos: (n: number) => count(n, "video"),
     times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
