@@ -68,8 +68,8 @@ def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
         url = f"sqlite:///{path}"
         settings = load_settings(**{**SETTINGS, **ROOMY, "database_url": url})
         engine = open_database(url)
-        small_id = _made_batch(_store(engine, settings), SMALL)
-        _expire(_store(engine, settings, later=timedelta(hours=48)))
+        small_id = _made_batch(_store(engine, settings, days_ago=3), SMALL)
+        _expire(_store(engine, settings, days_ago=1))
         before = _used_bytes(path)
         batch_id = _made_batch(_store(engine, settings), LARGE)
         close_database(engine)
@@ -93,8 +93,8 @@ def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
                 yield from _asked(http, batch_id, against=count)
 
 
-def _store(engine: Engine, settings: Settings, *, later: timedelta = timedelta(0)) -> Store:
-    return Store(engine, settings, lambda: datetime.now(UTC) + later)
+def _store(engine: Engine, settings: Settings, *, days_ago: int = 0) -> Store:
+    return Store(engine, settings, lambda: datetime.now(UTC) - timedelta(days=days_ago))
 
 
 def _used_bytes(path: Path) -> int:
