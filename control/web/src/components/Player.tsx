@@ -46,7 +46,7 @@ export function Player({ batch, output, ticket, onPlay }: Props) {
         ))}
       </ul>
       <div class="row player-foot">
-        <button type="button" disabled={at <= 0} onClick={() => step(-1)}>
+        <button type="button" aria-disabled={at <= 0} onClick={() => step(-1)}>
           <Icon name="left" />
           {t.player.previous}
         </button>
@@ -58,7 +58,7 @@ export function Player({ batch, output, ticket, onPlay }: Props) {
           <Icon name="download" />
           {t.player.download(bytes(output.size_bytes ?? 0))}
         </a>
-        <button type="button" disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
+        <button type="button" aria-disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
           {t.player.next}
           <Icon name="right" />
         </button>

@@ -234,11 +234,11 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
         />
       )}
       <div class="row">
-        <button type="button" disabled={at === 0} onClick={() => step(-1)}>
+        <button type="button" aria-disabled={at === 0} onClick={() => step(-1)}>
           {t.shared.previous}
         </button>
         <span class="muted small center">{outputLabel(output)}</span>
-        <button type="button" disabled={at === outputs.length - 1} onClick={() => step(1)}>
+        <button type="button" aria-disabled={at === outputs.length - 1} onClick={() => step(1)}>
           {t.shared.next}
         </button>
       </div>
