@@ -167,6 +167,9 @@ def test_links_are_taken_one_per_line_and_what_is_wrong_with_one_stands_there(
     expect(person.page.locator(".price")).to_contain_text("until done")
     person.sees("Make 10 videos")
     assert person.barriers() == []
+    person.page.get_by_label("Links to MP4").fill("")
+    person.page.get_by_role("button", name="Add these links").press("Enter")
+    expect(person.page.get_by_role("button", name="Add links")).to_be_focused()
 
 
 def stored(api: User, upload_id: str) -> list[int]:

@@ -87,6 +87,7 @@ function DropTarget({ children }: { children: ComponentChildren }) {
 
 function Chooser({ isLarge }: { isLarge: boolean }) {
   const input = useRef<HTMLInputElement>(null);
+  const paster = useRef<HTMLButtonElement>(null);
   const isPasting = useSignal(false);
   return (
     <div class={`drop ${isLarge ? "large" : ""}`}>
@@ -106,6 +107,7 @@ function Chooser({ isLarge }: { isLarge: boolean }) {
         </button>
         {TAKES_FOLDERS && <FolderChooser isLarge={isLarge} />}
         <button
+          ref={paster}
           type="button"
           class="quiet"
           aria-expanded={isPasting.value}
@@ -134,6 +136,7 @@ function Chooser({ isLarge }: { isLarge: boolean }) {
         <Links
           onDone={() => {
             isPasting.value = false;
+            paster.current?.focus(); // the focus was in what goes
           }}
         />
       )}
