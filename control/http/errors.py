@@ -154,6 +154,8 @@ def _first_problem(error: RequestValidationError) -> str:
         return "The body must be a JSON object, sent with Content-Type: application/json."
     field = ".".join(str(part)[:PART_CHARS] for part in first["loc"] if not _is_framework_name(part))
     problem = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        problem = "there is no such field"
     if first["type"] == "string_pattern_mismatch":
         problem = "has a character that is not allowed"
     return f"{field}: {problem}" if field else problem

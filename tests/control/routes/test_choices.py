@@ -90,6 +90,7 @@ def test_the_manifest_names_the_batch_and_what_was_chosen(maker: Maker) -> None:
         ({"name": ""}, "1 character"),
         ({"name": "x" * 101}, "100 characters"),
         ({"name": "a\0b"}, "character that is not allowed"),
+        ({"colour": 1}, "colour: there is no such field"),
     ],
     ids=str,
 )
