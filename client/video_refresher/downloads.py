@@ -54,7 +54,7 @@ def _go_on(api: Api, id_: str, out: Path, on_progress: OnProgress) -> Path:
                 file.write(chunk)
                 on_progress(file.tell(), size_bytes)
     if part.stat().st_size != size_bytes:
-        raise httpx.ReadError("the connection ended too early")
+        raise httpx.ReadError("the connection ended too early", request=answer.request)
     return part
 
 

@@ -13,6 +13,8 @@ import typer
 from infra.hosts import DIRECT, is_http_url
 
 if TYPE_CHECKING:
+    import httpx
+
     from video_refresher import Client
 
 
@@ -42,3 +44,9 @@ def connected() -> Iterator[Client]:
         url, password=password, token=token, unfinished=unfinished, mounts=DIRECT
     ) as client:
         yield client
+
+
+def unanswered(error: httpx.HTTPError) -> str:
+    """Return the line for a call without an answer. It names the server without the rest of the URL."""
+    url = error.request.url
+    return f"{url.scheme}://{url.netloc.decode()} does not answer ({type(error).__name__})"

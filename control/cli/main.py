@@ -23,7 +23,7 @@ import typer
 from control.cli import lines
 from control.cli.checks import require_digest, require_files, require_folder, some_regions
 from control.cli.commands import app as client_app
-from control.cli.connect import place
+from control.cli.connect import place, unanswered
 from control.cli.loading import load_fastapi, loading
 
 app = typer.Typer(
@@ -417,5 +417,5 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, ApiError | SettingsError | NotStarted | OutsideError | StepFailed | OSError):
         return str(error)
     if isinstance(error, httpx.HTTPError):
-        return f"control does not answer ({type(error).__name__})"
+        return unanswered(error)
     return None

@@ -23,7 +23,7 @@ from pydantic import Field
 from rich.console import Console
 
 from control.cli import submission
-from control.cli.connect import connected
+from control.cli.connect import connected, unanswered
 from control.cli.destination import destination, template_of
 from control.cli.facts import described
 from control.cli.inputs import Inputs, gathered
@@ -210,7 +210,7 @@ def _client() -> Iterator[Client]:
         reasons = [f"{each['name']}: {each['message']}" for each in why.refused]
         raise ToolError("\n".join([str(why), *reasons])) from None
     except httpx.HTTPError as error:
-        raise ToolError(f"control does not answer ({type(error).__name__})") from None
+        raise ToolError(unanswered(error)) from None
 
 
 def _choices(
