@@ -64,7 +64,10 @@ def destination(place: str, env: Mapping[str, str]) -> Destination:
     """Return the destination that `--to` names. Raises BadParameter."""
     found = _PLACE.fullmatch(place)
     if not found:
-        raise typer.BadParameter("--to: name a bucket and a folder in it, like s3://bucket/folder.")
+        raise typer.BadParameter(
+            "--to: name a bucket and a folder in it, like s3://bucket/folder."
+            " The bucket's name has 3 characters or more."
+        )
     missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not env.get(name)]
     endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or ("auto" if endpoint else "")

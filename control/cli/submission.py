@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def _require_money(client: Client, inputs: Inputs, choices: Choices) -> None:
     if in_all > most:
         raise NotSubmitted(
             "Nothing is submitted, and no file was sent:"
-            f" this is quoted at ${in_all:.6f}, and may cost at most ${most:g}."
+            f" this is quoted at ${in_all:.6f}, and may cost at most ${Decimal(str(most)):f}."
         )
 
 

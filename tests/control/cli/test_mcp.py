@@ -71,7 +71,7 @@ def test_a_program_with_tools_quotes_submits_watches_lists_links_and_cancels(
         assert (stored["name"], stored["without"], stored["progress"]["total"]) == ("By tool", ["mirror"], 2)
         assert made["max_cost_usd"] == quoted["max_cost_usd"] >= 2 * quoted["cost_usd"] > 0
         poor = await refusal(client, "submit", videos=[str(clip)], max_cost_usd=1e-9)
-        assert "may cost at most $1e-09" in poor
+        assert "may cost at most $0.000000001" in poor
         same = {"videos": [str(clip)], "variations": 2, "name_template": "{source}"}
         for tool in ("quote", "submit"):
             assert "the same name: add {n}" in await refusal(client, tool, **same)

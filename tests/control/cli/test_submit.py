@@ -111,6 +111,7 @@ def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path
         (("--name-template", "{n}_{width}", LINK), "{width} of a link is not known"),
         (("--name-template", "{n}", "--preset", "copy"), "numbers variations"),
         (("--to", "/folder"), "name a bucket and a folder in it, like s3://bucket/folder"),
+        (("--to", "s3://b/folder"), "3 characters or more"),
         (("--to", "s3://bucket/x"), "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"),
     ],
     ids=str,
