@@ -133,9 +133,10 @@ def submit(
 ) -> None:
     """Upload videos and submit them as a batch; more than 100, or other numbers of variations, make several.
 
-    Several batches have one name, and share --max-cost-usd; --max-machines and --deadline-s hold for each.
-    Room for the results is requested for each alone, so a later one may find the storage full. --json prints
-    the batch; for a list or several batches it prints {name, batches, refused, progress, cost_usd}.
+    Several batches have one name, and share --max-cost-usd; --max-machines and
+    --deadline-s hold for each. Room for the results is requested for each alone,
+    so a later one may find the storage full. --json prints the batch; for a list
+    or several batches it prints {name, batches, refused, progress, cost_usd}.
     """
     from rich.console import Console
 

@@ -120,8 +120,13 @@ def _require_money(client: Client, inputs: Inputs, choices: Choices) -> None:
     if in_all > most:
         raise NotSubmitted(
             "Nothing is submitted, and no file was sent:"
-            f" this is quoted at ${in_all:.6f}, and may cost at most ${Decimal(str(most)):f}."
+            f" this is quoted at ${in_all:.6f}, and may cost at most {_usd(most)}."
         )
+
+
+def _usd(limit: float) -> str:
+    """Return a limit as it was given, and never as 1e-05."""
+    return f"${Decimal(str(limit)):f}"
 
 
 def _next_one(end: BaseException) -> str:
@@ -143,7 +148,7 @@ def _budgets(
     if not all(quote.fits for quote in quotes):
         problem = "their results may not fit into the storage now."
     elif most is not None and in_all > most:
-        problem = f"they are quoted at ${in_all:.6f} together, and --max-cost-usd is ${most:g}."
+        problem = f"they are quoted at ${in_all:.6f} together, and --max-cost-usd is {_usd(most)}."
     if problem:
         raise NotSubmitted(f"Nothing is submitted. Of {len(groups)} batches: {problem}")
     return [None] * len(quotes) if most is None else _shares(quotes, most - in_all)
