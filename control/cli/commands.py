@@ -277,9 +277,10 @@ def quote(
 ) -> None:
     """Show what a batch of these videos would take; they are not uploaded.
 
-    `*` marks what a submit with these options takes.
+    `*` marks what a submit with these options takes. A file that cannot be used
+    is named and left out, as by a submit; the exit code is then 1.
     """
-    from control.cli.facts import described
+    from control.cli.facts import by_batch
 
     wish = _wish(variations, preset, without, strength, quality, frame_rate)
     inputs = _inputs(videos, from_, preset)
@@ -289,12 +290,19 @@ def quote(
         "max_machines": max_machines,
         "deadline_s": deadline_s,
     }
-    groups = inputs.by_batch(wish["variations"])
-    sources = [[described(video) for video in videos] for _, videos in groups]
-    wishes: list[Choices] = [{**wish, **more, "variations": count} for count, _ in groups]
+    groups, refusals = by_batch(inputs, wish["variations"])
+    if not groups:
+        raise typer.BadParameter("\n".join(refusals))
+    for refusal in refusals:
+        typer.echo(refusal, err=True)
     with connected() as client:
-        found = [client.quote(refs, **each) for refs, each in zip(sources, wishes, strict=True)]
+        found = []
+        for count, sources in groups:
+            each: Choices = {**wish, **more, "variations": count}
+            found.append(client.quote(sources, **each))
     lines.show(found if from_ or len(found) > 1 else found[0], as_json, lines.of_quotes)
+    if refusals:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import typer
 
-from control.cli.inputs import Video
+from control.cli.inputs import Inputs, Video
 from runner.mp4.movie import NotPlayable, look_into
 from video_refresher import SourceFacts, SourceRef
+
+Known = list[SourceRef | SourceFacts]
+
+
+def by_batch(inputs: Inputs, variations: int | None) -> tuple[list[tuple[int | None, Known]], list[str]]:
+    """Return the batches to quote, each with its number of variations, and why files are left out of them.
+
+    An upload would refuse the same files, and make the others.
+    """
+    batches: list[tuple[int | None, Known]] = []
+    refusals: list[str] = []
+    for count, videos in inputs.by_batch(variations):
+        known: Known = []
+        for video in videos:
+            try:
+                known.append(described(video))
+            except typer.BadParameter as refusal:
+                refusals.append(str(refusal))
+        if known:
+            batches.append((count, known))
+    return batches, refusals
 
 
 def described(video: Video) -> SourceRef | SourceFacts:

@@ -8,20 +8,18 @@ They have one name. Of their money each gets what it is quoted at, and a part of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
-import typer
 from rich.console import Console
 
 from control.cli import demo
 from control.cli.destination import OUTPUTS_MAX as OUTPUTS_DELIVERED_MAX
 from control.cli.destination import Destination
-from control.cli.facts import described
+from control.cli.facts import by_batch
 from control.cli.inputs import OUTPUTS_MAX, Inputs, Video
 from video_refresher import ApiError, Batch, Choices, Client, Quote, Source, SourceRef
 
@@ -109,14 +107,9 @@ def _require_money(client: Client, inputs: Inputs, choices: Choices) -> None:
     if most is None:
         return
     in_all = 0.0
-    for count, videos in inputs.by_batch(choices.get("variations")):
-        known = []
-        for video in videos:
-            with suppress(typer.BadParameter):
-                known.append(described(video))
-        if known:
-            wish: Choices = {**choices, "variations": count}  # a plan within `max_cost_usd` is preferred
-            in_all += client.quote(known, **wish).cost_usd
+    for count, known in by_batch(inputs, choices.get("variations"))[0]:
+        wish: Choices = {**choices, "variations": count}  # a plan within `max_cost_usd` is preferred
+        in_all += client.quote(known, **wish).cost_usd
     if in_all > most:
         raise NotSubmitted(
             "Nothing is submitted, and no file was sent:"

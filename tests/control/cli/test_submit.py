@@ -89,6 +89,11 @@ def test_a_quote_has_the_same_choices_and_takes_folders_and_links(
         data(maker, tmp_path, "quote", folder, "-n", 9, "--quality", "high")["cost_usd"] > plain["cost_usd"]
     )
     assert data(maker, tmp_path, "quote", LINK)["estimated"] is True
+    (tmp_path / "bad.mp4").write_text("no video at all")
+    bad = run(maker, tmp_path, "quote", folder, tmp_path / "bad.mp4", "-n", 9, "--json")
+    assert (bad.exit_code, json.loads(bad.stdout)) == (1, plain)
+    assert "bad.mp4: This is a text file" in bad.stderr
+    assert run(maker, tmp_path, "quote", tmp_path / "bad.mp4").exit_code == 2
 
 
 def test_a_batch_is_found_by_its_name(maker: Maker, folder: Path, tmp_path: Path) -> None:
