@@ -1,6 +1,6 @@
 """Pictures of every screen, for people to check: `python -m tests.web.looks FOLDER [VIDEO...]`.
 
-In light, dark and phone width. The README's picture is `light-readme.png` of a run without VIDEOs.
+In light, dark and phone width. The README's picture is `light-readme.png` of a run with real footage.
 """
 
 from __future__ import annotations

@@ -185,6 +185,9 @@ const are = (phase: Phase): number => stuck.value.filter((item) => item.phase.va
 
 /** The key of the last try, so that a lost answer never makes a second batch. */
 let tried: { body: string; key: string } | null = null;
+/** What is left of several batches that were begun, with their shares of the budget: the next try takes these. */
+let left: { of: string; parts: Part[] } | null = null;
+const asked = (all: Part[]): string => JSON.stringify(all.map(({ order }) => atPace(order)));
 
 async function submit(): Promise<void> {
   if (!ordered.value.length || isSubmitting.peek()) return;
@@ -203,11 +206,15 @@ async function submit(): Promise<void> {
     },
   };
   try {
-    for (const { order, items: itsItems } of await payable(ordered.value, options)) {
+    const all = ordered.value;
+    const begun = left?.of === asked(all) ? left.parts : await payable(all, options);
+    for (const [index, { order, items: itsItems }] of begun.entries()) {
       isLost = false;
+      left = { of: asked(all.slice(index)), parts: begun.slice(index) };
       made.push(await place(order, options));
       leave(new Set(itsItems)); // so that a next try is of the rest
     }
+    left = null;
     leave(submitted);
     forNext();
     go(made.length === 1 && made[0] ? linkTo(made[0].batch_id) : "#/batches");
