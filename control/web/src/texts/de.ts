@@ -429,6 +429,8 @@ export const de: Texts = {
     armed: (n) =>
       `Der Auftrag startet von selbst, sobald ${count(n, "Video hochgeladen ist", "Videos hochgeladen sind")}. Diese Seite bis dahin offen lassen.`,
     wait: "Noch nicht",
+    change: "Ändern",
+    changeWhat: "Ändern, was erstellt wird",
     without: (n) =>
       `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
     batches: (n) => `Daraus werden ${number(n)} Aufträge.`,

@@ -417,6 +417,8 @@ export const en = {
     armed: (n: number) =>
       `It starts by itself as soon as ${count(n, "video is", "videos are")} uploaded. Keep this page open until then.`,
     wait: "Wait, not yet",
+    change: "Change",
+    changeWhat: "Change what is made",
     without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
     batches: (n: number) => `They become ${number(n)} batches.`,
     overBudget: (budget: string) => `The estimate is above the budget (${budget}).`,
