@@ -333,6 +333,7 @@ export const de: Texts = {
     positionOf: (at, all) => `${at} von ${all}`,
     previous: "Zurück",
     next: "Weiter",
+    choose: "Auswählen",
     download: (size) => `Herunterladen · ${size}`,
     effects: "Effekte",
     keys: "Tasten: ← → andere Videos · Leertaste spielt ab · , . Einzelbilder · Pos1 Ende",

@@ -327,6 +327,7 @@ export const en = {
     positionOf: (at: string, all: string) => `${at} of ${all}`,
     previous: "Previous",
     next: "Next",
+    choose: "Choose",
     download: (size: string) => `Download · ${size}`,
     effects: "Effects",
     keys: "Keys: ← → other videos · Space plays · , . single frames · Home End",
