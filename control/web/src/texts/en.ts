@@ -379,8 +379,6 @@ export const en = {
     play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
     download: (label: string) => `Download ${label}`,
     broken: "This browser cannot play it here. Download it instead.",
-    previous: "Previous",
-    next: "Next",
   },
   signIn: {
     lead: "Many fresh variations of each video.",
