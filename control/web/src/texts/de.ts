@@ -13,7 +13,8 @@ export const de: Texts = {
     retry: (missing) => `${missing} fehlende wiederholen`,
     again: "Noch einmal",
     copyLink: "Link kopieren",
-    copied: "Der Link ist kopiert. Wer ihn öffnet, muss sich anmelden.",
+    copied:
+      "Der Link ist kopiert. Wer ihn öffnet, muss sich anmelden; mit einem Link von „Teilen“ geht es ohne.",
     notCopied: (link) => `Der Browser erlaubt der Seite nicht zu kopieren. Der Link ist ${link}`,
     delete: "Löschen",
     deleteTitle: "Diesen Auftrag löschen?",

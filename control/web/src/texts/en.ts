@@ -15,7 +15,7 @@ export const en = {
     retry: (missing: string) => `Retry ${missing} missing`,
     again: "Same again",
     copyLink: "Copy link",
-    copied: "The link is copied. Whoever opens it has to sign in.",
+    copied: "The link is copied. Whoever opens it has to sign in; a link from “Share” works without.",
     notCopied: (link: string) => `The browser does not let the page copy. The link is ${link}`,
     delete: "Delete",
     deleteTitle: "Delete this batch?",
