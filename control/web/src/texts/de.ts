@@ -209,6 +209,7 @@ export const de: Texts = {
     retry: (name) => `${name} noch einmal versuchen`,
     remove: (name) => `${name} entfernen`,
     own: (name) => `Varianten von ${name}`,
+    ownWord: "Varianten",
     looking: "Die Datei wird angesehen …",
     sending: (percent) => `Wird hochgeladen, ${percent} %`,
     paused: (percent) => `Angehalten bei ${percent} %`,

@@ -202,6 +202,7 @@ export const en = {
     retry: (name: string) => `Try ${name} again`,
     remove: (name: string) => `Remove ${name}`,
     own: (name: string) => `Variations of ${name}`,
+    ownWord: "variations",
     looking: "Looking into the file…",
     sending: (percent: number) => `Uploading, ${percent} %`,
     paused: (percent: number) => `Paused at ${percent} %`,
