@@ -322,7 +322,7 @@ export const de: Texts = {
     broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
     noSource: "Das Original lässt sich hier nicht mehr abspielen.",
     view: "Ansicht",
-    views: { alone: "Nur Ergebnis", beside: "Nebeneinander", wipe: "Schieberegler" },
+    views: { alone: "Ergebnis", beside: "Nebeneinander", wipe: "Regler" },
     source: "Original",
     flipped: "Original, gespiegelt",
     wipe: "Sichtbarer Anteil des Originals",
