@@ -295,6 +295,7 @@ export const de: Texts = {
   },
   newBatch: {
     emptyTitle: "Videos hier ablegen",
+    emptyTitleTouch: "Videos hinzufügen",
     title: "Neuer Auftrag",
     lead: "Aus jedem werden viele frische Varianten, fertig zum Hochladen, in einer ZIP-Datei.",
     videos: "Videos",

@@ -288,6 +288,7 @@ export const en = {
   },
   newBatch: {
     emptyTitle: "Drop your videos",
+    emptyTitleTouch: "Add your videos",
     title: "New batch",
     lead: "Get back many fresh variations of each, ready to upload, as one ZIP.",
     videos: "Videos",
