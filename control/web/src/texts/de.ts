@@ -374,6 +374,8 @@ export const de: Texts = {
     copy: "Kopieren",
     copied: "Der Link ist kopiert.",
     notCopied: "Der Browser erlaubt der Seite nicht zu kopieren. Bitte den Link markieren und kopieren.",
+    send: "Senden…",
+    notSent: "Der Browser erlaubt das Senden nicht. Bitte den Link kopieren.",
   },
   shared: {
     title: "Geteilte Videos",

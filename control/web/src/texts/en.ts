@@ -368,6 +368,8 @@ export const en = {
     copy: "Copy",
     copied: "The share link is copied.",
     notCopied: "The browser does not let the page copy. Select the link and copy it.",
+    send: "Send…",
+    notSent: "The browser does not let the page send. Copy the link.",
   },
   shared: {
     title: "Shared videos",
