@@ -243,6 +243,20 @@ def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
     assert_plays(newcomer.result())
     keys.press("Escape")
     expect(newcomer.page.get_by_role("button", name="Play Variation 1")).to_be_focused()
+    tab_to(newcomer, newcomer.page.get_by_label("Choose Variation 1"))
+    keys.press("Space")
+    download = newcomer.page.get_by_role("region", name="Chosen videos").get_by_text("Download")
+    tab_to(newcomer, download)
+    with newcomer.page.expect_download():
+        keys.press("Enter")
+    expect(download).to_be_focused()
+    tab_to(newcomer, newcomer.page.get_by_role("button", name="Delete"))
+    keys.press("Enter")
+    tab_to(newcomer, newcomer.page.get_by_role("dialog").get_by_role("button", name="Delete"))
+    keys.press("Enter")
+    newcomer.sees("No batches yet.")
+    expect(newcomer.page.get_by_role("main")).to_be_focused()
+    assert newcomer.page.evaluate("scrollY") == 0
 
 
 def test_a_folder_gives_its_videos_and_the_rest_is_counted_and_put_aside(
@@ -316,6 +330,8 @@ def test_the_button_stays_in_view_and_covers_nothing_that_has_the_focus(person: 
             assert person.page.evaluate(_COVERED) == ""
         person.page.evaluate("scrollTo(0, 1e6)")
         expect(button).to_be_in_viewport(ratio=1)
+        person.page.get_by_label("Language").focus()
+        assert person.page.evaluate(_COVERED) == ""
         assert person.page.evaluate("document.documentElement.scrollWidth") <= width
     person.page.evaluate("scrollTo(0, 0)")
     person.press("Change what is made")  # on a phone the choices are far below

@@ -37,7 +37,13 @@ export function Actions({ live, batch }: { live: LiveBatch; batch: Batch }) {
     live.poke();
   };
   const button = (icon: IconName, name: string, onClick: () => void, kind = "", isPossible = true) => (
-    <button type="button" class={kind} disabled={isBusy.value || !isPossible} onClick={onClick}>
+    <button
+      type="button"
+      class={kind}
+      disabled={!isPossible}
+      aria-disabled={isBusy.value}
+      onClick={() => isBusy.value || onClick()}
+    >
       <Icon name={icon} />
       {name}
     </button>

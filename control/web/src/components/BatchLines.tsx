@@ -112,6 +112,7 @@ function Download({ batch, name }: { batch: BatchSummary; name: string }) {
   const isBusy = useSignal(false);
   if (!batch.progress.ready || batch.status === "expired") return <span class="square" />;
   const go = async () => {
+    if (isBusy.value) return;
     isBusy.value = true;
     await download(batch).catch((error) => toast(inWords(error), "bad"));
     isBusy.value = false;
@@ -122,7 +123,7 @@ function Download({ batch, name }: { batch: BatchSummary; name: string }) {
       class="quiet square"
       aria-label={t.history.download(name)}
       title={t.history.downloadSize(bytes(batch.size_bytes))}
-      disabled={isBusy.value}
+      aria-disabled={isBusy.value}
       onClick={() => void go()}
     >
       <Icon name="download" />

@@ -22,6 +22,7 @@ export function Chosen({ batch, chosen, isDownloadAway }: Props) {
   if (!some.length && (!isDownloadAway || !ready.length)) return null;
   const n = number(of.length);
   const go = async () => {
+    if (isBusy.value) return;
     isBusy.value = true;
     try {
       await download(batch, some.length ? some.map(({ output_id }) => output_id) : undefined);
@@ -50,7 +51,7 @@ export function Chosen({ batch, chosen, isDownloadAway }: Props) {
           <Icon name="close" />
         </button>
       )}
-      <button type="button" class="primary" disabled={isBusy.value} onClick={() => void go()}>
+      <button type="button" class="primary" aria-disabled={isBusy.value} onClick={() => void go()}>
         <Icon name="download" />
         {t.chosen.download(bytes(sizeOf(of)))}
       </button>

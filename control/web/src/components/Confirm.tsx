@@ -43,6 +43,7 @@ function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { que
     return () => removeEventListener("hashchange", close);
   }, []);
   const agree = async () => {
+    if (isBusy.value) return;
     isBusy.value = true;
     problem.value = null;
     const mine = stop.signal;
@@ -62,7 +63,7 @@ function Asked({ question: { title, text, yes, no = t.confirm.no, act } }: { que
         <button type="button" autofocus onClick={close}>
           {no}
         </button>
-        <button type="button" class="danger" disabled={isBusy.value} onClick={() => void agree()}>
+        <button type="button" class="danger" aria-disabled={isBusy.value} onClick={() => void agree()}>
           {yes}
         </button>
       </div>

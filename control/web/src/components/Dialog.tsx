@@ -20,8 +20,8 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
     const opener = document.activeElement;
     ref.current?.showModal();
     return () => {
-      const back = opener?.isConnected ? opener : document.getElementById("main"); // it may have gone meanwhile
-      if (back instanceof HTMLElement) back.focus();
+      if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
+      else document.getElementById("main")?.focus({ preventScroll: true }); // as after a step to another screen
     };
   }, []);
   return (

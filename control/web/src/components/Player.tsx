@@ -56,7 +56,7 @@ export function Player({ batch, output, ticket, chosen, onPlay }: Props) {
         ))}
       </ul>
       <div class="row player-foot">
-        <button type="button" disabled={at <= 0} onClick={() => step(-1)}>
+        <button type="button" aria-disabled={at <= 0} onClick={() => step(-1)}>
           <Icon name="left" />
           <span class="player-step">{t.player.previous}</span>
         </button>
@@ -74,7 +74,7 @@ export function Player({ batch, output, ticket, chosen, onPlay }: Props) {
             {t.player.download(bytes(output.size_bytes ?? 0))}
           </a>
         </div>
-        <button type="button" disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
+        <button type="button" aria-disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
           <span class="player-step">{t.player.next}</span>
           <Icon name="right" />
         </button>

@@ -53,6 +53,7 @@ function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
   useEffect(() => field.current?.focus(), [url.value]);
   const address = `batches/${batch_id}/share-link`;
   const doing = (what: () => Promise<void>) => async () => {
+    if (isBusy.value) return;
     isBusy.value = true;
     problem.value = null;
     try {
@@ -111,7 +112,7 @@ function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
       {problem.value && <Notice tone="bad">{problem.value}</Notice>}
       <div class="dialog-actions">
         {isThere && (
-          <button type="button" disabled={isBusy.value} onClick={() => void end()}>
+          <button type="button" aria-disabled={isBusy.value} onClick={() => void end()}>
             {t.share.end}
           </button>
         )}
@@ -121,7 +122,7 @@ function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
           </button>
         )}
         {!url.value && (
-          <button type="button" class="primary" disabled={isBusy.value} onClick={() => void make()}>
+          <button type="button" class="primary" aria-disabled={isBusy.value} onClick={() => void make()}>
             {isThere ? t.share.makeAnother : t.share.make}
           </button>
         )}

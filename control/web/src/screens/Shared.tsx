@@ -234,7 +234,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
         />
       )}
       <div class="row player-foot">
-        <button type="button" disabled={at === 0} onClick={() => step(-1)}>
+        <button type="button" aria-disabled={at === 0} onClick={() => step(-1)}>
           <Icon name="left" />
           <span class="player-step">{t.player.previous}</span>
         </button>
@@ -249,7 +249,7 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
             {t.player.download(bytes(output.size_bytes ?? 0))}
           </a>
         </div>
-        <button type="button" disabled={at === outputs.length - 1} onClick={() => step(1)}>
+        <button type="button" aria-disabled={at === outputs.length - 1} onClick={() => step(1)}>
           <span class="player-step">{t.player.next}</span>
           <Icon name="right" />
         </button>
