@@ -98,7 +98,7 @@ export const de: Texts = {
     less: "Eine weniger",
     more: "Eine mehr",
     inAll: (videos) =>
-      `Jede etwas anders in Zoom, Farbe, Tempo und Winkel: insgesamt ${count(videos, "Video", "Videos")}.`,
+      `Jede etwas anders in Ausschnitt, Zoom, Farbe und Winkel: insgesamt ${count(videos, "Video", "Videos")}.`,
     inAllPreset: (videos) => `Ein Ergebnis je Video: insgesamt ${count(videos, "Video", "Videos")}.`,
     name: "Name des Auftrags",
     namePlaceholder: "Frühjahrsaktion",

@@ -92,7 +92,7 @@ export const en = {
     less: "One less",
     more: "One more",
     inAll: (videos: number) =>
-      `Each a little different in zoom, colour, speed and angle: ${count(videos, "video")} in all.`,
+      `Each a little different in framing, zoom, colour and angle: ${count(videos, "video")} in all.`,
     inAllPreset: (videos: number) => `One result of each video: ${count(videos, "video")} in all.`,
     name: "Name of the batch",
     namePlaceholder: "Spring sale",
