@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,16 @@ from control.routes.page import BUILT
 from tests.support.clips import Clip, make_clip
 from tests.support.user import User, sign_in
 from tests.web.browser import NETWORK_ERROR, Person, launch
+
+TRACES = Path(__file__).parents[2] / "test-results"  # of failed tests, for `playwright show-trace FILE`
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +51,14 @@ def api(stack: LocalStack) -> Iterator[User]:
 
 
 @pytest.fixture
-def newcomer(browser: Browser, stack: LocalStack) -> Iterator[Person]:
+def newcomer(browser: Browser, stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Person]:
     """Someone who has not signed in. Whatever they do, the page must not complain."""
     with browser.new_context(accept_downloads=True) as context:
+        context.tracing.start(snapshots=True)
         person = Person(context, stack.url, stack.password)
         yield person
+        is_failed = request.node.stash[FAILED]
+        context.tracing.stop(path=TRACES / f"{request.node.name}.zip" if is_failed else None)
         assert [line for line in person.complaints if NETWORK_ERROR not in line] == []
 
 

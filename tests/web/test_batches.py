@@ -102,8 +102,13 @@ def test_source_and_result_play_in_step_and_back_closes_the_player(
     expect(page.get_by_role("heading", level=1)).to_have_text("quick.mp4")
     page.go_forward()
     expect(page.get_by_role("dialog")).to_contain_text("_var02_")
+    choose = page.get_by_role("button", name="Choose", exact=True)
+    choose.click()
+    expect(choose).to_have_attribute("aria-pressed", "true")
     keys.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_label("Choose Variation 2")).to_be_checked()
+    expect(page.get_by_label("Choose Variation 1")).not_to_be_checked()
     assert page.url.endswith(f"#/batches/{batch_id}")
 
 

@@ -150,6 +150,9 @@ def test_a_share_link_opens_in_a_fresh_browser_until_it_is_ended(
         expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 2")
         stranger.page.keyboard.press("ArrowLeft")
         expect(stranger.page.get_by_role("dialog")).to_contain_text("Variation 1")
+        with stranger.page.expect_download() as single:
+            stranger.page.get_by_role("dialog").get_by_role("link", name="Download").click()
+        assert single.value.path().read_bytes() == video
         stranger.page.go_back()
         expect(stranger.page.get_by_role("dialog")).to_have_count(0)
         with stranger.page.expect_download() as download:

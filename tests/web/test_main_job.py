@@ -333,6 +333,10 @@ def test_the_button_stays_in_view_and_covers_nothing_that_has_the_focus(person: 
         person.page.get_by_label("Language").focus()
         assert person.page.evaluate(_COVERED) == ""
         assert person.page.evaluate("document.documentElement.scrollWidth") <= width
+    person.page.evaluate("scrollTo(0, 0)")
+    person.press("Change what is made")  # on a phone the choices are far below
+    expect(person.page.get_by_label("How many variations")).to_be_in_viewport(ratio=1)
+    expect(person.page.get_by_role("region", name="What to make")).to_be_focused()
 
 
 _PASTE = """(text) => {

@@ -26,6 +26,7 @@ def test_an_output_is_shown_with_its_variety_or_its_error():
         name="Spring",
         sources_count=1,
         source_names=["ad"],
+        attempts=[],
         sources=[SourceInBatch.model_construct(name="ad", notes=[], outputs=outputs)],
     )
     assert [line.partition(".mp4")[2] for line in list(of_items(batch))[1:]] == [

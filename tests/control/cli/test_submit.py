@@ -166,7 +166,7 @@ def test_a_list_makes_a_batch_for_each_number_of_variations_under_one_name(
         budgets = [
             tx.session.get_one(Batch, batch["batch_id"]).max_cost_usd or 0 for batch in made["batches"]
         ]
-    for batch in made["batches"]:  # a link may be as large as a video may be: others need the room
+    for batch in made["batches"]:  # room is reserved for links: others need it
         maker.http.post(f"/api/batches/{batch['batch_id']}/cancel")
     assert sum(budgets) == pytest.approx(9)
     assert budgets[0] > budgets[1]
@@ -181,8 +181,8 @@ def test_more_sources_than_a_batch_takes_are_several_batches_and_one_sum(
     assert [line[:4] for line in lines if not line.startswith("  ")] == ["bat_", "bat_", "2 ba"]
     assert lines[-1] == "2 batches: 0/2 ready, 0 failed, $0.000000"
     monkeypatch.setattr(inputs, "SOURCES_MAX", 5)
-    many = [f"https://videos.example/many{n}.mp4" for n in range(6)]  # each may be as large as a video may be
-    full = run(maker, tmp_path, "submit", *many, "-n", 1)
+    many = [f"https://videos.example/many{n}.mp4" for n in range(6)]  # 64 MiB are reserved for each output
+    full = run(maker, tmp_path, "submit", *many, "-n", 40)
     assert (full.exit_code, "may not fit into the storage" in full.stderr) == (1, True)
     assert data(maker, tmp_path, "batches", "--search", "many") == []
 

@@ -11,16 +11,19 @@ import pytest
 from control.domain.errors import Code
 from control.domain.reasons import REASONS
 from control.domain.states import AttemptState, JobStatus, OutputState
+from control.store.queue import MACHINE_CAP
 from runner.contract import Preset, Reason
 
+OF_THE_PAGE = {"away", "storage"}  # nothing answered: control, or the bucket
 SRC = Path(__file__).parents[3] / "control/web/src"
 
 
-def words(table: str) -> set[str]:
-    """Return what a table of `words.ts` has words for."""
-    found = re.search(rf"const {table}: Record<[^>]+> = {{\n(.*?)\n}};", (SRC / "words.ts").read_text(), re.S)
-    assert found, f"words.ts has no table {table}"
-    return set(re.findall(r'^  "?([a-z][a-z_-]*)"?: "', found[1], re.M))
+def words(language: str, part: str, table: str) -> set[str]:
+    """Return what a table of a part of the texts has words for."""
+    texts = (SRC / "texts" / f"{language}.ts").read_text()
+    found = re.search(rf"\n  {part}: {{.*?\n    {table}: {{(.*?)}}", texts, re.S)
+    assert found, f"the part {part} has no table {table}"
+    return set(re.findall(r'(?:^|[{,])\s*"?([a-z][a-z_-]*)"?: "', found[1], re.M))
 
 
 def union(name: str) -> set[str]:
@@ -30,12 +33,19 @@ def union(name: str) -> set[str]:
     return set(re.findall(r'"([^"]+)"', found[1]))
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize(
-    ("table", "said"),
-    [("STATUS", JobStatus), ("ATTEMPT", AttemptState), ("PRESET", Preset)],
+    ("part", "table", "said"),
+    [
+        ("words", "statuses", JobStatus),
+        ("machines", "states", AttemptState),
+        ("words", "presets", Preset),
+    ],
 )
-def test_the_page_has_words_for_all_that_the_api_may_say(table: str, said: Iterable[str]) -> None:
-    assert words(table) == set(said)
+def test_the_page_has_words_for_all_that_the_api_may_say(
+    language: str, part: str, table: str, said: Iterable[str]
+) -> None:
+    assert words(language, part, table) == set(said)
 
 
 @pytest.mark.parametrize(
@@ -55,4 +65,4 @@ def test_the_page_looks_only_for_codes_that_the_api_gives() -> None:
     text = "".join(path.read_text() for path in SRC.rglob("*.ts*"))
     asked = set(re.findall(r"\bcode === \"([^\"]+)\"", text))
     assert asked
-    assert asked <= {*Code, *Reason}
+    assert asked <= {*Code, *Reason, MACHINE_CAP, *OF_THE_PAGE}

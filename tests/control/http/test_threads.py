@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -113,7 +114,8 @@ def serving_with(settings, rows, context, monkeypatch, bucket) -> Iterator[World
         token = http.post("/api/auth", json={"password": SETTINGS["auth_password"]}).json()["token"]
         http.headers["Authorization"] = f"Bearer {token}"
         try:
-            yield World(http, rows, context.signer, pool)
+            # Rows of the served control's own time: it removes sources that are old and unused.
+            yield World(http, replace(rows, clock=lambda: datetime.now(UTC)), context.signer, pool)
         finally:
             bucket.thaws.set()
 

@@ -261,6 +261,9 @@ function Own({ item }: { item: Item }) {
           event.currentTarget.value = String(item.variations.value ?? "");
         }}
       />
+      <span class="video-own-word small" aria-hidden="true">
+        {say.ownWord}
+      </span>
     </label>
   );
 }

@@ -21,11 +21,15 @@ interface Props {
   batch: Batch;
   output: Output;
   ticket: string;
+  chosen: Signal<ReadonlySet<string>>;
   onPlay: (output: Output | null) => void;
 }
 
-/** Plays a result beside its source, in step; keys and buttons lead to the next one and the one before. */
-export function Player({ batch, output, ticket, onPlay }: Props) {
+/**
+ * Plays a result beside its source, in step; keys and buttons lead to the next one and the one before. What is
+ * liked is chosen here too.
+ */
+export function Player({ batch, output, ticket, chosen, onPlay }: Props) {
   const ready = outputsOf(batch).filter(isReady);
   const at = ready.findIndex(({ output_id }) => output_id === output.output_id);
   const source = batch.sources.find(({ outputs }) =>
@@ -34,6 +38,12 @@ export function Player({ batch, output, ticket, onPlay }: Props) {
   const step = (by: number) => {
     const next = ready[at + by];
     if (next) onPlay(next);
+  };
+  const isChosen = chosen.value.has(output.output_id);
+  const toggleChosen = () => {
+    const next = new Set(chosen.value);
+    isChosen ? next.delete(output.output_id) : next.add(output.output_id);
+    chosen.value = next;
   };
   useKeys({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) });
   if (!source) return null;
@@ -48,18 +58,24 @@ export function Player({ batch, output, ticket, onPlay }: Props) {
       <div class="row player-foot">
         <button type="button" aria-disabled={at <= 0} onClick={() => step(-1)}>
           <Icon name="left" />
-          {t.player.previous}
+          <span class="player-step">{t.player.previous}</span>
         </button>
-        <a
-          class="button primary"
-          href={mediaUrl(output, ticket, "attachment")}
-          download={fileName(output.name)}
-        >
-          <Icon name="download" />
-          {t.player.download(bytes(output.size_bytes ?? 0))}
-        </a>
+        <div class="player-take">
+          <button type="button" aria-pressed={isChosen} onClick={toggleChosen}>
+            <Icon name={isChosen ? "check" : "plus"} />
+            {t.player.choose}
+          </button>
+          <a
+            class="button primary"
+            href={mediaUrl(output, ticket, "attachment")}
+            download={fileName(output.name)}
+          >
+            <Icon name="download" />
+            {t.player.download(bytes(output.size_bytes ?? 0))}
+          </a>
+        </div>
         <button type="button" aria-disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
-          {t.player.next}
+          <span class="player-step">{t.player.next}</span>
           <Icon name="right" />
         </button>
       </div>

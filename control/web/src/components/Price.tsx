@@ -76,8 +76,9 @@ function Curve({ quote: { curve, machines: planned } }: { quote: Quote }) {
   return (
     <div class="curve">
       <div class="row muted small" aria-hidden="true">
+        <span>{span(curve[0]?.makespan_s ?? 0)}</span>
         <span>{say.timeAxis}</span>
-        <span>{span(slowest)}</span>
+        <span>{span(curve.at(-1)?.makespan_s ?? 0)}</span>
       </div>
       <svg viewBox={`0 0 ${SIZE.width} ${SIZE.height}`} aria-hidden="true">
         <path

@@ -4,11 +4,14 @@ import { inWords, post, remove } from "../api";
 import type { LiveBatch } from "../live";
 import type { Batch } from "../shapes";
 import { t } from "../texts";
-import { when } from "../words";
+import { title, when } from "../words";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 import { Notice } from "./Notice";
 import { toast } from "./Toast";
+
+/** Whether this is a phone or tablet that hands a link to its messengers. */
+const CAN_SEND = "share" in navigator && matchMedia("(pointer: coarse)").matches;
 
 interface Props {
   batch: Batch;
@@ -80,6 +83,13 @@ function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
     });
     toast(t.share.copied);
   });
+  const send = doing(async () => {
+    try {
+      await navigator.share({ title: title(batch), url: url.value ?? "" });
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === "AbortError")) throw new Error(t.share.notSent);
+    }
+  });
   const isThere = shared || url.value !== null;
   return (
     <>
@@ -104,6 +114,11 @@ function Link({ batch, live, onEnd }: Props & { onEnd: () => void }) {
         {isThere && (
           <button type="button" aria-disabled={isBusy.value} onClick={() => void end()}>
             {t.share.end}
+          </button>
+        )}
+        {url.value && CAN_SEND && (
+          <button type="button" disabled={isBusy.value} onClick={() => void send()}>
+            {t.share.send}
           </button>
         )}
         {!url.value && (

@@ -18,6 +18,7 @@ import {
 import { t } from "../texts";
 import { money, span } from "../words";
 import { showObjection } from "./Choices";
+import { ORDER_ID } from "./DraftVideos";
 import { Notice } from "./Notice";
 import { roughly } from "./Price";
 
@@ -62,23 +63,35 @@ export function Start() {
             <span class="muted small start-hint">{say.canClose}</span>
           )}
         </p>
-        {isArmed.value || submitTrouble.value ? (
-          <button type="button" class="large" onClick={wait}>
-            {say.wait}
+        <div class="start-buttons">
+          <button type="button" class="large start-change" aria-label={say.changeWhat} onClick={showOrder}>
+            {say.change}
           </button>
-        ) : (
-          <button
-            type="button"
-            class="primary large"
-            disabled={hasNothing || isSubmitting.value}
-            onClick={start}
-          >
-            {isSubmitting.value ? say.starting : say.make(outputsCount.value)}
-          </button>
-        )}
+          {isArmed.value || submitTrouble.value ? (
+            <button type="button" class="large" onClick={wait}>
+              {say.wait}
+            </button>
+          ) : (
+            <button
+              type="button"
+              class="primary large"
+              disabled={hasNothing || isSubmitting.value}
+              onClick={start}
+            >
+              {isSubmitting.value ? say.starting : say.make(outputsCount.value)}
+            </button>
+          )}
+        </div>
       </div>
     </section>
   );
+}
+
+/** The choices are below the videos where there is one column: many videos hide them. */
+function showOrder(): void {
+  const order = document.getElementById(ORDER_ID);
+  order?.scrollIntoView();
+  order?.focus({ preventScroll: true });
 }
 
 function amountText(): string {

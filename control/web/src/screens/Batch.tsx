@@ -56,7 +56,9 @@ export function BatchScreen({ id, output }: Props) {
       )}
       <Details live={live} batch={batch} />
       {batch.status !== "expired" && <Chosen batch={batch} chosen={chosen} isDownloadAway={isHeadAway} />}
-      {playing && <Player batch={batch} output={playing} ticket={live.ticket.value} onPlay={play} />}
+      {playing && (
+        <Player batch={batch} output={playing} ticket={live.ticket.value} chosen={chosen} onPlay={play} />
+      )}
     </div>
   );
 }

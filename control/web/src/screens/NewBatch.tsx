@@ -12,16 +12,18 @@ import { dropped, ofFolder } from "../files";
 import { t } from "../texts";
 
 const ACCEPT = "video/*,.mp4,.mov,.m4v,.qt,.3gp,.3g2";
+const IS_TOUCH = matchMedia("(pointer: coarse)").matches; // nothing is dropped there
 const TAKES_FOLDERS = "webkitdirectory" in HTMLInputElement.prototype;
 
 const say = t.newBatch;
 
 export function NewBatch() {
   const isEmpty = items.value.length === 0;
+  const emptyTitle = IS_TOUCH ? say.emptyTitleTouch : say.emptyTitle;
   return (
     <DropTarget>
       <div class={`new ${isEmpty ? "empty" : ""}`}>
-        <h1>{isEmpty ? say.emptyTitle : say.title}</h1>
+        <h1>{isEmpty ? emptyTitle : say.title}</h1>
         {isEmpty && <p class="lead">{say.lead}</p>}
         <div class="new-columns">
           <section class="stack" aria-label={say.videos}>

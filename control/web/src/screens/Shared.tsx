@@ -233,13 +233,25 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
           onError={() => broken.add(url)}
         />
       )}
-      <div class="row">
+      <div class="row player-foot">
         <button type="button" aria-disabled={at === 0} onClick={() => step(-1)}>
-          {t.shared.previous}
+          <Icon name="left" />
+          <span class="player-step">{t.player.previous}</span>
         </button>
-        <span class="muted small center">{outputLabel(output)}</span>
+        <div class="player-take">
+          <span class="muted small">{outputLabel(output)}</span>
+          <a
+            class="button primary"
+            href={mediaUrl(output, ticket, "attachment")}
+            download={fileName(output.name)}
+          >
+            <Icon name="download" />
+            {t.player.download(bytes(output.size_bytes ?? 0))}
+          </a>
+        </div>
         <button type="button" aria-disabled={at === outputs.length - 1} onClick={() => step(1)}>
-          {t.shared.next}
+          <span class="player-step">{t.player.next}</span>
+          <Icon name="right" />
         </button>
       </div>
     </Dialog>

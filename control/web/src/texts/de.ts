@@ -13,7 +13,8 @@ export const de: Texts = {
     retry: (missing) => `${missing} fehlende wiederholen`,
     again: "Noch einmal",
     copyLink: "Link kopieren",
-    copied: "Der Link ist kopiert. Wer ihn öffnet, muss sich anmelden.",
+    copied:
+      "Der Link ist kopiert. Wer ihn öffnet, muss sich anmelden; mit einem Link von „Teilen“ geht es ohne.",
     notCopied: (link) => `Der Browser erlaubt der Seite nicht zu kopieren. Der Link ist ${link}`,
     delete: "Löschen",
     deleteTitle: "Diesen Auftrag löschen?",
@@ -97,7 +98,7 @@ export const de: Texts = {
     less: "Eine weniger",
     more: "Eine mehr",
     inAll: (videos) =>
-      `Jede etwas anders in Zoom, Farbe, Tempo und Winkel: insgesamt ${count(videos, "Video", "Videos")}.`,
+      `Jede etwas anders in Ausschnitt, Zoom, Farbe und Winkel: insgesamt ${count(videos, "Video", "Videos")}.`,
     inAllPreset: (videos) => `Ein Ergebnis je Video: insgesamt ${count(videos, "Video", "Videos")}.`,
     name: "Name des Auftrags",
     namePlaceholder: "Frühjahrsaktion",
@@ -208,6 +209,7 @@ export const de: Texts = {
     retry: (name) => `${name} noch einmal versuchen`,
     remove: (name) => `${name} entfernen`,
     own: (name) => `Varianten von ${name}`,
+    ownWord: "Varianten",
     looking: "Die Datei wird angesehen …",
     sending: (percent) => `Wird hochgeladen, ${percent} %`,
     paused: (percent) => `Angehalten bei ${percent} %`,
@@ -293,6 +295,7 @@ export const de: Texts = {
   },
   newBatch: {
     emptyTitle: "Videos hier ablegen",
+    emptyTitleTouch: "Videos hinzufügen",
     title: "Neuer Auftrag",
     lead: "Aus jedem werden viele frische Varianten, fertig zum Hochladen, in einer ZIP-Datei.",
     videos: "Videos",
@@ -320,7 +323,7 @@ export const de: Texts = {
     broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
     noSource: "Das Original lässt sich hier nicht mehr abspielen.",
     view: "Ansicht",
-    views: { alone: "Nur Ergebnis", beside: "Nebeneinander", wipe: "Schieberegler" },
+    views: { alone: "Ergebnis", beside: "Nebeneinander", wipe: "Regler" },
     source: "Original",
     flipped: "Original, gespiegelt",
     wipe: "Sichtbarer Anteil des Originals",
@@ -331,8 +334,9 @@ export const de: Texts = {
     full: "Vollbild",
     position: "Position",
     positionOf: (at, all) => `${at} von ${all}`,
-    previous: "Zurück",
-    next: "Weiter",
+    previous: "Voriges",
+    next: "Nächstes",
+    choose: "Auswählen",
     download: (size) => `Herunterladen · ${size}`,
     effects: "Effekte",
     keys: "Tasten: ← → andere Videos · Leertaste spielt ab · , . Einzelbilder · Pos1 Ende",
@@ -370,6 +374,8 @@ export const de: Texts = {
     copy: "Kopieren",
     copied: "Der Link ist kopiert.",
     notCopied: "Der Browser erlaubt der Seite nicht zu kopieren. Bitte den Link markieren und kopieren.",
+    send: "Senden…",
+    notSent: "Der Browser erlaubt das Senden nicht. Bitte den Link kopieren.",
   },
   shared: {
     title: "Geteilte Videos",
@@ -384,8 +390,6 @@ export const de: Texts = {
     play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
     download: (label) => `${label} herunterladen`,
     broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
-    previous: "Zurück",
-    next: "Weiter",
   },
   signIn: {
     lead: "Viele neue Varianten von jedem Video.",
@@ -429,6 +433,8 @@ export const de: Texts = {
     armed: (n) =>
       `Der Auftrag startet von selbst, sobald ${count(n, "Video hochgeladen ist", "Videos hochgeladen sind")}. Diese Seite bis dahin offen lassen.`,
     wait: "Noch nicht",
+    change: "Ändern",
+    changeWhat: "Ändern, was erstellt wird",
     without: (n) =>
       `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
     batches: (n) => `Daraus werden ${number(n)} Aufträge.`,

@@ -15,7 +15,7 @@ export const en = {
     retry: (missing: string) => `Retry ${missing} missing`,
     again: "Same again",
     copyLink: "Copy link",
-    copied: "The link is copied. Whoever opens it has to sign in.",
+    copied: "The link is copied. Whoever opens it has to sign in; a link from “Share” works without.",
     notCopied: (link: string) => `The browser does not let the page copy. The link is ${link}`,
     delete: "Delete",
     deleteTitle: "Delete this batch?",
@@ -92,7 +92,7 @@ export const en = {
     less: "One less",
     more: "One more",
     inAll: (videos: number) =>
-      `Each a little different in zoom, colour, speed and angle: ${count(videos, "video")} in all.`,
+      `Each a little different in framing, zoom, colour and angle: ${count(videos, "video")} in all.`,
     inAllPreset: (videos: number) => `One result of each video: ${count(videos, "video")} in all.`,
     name: "Name of the batch",
     namePlaceholder: "Spring sale",
@@ -202,6 +202,7 @@ export const en = {
     retry: (name: string) => `Try ${name} again`,
     remove: (name: string) => `Remove ${name}`,
     own: (name: string) => `Variations of ${name}`,
+    ownWord: "variations",
     looking: "Looking into the file…",
     sending: (percent: number) => `Uploading, ${percent} %`,
     paused: (percent: number) => `Paused at ${percent} %`,
@@ -287,6 +288,7 @@ export const en = {
   },
   newBatch: {
     emptyTitle: "Drop your videos",
+    emptyTitleTouch: "Add your videos",
     title: "New batch",
     lead: "Get back many fresh variations of each, ready to upload, as one ZIP.",
     videos: "Videos",
@@ -327,6 +329,7 @@ export const en = {
     positionOf: (at: string, all: string) => `${at} of ${all}`,
     previous: "Previous",
     next: "Next",
+    choose: "Choose",
     download: (size: string) => `Download · ${size}`,
     effects: "Effects",
     keys: "Keys: ← → other videos · Space plays · , . single frames · Home End",
@@ -365,6 +368,8 @@ export const en = {
     copy: "Copy",
     copied: "The share link is copied.",
     notCopied: "The browser does not let the page copy. Select the link and copy it.",
+    send: "Send…",
+    notSent: "The browser does not let the page send. Copy the link.",
   },
   shared: {
     title: "Shared videos",
@@ -378,8 +383,6 @@ export const en = {
     play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
     download: (label: string) => `Download ${label}`,
     broken: "This browser cannot play it here. Download it instead.",
-    previous: "Previous",
-    next: "Next",
   },
   signIn: {
     lead: "Many fresh variations of each video.",
@@ -417,6 +420,8 @@ export const en = {
     armed: (n: number) =>
       `It starts by itself as soon as ${count(n, "video is", "videos are")} uploaded. Keep this page open until then.`,
     wait: "Wait, not yet",
+    change: "Change",
+    changeWhat: "Change what is made",
     without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
     batches: (n: number) => `They become ${number(n)} batches.`,
     overBudget: (budget: string) => `The estimate is above the budget (${budget}).`,
