@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EVERY = 3  # frames: VMAF takes longer than rendering
+# Raw frames have no tags. FFmpeg would convert the colours of inputs whose tags differ: VMAF lost up to 5.
+TAGS = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+ALIKE = f"setpts=PTS-STARTPTS,{TAGS}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ def picture(program: str, output: Path, *, drawn: Sequence[str], chain: str) -> 
     """Return the VMAF of `output` against the input of the arguments `drawn`, through `chain`."""
     log = output.with_suffix(".json")
     measured = f"libvmaf=log_fmt=json:log_path={log}:n_threads=2:n_subsample={EVERY}"
-    compared = f"[0:v]setpts=PTS-STARTPTS[d];[1:v]{chain},setpts=PTS-STARTPTS[r];[d][r]{measured}"
+    compared = f"[0:v]{ALIKE}[d];[1:v]{chain},{ALIKE}[r];[d][r]{measured}"
     command = [program, "-nostdin", "-v", "error", "-i", str(output), *drawn]
     subprocess.run([*command, "-filter_complex", compared, "-f", "null", "-"], check=True)
     frames = sorted(frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"])
