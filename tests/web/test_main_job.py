@@ -254,7 +254,8 @@ def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
     keys.press("Enter")
     tab_to(newcomer, newcomer.page.get_by_role("dialog").get_by_role("button", name="Delete"))
     keys.press("Enter")
-    newcomer.sees("No batches yet.")
+    expect(newcomer.page.get_by_role("heading", name="Batches")).to_be_visible()
+    expect(newcomer.page.get_by_role("link", name="keys.mp4")).to_have_count(0)
     expect(newcomer.page.get_by_role("main")).to_be_focused()
     assert newcomer.page.evaluate("scrollY") == 0
 
