@@ -4,11 +4,12 @@ import { address } from "../api";
 import { keepInStep } from "../inStep";
 import { type Batch, isReady, type Output, outputsOf, type Source } from "../shapes";
 import { t } from "../texts";
-import { bytes, effects, fileName, length, outputLabel } from "../words";
+import { effects, fileName, length, outputLabel } from "../words";
 import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
 import { Notice } from "./Notice";
-import { mediaUrl } from "./Tile";
+import { PlayerFoot } from "./PlayerFoot";
+import { mediaUrl } from "./ReadyTile";
 import { useBroken, whyBroken } from "./useBroken";
 
 const FRAME_S = 1 / 30;
@@ -55,30 +56,18 @@ export function Player({ batch, output, ticket, chosen, onPlay }: Props) {
           <li key={effect}>{effect}</li>
         ))}
       </ul>
-      <div class="row player-foot">
-        <button type="button" aria-disabled={at <= 0} onClick={() => step(-1)}>
-          <Icon name="left" />
-          <span class="player-step">{t.player.previous}</span>
+      <PlayerFoot
+        output={output}
+        ticket={ticket}
+        hasPrevious={at > 0}
+        hasNext={at >= 0 && at < ready.length - 1}
+        onStep={step}
+      >
+        <button type="button" aria-pressed={isChosen} onClick={toggleChosen}>
+          <Icon name={isChosen ? "check" : "plus"} />
+          {t.player.choose}
         </button>
-        <div class="player-take">
-          <button type="button" aria-pressed={isChosen} onClick={toggleChosen}>
-            <Icon name={isChosen ? "check" : "plus"} />
-            {t.player.choose}
-          </button>
-          <a
-            class="button primary"
-            href={mediaUrl(output, ticket, "attachment")}
-            download={fileName(output.name)}
-          >
-            <Icon name="download" />
-            {t.player.download(bytes(output.size_bytes ?? 0))}
-          </a>
-        </div>
-        <button type="button" aria-disabled={at < 0 || at >= ready.length - 1} onClick={() => step(1)}>
-          <span class="player-step">{t.player.next}</span>
-          <Icon name="right" />
-        </button>
-      </div>
+      </PlayerFoot>
       <p class="muted small center player-keys">{t.player.keys}</p>
     </Dialog>
   );

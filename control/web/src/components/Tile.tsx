@@ -1,11 +1,10 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { address } from "../api";
 import type { Output } from "../shapes";
 import { t } from "../texts";
-import { bytes, effects, fileName, length, outputLabel } from "../words";
+import { effects, outputLabel } from "../words";
 import { Icon } from "./Icon";
-import { useBroken } from "./useBroken";
+import { mediaUrl, ReadyTile } from "./ReadyTile";
 
 const EFFECTS_SHOWN = 3;
 const INTENT_MS = 300; // a pointer that stays so long means it
@@ -48,44 +47,20 @@ export function Tile(props: Props) {
 
 function Ready({ output, ticket, onPlay, onShape }: Props) {
   const preview = usePreview();
-  const label = outputLabel(output);
-  const duration = output.duration_s ? length(output.duration_s) : "";
   return (
-    <>
-      <button
-        type="button"
-        class="tile-picture"
-        onClick={() => onPlay(output)}
-        aria-label={t.sources.play(label, duration)}
-        onPointerEnter={preview.enter}
-        onPointerLeave={preview.leave}
-      >
-        <Poster output={output} ticket={ticket} onShape={onShape} />
-        {preview.isOn ? (
-          <video src={mediaUrl(output, ticket, "inline")} muted autoplay loop playsInline />
-        ) : (
-          <span class="tile-play">
-            <Icon name="play" />
-          </span>
-        )}
-        {duration && <span class="tile-length">{duration}</span>}
-      </button>
-      <div class="tile-text">
-        <div class="row">
-          <strong class="small">{label}</strong>
-          <a
-            class="quiet square"
-            href={mediaUrl(output, ticket, "attachment")}
-            download={fileName(output.name)}
-            aria-label={t.sources.download(label)}
-            title={t.sources.downloadSize(output.size_bytes ? bytes(output.size_bytes) : "")}
-          >
-            <Icon name="download" />
-          </a>
-        </div>
-        <Effects output={output} />
-      </div>
-    </>
+    <ReadyTile
+      output={output}
+      ticket={ticket}
+      onPlay={() => onPlay(output)}
+      onShape={onShape}
+      onEnter={preview.enter}
+      onLeave={preview.leave}
+      over={
+        preview.isOn && <video src={mediaUrl(output, ticket, "inline")} muted autoplay loop playsInline />
+      }
+    >
+      <Effects output={output} />
+    </ReadyTile>
   );
 }
 
@@ -123,21 +98,6 @@ function Effects({ output }: { output: Output }) {
   );
 }
 
-function Poster({ output, ticket, onShape }: Pick<Props, "output" | "ticket" | "onShape">) {
-  const url = address(`outputs/${output.output_id}/poster?ticket=${encodeURIComponent(ticket)}`);
-  const broken = useBroken();
-  if (!output.poster || broken.has(url)) return <Icon name="film" />;
-  return (
-    <img
-      src={url}
-      alt=""
-      loading="lazy"
-      onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => onShape(naturalWidth, naturalHeight)}
-      onError={() => broken.add(url)}
-    />
-  );
-}
-
 /** Whether a mouse has stayed long enough for the video to play in place of the picture. */
 function usePreview() {
   const isOn = useSignal(false);
@@ -154,9 +114,4 @@ function usePreview() {
     }, INTENT_MS);
   };
   return { isOn: isOn.value, enter, leave };
-}
-
-/** Where an output's video is; of an HLS output its media file, which plays by itself. */
-export function mediaUrl(output: Output, ticket: string, disposition: "inline" | "attachment"): string {
-  return address(`outputs/${output.output_id}?${new URLSearchParams({ ticket, disposition })}`);
 }

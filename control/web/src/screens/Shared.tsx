@@ -6,12 +6,14 @@ import { Dialog } from "../components/Dialog";
 import { Icon } from "../components/Icon";
 import { Language } from "../components/Language";
 import { Notice } from "../components/Notice";
+import { PlayerFoot } from "../components/PlayerFoot";
+import { mediaUrl, ReadyTile } from "../components/ReadyTile";
 import { useBroken, whyBroken } from "../components/useBroken";
 import { usePlaying } from "../components/usePlaying";
 import type { SharedBatch, SharedOutput } from "../shapes";
 import { t } from "../texts";
 import { onWake } from "../waits";
-import { bytes, fileName, length, namesOf, outputLabel, when } from "../words";
+import { bytes, fileName, namesOf, outputLabel, when } from "../words";
 
 const TICKET_MS = 40 * 60 * 1000; // of an hour
 const SHOWN_AT_FIRST = 60;
@@ -82,9 +84,6 @@ const titleOf = ({ name, sources }: SharedBatch): string =>
     sources.length,
   );
 
-const mediaUrl = ({ output_id }: SharedOutput, ticket: string, disposition: "inline" | "attachment") =>
-  address(`outputs/${output_id}?${new URLSearchParams({ ticket, disposition })}`);
-
 function Videos({ batch, token, output }: { batch: SharedBatch; token: string; output: string | null }) {
   const play = usePlaying((one = "") => `#/shared/${token}${one && `/${one}`}`, output);
   const shown = useSignal(SHOWN_AT_FIRST);
@@ -131,7 +130,9 @@ function Videos({ batch, token, output }: { batch: SharedBatch; token: string; o
                 style={{ "--shape": source.width ? `${source.width} / ${source.height}` : "4 / 3" }}
               >
                 {visible.map((one) => (
-                  <Tile key={one.output_id} output={one} ticket={batch.ticket} onPlay={() => play(one)} />
+                  <li key={one.output_id} class="tile ready">
+                    <ReadyTile output={one} ticket={batch.ticket} onPlay={() => play(one)} />
+                  </li>
                 ))}
               </ul>
             </section>
@@ -150,44 +151,6 @@ function Videos({ batch, token, output }: { batch: SharedBatch; token: string; o
       )}
       {playing >= 0 && <Player outputs={outputs} at={playing} ticket={batch.ticket} onPlay={play} />}
     </div>
-  );
-}
-
-function Tile({ output, ticket, onPlay }: { output: SharedOutput; ticket: string; onPlay: () => void }) {
-  const label = outputLabel(output);
-  const duration = output.duration_s ? length(output.duration_s) : "";
-  return (
-    <li class="tile ready">
-      <button type="button" class="tile-picture" onClick={onPlay} aria-label={t.shared.play(label, duration)}>
-        {output.poster ? (
-          <img
-            src={address(`outputs/${output.output_id}/poster?${new URLSearchParams({ ticket })}`)}
-            alt=""
-            loading="lazy"
-          />
-        ) : (
-          <Icon name="film" />
-        )}
-        <span class="tile-play">
-          <Icon name="play" />
-        </span>
-        {duration && <span class="tile-length">{duration}</span>}
-      </button>
-      <div class="tile-text">
-        <div class="row">
-          <strong class="small">{label}</strong>
-          <a
-            class="quiet square"
-            href={mediaUrl(output, ticket, "attachment")}
-            download={fileName(output.name)}
-            aria-label={t.shared.download(label)}
-            title={output.size_bytes ? bytes(output.size_bytes) : undefined}
-          >
-            <Icon name="download" />
-          </a>
-        </div>
-      </div>
-    </li>
   );
 }
 
@@ -233,27 +196,15 @@ function Player({ outputs, at, ticket, onPlay }: Played) {
           onError={() => broken.add(url)}
         />
       )}
-      <div class="row player-foot">
-        <button type="button" aria-disabled={at === 0} onClick={() => step(-1)}>
-          <Icon name="left" />
-          <span class="player-step">{t.player.previous}</span>
-        </button>
-        <div class="player-take">
-          <span class="muted small">{outputLabel(output)}</span>
-          <a
-            class="button primary"
-            href={mediaUrl(output, ticket, "attachment")}
-            download={fileName(output.name)}
-          >
-            <Icon name="download" />
-            {t.player.download(bytes(output.size_bytes ?? 0))}
-          </a>
-        </div>
-        <button type="button" aria-disabled={at === outputs.length - 1} onClick={() => step(1)}>
-          <span class="player-step">{t.player.next}</span>
-          <Icon name="right" />
-        </button>
-      </div>
+      <PlayerFoot
+        output={output}
+        ticket={ticket}
+        hasPrevious={at > 0}
+        hasNext={at < outputs.length - 1}
+        onStep={step}
+      >
+        <span class="muted small">{outputLabel(output)}</span>
+      </PlayerFoot>
     </Dialog>
   );
 }

@@ -360,6 +360,11 @@ export const de: Texts = {
     timeAxis: "Zeit bis fertig",
     machinesAxis: "Maschinen",
   },
+  readyTile: {
+    play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
+    download: (label) => `${label} herunterladen`,
+    downloadSize: (size) => (size ? `Herunterladen, ${size}` : "Herunterladen"),
+  },
   share: {
     button: "Teilen",
     title: "Diese Videos teilen",
@@ -387,8 +392,6 @@ export const de: Texts = {
     keptUntil: (at) => `hier bis ${at}`,
     downloadAll: (size) => `Alle herunterladen · ${size}`,
     more: (n) => `${n} weitere anzeigen`,
-    play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
-    download: (label) => `${label} herunterladen`,
     broken: "Dieser Browser kann es hier nicht abspielen. Bitte stattdessen herunterladen.",
   },
   signIn: {
@@ -412,10 +415,7 @@ export const de: Texts = {
     ready: (ready, total) => `${ready} von ${total} fertig`,
     more: (n) => `${n} weitere anzeigen`,
     moreSources: (n) => (n === 1 ? "1 weiteres Video anzeigen" : `${n} weitere Videos anzeigen`),
-    play: (label, length) => `${label} abspielen${length && `, ${length}`}`,
     choose: (label) => `${label} auswählen`,
-    download: (label) => `${label} herunterladen`,
-    downloadSize: (size) => (size ? `Herunterladen, ${size}` : "Herunterladen"),
     failures: "Was fehlgeschlagen ist",
     andMore: (n) => `${n} weitere`,
     states: {

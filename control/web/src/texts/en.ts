@@ -354,6 +354,11 @@ export const en = {
     timeAxis: "Time until done",
     machinesAxis: "Machines",
   },
+  readyTile: {
+    play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
+    download: (label: string) => `Download ${label}`,
+    downloadSize: (size: string) => (size ? `Download, ${size}` : "Download"),
+  },
   share: {
     button: "Share",
     title: "Share these videos",
@@ -380,8 +385,6 @@ export const en = {
     keptUntil: (at: string) => `here until ${at}`,
     downloadAll: (size: string) => `Download all · ${size}`,
     more: (n: number) => `Show ${n} more`,
-    play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
-    download: (label: string) => `Download ${label}`,
     broken: "This browser cannot play it here. Download it instead.",
   },
   signIn: {
@@ -405,10 +408,7 @@ export const en = {
     ready: (ready: string, total: string) => `${ready} of ${total} ready`,
     more: (n: string) => `Show ${n} more`,
     moreSources: (n: number) => (n === 1 ? "Show 1 more video" : `Show ${n} more videos`),
-    play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
     choose: (label: string) => `Choose ${label}`,
-    download: (label: string) => `Download ${label}`,
-    downloadSize: (size: string) => (size ? `Download, ${size}` : "Download"),
     failures: "What failed",
     andMore: (n: number) => `${n} more`,
     states: { queued: "Waiting", running: "Rendering", failed: "Failed", cancelled: "Cancelled", ready: "" },
