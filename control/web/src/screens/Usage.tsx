@@ -30,14 +30,17 @@ export function Usage() {
   );
 }
 
-/** Something read now and again; while it cannot be, the reason in words. */
+/** Something read now and again; while it cannot be, the reason in words. Until it is read, `empty` keeps its room,
+ * so that nothing below moves away from under a finger. */
 function Read<Body>({
   path,
   title,
+  empty,
   children,
 }: {
   path: string;
   title: string;
+  empty: Body;
   children: (body: Body) => ComponentChildren;
 }) {
   const body = useSignal<Body | null>(null);
@@ -59,14 +62,14 @@ function Read<Body>({
     <section class="card stack" aria-label={title}>
       <h2>{title}</h2>
       {problem.value && <Notice tone="bad">{problem.value}</Notice>}
-      {body.value !== null && children(body.value)}
+      <div class={`stack ${body.value ? "" : "unseen"}`}>{children(body.value ?? empty)}</div>
     </section>
   );
 }
 
 function StorageCard() {
   return (
-    <Read<Storage> path="storage" title={t.usage.storage}>
+    <Read<Storage> path="storage" title={t.usage.storage} empty={{ used_bytes: 0, cap_bytes: 0, percent: 0 }}>
       {({ used_bytes, cap_bytes, percent }) => (
         <>
           <p class="figure">{bytes(used_bytes)}</p>
@@ -81,7 +84,7 @@ function StorageCard() {
 function MachinesCard() {
   const now = useNow(1000);
   return (
-    <Read<{ items: Machine[] }> path="machines" title={t.usage.machines}>
+    <Read<{ items: Machine[] }> path="machines" title={t.usage.machines} empty={{ items: [] }}>
       {({ items }) => (
         <>
           <p class="figure">{items.length || t.usage.none}</p>
@@ -112,7 +115,11 @@ function CostsCard() {
   const now = Date.now();
   const dates = Array.from({ length: DAYS }, (_, n) => date(now - (DAYS - 1 - n) * DAY_MS));
   return (
-    <Read<Costs> path={`costs?from=${dates[0]}&to=${dates.at(-1)}`} title={t.usage.costs(DAYS)}>
+    <Read<Costs>
+      path={`costs?from=${dates[0]}&to=${dates.at(-1)}`}
+      title={t.usage.costs(DAYS)}
+      empty={{ days: [], budget: { day: null, month: null } }}
+    >
       {({ days, budget }) => (
         <>
           <p class="figure">{money(days.reduce((sum, { cost_usd }) => sum + cost_usd, 0))}</p>
