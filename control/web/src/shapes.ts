@@ -164,6 +164,7 @@ export interface Quote extends QuotePoint {
   cost_high_usd: number | null;
   curve: QuotePoint[];
   estimated?: boolean;
+  retention_hours: number; // so long results are kept after the end
   fits: boolean; // false: its results may not fit into the storage now
 }
 

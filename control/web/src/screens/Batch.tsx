@@ -116,7 +116,7 @@ function Expiry({ batch }: { batch: Batch }) {
   const leftS = (Date.parse(batch.expires_at) - now) / 1000;
   return (
     <span title={when(batch.expires_at)}>
-      {leftS > 0 ? t.batch.keptFor(span(leftS)) : t.batch.expiresNow}
+      {leftS > 0 ? t.words.keptFor(span(leftS)) : t.batch.expiresNow}
     </span>
   );
 }

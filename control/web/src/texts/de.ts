@@ -80,7 +80,6 @@ export function texts(locale: string): Texts {
       details: "Einzelheiten",
       detailsOf: (machines, time, cost) =>
         `${machines === 1 ? "1 Maschine" : `${machines} Maschinen`} · ${time} · ${cost}`,
-      keptFor: (time) => `noch ${time} aufbewahrt`,
       expiresNow: "läuft jetzt ab",
       took: (time) => `dauerte ${time}`,
       waiting: (why) => `Wartet: ${why}`,
@@ -235,7 +234,6 @@ export function texts(locale: string): Texts {
       more: "Mehr anzeigen",
       shared: "per Link geteilt",
       progress: (name) => `Fortschritt von ${name}`,
-      keptFor: (time) => `noch ${time} da`,
       download: (name) => `${name} herunterladen`,
       downloadSize: (size) => `Herunterladen, ${size}`,
       choose: "Auswählen",
@@ -352,6 +350,7 @@ export function texts(locale: string): Texts {
       machines: (n) => (n === 1 ? "Maschine" : "Maschinen"),
       soFar: (ready, all) => `Bisher für ${number(ready)} von ${count(all, "Video", "Videos")}.`,
       none: (why) => `Keine Schätzung: ${why}`,
+      kept: (time) => `Die Ergebnisse werden nach dem Ende ${time} aufbewahrt.`,
       follows: "Die Schätzung folgt, sobald ein Video da ist.",
       notYet: "Noch keine Schätzung.",
       mend: "Keine Schätzung: Ein Feld darüber ist nicht verwendbar.",
@@ -527,6 +526,7 @@ export function texts(locale: string): Texts {
       ready: (ready, total) => `${ready} von ${total} fertig`,
       made: (made, total) => `${made} von ${total} gemacht, entfernt`,
       failed: (n) => `${n} fehlgeschlagen`,
+      keptFor: (time) => `noch ${time} aufbewahrt`,
       left: (time) => `noch etwa ${time}`,
     },
   };

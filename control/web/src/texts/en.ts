@@ -80,7 +80,6 @@ export function texts(locale: string) {
       details: "Details",
       detailsOf: (machines: number, time: string, cost: string) =>
         `${machines === 1 ? "1 machine" : `${machines} machines`} · ${time} · ${cost}`,
-      keptFor: (time: string) => `kept for ${time} more`,
       expiresNow: "expires now",
       took: (time: string) => `took ${time}`,
       waiting: (why: string) => `Waiting: ${why}`,
@@ -235,7 +234,6 @@ export function texts(locale: string) {
       more: "Show more",
       shared: "shared by a link",
       progress: (name: string) => `Progress of ${name}`,
-      keptFor: (time: string) => `kept for ${time}`,
       download: (name: string) => `Download ${name}`,
       downloadSize: (size: string) => `Download, ${size}`,
       choose: "Select",
@@ -352,6 +350,7 @@ export function texts(locale: string) {
       machines: (n: number): string => (n === 1 ? "machine" : "machines"),
       soFar: (ready: number, all: number) => `So far for ${number(ready)} of ${count(all, "video")}.`,
       none: (why: string) => `No estimate: ${why}`,
+      kept: (time: string) => `The results are kept for ${time} after the end.`,
       follows: "The estimate follows as soon as a video is there.",
       notYet: "No estimate yet.",
       mend: "No estimate: a field above cannot be used.",
@@ -523,6 +522,7 @@ export function texts(locale: string) {
       ready: (ready: string, total: string) => `${ready} of ${total} ready`,
       made: (made: string, total: string) => `${made} of ${total} made, removed`,
       failed: (n: number) => `${n} failed`,
+      keptFor: (time: string) => `kept for ${time} more`,
       left: (time: string) => `about ${time} left`,
     },
   };
