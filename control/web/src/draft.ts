@@ -146,7 +146,8 @@ effect(() => {
 
 /** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
 function lost(error: unknown): boolean {
-  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const named = (id: string | null) =>
+    id !== null && error instanceof ApiError && error.original.includes(id);
   const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
   atOnce(() => {
     for (const item of gone) item.lose();

@@ -40,6 +40,7 @@ export interface Attempt {
   attempt_id: string;
   number: number;
   state: string;
+  reason: string | null;
   reason_text: string | null;
   machine_id: string | null;
   region: string | null;

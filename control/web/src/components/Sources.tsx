@@ -2,7 +2,7 @@ import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { type Batch, isLive, isReady, type Output, type Source, sizeOf } from "../shapes";
 import { t } from "../texts";
-import { bytes, number, outputLabel } from "../words";
+import { bytes, number, outputLabel, said } from "../words";
 import { Bar } from "./Bar";
 import { Tile } from "./Tile";
 
@@ -224,8 +224,10 @@ function focusIn(next: () => Element | undefined): void {
 function Failures({ outputs, known }: { outputs: Output[]; known: string | undefined }) {
   const byReason = new Map<string, Output[]>();
   for (const output of outputs)
-    if (output.error && output.error.message !== known)
-      byReason.set(output.error.message, [...(byReason.get(output.error.message) ?? []), output]);
+    if (output.error && output.error.message !== known) {
+      const reason = said("results", output.error);
+      byReason.set(reason, [...(byReason.get(reason) ?? []), output]);
+    }
   if (!byReason.size) return null;
   return (
     <div class="notice bad">

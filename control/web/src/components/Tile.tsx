@@ -2,7 +2,7 @@ import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Output } from "../shapes";
 import { t } from "../texts";
-import { effects, outputLabel } from "../words";
+import { effects, outputLabel, said } from "../words";
 import { Icon } from "./Icon";
 import { mediaUrl, ReadyTile } from "./ReadyTile";
 import { useChosen } from "./useChosen";
@@ -81,7 +81,11 @@ function Unready({ output }: { output: Output }) {
         <div class="row">
           <strong class="small">{outputLabel(output)}</strong>
         </div>
-        {output.error ? <p class="tile-error">{output.error.message}</p> : <Effects output={output} />}
+        {output.error ? (
+          <p class="tile-error">{said("results", output.error)}</p>
+        ) : (
+          <Effects output={output} />
+        )}
       </div>
     </>
   );

@@ -1,5 +1,4 @@
 // Every text of the page in English. A part of the object belongs to the file that it is named after.
-// Control sends the text of each reason and error itself (in English), so these are not here.
 export type Texts = ReturnType<typeof texts>;
 
 /** `locale`: of numbers. */
@@ -362,6 +361,11 @@ export function texts(locale: string) {
       timeAxis: "Time until done",
       machinesAxis: "Machines",
     },
+    /** Control's own words are English already. */
+    problems: { api: {}, results: {}, waiting: {} } as Record<
+      "api" | "results" | "waiting",
+      Record<string, string>
+    >,
     readyTile: {
       play: (label: string, length: string) => `Play ${label}${length && `, ${length}`}`,
       download: (label: string) => `Download ${label}`,

@@ -206,7 +206,7 @@ export class Item {
   }
 
   private refuse(why: string): void {
-    this.problem.value = why.replace(/^[a-z_]+(\.\w+)*: /, ""); // the field's name: it stands at its video
+    this.problem.value = why.replace(/(^|: )[a-z_]+(\.\w+)*: /, "$1"); // the field's name: it stands at its video
     this.phase.value = "refused";
   }
 }
