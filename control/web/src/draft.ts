@@ -289,7 +289,7 @@ restore();
 effect(keep);
 addEventListener("pagehide", () => write?.());
 addEventListener("beforeunload", (event) => {
-  if (pending.peek().length) event.preventDefault(); // the browser asks
+  if (items.peek().some((item) => item.isUnsent.peek())) event.preventDefault(); // the browser asks
 });
 
 /** Write the draft soon, once for many changes: with pictures of hundreds of videos it is large. */

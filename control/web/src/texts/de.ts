@@ -506,6 +506,7 @@ export function texts(locale: string): Texts {
         `Ohne ${count(n, "Datei, die nicht verwendbar ist", "Dateien, die nicht verwendbar sind")}.`,
       batches: (n) => `Daraus werden ${number(n)} Aufträge.`,
       overBudget: (budget) => `Die Schätzung liegt über dem Budget (${budget}).`,
+      stay: "Diese Seite offen lassen, bis die Videos hochgeladen sind.",
       canClose: "Sobald er läuft, kann diese Seite geschlossen werden.",
       videos: (n) => count(n, "Video", "Videos"),
       times: (videos, each) => `${count(videos, "Video", "Videos")} × ${number(each)}`,

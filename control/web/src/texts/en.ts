@@ -443,6 +443,7 @@ export function texts(locale: string) {
       without: (n: number) => `Without ${count(n, "file")} that cannot be used.`,
       batches: (n: number) => `They become ${number(n)} batches.`,
       overBudget: (budget: string) => `The estimate is above the budget (${budget}).`,
+      stay: "Keep this page open until the videos are uploaded.",
       canClose: "Once it runs you can close this page.",
       videos: (n: number) => count(n, "video"),
       times: (videos: number, each: number) => `${count(videos, "video")} × ${number(each)}`,
