@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, and_, func, or_, tuple_
-from sqlalchemy import Row as PlainRow
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -22,6 +21,7 @@ from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.store.prepared import Prepared
+from control.store.prepared import Row as PlainRow
 from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
@@ -54,7 +54,7 @@ class Views:
         """Return a session for reading, for passes and routes that need the rows themselves."""
         return Session(self._engine)
 
-    def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow[Any]]:
+    def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow]:
         """Return the rows of a prepared query as they are committed now."""
         with self._engine.connect() as connection:
             return query.rows(connection, self._clock(), **given)
