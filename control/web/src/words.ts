@@ -123,6 +123,12 @@ export const outputLabel = (of: Pick<Output, "preset" | "variation">): string =>
 
 export const fileName = (path: string): string => path.slice(path.lastIndexOf("/") + 1);
 
+/** The name of a file in a list: of a long one the middle is left out, not the end. */
+export function shortened(name: string): string {
+  const letters = [...name];
+  return letters.length > 36 ? `${letters.slice(0, 20).join("")}…${letters.slice(-15).join("")}` : name;
+}
+
 /** Some names as one line: the first two, or the first and how many more there are. */
 export function namesOf(first: string[], all: number): string {
   const [one = "", other] = first;

@@ -482,7 +482,7 @@ export function texts(locale: string): Texts {
     sources: {
       show: "Anzeigen",
       filters: { all: "Alle", ready: "Fertig", failed: "Fehlgeschlagen", mirrored: "Gespiegelt" },
-      selectShown: (n) => `Alle ${n} angezeigten auswählen`,
+      selectShown: (n) => (n === 1 ? "Das angezeigte auswählen" : `Alle ${n} angezeigten auswählen`),
       none: "Keine davon.",
       progressOf: (name) => `Fortschritt von ${name}`,
       ready: (ready, total) => `${ready} von ${total} fertig`,

@@ -420,7 +420,7 @@ export function texts(locale: string) {
     sources: {
       show: "Show",
       filters: { all: "All", ready: "Ready", failed: "Failed", mirrored: "Mirrored" },
-      selectShown: (n: number) => `Select all ${n} shown`,
+      selectShown: (n: number) => (n === 1 ? "Select the one shown" : `Select all ${n} shown`),
       none: "None of them.",
       progressOf: (name: string) => `Progress of ${name}`,
       ready: (ready: string, total: string) => `${ready} of ${total} ready`,
