@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Executable
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
@@ -19,6 +19,7 @@ from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store import database
 from control.store.files import named_by
+from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
 from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
 from control.store.transaction import Store, Transaction
@@ -35,13 +36,16 @@ SWEPT = "swept_until"
 def expire_due(store: Store) -> bool:
     """Mark the batches whose retention has ended as expired. Return whether more may be due."""
     with store.transaction() as tx:
-        due = (
-            _finished().where(col(Batch.expires_at) <= tx.now).order_by(col(Batch.expires_at), col(Batch.id))
-        )
-        batches = tx.session.exec(due.limit(EXPIRED_AT_ONCE_MAX)).all()
+        batches = tx.session.load(Batch, _due, tx.now)
         for batch in batches:
             _expire(tx, batch)
         return len(batches) == EXPIRED_AT_ONCE_MAX
+
+
+@Prepared
+def _due(now: Moment) -> Executable:
+    due = _finished().where(col(Batch.expires_at) <= now).order_by(col(Batch.expires_at), col(Batch.id))
+    return due.limit(EXPIRED_AT_ONCE_MAX)
 
 
 def evict(store: Store) -> bool:
@@ -144,11 +148,16 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
-        for source in tx.session.exec(sources_due(tx.now).limit(SOURCES_AT_ONCE_MAX)).all():
+        for source in tx.session.load(Source, _some_sources_due, tx.now):
             source.deleted_at = tx.now
 
 
-def sources_due(now: datetime) -> SelectOfScalar[Source]:
+@Prepared
+def _some_sources_due(now: Moment) -> Executable:
+    return sources_due(now).limit(SOURCES_AT_ONCE_MAX)
+
+
+def sources_due(now: datetime | Moment) -> SelectOfScalar[Source]:
     """Return the query of the stored sources that no batch can need any more at the time `now`."""
     return select(Source).where(
         col(Source.deleted_at).is_(None),
@@ -158,7 +167,7 @@ def sources_due(now: datetime) -> SelectOfScalar[Source]:
     )
 
 
-def _needs_its_sources(now: datetime) -> ColumnElement[bool]:
+def _needs_its_sources(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
     Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs

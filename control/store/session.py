@@ -41,9 +41,11 @@ class RowSession(Session):
         found = self.load(entity, _by_key(entity), **{f"key_{n}": value for n, value in enumerate(key)})
         return found[0] if found else None
 
-    def load(self, entity: type[Entity], query: Prepared, **given: object) -> Sequence[Entity]:
+    def load(
+        self, entity: type[Entity], query: Prepared, now: datetime = _NO_TIME, **given: object
+    ) -> Sequence[Entity]:
         """Return the rows of a query of all columns of the entity. A loaded one stays as it is."""
-        found = query.rows(self.connection(), _NO_TIME, **given)
+        found = query.rows(self.connection(), now, **given)
         names = _key_names(entity)
         return [self._taken_in(entity, tuple([getattr(row, name) for name in names]), row) for row in found]
 
