@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Executable, Row, Update, bindparam, func, update
+from sqlalchemy import Executable, Update, bindparam, func, update
 from sqlmodel import col, select
 
 from control.domain.states import AttemptState, OutputState
@@ -15,7 +14,7 @@ from control.settings import Settings
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
 from control.store.calibration import learn
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra import ports
@@ -30,7 +29,7 @@ def kept_since(settings: Settings, now: datetime) -> datetime:
     return now - timedelta(days=max(settings.history_days, LEDGER_DAYS_MIN))
 
 
-def is_news(row: Row[Any] | None, seen: ports.Machine, *, since: datetime) -> bool:
+def is_news(row: Row | None, seen: ports.Machine, *, since: datetime) -> bool:
     """Return whether the cloud shows something about a machine that the ledger does not have yet.
 
     `since` is when the ledger begins: a machine of before that is gone may have been removed from it.
