@@ -17,11 +17,22 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
-from control.store import database
+from control.store import database, machines
 from control.store.files import named_by
 from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
-from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
+from control.store.tables import (
+    Arguments,
+    Attempt,
+    Batch,
+    Delivery,
+    Job,
+    Machine,
+    Meta,
+    Output,
+    Source,
+    Upload,
+)
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -257,8 +268,9 @@ def give_back(store: Store) -> None:
 def end_history(store: Store) -> None:
     """Remove what only history needs once it is older than HISTORY_DAYS.
 
-    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs.
-    The rows of closed uploads, and of deleted sources that no output refers to, are removed at once.
+    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs
+    for a year at least. The rows of closed uploads, of deleted sources that no output refers to, and of
+    machines that have long been confirmed to be gone, are removed at once.
     """
     with store.transaction() as tx:
         until = tx.now - timedelta(days=tx.settings.history_days)
@@ -274,5 +286,19 @@ def end_history(store: Store) -> None:
         unused = select(Source.id).where(
             col(Source.key) == "", col(Source.deleted_at) <= until, ~uses.exists()
         )
+        for machine in tx.session.exec(_no_longer_needed(tx).limit(ROWS_AT_ONCE_MAX)).all():
+            tx.session.delete(machine)
         tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
         tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))
+
+
+def _no_longer_needed(tx: Transaction) -> SelectOfScalar[Machine]:
+    """Return the query of the machines that no cost, budget or attempt can need any more.
+
+    A machine that is not confirmed to be gone stays, also an orphan, and one whose batch is still stored: its
+    cost counts against the batch's own budget.
+    """
+    its_attempt = select(Attempt.id).where(col(Attempt.id) == col(Machine.attempt_id)).correlate(Machine)
+    its_batch = select(Batch.id).where(col(Batch.id) == col(Machine.batch_id)).correlate(Machine)
+    is_old = col(Machine.gone_at) <= machines.kept_since(tx.settings, tx.now)
+    return select(Machine).where(is_old, ~its_attempt.exists(), ~its_batch.exists())

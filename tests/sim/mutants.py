@@ -427,8 +427,20 @@ DEFENDED: dict[str, str] = {
 }
 
 
-SHORT_LIFE: dict[str, Any] = {"batches": 2, "jobs_max": 2, "submits_s": 10.0, "faults_s": 80.0}
-CROWDED_LIFE: dict[str, Any] = {"batches": 6, "jobs_max": 1, "submits_s": 40.0, "faults_s": 150.0}
+SHORT_LIFE: dict[str, Any] = {
+    "batches": 2,
+    "jobs_max": 2,
+    "submits_s": 10.0,
+    "faults_s": 80.0,
+    "rest_s": 1500.0,
+}
+CROWDED_LIFE: dict[str, Any] = {
+    "batches": 6,
+    "jobs_max": 1,
+    "submits_s": 40.0,
+    "faults_s": 150.0,
+    "rest_s": 500.0,
+}
 OWN: dict[str, dict[str, object]] = {  # settings without which a small world is over too soon
     "stuck boots use up attempts": {"attempts_max": 1},
     **dict.fromkeys(list(FOCUS)[list(FOCUS).index("grace is ignored") :], LITTLE_ROOM),
@@ -457,7 +469,7 @@ def swarm_for(name: str, seed: int) -> Swarm:
             unseen_s=(10, 16.5),
         ),
         settings={**SMALL, "max_machines": 1 + seed % 2, **own},
-        outputs_max=3, rest_s=1500.0, tick_s_max=5.0, **life,
+        outputs_max=3, tick_s_max=5.0, **life,
     )  # fmt: skip
 
 
