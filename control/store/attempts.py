@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Executable, Row, Update, bindparam, func, update
+from sqlalchemy import Executable, Update, bindparam, func, update
 from sqlmodel import Session, and_, col, not_, or_, select
 
 from control.domain import states
@@ -18,7 +17,7 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import boots, sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -60,7 +59,7 @@ def _of_attempt() -> Update:
     return update(Attempt).where(col(Attempt.id) == bindparam("attempt_id"))
 
 
-def record_answered(store: Store, before: Row[Any], *, is_done: bool) -> None:
+def record_answered(store: Store, before: Row, *, is_done: bool) -> None:
     """Undo what `ask` recorded, as far as the answer settles it. `before` is the row before `ask`.
 
     An earlier create call without an answer may still make a machine, so its record stays.

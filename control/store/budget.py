@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Row, and_, func
+from sqlalchemy import and_, func
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
@@ -21,11 +20,12 @@ from control.planning import budget, prices
 from control.planning.budget import Budget, CostEstimate
 from control.planning.planner import PlannedBatch
 from control.settings import Settings
+from control.store.prepared import Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
 
-Unseen = Attempt | Row[Any]  # of which `id` and `reserve_usd` are read
+Unseen = Attempt | Row  # of which `id` and `reserve_usd` are read
 EPSILON_USD = 1e-12  # sums of floats
 EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped and destroyed
 

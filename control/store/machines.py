@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Executable, Row, Update, bindparam, func, update
+from sqlalchemy import Executable, Update, bindparam, func, update
 from sqlmodel import col, select
 
 from control.domain.states import AttemptState, OutputState
@@ -14,7 +13,7 @@ from control.planning.prices import egress_usd, machine_usd, requests_usd
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
 from control.store.calibration import learn
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra import ports
@@ -23,7 +22,7 @@ MISSES_MAX = 3  # consecutive 404 answers after which a machine counts as gone
 NEW = timedelta(seconds=15)  # a read may not find a machine of this age yet (flyctl also waits for this)
 
 
-def is_news(row: Row[Any] | None, seen: ports.Machine) -> bool:
+def is_news(row: Row | None, seen: ports.Machine) -> bool:
     """Return whether the cloud shows something about a machine that the ledger does not have yet."""
     if row is None or row.gone_at is not None:
         return row is None

@@ -54,12 +54,16 @@ def evict(store: Store) -> bool:
         held = holdings(tx.session, tx.settings, tx.now)
         if held.live + held.kept + held.finished <= tx.settings.storage_cap_bytes:
             return False
-        grace = timedelta(seconds=tx.settings.evict_grace_s)
-        due = _finished().where(col(Batch.ended_at) <= tx.now - grace, _holds_something())
+        due = _finished().where(_had_its_grace(tx), _holds_something())
         batch = tx.session.exec(due.order_by(col(Batch.ended_at), col(Batch.id)).limit(1)).first()
         if batch is not None:
             _expire(tx, batch)
         return batch is not None
+
+
+def _had_its_grace(tx: Transaction) -> ColumnElement[bool]:
+    """Return the SQL condition on a batch: it ended at least EVICT_GRACE_S ago."""
+    return col(Batch.ended_at) <= tx.now - timedelta(seconds=tx.settings.evict_grace_s)
 
 
 def _holds_something() -> ColumnElement[bool]:

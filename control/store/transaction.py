@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Engine, Row, Select, bindparam, insert
+from sqlalchemy import Engine, Select, bindparam, insert
 from sqlmodel import Session, col, select, update
 
 from control.domain import states
@@ -22,7 +22,7 @@ from control.domain.states import AttemptState, JobStatus, Trigger
 from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
-from control.store.prepared import Prepared
+from control.store.prepared import Prepared, Row
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
 from control.telemetry.log import log_event
 from infra.ports import Clock
@@ -140,7 +140,7 @@ class Transaction:
     events: list[dict[str, Any]] = field(default_factory=list)  # inserted at the end, in this order
     loaded_outputs: dict[str, Sequence[Output]] = field(default_factory=dict)  # by the id of their job
 
-    def rows(self, query: Prepared, **given: object) -> Sequence[Row[Any]]:
+    def rows(self, query: Prepared, **given: object) -> Sequence[Row]:
         """Return the rows of a prepared query, with all changes so far."""
         self.session.flush()
         return query.rows(self.session.connection(), self.now, **given)

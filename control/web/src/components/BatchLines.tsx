@@ -85,7 +85,7 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
         </span>
         <span class="batch-standing small">
           <Pill of={batch} />
-          {keptFor && <span class="muted">{t.history.keptFor(keptFor)}</span>}
+          {keptFor && <span class="muted">{t.words.keptFor(keptFor)}</span>}
         </span>
       </a>
       <Download batch={batch} name={name} />
