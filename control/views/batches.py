@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, and_, func, or_, tuple_
-from sqlalchemy import Row as PlainRow
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
