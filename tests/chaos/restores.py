@@ -32,7 +32,7 @@ from tests.support.stack import Part, Patient, free_port
 from tests.support.user import address, outputs, sign_in
 
 SERVE = Path("infra/provision/serve-replicated").resolve()
-LOAD_S = (3.0, 6.0)
+LOAD_S = (2.0, 6.0)
 SUBMITTERS, PAUSE_S = 2, 0.2
 
 

@@ -18,7 +18,7 @@ from tests.support.stack import Patient, Stack, assert_idle, machine_processes
 from tests.support.switches import CHAOS_FULL
 from tests.support.user import outputs
 
-KILLS = 6  # python -m tests.chaos kills: 2,000
+KILLS = 5  # python -m tests.chaos kills: 2,000
 ROUNDS = 40 if CHAOS_FULL else 2
 AWAY_S = [0, 5, 60, 330] if CHAOS_FULL else [5]
 
