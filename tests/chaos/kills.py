@@ -34,6 +34,7 @@ STARTING, BUSY = (
     0.8,
 )  # of lives: that end during the start, and within a few answers; the others are long
 START_S, LONG_S = 0.3, (1.5, 3.5)  # in a long one machines start: control looks twice at the cloud before
+PORTS = 20_000, 22_000  # other stacks take none of these while control is away
 KINDS = {"upload", "submit", "output", "cancel", "delete"}  # of each, something is acknowledged in a piece
 ANSWERS_MAX, AFTER_S, ANSWERS_S = 10, 0.03, 20.0
 
@@ -59,7 +60,7 @@ def killed(folder: Path, clip: bytes, *, seed: int, kills: int) -> Piece:
     """Kill control so often, and return what the audit after it found."""
     known, began = Acknowledged(), time.monotonic()
     with local_s3(folder / "s3") as s3, quick_machines(folder / "fly", known.finished) as fly:
-        port, database = free_port(), folder / "control.db"
+        port, database = free_port(*PORTS), folder / "control.db"
         url = f"http://127.0.0.1:{port}"
         env = env_of(settings_of(folder, s3), url, fly)
         control = ForkedControl(folder, port, env)
