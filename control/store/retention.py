@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Executable
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, delete, or_, select, update
+from sqlmodel import Session, and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
@@ -127,20 +127,28 @@ def files_gone(store: Store, job_id: str) -> None:
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
     """Record the bytes that the bucket holds for a job beyond its outputs. Return the keys to delete.
 
-    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
-    its files, so they stay and count. Files of ended attempts can never be reported: they do not count, and
-    the caller deletes them.
+    `found` are sizes by key, as for `strays`. The caller deletes the returned ones.
     """
     with store.transaction() as tx:
-        named = {key for output in tx.outputs(job_id) for key in named_by(output)}
-        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
-        live = set(tx.session.exec(mine).all())
-        strays = found.keys() - named
-        useless = {key for key in strays if key.split("/")[-2] not in live}
+        stray_bytes, useless = strays(tx.session, job_id, found)
         job = tx.session.get(Job, job_id)
         if job is not None:
-            job.stray_bytes = sum(found[key] for key in strays - useless)
-        return sorted(useless)
+            job.stray_bytes = stray_bytes
+        return useless
+
+
+def strays(session: Session, job_id: str, found: Mapping[str, int]) -> tuple[int, Sequence[str]]:
+    """Return the bytes of what may still be reported, and the keys that nothing can need any more.
+
+    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
+    its files, so they stay and count. Files of ended attempts can never be reported, and do not count.
+    """
+    outputs = session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+    others = found.keys() - {key for output in outputs for key in named_by(output)}
+    mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
+    live = set(session.exec(mine).all()) if others else set()
+    useless = {key for key in others if key.split("/")[-2] not in live}
+    return sum(found[key] for key in others - useless), sorted(useless)
 
 
 def freeze(
