@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Executable, bindparam, case, func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.sqltypes import UTCDateTime
 
+from control.domain.amounts import in_words
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.settings import Settings
@@ -70,9 +71,9 @@ def require_space(session: Session, settings: Settings, now: datetime, *, more_b
     if fixed_bytes + more_bytes > cap_bytes:
         raise ControlError(
             Code.STORAGE_FULL,
-            f"The storage has no room for this: it may take {math.ceil(more_bytes)} bytes more, and of "
-            f"{cap_bytes} bytes {fixed_bytes} are taken by running work, open uploads and results that "
-            "ended lately. Ask for less, delete what you do not need, or try again later.",
+            f"The storage has no room for this: it may take {in_words(math.ceil(more_bytes))} more, and of "
+            f"{in_words(cap_bytes)} {in_words(fixed_bytes)} are taken by running work, open uploads and "
+            "results that ended lately. Ask for less, delete what you do not need, or try again later.",
         )
 
 
