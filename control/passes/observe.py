@@ -69,7 +69,8 @@ def _observe(context: AppContext, app: str) -> bool:
         _note_accepted(context, app)
         context.cloud.silent.discard(app)
         known = _known(context, app, seen.keys())
-        news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
+        since = machines.kept_since(context.settings, context.clock())
+        news = [each for each in seen.values() if machines.is_news(known.get(each.id), each, since=since)]
         machines.observe(context.store, news)
         context.cloud.listed_at[app] = context.clock()
         return _ask_after(context, [row for row in known.values() if row.id not in seen])

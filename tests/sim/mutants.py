@@ -8,6 +8,7 @@ defence in depth until a second joins them.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -252,7 +253,7 @@ def counted_reserves(is_counted: Callable[[], ColumnElement[bool]]) -> Mutant:
 
     def mutant(stack: ExitStack) -> None:
         left = func.sum(func.max(0, col(Job.room_bytes) - col(Job.stored_bytes)))
-        put(stack, usage, "_to_be_made", lambda: select(left).where(is_counted()))
+        put(stack, usage, "_to_be_made", Prepared(lambda _: select(left).where(is_counted())))
 
     return mutant
 
@@ -283,10 +284,10 @@ def mutated(*names: str) -> Iterator[None]:
 
 def forget_queries() -> None:
     """Have the core build its prepared queries again: a mutant may have changed what they are made of."""
-    for module in (queue, retention):
-        for value in vars(module).values():
-            if isinstance(value, Prepared):
-                value.forget()
+    core = [module for name, module in sys.modules.items() if name.startswith("control.")]
+    for value in [value for module in core for value in vars(module).values()]:
+        if isinstance(value, Prepared):
+            value.forget()
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -426,8 +427,20 @@ DEFENDED: dict[str, str] = {
 }
 
 
-SHORT_LIFE: dict[str, Any] = {"batches": 2, "jobs_max": 2, "submits_s": 10.0, "faults_s": 80.0}
-CROWDED_LIFE: dict[str, Any] = {"batches": 6, "jobs_max": 1, "submits_s": 40.0, "faults_s": 150.0}
+SHORT_LIFE: dict[str, Any] = {
+    "batches": 2,
+    "jobs_max": 2,
+    "submits_s": 10.0,
+    "faults_s": 80.0,
+    "rest_s": 1500.0,
+}
+CROWDED_LIFE: dict[str, Any] = {
+    "batches": 6,
+    "jobs_max": 1,
+    "submits_s": 40.0,
+    "faults_s": 150.0,
+    "rest_s": 500.0,
+}
 OWN: dict[str, dict[str, object]] = {  # settings without which a small world is over too soon
     "stuck boots use up attempts": {"attempts_max": 1},
     **dict.fromkeys(list(FOCUS)[list(FOCUS).index("grace is ignored") :], LITTLE_ROOM),
@@ -456,7 +469,7 @@ def swarm_for(name: str, seed: int) -> Swarm:
             unseen_s=(10, 16.5),
         ),
         settings={**SMALL, "max_machines": 1 + seed % 2, **own},
-        outputs_max=3, rest_s=1500.0, tick_s_max=5.0, **life,
+        outputs_max=3, tick_s_max=5.0, **life,
     )  # fmt: skip
 
 
