@@ -2,7 +2,8 @@
 
 Only excerpts of the clips, since a run must end in a few minutes. The runner is the real one, with claim,
 downloads, checks and uploads, over HTTP on this machine at WIRE_BITS_PER_S. The obvious way has its source
-already. `python -m bench.render CLIP [OUTPUTS]` compares one clip alone.
+already. `python -m bench.render CLIP [OUTPUTS]` compares one clip alone. The money is that of one minute of
+one output, by our CPU seconds and the price of a core that no other machine shares.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bench import obvious
 from bench.vmaf import Picture, picture
 from bench.wire import Wire
 from control.domain.effects import effects
+from control.planning.prices import machine_usd
 from runner.commands import decoding_args, drawing_args
 from runner.contract import STANDARD_RATE, Effects
 from runner.ffmpeg_program import find_ffmpeg
@@ -38,6 +40,7 @@ MANY, FEW = 10, 4  # outputs of the clip that is timed, and of the others
 TIMED = "landscape-1080p"
 WIRE_BITS_PER_S = 200e6
 RUNNER = ("-m", "runner")
+MACHINE, REGION = "performance-1x", "iad"  # one core
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def _compare(clip: Path, folder: Path, count: int) -> str:
     ours = _side(
         lambda: _ours(source, wanted, folder), wanted, lambda e: _our_frames(e, found, source, folder)
     )
+    seconds = sum(found.duration_s / recipe.speed for recipe in wanted)
+    minute_usd = machine_usd(size=MACHINE, region=REGION, seconds=60 * ours.cpu_s / seconds)
     return (
         f"{clip.stem}, {count} variations of {EXCERPT_S} s:"
         f" CPU {ours.cpu_s:.1f} s ({ours.cpu_s / plain.cpu_s:.2f}x),"
@@ -97,7 +102,8 @@ def _compare(clip: Path, folder: Path, count: int) -> str:
         f" {ours.transfer_s / ours.wall_s:.1%} at most for transfers),"
         f" VMAF {ours.vmaf:.1f} ({ours.vmaf - plain.vmaf:+.2f}),"
         f" 5th percentile {ours.fifth:.1f} ({ours.fifth - plain.fifth:+.2f}),"
-        f" size {ours.size_bytes / 1e6:.2f} MB ({ours.size_bytes / plain.size_bytes:.2f}x)"
+        f" size {ours.size_bytes / 1e6:.2f} MB ({ours.size_bytes / plain.size_bytes:.2f}x),"
+        f" ${minute_usd:.5f} for a minute of an output on {MACHINE}"
         f" (against: the obvious way, {plain.cpu_s:.1f} s CPU, {plain.wall_s:.1f} s)"
     )
 

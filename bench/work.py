@@ -16,6 +16,7 @@ from bench.render import CLIPS, EXCERPT_S, SEED, TIMED, excerpt
 from control.domain.effects import SIBLINGS, effects
 from control.domain.encoding import FRAMES_PER_S
 from control.planning.workload import NOISE_SHARE
+from runner.allowance import Allowance
 from runner.contract import OutputSpec
 from runner.ffmpeg_program import find_ffmpeg
 from runner.kernel import find_kernel
@@ -24,6 +25,7 @@ from runner.probe import probe
 from runner.progress import Progress
 from runner.render import Renderer, Source
 from runner.stop import Stop
+from runner.transfer import Deliveries
 
 FIGURES = Path(__file__).with_suffix(".json")
 
@@ -40,6 +42,8 @@ def run(clip: Path) -> dict[str, float]:
             folder=folder,
             memory=MemoryBudget(4 << 30, stop),
             progress=Progress(),
+            allowance=Allowance(None),
+            deliveries=Deliveries(Allowance(None), allow=[], stop=stop),
             stop=stop,
             kernel=find_kernel(),
         )

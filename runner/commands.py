@@ -9,7 +9,7 @@ One file, since it is the one place that knows FFmpeg's options; its filters are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.contract import (
@@ -105,18 +105,24 @@ def others_args(
     *,
     source: str,
     first: str,
-    stats: str,
+    stats: Mapping[bool, str],
     kbps: int,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal speed and noise from one decoding.
 
-    The bits of the picture are distributed by the analysis of the `first` output, at `kbps`. The sound of the
-    `first` is copied.
+    The bits of the picture are distributed by the analysis of the `first` output, at `kbps`; `stats` has it
+    for outputs that are mirrored (True) and that are not. The sound of the `first` is copied.
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
-    coded = [*sound, *_led_picture(others[0].effects, probe, style, stats=stats, kbps=kbps)]
-    ends = [[*_picture(other.effects, probe, style), *coded, *NAMELESS, *mp4(other.path)] for other in others]
+    coded = {
+        mirror: [*sound, *_led_picture(others[0].effects, probe, style, stats=file, kbps=kbps)]
+        for mirror, file in stats.items()
+    }
+    ends = [
+        [*_picture(each.effects, probe, style), *coded[each.effects.mirror], *NAMELESS, *mp4(each.path)]
+        for each in others
+    ]
     return [
         *["-loglevel", "error", *reading(source), *also_reading(first)],
         *(arg for end in ends for arg in end),
@@ -171,14 +177,27 @@ def first_coding_args(
 
 
 def others_coding_args(
-    targets: Sequence[Target], probe: Probe, *, first: str, stats: str, kbps: int, style: Style = STANDARD
+    targets: Sequence[Target],
+    probe: Probe,
+    *,
+    first: str,
+    stats: Mapping[bool, str],
+    kbps: int,
+    style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
-    coded = [*sound, *_led_picture(targets[0].effects, probe, style, stats=stats, kbps=kbps)]
+    coded = {
+        mirror: [*sound, *_led_picture(targets[0].effects, probe, style, stats=file, kbps=kbps)]
+        for mirror, file in stats.items()
+    }
     return [
         *[*_coding(len(targets), probe, style), *(["-vn", *also_reading(first)] if sound else [])],
-        *(arg for n, target in enumerate(targets) for arg in _coded(n, target, probe, style, coded)),
+        *(
+            arg
+            for n, target in enumerate(targets)
+            for arg in _coded(n, target, probe, style, coded[target.effects.mirror])
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ from tempfile import mkdtemp
 
 from runner import ffmpeg, jail
 from runner.allowance import Allowance
+from runner.analysis import tree_of, turn
 from runner.check import check_output, check_playlist, expected
 from runner.commands import (
     COMPARED,
@@ -35,7 +36,7 @@ from runner.commands import (
     variation_args,
 )
 from runner.contract import Effects, OutputSpec, Preset, Variety
-from runner.graph import Probe, even_size
+from runner.graph import Probe, even_size, output_frames
 from runner.kernel import Kernel
 from runner.media import Container
 from runner.memory import MemoryBudget, first_bytes, others_bytes, output_bytes
@@ -50,6 +51,7 @@ RENDER_S_BASE = 60.0
 RENDER_S_PER_SECOND = 60.0  # far above what the slowest machine needs: it ends a process that hangs
 Command = Sequence[str] | jail.Line
 MILLION = 1_000_000
+FRAMES_MORE = 60
 PLAYLIST_MEDIA = "media.mp4"  # as FFmpeg names it; the user's name replaces it
 
 
@@ -125,7 +127,21 @@ class Shared:
     @property
     def analysis(self) -> Sequence[Path]:
         """The statistics of the first output, and x264's data about macroblocks."""
-        return [self.stats, self.stats.with_name(f"{self.stats.name}.mbtree")]
+        return [self.stats, tree_of(self.stats)]
+
+    def by_mirror(self, outputs: Sequence[OutputSpec], probe: Probe) -> Mapping[bool, Path]:
+        """Return the statistics for outputs that are mirrored (True) and that are not.
+
+        They are turned around if one of these outputs needs that. Raises NotPlain.
+        """
+        assert self.output.effects
+        mirror = self.output.effects.mirror
+        if all(each.effects and each.effects.mirror == mirror for each in outputs):
+            return {mirror: self.stats}
+        width, height = even_size(probe)
+        promised = output_frames(self.output.effects, probe, self.output.frame_rate)
+        frames = 2 * promised + FRAMES_MORE  # a file that is so much longer has not passed its check
+        return {mirror: self.stats, not mirror: turn(self.stats, width=width, height=height, frames=frames)}
 
     @property
     def names(self) -> Mapping[Path, str]:
@@ -204,11 +220,13 @@ class Renderer:
     def others(self, outputs: Sequence[OutputSpec], source: Source, shared: Shared) -> list[Rendered]:
         """Make the others of a group together. One that fails the check is left out.
 
-        Raises FfmpegFailed, or Stopped.
+        Raises FfmpegFailed, NotPlain, or Stopped.
         """
-        places, command = self._others(outputs, source, shared)
+        by_mirror = shared.by_mirror(outputs, source.probe)
+        places, command = self._others(outputs, source, shared, by_mirror)
         names = {**shared.names, **{path: name for place in places for path, name in place.names.items()}}
-        reads = [shared.file, *shared.analysis]
+        analyses = [path for stats in by_mirror.values() for path in (stats, tree_of(stats))]
+        reads = [shared.file, *analyses]
         made = []
         with self._made(places, source, command, reads=reads, is_led=True) as told:
             for n, place in enumerate(places):
@@ -217,10 +235,14 @@ class Renderer:
         return made
 
     def _others(
-        self, outputs: Sequence[OutputSpec], source: Source, shared: Shared
+        self,
+        outputs: Sequence[OutputSpec],
+        source: Source,
+        shared: Shared,
+        by_mirror: Mapping[bool, Path],
     ) -> tuple[Sequence[Place], Command]:
         kbps = kbps_of(lines(shared.stats), expected(outputs[0], source.probe).picture_s)
-        first, stats = str(shared.file), str(shared.stats)
+        first, stats = str(shared.file), {mirror: str(path) for mirror, path in by_mirror.items()}
         if self._can_draw(outputs, source):
             places = [self._drawn_place(output) for output in outputs]
             targets = [place.target for place in places]

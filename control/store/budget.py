@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func
+from sqlalchemy import Executable, and_, bindparam, func
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
@@ -20,7 +20,7 @@ from control.planning import budget, prices
 from control.planning.budget import Budget, CostEstimate
 from control.planning.planner import PlannedBatch
 from control.settings import Settings
-from control.store.prepared import Row
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
@@ -59,7 +59,7 @@ def limit_s_of(settings: Settings) -> float:
 
 def _estimate(tx: Transaction, job: Job) -> CostEstimate:
     """Return the estimate of a job's remaining work: its whole estimate times the share of open outputs."""
-    states = tx.session.exec(select(Output.state).where(col(Output.job_id) == job.id)).all()
+    states = [state for (state,) in tx.rows(_output_states, job_id=job.id)]
     left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
     share = left / len(states)
     return CostEstimate(
@@ -69,6 +69,11 @@ def _estimate(tx: Transaction, job: Job) -> CostEstimate:
         bytes_max=job.egress_bytes_max * share,
         outputs=left,
     )
+
+
+@Prepared
+def _output_states(_: Moment) -> Executable:
+    return select(Output.state).where(col(Output.job_id) == bindparam("job_id"))
 
 
 def _budgets(tx: Transaction, job: Job, unseen: Sequence[Unseen]) -> list[Budget]:

@@ -161,11 +161,15 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
 
 
 def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
-    made = select(func.count(), func.sum(Output.size_bytes)).where(
-        col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
-    )
-    row.outputs, stored_bytes = tx.session.exec(made).one()
+    [(row.outputs, stored_bytes)] = tx.rows(_made, attempt_id=row.attempt_id)
     row.egress_bytes = sent_bytes(attempt, int(stored_bytes or 0))  # PostgreSQL sums to a decimal
+
+
+@Prepared
+def _made(_: Moment) -> Executable:
+    made = select(func.count(), func.sum(Output.size_bytes))
+    mine = col(Output.attempt_id) == bindparam("attempt_id")
+    return made.where(mine, col(Output.state) == OutputState.READY)
 
 
 def count_download(store: Store, size_bytes: int) -> None:

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Executable
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, delete, or_, select, update
+from sqlmodel import Session, and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
 from control.store import database, machines
 from control.store.files import named_by
+from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
 from control.store.tables import (
     Arguments,
@@ -46,13 +47,16 @@ SWEPT = "swept_until"
 def expire_due(store: Store) -> bool:
     """Mark the batches whose retention has ended as expired. Return whether more may be due."""
     with store.transaction() as tx:
-        due = (
-            _finished().where(col(Batch.expires_at) <= tx.now).order_by(col(Batch.expires_at), col(Batch.id))
-        )
-        batches = tx.session.exec(due.limit(EXPIRED_AT_ONCE_MAX)).all()
+        batches = tx.session.load(Batch, _due, tx.now)
         for batch in batches:
             _expire(tx, batch)
         return len(batches) == EXPIRED_AT_ONCE_MAX
+
+
+@Prepared
+def _due(now: Moment) -> Executable:
+    due = _finished().where(col(Batch.expires_at) <= now).order_by(col(Batch.expires_at), col(Batch.id))
+    return due.limit(EXPIRED_AT_ONCE_MAX)
 
 
 def evict(store: Store) -> bool:
@@ -123,20 +127,28 @@ def files_gone(store: Store, job_id: str) -> None:
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
     """Record the bytes that the bucket holds for a job beyond its outputs. Return the keys to delete.
 
-    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
-    its files, so they stay and count. Files of ended attempts can never be reported: they do not count, and
-    the caller deletes them.
+    `found` are sizes by key, as for `strays`. The caller deletes the returned ones.
     """
     with store.transaction() as tx:
-        named = {key for output in tx.outputs(job_id) for key in named_by(output)}
-        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
-        live = set(tx.session.exec(mine).all())
-        strays = found.keys() - named
-        useless = {key for key in strays if key.split("/")[-2] not in live}
+        stray_bytes, useless = strays(tx.session, job_id, found)
         job = tx.session.get(Job, job_id)
         if job is not None:
-            job.stray_bytes = sum(found[key] for key in strays - useless)
-        return sorted(useless)
+            job.stray_bytes = stray_bytes
+        return useless
+
+
+def strays(session: Session, job_id: str, found: Mapping[str, int]) -> tuple[int, Sequence[str]]:
+    """Return the bytes of what may still be reported, and the keys that nothing can need any more.
+
+    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
+    its files, so they stay and count. Files of ended attempts can never be reported, and do not count.
+    """
+    outputs = session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+    others = found.keys() - {key for output in outputs for key in named_by(output)}
+    mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
+    live = set(session.exec(mine).all()) if others else set()
+    useless = {key for key in others if key.split("/")[-2] not in live}
+    return sum(found[key] for key in others - useless), sorted(useless)
 
 
 def freeze(
@@ -155,11 +167,16 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
-        for source in tx.session.exec(sources_due(tx.now).limit(SOURCES_AT_ONCE_MAX)).all():
+        for source in tx.session.load(Source, _some_sources_due, tx.now):
             source.deleted_at = tx.now
 
 
-def sources_due(now: datetime) -> SelectOfScalar[Source]:
+@Prepared
+def _some_sources_due(now: Moment) -> Executable:
+    return sources_due(now).limit(SOURCES_AT_ONCE_MAX)
+
+
+def sources_due(now: datetime | Moment) -> SelectOfScalar[Source]:
     """Return the query of the stored sources that no batch can need any more at the time `now`."""
     return select(Source).where(
         col(Source.deleted_at).is_(None),
@@ -169,7 +186,7 @@ def sources_due(now: datetime) -> SelectOfScalar[Source]:
     )
 
 
-def _needs_its_sources(now: datetime) -> ColumnElement[bool]:
+def _needs_its_sources(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
     Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs

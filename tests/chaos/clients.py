@@ -1,6 +1,7 @@
 """Clients of a control that is killed again and again. They write down all that it has acknowledged.
 
 Each repeats a call until it is answered, as a careful client does, and then holds control to the answer.
+One file, since all of them write down what was acknowledged in one place.
 """
 
 from __future__ import annotations
@@ -194,7 +195,8 @@ class Uploader(Caller):
     def _until_killed(self) -> None:
         life, until = self.acknowledged.lives, time.monotonic() + 5
         while self.acknowledged.lives == life and time.monotonic() < until:
-            time.sleep(PAUSE_S)
+            if self.acknowledged.over.wait(PAUSE_S):
+                return
 
 
 class Submitter(Caller):

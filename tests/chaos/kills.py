@@ -10,16 +10,20 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from infra.local.fly_server import LocalFlyHandle
 from infra.local.s3_server import local_s3
 from tests.chaos.audit import Auditor, damage_of, faults_in
 from tests.chaos.clients import Acknowledged, Keeper, Submitter, Uploader
 from tests.support.forked_control import ForkedControl
+from tests.support.maker import settings_of
+from tests.support.processes import until
 from tests.support.quick_machines import quick_machines
 from tests.support.settings import SETTINGS
 from tests.support.stack import free_port
@@ -30,6 +34,8 @@ STARTING, BUSY = (
     0.8,
 )  # of lives: that end during the start, and within a few answers; the others are long
 START_S, LONG_S = 0.3, (1.5, 3.5)  # in a long one machines start: control looks twice at the cloud before
+PORTS = 20_000, 22_000  # other stacks take none of these while control is away
+KINDS = {"upload", "submit", "output", "cancel", "delete"}  # of each, something is acknowledged in a piece
 ANSWERS_MAX, AFTER_S, ANSWERS_S = 10, 0.03, 20.0
 
 
@@ -54,24 +60,9 @@ def killed(folder: Path, clip: bytes, *, seed: int, kills: int) -> Piece:
     """Kill control so often, and return what the audit after it found."""
     known, began = Acknowledged(), time.monotonic()
     with local_s3(folder / "s3") as s3, quick_machines(folder / "fly", known.finished) as fly:
-        port = free_port()
-        url, database = f"http://127.0.0.1:{port}", folder / "control.db"
-        settings = {
-            **SETTINGS,
-            "public_url": url,
-            "database_url": f"sqlite:///{database}",
-            "aws_endpoint_url_s3": s3.endpoint,
-            "aws_region": s3.region,
-            "aws_access_key_id": s3.access_key_id,
-            "aws_secret_access_key": s3.secret_access_key,
-            "bucket_name": s3.bucket,
-            "fly_api_url": fly.url,
-            "fly_api_token": fly.token,
-            "runner_apps": fly.app,
-            "heartbeat_s": "1",
-            "lease_s": "15",
-        }
-        env = {name.upper(): value for name, value in settings.items()}
+        port, database = free_port(*PORTS), folder / "control.db"
+        url = f"http://127.0.0.1:{port}"
+        env = env_of(settings_of(folder, s3), url, fly)
         control = ForkedControl(folder, port, env)
         try:
             control.start()
@@ -94,6 +85,7 @@ def killed(folder: Path, clip: bytes, *, seed: int, kills: int) -> Piece:
                 known.lives += 1
                 control.start()
             control.ready()
+            until(lambda: known.lost or known.counts.keys() >= KINDS)
             known.over.set()
             for thread in threads:
                 thread.join()
@@ -112,6 +104,19 @@ def killed(folder: Path, clip: bytes, *, seed: int, kills: int) -> Piece:
         cpu_s=control.cpu_s,
         wall_s=time.monotonic() - began,
     )
+
+
+def env_of(settings: Mapping[str, str], url: str, fly: LocalFlyHandle) -> dict[str, str]:
+    """Return the environment of a control at `url` whose machines are quick ones."""
+    more = {
+        "public_url": url,
+        "fly_api_url": fly.url,
+        "fly_api_token": fly.token,
+        "runner_apps": fly.app,
+        "heartbeat_s": "1",
+        "lease_s": "15",
+    }
+    return {name.upper(): value for name, value in {**settings, **more}.items()}
 
 
 def _live(control: ForkedControl, known: Acknowledged, rng: random.Random) -> None:

@@ -219,14 +219,15 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
 def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
     stats = "in:0 tex:2000000 mv:900000 misc:100000\nin:1 tex:3000000 mv:0 misc:0\n"
     assert kbps_of(stats.splitlines(), 2.0) == 3060
-    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats="s", kbps=3060)
+    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=3060)
     assert args[args.index("-b:v") + 1] == "3060k"
 
 
 def test_siblings_are_held_to_a_cap_only_where_grain_met_it() -> None:
     def cap(kbps: int, noise: int) -> str | None:
         grainy = PLAIN.model_copy(update={"noise": noise})
-        args = others_args([Other(grainy, "o")], SOURCE, source="in", first="f", stats="s", kbps=kbps)
+        stats, others = {False: "s"}, [Other(grainy, "o")]
+        args = others_args(others, SOURCE, source="in", first="f", stats=stats, kbps=kbps)
         return args[args.index("-maxrate") + 1] if "-maxrate" in args else None
 
     assert cap(3060, 3) == "3060k"
@@ -267,7 +268,7 @@ def test_the_cap_grows_with_the_frame_and_the_quality(
     assert (option(args, "-crf"), option(args, "-maxrate"), option(args, "-bufsize")) == (crf, cap, buffer)
     grain = Other(PLAIN.model_copy(update={"noise": 3}), "o")
     kbps = int(cap.removesuffix("k"))
-    others = others_args([grain], found, source="in", first="f", stats="s", kbps=kbps, style=style)
+    others = others_args([grain], found, source="in", first="f", stats={False: "s"}, kbps=kbps, style=style)
     assert option(others, "-bufsize") == buffer
     assert option(others, "-maxrate") == cap
 

@@ -8,6 +8,7 @@ defence in depth until a second joins them.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -252,7 +253,7 @@ def counted_reserves(is_counted: Callable[[], ColumnElement[bool]]) -> Mutant:
 
     def mutant(stack: ExitStack) -> None:
         left = func.sum(func.max(0, col(Job.room_bytes) - col(Job.stored_bytes)))
-        put(stack, usage, "_to_be_made", lambda: select(left).where(is_counted()))
+        put(stack, usage, "_to_be_made", Prepared(lambda _: select(left).where(is_counted())))
 
     return mutant
 
@@ -283,10 +284,10 @@ def mutated(*names: str) -> Iterator[None]:
 
 def forget_queries() -> None:
     """Have the core build its prepared queries again: a mutant may have changed what they are made of."""
-    for module in (queue, retention):
-        for value in vars(module).values():
-            if isinstance(value, Prepared):
-                value.forget()
+    core = [module for name, module in sys.modules.items() if name.startswith("control.")]
+    for value in [value for module in core for value in vars(module).values()]:
+        if isinstance(value, Prepared):
+            value.forget()
 
 
 MUTANTS: dict[str, Mutant] = {

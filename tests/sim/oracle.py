@@ -104,7 +104,7 @@ class Oracle:
 
     def version(self) -> int:
         """Return a number that changes with every commit of control."""
-        return int(self.sql.execute("PRAGMA data_version").fetchone()[0])
+        return self.world.database.version()
 
     # --- what users were told -------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from runner.kernel import find_kernel
 
 def make_again(ffmpeg: str, words: list[str], folder: Path) -> None:
     """Run `ffmpeg_args` in a folder that holds the source as SOURCE."""
+    for stats, width, height in turned_in(words):
+        turn = [sys.executable, "-m", "runner.analysis", str(folder / stats), width, height]
+        subprocess.run(turn, check=True, capture_output=True, timeout=60)
     parts = [list(part) for is_end, part in groupby(words, lambda word: word == "|") if not is_end]
     if len(parts) == 1:
         subprocess.run([ffmpeg, *words], cwd=folder, check=True, capture_output=True, timeout=60)
@@ -33,3 +38,9 @@ def make_again(ffmpeg: str, words: list[str], folder: Path) -> None:
         exit $result
     """
     subprocess.run(["bash", "-c", script], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+def turned_in(words: list[str]) -> set[tuple[str, str, str]]:
+    """Return the analyses that these arguments need turned around, with the size of the picture."""
+    size = next((word.split("x") for word in words if re.fullmatch(r"\d+x\d+", word)), ["", ""])
+    return {(stats, *size) for word in words for stats in re.findall(r"stats=(STATS-[^:]*)-turned", word)}

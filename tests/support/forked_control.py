@@ -43,19 +43,22 @@ class ForkedControl:
         self._process.start()
 
     def ready(self) -> None:
-        """Return when it answers."""
+        """Return when it answers, and not another program at its port."""
         deadline = time.monotonic() + START_S
-        while not self._answers():
+        is_answering = False
+        while not is_answering:
+            time.sleep(0.01)
+            is_answering = self._answers()
             assert self._process
             assert self._process.is_alive(), f"control has ended: see {self.log}"
             assert time.monotonic() < deadline, f"control does not answer: see {self.log}"
-            time.sleep(0.01)
 
     def kill(self) -> None:
         """End the process as a power cut does."""
         if self._process is not None:
-            self.cpu_s += _cpu_s(self._process.pid)
-            self._process.kill()
+            if self._process.is_alive():  # else its number may be that of another process by now
+                self.cpu_s += _cpu_s(self._process.pid)
+                self._process.kill()
             self._process.join()
             self._process.close()
             self._process = None

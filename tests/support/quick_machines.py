@@ -47,12 +47,19 @@ def content_of(output_id: str) -> bytes:
     return seed * (128 + 2 * seed[0])
 
 
-class QuickMachines(LocalFly):
-    """Tells `finished` the ids of the outputs that control has accepted with the last report of a machine."""
+Finished = Callable[[list[str]], object]
+Took = Callable[[str, float], object]
 
-    def __init__(self, folder: Path, finished: Callable[[list[str]], object]) -> None:
+
+class QuickMachines(LocalFly):
+    """Tells `finished` the ids of the outputs that control has accepted with the last report of a machine.
+
+    `took` is told the seconds of each of the three calls from its first try on.
+    """
+
+    def __init__(self, folder: Path, finished: Finished, took: Took) -> None:
         super().__init__(folder, app=APP, faults=Faults(rate_limits=False))
-        self._finished = finished
+        self._finished, self._took = finished, took
 
     def _popen(self, effect: StartProcess) -> subprocess.Popen[bytes]:
         """Start a process that only waits, and a thread that works and then ends it."""
@@ -62,7 +69,7 @@ class QuickMachines(LocalFly):
 
     def _work(self, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
         try:
-            done = _Machine(env, process).work()
+            done = _Machine(env, process, self._took).work()
             if done:
                 self._finished(done)
         finally:
@@ -70,10 +77,12 @@ class QuickMachines(LocalFly):
 
 
 @contextmanager
-def quick_machines(folder: Path, finished: Callable[[list[str]], object]) -> Iterator[LocalFlyHandle]:
+def quick_machines(
+    folder: Path, finished: Finished, took: Took = lambda *_: None
+) -> Iterator[LocalFlyHandle]:
     """Serve them until the block ends."""
     folder.mkdir()
-    with closing(QuickMachines(folder, finished)) as fly, serving(create_app(fly, token=TOKEN)) as url:
+    with closing(QuickMachines(folder, finished, took)) as fly, serving(create_app(fly, token=TOKEN)) as url:
         try:
             yield LocalFlyHandle(url=f"{url}/v1", token=TOKEN, app=APP)
         finally:
@@ -83,8 +92,8 @@ def quick_machines(folder: Path, finished: Callable[[list[str]], object]) -> Ite
 class _Machine:
     """The work of one machine, for as long as its process lives."""
 
-    def __init__(self, env: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
-        self._env, self._process = env, process
+    def __init__(self, env: Mapping[str, str], process: subprocess.Popen[bytes], took: Took) -> None:
+        self._env, self._process, self._took = env, process, took
         self._http = urllib3.PoolManager(retries=False, timeout=20)
 
     def work(self) -> list[str]:
@@ -109,11 +118,13 @@ class _Machine:
             "Authorization": f"Bearer {self._env[contract.ENV_ATTEMPT_TOKEN]}",
             "Content-Type": "application/json",
         }
-        until = time.monotonic() + GIVE_UP_S
+        begun = time.monotonic()
+        until = begun + GIVE_UP_S
         while self._process.poll() is None and time.monotonic() < until:
             try:
                 answer = self._http.request("POST", url, body=message.model_dump_json(), headers=headers)
                 if answer.status < 500:
+                    self._took(call, time.monotonic() - begun)
                     return answer.data if answer.status == 200 else None
             except urllib3.exceptions.HTTPError:
                 pass

@@ -46,6 +46,10 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });"""
 
 
+_SHARE = """navigator.canShare = () => true;
+navigator.share = async ({ files: [{ name, type, size }] }) => { window.handed = [name, type, size]; };"""
+
+
 def launch(playwright: Playwright) -> Browser:
     """Return Debian's Chromium; skips without it."""
     options = ["--disable-background-networking", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -162,6 +166,21 @@ class Person:
     def has_moved_the_page(self) -> None:
         """Forget what moved so far: the person did that, though Chromium does not take a script for one."""
         self.page.evaluate("window.shifted = 0")
+
+    @contextmanager
+    def on_a_phone(self) -> Iterator[None]:
+        """Reload the tab on a phone. `window.handed` is the name, type and size of a file that it shares."""
+        phone = self.context.new_cdp_session(self.page)
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        phone.send("Page.enable")
+        phone.send("Emulation.setDeviceMetricsOverride", size)
+        phone.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        script = phone.send("Page.addScriptToEvaluateOnNewDocument", {"source": _SHARE})["identifier"]
+        self.page.reload()
+        yield
+        phone.send("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script})
+        phone.detach()  # which ends what it emulates
+        self.page.reload()
 
     @contextmanager
     def offline(self) -> Iterator[None]:

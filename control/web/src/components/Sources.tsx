@@ -20,6 +20,8 @@ const FITS: Record<Filter, (output: Output) => boolean> = {
   mirrored: ({ effects }) => effects.mirror === true,
 };
 
+const ALWAYS: Filter[] = ["all", "ready"]; // the others where there are any
+
 interface Props {
   batch: Batch;
   ticket: string;
@@ -36,6 +38,9 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
   const order = useOrder(hasEnded);
   useSteadyFocus(hasEnded);
   const outputs = batch.sources.flatMap((source) => source.outputs);
+  const filters = (Object.keys(FITS) as Filter[])
+    .map((name) => ({ name, fitting: outputs.filter(FITS[name]).length }))
+    .filter(({ name, fitting }) => fitting > 0 || name === filter.value || ALWAYS.includes(name));
   const tilesAtFirst = batch.sources.length > SOURCES.few ? TILES.many : TILES.few;
 
   const fitting = batch.sources
@@ -50,7 +55,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
       <div class="row choices">
         <fieldset class="segments">
           <legend class="visually-hidden">{t.sources.show}</legend>
-          {(Object.keys(FITS) as Filter[]).map((name) => (
+          {filters.map(({ name, fitting }) => (
             <label key={name}>
               <input
                 type="radio"
@@ -63,7 +68,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
                 }}
               />
               <span>
-                {t.sources.filters[name]} <small>{number(outputs.filter(FITS[name]).length)}</small>
+                {t.sources.filters[name]} <small>{number(fitting)}</small>
               </span>
             </label>
           ))}

@@ -22,31 +22,34 @@ interface Props {
 
 /** One output. Its inside is drawn again only when the output has changed, which keeps a page of many quick. */
 export function Tile(props: Props) {
-  const { output, ticket, chosen } = props;
+  const { output, ticket } = props;
   const { output_id: id, status, poster } = output;
-  const [isChosen, toggle] = useChosen(chosen, id);
   const inside = useMemo(
     () => (status === "ready" ? <Ready key={id} {...props} /> : <Unready output={output} />),
     [id, status, Math.floor(output.percent), poster, ticket],
   );
   return (
-    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`} data-output={id}>
+    <li class={`tile ${status}`} data-output={id}>
       {inside}
-      {status === "ready" && (
-        <label class="tile-choose">
-          <input
-            type="checkbox"
-            checked={isChosen}
-            onChange={toggle}
-            aria-label={t.sources.choose(outputLabel(output))}
-          />
-        </label>
-      )}
     </li>
   );
 }
 
-function Ready({ output, ticket, onPlay, onShape }: Props) {
+function Choose({ output, chosen }: Pick<Props, "output" | "chosen">) {
+  const [isChosen, toggle] = useChosen(chosen, output.output_id);
+  return (
+    <label class="tile-choose">
+      <input
+        type="checkbox"
+        checked={isChosen}
+        onChange={toggle}
+        aria-label={t.sources.choose(outputLabel(output))}
+      />
+    </label>
+  );
+}
+
+function Ready({ output, ticket, chosen, onPlay, onShape }: Props) {
   const preview = usePreview();
   return (
     <ReadyTile
@@ -56,6 +59,7 @@ function Ready({ output, ticket, onPlay, onShape }: Props) {
       onShape={onShape}
       onEnter={preview.enter}
       onLeave={preview.leave}
+      beside={<Choose output={output} chosen={chosen} />}
       over={
         preview.isOn && <video src={mediaUrl(output, ticket, "inline")} muted autoplay loop playsInline />
       }

@@ -432,6 +432,12 @@ export function texts(locale: string): Texts {
       download: (label) => `${label} herunterladen`,
       downloadSize: (size) => (size ? `Herunterladen, ${size}` : "Herunterladen"),
     },
+    sendVideo: {
+      send: "Sichern oder senden …",
+      loading: "Das Video wird geladen …",
+      again: "Das Video ist geladen. Noch einmal drücken.",
+      failed: "Das Video ließ sich nicht weitergeben. Stattdessen herunterladen.",
+    },
     share: {
       button: "Teilen",
       title: "Diese Videos teilen",

@@ -371,6 +371,12 @@ export function texts(locale: string) {
       download: (label: string) => `Download ${label}`,
       downloadSize: (size: string) => (size ? `Download, ${size}` : "Download"),
     },
+    sendVideo: {
+      send: "Save or send…",
+      loading: "Loading the video…",
+      again: "The video is loaded. Press once more.",
+      failed: "The video could not be handed over. Download it instead.",
+    },
     share: {
       button: "Share",
       title: "Share these videos",

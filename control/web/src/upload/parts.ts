@@ -46,7 +46,7 @@ export async function send(sending: Sending): Promise<Sent> {
   }
 }
 
-/** Return the source of an upload of which all is stored, without its file; null if it needs it. Throws as `send`. */
+/** Return the source of an upload of which all is stored; null if the file is needed. Throws as `send` does. */
 export async function conclude(uploadId: string, options: api.Options): Promise<Sent | null> {
   try {
     const upload = await api.get<Upload>(`uploads/${uploadId}`, options);
