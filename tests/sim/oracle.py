@@ -236,12 +236,16 @@ class Oracle:
             self.fail(f"L5: {id_} is given up for lost, and its runner works")
 
     def _check_deadline(self, id_: str) -> None:
-        """L5: control ends no attempt for its run deadline before that has come, whatever its clock shows."""
+        """L5: control ends no attempt for its run deadline before that has come, whatever its clock shows.
+
+        A control that starts trusts the clock of its machine, so it cannot know of a step before its start.
+        """
         given_up = "SELECT wall_s FROM attempt WHERE id = ? AND reason = ? AND finish_digest IS NULL"
         for (wall_s,) in self.sql.execute(given_up, (id_, "run_deadline")):
             run_s = min(self.world.settings.run_timeout_s, wall_s)
-            ran_s = self.world.t - self.owned_since[id_]
-            if ran_s + DEADLINE_SLACK_S < run_s:
+            since, steps = self.owned_since[id_], self.world.clock_steps_at
+            ran_s, is_excused = self.world.t - since, any(since < t < self.world.started_at for t in steps)
+            if ran_s + DEADLINE_SLACK_S < run_s and not is_excused:
                 self.fail(f"L5: {id_} is ended for its deadline {ran_s:.0f} s after its claim")
 
     def _on_owner(self, id_: str, old: str | None, new: str | None, *_: Any) -> None:

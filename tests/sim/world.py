@@ -154,7 +154,8 @@ class World:
         self.context: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
-        self._clock_ahead_s = 0.0
+        self._clock_ahead_s, self.started_at = 0.0, 0.0
+        self.clock_steps_at: list[float] = []
         self._woken = False
         self.is_over = self.is_calm = False
         self.log: list[str] | None = None
@@ -297,6 +298,7 @@ class World:
             wake=self._wake,
         )
         self.generation += 1
+        self.started_at = self.t
         self.say("control starts")
         self._tick_after(0.0)
         if self.swarm.can_expire:
@@ -500,6 +502,7 @@ class World:
         self.hits[Mishap.CLOCK_STEP] += 1
         self.say(f"! the clock jumps by {step_s:.0f} s")
         self._clock_ahead_s += step_s
+        self.clock_steps_at.append(self.t)
 
     def _calm(self) -> None:
         """End all faults; what was drawn already stays."""
