@@ -93,8 +93,8 @@ def _compare(clip: Path, folder: Path, count: int) -> str:
     ours = _side(
         lambda: _ours(source, wanted, folder), wanted, lambda e: _our_frames(e, found, source, folder)
     )
-    seconds = sum(found.duration_s / recipe.speed for recipe in wanted)
-    minute_usd = machine_usd(size=MACHINE, region=REGION, seconds=60 * ours.cpu_s / seconds)
+    lasts_s = sum(found.duration_s / recipe.speed for recipe in wanted)
+    usd = machine_usd(size=MACHINE, region=REGION, seconds=60 * ours.cpu_s / lasts_s)
     return (
         f"{clip.stem}, {count} variations of {EXCERPT_S} s:"
         f" CPU {ours.cpu_s:.1f} s ({ours.cpu_s / plain.cpu_s:.2f}x),"
@@ -103,7 +103,7 @@ def _compare(clip: Path, folder: Path, count: int) -> str:
         f" VMAF {ours.vmaf:.1f} ({ours.vmaf - plain.vmaf:+.2f}),"
         f" 5th percentile {ours.fifth:.1f} ({ours.fifth - plain.fifth:+.2f}),"
         f" size {ours.size_bytes / 1e6:.2f} MB ({ours.size_bytes / plain.size_bytes:.2f}x),"
-        f" ${minute_usd:.5f} for a minute of an output on {MACHINE}"
+        f" ${usd:.5f} for a minute of one output on {MACHINE}"
         f" (against: the obvious way, {plain.cpu_s:.1f} s CPU, {plain.wall_s:.1f} s)"
     )
 

@@ -51,11 +51,21 @@ COMPARED_FRAMES = 8  # at least so many, unless the video is shorter
 PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 
 # Less than half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions,
-# references and the finest search go; the full look-ahead, mbtree and trellis stay; weak adaptive
+# references, the finest search and half of the look-ahead go; mbtree and trellis stay; weak adaptive
 # quantisation serves grain.
-X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4"
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc-lookahead=20"
 GRAIN_FROM = 3  # of the effect `noise`: less leaves edges that a coarser search finds as well
+FINE, COARSE = "subme=4", "subme=2"
+STRAINED = 40.0  # the quantiser of a frame for which the buffer had too few bits; others stay below 36
 SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """What the others of a group follow of their first output."""
+
+    kbps: int  # of the picture; above the cap if the clip is short, since the buffer is full at the start
+    is_strained: bool  # whether the cap made some of its frames much coarser than the others
 
 
 @dataclass(frozen=True)
@@ -106,17 +116,17 @@ def others_args(
     source: str,
     first: str,
     stats: Mapping[bool, str],
-    kbps: int,
+    lead: Lead,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal speed and noise from one decoding.
 
-    The bits of the picture are distributed by the analysis of the `first` output, at `kbps`; `stats` has it
+    The bits of the picture are distributed by the analysis of the `first` output, the `lead`; `stats` has it
     for outputs that are mirrored (True) and that are not. The sound of the `first` is copied.
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(others[0].effects, probe, style, stats=file, kbps=kbps)]
+        mirror: [*sound, *_led_picture(others[0].effects, probe, style, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     ends = [
@@ -182,13 +192,13 @@ def others_coding_args(
     *,
     first: str,
     stats: Mapping[bool, str],
-    kbps: int,
+    lead: Lead,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(targets[0].effects, probe, style, stats=file, kbps=kbps)]
+        mirror: [*sound, *_led_picture(targets[0].effects, probe, style, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     return [
@@ -252,14 +262,14 @@ def packets_args(path: str) -> list[str]:
     return [*streams, "-f", "framehash", "-hash", PACKET_SUM, f"file:{path}"]
 
 
-def kbps_of(stats: Iterable[str], duration_s: float) -> int:
-    """Return the bit rate of the picture according to the lines of an analysis, for `others_args`.
-
-    It may be above the cap: the buffer is full at the start, so a short clip gets more.
-    """
-    bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
+def lead_of(stats: Iterable[str], duration_s: float) -> Lead:
+    """Return what others follow of a first output, by the lines of its analysis."""
+    bits, quantiser = 0, 0.0
+    for line in stats:
+        bits += sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line)))
+        quantiser = max([quantiser, *map(float, re.findall(r" q:([0-9]{1,3}\.[0-9]{1,6})", line))])
     shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture without a length is shown for one frame
-    return max(1, round(bits * SHARED_RATE / shown_s / 1000))
+    return Lead(kbps=max(1, round(bits * SHARED_RATE / shown_s / 1000)), is_strained=quantiser >= STRAINED)
 
 
 def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
@@ -273,20 +283,25 @@ def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
 def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | None) -> list[str]:
     """Return the encoder of a picture by its quality; with `stats` it writes its analysis there."""
     analysis = f":pass=1:stats={stats}" if stats else ""
-    coded = _x264(f"{X264}:{_search(effects)}{analysis}", cap_kbps=_cap_kbps(probe, style.quality))
+    coded = _x264(
+        f"{X264}:{FINE if effects.noise >= GRAIN_FROM else COARSE}{analysis}",
+        cap_kbps=_cap_kbps(probe, style.quality),
+    )
     return [*coded, "-crf", str(CRF[style.quality])]
 
 
-def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, kbps: int) -> list[str]:
-    """Return the encoder of a picture that follows the analysis of a first one, at `kbps`.
+def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, lead: Lead) -> list[str]:
+    """Return the encoder of a picture that follows the analysis of a first one.
 
     The first one obeys the cap and the others distribute the bits in the same way, so they obey it too. To
-    check the cap again would cost a third of an encoding. Only grain at the cap looks worse without the check
-    (docs/performance.md).
+    check the cap again would cost a third of an encoding, and a finer search another third. Only grain in a
+    picture that the cap strains looks worse without them (docs/performance.md).
     """
-    is_capped = effects.noise >= GRAIN_FROM and kbps >= _cap_kbps(probe, style.quality)
-    params = f"{X264}:{_search(effects)}:pass=2:stats={stats}"
-    return [*_x264(params, cap_kbps=kbps if is_capped else None), "-b:v", f"{kbps}k"]
+    is_hard = (
+        effects.noise >= GRAIN_FROM and lead.is_strained and lead.kbps >= _cap_kbps(probe, style.quality)
+    )
+    params = f"{X264}:{FINE if is_hard else COARSE}:pass=2:stats={stats}"
+    return [*_x264(params, cap_kbps=lead.kbps if is_hard else None), "-b:v", f"{lead.kbps}k"]
 
 
 def _reading(source: str, probe: Probe) -> list[str]:
@@ -305,11 +320,6 @@ def _sound(effects: Effects, probe: Probe) -> list[str]:
 def _cap_kbps(probe: Probe, quality: Quality) -> int:
     width, height = even_size(probe)
     return cap_kbps(width * height, quality)
-
-
-def _search(effects: Effects) -> str:
-    """Return the options of the motion search."""
-    return "subme=4" if effects.noise >= GRAIN_FROM else "subme=2"
 
 
 def _x264(params: str, *, cap_kbps: int | None) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner import graph
-from runner.commands import Other, kbps_of, others_args, variation_args
+from runner.commands import Lead, Other, lead_of, others_args, variation_args
 from runner.contract import Effects, Quality, Style
 from runner.graph import Probe, drawn, standard, timed
 from runner.limits import ALLOCATION_BYTES_MAX
@@ -217,20 +217,25 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
 
 
 def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
-    stats = "in:0 tex:2000000 mv:900000 misc:100000\nin:1 tex:3000000 mv:0 misc:0\n"
-    assert kbps_of(stats.splitlines(), 2.0) == 3060
-    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=3060)
+    stats = "in:0 q:30.10 aq:29.00 tex:2000000 mv:900000 misc:100000\nin:1 q:40.00 tex:3000000 mv:0 misc:0\n"
+    lead = lead_of(stats.splitlines(), 2.0)
+    assert lead == Lead(kbps=3060, is_strained=True)
+    assert not lead_of(stats.replace("q:40.00", "q:39.99").splitlines(), 2.0).is_strained
+    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, lead=lead)
     assert args[args.index("-b:v") + 1] == "3060k"
 
 
-def test_siblings_are_held_to_a_cap_only_where_grain_met_it() -> None:
-    def cap(kbps: int, noise: int) -> str | None:
-        grainy = PLAIN.model_copy(update={"noise": noise})
-        stats, others = {False: "s"}, [Other(grainy, "o")]
-        args = others_args(others, SOURCE, source="in", first="f", stats=stats, kbps=kbps)
-        return args[args.index("-maxrate") + 1] if "-maxrate" in args else None
+def test_siblings_are_held_to_a_cap_and_searched_finely_only_where_grain_met_it_hard() -> None:
+    def cap(kbps: int, noise: int, *, is_strained: bool = True) -> str | None:
+        stats, lead = {False: "s"}, Lead(kbps=kbps, is_strained=is_strained)
+        others = [Other(PLAIN.model_copy(update={"noise": noise}), "o")]
+        args = others_args(others, SOURCE, source="in", first="f", stats=stats, lead=lead)
+        cap = args[args.index("-maxrate") + 1] if "-maxrate" in args else None
+        assert any("subme=4" in arg for arg in args) == (cap is not None)
+        return cap
 
     assert cap(3060, 3) == "3060k"
+    assert cap(3060, 3, is_strained=False) is None
     assert cap(2499, 3) is None
     assert cap(3060, 2) is None
 
@@ -267,8 +272,8 @@ def test_the_cap_grows_with_the_frame_and_the_quality(
     args = variation_args(PLAIN, found, source="in", output="out", style=style)
     assert (option(args, "-crf"), option(args, "-maxrate"), option(args, "-bufsize")) == (crf, cap, buffer)
     grain = Other(PLAIN.model_copy(update={"noise": 3}), "o")
-    kbps = int(cap.removesuffix("k"))
-    others = others_args([grain], found, source="in", first="f", stats={False: "s"}, kbps=kbps, style=style)
+    lead, stats = Lead(kbps=int(cap.removesuffix("k")), is_strained=True), {False: "s"}
+    others = others_args([grain], found, source="in", first="f", stats=stats, lead=lead, style=style)
     assert option(others, "-bufsize") == buffer
     assert option(others, "-maxrate") == cap
 
@@ -291,7 +296,7 @@ def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None,
 
 
 def test_the_bit_rate_of_a_picture_without_a_length_is_that_of_one_frame() -> None:
-    assert kbps_of(["in:0 tex:1000 mv:0 misc:0;"], 0) == 61
+    assert lead_of(["in:0 tex:1000 mv:0 misc:0;"], 0).kbps == 61
 
 
 def test_the_table_of_perspective_for_the_largest_frame_may_be_allocated() -> None:
