@@ -58,7 +58,7 @@ coverage: setup ## print the share of each package that test-fast runs
 	@$(BIN)/coverage run $(PYTEST) -m fast
 	@$(BIN)/python -m tests.coverage_table
 
-soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, the next of WORLDS=100000 for MINUTES=60
+soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 damaged videos, 60 kinds of files, the next of 2,000 kills and 20 lost hosts, the next of WORLDS=100000 for MINUTES=60
 	@$(BIN)/python -m tests.sim --mutants
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
@@ -66,6 +66,8 @@ soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 d
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/test_kinds.py tests/runner/test_both_sides.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
+	@$(BIN)/python -m tests.chaos kills --ledger .soak/kills.jsonl --minutes $(MINUTES)
+	@$(BIN)/python -m tests.chaos restores --ledger .soak/restores.jsonl --minutes $(MINUTES)
 	@$(BIN)/python -m tests.sim --worlds $(WORLDS) --ledger $(LEDGER) --jobs $(JOBS) --minutes $(MINUTES)
 
 images: setup ## build both images with buildah and test them: IMAGE_BASE=python:3.13-slim

@@ -24,7 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from sqlmodel import select
+from sqlmodel import col, select
 
 from bench.line import line
 from bench.streams import _close, _open, _resident_kb
@@ -59,6 +59,7 @@ CALLS = 200  # of each kind, one after another: control's CPU in that time is th
 OUTPUTS = 10
 BURST_PER_S = 200.0
 THREADS = 32
+ANOTHER_APP = "another-app"
 _later = itertools.count(10)  # the numbers of beats, after those of single calls
 FAULT = OutputError(code=OutputFault.RENDER_FAILED, message="it is a bench")
 
@@ -147,9 +148,9 @@ def _attempts(settings: Settings, count: int) -> list[str]:
     for _ in range(count):
         planned = plan([source], variations=OUTPUTS, seed=1, new_id=lambda: new_id("out"))
         batches.submit(store, planned)
-    queue.start(store, ["another-app"] * count)
+    queue.start(store, [ANOTHER_APP] * count)
     with store.transaction() as tx:
-        ids = list(tx.session.exec(select(Attempt.id)))
+        ids = list(tx.session.exec(select(Attempt.id).where(col(Attempt.app) == ANOTHER_APP)))
     engine.dispose()
     assert len(ids) == count
     return ids

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,32 +65,36 @@ def run(outputs: int = LARGE + SMALL) -> Iterator[str]:
     """Fill a database with about this many outputs, and time control on it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder, "control.db")
-        url = f"sqlite:///{path}"
-        settings = load_settings(**{**SETTINGS, **ROOMY, "database_url": url})
-        engine = open_database(url)
-        small_id = _made_batch(_store(engine, settings, days_ago=3), SMALL)
-        _expire(_store(engine, settings, days_ago=1))
-        before = _used_bytes(path)
-        batch_id = _made_batch(_store(engine, settings), LARGE)
-        close_database(engine)
-        each = (_used_bytes(path) - before) / LARGE
-        yield line("rows of an output", each, "bytes", against=f"{LARGE} outputs")
-        yield from _tables(path)
-        before, copies = _used_bytes(path), (outputs - LARGE) // SMALL - 1
-        _copy(path, small_id, copies)
-        if copies:
-            each = (_used_bytes(path) - before) / copies / SMALL
-            yield line(
-                "rows of an output that has expired", each, "bytes", against=f"{copies * SMALL} outputs"
-            )
+        batch_id = yield from fill(path, outputs)
         count = f"{outputs} outputs"
-        yield line("database", path.stat().st_size / 2**20, "MiB", against=count)
-        with woken(url, **ROOMY) as control:
+        with woken(f"sqlite:///{path}", **ROOMY) as control:
             yield line("exec to the first answer, CPU", control.cpu_s * 1000, "ms", against=count)
             yield line("exec to the first answer", control.wall_s * 1000, "ms", against=count)
             with httpx.Client(base_url=control.url, timeout=120) as http:
                 sign_in(http, SETTINGS["auth_password"])
                 yield from _asked(http, batch_id, against=count)
+
+
+def fill(path: Path, outputs: int) -> Generator[str, None, str]:
+    """Make a database with about this many outputs, and yield sizes. Return the id of the largest batch."""
+    url = f"sqlite:///{path}"
+    settings = load_settings(**{**SETTINGS, **ROOMY, "database_url": url})
+    engine = open_database(url)
+    small_id = _made_batch(_store(engine, settings, days_ago=3), SMALL)
+    _expire(_store(engine, settings, days_ago=1))
+    before = _used_bytes(path)
+    batch_id = _made_batch(_store(engine, settings), LARGE)
+    close_database(engine)
+    each = (_used_bytes(path) - before) / LARGE
+    yield line("rows of an output", each, "bytes", against=f"{LARGE} outputs")
+    yield from _tables(path)
+    before, copies = _used_bytes(path), (outputs - LARGE) // SMALL - 1
+    _copy(path, small_id, copies)
+    if copies:
+        each = (_used_bytes(path) - before) / copies / SMALL
+        yield line("rows of an output that has expired", each, "bytes", against=f"{copies * SMALL} outputs")
+    yield line("database", path.stat().st_size / 2**20, "MiB", against=f"{outputs} outputs")
+    return batch_id
 
 
 def _store(engine: Engine, settings: Settings, *, days_ago: int = 0) -> Store:

@@ -322,6 +322,7 @@ class Quote(Model):
     cost_high_usd: float | None = None
     estimated: bool
     fits: bool
+    retention_hours: float | None = None  # of results, after the end; None from an older control
     curve: list[CurvePoint]
 
 

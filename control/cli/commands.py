@@ -168,6 +168,10 @@ def submit(
         except submission.NotSubmitted as why:
             print(f"refresher: {why}", file=sys.stderr)
             raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            text = "\nStopped before a batch was confirmed: refresher batches shows whether it is."
+            print(text, file=sys.stderr)
+            raise
         if wait or out:
             with _that_goes_on(*(batch.batch_id for batch in made.batches)):
                 submission.wait(client, made, out, console)

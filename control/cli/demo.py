@@ -5,10 +5,13 @@ Speaks to control only as a client of its public API.
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,14 +143,29 @@ class Bars:
 
 
 def download(client: Client, id_: str, out: Path, console: Console) -> None:
-    """Download the ZIP of the batch and unpack it into `out`. An incomplete ZIP raises."""
+    """Download the ZIP of the batch and unpack it into `out`. An incomplete ZIP raises.
+
+    Manifests of another batch that are there get its id in their names.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         file = Path(folder, "all.zip")
         with console.status("Downloading the ZIP"):
             client.download(id_, file)
+        _keep_manifests(out, id_)
         with zipfile.ZipFile(file) as archive:
             archive.extractall(out)
+
+
+def _keep_manifests(out: Path, id_: str) -> None:
+    try:
+        owner = json.loads((out / "manifest.json").read_bytes())["batch_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or it is not ours
+    if owner != id_ and re.fullmatch("bat_[0-9a-f]+", str(owner)):
+        for name in ("manifest.json", "manifest.csv"):
+            with suppress(FileNotFoundError):
+                Path(out, name).replace(out / name.replace(".", f"-{owner}."))
 
 
 def result_of(

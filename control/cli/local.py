@@ -1,6 +1,7 @@
 """The embedded stack: a private S3 server, the local Fly and control, on free loopback ports of this machine.
 
-The parts speak the same HTTP as in production. Must never be used for a deployment.
+The parts speak the same HTTP as in production. Must never be used for a deployment. The S3 server and the
+probe of the jail start first: control is imported while they run.
 """
 
 from __future__ import annotations
@@ -9,26 +10,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
-from control.app import create_app
-from control.http import metrics_port
-from control.http.server import HTTP_LIMITS
-from control.planning.prices import cpus, sizes
-from control.settings import Settings, load_settings
+from control.cli.loading import load_fastapi, loading
 from infra.local.data_dir import locked_dir, persistent_secret
-from infra.local.fly_server import LocalFlyHandle, local_fly
-from infra.local.s3_door import DoorFaults, local_door
 from infra.local.s3_server import LocalS3, local_s3
-from infra.local.serve import listen, serving, url_of
-from infra.s3 import TigrisStorage
-from runner.contract import ENV_JAIL
+
+if TYPE_CHECKING:
+    from control.settings import Settings
+    from infra.local.fly_server import LocalFlyHandle
+    from infra.local.s3_door import DoorFaults
 
 LOCAL_IMAGE = f"local/video-refresher-runner:{version('video-refresher')}"
 LOCAL_DEFAULTS: dict[str, Any] = {
@@ -58,14 +54,28 @@ def local_stack(
     """
     with ExitStack() as stack:
         stack.enter_context(locked_dir(data_dir))
-        s3 = direct = stack.enter_context(local_s3(data_dir / "s3"))
-        if bucket_faults is not None:
-            s3 = stack.enter_context(local_door(direct, faults=bucket_faults)).s3
+        started = stack.enter_context(ExitStack())  # by a thread, and ended after all threads
+        threads = stack.enter_context(ThreadPoolExecutor(2))
+        s3_server = threads.submit(started.enter_context, local_s3(data_dir / "s3"))
+        machine_env = threads.submit(_machine_env)
+        with loading():
+            load_fastapi()
+            from control.app import create_app
+            from control.http import metrics_port
+            from control.http.server import HTTP_LIMITS
+            from infra.local.fly_server import local_fly
+            from infra.local.s3_door import local_door
+            from infra.local.serve import listen, serving, url_of
+            from infra.s3 import TigrisStorage
         fly = stack.enter_context(local_fly(data_dir / "fly"))
         listener = stack.enter_context(listen(host, port))
+        s3 = direct = s3_server.result()
+        if bucket_faults is not None:
+            s3 = stack.enter_context(local_door(direct, faults=bucket_faults)).s3
         settings = _settings(data_dir, url_of(listener), s3, fly)
         TigrisStorage(**asdict(direct)).set_rules(settings.origins)
-        app = create_app(settings, machine_env=_machine_env())
+        with loading():
+            app = create_app(settings, machine_env=machine_env.result())
         stack.enter_context(metrics_port.serving(settings.metrics_port, app.state.metrics))
         url = stack.enter_context(serving(app, listener=listener, on_stop=app.state.drain, **HTTP_LIMITS))
         password = settings.auth_password.get_secret_value()
@@ -84,6 +94,8 @@ def _machine_env() -> dict[str, str]:
         file=sys.stderr,
     )
     print("refresher: render only videos that you trust here.", file=sys.stderr)
+    from runner.contract import ENV_JAIL
+
     return {ENV_JAIL: "off"}
 
 
@@ -93,6 +105,10 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
     Without a password in the environment a new one is made and kept. A few defaults differ, see
     docs/settings.md. Budgets apply as if Fly's prices were paid here. Raises SettingsError.
     """
+    from pydantic import SecretStr
+
+    from control.settings import load_settings
+
     embedded: dict[str, Any] = {
         "token_secret": SecretStr(persistent_secret(data_dir / "token-secret", 32)),
         "token_secret_previous": None,
@@ -121,6 +137,8 @@ def _settings(data_dir: Path, url: str, s3: LocalS3, fly: LocalFlyHandle) -> Set
 
 def _like_this_machine() -> str:
     """Return the smallest guest preset with as many cores as this computer: a local machine uses them all."""
+    from control.planning.prices import cpus, sizes
+
     cores = os.cpu_count() or 1
     large_enough = [size for size in sizes() if size.startswith("performance-") and cpus(size) >= cores]
     return min(large_enough or ["performance-8x"], key=cpus)

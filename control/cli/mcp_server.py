@@ -174,7 +174,9 @@ def show(id_: Id) -> dict[str, Any]:
 @server.tool(name="list", annotations=_READS)
 def list_(
     limit: Annotated[int, Field(ge=1, le=50)] = 10,
-    search: Annotated[str, Field(max_length=100, description="Text in the name of a batch or video.")] = "",
+    search: Annotated[
+        str, Field(max_length=100, description="Words in the name of a batch or its videos.")
+    ] = "",
 ) -> dict[str, Any]:
     """List the newest batches."""
     with _client() as client:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Executable, Row
+from sqlalchemy import Executable
 from sqlmodel import col
 
 from control.context import AppContext
@@ -22,7 +21,7 @@ from control.domain.states import AttemptState, Trigger
 from control.store import attempts, machines, queue
 from control.store.budget import limit_s_of
 from control.store.due import has_come
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Job
 from control.telemetry.log import log_event
 from infra.ports import MachineSpec, Refusal, Refused, Unanswered
@@ -111,7 +110,7 @@ def _explain(context: AppContext, *, may_start: bool) -> None:
         queue.explain(context.store, refusal, WAITING_TEXT[refusal].format(app=app))
 
 
-def _launching(context: AppContext) -> Sequence[Row[Any]]:
+def _launching(context: AppContext) -> Sequence[Row]:
     """Return the attempts whose create is due, each with the id of its batch."""
     launching = context.views.rows(_all_launching)
     context.cloud.keep_only({attempt.id for attempt in launching})
@@ -125,7 +124,7 @@ def _all_launching(_: Moment) -> Executable:
     return with_batch.where(col(Attempt.state) == AttemptState.LAUNCHING).order_by(col(Attempt.launch_after))
 
 
-def _create(context: AppContext, attempt: Row[Any]) -> bool:
+def _create(context: AppContext, attempt: Row) -> bool:
     """Create an attempt's machine, write the result, and return whether Fly answered."""
     if not attempts.ask(context.store, attempt.id):
         return True
@@ -146,7 +145,7 @@ def _create(context: AppContext, attempt: Row[Any]) -> bool:
     return True
 
 
-def _refused(context: AppContext, attempt: Row[Any], spec: MachineSpec, refused: Refused) -> None:
+def _refused(context: AppContext, attempt: Row, spec: MachineSpec, refused: Refused) -> None:
     _note(context, spec, refused)
     if _is_final(context, attempt, refused.refusal):
         reason = contract.Reason.LAUNCH_REFUSED
@@ -183,7 +182,7 @@ def _machines_alive(context: AppContext) -> int:
         return queue.known_alive(session)
 
 
-def _is_final(context: AppContext, attempt: Row[Any], refusal: Refusal) -> bool:
+def _is_final(context: AppContext, attempt: Row, refusal: Refusal) -> bool:
     """Return whether to give up: Fly has refused for an unknown reason for as long as a boot may take."""
     since, now = context.cloud.refused_since, context.store.monotonic()
     if refusal is Refusal.INVALID:
@@ -192,7 +191,7 @@ def _is_final(context: AppContext, attempt: Row[Any], refusal: Refusal) -> bool:
     return False
 
 
-def _other_app(context: AppContext, attempt: Row[Any]) -> str:
+def _other_app(context: AppContext, attempt: Row) -> str:
     """Return an app that may make the attempt's machine instead, else its own."""
     usable = [app for app in _usable_apps(context) if app not in context.cloud.blocked]
     return next(iter(usable), attempt.app)
@@ -221,7 +220,7 @@ def _retry_after(context: AppContext, spec: MachineSpec, refusal: Refusal) -> ti
     return RETRY_AFTER[refusal]
 
 
-def machine_spec(context: AppContext, attempt: Row[Any]) -> MachineSpec:
+def machine_spec(context: AppContext, attempt: Row) -> MachineSpec:
     """Return the machine of an attempt, with the same name on every call: a repeated create adopts the first.
 
     The order of the regions follows what Fly says about their capacity. The env holds one credential, the

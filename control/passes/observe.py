@@ -8,15 +8,14 @@ trusted observations of it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence, Set
-from typing import Any
 
-from sqlalchemy import Executable, Row, bindparam
+from sqlalchemy import Executable, bindparam
 from sqlmodel import col, select, union
 
 from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused
@@ -70,7 +69,8 @@ def _observe(context: AppContext, app: str) -> bool:
         _note_accepted(context, app)
         context.cloud.silent.discard(app)
         known = _known(context, app, seen.keys())
-        news = [machine for machine in seen.values() if machines.is_news(known.get(machine.id), machine)]
+        since = machines.kept_since(context.settings, context.clock())
+        news = [each for each in seen.values() if machines.is_news(known.get(each.id), each, since=since)]
         machines.observe(context.store, news)
         context.cloud.listed_at[app] = context.clock()
         return _ask_after(context, [row for row in known.values() if row.id not in seen])
@@ -95,7 +95,7 @@ def _is_silence(error: OutsideError) -> bool:
     return not isinstance(error, Refused) or error.refusal is Refusal.UNREACHABLE
 
 
-def _known(context: AppContext, app: str, seen: Set[str]) -> dict[str, Row[Any]]:
+def _known(context: AppContext, app: str, seen: Set[str]) -> dict[str, Row]:
     """Return the rows of an app's machines that are shown now, or not known to be gone."""
     known = {row.id: row for row in context.views.rows(_not_gone, app=app)}
     for ids in _in_batches(sorted(seen - known.keys()), IDS_PER_QUERY_MAX):
@@ -118,7 +118,7 @@ def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def _ask_after(context: AppContext, missing: Sequence[Row[Any]]) -> bool:
+def _ask_after(context: AppContext, missing: Sequence[Row]) -> bool:
     """GET each machine that the list lacks; return whether all are now accounted for."""
     settled = True
     for row in missing:

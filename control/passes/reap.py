@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Executable, Row
+from sqlalchemy import Executable
 from sqlmodel import and_, col, or_, select
 
 from control.context import AppContext
@@ -17,7 +17,7 @@ from control.domain import states
 from control.domain.states import AttemptState
 from control.store import machines
 from control.store.due import has_come
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_event, log_failure
 from infra import ports
@@ -87,7 +87,7 @@ def destroy_orphans(context: AppContext, *, dry_run: bool) -> list[ports.Machine
     return orphans
 
 
-def _end(context: AppContext, machine: Row[Any], now: datetime) -> None:
+def _end(context: AppContext, machine: Row, now: datetime) -> None:
     if machine.attempt_state == AttemptState.CANCELLED and machine.stop_asked_at is None:
         machines.ask_to_stop(context.store, machine.app, machine.id)
         context.machines.stop(machine.app, machine.id, timeout_s=STOP_GRACE.total_seconds())
@@ -97,7 +97,7 @@ def _end(context: AppContext, machine: Row[Any], now: datetime) -> None:
         context.machines.destroy(machine.app, machine.id)
 
 
-def _destroy_at(machine: Row[Any], now: datetime) -> datetime:
+def _destroy_at(machine: Row, now: datetime) -> datetime:
     """Return the instant from which the machine is to be destroyed."""
     at: datetime = now
     if machine.destroy_asked_at is not None:

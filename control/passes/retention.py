@@ -47,30 +47,29 @@ def expire(context: AppContext) -> None:
 
 
 def _delete_results(context: AppContext) -> None:
-    expired = (
-        select(Job.id)
-        .join(Batch)
-        .where(
-            has_files(),
-            col(Batch.status) == JobStatus.EXPIRED,
-            col(Batch.deleted_at).is_(None),
-        )
-    )
-    with context.views.session() as session:
-        jobs = session.exec(expired.limit(JOBS_PER_PASS_MAX)).all()
-    for job_id in jobs:
+    for (job_id,) in context.views.rows(_expired_with_files):
         delete_of_job(context, job_id)
         retention.files_gone(context.store, job_id)
 
 
+@Prepared
+def _expired_with_files(_: Moment) -> Executable:
+    is_expired = col(Batch.status) == JobStatus.EXPIRED
+    expired = select(Job.id).join(Batch).where(has_files(), is_expired, col(Batch.deleted_at).is_(None))
+    return expired.limit(JOBS_PER_PASS_MAX)
+
+
 def _delete_sources(context: AppContext) -> None:
-    given_up = select(Source.id, Source.key).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
-    with context.views.session() as session:
-        found = session.exec(given_up.limit(PAGE)).all()
-    if found:
+    if found := context.views.rows(_given_up):
         context.storage.delete_many([key for _, key in found])
         retention.source_gone(context.store, [source_id for source_id, _ in found])
         log_event("sources_deleted", count=len(found))
+
+
+@Prepared
+def _given_up(_: Moment) -> Executable:
+    given_up = select(Source.id, Source.key).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
+    return given_up.limit(PAGE)
 
 
 LATE_PUT_S = 60  # a PUT in progress when its machine ended may complete within this time

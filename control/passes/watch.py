@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
-from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Executable, Row
+from sqlalchemy import Executable
 from sqlmodel import and_, col
 
 from control.context import AppContext
@@ -20,7 +19,7 @@ from control.domain import states
 from control.domain.states import AttemptState, Trigger
 from control.planning import boots
 from control.store import attempts, leases
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Machine
 from runner.contract import Reason
 
@@ -73,7 +72,7 @@ class Until:
     )
 
 
-def _until(context: AppContext, attempt: Row[Any], heard: float, lease: timedelta, boot: timedelta) -> Until:
+def _until(context: AppContext, attempt: Row, heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
     run = timedelta(seconds=settings.run_timeout_s)
     return Until(
@@ -84,7 +83,7 @@ def _until(context: AppContext, attempt: Row[Any], heard: float, lease: timedelt
     )
 
 
-def judge(attempt: Row[Any], now: float, until: Until) -> Judgement | None:
+def judge(attempt: Row, now: float, until: Until) -> Judgement | None:
     """Return the trigger that ends an attempt of `_live`, with reason and detail, or None while all is well.
 
     No lease and no boot counts as overdue before the amnesty is over.
@@ -101,7 +100,7 @@ def judge(attempt: Row[Any], now: float, until: Until) -> Judgement | None:
     return None
 
 
-def _ended(attempt: Row[Any]) -> Judgement:
+def _ended(attempt: Row) -> Judgement:
     reason = Reason.OUT_OF_MEMORY if attempt.oom_killed else Reason.MACHINE_ENDED
     how = f"exit code {attempt.exit_code}, signal {attempt.exit_signal}"
     detail = how if attempt.exited_at else "vanished"

@@ -6,6 +6,7 @@ counts against the cap while its attempt lives, and is deleted after the attempt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, or_
@@ -16,7 +17,7 @@ from control.domain import states
 from control.passes.retention import delete, listed_of_job
 from control.settings import URL_MARGIN_S
 from control.store import retention
-from control.store.tables import Attempt
+from control.store.tables import Attempt, Job
 from control.telemetry.log import log_event
 
 EVERY_S = 60.0
@@ -24,18 +25,30 @@ LOOKS = 3  # after an attempt's end, and after the end of its URLs; `sweep` dele
 
 
 def weigh(context: AppContext) -> None:
-    """Check what the attempts that can store something have stored. Raises OutsideError."""
+    """Check what the attempts that can store something have stored. Raises OutsideError.
+
+    Only what is not as it was at the last look is written: with many jobs a transaction for each would have
+    the beats of all runners wait.
+    """
     with context.views.session() as session:
-        claimed = select(Attempt.job_id).where(
-            col(Attempt.claimed_by).is_not(None), _may_have_stored(context)
-        )
+        claimed = select(Attempt.job_id, Job.stray_bytes).join(Job)
+        claimed = claimed.where(col(Attempt.claimed_by).is_not(None), _may_have_stored(context))
         jobs = session.exec(claimed.distinct()).all()
-    for job_id in jobs:
+    for job_id, known_bytes in jobs:
         found = {each.key: each.size_bytes for each in listed_of_job(context, job_id)}
+        if _is_as_known(context, job_id, known_bytes, found):
+            continue
         useless = retention.weigh(context.store, job_id, found)
         delete(context, useless)
         if useless:
             log_event("stray_objects_deleted", count=len(useless), job_id=job_id)
+
+
+def _is_as_known(context: AppContext, job_id: str, known_bytes: int, found: Mapping[str, int]) -> bool:
+    if not found:
+        return not known_bytes
+    with context.views.session() as session:
+        return retention.strays(session, job_id, found) == (known_bytes, [])
 
 
 def _may_have_stored(context: AppContext) -> ColumnElement[bool]:

@@ -32,7 +32,11 @@ Limit = Annotated[int, BeforeValidator(lambda text: text or LISTED), Query(ge=1,
 Cursor = Annotated[str | None, Query(max_length=200)]  # none or an empty one: the first page
 Search = Annotated[
     str | None,
-    Query(max_length=100, pattern=r"^[^\x00]*$", description="Text in the name of a batch or of a source."),
+    Query(
+        max_length=100,
+        pattern=r"^[^\x00]*$",
+        description="Words that are in the name of a batch or of its sources.",
+    ),
 ]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 

@@ -14,10 +14,11 @@ from control.domain.errors import Code, ControlError
 from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API
+from control.store.machines import LEDGER_DAYS_MIN
 from control.views.costs import costs
 from control.views.schemas.costs import Costs
 
-DAYS_DEFAULT, DAYS_MAX = 30, 366
+DAYS_DEFAULT, DAYS_MAX = 30, LEDGER_DAYS_MIN
 
 
 def _in_full(text: str) -> str:

@@ -44,7 +44,8 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         with context.views.session() as session:
             has_room = fits(session, context.settings, context.clock(), planned.room_bytes)
             likely = likely_range(bill_ratios(session))
-        return _quoted(planned, sources, has_room=has_room, likely=likely)
+        kept_h = context.settings.retention_hours
+        return _quoted(planned, sources, has_room=has_room, likely=likely, retention_hours=kept_h)
 
     return router
 
@@ -86,6 +87,7 @@ def _quoted(
     *,
     has_room: bool,
     likely: tuple[float, float] | None,
+    retention_hours: float,
 ) -> Quote:
     assert planned.schedule is not None, "a plan has one"
     chosen = _point(planned.schedule)
@@ -97,6 +99,7 @@ def _quoted(
         cost_high_usd=high,
         estimated=not all(_is_known(source.source_info, planned.encoding) for source in sources),
         fits=has_room,
+        retention_hours=retention_hours,
         curve=[_point(way) for way in planned.curve],
     )
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from control.context import AppContext
@@ -140,17 +141,13 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     with context.views.session() as session:
         attempt = session.get_one(Attempt, attempt_id)
         wall_s = attempt.wall_s
-        todo = session.exec(
-            select(Output)
-            .where(col(Output.job_id) == attempt.job_id, col(Output.state).not_in(FINAL))
-            .order_by(col(Output.position))
-        ).all()
+        todo = session.exec(_TODO, params={"job_id": attempt.job_id}).all()
         needed = {output.source_id for output in todo}
-        sources = session.exec(select(Source).where(col(Source.id).in_(needed))).all()
-        batch = session.exec(select(Batch).join(Job).where(col(Job.id) == attempt.job_id)).one()
+        sources = session.exec(_SOURCES, params={"ids": list(needed)}).all()
+        batch = session.exec(_BATCH, params={"job_id": attempt.job_id}).one()
         variations = _variations(session, batch, needed)
-        mine = select(Delivery).where(col(Delivery.output_id).in_([output.id for output in todo]))
-        deliveries = {delivery.output_id: delivery.url for delivery in session.exec(mine)}
+        mine = session.exec(_DELIVERIES, params={"ids": [output.id for output in todo]})
+        deliveries = {delivery.output_id: delivery.url for delivery in mine}
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
@@ -164,6 +161,16 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         outbound_allow=list(context.settings.outbound_allow),
         send_bytes_max=attempt.send_bytes_max,
     )
+
+
+_TODO = (
+    select(Output)
+    .where(col(Output.job_id) == bindparam("job_id"), col(Output.state).not_in(FINAL))
+    .order_by(col(Output.position))
+)
+_SOURCES = select(Source).where(col(Source.id).in_(bindparam("ids", expanding=True)))
+_BATCH = select(Batch).join(Job).where(col(Job.id) == bindparam("job_id"))
+_DELIVERIES = select(Delivery).where(col(Delivery.output_id).in_(bindparam("ids", expanding=True)))
 
 
 def _variations(session: Session, batch: Batch, sources: Collection[str]) -> dict[str, list[Effects]]:
@@ -319,19 +326,24 @@ def _unfinished(
     if not among:
         return ()
     with context.views.session() as session:
-        mine = (
-            select(Output, Source, Batch)
-            .join(Source)
-            .join(Batch, col(Batch.id) == col(Output.batch_id))
-            .join(Attempt, col(Attempt.job_id) == col(Output.job_id))
-        )
-        runs = col(Attempt.state) == AttemptState.RUNNING  # else its reports are ignored
-        mine = mine.where(col(Attempt.id) == attempt_id, runs, col(Output.state).not_in(FINAL))
         return [
             (output, _most_bytes(output, source, encoding_of(batch)))
-            for output, source, batch in session.exec(mine).all()
+            for output, source, batch in session.exec(_UNFINISHED, params={"attempt_id": attempt_id}).all()
             if output.id in among
         ]
+
+
+_UNFINISHED = (
+    select(Output, Source, Batch)
+    .join(Source)
+    .join(Batch, col(Batch.id) == col(Output.batch_id))
+    .join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+    .where(
+        col(Attempt.id) == bindparam("attempt_id"),
+        col(Attempt.state) == AttemptState.RUNNING,  # else its reports are ignored
+        col(Output.state).not_in(FINAL),
+    )
+)
 
 
 def _most_bytes(output: Output, source: Source, encoding: Encoding) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from math import ceil
 from typing import Annotated
 
@@ -56,11 +57,7 @@ def _add_links(router: APIRouter, context: AppContext, guard: Guard) -> None:
         It opens pictures, videos and a ZIP of these, read only, until the archive expires. A batch has one
         link: a second call ends the first. The token is in the URL's fragment, which browsers do not send.
         """
-        with context.views.session() as session:
-            batch = found(session, Batch, batch_id)
-            if batch.ended_at is not None:
-                zip_request(session, batch, now=context.clock())  # refuses when there is nothing to show
-        token, expires_at = shares.share(context.store, batch_id)
+        token, expires_at = make_link(context, batch_id)
         return ShareLink(
             url=f"{context.settings.public_url.rstrip('/')}/#/shared/{token}", expires_at=expires_at
         )
@@ -74,6 +71,18 @@ def _add_links(router: APIRouter, context: AppContext, guard: Guard) -> None:
     def unshare(batch_id: str) -> None:
         """End the share link of a batch at once. Without a link nothing happens."""
         shares.unshare(context.store, batch_id)
+
+
+def make_link(context: AppContext, batch_id: str) -> tuple[str, datetime]:
+    """Return the token of a new link of a batch, and when it expires.
+
+    Raises ControlError: not_found, not_finished, not_ready (there is nothing to show), expired.
+    """
+    with context.views.session() as session:
+        batch = found(session, Batch, batch_id)
+        if batch.ended_at is not None:
+            zip_request(session, batch, now=context.clock())
+    return shares.share(context.store, batch_id)
 
 
 def _add_view(router: APIRouter, context: AppContext) -> None:
@@ -98,7 +107,11 @@ def _add_view(router: APIRouter, context: AppContext) -> None:
 
 
 def _shown(context: AppContext, token: str) -> bytes:
-    """Return the JSON of the batch. Raises ControlError unauthorized, whatever the link has ended by."""
+    return open_link(context, token).model_dump_json().encode()
+
+
+def open_link(context: AppContext, token: str) -> SharedBatch:
+    """Return what a link shows. Raises ControlError unauthorized, whatever the link has ended by."""
     with context.views.session() as session:
         batch = shared(session, context.signer, share_sha256(token), context.clock())
     if batch is None:
@@ -107,4 +120,4 @@ def _shown(context: AppContext, token: str) -> bytes:
             "This link has ended, or a part of it is missing. Ask whoever sent it for a new one.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return batch.model_dump_json().encode()
+    return batch

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Executable, Row, Update, bindparam, func, update
+from sqlalchemy import Executable, Update, bindparam, func, update
 from sqlmodel import Session, and_, col, not_, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.reasons import REASONS
@@ -18,7 +18,7 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import boots, sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -26,6 +26,12 @@ from runner.contract import Reason
 
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
+_NEWEST_BOOTS = (
+    select(Attempt.boot_from, Attempt.started_at)
+    .where(col(Attempt.boot_from).is_not(None), col(Attempt.started_at).is_not(None))
+    .order_by(col(Attempt.started_at).desc())
+    .limit(bindparam("most"))
+)
 PAUSE_MAX = timedelta(seconds=60)  # the longest delay that any rule gives to a job or a create call
 SLOW_BOOT = "slow_boot"  # why a job waits whose machine did not start in time
 
@@ -60,7 +66,7 @@ def _of_attempt() -> Update:
     return update(Attempt).where(col(Attempt.id) == bindparam("attempt_id"))
 
 
-def record_answered(store: Store, before: Row[Any], *, is_done: bool) -> None:
+def record_answered(store: Store, before: Row, *, is_done: bool) -> None:
     """Undo what `ask` recorded, as far as the answer settles it. `before` is the row before `ask`.
 
     An earlier create call without an answer may still make a machine, so its record stays.
@@ -165,10 +171,7 @@ def end_within(
 
 def recent_boots_s(session: Session) -> list[float]:
     """Return how long the newest boots took, from the create to the first claim, in seconds."""
-    both = select(Attempt.boot_from, Attempt.started_at)
-    booted = both.where(col(Attempt.boot_from).is_not(None), col(Attempt.started_at).is_not(None))
-    newest = booted.order_by(col(Attempt.started_at).desc()).limit(boots.SAMPLES_MAX)
-    found = session.exec(newest).all()
+    found = session.exec(_NEWEST_BOOTS, params={"most": boots.SAMPLES_MAX}).all()
     return [max(0.0, (end - start).total_seconds()) for start, end in found if start and end]
 
 
@@ -189,21 +192,35 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
     An attempt uses up nothing if it never had a machine, or if its machine did not start in time: that is
     Fly's fault and not the job's.
     """
-    mine = select(func.count()).select_from(Attempt).where(col(Attempt.job_id) == job.id)
-    own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
-    is_stuck = and_(col(Attempt.reason) == Reason.BOOT_DEADLINE, col(Machine.started_at).is_(None))
-    had_one = col(Attempt.machine_id).is_not(None)
-    used_up = mine.outerjoin(Machine, own).where(had_one, or_(col(Attempt.reason).is_(None), not_(is_stuck)))
-    if tx.session.exec(used_up).one() >= job.attempts_max:
+    [(used_up,)] = tx.rows(_used_up, job_id=job.id)
+    if used_up >= job.attempts_max:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True
     larger = sizing.next_size(job.size, tx.settings.runner_sizes)
-    out_of_memory = mine.where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
-    if larger is None or tx.session.exec(out_of_memory).one() > 1:
+    [(out_of_memory,)] = tx.rows(_out_of_memory, job_id=job.id)
+    if larger is None or out_of_memory > 1:
         return False
     job.size = larger
     return True
+
+
+@Prepared
+def _used_up(_: Moment) -> Executable:
+    own = and_(col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.machine_id))
+    is_stuck = and_(col(Attempt.reason) == Reason.BOOT_DEADLINE, col(Machine.started_at).is_(None))
+    had_one = col(Attempt.machine_id).is_not(None)
+    mine = _count_of_job().outerjoin(Machine, own)
+    return mine.where(had_one, or_(col(Attempt.reason).is_(None), not_(is_stuck)))
+
+
+@Prepared
+def _out_of_memory(_: Moment) -> Executable:
+    return _count_of_job().where(col(Attempt.reason) == Reason.OUT_OF_MEMORY)
+
+
+def _count_of_job() -> SelectOfScalar[int]:
+    return select(func.count()).select_from(Attempt).where(col(Attempt.job_id) == bindparam("job_id"))
 
 
 def _requeue(job: Job, unfinished: Sequence[Output], now: datetime) -> None:
@@ -253,18 +270,26 @@ def follow(tx: Transaction, job: Job, status: JobStatus, attempt: Attempt | None
     tx.session.flush()
     batch = tx.session.get_one(Batch, job.batch_id)
     batch.started_at = batch.started_at or job.started_at
-    jobs = tx.session.exec(select(Job.status).where(col(Job.batch_id) == batch.id)).all()
-    statuses = [JobStatus(status) for status in jobs]
+    statuses = [JobStatus(status) for (status,) in tx.rows(_statuses, batch_id=batch.id)]
     if states.ENDED.issuperset(statuses):
         _end_batch(tx, batch)
     else:
         tx.set_batch(batch, states.live_status(statuses))
 
 
+@Prepared
+def _statuses(_: Moment) -> Executable:
+    return select(Job.status).where(col(Job.batch_id) == bindparam("batch_id"))
+
+
+@Prepared
+def _output_states(_: Moment) -> Executable:
+    return select(Output.state).where(col(Output.batch_id) == bindparam("batch_id"))
+
+
 def _end_batch(tx: Transaction, batch: Batch) -> None:
-    output_states = tx.session.exec(select(Output.state).where(col(Output.batch_id) == batch.id)).all()
-    is_cancelled = batch.cancelled_at is not None
-    end = states.final_outcome([OutputState(state) for state in output_states], is_cancelled=is_cancelled)
+    output_states = [OutputState(state) for (state,) in tx.rows(_output_states, batch_id=batch.id)]
+    end = states.final_outcome(output_states, is_cancelled=batch.cancelled_at is not None)
     batch.partial, batch.ended_at = end.partial, tx.now
     batch.expires_at = tx.now + timedelta(hours=tx.settings.retention_hours)
     tx.set_batch(batch, end.status)

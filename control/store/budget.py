@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Row, and_, func
+from sqlalchemy import Executable, and_, bindparam, func
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
@@ -21,11 +20,12 @@ from control.planning import budget, prices
 from control.planning.budget import Budget, CostEstimate
 from control.planning.planner import PlannedBatch
 from control.settings import Settings
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
 
-Unseen = Attempt | Row[Any]  # of which `id` and `reserve_usd` are read
+Unseen = Attempt | Row  # of which `id` and `reserve_usd` are read
 EPSILON_USD = 1e-12  # sums of floats
 EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped and destroyed
 
@@ -59,7 +59,7 @@ def limit_s_of(settings: Settings) -> float:
 
 def _estimate(tx: Transaction, job: Job) -> CostEstimate:
     """Return the estimate of a job's remaining work: its whole estimate times the share of open outputs."""
-    states = tx.session.exec(select(Output.state).where(col(Output.job_id) == job.id)).all()
+    states = [state for (state,) in tx.rows(_output_states, job_id=job.id)]
     left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
     share = left / len(states)
     return CostEstimate(
@@ -69,6 +69,11 @@ def _estimate(tx: Transaction, job: Job) -> CostEstimate:
         bytes_max=job.egress_bytes_max * share,
         outputs=left,
     )
+
+
+@Prepared
+def _output_states(_: Moment) -> Executable:
+    return select(Output.state).where(col(Output.job_id) == bindparam("job_id"))
 
 
 def _budgets(tx: Transaction, job: Job, unseen: Sequence[Unseen]) -> list[Budget]:

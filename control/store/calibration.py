@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from sqlalchemy import Executable, bindparam
 from sqlmodel import Session, and_, col, select
 
 from control.domain.states import AttemptState, JobStatus, OutputState
 from control.planning import prices, workload
+from control.store.prepared import Moment, Prepared
 from control.store.recipe import encoding_of, recipe_of
 from control.store.tables import Attempt, Batch, Job, Machine, Output, Source, SpeedRow
 from control.store.transaction import Transaction
@@ -85,13 +87,23 @@ def learn(tx: Transaction, attempt: Attempt, *, wall_s: float) -> None:
 
 
 def _made(tx: Transaction, attempt: Attempt) -> Sequence[Output]:
-    mine = select(Output).where(col(Output.attempt_id) == attempt.id)
-    return tx.session.exec(mine.order_by(col(Output.position))).all()
+    tx.session.flush()
+    return tx.session.load(Output, _made_by, attempt_id=attempt.id)
+
+
+@Prepared
+def _made_by(_: Moment) -> Executable:
+    mine = select(Output).where(col(Output.attempt_id) == bindparam("attempt_id"))
+    return mine.order_by(col(Output.position))
 
 
 def _sources(tx: Transaction, outputs: Sequence[Output]) -> Sequence[Source]:
-    wanted = {output.source_id for output in outputs}
-    return tx.session.exec(select(Source).where(col(Source.id).in_(wanted))).all()
+    return tx.session.load(Source, _with_ids, ids=sorted({output.source_id for output in outputs}))
+
+
+@Prepared
+def _with_ids(_: Moment) -> Executable:
+    return select(Source).where(col(Source.id).in_(bindparam("ids", expanding=True)))
 
 
 def _speed(row: SpeedRow) -> workload.Speed:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Executable, Row, Update, bindparam, func, update
+from sqlalchemy import Executable, Update, bindparam, func, update
 from sqlmodel import col, select
 
 from control.domain.states import AttemptState, OutputState
 from control.planning.prices import egress_usd, machine_usd, requests_usd
+from control.settings import Settings
 from control.store.attempts import adopt
 from control.store.budget import leaked_seconds, limit_s_of, sent_bytes
 from control.store.calibration import learn
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Downloads, Machine, Output
 from control.store.transaction import Store, Transaction
 from infra import ports
 
 MISSES_MAX = 3  # consecutive 404 answers after which a machine counts as gone
+LEDGER_DAYS_MIN = 366  # a year of costs can be asked for, whatever HISTORY_DAYS is
 NEW = timedelta(seconds=15)  # a read may not find a machine of this age yet (flyctl also waits for this)
 
 
-def is_news(row: Row[Any] | None, seen: ports.Machine) -> bool:
-    """Return whether the cloud shows something about a machine that the ledger does not have yet."""
-    if row is None or row.gone_at is not None:
-        return row is None
+def kept_since(settings: Settings, now: datetime) -> datetime:
+    """Return since when the ledger is complete: the rows of machines that were gone before are removed."""
+    return now - timedelta(days=max(settings.history_days, LEDGER_DAYS_MIN))
+
+
+def is_news(row: Row | None, seen: ports.Machine, *, since: datetime) -> bool:
+    """Return whether the cloud shows something about a machine that the ledger does not have yet.
+
+    `since` is when the ledger begins: a machine of before that is gone may have been removed from it.
+    """
+    if row is None:
+        return not (seen.is_gone and seen.created_at < since)
+    if row.gone_at is not None:
+        return False
     has_started = row.started_at is None and seen.started_at is not None
     has_exited = row.exited_at is None and seen.exit is not None
     return row.state != seen.state or row.misses > 0 or has_started or has_exited
@@ -106,6 +117,7 @@ def _added(tx: Transaction, machine: ports.Machine) -> Machine:
         created_at=machine.created_at,
     )
     tx.session.add(row)
+    tx.note("machine_seen", app=row.app, machine_id=row.id, attempt_id=attempt_id, region=row.region)
     attempt = tx.session.get(Attempt, attempt_id) if attempt_id else None
     if attempt is not None:
         row.reserve_usd = attempt.reserve_usd
@@ -149,11 +161,15 @@ def _settle(tx: Transaction, row: Machine, *, until: datetime) -> None:
 
 
 def _count_outputs(tx: Transaction, row: Machine, attempt: Attempt) -> None:
-    made = select(func.count(), func.sum(Output.size_bytes)).where(
-        col(Output.attempt_id) == row.attempt_id, col(Output.state) == OutputState.READY
-    )
-    row.outputs, stored_bytes = tx.session.exec(made).one()
+    [(row.outputs, stored_bytes)] = tx.rows(_made, attempt_id=row.attempt_id)
     row.egress_bytes = sent_bytes(attempt, int(stored_bytes or 0))  # PostgreSQL sums to a decimal
+
+
+@Prepared
+def _made(_: Moment) -> Executable:
+    made = select(func.count(), func.sum(Output.size_bytes))
+    mine = col(Output.attempt_id) == bindparam("attempt_id")
+    return made.where(mine, col(Output.state) == OutputState.READY)
 
 
 def count_download(store: Store, size_bytes: int) -> None:

@@ -1,17 +1,25 @@
 """Statements that are built once and work on plain rows: those that passes and transactions repeat all day.
 
-SQLAlchemy takes several times longer to build a statement, and to make objects of its rows, than SQLite takes
-to run it (docs/performance.md).
+SQLAlchemy takes several times longer to build a statement, to adapt it to its values and to make objects of
+its rows than SQLite takes to run it (docs/performance.md). So the driver gets the text that was made once.
 """
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Row, bindparam
+from sqlalchemy import BindParameter, Connection, Dialect, Executable, SelectBase, bindparam
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import TypeEngine
 from sqlmodel.sql.sqltypes import UTCDateTime
+
+Row = Any  # a named tuple: its attributes are the columns
 
 
 class Moment:
@@ -39,28 +47,103 @@ class Moment:
 class Prepared:
     """A query that `build` makes at the first run. Use it as a decorator. Safe to use from any thread.
 
-    Its other parameters are `bindparam`s with names.
+    Its other parameters are `bindparam`s with names; an `expanding` one takes a list.
     """
 
     def __init__(self, build: Callable[[Moment], Executable]) -> None:
         self._build = build
         self._built: tuple[Executable, Moment] | None = None
+        self._texts: dict[tuple[object, ...], _Text] = {}  # by dialect and the lengths of the lists
 
-    def rows(self, connection: Connection, now: datetime, **given: object) -> Sequence[Row[Any]]:
-        """Return the rows at `now`. Each has the columns as attributes; no change of a row is stored."""
-        return self._run(connection, now, given).all()
+    def rows(self, connection: Connection, now: datetime, **given: object) -> Sequence[Row]:
+        """Return the rows at `now`. No change of a row is stored."""
+        found: Sequence[Row] = self._run(connection, now, given)
+        return found
 
     def change(self, connection: Connection, now: datetime, **given: object) -> int:
         """Run an UPDATE at `now` and return how many rows it has changed."""
-        return self._run(connection, now, given).rowcount
+        changed: int = self._run(connection, now, given)
+        return changed
 
-    def _run(self, connection: Connection, now: datetime, given: dict[str, object]) -> CursorResult[Any]:
+    def _run(self, connection: Connection, now: datetime, given: dict[str, object]) -> Any:
         if self._built is None:
             moment = Moment()
             self._built = self._build(moment), moment
         query, moment = self._built
-        return connection.execute(query, {**moment.values(now), **given})
+        values = {**moment.values(now), **given}
+        form = connection.dialect.name, *(len(each) for each in given.values() if isinstance(each, list))
+        if (text := self._texts.get(form)) is None:
+            text = self._texts[form] = _Text(query, connection.dialect, values)
+        return text.run(connection, values)
 
     def forget(self) -> None:
         """Build the query again at the next run: what `build` calls has changed."""
         self._built = None
+        self._texts.clear()
+
+
+class _Text:
+    """A query as the driver takes it, and how its parameters and rows are converted."""
+
+    def __init__(self, query: Executable, dialect: Dialect, values: dict[str, object]) -> None:
+        assert isinstance(query, ClauseElement)
+        compiled = query.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        expanded = compiled.construct_expanded_state(values)
+        whole = {part: name for name, parts in expanded.parameter_expansion.items() for part in parts}
+        types = {name: compiled.binds[whole.get(name, name)].type for name in expanded.parameters}
+        writers = {name: type_.dialect_impl(dialect).bind_processor(dialect) for name, type_ in types.items()}
+        self._sql = expanded.statement
+        self._places = expanded.positiontup  # None: the driver takes names
+        self._constants = expanded.parameters  # and the values of the first run, which the next ones replace
+        self._lists = {name: parts for name, parts in expanded.parameter_expansion.items() if name in values}
+        self._writers = [(name, write) for name, write in writers.items() if write is not None]
+        self._columns: Sequence[TypeEngine[Any]] = (
+            [column.type for column in query.selected_columns] if isinstance(query, SelectBase) else ()
+        )
+        self._dialect = dialect
+        self._kind: Callable[[Any], Row] | None = None
+        self._readers: list[tuple[int, Callable[[Any], Any]]] = []
+
+    def run(self, connection: Connection, values: dict[str, Any]) -> Any:
+        """Return the rows, or the number of changed rows. Raises what SQLAlchemy raises."""
+        parameters = self._parameters(values)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(self._sql, parameters)
+            return self._rows(cursor) if self._columns else cursor.rowcount
+        except self._dialect.loaded_dbapi.Error as error:
+            base = self._dialect.loaded_dbapi.Error
+            raise DBAPIError.instance(self._sql, None, error, base, dialect=self._dialect) from error
+        finally:
+            cursor.close()
+
+    def _parameters(self, values: dict[str, Any]) -> Any:
+        given = {**self._constants, **values}
+        for name, parts in self._lists.items():
+            given.update(zip(parts, given.pop(name), strict=True))
+        for name, write in self._writers:
+            given[name] = write(given[name])
+        return given if self._places is None else [given[name] for name in self._places]
+
+    def _rows(self, cursor: DBAPICursor) -> Sequence[Row]:
+        kind, found = self._kind or self._learn(cursor), []
+        for row in cursor.fetchall():
+            if self._readers:
+                row = list(row)
+                for place, read in self._readers:
+                    row[place] = read(row[place])
+            found.append(kind(row))
+        return found
+
+    def _learn(self, cursor: DBAPICursor) -> Callable[[Any], Row]:
+        """Note the columns of a first result: their names, and how the driver's values are converted."""
+        described = cursor.description
+        readers = [
+            type_.dialect_impl(self._dialect).result_processor(self._dialect, column[1])
+            for type_, column in zip(self._columns, described, strict=True)
+        ]
+        self._readers = [(place, read) for place, read in enumerate(readers) if read is not None]
+        kind = namedtuple("Row", [column[0] for column in described], rename=True)  # type: ignore[misc]
+        self._kind = kind._make
+        return kind._make

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, and_, bindparam, func, or_, update
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, func, or_, update
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -18,7 +17,7 @@ from control.store import budget
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
 from control.store.due import is_due, is_within
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
@@ -112,7 +111,7 @@ def first_waiting(now: Moment) -> Executable:
     )
 
 
-def has_to_start(first: Sequence[Row[Any]], settings: Settings, machines_max: int) -> bool:
+def has_to_start(first: Sequence[Row], settings: Settings, machines_max: int) -> bool:
     """Return whether `start` has something to do: a job to start, or one that must say why it waits.
 
     `first` are the rows of `first_waiting`.

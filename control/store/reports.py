@@ -68,7 +68,10 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
         elif states.move(AttemptState(attempt.state), Trigger.CLAIMED) is None:
             raise _superseded()
         else:
-            _begin(tx, attempt, machine_id)
+            run = _begin(tx, attempt, machine_id)
+            store.leases.of_row(
+                attempt.id, attempt.run_until, run
+            )  # now: the wall clock may step before watch
             _lease(store, tx, attempt)
 
 
@@ -83,16 +86,18 @@ def _superseded() -> ControlError:
     return ControlError(Code.SUPERSEDED, "This attempt has ended, or belongs to another machine.")
 
 
-def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> None:
+def _begin(tx: Transaction, attempt: Attempt, machine_id: str) -> timedelta:
+    """Record the claim, and return how long the attempt may run from now."""
     launch_s = (tx.now - (attempt.boot_from or tx.now)).total_seconds()
     tx.move(attempt, Trigger.CLAIMED, machine_id=machine_id, launch_s=launch_s)
     attempt.claimed_by = attempt.machine_id = machine_id
     attempt.boot_from = attempt.boot_from or tx.now
     attempt.started_at = tx.now
     run_s = tx.settings.run_timeout_s
-    run_s = run_s if attempt.wall_s is None else min(run_s, attempt.wall_s)
-    attempt.run_until = tx.now + timedelta(seconds=run_s)
+    run = timedelta(seconds=run_s if attempt.wall_s is None else min(run_s, attempt.wall_s))
+    attempt.run_until = tx.now + run
     follow(tx, tx.job(attempt), JobStatus.RUNNING, attempt)
+    return run
 
 
 def _lease(store: Store, tx: Transaction, attempt: Attempt) -> None:

@@ -10,17 +10,29 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Executable
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, delete, or_, select, update
+from sqlmodel import Session, and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
-from control.store import database
+from control.store import database, machines
 from control.store.files import named_by
+from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
-from control.store.tables import Arguments, Attempt, Batch, Delivery, Job, Meta, Output, Source, Upload
+from control.store.tables import (
+    Arguments,
+    Attempt,
+    Batch,
+    Delivery,
+    Job,
+    Machine,
+    Meta,
+    Output,
+    Source,
+    Upload,
+)
 from control.store.transaction import Store, Transaction
 from control.store.usage import SPARE, has_files, holdings, is_used, sources_of
 
@@ -35,13 +47,16 @@ SWEPT = "swept_until"
 def expire_due(store: Store) -> bool:
     """Mark the batches whose retention has ended as expired. Return whether more may be due."""
     with store.transaction() as tx:
-        due = (
-            _finished().where(col(Batch.expires_at) <= tx.now).order_by(col(Batch.expires_at), col(Batch.id))
-        )
-        batches = tx.session.exec(due.limit(EXPIRED_AT_ONCE_MAX)).all()
+        batches = tx.session.load(Batch, _due, tx.now)
         for batch in batches:
             _expire(tx, batch)
         return len(batches) == EXPIRED_AT_ONCE_MAX
+
+
+@Prepared
+def _due(now: Moment) -> Executable:
+    due = _finished().where(col(Batch.expires_at) <= now).order_by(col(Batch.expires_at), col(Batch.id))
+    return due.limit(EXPIRED_AT_ONCE_MAX)
 
 
 def evict(store: Store) -> bool:
@@ -54,12 +69,16 @@ def evict(store: Store) -> bool:
         held = holdings(tx.session, tx.settings, tx.now)
         if held.live + held.kept + held.finished <= tx.settings.storage_cap_bytes:
             return False
-        grace = timedelta(seconds=tx.settings.evict_grace_s)
-        due = _finished().where(col(Batch.ended_at) <= tx.now - grace, _holds_something())
+        due = _finished().where(_had_its_grace(tx), _holds_something())
         batch = tx.session.exec(due.order_by(col(Batch.ended_at), col(Batch.id)).limit(1)).first()
         if batch is not None:
             _expire(tx, batch)
         return batch is not None
+
+
+def _had_its_grace(tx: Transaction) -> ColumnElement[bool]:
+    """Return the SQL condition on a batch: it ended at least EVICT_GRACE_S ago."""
+    return col(Batch.ended_at) <= tx.now - timedelta(seconds=tx.settings.evict_grace_s)
 
 
 def _holds_something() -> ColumnElement[bool]:
@@ -108,20 +127,28 @@ def files_gone(store: Store, job_id: str) -> None:
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
     """Record the bytes that the bucket holds for a job beyond its outputs. Return the keys to delete.
 
-    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
-    its files, so they stay and count. Files of ended attempts can never be reported: they do not count, and
-    the caller deletes them.
+    `found` are sizes by key, as for `strays`. The caller deletes the returned ones.
     """
     with store.transaction() as tx:
-        named = {key for output in tx.outputs(job_id) for key in named_by(output)}
-        mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
-        live = set(tx.session.exec(mine).all())
-        strays = found.keys() - named
-        useless = {key for key in strays if key.split("/")[-2] not in live}
+        stray_bytes, useless = strays(tx.session, job_id, found)
         job = tx.session.get(Job, job_id)
         if job is not None:
-            job.stray_bytes = sum(found[key] for key in strays - useless)
-        return sorted(useless)
+            job.stray_bytes = stray_bytes
+        return useless
+
+
+def strays(session: Session, job_id: str, found: Mapping[str, int]) -> tuple[int, Sequence[str]]:
+    """Return the bytes of what may still be reported, and the keys that nothing can need any more.
+
+    `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
+    its files, so they stay and count. Files of ended attempts can never be reported, and do not count.
+    """
+    outputs = session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+    others = found.keys() - {key for output in outputs for key in named_by(output)}
+    mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
+    live = set(session.exec(mine).all()) if others else set()
+    useless = {key for key in others if key.split("/")[-2] not in live}
+    return sum(found[key] for key in others - useless), sorted(useless)
 
 
 def freeze(
@@ -140,11 +167,16 @@ def give_up_sources(store: Store) -> None:
     A submit or retry that commits earlier keeps its sources; a later one gets source_gone.
     """
     with store.transaction() as tx:
-        for source in tx.session.exec(sources_due(tx.now).limit(SOURCES_AT_ONCE_MAX)).all():
+        for source in tx.session.load(Source, _some_sources_due, tx.now):
             source.deleted_at = tx.now
 
 
-def sources_due(now: datetime) -> SelectOfScalar[Source]:
+@Prepared
+def _some_sources_due(now: Moment) -> Executable:
+    return sources_due(now).limit(SOURCES_AT_ONCE_MAX)
+
+
+def sources_due(now: datetime | Moment) -> SelectOfScalar[Source]:
     """Return the query of the stored sources that no batch can need any more at the time `now`."""
     return select(Source).where(
         col(Source.deleted_at).is_(None),
@@ -154,7 +186,7 @@ def sources_due(now: datetime) -> SelectOfScalar[Source]:
     )
 
 
-def _needs_its_sources(now: datetime) -> ColumnElement[bool]:
+def _needs_its_sources(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on a batch: it is live, became complete within SPARE, or may still be retried.
 
     Complete means that all outputs are ready. The row of an expired batch does not show that, so its outputs
@@ -244,8 +276,9 @@ def give_back(store: Store) -> None:
 def end_history(store: Store) -> None:
     """Remove what only history needs once it is older than HISTORY_DAYS.
 
-    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs.
-    The rows of closed uploads, and of deleted sources that no output refers to, are removed at once.
+    Expired batches are marked as deleted, so that `forget` removes their rows; the ledger keeps their costs
+    for a year at least. The rows of closed uploads, of deleted sources that no output refers to, and of
+    machines that have long been confirmed to be gone, are removed at once.
     """
     with store.transaction() as tx:
         until = tx.now - timedelta(days=tx.settings.history_days)
@@ -261,5 +294,19 @@ def end_history(store: Store) -> None:
         unused = select(Source.id).where(
             col(Source.key) == "", col(Source.deleted_at) <= until, ~uses.exists()
         )
+        for machine in tx.session.exec(_no_longer_needed(tx).limit(ROWS_AT_ONCE_MAX)).all():
+            tx.session.delete(machine)
         tx.session.exec(delete(Upload).where(col(Upload.id).in_(closed.limit(ROWS_AT_ONCE_MAX))))
         tx.session.exec(delete(Source).where(col(Source.id).in_(unused.limit(ROWS_AT_ONCE_MAX))))
+
+
+def _no_longer_needed(tx: Transaction) -> SelectOfScalar[Machine]:
+    """Return the query of the machines that no cost, budget or attempt can need any more.
+
+    A machine that is not confirmed to be gone stays, also an orphan, and one whose batch is still stored: its
+    cost counts against the batch's own budget.
+    """
+    its_attempt = select(Attempt.id).where(col(Attempt.id) == col(Machine.attempt_id)).correlate(Machine)
+    its_batch = select(Batch.id).where(col(Batch.id) == col(Machine.batch_id)).correlate(Machine)
+    is_old = col(Machine.gone_at) <= machines.kept_since(tx.settings, tx.now)
+    return select(Machine).where(is_old, ~its_attempt.exists(), ~its_batch.exists())

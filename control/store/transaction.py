@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-import sqlalchemy
-from sqlalchemy import Engine, Row, Select, bindparam, insert
+from sqlalchemy import Engine, Executable, bindparam, insert
 from sqlmodel import Session, col, select, update
 
 from control.domain import states
@@ -22,7 +20,8 @@ from control.domain.states import AttemptState, JobStatus, Trigger
 from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
-from control.store.prepared import Prepared
+from control.store.prepared import Moment, Prepared, Row
+from control.store.session import RowSession
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
 from control.telemetry.log import log_event
 from infra.ports import Clock
@@ -31,31 +30,17 @@ _RUNS_ON = select(col(Attempt.claimed_by)).where(
     col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
 )
 
-_WITH_JOB = (
-    select(Attempt, Job).join(Job).where(col(Attempt.id) == bindparam("id")).with_for_update(of=Attempt)
-)
-_OUTPUTS = select(Output).where(col(Output.job_id) == bindparam("job_id"))
 _NEW_EVENT = insert(Event)
 
 
-class _Session(Session):
-    """Loads a row by its key with a query that is built once; before that only new rows are sent."""
-
-    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
-        if any(options.values()):
-            return super().get(entity, ident, **options)
-        key = ident if isinstance(ident, tuple) else (ident,)
-        if (loaded := self.identity_map.get((entity, key, None))) is not None:
-            return loaded
-        given = {f"key_{n}": value for n, value in enumerate(key)}
-        flush = {"autoflush": bool(self.new)}
-        return super().execute(_by_key(entity), given, execution_options=flush).scalar_one_or_none()
+@Prepared
+def _locked(_: Moment) -> Executable:
+    return select(Attempt).where(col(Attempt.id) == bindparam("id")).with_for_update()
 
 
-@cache
-def _by_key(entity: Any) -> Select[Any]:
-    key = sqlalchemy.inspect(entity).primary_key
-    return sqlalchemy.select(entity).where(*(each == bindparam(f"key_{n}") for n, each in enumerate(key)))
+@Prepared
+def _outputs(_: Moment) -> Executable:
+    return select(Output).where(col(Output.job_id) == bindparam("job_id"))
 
 
 class Store:
@@ -91,7 +76,7 @@ class Store:
 
         Its events are logged after the commit, so the log never shows a change that was rolled back.
         """
-        new_session = _Session(self._engine, expire_on_commit=False)
+        new_session = RowSession(self._engine, expire_on_commit=False)
         with self._one_writer, new_session as session, session.begin():
             self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
@@ -114,7 +99,7 @@ class Store:
             if meta is None:
                 meta = Meta(key="owner_id", value=new_id("own")[:16])
                 tx.session.add(meta)
-            return meta.value
+            return str(meta.value)
 
     def revoke_tokens(self) -> None:
         """Make every bearer token and share link that was made so far invalid."""
@@ -133,14 +118,14 @@ class Transaction:
     `now` is the same for everything it writes.
     """
 
-    session: Session
+    session: RowSession
     now: datetime
     settings: Settings
     log_lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # written after the commit
     events: list[dict[str, Any]] = field(default_factory=list)  # inserted at the end, in this order
     loaded_outputs: dict[str, Sequence[Output]] = field(default_factory=dict)  # by the id of their job
 
-    def rows(self, query: Prepared, **given: object) -> Sequence[Row[Any]]:
+    def rows(self, query: Prepared, **given: object) -> Sequence[Row]:
         """Return the rows of a prepared query, with all changes so far."""
         self.session.flush()
         return query.rows(self.session.connection(), self.now, **given)
@@ -150,9 +135,8 @@ class Transaction:
         return update.change(self.session.connection(), self.now, **given)
 
     def attempt(self, attempt_id: str) -> Attempt:
-        """Return the attempt's row, locked; its job is loaded too. Raises ControlError not_found."""
-        found = self.session.exec(_WITH_JOB, params={"id": attempt_id}).first()
-        if found is None:
+        """Return the attempt's row, locked. Raises ControlError not_found."""
+        if not (found := self.session.load(Attempt, _locked, id=attempt_id)):
             raise ControlError(Code.NOT_FOUND, "There is no such attempt.")
         return found[0]
 
@@ -163,7 +147,7 @@ class Transaction:
     def outputs(self, job_id: str) -> Sequence[Output]:
         """Return the outputs of a job, which this transaction loads once."""
         if job_id not in self.loaded_outputs:
-            self.loaded_outputs[job_id] = self.session.exec(_OUTPUTS, params={"job_id": job_id}).all()
+            self.loaded_outputs[job_id] = self.session.load(Output, _outputs, job_id=job_id)
         return self.loaded_outputs[job_id]
 
     def move(self, attempt: Attempt, trigger: Trigger, **facts: object) -> bool:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func
+from sqlalchemy import ColumnElement, Executable, bindparam, case, func
 from sqlmodel import Session, col, select
+from sqlmodel.sql.sqltypes import UTCDateTime
 
+from control.domain.amounts import in_words
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.settings import Settings
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Batch, Job, Output, Source, Upload
 
+_KEPT_SINCE = bindparam("kept_since", type_=UTCDateTime())
 SPARE = timedelta(hours=1)  # how long a source stays after the last batch that used it
 
 
@@ -41,14 +45,16 @@ class Holdings:
 
 def holdings(session: Session, settings: Settings, now: datetime) -> Holdings:
     """Return the stored and the reserved bytes."""
+    session.flush()
+    connection = session.connection()
     sums = {"live": 0, "kept": 0, "finished": 0, "going": 0}
     grace = timedelta(seconds=settings.evict_grace_s)
-    for found in (_results(now - grace), _sources(now - max(grace, SPARE))):
-        for kind, size_bytes in session.exec(found):
-            sums[kind] += int(size_bytes)  # PostgreSQL sums to a decimal
-    opened = select(func.sum(Upload.size_bytes)).where(col(Upload.state) == "open")
-    coming = int(session.exec(opened).one() or 0) + math.ceil(session.exec(_to_be_made()).one() or 0)
-    return Holdings(**sums, coming=coming)
+    results = _results.rows(connection, now, kept_since=now - grace)
+    sources = _sources.rows(connection, now, kept_since=now - max(grace, SPARE))
+    for kind, size_bytes in (*results, *sources):
+        sums[kind] += int(size_bytes)  # PostgreSQL sums to a decimal
+    [(opened,)], [(to_be_made,)] = _opened.rows(connection, now), _to_be_made.rows(connection, now)
+    return Holdings(**sums, coming=int(opened or 0) + math.ceil(to_be_made or 0))
 
 
 def fits(session: Session, settings: Settings, now: datetime, more_bytes: float) -> bool:
@@ -65,9 +71,9 @@ def require_space(session: Session, settings: Settings, now: datetime, *, more_b
     if fixed_bytes + more_bytes > cap_bytes:
         raise ControlError(
             Code.STORAGE_FULL,
-            f"The storage has no room for this: it may take {math.ceil(more_bytes)} bytes more, and of "
-            f"{cap_bytes} bytes {fixed_bytes} are taken by running work, open uploads and results that "
-            "ended lately. Ask for less, delete what you do not need, or try again later.",
+            f"The storage has no room for this: it may take {in_words(math.ceil(more_bytes))} more, and of "
+            f"{in_words(cap_bytes)} {in_words(fixed_bytes)} are taken by running work, open uploads and "
+            "results that ended lately. Ask for less, delete what you do not need, or try again later.",
         )
 
 
@@ -83,12 +89,18 @@ def sources_of(*batches: ColumnElement[bool]) -> Any:
     return select(Output.source_id).where(col(Output.batch_id).in_(ids))
 
 
-def _results(kept_since: datetime) -> Any:
+@Prepared
+def _opened(_: Moment) -> Executable:
+    return select(func.sum(Upload.size_bytes)).where(col(Upload.state) == "open")
+
+
+@Prepared
+def _results(_: Moment) -> Executable:
     is_going = (col(Batch.status) == JobStatus.EXPIRED) | col(Batch.deleted_at).is_not(None)
     kind = case(
         (is_going, "going"),
         (col(Batch.ended_at).is_(None), "live"),
-        (col(Batch.ended_at) > kept_since, "kept"),
+        (col(Batch.ended_at) > _KEPT_SINCE, "kept"),
         else_="finished",
     )
     stored = select(kind, func.sum(col(Job.stored_bytes) + col(Job.stray_bytes))).join(Batch)
@@ -100,15 +112,17 @@ def has_files() -> ColumnElement[bool]:
     return (col(Job.stored_bytes) > 0) | (col(Job.stray_bytes) > 0)
 
 
-def _to_be_made() -> Any:
+@Prepared
+def _to_be_made(_: Moment) -> Executable:
     """Return the query of the most that live jobs may still store, by the planner's bound."""
     left = func.coalesce(col(Job.room_bytes), col(Job.egress_bytes_max)) - col(Job.stored_bytes)
     return select(func.sum(case((left > 0, left), else_=0))).where(col(Job.ended_at).is_(None))
 
 
-def _sources(kept_since: datetime) -> Any:
+@Prepared
+def _sources(_: Moment) -> Executable:
     in_use = col(Source.id).in_(sources_of(col(Batch.ended_at).is_(None)))
-    used_lately = col(Source.id).in_(sources_of(col(Batch.ended_at) > kept_since))
+    used_lately = col(Source.id).in_(sources_of(col(Batch.ended_at) > _KEPT_SINCE))
     kind = case(
         (col(Source.deleted_at).is_not(None), "going"),
         (in_use | ~is_used(), "live"),

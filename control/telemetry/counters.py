@@ -83,7 +83,7 @@ def count(event: str, facts: Mapping[str, Any]) -> None:
         return
     if event in ENDS:
         ATTEMPTS_ENDED.labels(facts["reason"] or "ok").inc()
-    elif event == Trigger.MACHINE_CREATED:
+    elif event == "machine_seen":  # new in the ledger: by the answer to its create, or in a list
         MACHINES_CREATED.inc()
     elif event == Trigger.CLAIMED:
         LAUNCH_SECONDS.observe(facts["launch_s"])

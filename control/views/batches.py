@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, func, or_, tuple_
-from sqlalchemy import Row as PlainRow
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -22,6 +21,7 @@ from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.store.prepared import Prepared
+from control.store.prepared import Row as PlainRow
 from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
@@ -54,7 +54,7 @@ class Views:
         """Return a session for reading, for passes and routes that need the rows themselves."""
         return Session(self._engine)
 
-    def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow[Any]]:
+    def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow]:
         """Return the rows of a prepared query as they are committed now."""
         with self._engine.connect() as connection:
             return query.rows(connection, self._clock(), **given)
@@ -129,7 +129,7 @@ class Views:
     def jobs(
         self, *, status: JobStatus | None, limit: int, cursor: str | None, q: str | None = None
     ) -> Page[JobSummary]:
-        """Return a page of jobs, newest first; with `q` those whose batch or a source has it in its name.
+        """Return a page of jobs, newest first; with `q` those that have each word of it in a name.
 
         Raises ControlError invalid for a foreign cursor.
         """
@@ -286,7 +286,7 @@ def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str 
     query = query.where(own_batch.not_in(deleted))
     if status is not None:
         query = query.where(col(table.status) == status)  # type: ignore[attr-defined]
-    if q:
+    if q and q.strip():
         query = query.where(_is_named(table, own_batch, q))
     if cursor:
         query = query.where(tuple_(created_at, row_id) < tuple_(*_position(cursor)))
@@ -294,12 +294,16 @@ def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str 
 
 
 def _is_named(table: type[Any], own_batch: Any, q: str) -> ColumnElement[bool]:
-    """Return the condition that a text is in the name of a row's batch or of one of its sources."""
-    named = select(Batch.id).where(col(Batch.name).icontains(q, autoescape=True))
-    sources = select(Source.id).where(col(Source.name).icontains(q, autoescape=True))
+    """Return the condition that each word is in the name of a row's batch or of one of its sources."""
     owner = Output.batch_id if table is Batch else Output.job_id
-    using = select(owner).where(col(Output.source_id).in_(sources))
-    return or_(own_batch.in_(named), col(table.id).in_(using))
+
+    def has(word: str) -> ColumnElement[bool]:
+        named = select(Batch.id).where(col(Batch.name).icontains(word, autoescape=True))
+        sources = select(Source.id).where(col(Source.name).icontains(word, autoescape=True))
+        using = select(owner).where(col(Output.source_id).in_(sources))
+        return or_(own_batch.in_(named), col(table.id).in_(using))
+
+    return and_(*map(has, dict.fromkeys(q.split())))
 
 
 def _position(cursor: str) -> tuple[datetime, str]:

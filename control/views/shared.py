@@ -15,9 +15,7 @@ from control.views.schemas.shared import SharedBatch, SharedOutput, SharedSource
 def shared(session: Session, signer: Signer, share: str, now: datetime) -> SharedBatch | None:
     """Return the batch of a share link by the hash of its token, or None if the link has ended."""
     batch = session.exec(select(Batch).where(col(Batch.share_sha256) == share)).first()
-    if batch is None or batch.deleted_at is not None or batch.status == JobStatus.EXPIRED:
-        return None
-    if batch.expires_at is not None and batch.expires_at <= now:
+    if batch is None or _is_over(batch, now):
         return None
     until = batch.expires_at or now + TICKET_LIFE
     return SharedBatch(
@@ -28,6 +26,13 @@ def shared(session: Session, signer: Signer, share: str, now: datetime) -> Share
         ticket=signer.share_ticket(batch.id, share, expires_at=until),
         sources=_sources(session, batch),
     )
+
+
+def _is_over(batch: Batch, now: datetime) -> bool:
+    """Return whether a batch shows nothing any more: it is deleted, evicted, or its time is over."""
+    if batch.deleted_at is not None or batch.status == JobStatus.EXPIRED:
+        return True
+    return batch.expires_at is not None and batch.expires_at <= now
 
 
 def _sources(session: Session, batch: Batch) -> list[SharedSource]:

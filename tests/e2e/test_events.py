@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from control.cli.local import LocalStack
 from tests.support.user import User, address, ok, outputs
 
 DURABLE = ("state", "output", "end")
@@ -195,25 +194,3 @@ def test_a_deleted_batch_ends_its_stream(user: User, slow: Path) -> None:
         assert user.http.delete(address(batch_id)).status_code == 204
         assert all(event.data["status"] != "completed" for event in found)
     assert user.http.get(f"{address(batch_id)}/events").status_code == 404
-
-
-def test_the_hundred_and_first_stream_is_refused_and_one_that_closes_makes_room(
-    stack: LocalStack, user: User, slow: Path
-) -> None:
-    source = user.upload(slow)
-    others = [user.submit(source, variations=100, kind="jobs")["batch_id"] for _ in range(2)]
-    batch_id = user.submit(source, variations=1)["batch_id"]  # waits for a machine of the others
-    limits = httpx.Limits(max_connections=200)
-    path = f"{address(batch_id)}/events"
-    with httpx.Client(base_url=stack.url, headers=user.http.headers, limits=limits, timeout=30) as many:
-        answers = [many.send(many.build_request("GET", path), stream=True) for _ in range(100)]
-        assert {answer.status_code for answer in answers} == {200}
-        refused = many.get(path)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "streams_full")
-        assert int(refused.headers["retry-after"]) > 0
-        for answer in answers:
-            assert next(events(answer)).name == "progress"
-            answer.close()
-    for id_ in (batch_id, *others):
-        ok(user.http.post(f"{address(id_)}/cancel"), 202)
-    assert durable(listen(user, batch_id))[-1].name == "end"

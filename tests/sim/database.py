@@ -81,11 +81,22 @@ class Database:
         assert not self._core.in_transaction
         self._template.backup(self._core)
         self._core.execute("PRAGMA foreign_keys = ON")
+        self._version: int | None = None
+        self._changes = 0
 
     @property
     def is_idle(self) -> bool:
         """True while the core has no transaction open."""
         return not self._core.in_transaction
+
+    def version(self) -> int:
+        """Return a number that changes with every commit of the core. SQLite is asked only after a change."""
+        changes = self._core.total_changes
+        if self._version is None or changes != self._changes or not self.is_idle:
+            number = int(self.judge.execute("PRAGMA data_version").fetchone()[0])
+            self._version, self._changes = (number if self.is_idle else None), changes
+            return number
+        return self._version
 
     def close(self) -> None:
         """Close every connection."""

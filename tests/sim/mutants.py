@@ -8,6 +8,7 @@ defence in depth until a second joins them.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,24 +18,27 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import false, func, true
-from sqlmodel import col, select
+from sqlalchemy import ColumnElement, false, func, true
+from sqlmodel import Session, col, select
 
 from control.cloud_state import Cloud
 from control.domain import states
 from control.domain.states import AttemptState, Trigger
+from control.http.guard import Guard
 from control.passes import launch, loop, observe, reap, retention, watch
 from control.routes import runner
-from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports
+from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports, usage
+from control.store import retention as stored_retention
 from control.store.files import StoredFile
 from control.store.prepared import Prepared
-from control.store.tables import Attempt, Machine
+from control.store.tables import Attempt, Job, Machine
+from control.views import shared
 from infra.flysim.faults import FailPoint, Faults
 from runner.contract import Reason
 from tests.sim import outside, world
 from tests.sim.campaign import live
 from tests.sim.database import Database
-from tests.sim.swarm import Mishap, Swarm
+from tests.sim.swarm import ROOM_BYTES, Mishap, Swarm
 
 Mutant = Callable[[ExitStack], None]
 NOTICED = Path(__file__).with_name("mutants.txt")
@@ -244,6 +248,29 @@ def is_its_own(machine: Any) -> bool:
     return machine.attempt_state is not None and machine.claimed_by in (None, machine.id)
 
 
+def counted_reserves(is_counted: Callable[[], ColumnElement[bool]]) -> Mutant:
+    """Return the mutant that reserves the room of other jobs than the live ones."""
+
+    def mutant(stack: ExitStack) -> None:
+        left = func.sum(func.max(0, col(Job.room_bytes) - col(Job.stored_bytes)))
+        put(stack, usage, "_to_be_made", Prepared(lambda _: select(left).where(is_counted())))
+
+    return mutant
+
+
+def room_checked_beforehand(stack: ExitStack) -> None:
+    """A submit looks for room before its transaction, and not in it."""
+    real, check = batches.submit, usage.require_space
+
+    def early(store: Any, planned: Any, **key: Any) -> str:
+        with Session(store._readers) as session:
+            check(session, store.settings, store.clock(), more_bytes=planned.room_bytes)
+        return real(store, planned, **key)
+
+    put(stack, batches, "submit", early)
+    put(stack, batches, "require_space", lambda *_, **__: None)
+
+
 @contextmanager
 def mutated(*names: str) -> Iterator[None]:
     """Patch the core with these mutants."""
@@ -257,10 +284,10 @@ def mutated(*names: str) -> Iterator[None]:
 
 def forget_queries() -> None:
     """Have the core build its prepared queries again: a mutant may have changed what they are made of."""
-    for module in (queue, retention):
-        for value in vars(module).values():
-            if isinstance(value, Prepared):
-                value.forget()
+    core = [module for name, module in sys.modules.items() if name.startswith("control.")]
+    for value in [value for module in core for value in vars(module).values()]:
+        if isinstance(value, Prepared):
+            value.forget()
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -281,7 +308,7 @@ MUTANTS: dict[str, Mutant] = {
     "absence from a list is gone": absence_is_gone,
     "one 404 is gone": switched(machines, "MISSES_MAX", 1),
     "a new machine is gone at once": switched(machines, "NEW", timedelta(0)),
-    "all is news": switched(machines, "is_news", lambda *_: True),
+    "all is news": switched(machines, "is_news", lambda *_, **__: True),
     "slot freed at the ask": slot_freed_at_the_ask,
     "ready without looking": ready_without_looking,
     "lease never extended": switched(leases.Leases, "extend", lambda *_: None),
@@ -310,6 +337,17 @@ MUTANTS: dict[str, Mutant] = {
     "ghosts do not count": switched(queue, "UNKNOWN_CREATE_TTL_S", 0),
     "rests with work left": switched(loop, "_is_anything_left", lambda _: False),
     "looks are never due": switched(observe, "EVERY_IDLE_S", 9 * 86_400.0),
+    "grace is ignored": switched(stored_retention, "_had_its_grace", lambda _: true()),
+    "room is not reserved": counted_reserves(false),
+    "room is never given back": counted_reserves(true),
+    "room is checked beforehand": room_checked_beforehand,
+    "what ended lately makes room": switched(
+        usage.Holdings, "fixed", property(lambda held: held.live + held.coming)
+    ),
+    "nothing is evicted": switched(stored_retention, "evict", lambda _: False),
+    "a quote always fits": switched(usage, "fits", lambda *_: True),
+    "links outlive their batch": switched(shared, "_is_over", lambda *_: False),
+    "a ticket opens every batch": switched(Guard, "is_shared", lambda *_: True),
 }  # fmt: skip
 
 # The faults that bring a mutant, or a pair, to light.
@@ -356,7 +394,17 @@ FOCUS: dict[str, dict[Mishap | FailPoint, float]] = {
     "old beats count + progress goes back": {M.MESSAGE_LATE: 0.4, M.MESSAGE_TWICE: 0.5},
     "rests with work left + looks are never due": {},
     "no barrier + random machine names": {M.CRASH_IN_CREATE: 0.5, S.READ_LOST: 0.8},
+    "grace is ignored": {M.RENDER_FAILED: 0.4, M.RETRY: 1.0},
+    "room is not reserved": {},
+    "room is never given back": {},
+    "room is checked beforehand": {M.SLOW_CALL: 0.9},
+    "what ended lately makes room": {},
+    "nothing is evicted": {},
+    "a quote always fits": {},
+    "links outlive their batch": {M.SHARE: 0.9, M.DELETE: 0.9},
+    "a ticket opens every batch": {M.SHARE: 0.9},
 }  # fmt: skip
+LITTLE_ROOM: dict[str, object] = {"storage_cap_bytes": 3 * ROOM_BYTES + 10_000, "evict_grace_s": 40.0}
 SMALL = {
     "heartbeat_s": 5, "lease_s": 20, "boot_timeout_s": 40, "run_timeout_s": 120, "attempts_max": 3,
     "max_machines": 2, "runner_apps": "runners", "runner_regions": "iad",
@@ -379,8 +427,25 @@ DEFENDED: dict[str, str] = {
 }
 
 
+SHORT_LIFE: dict[str, Any] = {
+    "batches": 2,
+    "jobs_max": 2,
+    "submits_s": 10.0,
+    "faults_s": 80.0,
+    "rest_s": 1500.0,
+}
+CROWDED_LIFE: dict[str, Any] = {
+    "batches": 6,
+    "jobs_max": 1,
+    "submits_s": 40.0,
+    "faults_s": 150.0,
+    "rest_s": 500.0,
+}
 OWN: dict[str, dict[str, object]] = {  # settings without which a small world is over too soon
     "stuck boots use up attempts": {"attempts_max": 1},
+    **dict.fromkeys(list(FOCUS)[list(FOCUS).index("grace is ignored") :], LITTLE_ROOM),
+    "grace is ignored": {**LITTLE_ROOM, "evict_grace_s": 20.0},
+    "links outlive their batch": {**LITTLE_ROOM, "retention_hours": 0.01},
 }
 
 
@@ -394,7 +459,8 @@ def noticed_by() -> dict[str, int]:
 
 def swarm_for(name: str, seed: int) -> Swarm:
     """Return a small world with the faults that a mutant or a pair is about, and no others."""
-    focus = FOCUS[name]
+    focus, own = FOCUS[name], OWN.get(name, {})
+    life = CROWDED_LIFE if own.keys() >= LITTLE_ROOM.keys() else SHORT_LIFE
     return Swarm(
         rates={mishap: rate for mishap, rate in focus.items() if isinstance(mishap, Mishap)},
         fly=Faults(
@@ -402,8 +468,8 @@ def swarm_for(name: str, seed: int) -> Swarm:
             pull_s=(0, 12), boot_s=(0.3, 1), death_s=(0, 10), stopped_s=(1, 10), late_destroy_s=(10, 120),
             unseen_s=(10, 16.5),
         ),
-        settings={**SMALL, "max_machines": 1 + seed % 2, **OWN.get(name, {})},
-        batches=2, jobs_max=2, outputs_max=3, submits_s=10.0, faults_s=80.0, rest_s=1500.0, tick_s_max=5.0,
+        settings={**SMALL, "max_machines": 1 + seed % 2, **own},
+        outputs_max=3, tick_s_max=5.0, **life,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """The judge of the invariants (docs/glossary.md), from durable state and from Fly's own truth.
 
 Shares nothing with the core: SQL on a connection of its own, the trace that triggers keep, the model's
-machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`; what
-streams say (the second half of I8) in tests/control/http/test_sse.py, and not here.
+machines, the bucket's objects, and what users were told. Budgets (I7) are judged in `budget.py`, storage
+(I11) in `storage.py`, share links (I12) in `links.py`; what streams say (the second half of I8) in
+tests/control/http/test_sse.py, and not here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 from infra.flysim.faults import FailPoint
 from runner.contract import CLAIM_TIMEOUT_S
 from tests.sim.budget import overrun
+from tests.sim.links import LinkJudge
 from tests.sim.protocol import SimWorld
+from tests.sim.storage import StorageJudge
 from tests.sim.swarm import Mishap
 
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -93,6 +96,7 @@ class Oracle:
             bool(faults & HINDRANCES) or world.fail_at is not None or world.crash_at is not None
         )
         self._may_have_twins = bool(faults & {FailPoint.TWIN, FailPoint.LIST_LAG})
+        self.storage, self.links = StorageJudge(world), LinkJudge(world)
 
     def fail(self, text: str) -> None:
         """Raise that an invariant does not hold."""
@@ -100,7 +104,7 @@ class Oracle:
 
     def version(self) -> int:
         """Return a number that changes with every commit of control."""
-        return int(self.sql.execute("PRAGMA data_version").fetchone()[0])
+        return self.world.database.version()
 
     # --- what users were told -------------------------------------------------------------------------
 
@@ -128,6 +132,7 @@ class Oracle:
         """Note that a user is about to retry these jobs."""
         for job_id in jobs:
             self.retries_asked[job_id] += 1
+            self.storage.retried = True
             self.cancelled_at.pop(job_id, None)
 
     def delete_asked(self, batch_id: str) -> None:
@@ -167,6 +172,10 @@ class Oracle:
                 self._check_output(id_, a, b, json.loads(c), json.loads(d), was_ended)
         for job_id in jobs:
             self._check_job(job_id)
+        if self.storage.is_on:
+            if jobs:
+                self.storage.jobs_changed()
+            self.storage.check()
         self._check_submits()
         self._check_ready()
         if money := overrun(self.world):
@@ -177,6 +186,9 @@ class Oracle:
             return
         if old is None:
             return
+        if new == "expired" and old in ENDED:
+            self._expire(id_)
+            return
         if new in ENDED:
             self.ends[id_] += 1
             if old in ENDED:
@@ -185,6 +197,12 @@ class Oracle:
             self.restarts[id_] += 1
             if new != "queued":
                 self.fail(f"I2: job {id_} left its end {old} for {new}")
+
+    def _expire(self, job_id: str) -> None:
+        """Forget the outputs of an expired job: their files may go now."""
+        mine = "SELECT id FROM output WHERE job_id = ?"
+        outputs = {id_ for (id_,) in self.sql.execute(mine, (job_id,))} & self.ready.keys()
+        self.storage.expired(job_id, [self.ready.pop(id_)[0] for id_ in outputs])
 
     def _on_attempt(self, id_: str, old: str | None, new: str, job_id: str, *_: Any) -> None:
         if old is None:
@@ -218,12 +236,16 @@ class Oracle:
             self.fail(f"L5: {id_} is given up for lost, and its runner works")
 
     def _check_deadline(self, id_: str) -> None:
-        """L5: control ends no attempt for its run deadline before that has come, whatever its clock shows."""
+        """L5: control ends no attempt for its run deadline before that has come, whatever its clock shows.
+
+        A control that starts trusts the clock of its machine, so it cannot know of a step before its start.
+        """
         given_up = "SELECT wall_s FROM attempt WHERE id = ? AND reason = ? AND finish_digest IS NULL"
         for (wall_s,) in self.sql.execute(given_up, (id_, "run_deadline")):
             run_s = min(self.world.settings.run_timeout_s, wall_s)
-            ran_s = self.world.t - self.owned_since[id_]
-            if ran_s + DEADLINE_SLACK_S < run_s:
+            since, steps = self.owned_since[id_], self.world.clock_steps_at
+            ran_s, is_excused = self.world.t - since, any(since < t < self.world.started_at for t in steps)
+            if ran_s + DEADLINE_SLACK_S < run_s and not is_excused:
                 self.fail(f"L5: {id_} is ended for its deadline {ran_s:.0f} s after its claim")
 
     def _on_owner(self, id_: str, old: str | None, new: str | None, *_: Any) -> None:
@@ -238,6 +260,8 @@ class Oracle:
     def _check_output(
         self, id_: str, old: str, new: str, was: list[Any], now: list[Any], was_ended: set[str]
     ) -> None:
+        if old == "ready" and id_ not in self.ready:  # its job has expired
+            return
         if old == "ready":
             self.fail(f"I3: output {id_} was ready and became {new} {was} {now}")
         attempt_id = now[0]
@@ -296,7 +320,7 @@ class Oracle:
         if tries > self.world.settings.attempts_max * (1 + self.retried[job_id]):
             self.fail(f"L1: job {job_id} has had {tries} attempts")
         status, partial = row
-        if status not in ENDED:
+        if status not in ENDED or status == "expired":
             return
         states = Counter(
             state for (state,) in self.sql.execute("SELECT state FROM output WHERE job_id = ?", (job_id,))
@@ -405,6 +429,8 @@ class Oracle:
           (SELECT count(*) FROM job WHERE status NOT IN ('completed', 'failed', 'cancelled', 'expired'))
           + (SELECT count(*) FROM machine WHERE gone_at IS NULL)
           + (SELECT count(*) FROM batch WHERE deleted_at IS NOT NULL)"""
+        if not self.storage.is_idle():
+            return False
         known = {id_ for (id_,) in self.sql.execute("SELECT id FROM machine")}
         return self.sql.execute(left).fetchone()[0] == 0 and known >= {one.id for one in world.fly.truth()}
 
@@ -417,6 +443,7 @@ class Oracle:
         jobs = self.sql.execute("SELECT id, status FROM job").fetchall()
         if unended := [f"{id_} {status}" for id_, status in jobs if status not in ENDED]:
             self.fail(f"L1: jobs that never ended: {unended}")
+        self.storage.at_rest()
         self._no_machine_left()
         self._ledger_is_true()
         for batch_id, job_ids in self.deleted_for_sure.items():

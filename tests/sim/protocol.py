@@ -25,6 +25,8 @@ class SimWorld(Protocol):
     crash_at: int | None
     fail_at: int | None
     t: float
+    started_at: float
+    clock_steps_at: list[float]
     swarm: Swarm
     settings: Settings
     rates: dict[Mishap, float]

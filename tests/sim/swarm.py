@@ -45,6 +45,10 @@ class Mishap(StrEnum):
     RETRY_DELETED = "retry_deleted"  # a retry of what was deleted before: counted only
     DISK_FULL = "disk_full"  # no commit succeeds for a while
     CLOCK_STEP = "clock_step"  # the wall clock of control jumps by an hour, forward or back
+    STORAGE_FULL = "storage_full"  # a submit is refused for lack of room: counted only, like the next two
+    EVICTED = "evicted"  # a batch is expired before its time, to make room
+    EXPIRED = "expired"  # a batch is expired because its time is over
+    SHARE = "share"  # users make, use and end share links
 
 
 OFTEN = {  # how likely a site is where it can happen, before the swarm's weight
@@ -105,11 +109,16 @@ APART = {
     Mishap.PATH_STYLE_REFUSED: 0.2,
     Mishap.DISK_FULL: 0.2,
     Mishap.CLOCK_STEP: 0.2,
+    Mishap.STORAGE_FULL: 0.08,
+    Mishap.EVICTED: 0.08,
+    Mishap.EXPIRED: 0.08,
+    Mishap.SHARE: 0.08,
 }
 # What Fly and the bucket do late is waited for by the wall clock: a step of it cuts the wait short.
 LATE = frozenset({FailPoint.UNSEEN, Mishap.CREATE_LATE, Mishap.PUT_LATE})
 CLOCK_STEPS_S = (3600.0, -3600.0)
 AMPLE_USD = 0.5
+ROOM_BYTES = 10_000_000  # the most that an output may take
 COUNTED_ONLY = frozenset({FailPoint.RATE_LIMITED, FailPoint.REGION_FULL, FailPoint.SIZE_REFUSED})
 # Refusals that last for a while, as a window of the model's faults; how often a world has one.
 LASTING = {
@@ -138,6 +147,11 @@ class Swarm:
     tick_s: float = 1.0  # how far passes lie apart while they find something to do
     tick_s_max: float = 3.0  # and how far quiet ones may
     rest_s: float = 3 * 3600.0  # by so long after the last fault everything has come to rest
+
+    @property
+    def can_expire(self) -> bool:
+        """True if results can expire or be evicted while the world lives."""
+        return "storage_cap_bytes" in self.settings
 
     @classmethod
     def of(cls, seed: int) -> Swarm:
@@ -183,7 +197,8 @@ class Swarm:
         )
         lasting = _lasting(Random(f"{seed} lasting"), world.faults_s)
         world = replace(world, fly=replace(world.fly, windows=lasting, refused_apps=("runners",)))
-        return _apart(Random(f"{seed} apart"), world)
+        world = _apart(Random(f"{seed} apart"), world)
+        return with_little_storage(Random(f"{seed} storage"), world, APART[Mishap.EVICTED])
 
 
 def _apart(injector: Random, world: Swarm) -> Swarm:
@@ -200,6 +215,31 @@ def _apart(injector: Random, world: Swarm) -> Swarm:
     if injector.random() < APART[Mishap.DISK_FULL]:
         world = replace(world, rates={**world.rates, Mishap.DISK_FULL: 0.5})
     return _with_clock_steps(world) if injector.random() < APART[Mishap.CLOCK_STEP] else world
+
+
+def with_little_storage(injector: Random, world: Swarm, likely: float = 1.0) -> Swarm:
+    """Return the world, perhaps with many small batches, room for some of them, and users with share links.
+
+    Its clock makes no steps: a grace is measured by the wall clock.
+    """
+    if injector.random() >= likely or Mishap.CLOCK_STEP in world.rates:
+        return world
+    outputs_max = injector.choice((2, 3))
+    room = {
+        "storage_cap_bytes": int(outputs_max * ROOM_BYTES * injector.choice((1.2, 2, 3))),
+        "evict_grace_s": injector.choice((20.0, 60.0, 150.0)),
+        "retention_hours": injector.choice((0.06, 24.0)),
+    }
+    rates = {Mishap.SHARE: 0.6} if injector.random() < 0.5 else {}
+    return replace(
+        world,
+        rates={**world.rates, **rates},
+        settings={**world.settings, **room},
+        batches=injector.randint(4, 6),
+        jobs_max=1,
+        outputs_max=outputs_max,
+        submits_s=injector.choice((20.0, 150.0)),
+    )
 
 
 def _with_clock_steps(world: Swarm) -> Swarm:

@@ -35,9 +35,9 @@ def _short_lives_with_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Submits have estimates and caps of their own and are not refused: it is the launch that must hold."""
     plain, injector = users.planned, Random(5)
 
-    def planned(jobs: list[int]) -> PlannedBatch:
+    def planned(jobs: list[int], *source: str) -> PlannedBatch:
         little = users.schedule(jobs, each_s=EACH_S, each_bytes=EACH_BYTES, usd=0.0003)
-        return replace(plain(jobs), schedule=little, max_cost_usd=injector.choice(OWN_USD))
+        return replace(plain(jobs, *source), schedule=little, max_cost_usd=injector.choice(OWN_USD))
 
     monkeypatch.setattr(users, "planned", planned)
     monkeypatch.setattr(batches, "require_money", lambda *_: None)

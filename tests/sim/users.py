@@ -6,20 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from control.context import AppContext
+from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.planning.planner import PlannedBatch, PlannedOutput
 from control.planning.schedule import Assignment, Schedule
 from control.planning.workload import WorkUnit
-from control.store import batches, changes
-from control.store.tables import Batch
+from control.store import batches, changes, usage
+from control.store.tables import Batch, Source
 from runner.contract import Effects
+from tests.sim.links import Sharer
 from tests.sim.protocol import SimWorld
-from tests.sim.swarm import Mishap
+from tests.sim.swarm import ROOM_BYTES, Mishap
 
 EFFECTS = Effects(
     rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
 )
 ASK_AGAIN_S = 5.0
+FULL = 507
+ROOM_AGAIN_S = 40.0
+VIDEO = {
+    "name": "ad.mp4", "key": "sources/of a user", "size_bytes": 1000, "etag": "e",
+    "duration_s": 2.0, "width": 320, "height": 180,
+}  # fmt: skip
 AMPLE_BYTES = 400_000_000  # worlds on few bytes are in test_budget.py
 
 
@@ -49,7 +57,8 @@ class Users:
             is_lost = status is not None and self.world.fires(Mishap.ANSWER_LOST)
             if is_lost or status is None or status >= 500:
                 if not self.world.is_dead_for_ever:
-                    self.world.after(ASK_AGAIN_S, lambda: self.ask(do, then))
+                    wait_s = ROOM_AGAIN_S if status == FULL else ASK_AGAIN_S
+                    self.world.after(wait_s, lambda: self.ask(do, then))
             else:
                 then(status, answer)
 
@@ -59,7 +68,10 @@ class Users:
         """Submit a batch under a key, and later perhaps once more."""
 
         def do(context: AppContext) -> str:
-            batch_id = batches.submit(context.store, planned(jobs), key=key, request_sha256=str(jobs))
+            if self.world.swarm.can_expire:
+                batch_id = self._submit_if_it_fits(context, key, jobs)
+            else:
+                batch_id = batches.submit(context.store, planned(jobs), key=key, request_sha256=str(jobs))
             context.wake()
             return batch_id
 
@@ -72,9 +84,37 @@ class Users:
 
         self.ask(do, then)
 
+    def _submit_if_it_fits(self, context: AppContext, key: str, jobs: list[int]) -> str:
+        """Submit with a video of its own, and tell the judge the answer and what a quote says before it."""
+        world, judge, asked_at = self.world, self.world.oracle.storage, self.world.t
+        source = Source(**VIDEO, id=new_id("src"), created_at=context.clock())
+        plan = planned(jobs, source.id)
+        known = "SELECT 1 FROM idempotencykey WHERE key = ?"
+        is_new = world.database.judge.execute(known, (key,)).fetchone() is None
+        with context.views.session() as session:
+            more_bytes = plan.room_bytes + source.size_bytes
+            has_room = usage.fits(session, context.settings, context.clock(), more_bytes)
+
+        def answered(*, is_accepted: bool) -> None:
+            is_at_once = is_new and world.t == asked_at
+            judge.answered(key, is_accepted=is_accepted, fits=has_room if is_at_once else None)
+
+        try:
+            batch_id = batches.submit(
+                context.store, plan, key=key, request_sha256=str(jobs), arrived=[source]
+            )
+        except ControlError as error:
+            if error.code is Code.STORAGE_FULL:
+                answered(is_accepted=False)
+            raise
+        answered(is_accepted=True)
+        return batch_id
+
     def plan_changes(self, batch_id: str) -> None:
         """Draw what the user will do to a batch."""
         world = self.world
+        if world.rates.get(Mishap.SHARE):
+            Sharer(world, self, batch_id).begin()
         for mishap, act in (
             (Mishap.CANCEL, self.cancel),
             (Mishap.RETRY, self.retry),
@@ -146,10 +186,10 @@ class Users:
         self.ask(do, then)
 
 
-def planned(jobs: list[int]) -> PlannedBatch:
+def planned(jobs: list[int], source_id: str = "src_1") -> PlannedBatch:
     """Return a batch with so many outputs in each job, and bytes enough for many tries of each."""
     count = iter(range(1, 1000))
-    outputs = [[_output(next(count)) for _ in range(size)] for size in jobs]
+    outputs = [[_output(next(count), source_id) for _ in range(size)] for size in jobs]
     return PlannedBatch(
         seed=7,
         variations=max(jobs),
@@ -176,12 +216,12 @@ def _work_unit(outputs: int, work_s: float, each_bytes: int) -> WorkUnit:
         fetch_s=1,
         likely_bytes=each_bytes * outputs,
         bytes_max=each_bytes * outputs,
-        room_bytes=each_bytes * outputs,
+        room_bytes=ROOM_BYTES * outputs,
     )
 
 
-def _output(number: int) -> PlannedOutput:
+def _output(number: int, source_id: str) -> PlannedOutput:
     name = f"ad/ad_var{number:02d}.mp4"
     return PlannedOutput(
-        output_id=new_id("out"), source_id="src_1", variation=number, name=name, effects=EFFECTS
+        output_id=new_id("out"), source_id=source_id, variation=number, name=name, effects=EFFECTS
     )

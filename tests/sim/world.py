@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from control.app import PASSES
+from control.app import ANSWER_FIRST_S, PASSES
 from control.auth.tokens import Signer
 from control.cloud_state import Cloud
 from control.context import AppContext
@@ -28,6 +28,8 @@ from control.domain import ids
 from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.loop import is_idle
+from control.passes.retention import expire
+from control.passes.weigh import weigh
 from control.planning import boots
 from control.routes.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
 from control.settings import Settings, load_settings
@@ -48,6 +50,8 @@ from tests.sim.users import Users
 from tests.support.settings import SETTINGS
 
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SLOW_TICK_S = 20.0
+WEIGHED_EVERY = 3
 TAKE = {
     "claim": take_claim,
     "heartbeat": lambda context, id_, beat: take_heartbeat(
@@ -150,7 +154,8 @@ class World:
         self.context: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
-        self._clock_ahead_s = 0.0
+        self._clock_ahead_s, self.started_at = 0.0, 0.0
+        self.clock_steps_at: list[float] = []
         self._woken = False
         self.is_over = self.is_calm = False
         self.log: list[str] | None = None
@@ -293,8 +298,12 @@ class World:
             wake=self._wake,
         )
         self.generation += 1
+        self.started_at = self.t
         self.say("control starts")
         self._tick_after(0.0)
+        if self.swarm.can_expire:
+            generation = self.generation
+            self.after(ANSWER_FIRST_S, lambda: self._slow_tick(generation, 0))
 
     @property
     def is_dead_for_ever(self) -> bool:
@@ -327,13 +336,7 @@ class World:
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
         for run in () if is_idle(self.context) else PASSES:
-            try:
-                run(self.context)
-            except OutsideError as error:
-                self.say(f"{run.__name__}: {error}")
-            except OperationalError as error:
-                if not isinstance(error.orig, Injected):
-                    raise
+            self._run(run)
         if generation != self.generation:
             return
         is_quiet = self.calls_outside == calls and self.oracle.version() == before
@@ -342,6 +345,31 @@ class World:
             self._tick_after(self._pace_s)
         if self.is_calm and is_quiet and not self._woken:
             self.is_over = self.oracle.is_idle()
+
+    def _run(self, run: Callable[[AppContext], None]) -> bool:
+        """Run one pass; return whether it succeeded."""
+        assert self.context is not None
+        try:
+            run(self.context)
+        except OutsideError as error:
+            self.say(f"{run.__name__}: {error}")
+        except OperationalError as error:
+            if not isinstance(error.orig, Injected):
+                raise
+        else:
+            return True
+        return False
+
+    def _slow_tick(self, generation: int, number: int) -> None:
+        """Run the passes of the slow ticker that a world with little storage needs, and again later."""
+        if generation != self.generation or self.context is None:
+            return
+        began = self.t
+        if self._run(expire) and self.t == began:
+            self.oracle.storage.after_pass()
+        if number % WEIGHED_EVERY == 0:
+            self._run(weigh)
+        self.after(SLOW_TICK_S, lambda: self._slow_tick(generation, number + 1))
 
     _pace_s = 1.0
 
@@ -474,6 +502,7 @@ class World:
         self.hits[Mishap.CLOCK_STEP] += 1
         self.say(f"! the clock jumps by {step_s:.0f} s")
         self._clock_ahead_s += step_s
+        self.clock_steps_at.append(self.t)
 
     def _calm(self) -> None:
         """End all faults; what was drawn already stays."""

@@ -26,6 +26,7 @@ from tests.support.programs import need
 AXE = Path(__file__).parents[2] / "control/web/node_modules/axe-core/axe.min.js"
 WAIT_MS = 60_000
 expect.set_options(timeout=WAIT_MS)
+SHIFT_MAX = 0.02  # a fifth of what https://web.dev/articles/cls calls good (2026-11)
 NETWORK_ERROR = "Failed to load resource"  # Chromium's own line for any answer of 400 and above
 
 # Files as a drop from a folder brings them.
@@ -43,6 +44,10 @@ window.shifted = 0;
 new PerformanceObserver((list) => {
     for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) window.shifted += value;
 }).observe({ type: "layout-shift", buffered: true });"""
+
+
+_SHARE = """navigator.canShare = () => true;
+navigator.share = async ({ files: [{ name, type, size }] }) => { window.handed = [name, type, size]; };"""
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -161,6 +166,21 @@ class Person:
     def has_moved_the_page(self) -> None:
         """Forget what moved so far: the person did that, though Chromium does not take a script for one."""
         self.page.evaluate("window.shifted = 0")
+
+    @contextmanager
+    def on_a_phone(self) -> Iterator[None]:
+        """Reload the tab on a phone. `window.handed` is the name, type and size of a file that it shares."""
+        phone = self.context.new_cdp_session(self.page)
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        phone.send("Page.enable")
+        phone.send("Emulation.setDeviceMetricsOverride", size)
+        phone.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        script = phone.send("Page.addScriptToEvaluateOnNewDocument", {"source": _SHARE})["identifier"]
+        self.page.reload()
+        yield
+        phone.send("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script})
+        phone.detach()  # which ends what it emulates
+        self.page.reload()
 
     @contextmanager
     def offline(self) -> Iterator[None]:

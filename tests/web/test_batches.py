@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.support.clips import Clip
 from tests.support.processes import until
 from tests.support.user import User
-from tests.web.browser import NETWORK_ERROR, Person
+from tests.web.browser import NETWORK_ERROR, SHIFT_MAX, Person
 
 NOTIFICATIONS = """() => {
     window.told = [];
@@ -251,6 +251,7 @@ def test_usage_shows_storage_costs_and_machines(person: Person, api: User, slow:
     expect(region("region", name="Storage")).to_contain_text(re.compile(r"[1-9][\d.]* [kM]B.*of [\d.]+ GB"))
     expect(region("region", name="Machines now")).to_contain_text("in iad")
     expect(region("region", name="Cost of the last")).to_contain_text("under 1 ¢")
+    assert person.shifted() < SHIFT_MAX
     assert person.barriers() == []
     assert not [line for line in person.complaints if NETWORK_ERROR in line]
     api.http.post(f"/api/batches/{batch_id}/cancel").raise_for_status()

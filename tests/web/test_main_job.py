@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,7 @@ from playwright.sync_api import Locator, Request, Route, expect
 
 from tests.support.clips import Clip
 from tests.support.user import User, ok, outputs
-from tests.web.browser import NETWORK_ERROR, Person
-
-SHIFT_MAX = 0.02  # a fifth of what https://web.dev/articles/cls calls good (2026-11)
+from tests.web.browser import NETWORK_ERROR, SHIFT_MAX, Person
 
 
 def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) -> None:
@@ -25,6 +25,7 @@ def test_two_dropped_videos_become_a_zip(person: Person, api: User, clip: Clip) 
     price = person.page.locator(".price")
     expect(price).to_contain_text(re.compile("¢|\\$\\d"))
     expect(price).to_contain_text("until done")
+    expect(price).to_contain_text("kept for 24 h after the end")
     person.page.get_by_label("Name of the batch").fill("Spring sale")
     person.page.get_by_label("Strength of the changes").fill("50")
     person.page.get_by_label("Quality").select_option("High")
@@ -130,6 +131,7 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     person.page.wait_for_url(re.compile("#/batches/bat_"))
     assert person.wait_for_end() == "Done"
     expect(person.page.locator(".tile")).to_contain_text("Plain copy")
+    assert person.page.get_by_role("radio").count() == 2  # nothing failed or is mirrored: All, Ready
     [output] = outputs(ok(api.http.get(f"/api/batches/{person.page.url.rpartition('/')[2]}"), 200))
     assert output["preset"] == "copy"
 
@@ -137,6 +139,12 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     person.choose(clip("next.mp4"))
     expect(person.page.get_by_label("Make of each video")).to_have_value("copy")  # remembered
     person.page.go_back()
+    with person.on_a_phone():
+        person.press("Play Plain copy")
+        person.press("Save or send")
+        person.page.wait_for_function("window.handed")
+        assert person.page.evaluate("window.handed") == ["plain_copy.mp4", "video/mp4", output["size_bytes"]]
+        person.page.keyboard.press("Escape")
     person.press("Same again")
     person.press("Replace them")
     expect(person.video("plain.mp4")).to_contain_text("Ready")
@@ -243,7 +251,10 @@ def test_the_keyboard_alone_is_enough(newcomer: Person, clip: Clip) -> None:
     assert_plays(newcomer.result())
     keys.press("Escape")
     expect(newcomer.page.get_by_role("button", name="Play Variation 1")).to_be_focused()
-    tab_to(newcomer, newcomer.page.get_by_label("Choose Variation 1"))
+    for label in ("Choose Variation 1", "Download Variation 1"):  # as they stand on the tile
+        keys.press("Tab")
+        expect(newcomer.page.get_by_label(label)).to_be_focused()
+    keys.press("Shift+Tab")
     keys.press("Space")
     download = newcomer.page.get_by_role("region", name="Chosen videos").get_by_text("Download")
     tab_to(newcomer, download)
@@ -286,12 +297,16 @@ def test_a_folder_gives_its_videos_and_the_rest_is_counted_and_put_aside(
     person.page.get_by_text("More", exact=True).click()
     person.page.get_by_label("Budget in dollars").fill("1,5")
     orders = sent_orders(person)
+    person.page.route(re.compile("/api/batches$"), refuse_the_second())
     person.press("Make 4 videos")
-    person.page.wait_for_url(re.compile("#/batches$"))
+    person.sees("1 batch started, with the videos that have gone from here. The rest has not: Full.")
+    person.press("Make 2 videos")
+    person.page.wait_for_url(re.compile("#/batches/bat_"))
     made = ok(api.http.get("/api/batches?limit=2"), 200)["items"]
     assert [batch["source_names"] for batch in made] == [["b.mp4"], ["a.mp4", "c.mov"]]
-    assert [(order["variations"], len(order["sources"])) for order in orders] == [(1, 2), (2, 1)]
-    assert sum(order["max_cost_usd"] for order in orders) == pytest.approx(1.5)
+    assert [(order["variations"], len(order["sources"])) for order in orders] == [(1, 2), (2, 1), (2, 1)]
+    assert orders[1] == orders[2]  # with its share of the budget, not all of it
+    assert sum(order["max_cost_usd"] for order in orders[:2]) == pytest.approx(1.5)
     person.page.get_by_role("link", name="New").click()
     person.sees("Drop your videos")
 
@@ -367,6 +382,19 @@ def folder_of_ads(clip: Clip, tmp_path: Path) -> Path:
     for name in ("empty.mp4", "notes.txt", ".DS_Store", ".trash/old.mp4"):
         (folder / name).touch()
     return folder
+
+
+def refuse_the_second() -> Callable[[Route], None]:
+    """Return a route that answers the second request as control does when its storage is full."""
+    number = count(1)
+
+    def answer(route: Route) -> None:
+        if next(number) == 2:
+            route.fulfill(status=507, json={"error": {"code": "storage_full", "message": "Full."}})
+        else:
+            route.continue_()
+
+    return answer
 
 
 def sent_orders(person: Person) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ QUOTE = {
     "cost_high_usd": 0.2,
     "estimated": False,
     "fits": True,
+    "retention_hours": 24.0,
     "curve": [{"machines": 1, "makespan_s": 60.0, "cost_usd": 0.1}],
 }
 
@@ -64,6 +65,7 @@ def test_several_batches_have_one_estimate_and_share_the_budget() -> None:
         "cost_high_usd": None,
         "estimated": True,
         "fits": False,
+        "retention_hours": 24.0,
         "curve": [],
     }
     assert found["shares"] == pytest.approx([0.25, 0.75])

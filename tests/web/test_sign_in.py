@@ -72,6 +72,9 @@ def test_the_page_speaks_the_language_that_is_chosen_and_keeps_it(newcomer: Pers
     assert newcomer.barriers() == []
     newcomer.page.reload()
     newcomer.sees("Kosten der letzten 14 Tage")
+    newcomer.open("#/batches/bat_00000000000000000000000000000000")
+    newcomer.sees("Das gibt es nicht oder nicht mehr. Vielleicht wurde der Auftrag gelöscht.")
+    newcomer.open("#/usage")
     newcomer.page.get_by_label("Sprache").select_option("English")
     newcomer.sees("Cost of the last 14 days")
 

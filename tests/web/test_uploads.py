@@ -97,8 +97,18 @@ def test_a_reload_in_the_middle_sends_only_what_is_missing(person: Person, api: 
     expect(person.video("large.mp4")).to_contain_text("Ready")
     expect(person.page.get_by_label("How many variations")).to_have_value("4")
     assert len(puts) == 2
+    dialogs: list[str] = []
+    person.page.on("dialog", lambda dialog: dialogs.append(dialog.type))
+    person.page.route("**/complete", lambda _: None)  # it never answers
+    person.choose(clip("sent.mp4"))
+    expect(person.video("sent.mp4")).to_contain_text("Checking")
+    person.page.unroute("**/complete")
     person.page.reload()
     expect(person.video("large.mp4")).to_contain_text("Ready")
+    expect(person.video("sent.mp4")).to_contain_text("Ready")  # without its file: all of it was stored
+    person.page.reload()
+    expect(person.video("sent.mp4")).to_contain_text("Ready")
+    assert dialogs == ["beforeunload"]  # for what was not certain to be kept
 
 
 def test_an_upload_waits_for_the_network_and_one_begun_without_it_begins_after_it(

@@ -49,7 +49,8 @@ class Quote(BaseModel):
 
     `fits` is false if the results may not fit into the storage now. A submit is a 507 then.
     `cost_low_usd` and `cost_high_usd` are the range in which the bills of eight of the last ten jobs would
-    lie; they are null until ten jobs have finished.
+    lie; they are null until ten jobs have finished. `retention_hours` is how long results are kept after
+    the end.
     """
 
     machines: int
@@ -60,4 +61,5 @@ class Quote(BaseModel):
     cost_high_usd: float | None
     estimated: bool
     fits: bool
+    retention_hours: float
     curve: list[CurvePoint]

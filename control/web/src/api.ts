@@ -6,6 +6,7 @@ import * as session from "./session";
 import type { Problem } from "./shapes";
 import { t } from "./texts";
 import { Patience, Tries } from "./waits";
+import { said } from "./words";
 
 const BASE = (document.querySelector<HTMLMetaElement>('meta[name="refresher-api"]')?.content ?? "").replace(
   /\/+$/,
@@ -23,6 +24,8 @@ export class ApiError extends Error {
     readonly code: string,
     message: string,
     readonly retryAfterS: number | null = null,
+    /** What control says itself, which may name an id. */
+    readonly original = message,
   ) {
     super(message);
   }
@@ -156,7 +159,8 @@ function read<Body>(answer: Response, text: string): Body {
   if (answer.ok && body !== undefined) return body as Body;
   const problem = (body as { error?: Problem } | undefined)?.error;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || null;
-  if (problem) throw new ApiError(answer.status, problem.code, problem.message, retryAfterS);
+  if (problem)
+    throw new ApiError(answer.status, problem.code, said("api", problem), retryAfterS, problem.message);
   if (answer.ok) throw new ApiError(0, "away", t.api.away); // such as the sign-in page of a hotel's network
   if (answer.status >= 500) throw new ApiError(answer.status, "away", t.api.away, retryAfterS);
   throw new ApiError(answer.status, "unknown", t.api.unexplained(answer.status));

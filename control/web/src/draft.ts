@@ -146,7 +146,8 @@ effect(() => {
 
 /** Whether an order named a source that is gone. Its video is put aside, and the order is of the others. */
 function lost(error: unknown): boolean {
-  const named = (id: string | null) => id !== null && error instanceof ApiError && error.message.includes(id);
+  const named = (id: string | null) =>
+    id !== null && error instanceof ApiError && error.original.includes(id);
   const gone = items.value.filter(({ sourceId }) => named(sourceId.value));
   atOnce(() => {
     for (const item of gone) item.lose();
@@ -288,7 +289,7 @@ restore();
 effect(keep);
 addEventListener("pagehide", () => write?.());
 addEventListener("beforeunload", (event) => {
-  if (pending.peek().length) event.preventDefault(); // the browser asks
+  if (items.peek().some((item) => item.isUnsent.peek())) event.preventDefault(); // the browser asks
 });
 
 /** Write the draft soon, once for many changes: with pictures of hundreds of videos it is large. */

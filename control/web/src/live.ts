@@ -11,6 +11,7 @@ import {
   type OutputStatus,
   type Problem,
   type Progress,
+  type Source,
   type Status,
 } from "./shapes";
 import { onWake } from "./waits";
@@ -77,7 +78,7 @@ export class LiveBatch {
 
   /** Take a batch that a call has answered with. */
   take(batch: Batch): void {
-    this.batch.value = batch;
+    this.show(batch);
     this.problem.value = null;
     this.freshAt.value = Date.now();
     if (Date.now() - this.ticketAt > TICKET_MS || this.ticketOf !== session.token.peek()) {
@@ -183,13 +184,15 @@ export class LiveBatch {
     if (!batch) return;
     const of = new Map(sources.map((source) => [source.source_id, source]));
     this.freshAt.value = Date.now();
-    this.batch.value = {
-      ...batch,
-      status,
-      waiting,
-      progress,
-      sources: batch.sources.map((source) => ({ ...source, ...of.get(source.source_id) })),
-    };
+    const fresh = batch.sources.map((source) => ({ ...source, ...of.get(source.source_id) }));
+    this.show({ ...batch, status, waiting, progress, sources: fresh });
+  }
+
+  /** Show a batch, with the very sources and outputs that are shown already where they have not changed. */
+  private show(batch: Batch): void {
+    const shown = new Map(this.batch.peek()?.sources.map((source) => [source.source_id, source]));
+    const sources = batch.sources.map((source) => steady(source, shown.get(source.source_id)));
+    this.batch.value = { ...batch, sources };
   }
 
   /** Outputs come in bursts; each burst is shown at once. */
@@ -206,6 +209,27 @@ export class LiveBatch {
       ...source,
       outputs: source.outputs.map((output) => fresh.get(output.output_id) ?? output),
     }));
-    batch.value = { ...batch.value, sources };
+    this.show({ ...batch.value, sources });
   }
 }
+
+/** A source as it is now: what of it has not changed is the same object as before, and is not drawn anew. */
+function steady(source: Source, shown?: Source): Source {
+  const outputs = source.outputs.map((output, at) => {
+    const before = shown?.outputs[at];
+    return before && isSame(output, before, "output_id", "status", "percent", "poster", "size_bytes")
+      ? before
+      : output;
+  });
+  const isSteady =
+    shown &&
+    outputs.length === shown.outputs.length &&
+    outputs.every((output, at) => output === shown.outputs[at]) &&
+    isSame(source, shown, "status", "percent", "width") &&
+    source.notes.length === shown.notes.length;
+  return isSteady ? shown : { ...source, outputs };
+}
+
+/** Whether two have the same values of these keys, from which the others follow. */
+const isSame = <Of, Key extends keyof Of>(one: Of, other: Of, ...keys: Key[]): boolean =>
+  keys.every((key) => one[key] === other[key]);

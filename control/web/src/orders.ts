@@ -41,6 +41,7 @@ export function inAll(quotes: Quote[]): Quote | null {
     curve: [],
     estimated: quotes.some(({ estimated }) => estimated),
     fits: quotes.every(({ fits }) => fits),
+    retention_hours: first.retention_hours,
   };
 }
 

@@ -40,6 +40,7 @@ export interface Attempt {
   attempt_id: string;
   number: number;
   state: string;
+  reason: string | null;
   reason_text: string | null;
   machine_id: string | null;
   region: string | null;
@@ -164,6 +165,7 @@ export interface Quote extends QuotePoint {
   cost_high_usd: number | null;
   curve: QuotePoint[];
   estimated?: boolean;
+  retention_hours: number; // so long results are kept after the end
   fits: boolean; // false: its results may not fit into the storage now
 }
 

@@ -1,5 +1,5 @@
-// Numbers and states as people say them. The API itself sends the text of each reason and error.
-import type { Attempt, Batch, BatchSummary, Output, Preset, Status } from "./shapes";
+// Numbers, states and problems as people say them.
+import type { Attempt, Batch, BatchSummary, Output, Preset, Problem, Status } from "./shapes";
 import { LOCALE, t } from "./texts";
 
 const { words } = t;
@@ -73,9 +73,16 @@ export const status = (batch: { status: Status; partial: boolean }): string =>
 
 export const PRESET: Record<Preset, string> = words.presets;
 
+/** What control says of a problem, in the user's language; in control's words where there are no others. */
+export function said(of: keyof typeof t.problems, { code, message }: Problem): string {
+  const own = t.problems[of][code] ?? message;
+  return own.endsWith(":") ? `${own} ${message}` : own;
+}
+
 export function attempt(of: Attempt): string {
   const state = t.machines.states[of.state] ?? of.state;
-  return of.reason_text ? `${state}: ${of.reason_text}` : state;
+  const { reason, reason_text } = of;
+  return reason ? `${state}: ${said("results", { code: reason, message: reason_text ?? "" })}` : state;
 }
 
 /** The effects that one could see, those that one sees first at the start. */
@@ -115,6 +122,12 @@ export const outputLabel = (of: Pick<Output, "preset" | "variation">): string =>
   of.preset ? (PRESET[of.preset] ?? of.preset) : words.variation(of.variation);
 
 export const fileName = (path: string): string => path.slice(path.lastIndexOf("/") + 1);
+
+/** The name of a file in a list: of a long one the middle is left out, not the end. */
+export function shortened(name: string): string {
+  const letters = [...name];
+  return letters.length > 36 ? `${letters.slice(0, 20).join("")}…${letters.slice(-15).join("")}` : name;
+}
 
 /** Some names as one line: the first two, or the first and how many more there are. */
 export function namesOf(first: string[], all: number): string {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -57,3 +60,20 @@ def test_a_wait_that_breaks_off_says_that_the_batch_continues(
     with pytest.raises(type(end)), commands._that_goes_on("bat_1"):
         raise end
     assert "bat_1 continues. Watch it: refresher watch bat_1" in capsys.readouterr().err
+
+
+def test_a_second_batch_in_a_folder_keeps_the_manifests_of_the_first(tmp_path: Path) -> None:
+    class Zips:
+        def download(self, id_: str, file: Path) -> None:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("manifest.json", json.dumps({"batch_id": id_}))
+                archive.writestr("manifest.csv", id_)
+
+    for id_ in ("bat_1", "bat_2", "bat_2"):
+        demo.download(cast(Client, Zips()), id_, tmp_path, Console(file=io.StringIO()))
+    tables = {path.name: path.read_text() for path in tmp_path.glob("*.csv")}
+    assert tables == {"manifest-bat_1.csv": "bat_1", "manifest.csv": "bat_2"}
+    assert json.loads((tmp_path / "manifest-bat_1.json").read_text()) == {"batch_id": "bat_1"}
+    (tmp_path / "manifest.json").write_text("not ours")
+    demo.download(cast(Client, Zips()), "bat_3", tmp_path, Console(file=io.StringIO()))
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"batch_id": "bat_3"}

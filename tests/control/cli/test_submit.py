@@ -223,6 +223,18 @@ def test_the_end_of_a_later_submit_says_which_batches_continue(
     assert said in result.stderr
 
 
+def test_ctrl_c_before_the_answer_says_where_to_look(
+    maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "_place", interrupt)
+    result = run(maker, tmp_path, "submit", LINK, "-n", 1)
+    assert (result.exit_code != 0, result.stdout) == (True, "")
+    assert "Stopped before a batch was confirmed: refresher batches shows whether it is." in result.stderr
+
+
 def test_commands_that_change_and_download_print_data_too(maker: Maker, tmp_path: Path) -> None:
     batch_id, out = maker.make(b"one")["batch_id"], tmp_path / "all.zip"
     assert data(maker, tmp_path, "watch", batch_id)["status"] == "completed"

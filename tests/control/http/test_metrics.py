@@ -23,9 +23,11 @@ from control.http.metrics_port import is_private
 from control.http.server import HTTP_LIMITS
 from control.passes.webhooks import notify
 from control.settings import Settings
-from control.store import Store, attempts, queue, reports
+from control.store import Store, queue, reports
+from control.store import machines as ledger
 from control.store.database import open_database
 from control.store.tables import Attempt, Machine, Webhook
+from infra import ports
 from infra.local.serve import serving
 from runner.contract import Finish, Timings, Usage
 from tests.support.hostile import connected, is_ended_by
@@ -88,9 +90,11 @@ def test_the_life_of_a_job_is_in_the_metrics(control):
     assert queued["refresher_queue_age_seconds",] > 0
     queue.start(rows.store, ["runners"])
     [attempt] = rows.all(Attempt)
-    with rows.store.transaction() as tx:
-        attempts.adopt(tx, tx.attempt(attempt.id), "m1", "iad")
-    reports.claim(rows.store, attempt.id, "m1")
+    reports.claim(rows.store, attempt.id, "m1")  # before any list has shown the machine
+    facts = {"name": "m", "state": "started", "region": "iad", "created_at": datetime.now(UTC)}
+    machine = ports.Machine(app="runners", id="m1", **facts, metadata={"attempt": attempt.id})
+    ledger.observe(rows.store, [machine])
+    ledger.observe(rows.store, [machine])  # each machine counts once
     outputs = rows.outputs(job_id)
     usage = Usage(wall_s=9, cpu_s=9, timings=Timings(render_s=6, upload_s=1.5))
     end = Finish(seq=1, outcome="ok", outputs=[ready(o.id) for o in outputs], usage=usage)

@@ -298,6 +298,27 @@ def test_a_reader_that_was_dropped_makes_room_for_another(
     asyncio.run(run())
 
 
+def test_the_hundred_and_first_stream_is_refused_and_one_that_closes_makes_room(world: World) -> None:
+    job_id = world.rows.submit()
+    path = address(world.rows, job_id)
+    unlimited = httpx.Limits(max_connections=None)
+    with (
+        world.served() as http,
+        httpx.Client(base_url=http.base_url, headers=http.headers, limits=unlimited) as many,
+    ):
+        answers = [many.send(many.build_request("GET", path), stream=True) for _ in range(100)]
+        assert {answer.status_code for answer in answers} == {200}
+        refused = many.get(path)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "streams_full")
+        assert int(refused.headers["retry-after"]) > 0
+        for answer in answers:
+            assert next(parsed(answer.iter_lines()))[0] == "progress"
+            answer.close()
+        cancel(world, job_id)
+        with many.stream("GET", path) as answer:
+            assert durable(parsed(answer.iter_lines()))[-1][0] == "end"
+
+
 def test_a_silent_stream_pings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "PING_S", 0.01)
 

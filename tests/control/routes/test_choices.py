@@ -161,6 +161,7 @@ def test_a_search_looks_in_the_names_of_batches_and_sources_and_takes_every_char
 ) -> None:
     by_name = maker.submit("a.mp4", variations=1, name=f"Winter{noun} 50% off_now\\")["batch_id"]
     by_source = maker.submit("b.mp4", f"winter{noun}_coat.mp4", variations=1)["batch_id"]
+    accents = maker.submit("d.mp4", variations=1, name=f"FRÜHLING {noun} Café")["batch_id"]
     neither = maker.submit("c.mp4", variations=1, name="Winte")["batch_id"]
 
     def found(q: str) -> set[str]:
@@ -170,8 +171,12 @@ def test_a_search_looks_in_the_names_of_batches_and_sources_and_takes_every_char
     for q in (f"{noun} 50% o", f"R{noun} 50% off_n", f"r{noun} 50% off_now\\"):
         assert found(q) == {by_name}
     assert found(f"{noun}_c") == {by_source}
+    assert found(f" off_now  50% WINTER{noun} a.MP4") == {by_name}  # in any order, and of a source too
+    assert found(f"coat a.mp4 winter{noun}") == set()
+    for q in ("frühling", "fru\u0308hling", "Fruhling", "cafe FRÜH"):
+        assert found(f"{q} {noun}") == {accents}
     assert found(f"{noun}%off") == found(f"{noun}_50") == found(f"wint%{noun}") == set()
-    assert {by_name, by_source, neither} <= found("")
+    assert {by_name, by_source, neither} <= found("") & found(" ")
 
 
 def test_the_zip_is_called_by_the_name_of_its_batch_however_hostile_that_is_else_by_its_sources(

@@ -93,7 +93,7 @@ def test_the_wall_deadline_is_what_the_money_pays_for_and_the_machine_and_its_sp
     launch(context)
     attempt = rows.attempt(f"{job_id}-1")
     assert attempt.wall_s == pytest.approx(0.01 / PER_S - 10, rel=0.01)
-    assert attempt.reserve_usd <= 0.01
+    assert attempt.reserve_usd == pytest.approx(0.01)
     assert machines.specs[0].env["RUN_TIMEOUT_S"] == str(int(attempt.wall_s))
     reports.claim(context.store, attempt.id, "m1")
     assert job_spec(context, attempt.id).run_timeout_s == attempt.wall_s

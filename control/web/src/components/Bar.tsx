@@ -18,7 +18,7 @@ export function Bar({
       aria-valuemax={100}
       aria-valuenow={Math.round(value)}
     >
-      <div class="bar-fill" style={{ width: `${value}%` }} />
+      <div class="bar-fill" style={{ transform: `translateX(${value - 100}%)` }} />
     </div>
   );
 }

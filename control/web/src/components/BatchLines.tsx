@@ -4,7 +4,7 @@ import { address, inWords } from "../api";
 import { linkTo } from "../route";
 import { type BatchSummary, isLive } from "../shapes";
 import { t } from "../texts";
-import { bytes, money, namesOf, progress, span, when } from "../words";
+import { bytes, money, namesOf, progress, shortened, span, when } from "../words";
 import { download } from "./Actions";
 import { Bar } from "./Bar";
 import { Icon } from "./Icon";
@@ -47,7 +47,7 @@ interface LineProps {
 }
 
 const nameOf = ({ name, source_names, sources_count }: BatchSummary): string =>
-  name ?? namesOf(source_names, sources_count);
+  name ?? namesOf(source_names.map(shortened), sources_count);
 
 function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
   const name = nameOf(batch);
@@ -85,7 +85,7 @@ function Line({ batch, keptFor, chosen, isChosen }: LineProps) {
         </span>
         <span class="batch-standing small">
           <Pill of={batch} />
-          {keptFor && <span class="muted">{t.history.keptFor(keptFor)}</span>}
+          {keptFor && <span class="muted">{t.words.keptFor(keptFor)}</span>}
         </span>
       </a>
       <Download batch={batch} name={name} />

@@ -3,6 +3,7 @@ import { useEffect, useId, useRef } from "preact/hooks";
 import { t } from "../texts";
 import { Again } from "./Again";
 import { Icon } from "./Icon";
+import { Name } from "./Name";
 
 interface Props {
   title: string;
@@ -39,7 +40,9 @@ export function Dialog({ title, onClose, kind = "small", children }: Props) {
     >
       <div class="dialog-body">
         <header class="dialog-head">
-          <h2 id={id}>{title}</h2>
+          <h2 id={id} title={kind === "player" ? title : undefined}>
+            {kind === "player" ? <Name of={title} /> : title}
+          </h2>
           {onClose && (
             <button type="button" class="quiet square" onClick={onClose} aria-label={t.dialog.close}>
               <Icon name="close" />

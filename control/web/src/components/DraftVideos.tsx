@@ -11,6 +11,7 @@ import { bytes, length, span } from "../words";
 import { Bar } from "./Bar";
 import { ask } from "./Confirm";
 import { Icon } from "./Icon";
+import { Name } from "./Name";
 
 const say = t.draftVideos;
 const REFUSED_OPEN = 3; // so many files that cannot be used are listed at once
@@ -202,7 +203,7 @@ function Video({ item }: { item: Item }) {
       <Picture item={item} />
       <div class="video-text">
         <div class="video-name" title={item.url ?? item.name}>
-          {item.name}
+          <Name of={item.name} />
         </div>
         <div class="muted small">{facts(item)}</div>
         <div

@@ -11,6 +11,7 @@ import { Notice } from "./Notice";
 import { PlayerFoot } from "./PlayerFoot";
 import { mediaUrl } from "./ReadyTile";
 import { useBroken, whyBroken } from "./useBroken";
+import { useChosen } from "./useChosen";
 
 const FRAME_S = 1 / 30;
 const KEY = "refresher.view";
@@ -40,12 +41,7 @@ export function Player({ batch, output, ticket, chosen, onPlay }: Props) {
     const next = ready[at + by];
     if (next) onPlay(next);
   };
-  const isChosen = chosen.value.has(output.output_id);
-  const toggleChosen = () => {
-    const next = new Set(chosen.value);
-    isChosen ? next.delete(output.output_id) : next.add(output.output_id);
-    chosen.value = next;
-  };
+  const [isChosen, toggleChosen] = useChosen(chosen, output.output_id);
   useKeys({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) });
   if (!source) return null;
   return (

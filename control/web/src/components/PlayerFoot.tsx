@@ -3,6 +3,7 @@ import { t } from "../texts";
 import { bytes, fileName } from "../words";
 import { Icon } from "./Icon";
 import { mediaUrl, type Shown } from "./ReadyTile";
+import { SendVideo } from "./SendVideo";
 
 interface Props {
   output: Shown;
@@ -24,6 +25,7 @@ export function PlayerFoot({ output, ticket, hasPrevious, hasNext, onStep, child
       </button>
       <div class="player-take">
         {children}
+        <SendVideo key={output.output_id} output={output} ticket={ticket} />
         <a
           class="button primary"
           href={mediaUrl(output, ticket, "attachment")}

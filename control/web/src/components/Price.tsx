@@ -34,6 +34,7 @@ export function Price() {
         </div>
       </div>
       {now.curve.length > 1 && !amount(choices.value.deadline) && <Curve quote={now} />}
+      <p class="muted small">{say.kept(span(3600 * now.retention_hours))}</p>
       {ready.value.length < all && <p class="muted small">{say.soFar(ready.value.length, all)}</p>}
     </div>
   );

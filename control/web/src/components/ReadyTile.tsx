@@ -27,12 +27,24 @@ interface Props {
   onLeave?: (() => void) | undefined;
   /** What stands over the picture in place of the sign that it plays. */
   over?: ComponentChildren;
+  /** What stands in a corner of the picture, after it in the order of Tab. */
+  beside?: ComponentChildren;
   /** What stands below the name. */
   children?: ComponentChildren;
 }
 
 /** The inside of a tile: the picture, which plays the video, its name and its download. */
-export function ReadyTile({ output, ticket, onPlay, onShape, onEnter, onLeave, over, children }: Props) {
+export function ReadyTile({
+  output,
+  ticket,
+  onPlay,
+  onShape,
+  onEnter,
+  onLeave,
+  over,
+  beside,
+  children,
+}: Props) {
   const label = outputLabel(output);
   const duration = output.duration_s ? length(output.duration_s) : "";
   return (
@@ -53,6 +65,7 @@ export function ReadyTile({ output, ticket, onPlay, onShape, onEnter, onLeave, o
         )}
         {duration && <span class="tile-length">{duration}</span>}
       </button>
+      {beside}
       <div class="tile-text">
         <div class="row">
           <strong class="small">{label}</strong>

@@ -1,8 +1,8 @@
 import { type Signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { type Batch, isLive, isReady, type Output, type Source, sizeOf } from "../shapes";
 import { t } from "../texts";
-import { bytes, number, outputLabel } from "../words";
+import { bytes, number, outputLabel, said } from "../words";
 import { Bar } from "./Bar";
 import { Tile } from "./Tile";
 
@@ -20,6 +20,8 @@ const FITS: Record<Filter, (output: Output) => boolean> = {
   mirrored: ({ effects }) => effects.mirror === true,
 };
 
+const ALWAYS: Filter[] = ["all", "ready"]; // the others where there are any
+
 interface Props {
   batch: Batch;
   ticket: string;
@@ -36,27 +38,24 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
   const order = useOrder(hasEnded);
   useSteadyFocus(hasEnded);
   const outputs = batch.sources.flatMap((source) => source.outputs);
+  const filters = (Object.keys(FITS) as Filter[])
+    .map((name) => ({ name, fitting: outputs.filter(FITS[name]).length }))
+    .filter(({ name, fitting }) => fitting > 0 || name === filter.value || ALWAYS.includes(name));
   const tilesAtFirst = batch.sources.length > SOURCES.few ? TILES.many : TILES.few;
 
   const fitting = batch.sources
     .map((source) => ({ source, outputs: order(source.outputs).filter(FITS[filter.value]) }))
     .filter((view) => view.outputs.length > 0);
   const views = fitting.slice(0, sourcesShown.value).map(({ source, outputs: of }) => {
-    const shown = of.slice(0, tilesAtFirst + (tilesMore.value[source.source_id] ?? 0));
-    return { source, shown, hidden: of.length - shown.length };
+    return { source, outputs: of, limit: tilesAtFirst + (tilesMore.value[source.source_id] ?? 0) };
   });
-  const choosable = views.flatMap(({ shown }) => shown.filter(isReady));
-  const choose = (ids: string[], isWanted: boolean) => {
-    const next = new Set(chosen.value);
-    for (const id of ids) isWanted ? next.add(id) : next.delete(id);
-    chosen.value = next;
-  };
+  const choosable = views.flatMap(({ outputs: of, limit }) => of.slice(0, limit).filter(isReady));
   return (
     <>
       <div class="row choices">
         <fieldset class="segments">
           <legend class="visually-hidden">{t.sources.show}</legend>
-          {(Object.keys(FITS) as Filter[]).map((name) => (
+          {filters.map(({ name, fitting }) => (
             <label key={name}>
               <input
                 type="radio"
@@ -69,7 +68,7 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
                 }}
               />
               <span>
-                {t.sources.filters[name]} <small>{number(outputs.filter(FITS[name]).length)}</small>
+                {t.sources.filters[name]} <small>{number(fitting)}</small>
               </span>
             </label>
           ))}
@@ -78,28 +77,25 @@ export function Sources({ batch, ticket, chosen, onPlay }: Props) {
           type="button"
           id="choose"
           class={choosable.length ? "quiet" : "quiet unseen"}
-          onClick={() =>
-            choose(
-              choosable.map(({ output_id }) => output_id),
-              true,
-            )
-          }
+          onClick={() => {
+            chosen.value = new Set([...chosen.value, ...choosable.map(({ output_id }) => output_id)]);
+          }}
         >
           {t.sources.selectShown(choosable.length)}
         </button>
       </div>
       {!views.length && <p class="muted">{t.sources.none}</p>}
-      {views.map(({ source, shown, hidden }) => (
-        <OfSource
+      {views.map(({ source, outputs: of, limit }) => (
+        <Kept
           key={source.source_id}
           source={source}
-          shown={shown}
-          hidden={hidden}
+          outputs={of}
+          limit={limit}
+          filter={filter.value}
           hasEnded={hasEnded}
           batchError={batch.error?.message}
           ticket={ticket}
-          chosen={chosen.value}
-          onChoose={(id, isWanted) => choose([id], isWanted)}
+          chosen={chosen}
           onPlay={onPlay}
           onMore={() => {
             const before = tilesMore.value[source.source_id] ?? 0;
@@ -151,19 +147,27 @@ function useSteadyFocus(hasEnded: boolean): void {
 
 interface OfSourceProps {
   source: Source;
-  shown: Output[];
-  hidden: number;
+  outputs: Output[]; // those that fit the filter, in their order
+  limit: number; // so many of them are shown
+  filter: Filter;
   hasEnded: boolean;
   batchError: string | undefined;
   ticket: string;
-  chosen: ReadonlySet<string>;
-  onChoose: (id: string, isWanted: boolean) => void;
+  chosen: Signal<ReadonlySet<string>>;
   onPlay: (output: Output) => void;
   onMore: () => void;
 }
 
+/** A source that is drawn anew only when something of it has changed: there may be thousands of tiles. */
+function Kept(props: OfSourceProps) {
+  const { source, limit, filter, hasEnded, batchError, ticket } = props;
+  return useMemo(() => <OfSource {...props} />, [source, limit, filter, hasEnded, batchError, ticket]);
+}
+
 function OfSource(props: OfSourceProps) {
-  const { source, shown, hidden, hasEnded, batchError, ticket, chosen } = props;
+  const { source, outputs, limit, hasEnded, batchError, ticket, chosen } = props;
+  const shown = outputs.slice(0, limit);
+  const hidden = outputs.length - shown.length;
   const ref = useRef<HTMLUListElement>(null);
   const seen = useSignal<typeof USUAL_SHAPE | null>(null); // of the first picture, where the size is unknown
   const ready = source.outputs.filter(isReady);
@@ -198,8 +202,7 @@ function OfSource(props: OfSourceProps) {
             key={index}
             output={output}
             ticket={ticket}
-            isChosen={chosen.has(output.output_id)}
-            onChoose={props.onChoose}
+            chosen={chosen}
             onPlay={props.onPlay}
             onShape={(width, height) => {
               if (!source.width) seen.value ??= { width, height };
@@ -226,8 +229,10 @@ function focusIn(next: () => Element | undefined): void {
 function Failures({ outputs, known }: { outputs: Output[]; known: string | undefined }) {
   const byReason = new Map<string, Output[]>();
   for (const output of outputs)
-    if (output.error && output.error.message !== known)
-      byReason.set(output.error.message, [...(byReason.get(output.error.message) ?? []), output]);
+    if (output.error && output.error.message !== known) {
+      const reason = said("results", output.error);
+      byReason.set(reason, [...(byReason.get(reason) ?? []), output]);
+    }
   if (!byReason.size) return null;
   return (
     <div class="notice bad">

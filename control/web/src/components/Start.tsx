@@ -60,7 +60,7 @@ export function Start() {
           {notes.length > 0 ? (
             <span class="muted small">{notes.join(" ")}</span>
           ) : (
-            <span class="muted small start-hint">{say.canClose}</span>
+            <span class="muted small start-hint">{pending.value.length > 0 ? say.stay : say.canClose}</span>
           )}
         </p>
         <div class="start-buttons">

@@ -1,10 +1,11 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Output } from "../shapes";
 import { t } from "../texts";
-import { effects, outputLabel } from "../words";
+import { effects, outputLabel, said } from "../words";
 import { Icon } from "./Icon";
 import { mediaUrl, ReadyTile } from "./ReadyTile";
+import { useChosen } from "./useChosen";
 
 const EFFECTS_SHOWN = 3;
 const INTENT_MS = 300; // a pointer that stays so long means it
@@ -13,8 +14,7 @@ const CAN_PREVIEW = matchMedia("(hover: hover) and (prefers-reduced-motion: no-p
 interface Props {
   output: Output;
   ticket: string;
-  isChosen: boolean;
-  onChoose: (id: string, isWanted: boolean) => void;
+  chosen: Signal<ReadonlySet<string>>;
   onPlay: (output: Output) => void;
   /** Told the size of the picture once it is there. */
   onShape: (width: number, height: number) => void;
@@ -22,30 +22,34 @@ interface Props {
 
 /** One output. Its inside is drawn again only when the output has changed, which keeps a page of many quick. */
 export function Tile(props: Props) {
-  const { output, ticket, isChosen, onChoose } = props;
+  const { output, ticket } = props;
   const { output_id: id, status, poster } = output;
   const inside = useMemo(
     () => (status === "ready" ? <Ready key={id} {...props} /> : <Unready output={output} />),
     [id, status, Math.floor(output.percent), poster, ticket],
   );
   return (
-    <li class={`tile ${status} ${isChosen ? "chosen" : ""}`} data-output={id}>
+    <li class={`tile ${status}`} data-output={id}>
       {inside}
-      {status === "ready" && (
-        <label class="tile-choose">
-          <input
-            type="checkbox"
-            checked={isChosen}
-            onChange={(event) => onChoose(id, event.currentTarget.checked)}
-            aria-label={t.sources.choose(outputLabel(output))}
-          />
-        </label>
-      )}
     </li>
   );
 }
 
-function Ready({ output, ticket, onPlay, onShape }: Props) {
+function Choose({ output, chosen }: Pick<Props, "output" | "chosen">) {
+  const [isChosen, toggle] = useChosen(chosen, output.output_id);
+  return (
+    <label class="tile-choose">
+      <input
+        type="checkbox"
+        checked={isChosen}
+        onChange={toggle}
+        aria-label={t.sources.choose(outputLabel(output))}
+      />
+    </label>
+  );
+}
+
+function Ready({ output, ticket, chosen, onPlay, onShape }: Props) {
   const preview = usePreview();
   return (
     <ReadyTile
@@ -55,6 +59,7 @@ function Ready({ output, ticket, onPlay, onShape }: Props) {
       onShape={onShape}
       onEnter={preview.enter}
       onLeave={preview.leave}
+      beside={<Choose output={output} chosen={chosen} />}
       over={
         preview.isOn && <video src={mediaUrl(output, ticket, "inline")} muted autoplay loop playsInline />
       }
@@ -80,7 +85,11 @@ function Unready({ output }: { output: Output }) {
         <div class="row">
           <strong class="small">{outputLabel(output)}</strong>
         </div>
-        {output.error ? <p class="tile-error">{output.error.message}</p> : <Effects output={output} />}
+        {output.error ? (
+          <p class="tile-error">{said("results", output.error)}</p>
+        ) : (
+          <Effects output={output} />
+        )}
       </div>
     </>
   );

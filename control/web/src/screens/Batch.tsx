@@ -16,7 +16,7 @@ import { linkTo, replace } from "../route";
 import { type Batch, isAtWork, isLive, isReady, outputsOf, sizeOf } from "../shapes";
 import { t } from "../texts";
 import { useTabProgress } from "../told";
-import { bytes, clock, exactMoney, money, progress, span, title, videosOf, when } from "../words";
+import { bytes, clock, exactMoney, money, progress, said, span, title, videosOf, when } from "../words";
 
 const STALE_MS = 15_000;
 const SAID_EVERY = 25; // per cent
@@ -116,7 +116,7 @@ function Expiry({ batch }: { batch: Batch }) {
   const leftS = (Date.parse(batch.expires_at) - now) / 1000;
   return (
     <span title={when(batch.expires_at)}>
-      {leftS > 0 ? t.batch.keptFor(span(leftS)) : t.batch.expiresNow}
+      {leftS > 0 ? t.words.keptFor(span(leftS)) : t.batch.expiresNow}
     </span>
   );
 }
@@ -135,7 +135,7 @@ function Standing({ live, batch }: { live: LiveBatch; batch: Batch }) {
       <Said batch={batch} />
       <Freshness live={live} isLive={isLive(batch)} />
       {isLive(batch) && batch.waiting && <Notice>{t.batch.waiting(waiting(batch))}</Notice>}
-      {batch.error && <Notice tone="bad">{batch.error.message}</Notice>}
+      {batch.error && <Notice tone="bad">{said("results", batch.error)}</Notice>}
       {batch.status === "expired" && batch.expires_at && (
         <Notice>{t.batch.expired(when(batch.expires_at))}</Notice>
       )}
@@ -153,7 +153,7 @@ function made(batch: Batch): string {
 /** Why nothing moves; machines that are in use may be its own. */
 function waiting({ waiting: why, attempts }: Batch): string {
   const own = attempts.filter(isAtWork).length;
-  return why?.code === "machine_cap" && own ? t.batch.ownMachines(own) : (why?.message ?? "");
+  return why?.code === "machine_cap" && own ? t.batch.ownMachines(own) : why ? said("waiting", why) : "";
 }
 
 /** The progress for a screen reader, at each quarter and at the end. */

@@ -1,22 +1,20 @@
 // The texts of the page in the language of its user: the one chosen on the page, else the browser's, else English.
-import { de } from "./de";
-import { en } from "./en";
-
-export type Texts = typeof en;
+// A visit loads the texts of one language.
+import type { Texts } from "./en";
 
 const KEY = "refresher.language";
-const OF: Record<string, Texts> = { en, de };
 
 /** What the page can speak, by code, each in its own words. */
 export const LANGUAGES: Record<string, string> = { en: "English", de: "Deutsch" };
 
 const language = (tag: string): string => tag.slice(0, 2).toLowerCase();
-const chosen = localStorage.getItem(KEY) ?? navigator.languages.map(language).find((code) => OF[code]);
+const wanted = [localStorage.getItem(KEY) ?? "", ...navigator.languages.map(language)];
 
-export const LANGUAGE: string = chosen && OF[chosen] ? chosen : "en";
+export const LANGUAGE: string = wanted.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";
 /** The browser's own region where it speaks this language: dates and numbers follow it. */
 export const LOCALE: string = navigator.languages.find((tag) => language(tag) === LANGUAGE) ?? LANGUAGE;
-export const t: Texts = OF[LANGUAGE] ?? en;
+const { texts } = await (LANGUAGE === "de" ? import("./de") : import("./en"));
+export const t: Texts = texts(LOCALE);
 
 document.documentElement.lang = LANGUAGE;
 

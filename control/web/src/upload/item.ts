@@ -6,7 +6,7 @@ import { SIGNED_OUT } from "../session";
 import type { SourceRef } from "../shapes";
 import { t } from "../texts";
 import { type Look, look, objection } from "./look";
-import { type Sending, send } from "./parts";
+import { conclude, type Sending, type Sent, send } from "./parts";
 import { Pool } from "./pool";
 
 export type Phase =
@@ -53,6 +53,10 @@ export class Item {
   readonly sent = signal(0); // bytes
   readonly variations = signal<number | null>(null); // null: as many as of the others
   readonly stored = signal(0); // bytes: what a reload keeps
+  /** Whether a reload loses the file. */
+  readonly isUnsent = computed(
+    () => !this.url && ["looking", "sending", "checking", "paused", "failed"].includes(this.phase.value),
+  );
   readonly isPending = computed(() => ["looking", "sending", "checking"].includes(this.phase.value));
   /** Both are kept over a reload as soon as they are known. */
   readonly uploadId = signal<string | null>(null);
@@ -76,7 +80,8 @@ export class Item {
     this.sent.value = this.stored.value;
     if (this.sourceId.value) this.phase.value = "ready";
     else if (kept && !url) this.phase.value = "fileless";
-    if (url) void this.start();
+    const isAllStored = this.uploadId.value && this.stored.value === size;
+    if (url || (this.phase.value === "fileless" && isAllStored)) void this.start();
   }
 
   static ofFile(file: File): Item {
@@ -145,6 +150,7 @@ export class Item {
     try {
       if (url) await this.check(options);
       else if (file) await this.send(file, options);
+      else await this.conclude(options);
     } catch (error) {
       if (error === SIGNED_OUT) this.pause();
       else if (this.stop === stop && !stop.signal.aborted) this.fail(error);
@@ -174,8 +180,20 @@ export class Item {
         this.phase.value = stored === this.size ? "checking" : "sending";
       },
     });
-    this.sourceId.value = source.source_id;
-    this.notes.value = source.notes;
+    this.done(source);
+  }
+
+  /** All of it was stored before a reload lost the file: then the file is not needed. */
+  private async conclude(options: api.Options): Promise<void> {
+    this.phase.value = "checking";
+    const source = await conclude(this.uploadId.value ?? "", options);
+    if (source) this.done(source);
+    else this.phase.value = "fileless";
+  }
+
+  private done({ source_id, notes }: Sent): void {
+    this.sourceId.value = source_id;
+    this.notes.value = notes;
     this.phase.value = "ready";
   }
 
@@ -206,7 +224,7 @@ export class Item {
   }
 
   private refuse(why: string): void {
-    this.problem.value = why.replace(/^[a-z_]+(\.\w+)*: /, ""); // the field's name: it stands at its video
+    this.problem.value = why.replace(/(^|: )[a-z_]+(\.\w+)*: /, "$1"); // the field's name: it stands at its video
     this.phase.value = "refused";
   }
 }

@@ -46,6 +46,19 @@ export async function send(sending: Sending): Promise<Sent> {
   }
 }
 
+/** Return the source of an upload of which all is stored; null if the file is needed. Throws as `send` does. */
+export async function conclude(uploadId: string, options: api.Options): Promise<Sent | null> {
+  try {
+    const upload = await api.get<Upload>(`uploads/${uploadId}`, options);
+    if (upload.source_id) return { source_id: upload.source_id, notes: [] };
+    const parts = upload.parts.map(({ number, etag }) => ({ number, etag }));
+    return await api.post<UploadedSource>(`uploads/${uploadId}/complete`, { parts }, options);
+  } catch (error) {
+    if (isLost(error)) return null;
+    throw error;
+  }
+}
+
 async function begin(sending: Sending, uploadId: string | null): Promise<Upload> {
   const { name, size, type } = sending.file;
   try {
