@@ -54,8 +54,8 @@ PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 # references, the finest search and half of the look-ahead go; mbtree and trellis stay; weak adaptive
 # quantisation serves grain.
 X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc-lookahead=20"
-GRAIN_FROM = 3  # of the effect `noise`: less leaves edges that a coarser search finds as well
 FINE, COARSE = "subme=4", "subme=2"
+GRAIN_FROM = 3  # of the effect `noise`: with less, others look as well where the cap strains the picture
 STRAINED = 40.0  # the quantiser of a frame for which the buffer had too few bits; others stay below 36
 SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
 
@@ -284,7 +284,7 @@ def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | No
     """Return the encoder of a picture by its quality; with `stats` it writes its analysis there."""
     analysis = f":pass=1:stats={stats}" if stats else ""
     coded = _x264(
-        f"{X264}:{FINE if effects.noise >= GRAIN_FROM else COARSE}{analysis}",
+        f"{X264}:{FINE if effects.noise else COARSE}{analysis}",
         cap_kbps=_cap_kbps(probe, style.quality),
     )
     return [*coded, "-crf", str(CRF[style.quality])]

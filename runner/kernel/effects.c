@@ -288,13 +288,28 @@ static const Lanes COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #define SMALLER(a, b) CHOSEN((a) < (b), a, b)
 #endif
 
-/* All of the block is between the same two rows, which lie in the picture, as do its columns. */
-INLINE void block_down(const uint8_t *upper, const uint8_t *lower, Slope slope, int16_t *to) {
-    UnsignedLanes part8 = ((UnsignedLanes)COUNT * (uint16_t)slope.step + slope.part) >> 8;
+INLINE UnsignedLanes rows_mixed(const uint8_t *upper, const uint8_t *lower, UnsignedLanes part8) {
     UnsignedLanes a = __builtin_convertvector(LOADED(Bytes, upper), UnsignedLanes);
     UnsignedLanes b = __builtin_convertvector(LOADED(Bytes, lower), UnsignedLanes);
-    UnsignedLanes mixed = (a * (256 - part8) + b * part8) >> 2;
-    __builtin_memcpy(to, &mixed, sizeof mixed);
+    return (a * (256 - part8) + b * part8) >> 2;
+}
+
+/* All of the block is between the same two rows, which lie in the picture, as do its columns. */
+INLINE void block_down(const uint8_t *upper, int width, Slope slope, int16_t *to) {
+    UnsignedLanes part8 = ((UnsignedLanes)COUNT * (uint16_t)slope.step + slope.part) >> 8;
+    UnsignedLanes value = rows_mixed(upper, upper + width, part8);
+    __builtin_memcpy(to, &value, sizeof value);
+}
+
+/* From some column on the block is between the next two rows, or the previous two where it rises. All lie in the
+ * picture, as do the columns. In those lanes the place has left its 16 bits, once: the slope is gentle. */
+INLINE void block_across(const uint8_t *upper, int width, Slope slope, int16_t *to) {
+    UnsignedLanes start = (UnsignedLanes){0} + slope.part, at = start + (UnsignedLanes)COUNT * (uint16_t)slope.step;
+    const uint8_t *next = slope.step > 0 ? upper + width : upper - width;
+    UnsignedLanes is_beyond = (UnsignedLanes)(slope.step > 0 ? at < start : at > start);
+    UnsignedLanes here = rows_mixed(upper, upper + width, at >> 8), there = rows_mixed(next, next + width, at >> 8);
+    UnsignedLanes value = CHOSEN(is_beyond, there, here);
+    __builtin_memcpy(to, &value, sizeof value);
 }
 
 INLINE Lanes clipped(Lanes value) {
@@ -335,14 +350,19 @@ INLINE void row_down(const uint8_t *from, const Map *map, int64_t v, int first, 
     for (int n = 0; n < count; n += LANES) {
         int column = first + n;
         Slope slope = slope_at(map, v, column);
-        int last = slope.part + (LANES - 1) * slope.step;
-        int is_flat = last >= 0 && last < 65536 && slope.top >= 0 && slope.top + 1 < map->height;
-        if (in_lanes && is_flat && column >= 0 && column + LANES <= map->width) {
-            const uint8_t *upper = from + (size_t)slope.top * map->width + column;
-            block_down(upper, upper + map->width, slope, to + n);
-        } else {
+        int change = (LANES - 1) * slope.step, last = slope.part + change;
+        int is_flat = last >= 0 && last < 65536, is_gentle = change > -65536 && change < 65536;
+        int highest = slope.top - (last < 0), lowest = slope.top + 1 + (last >= 65536); /* rows, counted from above */
+        int is_inside = highest >= 0 && lowest < map->height && column >= 0 && column + LANES <= map->width;
+        if (!in_lanes || !is_inside || !is_gentle) {
             block_down_plain(from, map, slope, column, LANES, to + n);
+            continue;
         }
+        const uint8_t *upper = from + (size_t)slope.top * map->width + column;
+        if (is_flat)
+            block_down(upper, map->width, slope, to + n);
+        else
+            block_across(upper, map->width, slope, to + n);
     }
 }
 

@@ -38,7 +38,7 @@ def fly(stack: LocalStack) -> Iterator[httpx.Client]:
 
 @pytest.mark.usefixtures("_idle")
 def test_a_cancelled_job_keeps_what_is_ready_and_a_retry_makes_only_the_rest(user: User, slow: Path) -> None:
-    job_id = user.submit(user.upload(slow), variations=12, kind="jobs")["job_id"]
+    job_id = user.submit(user.upload(slow), variations=8, kind="jobs")["job_id"]
     until(lambda: user.show(job_id)["progress"]["ready"])
     before = runners(os.getpid())
     assert machines_of(user, job_id), "it is shown while it runs"

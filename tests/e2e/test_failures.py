@@ -76,7 +76,7 @@ def test_an_ffmpeg_that_is_killed_costs_no_output(user: User, slow: Path) -> Non
 
 @pytest.mark.usefixtures("_idle")
 def test_a_machine_that_dies_is_replaced_and_what_was_ready_stays(user: User, slow: Path) -> None:
-    job = user.submit(user.upload(slow), variations=12, kind="jobs")
+    job = user.submit(user.upload(slow), variations=8, kind="jobs")
 
     def with_some_ready() -> dict[str, Any] | None:
         shown = user.show(job["job_id"])

@@ -246,8 +246,8 @@ def test_motion_is_searched_for_finely_where_there_is_grain() -> None:
         args = variation_args(recipe, SOURCE, source="in", output="out")
         return args[args.index("-x264-params") + 1]
 
-    assert "subme=2" in search(2)
-    assert "subme=4" in search(3)
+    assert "subme=2" in search(0)
+    assert "subme=4" in search(1)
 
 
 def option(args: list[str], name: str) -> str:

@@ -308,7 +308,7 @@ MUTANTS: dict[str, Mutant] = {
     "absence from a list is gone": absence_is_gone,
     "one 404 is gone": switched(machines, "MISSES_MAX", 1),
     "a new machine is gone at once": switched(machines, "NEW", timedelta(0)),
-    "all is news": switched(machines, "is_news", lambda *_: True),
+    "all is news": switched(machines, "is_news", lambda *_, **__: True),
     "slot freed at the ask": slot_freed_at_the_ask,
     "ready without looking": ready_without_looking,
     "lease never extended": switched(leases.Leases, "extend", lambda *_: None),
