@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from control.context import AppContext
+from control.domain.amounts import in_words
 from control.domain.errors import Code, ControlError
 from control.domain.ids import new_id
 from control.downloads import contents
@@ -498,7 +499,7 @@ def test_a_batch_that_cannot_fit_is_refused_with_the_numbers_and_nothing_of_it_i
         capped.submit(source, variations=12)
     assert error.value.code is Code.STORAGE_FULL
     for number in (12 * SIZE, 8 * SIZE, SIZE):
-        assert f" {number} " in error.value.message
+        assert f" {in_words(number)} " in error.value.message
     assert keep.rows.all(Batch) == []
     keep.run(capped.submit(source, variations=7))
     assert held(capped).kept == 8 * SIZE
