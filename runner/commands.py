@@ -294,14 +294,15 @@ def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, le
     """Return the encoder of a picture that follows the analysis of a first one.
 
     The first one obeys the cap and the others distribute the bits in the same way, so they obey it too. To
-    check the cap again would cost a third of an encoding, and a finer search another third. Only grain in a
-    picture that the cap strains looks worse without them (docs/performance.md).
+    check the cap again would cost a third of an encoding, and a finer search another third. Only grain looks
+    worse without: in a picture that the cap strains without both, and below the cap without the search.
+    Where the cap binds and does not strain, the search changes little (docs/performance.md).
     """
-    is_hard = (
-        effects.noise >= GRAIN_FROM and lead.is_strained and lead.kbps >= _cap_kbps(probe, style.quality)
-    )
-    params = f"{X264}:{FINE if is_hard else COARSE}:pass=2:stats={stats}"
-    return [*_x264(params, cap_kbps=lead.kbps if is_hard else None), "-b:v", f"{lead.kbps}k"]
+    is_grainy, is_capped = effects.noise >= GRAIN_FROM, lead.kbps >= _cap_kbps(probe, style.quality)
+    is_watched = is_grainy and is_capped and lead.is_strained
+    is_fine = is_watched or (is_grainy and not is_capped)
+    params = f"{X264}:{FINE if is_fine else COARSE}:pass=2:stats={stats}"
+    return [*_x264(params, cap_kbps=lead.kbps if is_watched else None), "-b:v", f"{lead.kbps}k"]
 
 
 def _reading(source: str, probe: Probe) -> list[str]:

@@ -225,19 +225,18 @@ def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_abov
     assert args[args.index("-b:v") + 1] == "3060k"
 
 
-def test_siblings_are_held_to_a_cap_and_searched_finely_only_where_grain_met_it_hard() -> None:
-    def cap(kbps: int, noise: int, *, is_strained: bool = True) -> str | None:
+def test_only_grain_is_searched_finely_in_siblings_and_held_to_a_cap_that_strained_it() -> None:
+    def made(kbps: int, noise: int, *, is_strained: bool = True) -> tuple[str | None, bool]:
         stats, lead = {False: "s"}, Lead(kbps=kbps, is_strained=is_strained)
         others = [Other(PLAIN.model_copy(update={"noise": noise}), "o")]
         args = others_args(others, SOURCE, source="in", first="f", stats=stats, lead=lead)
         cap = args[args.index("-maxrate") + 1] if "-maxrate" in args else None
-        assert any("subme=4" in arg for arg in args) == (cap is not None)
-        return cap
+        return cap, any("subme=4" in arg for arg in args)
 
-    assert cap(3060, 3) == "3060k"
-    assert cap(3060, 3, is_strained=False) is None
-    assert cap(2499, 3) is None
-    assert cap(3060, 2) is None
+    assert made(3060, 3) == ("3060k", True)
+    assert made(3060, 3, is_strained=False) == (None, False)
+    assert made(2499, 3) == (None, True)
+    assert made(3060, 2) == made(2499, 2) == (None, False)
 
 
 def test_motion_is_searched_for_finely_where_there_is_grain() -> None:
