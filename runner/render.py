@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -222,7 +223,12 @@ class Renderer:
 
         Raises FfmpegFailed, NotPlain, or Stopped.
         """
-        by_mirror = shared.by_mirror(outputs, source.probe)
+        try:
+            by_mirror = shared.by_mirror(outputs, source.probe)
+        except OSError as trouble:
+            if trouble.errno != ENOSPC:
+                raise
+            raise ffmpeg.OutOfMemory("there is no room for the analysis") from trouble
         places, command = self._others(outputs, source, shared, by_mirror)
         names = {**shared.names, **{path: name for place in places for path, name in place.names.items()}}
         analyses = [path for stats in by_mirror.values() for path in (stats, tree_of(stats))]
@@ -306,12 +312,13 @@ class Renderer:
         makes: Sequence[Path] = (),
         is_led: bool = False,
     ) -> Iterator[Distances]:
-        """Run the command, and reserve memory for it until the block ends; yield what the kernel said.
+        """Run the command, and reserve memory for it and what it reads until the block ends.
 
-        On failure all its files are removed.
+        Yields what the kernel said. On failure all its files are removed.
         """
         outputs = [place.output for place in places]
         taken = others_bytes(source.probe, len(places)) if is_led else first_bytes(source.probe)
+        taken += sum(size_bytes(path) for path in reads)
         files = [*(path for place in places for path in place.files), *makes]
         with removed_unless_well(*(place.path for place in places)), self._room(outputs, source, taken):
             yield self._run(command, outputs, source, reads=reads, makes=files)

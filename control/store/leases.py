@@ -66,5 +66,6 @@ class Leases:
         """Remove the leases of all attempts except the live ones."""
         for attempt_id in self._until.keys() - live:
             self._until.pop(attempt_id, None)
-        for key in [key for key in self._of_rows if key[0] not in live]:
-            del self._of_rows[key]
+        for key in list(self._of_rows):  # a copy: claims of other threads add to it
+            if key[0] not in live:
+                del self._of_rows[key]

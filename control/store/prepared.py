@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Dialect, Executable, SelectBase, bindparam
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
@@ -52,7 +53,7 @@ class Prepared:
 
     def __init__(self, build: Callable[[Moment], Executable]) -> None:
         self._build = build
-        self._built: tuple[Executable, Moment] | None = None
+        self._built: tuple[Executable, Moment, Sequence[str]] | None = None  # the last: names of its lists
         self._texts: dict[tuple[object, ...], _Text] = {}  # by dialect and the lengths of the lists
 
     def rows(self, connection: Connection, now: datetime, **given: object) -> Sequence[Row]:
@@ -68,10 +69,11 @@ class Prepared:
     def _run(self, connection: Connection, now: datetime, given: dict[str, object]) -> Any:
         if self._built is None:
             moment = Moment()
-            self._built = self._build(moment), moment
-        query, moment = self._built
-        values = {**moment.values(now), **given}
-        form = connection.dialect.name, *(len(each) for each in given.values() if isinstance(each, list))
+            query = self._build(moment)
+            self._built = query, moment, _lists_of(query)
+        query, moment, lists = self._built
+        values: dict[str, Any] = {**moment.values(now), **given}
+        form = connection.dialect.name, *(len(values[name]) for name in lists if name in values)
         if (text := self._texts.get(form)) is None:
             text = self._texts[form] = _Text(query, connection.dialect, values)
         return text.run(connection, values)
@@ -80,6 +82,12 @@ class Prepared:
         """Build the query again at the next run: what `build` calls has changed."""
         self._built = None
         self._texts.clear()
+
+
+def _lists_of(query: Executable) -> Sequence[str]:
+    assert isinstance(query, ClauseElement)
+    parameters = (each for each in visitors.iterate(query) if isinstance(each, BindParameter))
+    return [parameter.key for parameter in parameters if parameter.expanding]
 
 
 class _Text:

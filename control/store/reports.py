@@ -69,9 +69,8 @@ def claim(store: Store, attempt_id: str, machine_id: str) -> None:
             raise _superseded()
         else:
             run = _begin(tx, attempt, machine_id)
-            store.leases.of_row(
-                attempt.id, attempt.run_until, run
-            )  # now: the wall clock may step before watch
+            # Now, since the wall clock may step before `watch` looks.
+            store.leases.of_row(attempt.id, attempt.run_until, run)
             _lease(store, tx, attempt)
 
 

@@ -34,6 +34,7 @@ from infra.ports import Clock
 Row = TypeVar("Row")
 SOURCE_NAMES = 3  # the number of source names and posters in a list
 ROWS_AT_ONCE = 200
+WORDS_MAX = 8  # of a search
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,10 @@ def _newest(table: type[Row], status: JobStatus | None, limit: int, cursor: str 
 
 
 def _is_named(table: type[Any], own_batch: Any, q: str) -> ColumnElement[bool]:
-    """Return the condition that each word is in the name of a row's batch or of one of its sources."""
+    """Return the condition that each word is in the name of a row's batch or of one of its sources.
+
+    Of more than WORDS_MAX words only the first count, since each costs a look at all names.
+    """
     owner = Output.batch_id if table is Batch else Output.job_id
 
     def has(word: str) -> ColumnElement[bool]:
@@ -303,7 +307,7 @@ def _is_named(table: type[Any], own_batch: Any, q: str) -> ColumnElement[bool]:
         using = select(owner).where(col(Output.source_id).in_(sources))
         return or_(own_batch.in_(named), col(table.id).in_(using))
 
-    return and_(*map(has, dict.fromkeys(q.split())))
+    return and_(*map(has, list(dict.fromkeys(q.split()))[:WORDS_MAX]))
 
 
 def _position(cursor: str) -> tuple[datetime, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.chaos.clients import Caller, Submitted, submitted
 from tests.support.quick_machines import content_of
-from tests.support.user import LIVE, outputs
+from tests.support.user import LIVE, ok, outputs
 
 END_S = 120.0
 GONE = (404, 410)
@@ -40,19 +40,21 @@ class Auditor(Caller):
                 yield from self._undone(batch)
             elif batch.batch_id in shown:
                 yield from self._wrong_with(batch, shown[batch.batch_id])
+            else:
+                yield f"{batch.batch_id}: it is gone"
         yield from self._lost_sources()
         yield from (f"{id_}: its abort" for id_ in known.aborted if self._ask_upload(id_) not in GONE)
         yield from self._lost_outputs(shown)
         yield from self._still_running()
 
     def _end_of(self, batch: Submitted) -> dict[str, Any] | None:
-        """Return the batch at its end, or live after END_S, or None if control does not know it."""
+        """Return the batch at its end, or live after END_S, or None if control says that it is gone."""
         until = time.monotonic() + END_S
         while True:
             answer = self.ask("GET", f"/api/batches/{batch.batch_id}")
-            if answer.status_code != 200:
+            if answer.status_code in GONE:
                 return None
-            shown: dict[str, Any] = answer.json()
+            shown: dict[str, Any] = ok(answer, 200)
             if shown["status"] not in LIVE or time.monotonic() > until:
                 return shown
             time.sleep(0.1)

@@ -217,9 +217,11 @@ export class LiveBatch {
 function steady(source: Source, shown?: Source): Source {
   const outputs = source.outputs.map((output, at) => {
     const before = shown?.outputs[at];
-    return before && isSame(output, before, "output_id", "status", "percent", "poster", "size_bytes")
-      ? before
-      : output;
+    const isSteady =
+      before &&
+      isSame(output, before, "output_id", "status", "percent", "poster", "size_bytes") &&
+      output.error?.message === before.error?.message;
+    return isSteady ? before : output;
   });
   const isSteady =
     shown &&

@@ -21,7 +21,7 @@ SRC = Path(__file__).parents[3] / "control/web/src"
 def words(language: str, part: str, table: str) -> set[str]:
     """Return what a table of a part of the texts has words for."""
     texts = (SRC / "texts" / f"{language}.ts").read_text()
-    found = re.search(rf"\n  {part}: {{.*?\n    {table}: {{(.*?)}}", texts, re.S)
+    found = re.search(rf"\n    {part}: {{.*?\n      {table}: {{(.*?)}}", texts, re.S)
     assert found, f"the part {part} has no table {table}"
     return set(re.findall(r'(?:^|[{,])\s*"?([a-z][a-z_-]*)"?: "', found[1], re.M))
 

@@ -1,11 +1,14 @@
 import { useSignal } from "@preact/signals";
+import { address } from "../api";
 import { t } from "../texts";
 import { fileName } from "../words";
 import { Icon } from "./Icon";
 import { mediaUrl, type Shown } from "./ReadyTile";
 import { toast } from "./Toast";
 
+/** Not from a page hosted elsewhere: after control's redirect the bucket would not know the page's origin. */
 const CAN_SEND =
+  new URL(address(""), location.href).origin === location.origin &&
   matchMedia("(pointer: coarse)").matches &&
   (navigator.canShare?.({ files: [new File([""], "a.mp4", { type: "video/mp4" })] }) ?? false);
 
@@ -41,5 +44,7 @@ export function SendVideo({ output, ticket }: { output: Shown; ticket: string })
 async function loaded(output: Shown, ticket: string): Promise<File> {
   const answer = await fetch(mediaUrl(output, ticket, "inline"));
   if (!answer.ok) throw new TypeError(answer.statusText);
-  return new File([await answer.blob()], fileName(output.name), { type: "video/mp4" });
+  return new File([await answer.blob()], fileName(output.name), {
+    type: answer.headers.get("content-type") || "video/mp4",
+  });
 }

@@ -26,7 +26,7 @@ export function Tile(props: Props) {
   const { output_id: id, status, poster } = output;
   const inside = useMemo(
     () => (status === "ready" ? <Ready key={id} {...props} /> : <Unready output={output} />),
-    [id, status, Math.floor(output.percent), poster, ticket],
+    [id, status, Math.floor(output.percent), poster, ticket, output.error?.message],
   );
   return (
     <li class={`tile ${status}`} data-output={id}>

@@ -370,8 +370,7 @@ export function texts(locale: string): Texts {
         not_found: "Das gibt es nicht oder nicht mehr.",
         method_not_allowed: "Das ist an dieser Adresse nicht möglich. Bitte die Seite neu laden.",
         too_slow: "Die Daten kamen zu langsam an. Bitte noch einmal versuchen.",
-        conflict:
-          "Das geht jetzt nicht: Der Stand hat sich inzwischen geändert. Bitte noch einmal versuchen.",
+        conflict: "Das geht jetzt nicht:",
         superseded: "Das ist überholt: Ein neuerer Versuch läuft oder ist zu Ende.",
         not_ready: "Noch ist nichts fertig.",
         not_finished: "Der Auftrag ist noch nicht zu Ende.",

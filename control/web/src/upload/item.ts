@@ -53,7 +53,7 @@ export class Item {
   readonly sent = signal(0); // bytes
   readonly variations = signal<number | null>(null); // null: as many as of the others
   readonly stored = signal(0); // bytes: what a reload keeps
-  /** Whether a reload loses the file. */
+  /** Whether a reload may lose the file. */
   readonly isUnsent = computed(
     () => !this.url && ["looking", "sending", "checking", "paused", "failed"].includes(this.phase.value),
   );
@@ -224,7 +224,7 @@ export class Item {
   }
 
   private refuse(why: string): void {
-    this.problem.value = why.replace(/(^|: )[a-z_]+(\.\w+)*: /, "$1"); // the field's name: it stands at its video
+    this.problem.value = why.replace(/(^|: )([a-z]+[_.][\w.]*|name): /, "$1"); // the field's name: it stands at its video
     this.phase.value = "refused";
   }
 }
