@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -120,6 +121,13 @@ class Person:
         found = self.page.get_by_text(text).first
         expect(found).to_be_visible(timeout=2 * WAIT_MS)
         return found
+
+    def waits_until(self, script: str, arg: object = None) -> None:
+        """Wait until a script gives what is true. The polls come from outside: the page's CSP forbids `eval`."""
+        until_s = time.monotonic() + WAIT_MS / 1000
+        while not self.page.evaluate(script, arg):
+            assert time.monotonic() < until_s, script
+            self.page.wait_for_timeout(50)
 
     def press(self, name: str | re.Pattern[str]) -> None:
         self.page.get_by_role("button", name=name).first.click()

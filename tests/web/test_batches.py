@@ -85,9 +85,9 @@ def test_source_and_result_play_in_step_and_back_closes_the_player(
     keys.press("Home")
     for _ in range(30):
         keys.press(".")
-    page.wait_for_function(IN_STEP, arg=[1.0, speed])
+    person.waits_until(IN_STEP, [1.0, speed])
     keys.press(",")
-    page.wait_for_function(IN_STEP, arg=[29 / 30, speed])
+    person.waits_until(IN_STEP, [29 / 30, speed])
     page.get_by_role("radio", name="Slider").check()
     wipe = page.get_by_role("slider", name="How much of the source is shown")
     wipe.press("ArrowRight")

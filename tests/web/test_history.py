@@ -143,7 +143,7 @@ def test_news_of_a_thousand_live_outputs_and_clicks_among_them_take_a_moment(
     expect(page.locator(".source")).to_have_count(SOURCES)
     while page.locator(".tile").count() < SOURCES * EACH:
         page.evaluate(SHOW_MORE)
-    page.wait_for_function(LAID_OUT, arg=2 * EACH)
+    person.waits_until(LAID_OUT, 2 * EACH)
     with tasks_ms(browser, person) as a_moment:
         page.evaluate(LOOP)
         page.evaluate("1")  # the task that runs at the end of the block is not in the list
@@ -151,7 +151,7 @@ def test_news_of_a_thousand_live_outputs_and_clicks_among_them_take_a_moment(
     with tasks_ms(browser, person) as taken:
         for number in range(4):
             report(maker, specs[number], number)
-            page.wait_for_function(READY, arg=5 * (number + 1), polling=100)
+            person.waits_until(READY, 5 * (number + 1))
         page.get_by_label("Choose Variation").first.check()
         assert person.shifted() < SHIFT_MAX
         for name in ("Ready", "All"):

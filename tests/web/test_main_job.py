@@ -142,7 +142,7 @@ def test_a_preset_is_made_once_of_each_video(person: Person, api: User, clip: Cl
     with person.on_a_phone():
         person.press("Play Plain copy")
         person.press("Save or send")
-        person.page.wait_for_function("window.handed")
+        person.waits_until("window.handed")
         assert person.page.evaluate("window.handed") == ["plain_copy.mp4", "video/mp4", output["size_bytes"]]
         person.page.keyboard.press("Escape")
     person.press("Same again")

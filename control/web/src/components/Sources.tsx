@@ -177,7 +177,7 @@ function OfSource(props: OfSourceProps) {
     props.onMore();
   };
   return (
-    <section class="stack source" aria-label={source.name}>
+    <section class={`stack source ${shown.length > TILES.few ? "long" : ""}`} aria-label={source.name}>
       <div class="source-head">
         <h2>{source.name}</h2>
         <span class="muted small">
