@@ -123,7 +123,7 @@ class Person:
         return found
 
     def waits_until(self, script: str, arg: object = None) -> None:
-        """Wait until a script gives what is true. The polls come from outside: the page's CSP forbids `eval`."""
+        """Wait until a script gives what is true, by polls from outside: the page's CSP forbids `eval`."""
         until_s = time.monotonic() + WAIT_MS / 1000
         while not self.page.evaluate(script, arg):
             assert time.monotonic() < until_s, script
