@@ -158,7 +158,7 @@ def test_sigterm_is_reported_and_ffmpeg_dies_with_it(
         assert ended(process, tmp_path)[0] == Exit.OK
     assert control.finish
     assert control.finish.outcome == "cancelled"
-    assert not any(lives(child) for child in children)
+    until(lambda: not any(lives(child) for child in children))
 
 
 def test_the_wall_deadline_is_reported_in_time(
