@@ -5,7 +5,6 @@ The bytes are made up; all else is as with a runner, over real HTTP: claim, PUTs
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import httpx
 from sqlmodel import col, select
@@ -45,6 +43,7 @@ from runner.contract import (
     attempt_path,
 )
 from tests.support.settings import SETTINGS
+from tests.support.sums import facts
 from tests.support.user import ok, sign_in
 
 ALL = 1000  # creates at once: what other tests left in the queue starts too
@@ -147,15 +146,6 @@ def put(url: str, headers: Mapping[str, str], content: bytes) -> None:
 def bucket() -> httpx.Client:
     """Return a client for signed URLs that knows nothing of us; one, since making one takes 0.1 s."""
     return httpx.Client(timeout=120)
-
-
-def facts(content: bytes) -> dict[str, Any]:
-    return {
-        "size_bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "md5": hashlib.md5(content).hexdigest(),
-        "crc32": crc32(content),
-    }
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -36,6 +35,7 @@ from runner.contract import (
     Timings,
     Usage,
 )
+from tests.support.sums import facts
 
 APP, TOKEN = "quick-machines", "a token of the tests"
 AGAIN_S, GIVE_UP_S = 0.05, 120.0
@@ -135,12 +135,5 @@ class _Machine:
         content = content_of(output.output_id)
         put = self._http.request("PUT", output.put_url, body=content, headers=output.put_headers)
         assert put.status in (200, 412), put.data
-        file = OutputFile(
-            size_bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            md5=hashlib.md5(content).hexdigest(),
-            crc32=zlib.crc32(content),
-            duration_s=1.0,
-            ffmpeg_args=["-i", "SOURCE", "OUTPUT"],
-        )
+        file = OutputFile(**facts(content), duration_s=1.0, ffmpeg_args=["-i", "SOURCE", "OUTPUT"])
         return OutputReport(output_id=output.output_id, status="ready", percent=100, file=file)

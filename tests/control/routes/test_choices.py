@@ -173,6 +173,7 @@ def test_a_search_looks_in_the_names_of_batches_and_sources_and_takes_every_char
     assert found(f"{noun}_c") == {by_source}
     assert found(f" off_now  50% WINTER{noun} a.MP4") == {by_name}  # in any order, and of a source too
     assert found(f"coat a.mp4 winter{noun}") == set()
+    assert found(f"winter{noun} 50% o f _ n w i zzz") == {by_name}, "the first eight words count"
     for q in ("frühling", "fru\u0308hling", "Fruhling", "cafe FRÜH"):
         assert found(f"{q} {noun}") == {accents}
     assert found(f"{noun}%off") == found(f"{noun}_50") == found(f"wint%{noun}") == set()

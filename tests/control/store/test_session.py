@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.orm.exc import StaleDataError
 from sqlmodel import delete, select
 
+from control.store.session import _change_of
 from control.store.tables import Job, Machine, Output
 from tests.support.rows import Rows
 
@@ -44,3 +45,12 @@ def test_a_change_of_a_row_that_is_gone_is_an_error(rows: Rows):
         with pytest.raises(StaleDataError, match="Machine is gone"):
             tx.flush()
         tx.session.rollback()
+
+
+def test_lists_of_any_length_are_stored_by_one_statement(rows: Rows):
+    rows.submit(variations=3)
+    with rows.store.transaction() as tx:
+        for length, output in enumerate(tx.session.exec(select(Output)).all()):
+            output.ffmpeg_args = ["-i"] * (length + 1)
+    forms = _change_of(Output, ("ffmpeg_args",))._texts
+    assert len([form for form in forms if form[0] == rows.engine.dialect.name]) == 1
