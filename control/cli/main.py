@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +49,7 @@ app.add_typer(client_app)
 
 DRAIN_S = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_AGAIN_S = 0.05
 
 
 def _version(is_asked: bool) -> None:
@@ -69,9 +71,20 @@ def _refresher(
             signal.signal(signum, _interrupt)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    for signum in _ENDING:
-        signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt where the main thread is, or a moment later if it is inside an import.
+
+    There the exception could get lost in a callback, or leave the lock of all imports held for ever.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signum))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
 
 
