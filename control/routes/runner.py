@@ -142,8 +142,9 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
         attempt = session.get_one(Attempt, attempt_id)
         wall_s = attempt.wall_s
         todo = session.exec(_TODO, params={"job_id": attempt.job_id}).all()
-        needed = {output.source_id for output in todo}
-        sources = session.exec(_SOURCES, params={"ids": list(needed)}).all()
+        needed = list(dict.fromkeys(output.source_id for output in todo))
+        found = {source.id: source for source in session.exec(_SOURCES, params={"ids": needed})}
+        sources = [found[id_] for id_ in needed]  # as the user named them: the first is ready first
         batch = session.exec(_BATCH, params={"job_id": attempt.job_id}).one()
         variations = _variations(session, batch, needed)
         mine = session.exec(_DELIVERIES, params={"ids": [output.id for output in todo]})

@@ -104,6 +104,13 @@ def test_what_is_not_there_or_not_ready_is_404(maker: Maker, stranger: httpx.Cli
     assert code(maker.http.get(url_of(first))) == (404, "not_found")
 
 
+def test_a_runner_gets_its_sources_in_the_order_in_which_they_were_named(maker: Maker) -> None:
+    batch = maker.submit(*(f"{n}.mp4" for n in range(9)), variations=1)
+    spec = maker.claim(batch["jobs"][0]["job_id"])
+    named = [source["source_id"] for source in batch["sources"]]
+    assert [source.source_id for source in spec.sources] == named
+
+
 @pytest.mark.parametrize("kind", [{"variations": 1}, {"preset": "hls"}], ids=str)
 def test_hostile_names_stay_names(maker: Maker, kind: dict[str, Any]) -> None:
     count = len(HOSTILE)
