@@ -1,4 +1,7 @@
-"""A machine makes an output of each video that the check at upload accepts: one file for both."""
+"""A machine makes an output of each video that the check at upload accepts: one file for both.
+
+The check of each output (`runner.check`) requires its size, length and codecs.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from runner.commands import container_of
-from runner.contract import Preset
+from runner.contract import OutputFault, Preset
 from runner.mp4.movie import look_into
-from tests.support.codec_files import PICTURES, SOUNDS, made
+from runner.probe import OutputFailure, probe
+from runner.stop import Stop
+from tests.support.codec_files import NOT_TAKEN, PICTURES, SOUNDS, made
 from tests.support.making import raw, rendered, source_of
 
 pytestmark = pytest.mark.peer
@@ -31,7 +36,22 @@ def test_each_codec_of_the_list_is_taken_and_made_into_an_output(
     assert (probed.width, probed.height) == (looked.width, looked.height)
     assert probed.duration_s == pytest.approx(looked.duration_s, abs=0.1)
     assert probed.has_audio is (name in SOUNDS)
-    assert rendered(ffmpeg, source, tmp_path).stat().st_size > 1000
+    output = rendered(ffmpeg, source, tmp_path).read_bytes()
+    assert len(output) > 1000
+    made_of_it = look_into(lambda start, stop: output[start:stop], size_bytes=len(output))
+    assert made_of_it.duration_s == pytest.approx(0.4, abs=0.035)
+
+
+@pytest.mark.parametrize("name", ["Vorbis", "DTS", "Dolby TrueHD"])
+def test_a_sound_codec_that_is_not_taken_is_refused_by_a_machine_too(
+    ffmpeg: str, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(made(ffmpeg, *NOT_TAKEN[name]))
+    with pytest.raises(OutputFailure, match="which is not accepted") as caught:
+        probe(ffmpeg, path, stop=Stop())
+    assert caught.value.code is OutputFault.SOURCE_UNPLAYABLE
+    assert "AAC" in caught.value.message
 
 
 # File to the container of its copy, and to the sound in it where that is not the source's.

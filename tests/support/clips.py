@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.contract import Effects
+from tests.support.generated import generated
 
 PLAIN = Effects(
     rotation_rad=0, brightness=0, contrast=1, saturation=1, zoom=1, noise=0, speed=1, mirror=False
@@ -27,8 +28,7 @@ def make_clip(
     picture = ["-f", "lavfi", "-i", f"{video}=s={size}:r={rate}:d={seconds}"]
     tone = ["-f", "lavfi", "-i", f"sine=d={seconds}", "-c:a", "aac"] if sound else []
     encoder = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
-    command = [ffmpeg, "-v", "error", "-y", *picture, *tone, *encoder, *extra, str(path)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    path.write_bytes(generated(ffmpeg, [*picture, *tone, *encoder, *extra], path.name))
     return path
 
 

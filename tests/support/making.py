@@ -14,11 +14,12 @@ from runner.render import Renderer, Source
 from runner.stop import Stop
 from runner.transfer import Deliveries
 from tests.support.clips import PLAIN
+from tests.support.generated import generated
 
 
 def made(ffmpeg: str, path: Path, *args: str) -> Path:
     """Run FFmpeg with these arguments and the path."""
-    subprocess.run([ffmpeg, "-v", "error", "-y", *args, str(path)], check=True, timeout=120)
+    path.write_bytes(generated(ffmpeg, args, path.name))
     return path
 
 

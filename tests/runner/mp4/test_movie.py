@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from runner.media import SOURCE_S_MAX
 from runner.mp4.boxes import READS_MAX
 from runner.mp4.movie import INDEX_BYTES_MAX, Movie, NotPlayable, look_into
 from tests.support.boxes import replaced
+from tests.support.generated import generated
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared" / "clips"
 VIDEO = ("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=2")
@@ -32,18 +32,9 @@ Make = Callable[..., bytes]
 
 
 @pytest.fixture(scope="session")
-def make(ffmpeg: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+def make(ffmpeg: str) -> Make:
     """Return a function that runs FFmpeg on `arguments` and gives the bytes of the file `name`."""
-    folder, made = tmp_path_factory.mktemp("clips"), {}
-
-    def run(name: str, *arguments: str) -> bytes:
-        if (name, arguments) not in made:
-            path = folder / f"{len(made)}-{name}"
-            subprocess.run([ffmpeg, "-v", "error", "-nostdin", *arguments, path], check=True)
-            made[name, arguments] = path.read_bytes()
-        return made[name, arguments]
-
-    return run
+    return lambda name, *arguments: generated(ffmpeg, arguments, name)
 
 
 @pytest.fixture
