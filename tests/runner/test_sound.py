@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import re
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,7 @@ RATE = 48000
 RAW = ["-ac", "1", "-ar", str(RATE), "-f", "s16le"]
 
 
-@pytest.mark.parametrize("speed", [0.97, 1.0, 1.03])
-@pytest.mark.parametrize("name", SOUNDS)
+@pytest.mark.parametrize(("name", "speed"), [*product(SOUNDS, [1.03]), *product(["stereo"], [0.97, 1.0])])
 def test_an_output_is_as_loud_as_its_source(ffmpeg: str, name: str, speed: float, tmp_path: Path) -> None:
     sound, coded = SOUNDS[name]
     path = made(ffmpeg, tmp_path / "source.mov", *PICTURE, "-f", "lavfi", "-i", sound, *X264, *coded)
@@ -96,8 +96,10 @@ def test_six_loud_channels_become_two_without_clipping(
     assert measured(ffmpeg, output, "Peak") < 0
 
 
-@pytest.mark.parametrize("speed", [0.97, 1.0, 1.03])
-@pytest.mark.parametrize("kind", ["whole", "late", "gap", "44.1 kHz", "AAC"])
+@pytest.mark.parametrize(
+    ("kind", "speed"),
+    [*product(["late", "gap", "44.1 kHz", "AAC"], [1.03]), *product(["whole"], [0.97, 1.0, 1.03])],
+)
 def test_sound_is_in_step_at_both_ends(ffmpeg: str, kind: str, speed: float, tmp_path: Path) -> None:
     coded = ["-c:a", "aac"] if kind in ("AAC", "gap") else ["-c:a", "pcm_s16le"]
     rate = ["-ar", "44100"] if kind == "44.1 kHz" else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -56,8 +57,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ffmpegs_of(pid: int) -> list[int]:
-    """Return the FFmpeg processes of a runner, as /proc shows them; in a jail they are deep below it."""
+def ffmpegs_of(pid: int, pattern: str = "") -> list[int]:
+    """Return the FFmpeg processes of a runner whose arguments match, as /proc shows them.
+
+    In a jail they are deep below it.
+    """
     parents, names = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -68,4 +72,12 @@ def ffmpegs_of(pid: int) -> list[int]:
     ours, more = {pid}, {pid}
     while more := {child for child, parent in parents.items() if parent in more} - ours:
         ours |= more
-    return [child for child in ours if names.get(child, "").startswith("ffmpeg")]
+    ffmpegs = [child for child in ours if names.get(child, "").startswith("ffmpeg")]
+    return [child for child in ffmpegs if re.search(pattern, _arguments(child))]
+
+
+def _arguments(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
