@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.clips import make_clip
 from tests.support.fixtures import tiny
+from tests.support.foreign import Held, Server, served
 from tests.support.jails import needs_a_jail
 from tests.support.stack import Patient, Stack, running, signed_in
 
@@ -32,9 +33,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     return make_clip(ffmpeg, path, "-g", "30", size="640x360", seconds=4, sound=False)
 
 
+@pytest.fixture(scope="session")
+def theirs() -> Iterator[Server]:
+    """A server of somebody else that runners may call."""
+    with served() as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("stack")) as stack:
+def shared(tmp_path_factory: pytest.TempPathFactory, theirs: Server) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("stack"), OUTBOUND_ALLOW=theirs.place) as stack:
         yield stack
 
 
@@ -52,10 +60,19 @@ def user(stack: Stack) -> Iterator[Patient]:
 
 
 @pytest.fixture(scope="module")
-def source(shared: Stack, clip: Path) -> str:
+def source(shared: Stack, tiny: Path) -> str:
+    """The id of a source of which a variation takes a moment."""
     shared.start()
     with signed_in(shared) as patient:
-        return patient.upload(clip)
+        return patient.upload(tiny)
+
+
+@pytest.fixture
+def held(theirs: Server, tiny: Path) -> Iterator[Held]:
+    """A video whose job is at work until the test lets go of it."""
+    held = theirs.hold(tiny.read_bytes())
+    yield held
+    held.let_go()
 
 
 __all__ = ["tiny"]

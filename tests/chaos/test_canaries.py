@@ -53,7 +53,7 @@ class Watch:
         fly = self._stack.fly.facts
         headers = {"Authorization": f"Bearer {fly['token']}"}
         with httpx.Client(headers=headers, timeout=10) as http:
-            while not self._is_over.wait(0.05):
+            while not self._is_over.wait(0.15):
                 self.commands |= {
                     text for path in Path("/proc").glob("[0-9]*/cmdline") if (text := read(path))
                 }

@@ -6,6 +6,7 @@ These tests use the public API alone and know nothing of control's insides.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -13,13 +14,24 @@ import pytest
 
 from control.cli.local import LocalStack, local_stack
 from tests.support.clips import make_clip
+from tests.support.foreign import Held, Server, served
 from tests.support.user import User, sign_in
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with local_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+def theirs() -> Iterator[Server]:
+    """A server of somebody else that runners may call."""
+    with served() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(theirs: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OUTBOUND_ALLOW", theirs.place)
+            stack = running.enter_context(local_stack(tmp_path_factory.mktemp("stack")))
+        yield stack
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +70,15 @@ def landscape(clips: Path, ffmpeg: str) -> Path:
 @pytest.fixture(scope="session")
 def slow(clips: Path, ffmpeg: str) -> Path:
     """A clip that takes a few seconds for each variation, so that something can happen meanwhile."""
-    return make_clip(ffmpeg, clips / "slow.mp4", "-g", "30", size="640x480", seconds=6, sound=False)
+    return make_clip(ffmpeg, clips / "slow.mp4", "-g", "30", size="640x480", seconds=4, sound=False)
+
+
+@pytest.fixture
+def held(theirs: Server, landscape: Path) -> Iterator[Held]:
+    """A video whose job is at work until the test lets go of it."""
+    held = theirs.hold(landscape.read_bytes())
+    yield held
+    held.let_go()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import pytest
 
 from control.cli.local import LocalStack
 from tests.support.clips import make_clip
+from tests.support.foreign import Held
 from tests.support.processes import until
 from tests.support.user import User, ok, outputs
 
@@ -61,7 +62,7 @@ def _only_accepted_jobs(user: User) -> Iterator[None]:
     user.http.post = post  # type: ignore[method-assign]
     assert set(_all_ids(user)) - before == accepted
     for batch_id in accepted:
-        assert user.wait(batch_id)["status"] == "completed"
+        assert user.wait(batch_id)["status"] in ("completed", "cancelled")
 
 
 @pytest.fixture(scope="session")
@@ -190,13 +191,17 @@ def test_hostile_names_are_shown_as_they_are_and_are_safe_in_paths_and_headers(
     user: User, landscape: Path
 ) -> None:
     sources = [user.upload(landscape, name=name) for name in HOSTILE_NAMES]
-    batch = user.wait(user.submit(*sources, variations=1)["batch_id"])
+    batch = user.submit(*sources, variations=1)
+    ok(user.http.post(f"/api/batches/{batch['batch_id']}/cancel"), 202)
     assert [source["name"] for source in batch["sources"]] == HOSTILE_NAMES
     names = [output["name"] for output in outputs(batch)]
-    assert set(user.unzip(batch["batch_id"])) == {*names, "manifest.csv", "manifest.json"}
     assert len({name.casefold() for name in names}) == len(names)
-    for output in outputs(batch):
-        _assert_safe(output["name"])
+    for name in names:
+        _assert_safe(name)
+    some = user.wait(user.submit(*sources[::5], variations=1)["batch_id"])  # test_outputs.py downloads all
+    names = [output["name"] for output in outputs(some)]
+    assert set(user.unzip(some["batch_id"])) == {*names, "manifest.csv", "manifest.json"}
+    for output in outputs(some):
         redirect = user.http.get(f"/api/outputs/{output['output_id']}")
         header = httpx.get(redirect.headers["location"]).headers["content-disposition"]
         assert re.fullmatch(r"attachment; filename=\"[^\"\\\r\n]*\"; filename\*=UTF-8''[^\s;\"]+", header)
@@ -379,8 +384,8 @@ def test_unknown_ids_are_404(user: User, refused: Refused) -> None:
         refused(user.http.post(f"/api/uploads/{id_}/complete", json=parts), 404)
 
 
-def test_a_job_with_nothing_ready_cannot_be_downloaded_yet(user: User, refused: Refused, slow: Path) -> None:
-    job = user.submit(user.upload(slow), variations=1, kind="jobs")
+def test_a_job_with_nothing_ready_cannot_be_downloaded_yet(user: User, refused: Refused, held: Held) -> None:
+    job = user.submit(held.url, variations=1, kind="jobs")
     refused(user.http.get(f"/api/jobs/{job['job_id']}/download"), 409)
     refused(user.http.get(f"/api/batches/{job['batch_id']}/download"), 409)
     refused(user.http.get(f"/api/outputs/{outputs(job)[0]['output_id']}"), 404)
@@ -432,10 +437,9 @@ def test_every_route_but_the_open_ones_needs_a_client_s_token(
 
 
 def test_a_runner_s_token_works_for_its_own_attempt_and_machine_only(
-    http: httpx.Client, user: User, stack: LocalStack, refused: Refused, slow: Path
+    http: httpx.Client, user: User, stack: LocalStack, refused: Refused, held: Held
 ) -> None:
-    slow_source = user.upload(slow)
-    jobs = [user.submit(slow_source, variations=2, kind="jobs") for _ in range(2)]
+    jobs = [user.submit(held.url, variations=1, kind="jobs") for _ in range(2)]
     one, other = (until(lambda job=job: _claimed(user, job)) for job in jobs)
     token = _attempt_token(stack, one)
     mine = {"Authorization": f"Bearer {token}"}
@@ -450,6 +454,7 @@ def test_a_runner_s_token_works_for_its_own_attempt_and_machine_only(
         refused(http.post(f"/runner/attempts/{one}/{call}", json=body, headers=headers), 401)
     refused(http.get("/api/jobs", headers=mine), 401)
     refused(http.post(f"/runner/attempts/{one}/claim", json=claim, headers=mine), 409)
+    held.let_go()
     for job in jobs:
         assert user.wait(job["job_id"])["status"] == "completed"
     refused(http.post(f"/runner/attempts/{one}/claim", json=claim, headers=mine), 409)
@@ -463,10 +468,9 @@ _USAGE = {"wall_s": 1, "cpu_s": 1, "timings": {}}
 
 
 def _claimed(user: User, job: dict[str, Any]) -> str | None:
-    """Return the id of the job's attempt once its machine has claimed it; it may have finished since."""
+    """Return the id of the job's attempt once its machine has claimed it."""
     shown = user.show(job["job_id"])
-    claimed = shown["status"] in ("running", "completed")
-    return str(shown["attempts"][0]["attempt_id"]) if claimed else None
+    return str(shown["attempts"][0]["attempt_id"]) if shown["status"] == "running" else None
 
 
 def _attempt_token(stack: LocalStack, attempt_id: str) -> str:
@@ -478,7 +482,8 @@ def _attempt_token(stack: LocalStack, attempt_id: str) -> str:
     headers = {"Authorization": f"Bearer {stack.fly.token}"}
 
     def token() -> str | None:
-        listed = httpx.get(machines, params={"include_deleted": "true"}, headers=headers).json()
+        answer = httpx.get(machines, params={"include_deleted": "true"}, headers=headers)
+        listed = answer.json() if answer.is_success else []  # Fly's limits hold for us and control together
         environments = [machine["config"]["env"] for machine in listed]
         mine = (env for env in environments if env.get("ATTEMPT_ID") == attempt_id)
         return next((env["ATTEMPT_TOKEN"] for env in mine), None)

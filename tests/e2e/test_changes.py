@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from control.cli.local import LocalStack
+from tests.support.foreign import Held
 from tests.support.processes import processes, runners, until
 from tests.support.user import User, address, ok, outputs
 
@@ -37,8 +38,10 @@ def fly(stack: LocalStack) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.usefixtures("_idle")
-def test_a_cancelled_job_keeps_what_is_ready_and_a_retry_makes_only_the_rest(user: User, slow: Path) -> None:
-    job_id = user.submit(user.upload(slow), variations=8, kind="jobs")["job_id"]
+def test_a_cancelled_job_keeps_what_is_ready_and_a_retry_makes_only_the_rest(
+    user: User, source: str, held: Held
+) -> None:
+    job_id = user.submit(source, held.url, variations=2, kind="jobs")["job_id"]
     until(lambda: user.show(job_id)["progress"]["ready"])
     before = runners(os.getpid())
     assert machines_of(user, job_id), "it is shown while it runs"
@@ -56,6 +59,7 @@ def test_a_cancelled_job_keeps_what_is_ready_and_a_retry_makes_only_the_rest(use
     shown = user.show(job_id)
     assert without_costs(change(user, "cancel", job_id)) == without_costs(shown), "again nothing happens"
 
+    held.let_go()
     retried = change(user, "retry", job_id)
     assert retried["status"] in ("queued", "launching", "running")
     assert refused(user.http.post(f"{address(job_id)}/retry")) == (409, "conflict")
@@ -107,8 +111,8 @@ def test_a_deleted_job_is_gone_everywhere_and_its_files_with_it(user: User, sour
 
 
 @pytest.mark.usefixtures("_idle")
-def test_deleting_what_runs_ends_its_machine(user: User, slow: Path) -> None:
-    job_id = user.submit(user.upload(slow), variations=4, kind="jobs")["job_id"]
+def test_deleting_what_runs_ends_its_machine(user: User, held: Held) -> None:
+    job_id = user.submit(held.url, variations=1, kind="jobs")["job_id"]
     (runner,) = until(lambda: runners(os.getpid()))
     assert user.http.delete(address(job_id)).status_code == 204
     assert refused(user.http.get(address(job_id))) == (404, "not_found")
@@ -136,12 +140,13 @@ def test_an_unknown_id_cannot_be_changed(user: User, id_: str) -> None:
 
 
 @pytest.mark.usefixtures("_idle")
-def test_a_machine_is_shown_with_its_job_and_a_reap_leaves_it_alone(user: User, slow: Path) -> None:
-    job_id = user.submit(user.upload(slow), variations=2, kind="jobs")["job_id"]
+def test_a_machine_is_shown_with_its_job_and_a_reap_leaves_it_alone(user: User, held: Held) -> None:
+    job_id = user.submit(held.url, variations=1, kind="jobs")["job_id"]
     (machine,) = until(lambda: machines_of(user, job_id))
     attempt = user.show(job_id)["attempts"][-1]
     assert (machine["attempt_id"], machine["orphan"]) == (attempt["attempt_id"], False)
     assert user.http.post("/api/machines/reap").json()["items"] == []
+    held.let_go()
     end = user.wait(job_id)
     assert [attempt["state"] for attempt in end["attempts"]] == ["succeeded"]
     until(lambda: not machines_of(user, job_id))

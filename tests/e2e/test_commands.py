@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from control.cli.main import app
 from infra.local.s3_server import LocalS3
+from tests.support.foreign import Held, Server
 from tests.support.processes import Process, descendants, processes, until
 from tests.support.user import User, ok, sign_in
 
@@ -209,10 +210,10 @@ def test_demo_of_something_that_is_no_video_says_why_in_a_line(tmp_path: Path) -
 
 
 def test_serve_local_keeps_jobs_password_and_results_over_a_restart_and_ends_the_job_that_ran(
-    tmp_path: Path, landscape: Path, slow: Path
+    tmp_path: Path, landscape: Path, theirs: Server, held: Held
 ) -> None:
     arguments = ("serve", "--local", "--port", 0, "--data", tmp_path / "data")
-    env = {"LEASE_S": "3"}
+    env = {"LEASE_S": "3", "OUTBOUND_ALLOW": theirs.place}
     with serving(tmp_path, *arguments, env=env) as first, _signed_in(first) as user:
         assert set(first) == {"url", "password"}
         source = user.upload(landscape)
@@ -220,8 +221,9 @@ def test_serve_local_keeps_jobs_password_and_results_over_a_restart_and_ends_the
         members = user.unzip(job["job_id"])
         token = user.http.headers["authorization"]
         _assert_a_second_stack_is_refused(tmp_path, *arguments)
-        interrupted = user.submit(user.upload(slow), variations=2, kind="jobs")
+        interrupted = user.submit(held.url, variations=1, kind="jobs")
         until(lambda: user.show(interrupted["job_id"])["status"] == "running")
+    held.let_go()
     with serving(tmp_path, *arguments, env=env) as second, _signed_in(second) as user:
         assert second["password"] == first["password"]
         assert user.show(job["job_id"])["sources"] == job["sources"]

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.foreign import Held
 from tests.support.user import User, address, ok, outputs
 
 DURABLE = ("state", "output", "end")
@@ -187,8 +188,8 @@ def test_a_position_that_is_none_is_refused(
         assert user.http.get(path, **how).status_code == 422  # type: ignore[arg-type]
 
 
-def test_a_deleted_batch_ends_its_stream(user: User, slow: Path) -> None:
-    batch_id = user.submit(user.upload(slow), variations=2)["batch_id"]
+def test_a_deleted_batch_ends_its_stream(user: User, held: Held) -> None:
+    batch_id = user.submit(held.url, variations=1)["batch_id"]
     with stream(user, batch_id) as found:
         assert next(found).name == "progress"
         assert user.http.delete(address(batch_id)).status_code == 204

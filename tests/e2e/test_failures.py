@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from control.cli.local import LocalStack
+from tests.support.foreign import Server
 from tests.support.processes import Process, descendants, processes, runners, until
 from tests.support.user import User, outputs
 
@@ -66,7 +67,7 @@ def test_a_batch_of_which_nothing_can_be_made_fails(user: User, spoilt: bytes) -
 
 @pytest.mark.usefixtures("_idle")
 def test_an_ffmpeg_that_is_killed_costs_no_output(user: User, slow: Path) -> None:
-    job = user.submit(user.upload(slow), variations=3, kind="jobs")
+    job = user.submit(user.upload(slow), variations=2, kind="jobs")
     os.kill(until(_renderer).pid, signal.SIGKILL)
     end = user.wait(job["job_id"])
     assert (end["status"], end["partial"], end["error"]) == ("completed", False, None)
@@ -75,8 +76,11 @@ def test_an_ffmpeg_that_is_killed_costs_no_output(user: User, slow: Path) -> Non
 
 
 @pytest.mark.usefixtures("_idle")
-def test_a_machine_that_dies_is_replaced_and_what_was_ready_stays(user: User, slow: Path) -> None:
-    job = user.submit(user.upload(slow), variations=8, kind="jobs")
+def test_a_machine_that_dies_is_replaced_and_what_was_ready_stays(
+    user: User, source: str, slow: Path, theirs: Server
+) -> None:
+    late = theirs.hold(slow.read_bytes())
+    job = user.submit(source, late.url, variations=2, kind="jobs")
 
     def with_some_ready() -> dict[str, Any] | None:
         shown = user.show(job["job_id"])
@@ -84,10 +88,11 @@ def test_a_machine_that_dies_is_replaced_and_what_was_ready_stays(user: User, sl
 
     before = until(with_some_ready)
     (runner,) = runners(os.getpid())
+    late.let_go()
+    until(_renderer)
     ffmpegs = descendants(runner.pid)
     os.kill(runner.pid, signal.SIGKILL)
-    seen = user.watch(job["job_id"])
-    end = seen[-1]
+    end = user.wait(job["job_id"])
     assert (end["status"], end["partial"], end["error"]) == ("completed", False, None)
     first, second = end["attempts"]
     assert (first["state"], first["reason"]) == ("lost", "machine_ended")

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tests.support.programs import need
 
 T = TypeVar("T")
+PAUSE_S_MAX = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,13 @@ def runners(pid: int) -> list[Process]:
 
 
 def until(what: Callable[[], T], *, wait_s: float = 120.0) -> T:
-    """Return the first truthy answer of `what`. Patient: a busy machine is no failure."""
-    deadline = time.monotonic() + wait_s
+    """Return the first truthy answer of `what`. Patient: a busy machine is no failure.
+
+    The longer it takes, the rarer it asks: what waits would otherwise cost more CPU than what works.
+    """
+    began = time.monotonic()
     while not (answer := what()):
-        assert time.monotonic() < deadline, f"nothing within {wait_s} s"
-        time.sleep(0.02)
+        waited_s = time.monotonic() - began
+        assert waited_s < wait_s, f"nothing within {wait_s} s"
+        time.sleep(min(0.02 + waited_s / 20, PAUSE_S_MAX))
     return answer

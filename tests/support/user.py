@@ -6,9 +6,11 @@ import io
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
+
+from tests.support.processes import until
 
 LIVE = ("queued", "launching", "running")
 WAIT_S = 180.0
@@ -47,7 +49,9 @@ class User:
         return str(ok(self.try_upload(content, name=name), 200)["source_id"])
 
     def submit(self, *sources: str, variations: int, kind: str = "batches", **more: Any) -> dict[str, Any]:
-        body = {"sources": [{"source_id": id_} for id_ in sources], "variations": variations, **more}
+        """Submit sources by their ids or URLs."""
+        named = [{"url" if "://" in source else "source_id": source} for source in sources]
+        body = {"sources": named, "variations": variations, **more}
         return ok(self.http.post(f"/api/{kind}", json=body), 202)
 
     def show(self, id_: str) -> dict[str, Any]:
@@ -68,7 +72,12 @@ class User:
 
     def wait(self, id_: str) -> dict[str, Any]:
         """Return a job or batch at its end."""
-        return self.watch(id_)[-1]
+
+        def ended() -> dict[str, Any] | None:
+            shown = self.show(id_)
+            return shown if shown["status"] not in LIVE else None
+
+        return cast(dict[str, Any], until(ended, wait_s=WAIT_S))
 
     def unzip(self, id_: str) -> dict[str, bytes]:
         """Return the files of a job's or batch's ZIP, by name."""

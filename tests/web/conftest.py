@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 from control.cli.local import LocalStack, local_stack
 from control.routes.page import BUILT
 from tests.support.clips import Clip, make_clip
+from tests.support.foreign import Server, served
 from tests.support.user import User, sign_in
 from tests.web.browser import NETWORK_ERROR, Person, launch
 
@@ -37,9 +39,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with local_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+def foreign() -> Iterator[Server]:
+    """A server of somebody else that runners may call."""
+    with served() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(
+    browser: Browser, foreign: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalStack]:
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OUTBOUND_ALLOW", foreign.place)
+            stack = running.enter_context(local_stack(tmp_path_factory.mktemp("stack")))
+        yield stack
 
 
 @pytest.fixture

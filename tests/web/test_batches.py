@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.support.clips import Clip
+from tests.support.foreign import Held, Server
 from tests.support.processes import until
 from tests.support.user import User
 from tests.web.browser import NETWORK_ERROR, SHIFT_MAX, Person
@@ -29,9 +31,11 @@ IN_STEP = """([at, speed]) => {
 
 
 @pytest.fixture
-def slow(api: User, clip: Clip) -> str:
-    """The id of a source that takes a while."""
-    return api.upload(clip("slow.mp4", size="640x480", seconds=6, sound=False))
+def held(foreign: Server, clip: Clip) -> Iterator[Held]:
+    """A video whose job is at work until the test lets go of it."""
+    held = foreign.hold(clip("held.mp4").read_bytes())
+    yield held
+    held.let_go()
 
 
 @pytest.fixture
@@ -46,26 +50,27 @@ def show(person: Person, batch_id: str) -> None:
 
 
 def test_a_cancelled_batch_keeps_what_is_ready_and_is_whole_after_a_retry(
-    person: Person, api: User, slow: str
+    person: Person, api: User, quick: str, held: Held
 ) -> None:
-    batch_id = api.submit(slow, variations=5)["batch_id"]
+    batch_id = api.submit(quick, held.url, variations=2, name="Spring")["batch_id"]
     show(person, batch_id)
-    person.sees(re.compile(r"[1-4] of 5 ready"))
-    expect(person.page).to_have_title(re.compile(r"^\d+ % · slow.mp4"))
+    person.sees("2 of 4 ready")
+    expect(person.page).to_have_title(re.compile(r"^\d+ % · Spring"))
     person.press("Cancel")
     dialog = person.page.get_by_role("dialog", name="Cancel this batch?")
     expect(dialog).to_contain_text("The other")
     dialog.get_by_role("button", name="Cancel the batch").click()
     assert person.wait_for_end() == "Cancelled"
-    expect(person.page.get_by_role("button", name=re.compile(r"Download [1-4] · "))).to_be_visible()
+    expect(person.page.get_by_role("button", name=re.compile(r"Download 2 · "))).to_be_visible()
     assert person.barriers() == []
     person.page.evaluate(NOTIFICATIONS)
-    person.press(re.compile(r"Retry \d missing"))
+    person.press("Retry 2 missing")
     person.press("Tell me when it is done")
-    person.sees("5 of 5 ready")
+    held.let_go()
+    person.sees("4 of 4 ready")
     assert person.wait_for_end() == "Done"
-    expect(person.page).to_have_title("Done · slow.mp4")
-    assert person.page.evaluate("window.told") == ["slow.mp4: Done · 5 of 5 ready"]
+    expect(person.page).to_have_title("Done · Spring")
+    assert person.page.evaluate("window.told") == ["Spring: Done · 4 of 4 ready"]
     person.open_details()
     expect(person.page.get_by_role("region", name="Machines")).to_contain_text("try 2")
 
@@ -218,13 +223,14 @@ def test_the_link_of_a_batch_is_copied_and_opens_it(person: Person, api: User, q
 
 
 def test_a_batch_on_the_screen_says_when_the_network_is_away_and_continues_after(
-    person: Person, api: User, slow: str
+    person: Person, api: User, held: Held
 ) -> None:
-    batch_id = api.submit(slow, variations=4)["batch_id"]
+    batch_id = api.submit(held.url, variations=2)["batch_id"]
     show(person, batch_id)
     with person.offline():
         person.sees("No connection. Last updated")
-    person.sees("4 of 4 ready")
+        held.let_go()
+    person.sees("2 of 2 ready")
     expect(person.page.get_by_text("No connection")).to_have_count(0)
 
 
@@ -243,8 +249,8 @@ def test_all_batches_are_listed_and_filtered(person: Person, api: User, quick: s
     expect(person.page.get_by_role("heading", level=1)).to_have_text("quick.mp4")
 
 
-def test_usage_shows_storage_costs_and_machines(person: Person, api: User, slow: str) -> None:
-    batch_id = api.submit(slow, variations=3)["batch_id"]
+def test_usage_shows_storage_costs_and_machines(person: Person, api: User, quick: str, held: Held) -> None:
+    batch_id = api.submit(quick, held.url, variations=2)["batch_id"]
     until(lambda: api.show(batch_id)["progress"]["ready"])
     person.page.get_by_role("link", name="Usage").click()
     region = person.page.get_by_role
