@@ -63,7 +63,8 @@ soak: setup ## the long tests: every deliberate fault, every chaos case, 2,000 d
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/sources tests/control/downloads/test_large_zip.py -k "cut_off_three_times or large_form or large_zip"
 	@SIM_FULL=1 CHAOS_FULL=1 HOSTILE_FULL=1 $(BIN)/python -m pytest -q tests/sim/test_exhaustive.py tests/chaos \
 		tests/runner/test_hostile.py tests/runner/test_mutations.py
-	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py
+	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/runner/test_kernel.py tests/runner/test_packets.py \
+		tests/control/routes/test_openapi.py
 	@SOAK_FULL=1 $(BIN)/python -m pytest -q tests/e2e/test_kinds.py tests/runner/test_both_sides.py
 	@BUDGET_WORLDS=500 $(BIN)/python -m pytest -q tests/sim/test_budget.py
 	@$(BIN)/python -m tests.chaos kills --ledger .soak/kills.jsonl --minutes $(MINUTES)

@@ -21,7 +21,7 @@ from tests.sim.campaign import live, regressions, summary
 from tests.sim.database import Database
 from tests.sim.world import Report
 
-WORLDS = int(os.environ.get("SIM_WORLDS", "40"))
+WORLDS = int(os.environ.get("SIM_WORLDS", "20"))
 FIRST = int(os.environ.get("SIM_FIRST", "1"))
 
 
