@@ -151,10 +151,10 @@ def serve(
     from control.cli.local import local_stack
     from control.telemetry.log import send_to
 
-    send_to(None)
     wrong = _bucket_faults(bucket_faults)
     if wrong and not local:
         raise typer.BadParameter("--bucket-faults needs --local.")
+    send_to(None)
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
