@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
+from traceback import walk_stack
 from types import FrameType
 from typing import Annotated, Any
 
@@ -48,8 +49,8 @@ BucketFaults = Annotated[
 app.add_typer(client_app)
 
 DRAIN_S = 5.0
+IMPORT_LOOK_S = 0.02
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-_AGAIN_S = 0.05
 
 
 def _version(is_asked: bool) -> None:
@@ -68,24 +69,25 @@ def _refresher(
         if (
             signal.getsignal(signum) is not signal.SIG_IGN
         ):  # a shell starts background jobs so, which Ctrl-C must not end
-            signal.signal(signum, _interrupt)
+            signal.signal(signum, interrupt)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt where the main thread is, or a moment later if it is inside an import.
+def interrupt(_signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, as soon as the main thread imports nothing.
 
-    There the exception could get lost in a callback, or leave the lock of all imports held for ever.
+    Raised within Python's own steps of an import, it can leave the lock of all imports taken for ever.
     """
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signum))
-            again.daemon = True
-            again.start()
-            return
-        frame = frame.f_back
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
+    if _is_importing(frame):
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, IMPORT_LOOK_S)
+        return
+    for signum in _ENDING:
+        signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    return any(each.f_code.co_filename == "<frozen importlib._bootstrap>" for each, _ in walk_stack(frame))
 
 
 @app.command()
@@ -149,10 +151,10 @@ def serve(
     from control.cli.local import local_stack
     from control.telemetry.log import send_to
 
-    send_to(None)
     wrong = _bucket_faults(bucket_faults)
     if wrong and not local:
         raise typer.BadParameter("--bucket-faults needs --local.")
+    send_to(None)
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return
