@@ -11,8 +11,9 @@ WORKERS ?= 4
 LEDGER := .soak/worlds.jsonl
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Compiled tests are kept, where the environment says otherwise too: else each worker compiles all of them each time.
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-TESTS := $(BIN)/python $(PYTEST) --durations=10
+TESTS := PYTHONDONTWRITEBYTECODE= $(BIN)/python $(PYTEST) --durations=10
 SLOW_SUITES := $(patsubst %,tests/%/,chaos e2e images sim web) # as in tests/conftest.py: no test of them is fast
 FAST_FOLDERS := $(filter-out $(SLOW_SUITES) tests/support/ tests/__pycache__/,$(wildcard tests/*/))
 KERNEL := runner/kernel/effects

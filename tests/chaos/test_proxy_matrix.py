@@ -20,6 +20,7 @@ import pytest
 from infra.local.s3_door import Door, DoorFault, DoorFaults, local_door
 from infra.local.s3_server import LocalS3
 from infra.s3 import connect
+from tests.support.foreign import Held, Server
 from tests.support.processes import until
 from tests.support.proxy import Fault, Proxy
 from tests.support.stack import Patient, Stack, assert_idle, running, signed_in
@@ -107,8 +108,9 @@ class Net:
 
 
 @pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    with running(tmp_path_factory.mktemp("net"), MAX_MACHINES="50") as stack:
+def net(tmp_path_factory: pytest.TempPathFactory, theirs: Server) -> Iterator[Net]:
+    settings = {"MAX_MACHINES": "50", "OUTBOUND_ALLOW": theirs.place}
+    with running(tmp_path_factory.mktemp("net"), **settings) as stack:
         stack.control.kill()  # and again behind its proxies
         urls = {"control": stack.url, "fly": stack.fly.facts["url"], "bucket": stack.s3.facts["endpoint"]}
         proxies = {name: Proxy(port_of(url)) for name, url in urls.items()}
@@ -123,12 +125,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
 
 
 @pytest.fixture(scope="module")
-def source(net: Net, clip: Path) -> str:
-    return net.user.upload(clip)
+def source(net: Net, tiny: Path) -> str:
+    return net.user.upload(tiny)
 
 
-def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny: Path) -> None:
-    warm = net.user.submit(net.user.upload(tiny), variations=1, kind="jobs")["job_id"]
+def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, held: Held) -> None:
+    warm = net.user.submit(source, variations=1, kind="jobs")["job_id"]
     net.user.wait(warm)
     owner = net.owner()
     for call in CALLS:
@@ -137,8 +139,10 @@ def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny:
     for _ in Fault:
         net.make_orphan(owner)
     until(lambda: "create" not in net.left())
-    ids.append(net.user.submit(source, variations=6, kind="jobs")["job_id"])
+    ids.append(net.user.submit(source, held.url, variations=2, kind="jobs")["job_id"])
     net.ask_for_each_machine_until_struck(ids[-1])
+    until(lambda: "heartbeat" not in net.left())
+    held.let_go()
     for job_id in ids:
         all_ready(net, job_id)
     until(lambda: not net.left())
@@ -148,13 +152,14 @@ def test_a_batch_survives_every_fault_on_every_call(net: Net, source: str, tiny:
 
 @pytest.mark.skipif(not CHAOS_FULL, reason="a part of the soak: CHAOS_FULL=1")
 @pytest.mark.parametrize(("call", "fault"), list(product(CALLS, Fault)), ids=str)
-def test_a_job_survives_a_fault_on_a_call(net: Net, source: str, call: str, fault: Fault) -> None:
+def test_a_job_survives_a_fault_on_a_call(net: Net, source: str, held: Held, call: str, fault: Fault) -> None:
     net.spoil(call, [fault])
-    job_id = net.user.submit(source, variations=2, kind="jobs")["job_id"]
+    job_id = net.user.submit(source, held.url, variations=1, kind="jobs")["job_id"]
     if call == "destroy":
         net.make_orphan(net.owner())
     if call == "get":
         net.ask_for_each_machine_until_struck(job_id)
+    held.let_go()
     all_ready(net, job_id)
     until(lambda: not net.left())
     assert_idle(net.stack, net.user)
