@@ -10,7 +10,8 @@ import pytest
 
 from control.cli.local import LocalStack
 from tests.support.cli import Cli
-from tests.support.processes import until
+from tests.support.foreign import Held
+from tests.support.user import User
 
 
 @pytest.fixture
@@ -39,12 +40,13 @@ def test_a_video_is_submitted_shown_downloaded_and_removed(cli: Cli, tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"out", "all.zip"}
 
 
-def test_what_was_submitted_can_be_cancelled_and_retried(cli: Cli, landscape: Path) -> None:
-    batch_id = cli.json("submit", landscape, "-n", 1)["batch_id"]
-    assert cli.json("cancel", batch_id)["status"] in ("cancelled", "completed")
-    if cli.json("show", batch_id)["status"] == "cancelled":
-        assert cli.json("retry", batch_id)["status"] in ("queued", "launching", "running")
-    until(lambda: cli.json("show", batch_id)["status"] == "completed")
+def test_what_was_submitted_can_be_cancelled_and_retried(cli: Cli, user: User, held: Held) -> None:
+    batch_id = user.submit(held.url, variations=1)["batch_id"]
+    assert cli.json("cancel", batch_id)["status"] == "cancelled"
+    assert cli.json("retry", batch_id)["status"] in ("queued", "launching", "running")
+    held.let_go()
+    user.wait(batch_id)
+    assert cli.json("show", batch_id)["status"] == "completed"
 
 
 @pytest.mark.parametrize("more", [(), ("-o", "out")], ids=str)
