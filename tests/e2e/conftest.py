@@ -1,5 +1,6 @@
-"""One embedded stack for the suite: real control, real S3 server, real local Fly, real runners and FFmpeg.
+"""One embedded stack for this folder: real control, real S3 server, real local Fly, real runners and FFmpeg.
 
+It ends with the folder: at rest it would take CPU from all later tests.
 These tests use the public API alone and know nothing of control's insides.
 """
 
@@ -25,7 +26,7 @@ def theirs() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(theirs: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     with ExitStack() as running:
         with pytest.MonkeyPatch.context() as patch:
@@ -34,14 +35,14 @@ def stack(theirs: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http(stack: LocalStack) -> Iterator[httpx.Client]:
     """A client that is not signed in."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def user(stack: LocalStack) -> Iterator[User]:
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         sign_in(client, stack.password)
@@ -81,7 +82,7 @@ def held(theirs: Server, landscape: Path) -> Iterator[Held]:
     held.let_go()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def source(user: User, landscape: Path) -> str:
     """The id of a tiny uploaded source."""
     return user.upload(landscape)

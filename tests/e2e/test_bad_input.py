@@ -65,12 +65,12 @@ def _only_accepted_jobs(user: User) -> Iterator[None]:
         assert user.wait(batch_id)["status"] in ("completed", "cancelled")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def document(http: httpx.Client) -> dict[str, Any]:
     return ok(http.get("/openapi.json"), 200)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def codes(document: dict[str, Any]) -> set[str]:
     """The closed list of error codes as it is published."""
     schemas = document["components"]["schemas"]
@@ -79,7 +79,7 @@ def codes(document: dict[str, Any]) -> set[str]:
     return set(schemas[code]["enum"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def refused(codes: set[str]) -> Callable[..., dict[str, str]]:
     def check(answer: httpx.Response, *statuses: int) -> dict[str, str]:
         """Return the error of an answer that is a refusal in the shape that docs/api.md gives."""

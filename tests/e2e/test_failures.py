@@ -17,7 +17,7 @@ from tests.support.processes import Process, descendants, processes, runners, un
 from tests.support.user import User, outputs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spoilt(landscape: Path) -> bytes:
     """A clip with a whole index whose every frame is garbage."""
     content = bytearray(landscape.read_bytes())

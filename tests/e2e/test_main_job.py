@@ -66,7 +66,7 @@ class Run:
         return next(source["outputs"] for source in self.end["sources"] if source["name"] == name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(user: User, vertical: Path, landscape: Path) -> Run:
     sources = [user.upload(vertical), user.upload(landscape)]
     submitted = user.submit(*sources, variations=VARIATIONS, seed=7)
@@ -75,7 +75,7 @@ def run(user: User, vertical: Path, landscape: Path) -> Run:
     return Run(submitted, seen, answer, user.unzip(submitted["batch_id"]))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The outputs as files, by their name."""
     folder = tmp_path_factory.mktemp("results")

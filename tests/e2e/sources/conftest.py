@@ -23,7 +23,7 @@ def theirs() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, theirs: Server, s3: LocalS3) -> Iterator[Stack]:
     allowed = f"{theirs.place},{s3.endpoint.removeprefix('http://')}"
     settings = {"MAX_SOURCE_BYTES": str(MAX_SOURCE_BYTES), "OUTBOUND_ALLOW": allowed, "LEASE_S": "10"}
@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, theirs: Server, s3: LocalS3)
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bucket(stack: Stack) -> Bucket:
     keys = ("endpoint", "region", "access_key_id", "secret_access_key")
     return Bucket(connect(**{key: stack.s3.facts[key] for key in keys}), stack.s3.facts["bucket"])
