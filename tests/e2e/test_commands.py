@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -103,6 +104,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
     def run(folder: Path, *arguments: object, env: dict[str, str]) -> Ended:
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        log, level = logging.getLogger().handlers[:], logging.getLogger("control").level
         with monkeypatch.context() as patch:
             for name in os.environ.keys() - {"PATH", "HOME", "LANG"}:
                 patch.delenv(name)
@@ -114,6 +116,8 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
                 main()
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+        logging.getLogger().handlers[:] = log
+        logging.getLogger("control").setLevel(level)
         return (ended.value.code or 0, *capsys.readouterr())
 
     return run
