@@ -7,8 +7,9 @@ its rows than SQLite takes to run it (docs/performance.md). So the driver gets t
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Dialect, Executable, SelectBase, bindparam
@@ -20,6 +21,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 from sqlmodel.sql.sqltypes import UTCDateTime
 
+NO_TIME = datetime.min.replace(tzinfo=UTC)  # of queries without a time
 Row = Any  # a named tuple: its attributes are the columns
 
 
@@ -66,7 +68,18 @@ class Prepared:
         changed: int = self._run(connection, now, given)
         return changed
 
+    def store(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Run an INSERT without times and lists once for each row. There is at least one."""
+        _, text = self._values_and_text(connection, NO_TIME, rows[0])
+        text.run_each(connection, rows)
+
     def _run(self, connection: Connection, now: datetime, given: dict[str, object]) -> Any:
+        values, text = self._values_and_text(connection, now, given)
+        return text.run(connection, values)
+
+    def _values_and_text(
+        self, connection: Connection, now: datetime, given: dict[str, Any]
+    ) -> tuple[dict[str, Any], _Text]:
         if self._built is None:
             moment = Moment()
             query = self._build(moment)
@@ -76,7 +89,7 @@ class Prepared:
         form = connection.dialect.name, *(len(values[name]) for name in lists if name in values)
         if (text := self._texts.get(form)) is None:
             text = self._texts[form] = _Text(query, connection.dialect, values)
-        return text.run(connection, values)
+        return values, text
 
     def forget(self) -> None:
         """Build the query again at the next run: what `build` calls has changed."""
@@ -88,6 +101,19 @@ def _lists_of(query: Executable) -> Sequence[str]:
     assert isinstance(query, ClauseElement)
     parameters = (each for each in visitors.iterate(query) if isinstance(each, BindParameter))
     return [parameter.key for parameter in parameters if parameter.expanding]
+
+
+@contextmanager
+def driver_cursor(connection: Connection, sql: str) -> Iterator[DBAPICursor]:
+    """Yield a cursor of the driver that executes `sql`. Raises what SQLAlchemy raises."""
+    cursor = connection.connection.cursor()
+    try:
+        yield cursor
+    except connection.dialect.loaded_dbapi.Error as error:
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(sql, None, error, base, dialect=connection.dialect) from error
+    finally:
+        cursor.close()
 
 
 class _Text:
@@ -115,16 +141,14 @@ class _Text:
 
     def run(self, connection: Connection, values: dict[str, Any]) -> Any:
         """Return the rows, or the number of changed rows. Raises what SQLAlchemy raises."""
-        parameters = self._parameters(values)
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(self._sql, parameters)
+        with driver_cursor(connection, self._sql) as cursor:
+            cursor.execute(self._sql, self._parameters(values))
             return self._rows(cursor) if self._columns else cursor.rowcount
-        except self._dialect.loaded_dbapi.Error as error:
-            base = self._dialect.loaded_dbapi.Error
-            raise DBAPIError.instance(self._sql, None, error, base, dialect=self._dialect) from error
-        finally:
-            cursor.close()
+
+    def run_each(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Run it once for the values of each row. Raises what SQLAlchemy raises."""
+        with driver_cursor(connection, self._sql) as cursor:
+            cursor.executemany(self._sql, [self._parameters(values) for values in rows])
 
     def _parameters(self, values: dict[str, Any]) -> Any:
         given = {**self._constants, **values}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from control.views.tallies import Count, Poster, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
+Rows = Callable[..., Sequence[PlainRow]]  # takes a `Prepared` and its parameters by name
 SOURCE_NAMES = 3  # the number of source names and posters in a list
 ROWS_AT_ONCE = 200
 WORDS_MAX = 8  # of a search
@@ -57,8 +59,14 @@ class Views:
 
     def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow]:
         """Return the rows of a prepared query as they are committed now."""
+        with self.reading() as rows:
+            return rows(query, **given)
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Yield what returns the rows of prepared queries, all in one reading transaction."""
         with self._engine.connect() as connection:
-            return query.rows(connection, self._clock(), **given)
+            yield lambda query, **given: query.rows(connection, self._clock(), **given)
 
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
