@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, bindparam
+import sqlalchemy
+from sqlalchemy import ColumnElement, Executable, Select, bindparam
 from sqlmodel import col, select
 from sqlmodel import delete as delete_where
 
@@ -180,30 +182,49 @@ def delete(store: Store, batch_id: str) -> None:
 def remove_rows(store: Store, batch_id: str) -> None:
     """Remove all rows of a deleted batch whose files are gone. Its machines stay in the ledger."""
     with store.transaction() as tx:
-        session = tx.session
-        jobs = jobs_of(session, [batch_id])
-        mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
-        others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != batch_id
-        unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
-        # a URL or a refused file belongs to one batch; an upload whose file is gone may belong to several
-        its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
-        for table in (Event, Delivery, Output, SourceData, Webhook):
-            for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
-                session.delete(row)
-        session.exec(delete_where(Arguments).where(col(Arguments.job_id).in_([job.id for job in jobs])))
-        session.flush()
-        for source in its_own:
-            session.delete(source)
-        attempts = select(Attempt.id).where(col(Attempt.job_id).in_([job.id for job in jobs]))
-        session.exec(delete_where(AttemptLog).where(col(AttemptLog.attempt_id).in_(attempts)))
-        for job in jobs:
-            for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
-                session.delete(attempt)
-        session.flush()
-        for job in jobs:
-            session.delete(job)
-        session.flush()
-        session.delete(session.get_one(Batch, batch_id))
+        its_own = [source_id for (source_id,) in tx.rows(_own_sources, batch_id=batch_id)]
+        for removal in _REMOVALS:
+            tx.change(removal, batch_id=batch_id)
+        tx.change(_remove_sources, ids=its_own)
+
+
+@Prepared
+def _own_sources(_: Moment) -> Executable:
+    """Return the sources without a file that only this batch uses.
+
+    A URL or a refused file belongs to one batch; an upload whose file is gone may belong to several.
+    """
+    mine = select(Output.source_id).where(col(Output.batch_id) == bindparam("batch_id"))
+    others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != bindparam("batch_id")
+    unstored = select(Source.id).where(col(Source.id).in_(mine), col(Source.key) == "")
+    return unstored.where(~select(Output.id).where(*others).exists())
+
+
+@Prepared
+def _remove_sources(_: Moment) -> Executable:
+    return delete_where(Source).where(_is_among_ids())
+
+
+def _removal(table: type[Any], column: Any, among: Select[Any] | None = None) -> Prepared:
+    """Return the removal of the rows of a table whose column is the batch's id, or is among these."""
+    of_batch = col(column) == bindparam("batch_id") if among is None else col(column).in_(among)
+    return Prepared(lambda _: delete_where(table).where(of_batch))
+
+
+_ITS_JOBS = sqlalchemy.select(col(Job.id)).where(col(Job.batch_id) == bindparam("batch_id"))
+_ITS_ATTEMPTS = sqlalchemy.select(col(Attempt.id)).where(col(Attempt.job_id).in_(_ITS_JOBS))
+_REMOVALS = (  # of all rows of a batch, those first that refer to others
+    _removal(Event, Event.batch_id),
+    _removal(Delivery, Delivery.batch_id),
+    _removal(Output, Output.batch_id),
+    _removal(SourceData, SourceData.batch_id),
+    _removal(Webhook, Webhook.batch_id),
+    _removal(Arguments, Arguments.job_id, _ITS_JOBS),
+    _removal(AttemptLog, AttemptLog.attempt_id, _ITS_ATTEMPTS),
+    _removal(Attempt, Attempt.job_id, _ITS_JOBS),
+    _removal(Job, Job.batch_id),
+    _removal(Batch, Batch.id),
+)
 
 
 def _jobs(tx: Transaction, job_ids: Sequence[str]) -> tuple[Batch, Sequence[Job]]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
-from control.store.prepared import driver_cursor
+from control.store.prepared import DriverCursor
 
 BUSY_TIMEOUT_S = 10
 CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
@@ -158,7 +158,7 @@ def _lower(text: str | None) -> str | None:
 
 def _begin(connection: Connection) -> None:
     begin = f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}"
-    with driver_cursor(connection, begin) as cursor:
+    with DriverCursor(connection, begin) as cursor:
         cursor.execute(begin)
 
 

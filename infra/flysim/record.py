@@ -46,6 +46,7 @@ class Record:
 
     def __post_init__(self) -> None:
         self.created_at = self.queue.now
+        self._image_ref = image_ref(self.config["image"])
         self.instance_id = self._ulid("instance")
         self.move("created", "launch", source="user")
 
@@ -84,7 +85,7 @@ class Record:
             "instance_id": self.instance_id,
             "private_ip": self.private_ip,
             "config" if self.host_ok else "incomplete_config": self.config,
-            "image_ref": image_ref(self.config["image"]),
+            "image_ref": self._image_ref,
             "created_at": rfc3339(self.created_at),
             "updated_at": rfc3339(self.updated_at),
             "events": list(self.events),
