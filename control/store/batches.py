@@ -88,8 +88,10 @@ def _add_data(tx: Transaction, batch: Batch, data: Mapping[str, Mapping[str, Any
 
 
 def _add_deliveries(tx: Transaction, batch: Batch, deliveries: Mapping[str, Sequence[str]]) -> None:
+    if not deliveries:
+        return
     mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(deliveries))
-    for output in tx.session.exec(mine).all() if deliveries else ():
+    for output in tx.session.exec(mine).all():
         url = deliveries[output.source_id][max(output.variation, 1) - 1]
         tx.session.add(Delivery(output_id=output.id, batch_id=batch.id, url=url))
         output.delivered = False
@@ -98,8 +100,10 @@ def _add_deliveries(tx: Transaction, batch: Batch, deliveries: Mapping[str, Sequ
 def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:
     """Fail the outputs of files that were not accepted as videos."""
     refused = {source.id: source.refusal for source in arrived if source.refusal is not None}
+    if not refused:
+        return
     mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(refused))
-    for output in tx.session.exec(mine).all() if refused else ():
+    for output in tx.session.exec(mine).all():
         output.state = OutputState.FAILED
         output.error_code = OutputFault.SOURCE_UNPLAYABLE
         output.error_message = refused[output.source_id]

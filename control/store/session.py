@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -44,35 +44,15 @@ class RowSession(Session):
         """Return the row with this key, or None. Before that only new rows are sent."""
         if any(options.values()):
             return super().get(entity, ident, **options)
-        key = ident if isinstance(ident, tuple) else (ident,)
-        if (loaded := self.identity_map.get((entity, key, None))) is not None:
-            return loaded
         if self._new:
             self.flush()
-        found = self.load(entity, _by_key(entity), **{f"key_{n}": value for n, value in enumerate(key)})
-        return found[0] if found else None
+        return get(self, entity, ident)
 
     def load(
         self, entity: type[Entity], query: Prepared, now: datetime = NO_TIME, **given: object
     ) -> Sequence[Entity]:
-        """Return the rows of a query of all columns of the entity. A loaded one stays as it is."""
-        found = query.rows(self.connection(), now, **given)
-        names = _key_names(entity)
-        return [self._taken_in(entity, tuple([getattr(row, name) for name in names]), row) for row in found]
-
-    def _taken_in(self, entity: type[Entity], key: tuple[Any, ...], row: Row) -> Entity:
-        loaded: Entity | None = self.identity_map.get((entity, key, None))
-        if loaded is not None:
-            return loaded
-        made: Entity = manager_of_class(entity).new_instance()
-        vars(made).update(row._asdict())
-        self._own(instance_state(made), (entity, key, None))
-        return made
-
-    def _own(self, state: InstanceState[Any], identity: tuple[Any, ...]) -> None:
-        """Have the row of an object be known by its key, as SQLAlchemy does after it has loaded one."""
-        state.key, state.session_id = identity, self.hash_key
-        self.identity_map.add(state)
+        """Return the rows of a query of all columns of the entity: see the function `load`."""
+        return load(self, entity, query, now, **given)
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
         """Send all new rows, and then all changes so far. Raises StaleDataError if a changed row is gone."""
@@ -83,11 +63,11 @@ class RowSession(Session):
             self._store_new()
         if not self.identity_map.check_modified():
             return
-        changed = {(type(row).__name__, *_key(row)): instance_state(row) for row in self.dirty}
-        for (_, *key), state in sorted(changed.items(), key=itemgetter(0)):
+        for row in sorted(self.dirty, key=_name_and_key):
+            state = instance_state(row)
             was, now = state.committed_state, state.dict
             if new := {name: now[name] for name, old in was.items() if now[name] != old}:
-                self._send(state.class_, key, new)
+                self._send(state.class_, _key_of(row), new)
             state._commit_all(now, self.identity_map)  # what SQLAlchemy does after its own UPDATE
 
     def _store_new(self) -> None:
@@ -96,7 +76,7 @@ class RowSession(Session):
             rows = list(states)
             insert(self.connection(), entity, [state.dict for state in rows])
             for state in rows:
-                self._own(state, (entity, tuple([state.dict[name] for name in _key_names(entity)]), None))
+                _own(self, state, (entity, tuple([state.dict[name] for name in _key_names(entity)]), None))
                 state._commit_all(state.dict, self.identity_map)
                 del self._new[state]
 
@@ -105,6 +85,44 @@ class RowSession(Session):
         given |= {f"new_{name}": value for name, value in new.items()}
         if _change_of(entity, tuple(sorted(new))).change(self.connection(), NO_TIME, **given) != 1:
             raise StaleDataError(f"The row {key} of {entity.__name__} is gone.")
+
+
+def get(session: Session, entity: type[Entity], ident: Any) -> Entity | None:
+    """Return the row with this key, or None. Changes that were not sent are not looked for."""
+    key = ident if isinstance(ident, tuple) else (ident,)
+    loaded: Entity | None = session.identity_map.get((entity, key, None))
+    if loaded is not None:
+        return loaded
+    given = {f"key_{n}": value for n, value in enumerate(key)}
+    return next(iter(load(session, entity, _by_key(entity), **given)), None)
+
+
+def load(
+    session: Session, entity: type[Entity], query: Prepared, now: datetime = NO_TIME, **given: object
+) -> Sequence[Entity]:
+    """Return the rows of a query of all columns of the entity. A loaded one stays as it is."""
+    names = _key_names(entity)
+    return [
+        _taken_in(session, entity, tuple([getattr(row, name) for name in names]), row)
+        for row in query.rows(session.connection(), now, **given)
+    ]
+
+
+def _taken_in(session: Session, entity: type[Entity], key: tuple[Any, ...], row: Row) -> Entity:
+    identity = entity, key, None
+    loaded: Entity | None = session.identity_map.get(identity)
+    if loaded is not None:
+        return loaded
+    made: Entity = manager_of_class(entity).new_instance()
+    vars(made).update(zip(row._fields, row, strict=True))
+    _own(session, instance_state(made), identity)
+    return made
+
+
+def _own(session: Session, state: InstanceState[Any], identity: tuple[Any, ...]) -> None:
+    """Have the row of an object be known by its key, as SQLAlchemy does after it has loaded one."""
+    state.key, state.session_id = identity, session.hash_key
+    session.identity_map.add(state)
 
 
 def insert(connection: Connection, entity: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -137,8 +155,14 @@ def _table(entity: type[SQLModel]) -> Table:
     return table
 
 
-def _key(row: SQLModel) -> Sequence[Any]:
-    return [getattr(row, name) for name in _key_names(type(row))]
+def _name_and_key(row: SQLModel) -> tuple[Any, ...]:
+    return type(row).__name__, *_key_of(row)
+
+
+def _key_of(row: SQLModel) -> tuple[Any, ...]:
+    identity = instance_state(row).key
+    assert identity is not None
+    return identity[1]
 
 
 @cache

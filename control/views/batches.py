@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, and_, func, or_, tuple_
+from sqlalchemy import ColumnElement, Engine, Executable, and_, bindparam, func, or_, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -21,7 +21,7 @@ from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
-from control.store.prepared import Prepared
+from control.store.prepared import Moment, Prepared
 from control.store.prepared import Row as PlainRow
 from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
@@ -59,24 +59,22 @@ class Views:
 
     def rows(self, query: Prepared, **given: object) -> Sequence[PlainRow]:
         """Return the rows of a prepared query as they are committed now."""
-        with self.reading() as rows:
-            return rows(query, **given)
+        with self._engine.connect() as connection:
+            return query.rows(connection, self._clock(), **given)
 
     @contextmanager
     def reading(self) -> Iterator[Rows]:
         """Yield what returns the rows of prepared queries, all in one reading transaction."""
-        with self._engine.connect() as connection:
+        with self._engine.connect() as connection, connection.begin():
             yield lambda query, **given: query.rows(connection, self._clock(), **given)
 
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
-        with self.session() as session:
-            return _token_generation(session)
+        return next((int(value) for (value,) in self.rows(_generation)), 0)
 
     def share_of(self, batch_id: str) -> str | None:
         """Return the hash of the batch's share link, or None without one."""
-        with self.session() as session:
-            return session.exec(select(Batch.share_sha256).where(col(Batch.id) == batch_id)).first()
+        return next((share for (share,) in self.rows(_share_of, batch_id=batch_id)), None)
 
     def active_jobs(self) -> int:
         """Return the number of jobs that have not ended."""
@@ -243,6 +241,16 @@ class Views:
 def _token_generation(session: Session) -> int:
     meta = session.get(Meta, "token_generation")
     return int(meta.value) if meta else 0
+
+
+@Prepared
+def _generation(_: Moment) -> Executable:
+    return select(Meta.value).where(col(Meta.key) == "token_generation")
+
+
+@Prepared
+def _share_of(_: Moment) -> Executable:
+    return select(Batch.share_sha256).where(col(Batch.id) == bindparam("batch_id"))
 
 
 # --- rows -------------------------------------------------------------------------------------------
