@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from traceback import walk_stack
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +49,7 @@ BucketFaults = Annotated[
 app.add_typer(client_app)
 
 DRAIN_S = 5.0
+IMPORT_LOOK_S = 0.02
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -66,13 +69,25 @@ def _refresher(
         if (
             signal.getsignal(signum) is not signal.SIG_IGN
         ):  # a shell starts background jobs so, which Ctrl-C must not end
-            signal.signal(signum, _interrupt)
+            signal.signal(signum, interrupt)
 
 
-def _interrupt(*_: object) -> NoReturn:
+def interrupt(_signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, as soon as the main thread imports nothing.
+
+    Raised within Python's own steps of an import, it can leave the lock of all imports taken for ever.
+    """
+    if _is_importing(frame):
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, IMPORT_LOOK_S)
+        return
     for signum in _ENDING:
         signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    return any(each.f_code.co_filename == "<frozen importlib._bootstrap>" for each, _ in walk_stack(frame))
 
 
 @app.command()
@@ -136,10 +151,10 @@ def serve(
     from control.cli.local import local_stack
     from control.telemetry.log import send_to
 
-    send_to(None)
     wrong = _bucket_faults(bucket_faults)
     if wrong and not local:
         raise typer.BadParameter("--bucket-faults needs --local.")
+    send_to(None)
     if not local:
         _serve_configured(host, port, as_json=as_json)
         return

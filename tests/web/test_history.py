@@ -156,7 +156,7 @@ def test_news_of_a_thousand_live_outputs_and_clicks_among_them_take_a_moment(
         assert person.shifted() < SHIFT_MAX
         for name in ("Ready", "All"):
             page.get_by_role("radio", name=name).check()
-    assert max(taken) < max(a_moment) / 2  # on a slower machine than this a moment is still enough
+    assert max(taken) < max(a_moment)  # a fifth of it on a calm machine, half of it on a busy one
 
 
 @contextmanager
