@@ -2,7 +2,8 @@
 
 The cost of a machine counts on the day (UTC) on which it was confirmed to be gone. A machine that is not
 known to be gone counts with its reserve, or with its cost so far if that is more. So no day exceeds its cap:
-a cost of yesterday that is counted today was reserved yesterday.
+a cost of yesterday that is counted today was reserved yesterday. One file, since both are sums over the same
+rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The session of a writing transaction: the ORM, with short ways for what every transaction does.
 
-SQLAlchemy's unit of work takes about 250 microseconds of CPU for the INSERT or UPDATE of a row, and its
-loading of one about 150 (docs/performance.md). So rows are loaded by prepared queries, and new and changed
-rows are sent by prepared statements. Deleted rows, and all other queries, go the usual way.
+SQLAlchemy's unit of work takes several times longer to load, store or change a row than SQLite with the
+driver (docs/performance.md). So rows are loaded by prepared queries, and new and changed rows are sent by
+prepared statements. Deleted rows, and all other queries, go the usual way.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Row(SQLModel):
     model_config = {"defer_build": True}
 
     def __init__(self, **columns: Any) -> None:
-        """Make a row of these columns; others get their defaults. A tenth of the CPU of SQLModel's own."""
+        """Make a row of these columns; others get their defaults. SQLModel's own takes much more CPU."""
         constants, made = _defaults(type(self))
         vars(self).update(constants)
         vars(self).update({name: make() for name, make in made.items() if name not in columns})
