@@ -6,7 +6,8 @@ are kept only while there is no row of their kind at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -14,7 +15,7 @@ from control.auth.tokens import Signer
 from control.passes import retention
 from control.store import queue
 from control.store.prepared import Prepared
-from control.views.batches import Views
+from control.views.batches import Rows, Views
 from tests.sim.protocol import SimWorld
 
 OF_CLOCK = {
@@ -31,6 +32,11 @@ class SimViews(Views):
         self._reader, self._now = world.database.reader, world.now
         self._version, self._ask = world.oracle.version, world.database.judge.execute
         self._at, self._kept = -1, dict[tuple[object, ...], Sequence[Any]]()
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Yield what returns the rows of prepared queries, as the core would."""
+        yield self.rows
 
     def rows(self, query: Prepared, **given: object) -> Sequence[Any]:
         """Return the rows of a prepared query, as the core would."""
