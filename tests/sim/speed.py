@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Any
 
 from control.auth.tokens import Signer
-from control.passes import retention
+from control.passes import observe, retention
 from control.store import queue
 from control.store.prepared import Prepared
 from control.views.batches import Rows, Views
@@ -20,6 +20,7 @@ from tests.sim.protocol import SimWorld
 
 OF_CLOCK = {
     queue.first_waiting: "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1",
+    observe._unlisted: "SELECT 1 FROM attempt WHERE claimed_by NOT IN (SELECT id FROM machine) LIMIT 1",
     retention._ready_to_go: "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1",
 }
 
