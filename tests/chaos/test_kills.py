@@ -21,7 +21,7 @@ from tests.support.switches import CHAOS_FULL
 from tests.support.user import outputs
 
 KILLS = 5  # python -m tests.chaos kills: 2,000
-ROUNDS = 40 if CHAOS_FULL else 2
+ROUNDS = 40 if CHAOS_FULL else 1
 AWAY_S = [0, 5, 60, 330] if CHAOS_FULL else [5]
 
 # --- one part dies in the middle of a job -----------------------------------------------------------

@@ -152,8 +152,8 @@ def test_news_of_a_thousand_live_outputs_and_clicks_among_them_take_a_moment(
         for number in range(4):
             report(maker, specs[number], number)
             person.waits_until(READY, 5 * (number + 1))
+        assert person.shifted() < SHIFT_MAX  # before the click: on a busy machine what it moves comes late
         page.get_by_label("Choose Variation").first.check()
-        assert person.shifted() < SHIFT_MAX
         for name in ("Ready", "All"):
             page.get_by_role("radio", name=name).check()
     assert max(taken) < max(a_moment)  # a fifth of it on a calm machine, half of it on a busy one
