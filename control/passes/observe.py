@@ -16,6 +16,7 @@ from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
 from control.store.prepared import Moment, Prepared, Row
+from control.store.queue import is_unseen
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_failure
 from infra.ports import OutsideError, Refusal, Refused
@@ -73,6 +74,7 @@ def _observe(context: AppContext, app: str) -> bool:
         news = [each for each in seen.values() if machines.is_news(known.get(each.id), each, since=since)]
         machines.observe(context.store, news)
         context.cloud.listed_at[app] = context.clock()
+        _meet_runners(context, app, seen.keys())
         return _ask_after(context, [row for row in known.values() if row.id not in seen])
     except OutsideError as error:
         if isinstance(error, Refused) and error.refusal is Refusal.UNAUTHORIZED:
@@ -116,6 +118,20 @@ def _with_ids(_: Moment) -> Executable:
 
 def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
+    """GET each machine whose runner has called and that no list has shown yet, so that the ledger has it."""
+    callers = {row.claimed_by for row in context.views.rows(_unlisted, app=app)} - seen
+    machines.observe(
+        context.store, [each for id_ in sorted(callers) if (each := context.machines.get(app, id_))]
+    )
+
+
+@Prepared
+def _unlisted(now: Moment) -> Executable:
+    has_called = col(Attempt.app) == bindparam("app"), col(Attempt.claimed_by).is_not(None)
+    return select(Attempt.claimed_by).where(*has_called, is_unseen(now))
 
 
 def _ask_after(context: AppContext, missing: Sequence[Row]) -> bool:

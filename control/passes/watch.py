@@ -53,8 +53,8 @@ def _boot_s(context: AppContext) -> float:
     now = context.store.monotonic()
     learned = context.cloud.boot_deadline
     if learned is None or now >= learned[1] + LEARN_EVERY_S:
-        with context.views.session() as session:
-            took_s = attempts.recent_boots_s(session)
+        newest = context.views.rows(attempts.newest_boots, most=boots.SAMPLES_MAX)
+        took_s = [max(0.0, (each.started_at - each.boot_from).total_seconds()) for each in newest]
         learned = boots.deadline_s(took_s, ceiling_s=context.settings.boot_timeout_s), now
         context.cloud.boot_deadline = learned
     return learned[0]

@@ -17,6 +17,7 @@ from control.http.errors import documented
 from control.http.guard import Credentials, Guard, Ticket
 from control.http.threads import API
 from control.store.files import StoredFile, content_type, files_of, poster_of
+from control.store.session import get
 from control.store.tables import Batch, Output
 
 URL_LIFE_S = 3600
@@ -71,8 +72,8 @@ def _ready(
 ) -> Output:
     """Return a ready output if the caller may see it. Raises unauthorized, not_found, expired."""
     with context.views.session() as session:
-        output = session.get(Output, output_id)
-        batch = session.get(Batch, output.batch_id) if output else None
+        output = get(session, Output, output_id)
+        batch = get(session, Batch, output.batch_id) if output else None
     guard.or_viewer(credentials, ticket, batch.id if batch else "")
     if output is None or batch is None or batch.deleted_at is not None:
         raise ControlError(Code.NOT_FOUND, "There is no such output.")

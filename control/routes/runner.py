@@ -12,8 +12,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy import bindparam
-from sqlmodel import Session, col, select
+from sqlalchemy import Executable, bindparam
+from sqlmodel import col, select
 
 from control.context import AppContext
 from control.domain.encoding import Encoding
@@ -28,9 +28,11 @@ from control.store.arguments import label_of
 from control.store.attempts import FINAL
 from control.store.calibration import source_info
 from control.store.files import MEDIA_NAME, StoredFile
+from control.store.prepared import Moment, Prepared, Row
 from control.store.recipe import encoding_of, recipe_of
 from control.store.tables import Attempt, Batch, Delivery, Job, Output, Source
 from control.telemetry.log import log_failure
+from control.views.batches import Rows
 from infra.ports import OutsideError, Storage, StoredObject
 from runner.contract import (
     ATTEMPTS_PATH,
@@ -138,16 +140,15 @@ def take_finish(context: AppContext, attempt_id: str, finish: Finish, verified: 
 
 def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     """Return the remaining work of the job of the attempt, with fresh signed URLs."""
-    with context.views.session() as session:
-        attempt = session.get_one(Attempt, attempt_id)
+    with context.views.reading() as rows:
+        [attempt] = rows(_attempt, attempt_id=attempt_id)
         wall_s = attempt.wall_s
-        todo = session.exec(_TODO, params={"job_id": attempt.job_id}).all()
-        needed = {output.source_id for output in todo}
-        sources = session.exec(_SOURCES, params={"ids": list(needed)}).all()
-        batch = session.exec(_BATCH, params={"job_id": attempt.job_id}).one()
-        variations = _variations(session, batch, needed)
-        mine = session.exec(_DELIVERIES, params={"ids": [output.id for output in todo]})
-        deliveries = {delivery.output_id: delivery.url for delivery in mine}
+        todo = rows(_todo, job_id=attempt.job_id)
+        needed = sorted({output.source_id for output in todo})
+        sources = rows(_with_ids, ids=needed)
+        [batch] = rows(_batch, job_id=attempt.job_id)
+        variations = _variations(rows, batch, needed)
+        deliveries = dict(rows(_deliveries, ids=[output.id for output in todo]))
     expires_s = int(context.settings.run_timeout_s) + URL_MARGIN_S
     return JobSpec(
         attempt_id=attempt_id,
@@ -163,32 +164,50 @@ def job_spec(context: AppContext, attempt_id: str) -> JobSpec:
     )
 
 
-_TODO = (
-    select(Output)
-    .where(col(Output.job_id) == bindparam("job_id"), col(Output.state).not_in(FINAL))
-    .order_by(col(Output.position))
-)
-_SOURCES = select(Source).where(col(Source.id).in_(bindparam("ids", expanding=True)))
-_BATCH = select(Batch).join(Job).where(col(Job.id) == bindparam("job_id"))
-_DELIVERIES = select(Delivery).where(col(Delivery.output_id).in_(bindparam("ids", expanding=True)))
+@Prepared
+def _attempt(_: Moment) -> Executable:
+    return select(Attempt).where(col(Attempt.id) == bindparam("attempt_id"))
 
 
-def _variations(session: Session, batch: Batch, sources: Collection[str]) -> dict[str, list[Effects]]:
+@Prepared
+def _todo(_: Moment) -> Executable:
+    mine = select(Output).where(col(Output.job_id) == bindparam("job_id"))
+    return mine.where(col(Output.state).not_in(FINAL)).order_by(col(Output.position))
+
+
+@Prepared
+def _with_ids(_: Moment) -> Executable:
+    return select(Source).where(col(Source.id).in_(bindparam("ids", expanding=True)))
+
+
+@Prepared
+def _batch(_: Moment) -> Executable:
+    return select(Batch).join(Job).where(col(Job.id) == bindparam("job_id"))
+
+
+@Prepared
+def _deliveries(_: Moment) -> Executable:
+    mine = col(Delivery.output_id).in_(bindparam("ids", expanding=True))
+    return select(Delivery.output_id, Delivery.url).where(mine)
+
+
+@Prepared
+def _effects(_: Moment) -> Executable:
+    mine = select(Output.source_id, Output.effects).where(col(Output.batch_id) == bindparam("batch_id"))
+    among = col(Output.source_id).in_(bindparam("ids", expanding=True))
+    return mine.where(among).order_by(col(Output.position))
+
+
+def _variations(rows: Rows, batch: Row, sources: Sequence[str]) -> dict[str, list[Effects]]:
     """Return all variations of each source in the batch, whichever job makes them."""
     found: dict[str, list[Effects]] = {source_id: [] for source_id in sources}
-    rows = (
-        select(Output.source_id, Output.effects)
-        .where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(sources))
-        .order_by(col(Output.position))
-    )
-    for source_id, effects in session.exec(rows) if batch.variations > 1 else ():
+    made = rows(_effects, batch_id=batch.id, ids=sources) if batch.variations > 1 else ()
+    for source_id, effects in made:
         found[source_id].append(Effects.model_validate(effects))
     return found
 
 
-def _source_spec(
-    context: AppContext, source: Source, variations: list[Effects], expires_s: int
-) -> SourceSpec:
+def _source_spec(context: AppContext, source: Row, variations: list[Effects], expires_s: int) -> SourceSpec:
     if source.url is not None:
         most_bytes = context.settings.max_source_bytes
         return SourceSpec(
@@ -209,8 +228,8 @@ def _source_spec(
 def _output_spec(
     context: AppContext,
     attempt_id: str,
-    batch: Batch,
-    output: Output,
+    batch: Row,
+    output: Row,
     deliver_url: str | None,
     expires_s: int,
 ) -> OutputSpec:
@@ -275,7 +294,7 @@ class _Bucket:
 
 
 def _look(
-    context: AppContext, bucket: _Bucket, attempt_id: str, output: Output, report: OutputReport
+    context: AppContext, bucket: _Bucket, attempt_id: str, output: Row, report: OutputReport
 ) -> reports.Seen | None:
     """Return the files of an output that match the report, or None unless it is complete.
 
@@ -319,34 +338,32 @@ def seen_so_far(context: AppContext, attempt_id: str, beat: Heartbeat) -> report
         return {}
 
 
-def _unfinished(
-    context: AppContext, attempt_id: str, among: Collection[str]
-) -> Sequence[tuple[Output, float]]:
+def _unfinished(context: AppContext, attempt_id: str, among: Collection[str]) -> Sequence[tuple[Row, float]]:
     """Return those of the outputs that are not final yet, each with its largest allowed size."""
     if not among:
         return ()
-    with context.views.session() as session:
-        return [
-            (output, _most_bytes(output, source, encoding_of(batch)))
-            for output, source, batch in session.exec(_UNFINISHED, params={"attempt_id": attempt_id}).all()
-            if output.id in among
-        ]
+    with context.views.reading() as rows:
+        outputs = [output for output in rows(_not_final, attempt_id=attempt_id) if output.id in among]
+        if not outputs:
+            return ()
+        needed = sorted({output.source_id for output in outputs})
+        sources = {source.id: source for source in rows(_with_ids, ids=needed)}
+        [batch] = rows(_batch, job_id=outputs[0].job_id)
+    encoding = encoding_of(batch)
+    return [(output, _most_bytes(output, sources[output.source_id], encoding)) for output in outputs]
 
 
-_UNFINISHED = (
-    select(Output, Source, Batch)
-    .join(Source)
-    .join(Batch, col(Batch.id) == col(Output.batch_id))
-    .join(Attempt, col(Attempt.job_id) == col(Output.job_id))
-    .where(
+@Prepared
+def _not_final(_: Moment) -> Executable:
+    mine = select(Output).join(Attempt, col(Attempt.job_id) == col(Output.job_id))
+    return mine.where(
         col(Attempt.id) == bindparam("attempt_id"),
         col(Attempt.state) == AttemptState.RUNNING,  # else its reports are ignored
         col(Output.state).not_in(FINAL),
     )
-)
 
 
-def _most_bytes(output: Output, source: Source, encoding: Encoding) -> float:
+def _most_bytes(output: Row, source: Row, encoding: Encoding) -> float:
     """Return the largest believable size of an output; infinite if control does not know the source."""
     seen = source_info(source)
     if not seen.is_known:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Executable, Update, bindparam, func, update
-from sqlmodel import Session, and_, col, not_, or_, select
+from sqlmodel import and_, col, not_, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.reasons import REASONS
 from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
-from control.planning import boots, sizing
+from control.planning import sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
 from control.store.prepared import Moment, Prepared, Row
@@ -26,12 +26,6 @@ from runner.contract import Reason
 
 FINAL = frozenset({OutputState.READY, OutputState.FAILED, OutputState.CANCELLED})
 
-_NEWEST_BOOTS = (
-    select(Attempt.boot_from, Attempt.started_at)
-    .where(col(Attempt.boot_from).is_not(None), col(Attempt.started_at).is_not(None))
-    .order_by(col(Attempt.started_at).desc())
-    .limit(bindparam("most"))
-)
 PAUSE_MAX = timedelta(seconds=60)  # the longest delay that any rule gives to a job or a create call
 SLOW_BOOT = "slow_boot"  # why a job waits whose machine did not start in time
 
@@ -169,10 +163,12 @@ def end_within(
         wait(tx, job, SLOW_BOOT, "Fly did not start the machine in time; another one is asked for.")
 
 
-def recent_boots_s(session: Session) -> list[float]:
-    """Return how long the newest boots took, from the create to the first claim, in seconds."""
-    found = session.exec(_NEWEST_BOOTS, params={"most": boots.SAMPLES_MAX}).all()
-    return [max(0.0, (end - start).total_seconds()) for start, end in found if start and end]
+@Prepared
+def newest_boots(_: Moment) -> Executable:
+    """Return `boot_from` and `started_at`, the create and the first claim, of the newest `most` boots."""
+    booted = col(Attempt.boot_from).is_not(None), col(Attempt.started_at).is_not(None)
+    boots = select(Attempt.boot_from, Attempt.started_at).where(*booted)
+    return boots.order_by(col(Attempt.started_at).desc()).limit(bindparam("most"))
 
 
 def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import Executable, bindparam, func
 from sqlmodel import col, select
 
 from control.domain import states
@@ -15,6 +15,7 @@ from control.domain.states import JobStatus, OutputState
 from control.planning.planner import PlannedBatch, PlannedOutput
 from control.store import idempotency, webhooks
 from control.store.budget import require_money
+from control.store.prepared import Moment, Prepared
 from control.store.tables import Batch, Delivery, Job, Output, Source, SourceData, Upload
 from control.store.transaction import Store, Transaction
 from control.store.usage import require_space
@@ -68,25 +69,29 @@ def submit(
 
 def _add_sources(tx: Transaction, arrived: Sequence[Source]) -> None:
     tx.session.add_all(arrived)
-    tx.session.flush()
     stored = {source.key: source.id for source in arrived if source.key}
-    uploads = tx.session.exec(select(Upload).where(col(Upload.key).in_(stored))).all()
-    for upload in uploads:
+    for upload in tx.session.load(Upload, _with_keys, keys=list(stored)):
         if upload.state != "open":
             raise ControlError(Code.SOURCE_GONE, f"The video {upload.name!r} is gone. Send it again.")
         upload.state, upload.source_id = "completed", stored[upload.key]
 
 
+@Prepared
+def _with_keys(_: Moment) -> Executable:
+    return select(Upload).where(col(Upload.key).in_(bindparam("keys", expanding=True)))
+
+
 def _add_data(tx: Transaction, batch: Batch, data: Mapping[str, Mapping[str, Any]]) -> None:
-    tx.session.flush()  # the batch's own row
     tx.session.add_all(
         SourceData(batch_id=batch.id, source_id=source_id, data=dict(own)) for source_id, own in data.items()
     )
 
 
 def _add_deliveries(tx: Transaction, batch: Batch, deliveries: Mapping[str, Sequence[str]]) -> None:
+    if not deliveries:
+        return
     mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(deliveries))
-    for output in tx.session.exec(mine).all() if deliveries else ():
+    for output in tx.session.exec(mine).all():
         url = deliveries[output.source_id][max(output.variation, 1) - 1]
         tx.session.add(Delivery(output_id=output.id, batch_id=batch.id, url=url))
         output.delivered = False
@@ -95,8 +100,10 @@ def _add_deliveries(tx: Transaction, batch: Batch, deliveries: Mapping[str, Sequ
 def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> None:
     """Fail the outputs of files that were not accepted as videos."""
     refused = {source.id: source.refusal for source in arrived if source.refusal is not None}
+    if not refused:
+        return
     mine = select(Output).where(col(Output.batch_id) == batch.id, col(Output.source_id).in_(refused))
-    for output in tx.session.exec(mine).all() if refused else ():
+    for output in tx.session.exec(mine).all():
         output.state = OutputState.FAILED
         output.error_code = OutputFault.SOURCE_UNPLAYABLE
         output.error_message = refused[output.source_id]
@@ -105,21 +112,31 @@ def _fail_refused(tx: Transaction, batch: Batch, arrived: Sequence[Source]) -> N
 
 def _require_sources(tx: Transaction, planned: PlannedBatch) -> None:
     wanted = {output.source_id for job in planned.jobs for output in job}
-    alive = select(Source.id).where(col(Source.id).in_(wanted), col(Source.deleted_at).is_(None))
-    if gone := wanted - set(tx.session.exec(alive).all()):
+    if gone := wanted - {source_id for (source_id,) in tx.rows(_alive, ids=sorted(wanted))}:
         raise source_gone(min(gone))
 
 
+@Prepared
+def _alive(_: Moment) -> Executable:
+    wanted = col(Source.id).in_(bindparam("ids", expanding=True))
+    return select(Source.id).where(wanted, col(Source.deleted_at).is_(None))
+
+
 def _require_room(tx: Transaction, planned: PlannedBatch) -> None:
-    # by the few live jobs: to count among all outputs would take half a second with a long history
-    queued = select(func.count()).select_from(Output).join(Job).where(col(Job.status).in_(_LIVE))
-    waiting = tx.session.exec(queued.where(col(Output.state) == OutputState.QUEUED)).one()
+    [(waiting,)] = tx.rows(_count_waiting)
     most = tx.settings.queue_outputs_max
     if waiting + planned.outputs_count > most:
         later = f"{waiting} outputs are waiting already. Try again when some are done."
         never = f"At most {most} outputs may wait here, and this makes more. Submit several batches."
         why = never if planned.outputs_count > most else later
         raise ControlError(Code.QUEUE_FULL, why, headers={"Retry-After": "60"})
+
+
+@Prepared
+def _count_waiting(_: Moment) -> Executable:
+    # by the few live jobs: to count among all outputs would take half a second with a long history
+    queued = select(func.count()).select_from(Output).join(Job).where(col(Job.status).in_(_LIVE))
+    return queued.where(col(Output.state) == OutputState.QUEUED)
 
 
 def _add_batch(tx: Transaction, planned: PlannedBatch) -> Batch:
@@ -172,7 +189,6 @@ def _add_job(
         created_at=tx.now,
     )
     tx.session.add(job)
-    tx.session.flush()
     tx.session.add_all(
         Output(
             id=output.output_id,

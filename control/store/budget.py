@@ -2,7 +2,8 @@
 
 The cost of a machine counts on the day (UTC) on which it was confirmed to be gone. A machine that is not
 known to be gone counts with its reserve, or with its cost so far if that is more. So no day exceeds its cap:
-a cost of yesterday that is counted today was reserved yesterday.
+a cost of yesterday that is counted today was reserved yesterday. One file, since both are sums over the same
+rows.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, func
+from sqlalchemy import ColumnElement, Executable, String, and_, bindparam, func, or_
 from sqlmodel import Session, col, select
 
 from control.domain.errors import Code, ControlError
@@ -109,52 +111,81 @@ def periods(now: datetime) -> dict[str, datetime]:
 
 def _own_budget(tx: Transaction, batch: Batch, unseen: Sequence[Unseen]) -> Budget:
     assert batch.max_cost_usd is not None
-    attempts = select(Attempt.id).join(Job).where(col(Job.batch_id) == batch.id)
-    mine = set(tx.session.exec(attempts).all())
-    gone = select(func.sum(Machine.cost_usd)).where(
-        col(Machine.batch_id) == batch.id, col(Machine.gone_at).is_not(None)
-    )
+    mine = {attempt_id for (attempt_id,) in tx.rows(_attempts_of_batch, batch_id=batch.id)}
+    [(spent,)] = tx.rows(_spent_by_batch, batch_id=batch.id)
     unseen = [attempt for attempt in unseen if attempt.id in mine]
     return Budget(
         name="batch",
         cap_usd=batch.max_cost_usd,
-        spent_usd=tx.session.exec(gone).one() or 0.0,
+        spent_usd=spent or 0.0,
         reserved_usd=_reserved_usd(tx.session, unseen, tx.now, batch.id),
         sharers=_count_waiting(tx, batch.id),
         is_own=True,
     )
 
 
+@Prepared
+def _attempts_of_batch(_: Moment) -> Executable:
+    return select(Attempt.id).join(Job).where(col(Job.batch_id) == bindparam("batch_id"))
+
+
+@Prepared
+def _spent_by_batch(_: Moment) -> Executable:
+    mine = col(Machine.batch_id) == bindparam("batch_id"), col(Machine.gone_at).is_not(None)
+    return select(func.sum(Machine.cost_usd)).where(*mine)
+
+
 def _count_waiting(tx: Transaction, batch_id: str | None) -> int:
     """Return how many jobs are queued, of one batch or of all, but at most MAX_MACHINES."""
+    [(waiting,)] = tx.rows(_waiting, batch_id=batch_id)
+    return min(int(waiting), tx.settings.max_machines)
+
+
+@Prepared
+def _waiting(_: Moment) -> Executable:
     queued = select(func.count()).select_from(Job).where(col(Job.status) == JobStatus.QUEUED)
-    if batch_id is not None:
-        queued = queued.where(col(Job.batch_id) == batch_id)
-    return min(tx.session.exec(queued).one(), tx.settings.max_machines)
+    return queued.where(_is_of_batch_or_any(Job.batch_id))
+
+
+def _is_of_batch_or_any(batch_id: Any) -> ColumnElement[bool]:
+    """Return the SQL condition that a row is of the batch `batch_id`, or that this is None."""
+    wanted = bindparam("batch_id", type_=String())
+    return or_(wanted.is_(None), col(batch_id) == wanted)
 
 
 def spent_usd(session: Session, since: datetime) -> float:
     """Return the cost of the machines that were confirmed to be gone since then."""
-    gone = select(func.sum(Machine.cost_usd)).where(col(Machine.gone_at) >= since)
-    return session.exec(gone).one() or 0.0
+    session.flush()
+    [(spent,)] = _spent.rows(session.connection(), since)
+    return float(spent or 0.0)
+
+
+@Prepared
+def _spent(since: Moment) -> Executable:
+    return select(func.sum(Machine.cost_usd)).where(col(Machine.gone_at) >= since)
 
 
 def _reserved_usd(
     session: Session, unseen: Sequence[Unseen], now: datetime, batch_id: str | None = None
 ) -> float:
-    mine = and_(col(Attempt.id) == col(Machine.attempt_id), col(Attempt.claimed_by) == col(Machine.id))
-    alive = select(Machine, Attempt.send_bytes_max).outerjoin(Attempt, mine)
-    alive = alive.where(col(Machine.gone_at).is_(None))
-    if batch_id is not None:
-        alive = alive.where(col(Machine.batch_id) == batch_id)
-    machines = sum(_most_usd(row, send_bytes_max or 0, now) for row, send_bytes_max in session.exec(alive))
+    session.flush()
+    alive = _alive.rows(session.connection(), now, batch_id=batch_id)
+    machines: float = sum(_most_usd(machine, now) for machine in alive)
     return machines + sum(attempt.reserve_usd for attempt in unseen)
 
 
-def _most_usd(machine: Machine, send_bytes_max: int, now: datetime) -> float:
+@Prepared
+def _alive(_: Moment) -> Executable:
+    """Return the machines not known to be gone, each with the bytes that its attempt lets it send."""
+    mine = and_(col(Attempt.id) == col(Machine.attempt_id), col(Attempt.claimed_by) == col(Machine.id))
+    alive = select(Machine, Attempt.send_bytes_max).outerjoin(Attempt, mine)
+    return alive.where(col(Machine.gone_at).is_(None), _is_of_batch_or_any(Machine.batch_id))
+
+
+def _most_usd(machine: Row, now: datetime) -> float:
     """Return the most that a machine which is not known to be gone can cost, as far as known now."""
-    egress_usd = prices.egress_usd(region=machine.region, size_bytes=send_bytes_max)
-    return max(machine.reserve_usd, accrued_usd(machine, now) + egress_usd)
+    egress_usd = prices.egress_usd(region=machine.region, size_bytes=machine.send_bytes_max or 0)
+    return float(max(machine.reserve_usd, accrued_usd(machine, now) + egress_usd))
 
 
 def sent_bytes(attempt: Attempt, stored_bytes: int) -> int:
@@ -171,7 +202,7 @@ def sent_bytes(attempt: Attempt, stored_bytes: int) -> int:
     return max(stored_bytes, min(told_bytes, most_bytes))
 
 
-def accrued_usd(machine: Machine, now: datetime) -> float:
+def accrued_usd(machine: Machine | Row, now: datetime) -> float:
     """Return the most that the run time of a machine which is not known to be gone has cost so far."""
     if machine.size is None:
         return 0.0
@@ -205,8 +236,8 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
             f"This will cost about ${cost_usd:.6f}, and to start it takes ${most_usd:.6f} that can be set "
             f"aside: more than the max_cost_usd of ${planned.max_cost_usd:.6f}.",
         )
-    open_usd = select(func.sum(Job.estimate_usd)).where(col(Job.status).not_in(ENDED))
-    committed_usd = tx.session.exec(open_usd).one() or 0.0
+    [(committed,)] = tx.rows(_committed)
+    committed_usd = committed or 0.0
     for each in shared_budgets(tx.session, tx.settings, tx.now, ()):
         left_usd = each.cap_usd - each.spent_usd - committed_usd
         if max(cost_usd, most_usd) > left_usd + EPSILON_USD:
@@ -216,6 +247,11 @@ def require_money(tx: Transaction, planned: PlannedBatch) -> None:
                 f"set aside. Of this {each.name}'s budget of ${each.cap_usd:.6f}, "
                 f"${each.spent_usd:.6f} is spent and ${committed_usd:.6f} is for work that has not ended.",
             )
+
+
+@Prepared
+def _committed(_: Moment) -> Executable:
+    return select(func.sum(Job.estimate_usd)).where(col(Job.status).not_in(ENDED))
 
 
 def _dearest_start_usd(tx: Transaction, planned: PlannedBatch) -> float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import sqlalchemy
+from sqlalchemy import ColumnElement, Executable, Select, bindparam
 from sqlmodel import col, select
 from sqlmodel import delete as delete_where
 
@@ -12,6 +15,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState, Trigger
 from control.store import webhooks
 from control.store.attempts import end_job, end_within, follow
+from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
 from control.store.tables import (
     Arguments,
@@ -44,7 +48,6 @@ def _cancel_all(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
     live = [job for job in jobs if job.status not in states.ENDED]
     for job in live:
         job.cancelled_at = tx.now
-    tx.session.flush()
     _note_on_batch(tx, batch)
     for job in live:
         _cancel(tx, job)
@@ -52,13 +55,17 @@ def _cancel_all(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
 
 def _note_on_batch(tx: Transaction, batch: Batch) -> None:
     """Mark the batch as cancelled if all of its live jobs are."""
-    left = select(Job.id).where(
-        col(Job.batch_id) == batch.id,
+    if batch.ended_at is None and not tx.rows(_left, batch_id=batch.id):
+        batch.cancelled_at = tx.now
+
+
+@Prepared
+def _left(_: Moment) -> Executable:
+    return select(Job.id).where(
+        col(Job.batch_id) == bindparam("batch_id"),
         col(Job.status).not_in(states.ENDED),
         col(Job.cancelled_at).is_(None),
     )
-    if batch.ended_at is None and tx.session.exec(left).first() is None:
-        batch.cancelled_at = tx.now
 
 
 def _cancel(tx: Transaction, job: Job) -> None:
@@ -74,8 +81,14 @@ def _cancel(tx: Transaction, job: Job) -> None:
 
 
 def _live_attempt(tx: Transaction, job: Job) -> Attempt | None:
-    mine = select(Attempt).where(col(Attempt.job_id) == job.id, col(Attempt.state).in_(states.LIVE))
-    return tx.session.exec(mine).first()
+    tx.session.flush()
+    return next(iter(tx.session.load(Attempt, _live_of_job, job_id=job.id)), None)
+
+
+@Prepared
+def _live_of_job(_: Moment) -> Executable:
+    mine = col(Attempt.job_id) == bindparam("job_id")
+    return select(Attempt).where(mine, col(Attempt.state).in_(states.LIVE))
 
 
 def retry(store: Store, job_ids: Sequence[str]) -> None:
@@ -112,23 +125,32 @@ def _require_ended(tx: Transaction, batch: Batch, jobs: Sequence[Job]) -> None:
 def _missing(tx: Transaction, job: Job) -> list[Output]:
     """Return the outputs that a retry makes: those that are not ready, except of files that were refused."""
     missing = [output for output in tx.outputs(job.id) if output.state != OutputState.READY]
-    of = col(Source.id).in_({output.source_id for output in missing})
-    refused = set(tx.session.exec(select(Source.id).where(of, col(Source.refusal).is_not(None))).all())
+    of = sorted({output.source_id for output in missing})
+    refused = {source_id for (source_id,) in tx.rows(_refused, ids=of)}
     return [output for output in missing if output.source_id not in refused]
 
 
+@Prepared
+def _refused(_: Moment) -> Executable:
+    return select(Source.id).where(_is_among_ids(), col(Source.refusal).is_not(None))
+
+
+def _is_among_ids() -> ColumnElement[bool]:
+    return col(Source.id).in_(bindparam("ids", expanding=True))
+
+
 def _require_sources(tx: Transaction, outputs: Sequence[Output]) -> None:
-    wanted = {output.source_id for output in outputs}
-    gone = select(Source.name).where(col(Source.id).in_(wanted), col(Source.deleted_at).is_not(None))
-    if name := tx.session.exec(gone).first():
-        raise ControlError(Code.SOURCE_GONE, f"The video {name!r} has been deleted. Upload it again.")
+    if gone := tx.rows(_gone, ids=sorted({output.source_id for output in outputs})):
+        raise ControlError(Code.SOURCE_GONE, f"The video {gone[0].name!r} has been deleted. Upload it again.")
+
+
+@Prepared
+def _gone(_: Moment) -> Executable:
+    return select(Source.name).where(_is_among_ids(), col(Source.deleted_at).is_not(None))
 
 
 def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
-    with_machine = select(Attempt.id).where(
-        col(Attempt.job_id) == job.id, col(Attempt.machine_id).is_not(None)
-    )
-    job.attempts_max = len(tx.session.exec(with_machine).all()) + tx.settings.attempts_max
+    job.attempts_max = len(tx.rows(_with_machine, job_id=job.id)) + tx.settings.attempts_max
     job.not_before, job.partial = tx.now, False
     job.ended_at = job.cancelled_at = job.error_code = job.error_message = None
     job.zip_bytes = job.zip_tag = None
@@ -137,6 +159,12 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
         output.error_code = output.error_message = None
     tx.event("retried", job, outputs=len(outputs))
     follow(tx, job, JobStatus.QUEUED)
+
+
+@Prepared
+def _with_machine(_: Moment) -> Executable:
+    mine = col(Attempt.job_id) == bindparam("job_id")
+    return select(Attempt.id).where(mine, col(Attempt.machine_id).is_not(None))
 
 
 def delete(store: Store, batch_id: str) -> None:
@@ -154,30 +182,49 @@ def delete(store: Store, batch_id: str) -> None:
 def remove_rows(store: Store, batch_id: str) -> None:
     """Remove all rows of a deleted batch whose files are gone. Its machines stay in the ledger."""
     with store.transaction() as tx:
-        session = tx.session
-        jobs = jobs_of(session, [batch_id])
-        mine = select(Output.source_id).where(col(Output.batch_id) == batch_id)
-        others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != batch_id
-        unstored = select(Source).where(col(Source.id).in_(mine), col(Source.key) == "")
-        # a URL or a refused file belongs to one batch; an upload whose file is gone may belong to several
-        its_own = session.exec(unstored.where(~select(Output.id).where(*others).exists())).all()
-        for table in (Event, Delivery, Output, SourceData, Webhook):
-            for row in session.exec(select(table).where(col(table.batch_id) == batch_id)).all():
-                session.delete(row)
-        session.exec(delete_where(Arguments).where(col(Arguments.job_id).in_([job.id for job in jobs])))
-        session.flush()
-        for source in its_own:
-            session.delete(source)
-        attempts = select(Attempt.id).where(col(Attempt.job_id).in_([job.id for job in jobs]))
-        session.exec(delete_where(AttemptLog).where(col(AttemptLog.attempt_id).in_(attempts)))
-        for job in jobs:
-            for attempt in session.exec(select(Attempt).where(col(Attempt.job_id) == job.id)).all():
-                session.delete(attempt)
-        session.flush()
-        for job in jobs:
-            session.delete(job)
-        session.flush()
-        session.delete(session.get_one(Batch, batch_id))
+        its_own = [source_id for (source_id,) in tx.rows(_own_sources, batch_id=batch_id)]
+        for removal in _REMOVALS:
+            tx.change(removal, batch_id=batch_id)
+        tx.change(_remove_sources, ids=its_own)
+
+
+@Prepared
+def _own_sources(_: Moment) -> Executable:
+    """Return the sources without a file that only this batch uses.
+
+    A URL or a refused file belongs to one batch; an upload whose file is gone may belong to several.
+    """
+    mine = select(Output.source_id).where(col(Output.batch_id) == bindparam("batch_id"))
+    others = col(Output.source_id) == col(Source.id), col(Output.batch_id) != bindparam("batch_id")
+    unstored = select(Source.id).where(col(Source.id).in_(mine), col(Source.key) == "")
+    return unstored.where(~select(Output.id).where(*others).exists())
+
+
+@Prepared
+def _remove_sources(_: Moment) -> Executable:
+    return delete_where(Source).where(_is_among_ids())
+
+
+def _removal(table: type[Any], column: Any, among: Select[Any] | None = None) -> Prepared:
+    """Return the removal of the rows of a table whose column is the batch's id, or is among these."""
+    of_batch = col(column) == bindparam("batch_id") if among is None else col(column).in_(among)
+    return Prepared(lambda _: delete_where(table).where(of_batch))
+
+
+_ITS_JOBS = sqlalchemy.select(col(Job.id)).where(col(Job.batch_id) == bindparam("batch_id"))
+_ITS_ATTEMPTS = sqlalchemy.select(col(Attempt.id)).where(col(Attempt.job_id).in_(_ITS_JOBS))
+_REMOVALS = (  # of all rows of a batch, those first that refer to others
+    _removal(Event, Event.batch_id),
+    _removal(Delivery, Delivery.batch_id),
+    _removal(Output, Output.batch_id),
+    _removal(SourceData, SourceData.batch_id),
+    _removal(Webhook, Webhook.batch_id),
+    _removal(Arguments, Arguments.job_id, _ITS_JOBS),
+    _removal(AttemptLog, AttemptLog.attempt_id, _ITS_ATTEMPTS),
+    _removal(Attempt, Attempt.job_id, _ITS_JOBS),
+    _removal(Job, Job.batch_id),
+    _removal(Batch, Batch.id),
+)
 
 
 def _jobs(tx: Transaction, job_ids: Sequence[str]) -> tuple[Batch, Sequence[Job]]:
@@ -185,8 +232,13 @@ def _jobs(tx: Transaction, job_ids: Sequence[str]) -> tuple[Batch, Sequence[Job]
 
     The caller found the jobs in an earlier transaction, and they may have been deleted since.
     """
-    jobs = tx.session.exec(select(Job).where(col(Job.id).in_(job_ids))).all()
+    jobs = tx.session.load(Job, _with_job_ids, ids=list(job_ids))
     batch = tx.session.get_one(Batch, jobs[0].batch_id) if jobs else None
     if batch is None or batch.deleted_at is not None:
         raise ControlError(Code.NOT_FOUND, "This has been deleted.")
     return batch, jobs
+
+
+@Prepared
+def _with_job_ids(_: Moment) -> Executable:
+    return select(Job).where(col(Job.id).in_(bindparam("ids", expanding=True)))

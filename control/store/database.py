@@ -16,6 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 
+from control.store.prepared import DriverCursor
+
 BUSY_TIMEOUT_S = 10
 CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
 SYNCHRONOUS = "FULL"  # a commit survives a power cut
@@ -155,8 +157,9 @@ def _lower(text: str | None) -> str | None:
 
 
 def _begin(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    begin = f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}"
+    with DriverCursor(connection, begin) as cursor:
+        cursor.execute(begin)
 
 
 def _migrate(engine: Engine) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from sqlalchemy import Executable
 from sqlmodel import Session, col, delete
 
 from control.domain.errors import Code, ControlError
+from control.store.prepared import Moment, Prepared
 from control.store.tables import IdempotencyKey
 from control.store.transaction import Transaction
 
@@ -54,7 +56,12 @@ def first_use(session: Session, key: str | None, request_sha256: str, now: datet
 
 def note(tx: Transaction, key: str, request_sha256: str, batch_id: str) -> None:
     """Store which batch the first request of a key made, and remove the keys that have expired."""
-    tx.session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) <= tx.now - LIFE))
+    tx.change(_expired)
     tx.session.add(
         IdempotencyKey(key=key, request_sha256=request_sha256, batch_id=batch_id, created_at=tx.now)
     )
+
+
+@Prepared
+def _expired(now: Moment) -> Executable:
+    return delete(IdempotencyKey).where(col(IdempotencyKey.created_at) <= now - LIFE)

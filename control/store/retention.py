@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable
+from sqlalchemy import ColumnElement, Executable, bindparam
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, and_, col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
@@ -21,6 +21,7 @@ from control.store import database, machines
 from control.store.files import named_by
 from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
+from control.store.session import load
 from control.store.tables import (
     Arguments,
     Attempt,
@@ -121,7 +122,12 @@ def files_gone(store: Store, job_id: str) -> None:
         job.stored_bytes = job.stray_bytes = 0
         for output in tx.outputs(job_id):
             output.key = output.playlist = output.poster = output.arguments = output.ffmpeg_args = None
-        tx.session.exec(delete(Arguments).where(col(Arguments.job_id) == job_id))
+        tx.change(_remove_arguments, job_id=job_id)
+
+
+@Prepared
+def _remove_arguments(_: Moment) -> Executable:
+    return delete(Arguments).where(col(Arguments.job_id) == bindparam("job_id"))
 
 
 def weigh(store: Store, job_id: str, found: Mapping[str, int]) -> Sequence[str]:
@@ -143,12 +149,17 @@ def strays(session: Session, job_id: str, found: Mapping[str, int]) -> tuple[int
     `found` are sizes by key; the last folder of a key is the attempt's id. A live attempt may still report
     its files, so they stay and count. Files of ended attempts can never be reported, and do not count.
     """
-    outputs = session.exec(select(Output).where(col(Output.job_id) == job_id)).all()
+    outputs = load(session, Output, _of_job, job_id=job_id)
     others = found.keys() - {key for output in outputs for key in named_by(output)}
     mine = select(Attempt.id).where(col(Attempt.job_id) == job_id, col(Attempt.state).in_(states.LIVE))
     live = set(session.exec(mine).all()) if others else set()
     useless = {key for key in others if key.split("/")[-2] not in live}
     return sum(found[key] for key in others - useless), sorted(useless)
+
+
+@Prepared
+def _of_job(_: Moment) -> Executable:
+    return select(Output).where(col(Output.job_id) == bindparam("job_id"))
 
 
 def freeze(
@@ -209,8 +220,13 @@ def _needs_its_sources(now: datetime | Moment) -> ColumnElement[bool]:
 def source_gone(store: Store, source_ids: Sequence[str]) -> None:
     """Record that the files of deleted sources are gone. Their rows stay, since outputs refer to them."""
     with store.transaction() as tx:
-        mine = col(Source.id).in_(source_ids) & col(Source.deleted_at).is_not(None)
-        tx.session.exec(update(Source).where(mine).values(key=""))
+        tx.change(_source_gone, ids=list(source_ids))
+
+
+@Prepared
+def _source_gone(_: Moment) -> Executable:
+    mine = col(Source.id).in_(bindparam("ids", expanding=True)) & col(Source.deleted_at).is_not(None)
+    return update(Source).where(mine).values(key="")
 
 
 def swept(store: Store, until: str) -> None:

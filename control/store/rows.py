@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Executable, bindparam
 from sqlmodel import Session, and_, col, select
 
 from control.domain.errors import Code, ControlError
+from control.store.prepared import Moment, Prepared
+from control.store.session import get, load
 from control.store.tables import Arguments, Attempt, AttemptLog, Batch, Job, Output, SourceData
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
     """Return a row by its id. Raises ControlError not_found, also if a user has deleted it."""
-    row = session.get(table, row_id)
-    batch = session.get(Batch, row.batch_id) if isinstance(row, Job | Output) else row
+    row = get(session, table, row_id)
+    batch = get(session, Batch, row.batch_id) if isinstance(row, Job | Output) else row
     if row is None or getattr(batch, "deleted_at", None) is not None:
         raise ControlError(Code.NOT_FOUND, f"There is no such {table.__name__.lower()}.")
     return row
@@ -22,8 +25,14 @@ def found(session: Session, table: type[Any], row_id: str) -> Any:
 
 def jobs_of(session: Session, batch_ids: Collection[str]) -> Sequence[Job]:
     """Return the jobs of these batches, in the order of their batch."""
-    mine = col(Job.batch_id).in_(batch_ids)
-    return session.exec(select(Job).where(mine).order_by(col(Job.position))).all()
+    session.flush()
+    return load(session, Job, _jobs_of, ids=list(batch_ids))
+
+
+@Prepared
+def _jobs_of(_: Moment) -> Executable:
+    mine = col(Job.batch_id).in_(bindparam("ids", expanding=True))
+    return select(Job).where(mine).order_by(col(Job.position))
 
 
 def batches_of(session: Session, jobs: Iterable[Job]) -> Sequence[Batch]:

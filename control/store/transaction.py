@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Executable, bindparam, insert
+from sqlalchemy import Engine, Executable, bindparam
 from sqlmodel import Session, col, select, update
 
 from control.domain import states
@@ -21,16 +21,16 @@ from control.settings import Settings
 from control.store.database import for_writing
 from control.store.leases import Leases
 from control.store.prepared import Moment, Prepared, Row
-from control.store.session import RowSession
+from control.store.session import RowSession, insert
 from control.store.tables import Attempt, Batch, Event, Job, Meta, Output
 from control.telemetry.log import log_event
 from infra.ports import Clock
 
-_RUNS_ON = select(col(Attempt.claimed_by)).where(
-    col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
-)
 
-_NEW_EVENT = insert(Event)
+@Prepared
+def _runs_on(_: Moment) -> Executable:
+    mine = col(Attempt.id) == bindparam("id"), col(Attempt.state) == AttemptState.RUNNING
+    return select(Attempt.claimed_by).where(*mine)
 
 
 @Prepared
@@ -76,8 +76,7 @@ class Store:
 
         Its events are logged after the commit, so the log never shows a change that was rolled back.
         """
-        new_session = RowSession(self._engine, expire_on_commit=False)
-        with self._one_writer, new_session as session, session.begin():
+        with self._one_writer, self._engine.begin() as connection, RowSession(connection) as session:
             self._fence(session)
             tx = Transaction(session, self.clock(), self.settings)
             yield tx
@@ -89,8 +88,8 @@ class Store:
     def runs_on(self, attempt_id: str) -> str | None:
         """Return the machine of a running attempt, or None. Reads committed rows and waits for no writer."""
         with self._readers.connect() as connection:
-            machine_id: str | None = connection.execute(_RUNS_ON, {"id": attempt_id}).scalar()
-        return machine_id
+            found = _runs_on.rows(connection, self.clock(), id=attempt_id)
+        return next((machine_id for (machine_id,) in found), None)
 
     def _owner_id(self) -> str:
         """Return the id that marks machines and objects as this control's own. Created on first use."""
@@ -197,7 +196,7 @@ class Transaction:
         """Send all changes so far to the database, and then the events, which refer to rows among them."""
         self.session.flush()
         if self.events:
-            self.session.connection().execute(_NEW_EVENT, self.events)
+            insert(self.session.connection(), Event, self.events)
             self.events.clear()
 
     def _write(

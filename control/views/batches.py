@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, and_, func, or_, tuple_
+from sqlalchemy import ColumnElement, Engine, Executable, and_, bindparam, func, or_, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -20,7 +21,7 @@ from control.auth.tokens import Signer
 from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
-from control.store.prepared import Prepared
+from control.store.prepared import Moment, Prepared
 from control.store.prepared import Row as PlainRow
 from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
@@ -32,6 +33,7 @@ from control.views.tallies import Count, Poster, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
+Rows = Callable[..., Sequence[PlainRow]]  # takes a `Prepared` and its parameters by name
 SOURCE_NAMES = 3  # the number of source names and posters in a list
 ROWS_AT_ONCE = 200
 WORDS_MAX = 8  # of a search
@@ -60,15 +62,19 @@ class Views:
         with self._engine.connect() as connection:
             return query.rows(connection, self._clock(), **given)
 
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Yield what returns the rows of prepared queries, all in one reading transaction."""
+        with self._engine.connect() as connection, connection.begin():
+            yield lambda query, **given: query.rows(connection, self._clock(), **given)
+
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
-        with self.session() as session:
-            return _token_generation(session)
+        return next((int(value) for (value,) in self.rows(_generation)), 0)
 
     def share_of(self, batch_id: str) -> str | None:
         """Return the hash of the batch's share link, or None without one."""
-        with self.session() as session:
-            return session.exec(select(Batch.share_sha256).where(col(Batch.id) == batch_id)).first()
+        return next((share for (share,) in self.rows(_share_of, batch_id=batch_id)), None)
 
     def active_jobs(self) -> int:
         """Return the number of jobs that have not ended."""
@@ -235,6 +241,16 @@ class Views:
 def _token_generation(session: Session) -> int:
     meta = session.get(Meta, "token_generation")
     return int(meta.value) if meta else 0
+
+
+@Prepared
+def _generation(_: Moment) -> Executable:
+    return select(Meta.value).where(col(Meta.key) == "token_generation")
+
+
+@Prepared
+def _share_of(_: Moment) -> Executable:
+    return select(Batch.share_sha256).where(col(Batch.id) == bindparam("batch_id"))
 
 
 # --- rows -------------------------------------------------------------------------------------------

@@ -105,17 +105,17 @@ def machine_of(app: str, shown: Any) -> Machine:
         region=shown["region"],
         created_at=_instant(shown["created_at"]),
         metadata=dict(config.get("metadata") or {}),
-        started_at=_first_at(events, type="start", status="started"),
+        started_at=_first_at(events, "start", "started"),
         exit=_last_exit(events),
-        destroyed_at=_first_at(events, type="destroy", status="destroyed"),
+        destroyed_at=_first_at(events, "destroy", "destroyed"),
         host_ok=shown.get("host_status", "ok") == "ok",
     )
 
 
-def _first_at(events: list[dict[str, Any]], **facts: str) -> datetime | None:
-    """Return when the first event with these facts happened."""
-    found = [_instant(event["timestamp"]) for event in events if facts.items() <= event.items()]
-    return min(found, default=None)
+def _first_at(events: list[dict[str, Any]], kind: str, status: str) -> datetime | None:
+    """Return when the first event of this kind and status happened."""
+    found = [each for each in events if each.get("status") == status and each.get("type") == kind]
+    return min([_instant(event["timestamp"]) for event in found], default=None)
 
 
 def _last_exit(events: list[dict[str, Any]]) -> MachineExit | None:

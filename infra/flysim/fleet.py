@@ -185,8 +185,9 @@ class Fleet:
         return machine
 
     def _is_forgotten(self, machine: SimulatedMachine) -> bool:
-        kept = timedelta(seconds=self._injector.faults.retention_s)
-        return machine.state == "destroyed" and machine.updated_at + kept <= self._queue.now
+        if machine.state != "destroyed":
+            return False
+        return machine.updated_at + timedelta(seconds=self._injector.faults.retention_s) <= self._queue.now
 
     def _forget_old(self) -> None:
         for machine in [machine for machine in self._machines.values() if self._is_forgotten(machine)]:

@@ -46,6 +46,7 @@ class Record:
 
     def __post_init__(self) -> None:
         self.created_at = self.queue.now
+        self._created, self._image_ref = rfc3339(self.created_at), image_ref(self.config["image"])
         self.instance_id = self._ulid("instance")
         self.move("created", "launch", source="user")
 
@@ -84,9 +85,9 @@ class Record:
             "instance_id": self.instance_id,
             "private_ip": self.private_ip,
             "config" if self.host_ok else "incomplete_config": self.config,
-            "image_ref": image_ref(self.config["image"]),
-            "created_at": rfc3339(self.created_at),
-            "updated_at": rfc3339(self.updated_at),
+            "image_ref": self._image_ref,
+            "created_at": self._created,
+            "updated_at": self._updated,
             "events": list(self.events),
             "host_status": "ok" if self.host_ok else "unreachable",
         }
@@ -100,7 +101,7 @@ class Record:
         if not self._lags and self.injector.fires(FailPoint.LIST_LAG, now=self.queue.now):
             self._listed, self._lags = (self.shown() if self.events else None), True
             self.queue.after(self.injector.seconds(self.injector.faults.list_lag_s), self._catch_up)
-        self.state, self.updated_at = state, self.queue.now
+        self.state, self.updated_at, self._updated = state, self.queue.now, rfc3339(self.queue.now)
         event: dict[str, Any] = {"id": self._ulid(f"event {len(self.events)}"), "type": kind, "status": state}
         event |= {"source": source, "timestamp": int(self.queue.now.timestamp() * 1000)}
         if request is not None:

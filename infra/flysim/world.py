@@ -121,7 +121,7 @@ class World:
             return region in ("", machine.region) and metadata.items() <= own.items()
 
         return [
-            {key: value for key, value in shown.items() if key not in omitted}
+            {key: value for key, value in shown.items() if key not in omitted} if omitted else shown
             for shown in self._gate.through(Action.LIST, app, lambda: self._fleet.listed(app, of_kind))
             if (include_deleted or shown["state"] != "destroyed") and (not wanted or shown["state"] in wanted)
         ]

@@ -6,6 +6,7 @@ done is a line of it, with all that the worlds went through.
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import time
@@ -68,6 +69,7 @@ _databases: list[Database] = []  # of this process, made for its first piece
 def _own_database() -> Database:
     if not _databases:
         _databases.append(Database())
+        gc.freeze()  # what was imported stays: not to be looked at in every collection
     return _databases[0]
 
 

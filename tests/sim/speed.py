@@ -6,19 +6,21 @@ are kept only while there is no row of their kind at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
 from control.auth.tokens import Signer
-from control.passes import retention
+from control.passes import observe, retention
 from control.store import queue
 from control.store.prepared import Prepared
-from control.views.batches import Views
+from control.views.batches import Rows, Views
 from tests.sim.protocol import SimWorld
 
 OF_CLOCK = {
     queue.first_waiting: "SELECT 1 FROM job WHERE status = 'queued' LIMIT 1",
+    observe._unlisted: "SELECT 1 FROM attempt WHERE claimed_by NOT IN (SELECT id FROM machine) LIMIT 1",
     retention._ready_to_go: "SELECT 1 FROM batch WHERE deleted_at IS NOT NULL LIMIT 1",
 }
 
@@ -31,6 +33,11 @@ class SimViews(Views):
         self._reader, self._now = world.database.reader, world.now
         self._version, self._ask = world.oracle.version, world.database.judge.execute
         self._at, self._kept = -1, dict[tuple[object, ...], Sequence[Any]]()
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Yield what returns the rows of prepared queries, as the core would."""
+        yield self.rows
 
     def rows(self, query: Prepared, **given: object) -> Sequence[Any]:
         """Return the rows of a prepared query, as the core would."""

@@ -154,7 +154,7 @@ class World:
         self.context: AppContext | None = None
         self.generation = 0  # of control's process
         self._depth = self._ticks = 0
-        self._clock_ahead_s, self.started_at = 0.0, 0.0
+        self._clock_ahead_s, self.started_at, self._now = 0.0, 0.0, (0.0, BASE)
         self.clock_steps_at: list[float] = []
         self._woken = False
         self.is_over = self.is_calm = False
@@ -166,7 +166,10 @@ class World:
 
     def now(self) -> datetime:
         """Return the instant, as the wall clock of control shows it."""
-        return BASE + timedelta(seconds=self.t + self._clock_ahead_s)
+        shown_s = self.t + self._clock_ahead_s
+        if shown_s != self._now[0]:
+            self._now = shown_s, BASE + timedelta(seconds=shown_s)
+        return self._now[1]
 
     def seconds(self) -> float:
         """Return the time of control's monotonic clock."""
@@ -184,7 +187,8 @@ class World:
 
     def pump(self) -> None:
         """Let Fly live until now, and do what it asks for."""
-        while effects := self.fly.advance(BASE + timedelta(seconds=self.t)):
+        instant = BASE + timedelta(seconds=self.t)
+        while effects := self.fly.advance(instant):
             for effect in effects:
                 self._perform(effect)
 

@@ -45,6 +45,7 @@ class FakeMachines:
     is_away: OutsideError | None = None
     refused_apps: set[str] = field(default_factory=set)  # our token does not reach them
     silent_apps: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)  # ids that lists do not show
     lists: int = 0
 
     def room(self, app: str) -> int:
@@ -73,7 +74,8 @@ class FakeMachines:
         self._reach(app)
         if self.is_away:
             raise self.is_away
-        return [m for m in self.machines.values() if m.app == app and metadata.items() <= m.metadata.items()]
+        found = [m for m in self.machines.values() if m.app == app and m.id not in self.unlisted]
+        return [machine for machine in found if metadata.items() <= machine.metadata.items()]
 
     def get(self, app: str, machine_id: str) -> Machine | None:
         return next((m for m in self.machines.values() if m.id == machine_id), None)

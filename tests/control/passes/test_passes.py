@@ -869,6 +869,21 @@ def test_a_finished_machine_gets_a_moment_to_exit_by_itself(world):
     assert machines.destroyed == ["m1"]
 
 
+def test_a_machine_that_no_list_shows_is_known_once_its_runner_has_called(world):
+    parts, rows, machines = world
+    machines.answers, machines.unlisted = [Unanswered("cut")], {"m1"}
+    job_id = rows.submit()
+    launch(parts)
+    machines.create(machines.specs[0])
+    tick(parts)
+    assert rows.all(MachineRow) == []
+    reports.claim(parts.store, f"{job_id}-1", "m1")
+    changes.cancel(parts.store, [job_id])
+    tick(parts)
+    assert [row.id for row in rows.all(MachineRow)] == ["m1"]
+    assert machines.stopped + machines.destroyed == ["m1"]
+
+
 def test_an_idle_control_observes_the_cloud_once_a_minute(world):
     parts, rows, machines = world
     machines.lists = 0
