@@ -57,7 +57,8 @@ X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc
 FINE, COARSE = "subme=4", "subme=2"
 GRAIN = ":bframes=0:deblock=-1,-1"  # grain is predicted from the last frame alone, and not smoothed
 GRAIN_FROM = 3  # of the effect `noise`
-GRAIN_CRF = 0.5  # more, to keep the size
+GRAIN_CRF, GRAIN_CRF_LARGE = 0.5, 1.2  # more, to keep the size; in frames above SMALL_PIXELS
+SMALL_PIXELS = 1280 * 720
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,15 @@ def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | No
     params = f"{X264}:{FINE if effects.noise else COARSE}{_grain(effects)}"
     analysis = f":pass=1:stats={stats}" if stats else ""
     coded = _x264(params + analysis, cap_kbps=_cap_kbps(probe, style.quality))
-    crf = CRF[style.quality] + (GRAIN_CRF if _grain(effects) else 0)
-    return [*coded, "-crf", f"{crf:g}"]
+    return [*coded, "-crf", f"{CRF[style.quality] + _crf_more(effects, probe):g}"]
+
+
+def _crf_more(effects: Effects, probe: Probe) -> float:
+    """Return what grain adds to the quantiser, since it takes more bits without B-frames."""
+    if not _grain(effects):
+        return 0
+    width, height = even_size(probe)
+    return GRAIN_CRF if width * height <= SMALL_PIXELS else GRAIN_CRF_LARGE
 
 
 def _led_picture(effects: Effects, *, stats: str, lead_kbps: int) -> list[str]:
