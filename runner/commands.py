@@ -57,7 +57,7 @@ X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc
 FINE, COARSE = "subme=4", "subme=2"
 GRAIN = ":bframes=0:deblock=-1,-1"  # grain is predicted from the last frame alone, and not smoothed
 GRAIN_FROM = 3  # of the effect `noise`
-GRAIN_CRF, GRAIN_CRF_LARGE = 0.5, 1.2  # more, to keep the size; in frames above SMALL_PIXELS
+GRAIN_CRF, GRAIN_CRF_LARGE = 0.5, 1.5  # more, to keep the size; in frames above SMALL_PIXELS
 SMALL_PIXELS = 1280 * 720
 
 

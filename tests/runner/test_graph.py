@@ -234,7 +234,7 @@ def test_grain_is_predicted_from_the_last_frame_alone() -> None:
             assert ("bframes=0" in option(args, "-x264-params")) is is_grainy
         assert option(first, "-crf") == ("23.5" if is_grainy else "23")
     large = Probe(width=1920, height=1080, duration_s=1, has_audio=False)
-    assert option(variation_args(recipe, large, source="in", output="out"), "-crf") == "24.2"
+    assert option(variation_args(recipe, large, source="in", output="out"), "-crf") == "24.5"
 
 
 def test_motion_is_searched_for_finely_where_there_is_noise_except_in_siblings() -> None:
