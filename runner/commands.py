@@ -55,17 +55,10 @@ PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 # quantisation serves grain.
 X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc-lookahead=20"
 FINE, COARSE = "subme=4", "subme=2"
-GRAIN_FROM = 3  # of the effect `noise`: with less, others look as well where the cap strains the picture
-STRAINED = 40.0  # the quantiser of a frame for which the buffer had too few bits; others stay below 36
-SHARED_RATE = 1.02  # of the first one's bit rate: others spend a little more to look as good
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lead:
-    """What the others of a group follow of their first output."""
-
-    kbps: int  # of the picture; above the cap if the clip is short, since the buffer is full at the start
-    is_strained: bool  # whether the cap made some of its frames much coarser than the others
+GRAIN = ":bframes=0:deblock=-1,-1"  # grain is predicted from the last frame alone, and not smoothed
+GRAIN_FROM = 3  # of the effect `noise`
+GRAIN_CRF, GRAIN_CRF_LARGE = 0.5, 1.5  # more, to keep the size; in frames above SMALL_PIXELS
+SMALL_PIXELS = 1280 * 720
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ def others_args(
     source: str,
     first: str,
     stats: Mapping[bool, str],
-    lead: Lead,
+    kbps: int,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal speed and noise from one decoding.
@@ -126,7 +119,7 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(others[0].effects, probe, style, stats=file, lead=lead)]
+        mirror: [*sound, *_led_picture(others[0].effects, stats=file, lead_kbps=kbps)]
         for mirror, file in stats.items()
     }
     ends = [
@@ -192,13 +185,13 @@ def others_coding_args(
     *,
     first: str,
     stats: Mapping[bool, str],
-    lead: Lead,
+    kbps: int,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(targets[0].effects, probe, style, stats=file, lead=lead)]
+        mirror: [*sound, *_led_picture(targets[0].effects, stats=file, lead_kbps=kbps)]
         for mirror, file in stats.items()
     }
     return [
@@ -262,14 +255,11 @@ def packets_args(path: str) -> list[str]:
     return [*streams, "-f", "framehash", "-hash", PACKET_SUM, f"file:{path}"]
 
 
-def lead_of(stats: Iterable[str], duration_s: float) -> Lead:
-    """Return what others follow of a first output, by the lines of its analysis."""
-    bits, quantiser = 0, 0.0
-    for line in stats:
-        bits += sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line)))
-        quantiser = max([quantiser, *map(float, re.findall(r" q:([0-9]{1,3}\.[0-9]{1,6})", line))])
+def lead_kbps(stats: Iterable[str], duration_s: float) -> int:
+    """Return the bit rate of a first output's picture, by the lines of its analysis."""
+    bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
     shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture without a length is shown for one frame
-    return Lead(kbps=max(1, round(bits * SHARED_RATE / shown_s / 1000)), is_strained=quantiser >= STRAINED)
+    return max(1, round(bits / shown_s / 1000))
 
 
 def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
@@ -282,27 +272,32 @@ def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
 
 def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | None) -> list[str]:
     """Return the encoder of a picture by its quality; with `stats` it writes its analysis there."""
+    params = f"{X264}:{FINE if effects.noise else COARSE}{_grain(effects)}"
     analysis = f":pass=1:stats={stats}" if stats else ""
-    coded = _x264(
-        f"{X264}:{FINE if effects.noise else COARSE}{analysis}",
-        cap_kbps=_cap_kbps(probe, style.quality),
-    )
-    return [*coded, "-crf", str(CRF[style.quality])]
+    coded = _x264(params + analysis, cap_kbps=_cap_kbps(probe, style.quality))
+    return [*coded, "-crf", f"{CRF[style.quality] + _crf_more(effects, probe):g}"]
 
 
-def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, lead: Lead) -> list[str]:
+def _crf_more(effects: Effects, probe: Probe) -> float:
+    """Return what grain adds to the quantiser, since it takes more bits without B-frames."""
+    if not _grain(effects):
+        return 0
+    width, height = even_size(probe)
+    return GRAIN_CRF if width * height <= SMALL_PIXELS else GRAIN_CRF_LARGE
+
+
+def _led_picture(effects: Effects, *, stats: str, lead_kbps: int) -> list[str]:
     """Return the encoder of a picture that follows the analysis of a first one.
 
     The first one obeys the cap and the others distribute the bits in the same way, so they obey it too. To
-    check the cap again would cost a third of an encoding, and a finer search another third. Only grain looks
-    worse without: in a picture that the cap strains without both, and below the cap without the search.
-    Where the cap binds and does not strain, the search changes little (docs/performance.md).
+    check the cap again would cost a third of an encoding.
     """
-    is_grainy, is_capped = effects.noise >= GRAIN_FROM, lead.kbps >= _cap_kbps(probe, style.quality)
-    is_watched = is_grainy and is_capped and lead.is_strained
-    is_fine = is_watched or (is_grainy and not is_capped)
-    params = f"{X264}:{FINE if is_fine else COARSE}:pass=2:stats={stats}"
-    return [*_x264(params, cap_kbps=lead.kbps if is_watched else None), "-b:v", f"{lead.kbps}k"]
+    params = f"{X264}:{COARSE}{_grain(effects)}:pass=2:stats={stats}"
+    return [*_x264(params), "-b:v", f"{lead_kbps}k"]
+
+
+def _grain(effects: Effects) -> str:
+    return GRAIN if effects.noise >= GRAIN_FROM else ""
 
 
 def _reading(source: str, probe: Probe) -> list[str]:
@@ -323,7 +318,7 @@ def _cap_kbps(probe: Probe, quality: Quality) -> int:
     return cap_kbps(width * height, quality)
 
 
-def _x264(params: str, *, cap_kbps: int | None) -> list[str]:
+def _x264(params: str, *, cap_kbps: int | None = None) -> list[str]:
     buffer = round((cap_kbps or 0) * BUFFER_S)
     cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", f"{buffer}k"] if cap_kbps else []
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner import graph
-from runner.commands import Lead, Other, lead_of, others_args, variation_args
+from runner.commands import Other, lead_kbps, others_args, variation_args
 from runner.contract import Effects, Quality, Style
 from runner.graph import Probe, drawn, standard, timed
 from runner.limits import ALLOCATION_BYTES_MAX
@@ -218,35 +218,31 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
 
 def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
     stats = "in:0 q:30.10 aq:29.00 tex:2000000 mv:900000 misc:100000\nin:1 q:40.00 tex:3000000 mv:0 misc:0\n"
-    lead = lead_of(stats.splitlines(), 2.0)
-    assert lead == Lead(kbps=3060, is_strained=True)
-    assert not lead_of(stats.replace("q:40.00", "q:39.99").splitlines(), 2.0).is_strained
-    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, lead=lead)
-    assert args[args.index("-b:v") + 1] == "3060k"
+    kbps = lead_kbps(stats.splitlines(), 2.0)
+    assert kbps == 3000
+    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=kbps)
+    assert option(args, "-b:v") == "3000k"
+    assert "-maxrate" not in args
 
 
-def test_only_grain_is_searched_finely_in_siblings_and_held_to_a_cap_that_strained_it() -> None:
-    def made(kbps: int, noise: int, *, is_strained: bool = True) -> tuple[str | None, bool]:
-        stats, lead = {False: "s"}, Lead(kbps=kbps, is_strained=is_strained)
-        others = [Other(PLAIN.model_copy(update={"noise": noise}), "o")]
-        args = others_args(others, SOURCE, source="in", first="f", stats=stats, lead=lead)
-        cap = args[args.index("-maxrate") + 1] if "-maxrate" in args else None
-        return cap, any("subme=4" in arg for arg in args)
-
-    assert made(3060, 3) == ("3060k", True)
-    assert made(3060, 3, is_strained=False) == (None, False)
-    assert made(2499, 3) == (None, True)
-    assert made(3060, 2) == made(2499, 2) == (None, False)
-
-
-def test_motion_is_searched_for_finely_where_there_is_grain() -> None:
-    def search(noise: int) -> str:
+def test_grain_is_predicted_from_the_last_frame_alone() -> None:
+    for noise, is_grainy in ((0, False), (2, False), (3, True), (8, True)):
         recipe = PLAIN.model_copy(update={"noise": noise})
-        args = variation_args(recipe, SOURCE, source="in", output="out")
-        return args[args.index("-x264-params") + 1]
+        first = variation_args(recipe, SOURCE, source="in", output="out")
+        others = others_args([Other(recipe, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=9)
+        for args in (first, others):  # x264 refuses statistics of other kinds of frames
+            assert ("bframes=0" in option(args, "-x264-params")) is is_grainy
+        assert option(first, "-crf") == ("23.5" if is_grainy else "23")
+    large = Probe(width=1920, height=1080, duration_s=1, has_audio=False)
+    assert option(variation_args(recipe, large, source="in", output="out"), "-crf") == "24.5"
 
-    assert "subme=2" in search(0)
-    assert "subme=4" in search(1)
+
+def test_motion_is_searched_for_finely_where_there_is_noise_except_in_siblings() -> None:
+    for noise, search in ((0, "subme=2"), (1, "subme=4"), (8, "subme=4")):
+        recipe = PLAIN.model_copy(update={"noise": noise})
+        assert search in option(variation_args(recipe, SOURCE, source="in", output="out"), "-x264-params")
+        others = others_args([Other(recipe, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=9)
+        assert "subme=2" in option(others, "-x264-params")
 
 
 def option(args: list[str], name: str) -> str:
@@ -270,11 +266,6 @@ def test_the_cap_grows_with_the_frame_and_the_quality(
     style = Style(quality=quality)
     args = variation_args(PLAIN, found, source="in", output="out", style=style)
     assert (option(args, "-crf"), option(args, "-maxrate"), option(args, "-bufsize")) == (crf, cap, buffer)
-    grain = Other(PLAIN.model_copy(update={"noise": 3}), "o")
-    lead, stats = Lead(kbps=int(cap.removesuffix("k")), is_strained=True), {False: "s"}
-    others = others_args([grain], found, source="in", first="f", stats=stats, lead=lead, style=style)
-    assert option(others, "-bufsize") == buffer
-    assert option(others, "-maxrate") == cap
 
 
 @pytest.mark.parametrize(
@@ -295,7 +286,7 @@ def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None,
 
 
 def test_the_bit_rate_of_a_picture_without_a_length_is_that_of_one_frame() -> None:
-    assert lead_of(["in:0 tex:1000 mv:0 misc:0;"], 0).kbps == 61
+    assert lead_kbps(["in:0 tex:1000 mv:0 misc:0;"], 0) == 60
 
 
 def test_the_table_of_perspective_for_the_largest_frame_may_be_allocated() -> None:
