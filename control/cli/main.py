@@ -81,7 +81,7 @@ def interrupt(_signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, IMPORT_LOOK_S)
         return
-    for signum in _ENDING:
+    for signum in (*_ENDING, signal.SIGALRM):
         signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise KeyboardInterrupt
 

@@ -121,17 +121,27 @@ def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
-    """GET each machine whose runner has called and that no list has shown yet, so that the ledger has it."""
-    callers = {row.claimed_by for row in context.views.rows(_unlisted, app=app)} - seen
-    machines.observe(
-        context.store, [each for id_ in sorted(callers) if (each := context.machines.get(app, id_))]
-    )
+    """GET each machine whose runner has called and that no list has shown yet, so that the ledger has it.
+
+    A runner says itself which machine it is, so only the machine of its own attempt is believed.
+    """
+    for row in context.views.rows(_unlisted, app=app):
+        if row.claimed_by in seen or not row.claimed_by.isalnum():  # as all ids of Fly are
+            continue
+        try:
+            machine = context.machines.get(app, row.claimed_by)
+        except OutsideError as error:
+            log_failure("observation_failed", error, app=app, machine_id=row.claimed_by)
+            continue
+        its = {"owner": context.store.owner_id, "attempt": row.id}
+        if machine is not None and its.items() <= machine.metadata.items():
+            machines.observe(context.store, [machine])
 
 
 @Prepared
 def _unlisted(now: Moment) -> Executable:
     has_called = col(Attempt.app) == bindparam("app"), col(Attempt.claimed_by).is_not(None)
-    return select(Attempt.claimed_by).where(*has_called, is_unseen(now))
+    return select(col(Attempt.id), col(Attempt.claimed_by)).where(*has_called, is_unseen(now))
 
 
 def _ask_after(context: AppContext, missing: Sequence[Row]) -> bool:

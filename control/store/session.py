@@ -122,11 +122,11 @@ def _taken_in(session: Session, entity: type[Entity], key: tuple[Any, ...], row:
 def _own(session: Session, state: InstanceState[Any], identity: tuple[Any, ...]) -> None:
     """Have the row of an object be known by its key, as SQLAlchemy does after it has loaded one."""
     state.key, state.session_id = identity, session.hash_key
-    session.identity_map.add(state)
+    session.identity_map.replace(state)  # one that was removed by a statement may still have the key
 
 
 def insert(connection: Connection, entity: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store new rows, each given by its columns. Other entries are ignored; a missing column becomes NULL."""
+    """Store new rows, each given by its columns. Other entries are ignored; a missing column is None."""
     names, statement = _insert_into(entity)
     statement.store(connection, [{f"new_{name}": row.get(name) for name in names} for row in rows])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, UniqueConstraint
 from sqlmodel import Field, SQLModel
@@ -37,9 +37,16 @@ class Row(SQLModel):
         vars(self).update({name: make() for name, make in made.items() if name not in columns})
         vars(self).update(columns)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set a column. SQLAlchemy notes the change; pydantic, which validates nothing here, is not told."""
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:  # so that mypy knows the columns
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Set a column. SQLAlchemy notes the change; pydantic, which validates nothing here, is not told.
+
+            Raises AttributeError for a name that is no column.
+            """
+            if name not in self.__pydantic_fields__ and name != "_sa_instance_state":
+                raise AttributeError(f"{type(self).__name__} has no column {name}")
+            object.__setattr__(self, name, value)
 
 
 @cache
@@ -187,7 +194,9 @@ class Attempt(Row, table=True):
     created_at: datetime
     launch_after: datetime  # the create call is sent (again) no earlier
     boot_from: datetime | None = None  # the first create that may have succeeded
-    asked_at: datetime | None = None  # the last create call whose answer is unknown
+    asked_at: datetime | None = Field(
+        default=None, index=True
+    )  # the last create call whose answer is unknown
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None

@@ -64,9 +64,12 @@ class Views:
 
     @contextmanager
     def reading(self) -> Iterator[Rows]:
-        """Yield what returns the rows of prepared queries, all in one reading transaction."""
-        with self._engine.connect() as connection, connection.begin():
-            yield lambda query, **given: query.rows(connection, self._clock(), **given)
+        """Yield what returns the rows of prepared queries, all as they were at the first one."""
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")  # SQLite always does
+            with connection.begin():
+                yield lambda query, **given: query.rows(connection, self._clock(), **given)
 
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""

@@ -37,6 +37,18 @@ def test_an_interrupt_within_an_import_is_raised_once_the_import_is_done(
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+def test_a_second_signal_after_one_within_an_import_does_not_interrupt_the_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted_while_imported.py").write_text(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("interrupted_while_imported")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    time.sleep(0.05)  # the clean-up, longer than a look at the import
+    del sys.modules["interrupted_while_imported"]
+
+
 def test_an_interrupt_outside_of_imports_is_raised_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

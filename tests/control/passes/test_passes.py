@@ -884,6 +884,32 @@ def test_a_machine_that_no_list_shows_is_known_once_its_runner_has_called(world)
     assert machines.stopped + machines.destroyed == ["m1"]
 
 
+def test_a_runner_that_names_a_machine_of_others_cannot_have_it_destroyed(world):
+    parts, rows, machines = world
+    machines.answers, machines.unlisted = [Unanswered("cut")], {"m1"}
+    job_id = rows.submit()
+    launch(parts)
+    machines.create(replace(machines.specs[0], metadata={"owner": "others"}))
+    reports.claim(parts.store, f"{job_id}-1", "m1")
+    changes.cancel(parts.store, [job_id])
+    tick(parts)
+    assert rows.all(MachineRow) == []
+    assert machines.stopped + machines.destroyed == []
+
+
+def test_a_runner_that_names_no_machine_does_not_stop_the_observation(world):
+    parts, rows, machines = world
+    job_id, _ = claimed(parts, rows)
+    with parts.store.transaction() as tx:
+        tx.session.get_one(Attempt, f"{job_id}-1").claimed_by = ".."
+    machines.unlisted = {"m1"}
+    machines.get = lambda _app, id_: {"m1": None}[id_]
+    for _ in range(ledger.MISSES_MAX):
+        rows.clock.forward(ledger.NEW.total_seconds())
+        tick(parts)
+    assert rows.all(MachineRow)[0].gone_at is not None
+
+
 def test_an_idle_control_observes_the_cloud_once_a_minute(world):
     parts, rows, machines = world
     machines.lists = 0

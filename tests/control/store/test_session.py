@@ -9,7 +9,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlmodel import Session, SQLModel, delete, select
 
 from control.store.session import _change_of
-from control.store.tables import Batch, Job, Machine, Output
+from control.store.tables import Batch, Job, Machine, Meta, Output
 from tests.support.rows import Rows
 
 
@@ -108,3 +108,22 @@ def test_a_row_that_is_made_has_the_defaults_of_its_table_and_shares_none_with_a
     assert (batch.strength, batch.without, batch.name, batch.partial) == (1.0, [], None, False)
     assert other.without == ["mirror"]
     assert Batch(**key).without is not batch.without
+
+
+def test_a_row_may_be_stored_again_after_a_statement_has_removed_it(rows: Rows):
+    with rows.store.transaction() as tx:
+        tx.session.add(Meta(key="k", value="old"))
+    with rows.store.transaction() as tx:
+        old = tx.session.get_one(Meta, "k")
+        tx.session.connection().exec_driver_sql("DELETE FROM meta WHERE key = 'k'")
+        tx.session.add(Meta(key="k", value="new"))
+        tx.session.flush()
+        assert (old.value, tx.session.get_one(Meta, "k").value) == ("old", "new")
+    with rows.store.transaction() as tx:
+        assert tx.session.get_one(Meta, "k").value == "new"
+
+
+def test_a_row_has_no_other_attributes_than_its_columns():
+    row = Meta(key="k", value="v")
+    with pytest.raises(AttributeError, match="Meta has no column valeu"):
+        row.valeu = "w"
