@@ -39,7 +39,7 @@ from control.passes.observe import observe
 from control.passes.reap import reap
 from control.passes.retention import abandon, expire, forget, sweep
 from control.passes.stop import stop_when_idle
-from control.passes.watch import watch
+from control.passes.watch import recall, watch
 from control.passes.webhooks import notify
 from control.passes.weigh import EVERY_S, weigh
 from control.routes import (
@@ -136,6 +136,7 @@ def create_app(settings: Settings, machine_env: Mapping[str, str] | None = None)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
+        recall(context)
         ticker.start(
             [Every(TICK_S, partial(run, context), promptly=True, name=run.__name__) for run in PASSES]
         )

@@ -6,6 +6,7 @@ app is known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
@@ -27,22 +28,37 @@ Judgement = tuple[Trigger, Reason, str]
 LEARN_EVERY_S = 60.0
 
 
+def recall(context: AppContext) -> None:
+    """Note the deadlines of all live attempts on the monotonic clock: once, as soon as control starts.
+
+    Until then a step of the wall clock would move them.
+    """
+    _deadlines(context)
+
+
 def watch(context: AppContext) -> None:
     """Judge every live attempt."""
-    live = context.views.rows(_live)
-    boot_s = _boot_s(context) if live else context.settings.boot_timeout_s
-    context.store.leases.keep_only({attempt.id for attempt in live})
-    lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
-    for attempt in live:
+    for attempt, heard, until in _deadlines(context):
         if not context.cloud.is_known(attempt.app):
             continue
-        heard = context.store.leases.until(attempt.id)
-        boot = timedelta(seconds=boot_s if attempt.number == 1 else context.settings.boot_timeout_s)
-        until = _until(context, attempt, heard, lease, boot)
         if judgement := judge(attempt, context.store.monotonic(), until):
             trigger, reason, detail = judgement
             seen = heard if trigger is Trigger.LEASE_EXPIRED else None
             attempts.end(context.store, attempt.id, trigger, reason, detail, lease_seen=seen)
+
+
+def _deadlines(context: AppContext) -> Sequence[tuple[Row, float, Until]]:
+    """Return the live attempts, each with the end of its lease by heartbeats, and its deadlines."""
+    live = context.views.rows(_live)
+    boot_s = _boot_s(context) if live else context.settings.boot_timeout_s
+    context.store.leases.keep_only({attempt.id for attempt in live})
+    lease = leases.length(context.settings, leases.next_beat_s(context.settings, len(live)))
+    found = []
+    for attempt in live:
+        heard = context.store.leases.until(attempt.id)
+        boot = timedelta(seconds=boot_s if attempt.number == 1 else context.settings.boot_timeout_s)
+        found.append((attempt, heard, _until(context, attempt, heard, lease, boot)))
+    return found
 
 
 def _boot_s(context: AppContext) -> float:

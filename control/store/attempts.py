@@ -183,13 +183,8 @@ def _close(tx: Transaction, attempt: Attempt, reason: Reason | None, detail: str
 
 
 def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
-    """Return whether another attempt is allowed. After OUT_OF_MEMORY the job gets the next size, once.
-
-    An attempt uses up nothing if it never had a machine, or if its machine did not start in time: that is
-    Fly's fault and not the job's.
-    """
-    [(used_up,)] = tx.rows(_used_up, job_id=job.id)
-    if used_up >= job.attempts_max:
+    """Return whether another attempt is allowed. After OUT_OF_MEMORY the job gets the next size, once."""
+    if used_up(tx, job) >= job.attempts_max:
         return False
     if reason is not Reason.OUT_OF_MEMORY:
         return True
@@ -199,6 +194,15 @@ def _may_retry(tx: Transaction, job: Job, reason: Reason | None) -> bool:
         return False
     job.size = larger
     return True
+
+
+def used_up(tx: Transaction, job: Job) -> int:
+    """Return how many attempts count against the job's largest number.
+
+    Not one that never had a machine, or whose machine did not start in time: that is Fly's fault.
+    """
+    [(count,)] = tx.rows(_used_up, job_id=job.id)
+    return int(count)
 
 
 @Prepared

@@ -14,7 +14,7 @@ from control.domain import states
 from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus, OutputState, Trigger
 from control.store import webhooks
-from control.store.attempts import end_job, end_within, follow
+from control.store.attempts import end_job, end_within, follow, used_up
 from control.store.prepared import Moment, Prepared
 from control.store.rows import jobs_of
 from control.store.tables import (
@@ -150,7 +150,7 @@ def _gone(_: Moment) -> Executable:
 
 
 def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
-    job.attempts_max = len(tx.rows(_with_machine, job_id=job.id)) + tx.settings.attempts_max
+    job.attempts_max = used_up(tx, job) + tx.settings.attempts_max
     job.not_before, job.partial = tx.now, False
     job.ended_at = job.cancelled_at = job.error_code = job.error_message = None
     job.zip_bytes = job.zip_tag = None
@@ -159,12 +159,6 @@ def _start_again(tx: Transaction, job: Job, outputs: Sequence[Output]) -> None:
         output.error_code = output.error_message = None
     tx.event("retried", job, outputs=len(outputs))
     follow(tx, job, JobStatus.QUEUED)
-
-
-@Prepared
-def _with_machine(_: Moment) -> Executable:
-    mine = col(Attempt.job_id) == bindparam("job_id")
-    return select(Attempt.id).where(mine, col(Attempt.machine_id).is_not(None))
 
 
 def delete(store: Store, batch_id: str) -> None:

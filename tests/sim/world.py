@@ -29,6 +29,7 @@ from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.loop import is_idle
 from control.passes.retention import expire
+from control.passes.watch import recall
 from control.passes.weigh import weigh
 from control.planning import boots
 from control.routes.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
@@ -304,6 +305,7 @@ class World:
         self.generation += 1
         self.started_at = self.t
         self.say("control starts")
+        recall(self.context)
         self._tick_after(0.0)
         if self.swarm.can_expire:
             generation = self.generation
