@@ -357,7 +357,7 @@ FOCUS: dict[str, dict[Mishap | FailPoint, float]] = {
     "no watch": {M.RENDER_HANGS: 0.9, S.KILLED: 0.5},
     "random machine names": {S.CREATE_LOST_DONE: 0.9, S.LIST_LAG: 0.9},
     "cap counts running only": {},
-    "lists hide the destroyed": {S.CREATE_LOST_DONE: 0.9, S.LIST_LAG: 0.9, S.KILLED: 0.9},
+    "lists hide the destroyed": {S.CREATE_LOST_DONE: 0.9, S.LIST_LAG: 0.9, S.LAUNCH_FAILED: 0.9},
     "terminal not guarded": {M.RUNNER_CUT_OFF: 0.9, S.END_LOST_UNDONE: 0.9, S.LATE_DESTROY: 0.9},
     "answered before the commit": {M.CRASH: 0.05},
     "submit in two transactions": {M.CRASH: 0.05},
