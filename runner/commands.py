@@ -51,14 +51,24 @@ COMPARED_FRAMES = 8  # at least so many, unless the video is shorter
 PACKET_SUM = "murmur3"  # as FFmpeg names it: 128 bits, against damage
 
 # Less than half of preset medium's CPU at the same VMAF and size (docs/performance.md): partitions,
-# references, the finest search and half of the look-ahead go; mbtree and trellis stay; weak adaptive
-# quantisation serves grain.
-X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:aq-mode=2:aq-strength=0.4:rc-lookahead=20"
-FINE, COARSE = "subme=4", "subme=2"
-GRAIN = ":bframes=0:deblock=-1,-1"  # grain is predicted from the last frame alone, and not smoothed
+# references, the finest search and half of the look-ahead go; mbtree and trellis stay.
+X264 = "partitions=i8x8,i4x4:ref=1:me=dia:weightp=1:rc-lookahead=20"
+SMOOTH = "aq-mode=2:aq-strength=0.4"
+# Grain is predicted from the last frame alone, without smoothing; the mode of quantisation keeps the size.
+GRAIN = "bframes=0:deblock=-1,-1:aq-mode=1:aq-strength=0.8"
 GRAIN_FROM = 3  # of the effect `noise`
-GRAIN_CRF, GRAIN_CRF_LARGE = 0.5, 1.5  # more, to keep the size; in frames above SMALL_PIXELS
+FINE, COARSE = "subme=4", "subme=2"
+UNEVEN = 8.0  # quantiser steps from the median to the coarsest frame; below that others need no watch
 SMALL_PIXELS = 1280 * 720
+SHARED_RATE_LARGE = 0.89  # of the first one's bit rate: others of larger frames with grain look better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """What the others of a group follow of their first output."""
+
+    kbps: int  # of the picture; above the cap if the clip is short, since the buffer is full at the start
+    is_uneven: bool  # whether the cap made some of its frames much coarser than most
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def others_args(
     source: str,
     first: str,
     stats: Mapping[bool, str],
-    kbps: int,
+    lead: Lead,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that make several outputs of equal speed and noise from one decoding.
@@ -119,7 +129,7 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(others[0].effects, stats=file, lead_kbps=kbps)]
+        mirror: [*sound, *_led_picture(others[0].effects, probe, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     ends = [
@@ -185,13 +195,13 @@ def others_coding_args(
     *,
     first: str,
     stats: Mapping[bool, str],
-    kbps: int,
+    lead: Lead,
     style: Style = STANDARD,
 ) -> list[str]:
     """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(targets[0].effects, stats=file, lead_kbps=kbps)]
+        mirror: [*sound, *_led_picture(targets[0].effects, probe, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     return [
@@ -255,11 +265,16 @@ def packets_args(path: str) -> list[str]:
     return [*streams, "-f", "framehash", "-hash", PACKET_SUM, f"file:{path}"]
 
 
-def lead_kbps(stats: Iterable[str], duration_s: float) -> int:
-    """Return the bit rate of a first output's picture, by the lines of its analysis."""
-    bits = sum(sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line))) for line in stats)
+def lead_of(stats: Iterable[str], duration_s: float) -> Lead:
+    """Return what others follow of a first output, by the lines of its analysis."""
+    bits, quantisers = 0, [0.0]
+    for line in stats:
+        bits += sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line)))
+        quantisers += map(float, re.findall(r" q:([0-9]{1,3}\.[0-9]{1,6})", line))
     shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture without a length is shown for one frame
-    return max(1, round(bits / shown_s / 1000))
+    quantisers.sort()
+    is_uneven = quantisers[-1] - quantisers[len(quantisers) // 2] >= UNEVEN
+    return Lead(kbps=max(1, round(bits / shown_s / 1000)), is_uneven=is_uneven)
 
 
 def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
@@ -272,32 +287,30 @@ def _picture(effects: Effects, probe: Probe, style: Style) -> list[str]:
 
 def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | None) -> list[str]:
     """Return the encoder of a picture by its quality; with `stats` it writes its analysis there."""
-    params = f"{X264}:{FINE if effects.noise else COARSE}{_grain(effects)}"
     analysis = f":pass=1:stats={stats}" if stats else ""
-    coded = _x264(params + analysis, cap_kbps=_cap_kbps(probe, style.quality))
-    return [*coded, "-crf", f"{CRF[style.quality] + _crf_more(effects, probe):g}"]
+    coded = _x264(
+        f"{_params(effects, FINE if effects.noise else COARSE)}{analysis}",
+        cap_kbps=_cap_kbps(probe, style.quality),
+    )
+    return [*coded, "-crf", str(CRF[style.quality])]
 
 
-def _crf_more(effects: Effects, probe: Probe) -> float:
-    """Return what grain adds to the quantiser, since it takes more bits without B-frames."""
-    if not _grain(effects):
-        return 0
-    width, height = even_size(probe)
-    return GRAIN_CRF if width * height <= SMALL_PIXELS else GRAIN_CRF_LARGE
-
-
-def _led_picture(effects: Effects, *, stats: str, lead_kbps: int) -> list[str]:
+def _led_picture(effects: Effects, probe: Probe, *, stats: str, lead: Lead) -> list[str]:
     """Return the encoder of a picture that follows the analysis of a first one.
 
-    The first one obeys the cap and the others distribute the bits in the same way, so they obey it too. To
-    check the cap again would cost a third of an encoding.
+    The first one obeys the cap. Others have its bit rate and one quantiser for all frames, so they obey it
+    too where that of the first one was even. Where it was not they are held to that rate, which costs a fifth
+    of an encoding.
     """
-    params = f"{X264}:{COARSE}{_grain(effects)}:pass=2:stats={stats}"
-    return [*_x264(params), "-b:v", f"{lead_kbps}k"]
+    width, height = even_size(probe)
+    is_large = effects.noise >= GRAIN_FROM and width * height > SMALL_PIXELS
+    kbps = max(1, round(lead.kbps * SHARED_RATE_LARGE)) if is_large else lead.kbps
+    params = f"{_params(effects, COARSE)}:pass=2:stats={stats}"
+    return [*_x264(params, cap_kbps=kbps if lead.is_uneven else None), "-b:v", f"{kbps}k"]
 
 
-def _grain(effects: Effects) -> str:
-    return GRAIN if effects.noise >= GRAIN_FROM else ""
+def _params(effects: Effects, search: str) -> str:
+    return f"{X264}:{GRAIN if effects.noise >= GRAIN_FROM else SMOOTH}:{search}"
 
 
 def _reading(source: str, probe: Probe) -> list[str]:
@@ -318,7 +331,7 @@ def _cap_kbps(probe: Probe, quality: Quality) -> int:
     return cap_kbps(width * height, quality)
 
 
-def _x264(params: str, *, cap_kbps: int | None = None) -> list[str]:
+def _x264(params: str, *, cap_kbps: int | None) -> list[str]:
     buffer = round((cap_kbps or 0) * BUFFER_S)
     cap = ["-maxrate", f"{cap_kbps}k", "-bufsize", f"{buffer}k"] if cap_kbps else []
     return ["-c:v", "libx264", "-preset", "medium", "-x264-params", params, "-threads:v", "1", *cap]

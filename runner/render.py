@@ -30,7 +30,7 @@ from runner.commands import (
     decoding_args,
     drawing_args,
     first_coding_args,
-    lead_kbps,
+    lead_of,
     others_args,
     others_coding_args,
     preset_args,
@@ -247,13 +247,13 @@ class Renderer:
         shared: Shared,
         by_mirror: Mapping[bool, Path],
     ) -> tuple[Sequence[Place], Command]:
-        kbps = lead_kbps(lines(shared.stats), expected(outputs[0], source.probe).picture_s)
+        lead = lead_of(lines(shared.stats), expected(outputs[0], source.probe).picture_s)
         first, stats = str(shared.file), {mirror: str(path) for mirror, path in by_mirror.items()}
         if self._can_draw(outputs, source):
             places = [self._drawn_place(output) for output in outputs]
             targets = [place.target for place in places]
             coding = others_coding_args(
-                targets, source.probe, first=first, stats=stats, kbps=kbps, style=outputs[0].style
+                targets, source.probe, first=first, stats=stats, lead=lead, style=outputs[0].style
             )
             return places, self._line(places, source, coding)
         places = [self._plain_place(output) for output in outputs]
@@ -264,7 +264,7 @@ class Renderer:
             source=str(source.path),
             first=first,
             stats=stats,
-            kbps=kbps,
+            lead=lead,
             style=outputs[0].style,
         )
         return places, [self.program, *args]

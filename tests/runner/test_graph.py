@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner import graph
-from runner.commands import Other, lead_kbps, others_args, variation_args
+from runner.commands import Lead, Other, lead_of, others_args, variation_args
 from runner.contract import Effects, Quality, Style
 from runner.graph import Probe, drawn, standard, timed
 from runner.limits import ALLOCATION_BYTES_MAX
@@ -216,32 +216,46 @@ def test_full_range_and_rotated_phone_footage_comes_out_upright_in_video_range(
     assert "rotation" not in said
 
 
+def stats_of(*quantisers: float) -> list[str]:
+    return [f"in:{n} q:{q:.2f} aq:9.00 tex:900000 mv:90000 misc:10000" for n, q in enumerate(quantisers)]
+
+
+def followed(lead: Lead, noise: int = 0, found: Probe = SOURCE) -> list[str]:
+    other = Other(PLAIN.model_copy(update={"noise": noise}), "o")
+    return others_args([other], found, source="in", first="f", stats={False: "s"}, lead=lead)
+
+
 def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_above_the_cap() -> None:
-    stats = "in:0 q:30.10 aq:29.00 tex:2000000 mv:900000 misc:100000\nin:1 q:40.00 tex:3000000 mv:0 misc:0\n"
-    kbps = lead_kbps(stats.splitlines(), 2.0)
-    assert kbps == 3000
-    args = others_args([Other(PLAIN, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=kbps)
-    assert option(args, "-b:v") == "3000k"
-    assert "-maxrate" not in args
+    lead = lead_of(stats_of(30, 30, 31, 30, 30, 30), 2.0)
+    assert lead == Lead(kbps=3000, is_uneven=False)
+    assert option(followed(lead), "-b:v") == option(followed(lead, noise=8), "-b:v") == "3000k"
+    assert "-maxrate" not in followed(lead)
+    large = Probe(width=1920, height=1080, duration_s=1, has_audio=True)
+    assert option(followed(lead, found=large), "-b:v") == "3000k"
+    assert option(followed(lead, noise=8, found=large), "-b:v") == "2670k"
+
+
+def test_siblings_are_held_to_the_rate_where_the_first_one_needed_much_coarser_frames_for_that() -> None:
+    assert not lead_of(stats_of(30, 30, 30, 37.9), 2.0).is_uneven
+    lead = lead_of(stats_of(30, 30, 30, 38), 2.0)
+    assert lead.is_uneven
+    assert option(followed(lead), "-maxrate") == f"{lead.kbps}k"
 
 
 def test_grain_is_predicted_from_the_last_frame_alone() -> None:
     for noise, is_grainy in ((0, False), (2, False), (3, True), (8, True)):
         recipe = PLAIN.model_copy(update={"noise": noise})
         first = variation_args(recipe, SOURCE, source="in", output="out")
-        others = others_args([Other(recipe, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=9)
-        for args in (first, others):  # x264 refuses statistics of other kinds of frames
+        for args in (first, followed(Lead(kbps=9, is_uneven=False), noise)):
+            # x264 refuses statistics of other kinds of frames
             assert ("bframes=0" in option(args, "-x264-params")) is is_grainy
-        assert option(first, "-crf") == ("23.5" if is_grainy else "23")
-    large = Probe(width=1920, height=1080, duration_s=1, has_audio=False)
-    assert option(variation_args(recipe, large, source="in", output="out"), "-crf") == "24.5"
 
 
 def test_motion_is_searched_for_finely_where_there_is_noise_except_in_siblings() -> None:
     for noise, search in ((0, "subme=2"), (1, "subme=4"), (8, "subme=4")):
         recipe = PLAIN.model_copy(update={"noise": noise})
         assert search in option(variation_args(recipe, SOURCE, source="in", output="out"), "-x264-params")
-        others = others_args([Other(recipe, "o")], SOURCE, source="in", first="f", stats={False: "s"}, kbps=9)
+        others = followed(Lead(kbps=9, is_uneven=False), noise)
         assert "subme=2" in option(others, "-x264-params")
 
 
@@ -286,7 +300,7 @@ def test_frame_rate_source_is_that_of_the_source_up_to_60(rate: Fraction | None,
 
 
 def test_the_bit_rate_of_a_picture_without_a_length_is_that_of_one_frame() -> None:
-    assert lead_kbps(["in:0 tex:1000 mv:0 misc:0;"], 0) == 60
+    assert lead_of(["in:0 tex:1000 mv:0 misc:0;"], 0).kbps == 60
 
 
 def test_the_table_of_perspective_for_the_largest_frame_may_be_allocated() -> None:
