@@ -148,6 +148,7 @@ def test_news_of_a_thousand_live_outputs_and_clicks_among_them_take_a_moment(
         page.evaluate(LOOP)
         page.evaluate("1")  # the task that runs at the end of the block is not in the list
     page.mouse.move(300, 400)
+    person.has_moved_the_page()  # by showing more
     with tasks_ms(browser, person) as taken:
         for number in range(4):
             report(maker, specs[number], number)
