@@ -15,8 +15,8 @@ from runner.contract import AUDIO_KBPS, BUFFER_S, CAP_KBPS, Effects
 
 # Core-seconds for each megapixel (`python -m bench.work`, docs/performance.md). A leader also analyses for
 # its siblings.
-LEADER_S = 0.0185
-SIBLING_S = 0.0077
+LEADER_S = 0.019
+SIBLING_S = 0.0095
 NOISE_SHARE = 0.02  # noise is expensive to encode: the additional share for each step
 TRANSCODE_S = 0.0180  # a preset: no warping, nothing shared
 OUTPUT_S = 0.3  # fixed time of each output: processes, the check, the upload
