@@ -58,7 +58,7 @@ SMOOTH = "aq-mode=2:aq-strength=0.4"
 GRAIN = "bframes=0:deblock=-1,-1:aq-mode=1:aq-strength=0.8"
 GRAIN_FROM = 3  # of the effect `noise`
 FINE, COARSE = "subme=4", "subme=2"
-UNEVEN = 8.0  # quantiser steps from the median to the coarsest frame; below that others need no watch
+UNEVEN = 8.0  # quantiser steps between the finest and the coarsest frames, without a twentieth at each end
 SMALL_PIXELS = 1280 * 720
 SHARED_RATE_LARGE = 0.89  # of the first one's bit rate: others of larger frames with grain look better
 
@@ -68,7 +68,7 @@ class Lead:
     """What the others of a group follow of their first output."""
 
     kbps: int  # of the picture; above the cap if the clip is short, since the buffer is full at the start
-    is_uneven: bool  # whether the cap made some of its frames much coarser than most
+    is_uneven: bool  # whether the cap made some of its frames much coarser than others
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def others_args(
     """
     sound = ["-map", "1:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(others[0].effects, probe, stats=file, lead=lead)]
+        mirror: [*sound, *_led_picture(others[0].effects, probe, style, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     ends = [
@@ -201,7 +201,7 @@ def others_coding_args(
     """Return the arguments that encode the drawn frames of several outputs, as `others_args` does."""
     sound = ["-map", f"{len(targets)}:a:0", "-c:a", "copy"] if probe.has_audio else []
     coded = {
-        mirror: [*sound, *_led_picture(targets[0].effects, probe, stats=file, lead=lead)]
+        mirror: [*sound, *_led_picture(targets[0].effects, probe, style, stats=file, lead=lead)]
         for mirror, file in stats.items()
     }
     return [
@@ -267,13 +267,14 @@ def packets_args(path: str) -> list[str]:
 
 def lead_of(stats: Iterable[str], duration_s: float) -> Lead:
     """Return what others follow of a first output, by the lines of its analysis."""
-    bits, quantisers = 0, [0.0]
+    bits, quantisers = 0, list[float]()
     for line in stats:
         bits += sum(map(int, re.findall(r" (?:tex|mv|misc):([0-9]{1,12})", line)))
         quantisers += map(float, re.findall(r" q:([0-9]{1,3}\.[0-9]{1,6})", line))
     shown_s = max(duration_s, float(1 / SOURCE_RATE_MAX))  # a picture without a length is shown for one frame
-    quantisers.sort()
-    is_uneven = quantisers[-1] - quantisers[len(quantisers) // 2] >= UNEVEN
+    quantisers = sorted(quantisers) or [0.0]
+    few = len(quantisers) // 20
+    is_uneven = quantisers[-1 - few] - quantisers[few] >= UNEVEN
     return Lead(kbps=max(1, round(bits / shown_s / 1000)), is_uneven=is_uneven)
 
 
@@ -295,18 +296,19 @@ def _first_picture(effects: Effects, probe: Probe, style: Style, stats: str | No
     return [*coded, "-crf", str(CRF[style.quality])]
 
 
-def _led_picture(effects: Effects, probe: Probe, *, stats: str, lead: Lead) -> list[str]:
+def _led_picture(effects: Effects, probe: Probe, style: Style, *, stats: str, lead: Lead) -> list[str]:
     """Return the encoder of a picture that follows the analysis of a first one.
 
     The first one obeys the cap. Others have its bit rate and one quantiser for all frames, so they obey it
-    too where that of the first one was even. Where it was not they are held to that rate, which costs a fifth
+    too where that of the first one was even. Where it was not they are held to the cap, which costs a fifth
     of an encoding.
     """
     width, height = even_size(probe)
     is_large = effects.noise >= GRAIN_FROM and width * height > SMALL_PIXELS
     kbps = max(1, round(lead.kbps * SHARED_RATE_LARGE)) if is_large else lead.kbps
     params = f"{_params(effects, COARSE)}:pass=2:stats={stats}"
-    return [*_x264(params, cap_kbps=kbps if lead.is_uneven else None), "-b:v", f"{kbps}k"]
+    cap = max(kbps, _cap_kbps(probe, style.quality)) if lead.is_uneven else None
+    return [*_x264(params, cap_kbps=cap), "-b:v", f"{kbps}k"]
 
 
 def _params(effects: Effects, search: str) -> str:

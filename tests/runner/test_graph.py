@@ -235,11 +235,13 @@ def test_siblings_get_the_bits_that_the_first_one_had_even_if_its_start_was_abov
     assert option(followed(lead, noise=8, found=large), "-b:v") == "2670k"
 
 
-def test_siblings_are_held_to_the_rate_where_the_first_one_needed_much_coarser_frames_for_that() -> None:
-    assert not lead_of(stats_of(30, 30, 30, 37.9), 2.0).is_uneven
-    lead = lead_of(stats_of(30, 30, 30, 38), 2.0)
-    assert lead.is_uneven
-    assert option(followed(lead), "-maxrate") == f"{lead.kbps}k"
+def test_siblings_are_held_to_the_cap_where_the_first_one_needed_much_coarser_frames_for_it() -> None:
+    assert not lead_of(stats_of(*[30] * 20, *[37.9] * 10, 45), 2.0).is_uneven
+    assert not lead_of(stats_of(*[30] * 30, 45), 2.0).is_uneven, "a few frames at the end"
+    assert not lead_of([], 2.0).is_uneven
+    assert lead_of(stats_of(*[30] * 10, *[38] * 20), 2.0).is_uneven
+    assert option(followed(Lead(kbps=900, is_uneven=True)), "-maxrate") == "2500k"
+    assert option(followed(Lead(kbps=2900, is_uneven=True)), "-maxrate") == "2900k"
 
 
 def test_grain_is_predicted_from_the_last_frame_alone() -> None:
