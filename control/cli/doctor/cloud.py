@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from control.cli.doctor import findings
 from control.cli.doctor.findings import Finding, Status
@@ -21,11 +22,12 @@ from runner.contract import SelfTest
 
 BOOT_SIZE = "shared-cpu-1x"
 SELF_TEST_S = 100.0  # the machine ends itself before
-RATE_TRIES, RATE_PAUSE_S = 15, 1.0  # a create that is over the limit has not been done
+RATE_TRIES, RATE_PAUSE_S = 15, 1.0  # what is over the limit has not been done
 POLL_S = 0.5
 ROLE = {"role": "doctor"}
 
 Pause = Callable[[float], None]
+T = TypeVar("T")
 
 
 def cost(settings: Settings) -> str:
@@ -43,7 +45,7 @@ def check(machines: Machines, settings: Settings, *, pause: Pause = time.sleep) 
     """Yield what Fly allows: each app's token, each size, the image, and what one machine finds."""
     reached = []
     for app in settings.runner_apps:
-        finding = _token(machines, app)
+        finding = _token(machines, app, pause)
         reached += [app] if finding.status is Status.OK else []
         yield finding
     if reached:
@@ -67,9 +69,9 @@ def _machines(machines: Machines, settings: Settings, app: str, pause: Pause) ->
     yield from _boot(machines, settings, app, pause)
 
 
-def _token(machines: Machines, app: str) -> Finding:
+def _token(machines: Machines, app: str, pause: Pause) -> Finding:
     try:
-        held = machines.list(app, {})
+        held = _within_rate(lambda: machines.list(app, {}), pause)
     except OutsideError as error:
         return findings.fail(f"token of {app}", str(error), findings.remedy_for(error))
     alive = sum(not machine.is_gone for machine in held)
@@ -120,15 +122,20 @@ def _spec(settings: Settings, app: str, size: str) -> MachineSpec:
 
 
 def _created(machines: Machines, spec: MachineSpec, pause: Pause) -> Machine:
-    """Make a machine. A create that is over Fly's rate is repeated. Raises OutsideError."""
+    """Make a machine. Raises OutsideError."""
+    return _within_rate(lambda: machines.create(spec), pause)
+
+
+def _within_rate(ask: Callable[[], T], pause: Pause) -> T:
+    """Ask Fly, and again while that is over its rate: a control at work asks about the same app."""
     for _ in range(RATE_TRIES):
         try:
-            return machines.create(spec)
+            return ask()
         except Refused as refused:
             if refused.refusal is not Refusal.RATE_LIMITED:
                 raise
         pause(RATE_PAUSE_S)
-    return machines.create(spec)
+    return ask()
 
 
 def _ended(machines: Machines, machine: Machine, *, until: float, pause: Pause) -> Machine | None:
