@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from control.store.prepared import DriverCursor
 
 BUSY_TIMEOUT_S = 10
+PAUSE_MAX_S = 10  # within a transaction on PostgreSQL; all that control does in one takes less
 CONNECTIONS_MAX = 80  # more than all threads that read (http/threads.py), fewer than PostgreSQL's 100
 SYNCHRONOUS = "FULL"  # a commit survives a power cut
 CHECKPOINT_TIMEOUT_S = 1
@@ -41,12 +42,20 @@ def open_database(url: str, *, leader_lock: Callable[[Engine], object] = lambda 
         _prepare(path)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _limit_idle)
     try:
         leader_lock(engine)
         _migrate(engine)
     except DBAPIError as error:
         raise OSError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error
     return engine
+
+
+def _limit_idle(connection: Any, _: object) -> None:
+    """Have the server end a transaction whose control was paused within it: the next one needs its rows."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{PAUSE_MAX_S}s'")
+    connection.commit()
 
 
 def close_database(engine: Engine) -> None:

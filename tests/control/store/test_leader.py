@@ -15,13 +15,16 @@ import httpx
 import psycopg
 import pytest
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
 
 from control.auth.tokens import Signer
 from control.domain.ids import machine_name
 from control.settings import load_settings
 from control.store import Store
 from control.store.database import open_database
-from control.store.tables import Attempt, Event, Job, Machine
+from control.store.leader import ACTIVE, FencingToken
+from control.store.tables import Attempt, Event, Job, Machine, Meta
 from infra.flysim.events import StartProcess
 from infra.flysim.world import World
 from infra.local.fly_host import utc_now
@@ -126,6 +129,19 @@ def test_a_second_control_takes_over_when_the_first_stops(pair):
     first, second = pair
     assert first.stop() == 0
     second.ready()
+
+
+def test_a_transaction_of_a_paused_control_is_ended_and_its_rows_are_free(database, monkeypatch):
+    monkeypatch.setattr("control.store.database.PAUSE_MAX_S", 1)
+    paused, next_one = open_database(database), open_database(database)
+    FencingToken(paused)
+    with Session(paused) as session:
+        session.get_one(Meta, ACTIVE, with_for_update=True)
+        FencingToken(next_one)  # waits for the row
+        with pytest.raises(DBAPIError):
+            session.get_one(Meta, ACTIVE, populate_existing=True)
+    for engine in (paused, next_one):
+        engine.dispose()
 
 
 def test_a_control_that_is_paused_in_a_create_and_wakes_beside_the_next_one_changes_nothing(
