@@ -195,6 +195,7 @@ class Oracle:
                 self.fail(f"I2: job {id_} went from {old} to {new}")
         if old in ENDED:
             self.restarts[id_] += 1
+            self.cancelled_at.pop(id_, None)  # by a retry that was asked before the cancel's answer came
             if new != "queued":
                 self.fail(f"I2: job {id_} left its end {old} for {new}")
 
