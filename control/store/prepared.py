@@ -47,7 +47,7 @@ class Moment:
 
 
 class Prepared:
-    """A query that `build` makes at the first run. Use it as a decorator. Safe to use from any thread.
+    """A statement that `build` makes at the first run. Use it as a decorator. Safe to use from any thread.
 
     Its other parameters are `bindparam`s with names; an `expanding` one takes a list.
     """
@@ -63,7 +63,7 @@ class Prepared:
         return found
 
     def change(self, connection: Connection, now: datetime, **given: object) -> int:
-        """Run an UPDATE at `now` and return how many rows it has changed."""
+        """Run an UPDATE or DELETE at `now` and return how many rows it has changed or removed."""
         changed: int = self._run(connection, now, given)
         return changed
 

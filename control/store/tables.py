@@ -194,9 +194,7 @@ class Attempt(Row, table=True):
     created_at: datetime
     launch_after: datetime  # the create call is sent (again) no earlier
     boot_from: datetime | None = None  # the first create that may have succeeded
-    asked_at: datetime | None = Field(
-        default=None, index=True
-    )  # the last create call whose answer is unknown
+    asked_at: datetime | None = Field(default=None, index=True)  # last create whose answer is unknown
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None

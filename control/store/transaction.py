@@ -129,9 +129,9 @@ class Transaction:
         self.session.flush()
         return query.rows(self.session.connection(), self.now, **given)
 
-    def change(self, update: Prepared, **given: object) -> int:
-        """Run a prepared UPDATE of rows that the session has not loaded; return how many it has changed."""
-        return update.change(self.session.connection(), self.now, **given)
+    def change(self, change: Prepared, **given: object) -> int:
+        """Run a prepared UPDATE or DELETE of rows that the session has not loaded; return how many."""
+        return change.change(self.session.connection(), self.now, **given)
 
     def attempt(self, attempt_id: str) -> Attempt:
         """Return the attempt's row, locked. Raises ControlError not_found."""

@@ -133,7 +133,9 @@ def test_a_second_control_takes_over_when_the_first_stops(pair):
 
 def test_a_transaction_of_a_paused_control_is_ended_and_its_rows_are_free(database, monkeypatch):
     monkeypatch.setattr("control.store.database.PAUSE_MAX_S", 1)
-    paused, next_one = open_database(database), open_database(database)
+    hurried = make_url(database).update_query_dict({"options": "-c lock_timeout=20s"})
+    paused = open_database(database)
+    next_one = open_database(hurried.render_as_string(hide_password=False))
     FencingToken(paused)
     with Session(paused) as session:
         session.get_one(Meta, ACTIVE, with_for_update=True)
