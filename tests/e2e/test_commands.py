@@ -25,17 +25,12 @@ from typer.testing import CliRunner
 from control.cli.main import app, main
 from infra.local.s3_server import LocalS3
 from tests.support.foreign import Held, Server
-from tests.support.processes import Process, descendants, processes, until
+from tests.support.processes import Process, descendants, processes, take_interrupts, until
 from tests.support.user import User, ok, sign_in
 
 REFRESHER = str(Path(sys.executable).parent / "refresher")
 TOKEN_SECRET = "a-secret-of-the-tests"
 PASSWORD = "correct horse battery"
-
-
-def _take_interrupts() -> None:
-    """Undo that a shell starts what runs in the background, as this suite may, with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Command:
@@ -54,7 +49,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
-            preexec_fn=_take_interrupts,
+            preexec_fn=take_interrupts,
         )
         self.children: set[Process] = set()
 

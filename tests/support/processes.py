@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,6 +22,11 @@ class Process:
     pid: int
     parent: int
     command: str
+
+
+def take_interrupts() -> None:
+    """Undo in a child that a shell starts jobs in the background, as this suite may be, with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def processes() -> list[Process]:

@@ -20,6 +20,7 @@ from control.cli.commands import app
 from control.store.tables import Batch, Upload
 from tests.support.clips import make_clip
 from tests.support.maker import Maker
+from tests.support.processes import take_interrupts
 from video_refresher import ApiError, client
 
 LINK = "https://videos.example/far.mp4"
@@ -257,7 +258,8 @@ def test_ctrl_c_says_that_the_batch_continues_and_how_to_watch_or_cancel_it(
     command = [Path(sys.executable).with_name("refresher"), "submit", LINK, "-n", "1", "--wait"]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "xterm", **env_of(maker)}
     screen, terminal = os.openpty()
-    with subprocess.Popen(command, env=env, stderr=terminal, stdout=subprocess.PIPE) as process:
+    pipes: Any = {"stderr": terminal, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, preexec_fn=take_interrupts, **pipes) as process:
         os.close(terminal)
         shown = ""
         while "ready, queued" not in shown:  # the batch is watched
