@@ -25,7 +25,7 @@ class Process:
 
 
 def take_interrupts() -> None:
-    """Undo in a child that a shell starts jobs in the background, as this suite may be, with SIGINT ignored."""
+    """Undo in a child that a shell has a background job, as this suite may be, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
