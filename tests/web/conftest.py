@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from control.cli.local import LocalStack, local_stack
 from control.routes.page import BUILT
@@ -65,15 +65,21 @@ def api(stack: LocalStack) -> Iterator[User]:
 
 
 @pytest.fixture
-def newcomer(browser: Browser, stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Person]:
-    """Someone who has not signed in. Whatever they do, the page must not complain."""
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """A fresh profile. A test that fails leaves the trace of it."""
     with browser.new_context(accept_downloads=True) as context:
         context.tracing.start(snapshots=True)
-        person = Person(context, stack.url, stack.password)
-        yield person
+        yield context
         is_failed = request.node.stash[FAILED]
         context.tracing.stop(path=TRACES / f"{request.node.name}.zip" if is_failed else None)
-        assert [line for line in person.complaints if NETWORK_ERROR not in line] == []
+
+
+@pytest.fixture
+def newcomer(context: BrowserContext, stack: LocalStack) -> Iterator[Person]:
+    """Someone who has not signed in. Whatever they do, the page must not complain."""
+    person = Person(context, stack.url, stack.password)
+    yield person
+    assert [line for line in person.complaints if NETWORK_ERROR not in line] == []
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from control.cli.local import LocalStack, local_stack
 from control.routes.page import BUILT
@@ -60,9 +60,8 @@ def fleeting(browser: Browser, host: Host, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def visitor(browser: Browser, fleeting: LocalStack) -> Iterator[Person]:
-    with browser.new_context() as context:
-        yield Person(context, fleeting.url, fleeting.password)
+def visitor(context: BrowserContext, fleeting: LocalStack) -> Person:
+    return Person(context, fleeting.url, fleeting.password)
 
 
 def test_the_page_of_another_origin_makes_a_batch(visitor: Person, host: Host, clip: Clip) -> None:

@@ -68,10 +68,9 @@ def maker(browser: Browser, s3: LocalS3, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def tab(browser: Browser) -> Iterator[BrowserContext]:
-    with browser.new_context() as context:
-        context.set_default_timeout(20_000)
-        yield context
+def tab(context: BrowserContext) -> BrowserContext:
+    context.set_default_timeout(20_000)
+    return context
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

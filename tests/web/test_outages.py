@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from control.app import create_app
 from control.settings import load_settings
@@ -170,9 +170,8 @@ def theirs(s3: LocalS3, tmp_path: Path) -> Iterator[Control]:
 
 
 @pytest.fixture
-def newcomer_there(browser: Browser, theirs: Control) -> Iterator[Person]:
-    with browser.new_context() as context:
-        yield Person(context, theirs.url, theirs.password)
+def newcomer_there(context: BrowserContext, theirs: Control) -> Person:
+    return Person(context, theirs.url, theirs.password)
 
 
 def step_of(route: Route) -> str:
