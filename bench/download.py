@@ -61,7 +61,7 @@ def run() -> Iterator[str]:
 def _link(url: str, password: str, batch_id: str) -> str:
     with httpx.Client(base_url=url) as http:
         sign_in(http, password)
-        link = ok(http.post(f"/api/batches/{batch_id}/download-link"), 200)["url"]
+        link: str = ok(http.post(f"/api/batches/{batch_id}/download-link"), 200)["url"]
     return url + "/" + link.split("/", 3)[3]
 
 

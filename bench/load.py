@@ -285,5 +285,6 @@ def _job(attempt_id: str) -> str:
 
 
 if __name__ == "__main__":
-    for each in run(*(float(word) for word in sys.argv[1:2]), *(int(word) for word in sys.argv[2:3])):
+    named = dict(zip(("seconds", "live"), map(int, sys.argv[1:]), strict=False))
+    for each in run(**named):
         print(each, flush=True)

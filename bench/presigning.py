@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from bench.line import line
 from infra.s3 import TigrisStorage, connect
 
-KEYS = {"region": "auto", "access_key_id": "tid_bench", "secret_access_key": "tsec_bench"}
+REGION, KEY_ID, KEY = "auto", "tid_bench", "tsec_bench"
 ENDPOINT, BUCKET = "https://t3.storage.dev", "bench"
 EACH_S = 1.0
 
 
 def run() -> Iterator[str]:
     """Sign PUTs both ways."""
-    storage = TigrisStorage(endpoint=ENDPOINT, bucket=BUCKET, **KEYS)
-    boto = connect(endpoint=ENDPOINT, **KEYS)
+    storage = TigrisStorage(
+        endpoint=ENDPOINT, bucket=BUCKET, region=REGION, access_key_id=KEY_ID, secret_access_key=KEY
+    )
+    boto = connect(endpoint=ENDPOINT, region=REGION, access_key_id=KEY_ID, secret_access_key=KEY)
 
     def botos(key: str) -> None:
         params = {"Bucket": BUCKET, "Key": key, "IfNoneMatch": "*"}

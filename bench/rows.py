@@ -34,7 +34,7 @@ from control.store.database import close_database, open_database
 from control.store.files import StoredFile
 from control.store.recipe import recipe_of
 from control.store.tables import Attempt, Job, Output, Source
-from runner.commands import Target, decoding_args, drawing_args, first_coding_args, others_coding_args
+from runner.commands import Lead, Target, decoding_args, drawing_args, first_coding_args, others_coding_args
 from runner.contract import Effects, Finish, OutputFile, OutputReport, OutputSpec, Timings, Usage
 from runner.graph import Probe
 from runner.groups import Group, grouped
@@ -219,8 +219,13 @@ def _of_group(group: Group) -> dict[str, list[str]]:
     said = {group.first.output_id: _line([group.first], coding)}
     for own in group.others:
         targets = [_target(other, own) for other in group.others]
-        first = f"OUTPUT-{group.first.label}"
-        coding = others_coding_args(targets, PROBE, first=first, stats=stats, kbps=2431)
+        coding = others_coding_args(
+            targets,
+            PROBE,
+            first=f"OUTPUT-{group.first.label}",
+            stats={each.effects.mirror: stats for each in targets},
+            lead=Lead(kbps=2431, is_uneven=False),
+        )
         said[own.output_id] = _line(group.others, coding)
     return said
 

@@ -111,12 +111,12 @@ def _until_all_closed(streams: list[socket.socket]) -> None:
             waiting.register(stream, selectors.EVENT_READ)
         while waiting.get_map():
             for key, _ in waiting.select():
-                stream = key.fileobj
-                assert isinstance(stream, socket.socket)
-                heard = stream.recv(1 << 20)
+                ready = key.fileobj
+                assert isinstance(ready, socket.socket)
+                heard = ready.recv(1 << 20)
                 assert heard, "a stream closed before its end was received"
                 if b"event: end" in heard:
-                    waiting.unregister(stream)
+                    waiting.unregister(ready)
 
 
 def _close(streams: list[socket.socket]) -> None:

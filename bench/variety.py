@@ -15,8 +15,8 @@ from bench.render import CLIPS, SEED
 from control.domain.effect_names import EFFECT_NAMES
 from control.domain.effects import EffectChoice, effects
 from runner.ffmpeg_program import find_ffmpeg
-from runner.graph import even_size, standard
-from runner.probe import Probe, probe
+from runner.graph import Probe, even_size, standard
+from runner.probe import probe
 from runner.recipe import recipe_of
 from runner.stop import Stop
 from tests.support.distances import distances

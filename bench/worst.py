@@ -382,5 +382,5 @@ def _target(settings: Settings, s3: LocalS3, url: str) -> Target:
 
 
 if __name__ == "__main__":
-    for each in run(*(float(word) for word in sys.argv[1:2]), *sys.argv[2:]):
+    for each in run(float(sys.argv[1]) if sys.argv[1:] else SECONDS, *sys.argv[2:]):
         print(each, flush=True)

@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from tests.sim.campaign import Ledger, campaign, code_of_now, summary
+from tests.sim.campaign import JUDGED, campaign, summary
 from tests.sim.database import Database
 from tests.sim.mutants import FOCUS, hunt
 from tests.sim.oracle import Violation
 from tests.sim.world import World
+from tests.support.ledger import Ledger, code_of
 
 
 def replay(seed: int) -> int:
@@ -60,7 +61,7 @@ def main() -> int:
         first=first,
         worlds=asked.worlds,
         jobs=asked.jobs,
-        ledger=Ledger(asked.ledger, code_of_now()),
+        ledger=Ledger(asked.ledger, code_of(*JUDGED)),
     )
 
 

@@ -1,30 +1,28 @@
 """Many worlds, in one process or several: for a given time, or until so many are lived.
 
-With a ledger a campaign can be stopped at any instant and goes on where it was: each piece of seeds that is
-done is a line of it, with all that the worlds went through.
+Each piece of seeds that is done is a line of its ledger, with all that the worlds went through.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
-from subprocess import run
 
 from tests.sim.database import Database
 from tests.sim.swarm import APART, LASTING, OFTEN, Swarm
 from tests.sim.world import Report, World
+from tests.support.ledger import Ledger
 
 HITS_MIN = 50  # of each fault site, or a soak proves nothing of it
 PIECE = 20  # worlds
+JUDGED = ("control", "runner", "infra", "tests/sim", "tests/support/settings.py", "requirements.lock")
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 
@@ -73,26 +71,15 @@ def _own_database() -> Database:
     return _databases[0]
 
 
-class Ledger:
-    """The pieces that one state of the code has lived. Without a path it is kept in memory alone.
+class Lived:
+    """The pieces that one state of the code has lived, by its ledger."""
 
-    One line of JSON for each piece. Lines of other states of the code stay, and do not count.
-    """
-
-    def __init__(self, path: Path | None, code: str) -> None:
-        self._path, self._code = path, code
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self.total = Piece(0)
         self.done: set[int] = set()
-        for line in path.read_text().splitlines() if path and path.exists() else ():
-            self._take_in(line)
-
-    def _take_in(self, line: str) -> None:
-        try:
-            found = json.loads(line)
-        except ValueError:  # the campaign was killed while it wrote this line
-            return
-        if found["code"] == self._code:
-            self._count(Piece(found["first"], Report.of(found["report"]), found["failures"]))
+        for line in ledger.lines:
+            self._count(Piece(line["first"], Report.of(line["report"]), line["failures"]))
 
     def _count(self, piece: Piece) -> None:
         self.done.add(piece.first)
@@ -102,18 +89,7 @@ class Ledger:
     def add(self, piece: Piece) -> None:
         """Count a piece, and write it down."""
         self._count(piece)
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a") as file:  # a cut line before this one is ended first
-                line = {"code": self._code, **vars(piece), "report": vars(piece.report)}
-                file.write("\n" + json.dumps(line))
-
-
-def code_of_now() -> str:
-    """Return what names the code as it is: the commit, and a digest of what is not committed."""
-    commit = run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    changed = run(["git", "diff", "HEAD"], capture_output=True, check=False).stdout
-    return commit + (f"+{sha256(changed).hexdigest()[:12]}" if changed else "")
+        self._ledger.add({**vars(piece), "report": vars(piece.report)})
 
 
 def campaign(
@@ -129,22 +105,22 @@ def campaign(
 
     Return 1 if one failed, or, unless worlds are left, if a site was hit seldom.
     """
-    ledger = ledger or Ledger(None, "")
-    lived_before, began, cpu_before_s = ledger.total.report.worlds, time.monotonic(), _cpu_s()
+    lived = Lived(ledger or Ledger(None, ""))
+    before, began, cpu_before_s = lived.total.report.worlds, time.monotonic(), _cpu_s()
     firsts = count(first, piece) if worlds is None else range(first, first + worlds, piece)
-    todo = (each for each in firsts if each not in ledger.done)
+    todo = (each for each in firsts if each not in lived.done)
     until = None if seconds is None else began + seconds
-    for failure in ledger.total.failures:
+    for failure in lived.total.failures:
         print(failure)
     for done in _lived(todo, piece, jobs, until):
-        ledger.add(done)
+        lived.add(done)
         for failure in done.failures:
             print(failure, flush=True)
-    total, took_s = ledger.total, time.monotonic() - began
+    total, took_s = lived.total, time.monotonic() - began
     print(summary(total.report, took_s))
-    lived = total.report.worlds - lived_before
-    each_s = (_cpu_s() - cpu_before_s) / max(1, lived)
-    print(f"of these now: {lived} worlds, in {jobs} processes, with {each_s:.3f} s of CPU each")
+    now = total.report.worlds - before
+    each_s = (_cpu_s() - cpu_before_s) / max(1, now)
+    print(f"of these now: {now} worlds, in {jobs} processes, with {each_s:.3f} s of CPU each")
     is_over = worlds is None or total.report.worlds >= worlds
     seldom = {str(point): total.report.hits[point] for point in (*OFTEN, *LASTING, *APART)}
     seldom = {name: hits for name, hits in seldom.items() if hits < HITS_MIN and is_over}
