@@ -227,8 +227,10 @@ class Arguments(Row, table=True):
 class Output(Row, table=True):
     """One result."""
 
+    __table_args__ = (Index(None, "batch_id", "source_id"),)  # the sources of live batches are often summed
+
     id: str = Field(primary_key=True)
-    batch_id: str = Field(foreign_key="batch.id", index=True)
+    batch_id: str = Field(foreign_key="batch.id")
     job_id: str = Field(foreign_key="job.id", index=True)
     source_id: str = Field(foreign_key="source.id", index=True)
     position: int  # within the batch
