@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import sqlalchemy
 from sqlalchemy import ColumnElement, Engine, Executable, and_, bindparam, func, or_, tuple_
-from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from control.auth.tokens import Signer
@@ -275,12 +275,14 @@ def _first_posters(outputs: _Outputs, jobs: Iterable[Job]) -> list[str]:
 def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:
     """Return the sources of these jobs with their outputs, in the order of the batch.
 
-    The rows are read a few at a time and without what is not shown: 10,000 at once would take 60 MB.
+    The rows are read as plain ones, a few at a time and without what is not shown: 10,000 objects would take
+    60 MB and twice the time.
     """
-    mine = select(Output).where(col(Output.job_id).in_([job.id for job in jobs]))
-    shown = mine.order_by(col(Output.position)).options(defer(Output.ffmpeg_args))  # type: ignore[arg-type]
+    columns = [column for column in sqlalchemy.inspect(Output).columns if column.name != "ffmpeg_args"]
+    mine = select(*columns).where(col(Output.job_id).in_([job.id for job in jobs]))
     by_source: dict[str, list[OutputView]] = defaultdict(list)
-    for output in session.exec(shown.execution_options(yield_per=ROWS_AT_ONCE)):
+    shown = mine.order_by(col(Output.position)).execution_options(yield_per=ROWS_AT_ONCE)
+    for output in session.exec(shown):
         by_source[output.source_id].append(serializers.output_view(output))
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
     found, data = {row.id: row for row in rows}, data_of(session, batch)
