@@ -80,10 +80,11 @@ BUCKET_TIMEOUT_S = 30.0
 KEPT_CONNECTIONS = 10  # idle ones to the bucket; each download opens its own and holds it until its end
 ANSWER_FIRST_S = 1.0  # slow passes load much code; the client that has woken control is answered first
 STOP_S = 2.5  # for the pass that is running; interrupted work is repeated after the next start
-PASSES = (observe, launch, watch, reap, forget)  # the cloud first, the database second
+PASSES = (observe, launch, watch, reap)  # the cloud first, the database second
 # These run on a thread of their own, so no other pass waits for them. With their intervals in seconds.
 SLOW_PASSES = (
     (check_bucket_rules, 600.0),
+    (forget, 2.0),
     (expire, 10.0),
     (weigh, EVERY_S),
     (sweep, 600.0),

@@ -62,6 +62,11 @@ class Cloud:
         """Return whether all of these apps are known."""
         return all(map(self.is_known, apps))
 
+    @property
+    def is_token_refused(self) -> bool:
+        """True while an app refuses our token. Safe to use from any thread."""
+        return any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in list(self.blocked.values()))
+
     def refusal_of(self, app: str) -> Refusal | None:
         """Return why Fly makes no machine in the app, or None when nothing is known to prevent it."""
         return self.blocked[app].refusal if app in self.blocked else None
@@ -71,9 +76,14 @@ class Cloud:
         self.blocked[app] = Blocked(refusal, message, now + PROBE_AFTER_S)
 
     def may_start(self, app: str, now: float) -> bool:
-        """Return whether a new attempt may use the app: it is known, and not blocked (or due again)."""
+        """Return whether a new attempt may use the app: it is known, and not blocked (or due again).
+
+        An app that has refused our token is listed first: a machine of ours may have come meanwhile.
+        """
         blocked = self.blocked.get(app)
-        return self.is_known(app) and (blocked is None or blocked.probe_at <= now)
+        if blocked is None:
+            return self.is_known(app)
+        return self.is_known(app) and blocked.refusal is not Refusal.UNAUTHORIZED and blocked.probe_at <= now
 
     def seen_at(self, apps: Sequence[str]) -> datetime | None:
         """Return how old the ledger's view of these apps is at most, or None while one was never listed."""

@@ -21,10 +21,11 @@ from control.context import AppContext
 from control.domain.states import ENDED, JobStatus, OutputState
 from control.http.sse import Live
 from control.settings import Settings
+from control.store.alive import is_unseen
 from control.store.attempts import SLOW_BOOT
 from control.store.budget import accrued_usd, leaked_seconds, limit_s_of, periods, shared_budgets, spent_usd
 from control.store.database import volume
-from control.store.queue import MACHINE_CAP, is_unseen
+from control.store.queue import MACHINE_CAP
 from control.store.tables import Attempt, Job, Machine, Output, Webhook
 from control.store.usage import holdings
 from control.telemetry import counters
@@ -74,7 +75,7 @@ class Metrics:
         yield _gauge(
             "fly_token_refused",
             "1 while Fly refuses our token.",
-            any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in cloud.blocked.values()),
+            cloud.is_token_refused,
         )
         looks = CounterMetricFamily(
             "refresher_fly_observations", "Observations of Fly that missed none of our machines."

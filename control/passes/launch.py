@@ -18,7 +18,7 @@ from sqlmodel import col
 from control.context import AppContext
 from control.domain.ids import machine_name
 from control.domain.states import AttemptState, Trigger
-from control.store import attempts, machines, queue
+from control.store import alive, attempts, machines, queue
 from control.store.budget import limit_s_of
 from control.store.due import has_come
 from control.store.prepared import Moment, Prepared, Row
@@ -179,7 +179,7 @@ def _note(context: AppContext, spec: MachineSpec, refused: Refused) -> None:
 
 def _machines_alive(context: AppContext) -> int:
     with context.views.session() as session:
-        return queue.known_alive(session)
+        return alive.known_alive(session)
 
 
 def _is_final(context: AppContext, attempt: Row, refusal: Refusal) -> bool:

@@ -72,8 +72,8 @@ class Ticker:
 
     def _loop(self) -> None:
         while not self._stopping:
-            poked = self._poked.is_set()
-            self._poked.clear()
+            if poked := self._poked.is_set():  # a poke that comes after this is not lost
+                self._poked.clear()
             now = time.monotonic()
             due = [each for each in self._passes if now >= each.due_at or (poked and each.promptly)]
             if due:

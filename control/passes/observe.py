@@ -12,14 +12,15 @@ from collections.abc import Collection, Iterator, Sequence, Set
 from sqlalchemy import Executable, bindparam
 from sqlmodel import col, select, union
 
+from control.cloud_state import PROBE_AFTER_S
 from control.context import AppContext
 from control.domain.states import LIVE
 from control.store import machines
+from control.store.alive import is_unseen
 from control.store.prepared import Moment, Prepared, Row
-from control.store.queue import is_unseen
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_failure
-from infra.ports import OutsideError, Refusal, Refused
+from infra.ports import OutsideError, Refusal, Refused, Unanswered
 
 EVERY_ACTIVE_S = 2.0  # Fly allows one list a second; a slot is free when it is seen to be
 EVERY_IDLE_S = 60.0
@@ -46,7 +47,9 @@ def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
 def _pace_s(context: AppContext, in_use: Collection[str]) -> float:
     if not context.cloud.are_known({*context.settings.runner_apps, *in_use}):
         return EVERY_UNKNOWN_S
-    return EVERY_ACTIVE_S if in_use or context.cloud.silent else EVERY_IDLE_S
+    if in_use or context.cloud.silent:
+        return EVERY_ACTIVE_S
+    return PROBE_AFTER_S if context.cloud.is_token_refused else EVERY_IDLE_S
 
 
 def _apps_in_use(context: AppContext) -> Collection[str]:
@@ -132,6 +135,8 @@ def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
             machine = context.machines.get(app, row.claimed_by)
         except OutsideError as error:
             log_failure("observation_failed", error, app=app, machine_id=row.claimed_by)
+            if isinstance(error, Unanswered):
+                return  # the next one may take as long, and the other passes wait
             continue
         its = {"owner": context.store.owner_id, "attempt": row.id}
         if machine is not None and its.items() <= machine.metadata.items():

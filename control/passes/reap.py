@@ -21,7 +21,7 @@ from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Machine
 from control.telemetry.log import log_event, log_failure
 from infra import ports
-from infra.ports import OutsideError
+from infra.ports import OutsideError, Unanswered
 
 EXIT_GRACE = timedelta(seconds=10)  # a runner that has finished exits by itself
 STOP_GRACE = timedelta(seconds=5)  # a cancelled one may report until then
@@ -32,7 +32,11 @@ _MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
 
 
 def reap(context: AppContext) -> None:
-    """Stop and destroy what is due. A machine that cannot be destroyed now does not delay the others."""
+    """Stop and destroy what is due. A machine whose call is refused does not delay the others.
+
+    After a call without an answer the rest waits for the next round, where that machine comes last: each such
+    call takes FLY_TIMEOUT_S, and the other passes wait too.
+    """
     now = context.clock()
     for machine in context.views.rows(_unwanted):
         if not context.cloud.is_known(machine.app):
@@ -41,6 +45,8 @@ def reap(context: AppContext) -> None:
             _end(context, machine, now)
         except OutsideError as error:
             log_failure("machine_not_ended", error, machine_id=machine.id, attempt_id=machine.attempt_id)
+            if isinstance(error, Unanswered):
+                return
 
 
 @Prepared
@@ -59,7 +65,8 @@ def _unwanted(_: Moment) -> Executable:
         col(Attempt.ended_at).label("attempt_ended_at"),
     ]
     alive = sqlalchemy.select(*columns).outerjoin_from(Machine, Attempt, _MADE_FOR)
-    return alive.where(col(Machine.gone_at).is_(None), or_(has_none, has_ended, has_another))
+    unwanted = alive.where(col(Machine.gone_at).is_(None), or_(has_none, has_ended, has_another))
+    return unwanted.order_by(col(Machine.destroy_asked_at).is_not(None), col(Machine.destroy_asked_at))
 
 
 def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:

@@ -91,8 +91,9 @@ class Until:
 def _until(context: AppContext, attempt: Row, heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
     run = timedelta(seconds=settings.run_timeout_s)
+    booted_from = of_row(attempt.id, attempt.boot_from, timedelta(0))  # `boot` is learned anew now and then
     return Until(
-        boot=of_row(attempt.id, attempt.boot_from and attempt.boot_from + boot, boot),
+        boot=None if booted_from is None else booted_from + boot.total_seconds(),
         run=of_row(attempt.id, attempt.run_until, run),
         lease=max(heard, of_row(attempt.id, attempt.lease_until, lease) or heard),
         amnesty=context.cloud.started_at + 2 * lease.total_seconds(),

@@ -88,14 +88,19 @@ def routes(context: AppContext) -> APIRouter:
     @router.post("/heartbeat")
     async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
         """Extend the lease of the attempt, store its progress, and return whether to continue."""
-        verified = await _verified_in_time(context, attempt_id, body) if _is_any_ready(body.outputs) else {}
+        verified: reports.Verified = {}
+        if _is_any_ready(body.outputs):
+            await RUNNER.run(hear, context, attempt_id, body)
+            verified = await _verified_in_time(context, attempt_id, body)
         return await RUNNER.run(take_heartbeat, context, attempt_id, body, verified)
 
     @router.post("/finish", responses=documented(Code.UNAVAILABLE))
     async def finish(attempt_id: str, body: Finish) -> Message:
         """Store the last report of the attempt, which ends it."""
-        is_news = _is_any_ready(body.outputs)
-        verified = await REPORTS.run(seen_as_reported, context, attempt_id, body) if is_news else {}
+        verified: reports.Verified = {}
+        if _is_any_ready(body.outputs):
+            await RUNNER.run(hear, context, attempt_id, body)
+            verified = await REPORTS.run(seen_as_reported, context, attempt_id, body)
         await RUNNER.run(take_finish, context, attempt_id, body, verified)
         return Message()
 
@@ -120,6 +125,15 @@ def _is_any_ready(outputs: Sequence[OutputReport]) -> bool:
     return any(report.status == "ready" for report in outputs)
 
 
+def hear(context: AppContext, attempt_id: str, message: Heartbeat | Finish) -> None:
+    """Extend the lease of the attempt if its owner calls: the bucket, which is asked next, may not answer."""
+    reports.hear(context.store, attempt_id, message, next_beat_s=_pace_s(context))
+
+
+def _pace_s(context: AppContext) -> float:
+    return leases.next_beat_s(context.settings, len(context.store.leases))
+
+
 def take_heartbeat(
     context: AppContext, attempt_id: str, beat: Heartbeat, verified: reports.Verified
 ) -> HeartbeatAnswer:
@@ -127,7 +141,7 @@ def take_heartbeat(
 
     Makes no outside call. Raises ControlError.
     """
-    pace_s = leases.next_beat_s(context.settings, len(context.store.leases))
+    pace_s = _pace_s(context)
     proceed = reports.heartbeat(context.store, attempt_id, beat, verified, next_beat_s=pace_s)
     return HeartbeatAnswer(proceed=proceed, next_beat_s=pace_s)
 

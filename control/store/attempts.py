@@ -18,6 +18,7 @@ from control.domain.states import AttemptState, JobStatus, OutputState, Trigger
 from control.planning import sizing
 from control.planning.prices import machine_seconds, machine_usd
 from control.store import webhooks
+from control.store.alive import count_others
 from control.store.prepared import Moment, Prepared, Row
 from control.store.tables import Attempt, Batch, Job, Machine, Output
 from control.store.transaction import Store, Transaction
@@ -41,18 +42,20 @@ def adopt(tx: Transaction, attempt: Attempt, machine_id: str, region: str) -> No
 
 
 def ask(store: Store, attempt_id: str) -> bool:
-    """Record a create call before it is sent. Return False if the attempt has ended: then do not send it.
+    """Record a create call before it is sent. Return False if it must not be sent (now).
 
+    Then the attempt has ended, or a machine was found meanwhile that leaves no room under MAX_MACHINES.
     If control crashes before the answer, the boot deadline still runs and the machine still counts under
     MAX_MACHINES.
     """
     with store.transaction() as tx:
-        return tx.change(_asked, attempt_id=attempt_id) == 1
+        return tx.change(_asked, attempt_id=attempt_id, most=store.settings.max_machines) == 1
 
 
 @Prepared
 def _asked(now: Moment) -> Executable:
-    launching = _of_attempt().where(col(Attempt.state) == AttemptState.LAUNCHING)
+    has_room = count_others(now) < bindparam("most")
+    launching = _of_attempt().where(col(Attempt.state) == AttemptState.LAUNCHING, has_room)
     return launching.values(asked_at=now, boot_from=func.coalesce(col(Attempt.boot_from), now))
 
 

@@ -7,7 +7,7 @@ its rows than SQLite takes to run it (docs/performance.md). So the driver gets t
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,7 +49,7 @@ class Moment:
 class Prepared:
     """A statement that `build` makes at the first run. Use it as a decorator. Safe to use from any thread.
 
-    Its other parameters are `bindparam`s with names; an `expanding` one takes a list.
+    Its other parameters are `bindparam`s with names; an `expanding` one takes a list, for IN and NOT IN.
     """
 
     def __init__(self, build: Callable[[Moment], Executable]) -> None:
@@ -85,6 +85,7 @@ class Prepared:
             self._built = query, moment, _lists_of(query)
         query, moment, lists = self._built
         values: dict[str, Any] = {**moment.values(now), **given}
+        values |= {name: _padded(values[name]) for name in lists if name in values}
         form = connection.dialect.name, *[len(values[name]) for name in lists if name in values]
         if (text := self._texts.get(form)) is None:
             text = self._texts[form] = _Text(query, connection.dialect, values)
@@ -94,6 +95,12 @@ class Prepared:
         """Build the query again at the next run: what `build` calls has changed."""
         self._built = None
         self._texts.clear()
+
+
+def _padded(values: Collection[Any]) -> Sequence[Any]:
+    """Return the values with the last one repeated: a query is kept for a few lengths of a list only."""
+    found = list(values)
+    return found + found[-1:] * ((1 << max(0, len(found) - 1).bit_length()) - len(found))
 
 
 def _lists_of(query: Executable) -> Sequence[str]:

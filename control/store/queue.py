@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Executable, and_, bindparam, func, or_, update
-from sqlmodel import Session, col, select
+from sqlalchemy import Executable, bindparam, or_, update
+from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import ids, states
-from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus, OutputState
+from control.domain.states import AttemptState, JobStatus, OutputState
 from control.planning.budget import InsufficientBudget
 from control.settings import Settings
 from control.store import budget
+from control.store.alive import count_possibly_alive, is_unseen, possibly_alive
 from control.store.attempts import PAUSE_MAX, end_job, follow, wait
 from control.store.budget import Reserve
-from control.store.due import is_due, is_within
+from control.store.due import is_due
 from control.store.prepared import Moment, Prepared, Row
-from control.store.tables import Attempt, Batch, Job, Machine
+from control.store.tables import Attempt, Batch, Job
 from control.store.transaction import Store, Transaction
 from infra.ports import Refusal
 from runner.contract import Reason
@@ -107,7 +108,7 @@ def first_waiting(now: Moment) -> Executable:
     """Return the code of the job that has waited longest, if any, and how many machines may be alive."""
     first = waiting_longest(now).limit(1)
     return first.with_only_columns(
-        col(Job.waiting_code).label("code"), _count_possibly_alive(now).label("alive")
+        col(Job.waiting_code).label("code"), count_possibly_alive(now).label("alive")
     )
 
 
@@ -129,48 +130,6 @@ def waiting_longest(now: datetime | Moment) -> SelectOfScalar[Job]:
     # goes first
     is_dated_right = col(Job.not_before) <= now
     return due.order_by(is_dated_right, col(Job.not_before), col(Job.position))
-
-
-def possibly_alive(tx: Transaction) -> int:
-    """Return how many machines are alive or may be alive: what MAX_MACHINES limits.
-
-    Counted are the machines that the ledger does not show as gone, live attempts without a machine, and
-    attempts with an unanswered create call for as long as a machine of it may still appear. The last count
-    even if an earlier machine of the attempt has come and gone.
-    """
-    [(alive,)] = tx.rows(_possibly_alive)
-    return int(alive)
-
-
-@Prepared
-def _possibly_alive(now: Moment) -> Executable:
-    return select(_count_possibly_alive(now))
-
-
-def known_alive(session: Session) -> int:
-    """Return how many machines the ledger does not know to be gone."""
-    return session.exec(select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))).one()
-
-
-def _count_possibly_alive(now: datetime | Moment) -> ColumnElement[int]:
-    known = select(func.count()).select_from(Machine).where(col(Machine.gone_at).is_(None))
-    unseen = select(func.count()).select_from(Attempt).where(is_unseen(now))
-    return known.scalar_subquery() + unseen.scalar_subquery()
-
-
-def is_unseen(now: datetime | Moment) -> ColumnElement[bool]:
-    """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
-    has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
-    may_have = or_(
-        col(Attempt.state).in_(states.LIVE),
-        is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S)),
-    )
-    return and_(may_have, ~has_machine)
-
-
-def _is_own_live_machine() -> ColumnElement[bool]:
-    """Return the SQL condition on a machine and an attempt: the machine is the attempt's and not gone."""
-    return and_(col(Machine.attempt_id) == col(Attempt.id), col(Machine.gone_at).is_(None))
 
 
 def _reserve(tx: Transaction, job: Job) -> Reserve | None:

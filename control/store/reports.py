@@ -106,6 +106,19 @@ def _lease(store: Store, tx: Transaction, attempt: Attempt) -> None:
     store.leases.extend(attempt.id, lease)
 
 
+def hear(store: Store, attempt_id: str, message: Heartbeat | Finish, *, next_beat_s: float) -> bool:
+    """Extend the lease of a running attempt whose owner calls. Return whether it is one. Writes nothing.
+
+    Call it before what the message reports is looked for in the bucket: that may take long or fail, and a
+    runner that only repeats its finish sends no beats.
+    """
+    owner = store.runs_on(attempt_id)
+    if owner is None or message.machine_id not in (_UNNAMED, owner):
+        return False
+    store.leases.extend(attempt_id, leases.length(store.settings, next_beat_s))
+    return True
+
+
 def heartbeat(
     store: Store, attempt_id: str, beat: Heartbeat, verified: Verified, *, next_beat_s: float
 ) -> bool:
@@ -116,9 +129,7 @@ def heartbeat(
     user has cancelled. Raises ControlError: not_found, superseded.
     """
     lease = leases.length(store.settings, next_beat_s)
-    owner = None if beat.outputs else store.runs_on(attempt_id)
-    if owner is not None and beat.machine_id in (_UNNAMED, owner):
-        store.leases.extend(attempt_id, lease)
+    if not beat.outputs and hear(store, attempt_id, beat, next_beat_s=next_beat_s):
         return True
     with store.transaction() as tx:
         attempt = tx.attempt(attempt_id)

@@ -138,7 +138,7 @@ class SourceData(Row, table=True):
     """The caller's own data of a source in a batch: shown again, otherwise unused."""
 
     batch_id: str = Field(primary_key=True, foreign_key="batch.id")
-    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    source_id: str = Field(primary_key=True, foreign_key="source.id", index=True)
     data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
@@ -240,7 +240,9 @@ class Output(Row, table=True):
     preset: str | None = None
     state: str
     percent: float = 0.0
-    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")  # that made it or works on it
+    attempt_id: str | None = Field(
+        default=None, foreign_key="attempt.id", index=True
+    )  # made it, or works on it
     key: str | None = None
     etag: str | None = None
     size_bytes: int | None = Field(default=None, sa_type=BigInteger)
@@ -347,7 +349,7 @@ class Event(Row, table=True):
     at: datetime
     batch_id: str = Field(foreign_key="batch.id", index=True)
     job_id: str | None = Field(default=None, foreign_key="job.id", index=True)
-    attempt_id: str | None = Field(default=None, foreign_key="attempt.id")
+    attempt_id: str | None = Field(default=None, foreign_key="attempt.id", index=True)
     name: str
     accepted: bool = True
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))

@@ -14,8 +14,8 @@ from sqlmodel import Session, and_, col, or_, select
 
 from control.planning.budget import Budget
 from control.settings import Settings
+from control.store.alive import is_unseen
 from control.store.budget import accrued_usd, leaked_seconds, shared_budgets
-from control.store.queue import is_unseen
 from control.store.tables import Attempt, Downloads, Machine
 from control.views.batches import Views
 from control.views.schemas.costs import BatchCost, BudgetsView, BudgetView, Costs, Day

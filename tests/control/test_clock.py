@@ -16,9 +16,11 @@ from control.passes.launch import launch
 from control.passes.observe import EVERY_IDLE_S, observe
 from control.passes.reap import ASK_AGAIN_AFTER, EXIT_GRACE, reap
 from control.passes.retention import expire, forget
-from control.passes.watch import watch
+from control.passes.watch import LEARN_EVERY_S, watch
+from control.planning import boots
 from control.settings import load_settings
 from control.store import Store, changes, queue, reports
+from control.store.alive import possibly_alive
 from control.store.tables import Job, Output
 from control.store.tables import Machine as MachineRow
 from infra.local.serve import serving
@@ -162,6 +164,21 @@ def test_a_jump_does_not_move_the_boot_deadline(world, jump_s):
     assert rows.attempt(f"{job_id}-1").reason == "boot_deadline"
 
 
+def test_a_boot_deadline_that_is_learned_anew_after_a_jump_counts_from_the_create(world, monkeypatch):
+    parts, rows, _ = world
+    job_id = rows.submit()
+    launch(parts)
+    watch(parts)
+    rows.clock.jump(3600)
+    monkeypatch.setattr(boots, "deadline_s", lambda *_, **__: 170.0)
+    rows.clock.forward(LEARN_EVERY_S)
+    watch(parts)
+    assert rows.attempt(f"{job_id}-1").state == "booting"
+    rows.clock.forward(171 - LEARN_EVERY_S)
+    watch(parts)
+    assert rows.attempt(f"{job_id}-1").reason == "boot_deadline"
+
+
 @pytest.mark.parametrize("jump_s", [30 * 3600, 600])
 def test_a_claim_that_comes_while_the_clock_is_ahead_has_an_ordinary_run_deadline(world, jump_s):
     parts, rows, _ = world
@@ -244,7 +261,7 @@ def test_a_place_under_the_cap_is_not_held_for_hours_by_a_clock_ahead(world):
     rows.clock.jump(-AHEAD_S)
     rows.clock.forward(2 * UNKNOWN_CREATE_TTL_S)
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx) == 0
+        assert possibly_alive(tx) == 0
 
 
 def test_a_machine_is_destroyed_again_though_a_clock_ahead_noted_the_first_time(world):

@@ -27,7 +27,18 @@ from control.domain.states import AttemptState, Trigger
 from control.http.guard import Guard
 from control.passes import launch, loop, observe, reap, retention, watch
 from control.routes import runner
-from control.store import attempts, batches, changes, idempotency, leases, machines, queue, reports, usage
+from control.store import (
+    alive,
+    attempts,
+    batches,
+    changes,
+    idempotency,
+    leases,
+    machines,
+    queue,
+    reports,
+    usage,
+)
 from control.store import retention as stored_retention
 from control.store.files import StoredFile
 from control.store.prepared import Prepared
@@ -58,14 +69,14 @@ def switched(owner: Any, name: str, value: Any) -> Mutant:
 
 def no_reaper(stack: ExitStack) -> None:
     """Nothing is ever stopped or destroyed."""
-    passes = tuple(run for run in world.PASSES if run is not reap.reap)
-    put(stack, world, "PASSES", passes)
+    passes = tuple(run for run in world.TICK_PASSES if run is not reap.reap)
+    put(stack, world, "TICK_PASSES", passes)
 
 
 def no_watch(stack: ExitStack) -> None:
     """Nothing is ever judged overdue."""
-    passes = tuple(run for run in world.PASSES if run is not watch.watch)
-    put(stack, world, "PASSES", passes)
+    passes = tuple(run for run in world.TICK_PASSES if run is not watch.watch)
+    put(stack, world, "TICK_PASSES", passes)
 
 
 def no_barrier(stack: ExitStack) -> None:
@@ -82,9 +93,12 @@ def cap_counts_running(stack: ExitStack) -> None:
     """Only attempts that run count against the cap."""
 
     def running(_: Any) -> Any:
-        return select(func.count()).where(col(Attempt.state) == AttemptState.RUNNING).scalar_subquery()
+        counted = select(func.count()).where(col(Attempt.state) == AttemptState.RUNNING)
+        return counted.correlate(None).scalar_subquery()
 
-    put(stack, queue, "_count_possibly_alive", running)
+    for owner in (alive, queue):
+        put(stack, owner, "count_possibly_alive", running)
+    put(stack, attempts, "count_others", running)
 
 
 def no_deleted_in_lists(stack: ExitStack) -> None:
@@ -331,10 +345,11 @@ MUTANTS: dict[str, Mutant] = {
     "stuck boots use up attempts": switched(attempts, "not_", lambda _: true()),
     "creates are not noted beforehand": switched(attempts, "ask", lambda *_: True),
     "a machine gone hides a late one": switched(
-        queue, "_is_own_live_machine", lambda: col(Machine.attempt_id) == col(Attempt.id)
+        alive, "_is_own_live_machine", lambda: col(Machine.attempt_id) == col(Attempt.id)
     ),
     "rows go before late machines": switched(retention, "_may_appear", lambda _: false()),
-    "ghosts do not count": switched(queue, "UNKNOWN_CREATE_TTL_S", 0),
+    "no lease without the bucket": switched(world, "hear", lambda *_: None),
+    "ghosts do not count": switched(alive, "UNKNOWN_CREATE_TTL_S", 0),
     "rests with work left": switched(loop, "_is_anything_left", lambda _: False),
     "looks are never due": switched(observe, "EVERY_IDLE_S", 9 * 86_400.0),
     "grace is ignored": switched(stored_retention, "_had_its_grace", lambda _: true()),
@@ -369,6 +384,7 @@ FOCUS: dict[str, dict[Mishap | FailPoint, float]] = {
     "slot freed at the ask": {M.CANCEL: 0.9, S.LATE_DESTROY: 0.9},
     "ready without looking": {M.PUT_VANISHES: 0.5},
     "lease never extended": {M.RENDER_HANGS: 0.5},
+    "no lease without the bucket": {M.BUCKET_SLOW_DOWN: 0.7},
     "no amnesty": {M.AWAY: 1.0, M.RENDER_HANGS: 0.7},
     "retry renders all again": {M.RENDER_FAILED: 0.4, M.RETRY: 1.0},
     "cancel forgets launching": {M.CANCEL: 0.9, S.CREATE_LOST_UNDONE: 0.7},

@@ -37,8 +37,7 @@ LEGAL = {  # of an attempt; written down once more, not imported
 # with these a runner that works may yet fall silent
 EXCUSES = frozenset(
     {
-        Mishap.MESSAGE_LOST, Mishap.MESSAGE_LATE, Mishap.SLOW_CALL, Mishap.BUCKET_AWAY, Mishap.RUNNER_CUT_OFF,
-        Mishap.ZOMBIE_MUTE, Mishap.BUCKET_SLOW_DOWN, Mishap.BUCKET_TIMEOUT, Mishap.PATH_STYLE_REFUSED,
+        Mishap.MESSAGE_LOST, Mishap.MESSAGE_LATE, Mishap.SLOW_CALL, Mishap.RUNNER_CUT_OFF, Mishap.ZOMBIE_MUTE,
     }
 )  # fmt: skip
 # with these Fly shows, or does, less than it was asked to, or later

@@ -28,11 +28,18 @@ from control.domain import ids
 from control.domain.errors import ControlError
 from control.http.errors import STATUS
 from control.passes.loop import is_idle
-from control.passes.retention import expire
+from control.passes.retention import expire, forget
 from control.passes.watch import recall
 from control.passes.weigh import weigh
 from control.planning import boots
-from control.routes.runner import seen_as_reported, seen_so_far, take_claim, take_finish, take_heartbeat
+from control.routes.runner import (
+    hear,
+    seen_as_reported,
+    seen_so_far,
+    take_claim,
+    take_finish,
+    take_heartbeat,
+)
 from control.settings import Settings, load_settings
 from control.store import Store
 from control.store.transaction import Transaction
@@ -53,13 +60,22 @@ from tests.support.settings import SETTINGS
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SLOW_TICK_S = 20.0
 WEIGHED_EVERY = 3
-TAKE = {
-    "claim": take_claim,
-    "heartbeat": lambda context, id_, beat: take_heartbeat(
-        context, id_, beat, seen_so_far(context, id_, beat)
-    ),
-    "finish": lambda context, id_, end: take_finish(context, id_, end, seen_as_reported(context, id_, end)),
-}
+TICK_PASSES = (*PASSES, forget)
+
+
+def take_beat(context: AppContext, id_: str, beat: Any) -> Any:
+    """Take a heartbeat, as its route does."""
+    hear(context, id_, beat)
+    return take_heartbeat(context, id_, beat, seen_so_far(context, id_, beat))
+
+
+def take_end(context: AppContext, id_: str, end: Any) -> Any:
+    """Take a finish, as its route does."""
+    hear(context, id_, end)
+    return take_finish(context, id_, end, seen_as_reported(context, id_, end))
+
+
+TAKE = {"claim": take_claim, "heartbeat": take_beat, "finish": take_end}
 
 
 class Crash(BaseException):
@@ -341,7 +357,7 @@ class World:
             return
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
-        for run in () if is_idle(self.context) else PASSES:
+        for run in () if is_idle(self.context) else TICK_PASSES:
             self._run(run)
         if generation != self.generation:
             return

@@ -22,10 +22,11 @@ from control.passes.watch import LEARN_EVERY_S, watch
 from control.routes.runner import output_key
 from control.store import Store, attempts, changes, leases, queue, reports
 from control.store import machines as ledger
+from control.store.alive import possibly_alive
 from control.store.tables import Attempt, Batch, Event, Job, Output, Source
 from control.store.tables import Machine as MachineRow
 from control.telemetry.log import log_failure
-from infra.ports import MachineExit, Refusal, Refused, Unanswered
+from infra.ports import Machine, MachineExit, Refusal, Refused, Unanswered
 from runner.contract import Heartbeat, OutputError, OutputFault, OutputReport, Reason
 from tests.support.fakes import FakeMachines
 from tests.support.rows import Rows, finished, ready, seen
@@ -416,11 +417,11 @@ def test_a_late_destruction_of_a_machine_is_repeated_and_its_place_is_held(world
         rows.clock.forward(10)
     assert machines.destroyed == ["m1"] * 3
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx) == 1
+        assert possibly_alive(tx) == 1
     machines.change(machine_name(f"{job_id}-1"), state="destroyed")
     tick(parts)
     with parts.store.transaction() as tx:
-        assert queue.possibly_alive(tx) == 0
+        assert possibly_alive(tx) == 0
 
 
 def test_heartbeats_keep_an_attempt_alive_and_silence_loses_it(world):
@@ -645,6 +646,53 @@ def test_a_refused_token_stops_launching_and_turns_ready_red_until_it_is_replace
     assert {rows.attempt(f"{job}-1").state for job in (first, second)} == {"booting"}
 
 
+def test_an_app_that_refused_our_token_is_listed_before_it_is_used_again(world):
+    parts, rows, machines = world
+    machines.is_away = Refused(Refusal.UNAUTHORIZED, "token validation error")
+    for _ in range(2):
+        rows.clock.forward(60)
+        tick(parts)
+    job_id = rows.submit()
+    machines.is_away = None
+    rows.clock.forward(31)
+    launch(parts)
+    assert rows.job(job_id).status == "queued"
+    tick(parts)  # a control without machines looks each minute, but each half while its token is refused
+    launch(parts)
+    assert rows.attempt(f"{job_id}-1").state == "booting"
+
+
+def test_no_create_is_repeated_while_a_machine_that_came_to_light_takes_its_place(world):
+    parts, rows, machines = world
+    parts = replace(parts, settings=parts.settings.model_copy(update={"max_machines": 1}))
+    store = Store(rows.engine, parts.settings, rows.clock, monotonic=rows.clock.monotonic)
+    parts = replace(parts, store=store)
+    job_id = rows.submit()
+    machines.answers = [Refused(Refusal.CAPACITY, "no capacity")]
+    launch(parts)
+    assert rows.attempt(f"{job_id}-1").state == "launching"
+    late = Machine(
+        app="runners",
+        id="late",
+        name="late",
+        state="started",
+        region="iad",
+        created_at=rows.clock(),
+        started_at=rows.clock(),
+        metadata={"owner": store.owner_id, "attempt": "job-gone-1"},
+    )
+    machines.machines[late.name] = late
+    rows.clock.forward(60)
+    observe(parts)
+    launch(parts)
+    assert rows.attempt(f"{job_id}-1").state == "launching"
+    machines.change(late.name, state="destroyed")
+    rows.clock.forward(60)
+    observe(parts)
+    launch(parts)
+    assert rows.attempt(f"{job_id}-1").state == "booting"
+
+
 def test_attempts_that_no_machine_ever_showed_up_for_use_up_nothing(world):
     parts, rows, machines = world
     machines.answers = [Unanswered("502")] * 1000
@@ -691,7 +739,7 @@ def test_a_machine_of_ours_without_an_attempt_is_destroyed_and_others_are_left_a
     assert machines.destroyed == ["stray"]
 
 
-def test_one_machine_that_cannot_be_destroyed_hides_no_other(world):
+def test_one_machine_that_cannot_be_destroyed_takes_one_call_of_a_round_and_hides_no_other(world):
     parts, rows, machines = world
     rows.submit()
     launch(parts)
@@ -700,7 +748,13 @@ def test_one_machine_that_cannot_be_destroyed_hides_no_other(world):
         machines.machines[name] = replace(own, id=name, name=name, metadata={**own.metadata, "attempt": name})
     machines.stuck = {"a"}
     tick(parts)
+    assert machines.destroyed == []
+    tick(parts)
     assert machines.destroyed == ["b", "c"]
+    rows.clock.forward(10)
+    machines.machines["d"] = replace(machines.machines["b"], id="d", name="d", state="started")
+    tick(parts)
+    assert machines.destroyed == ["b", "c", "d"], "the one that does not answer comes last"
 
 
 # --- cancel, retry, delete --------------------------------------------------------------------------
@@ -943,7 +997,7 @@ def test_a_create_that_control_died_in_holds_its_place_after_a_cancel_and_a_dele
         rows.clock.forward(at_s)
         forget(context)
         with context.store.transaction() as tx:
-            assert queue.possibly_alive(tx) == held
+            assert possibly_alive(tx) == held
     assert rows.all(Job) == []
 
 
@@ -960,7 +1014,7 @@ def test_a_create_without_an_answer_holds_a_place_after_its_first_machine_has_co
     for at_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S, 0)):
         rows.clock.forward(at_s)
         with parts.store.transaction() as tx:
-            assert queue.possibly_alive(tx) == held
+            assert possibly_alive(tx) == held
 
 
 def test_an_attempt_that_no_machine_came_of_costs_nothing_once_none_can_come(world):

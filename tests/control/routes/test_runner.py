@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from control.passes.launch import launch
-from control.routes.runner import seen_as_reported, seen_so_far, take_heartbeat
+from control.routes.runner import hear, seen_as_reported, seen_so_far, take_heartbeat
 from control.store import reports
 from infra.ports import Unanswered
 from runner.contract import Heartbeat
 from tests.support.rows import finished, ready
 
 
-def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_must_be_repeated(
+def test_beats_and_a_finish_that_must_be_repeated_extend_the_lease_though_the_bucket_is_away(
     context, rows, machines
 ):
     job_id = rows.submit()
@@ -27,8 +27,14 @@ def test_a_beat_extends_the_lease_though_the_bucket_is_away_and_the_finish_must_
     assert take_heartbeat(context, attempt_id, beat, seen_so_far(context, attempt_id, beat)).proceed
     assert context.store.leases.until(attempt_id) - rows.clock.monotonic() == 60
     assert {output.state for output in rows.outputs(job_id)} == {"running"}
+    rows.clock.forward(30)
+    end = finished(*made)
+    hear(context, attempt_id, end.model_copy(update={"machine_id": "m2"}))
+    assert context.store.leases.until(attempt_id) - rows.clock.monotonic() == 30
+    hear(context, attempt_id, end)
+    assert context.store.leases.until(attempt_id) - rows.clock.monotonic() == 60
     with pytest.raises(Unanswered):
-        seen_as_reported(context, attempt_id, finished(*made))
+        seen_as_reported(context, attempt_id, end)
     assert rows.attempt(attempt_id).state == "running"
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
-from sqlmodel import Session, col, delete, select
+from sqlalchemy import UniqueConstraint, create_engine
+from sqlmodel import Session, SQLModel, col, delete, select
 
 from control.app import create_app
 from control.settings import load_settings
@@ -57,6 +57,13 @@ def test_the_file_is_set_up_to_lose_nothing(settings, monkeypatch):
         ]
     engine.dispose()
     assert found == ["wal", 2, 1]
+
+
+def test_each_foreign_key_begins_an_index_so_that_no_deleted_row_has_its_whole_table_read():
+    for table in SQLModel.metadata.sorted_tables:
+        unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+        begun = {next(iter(each.columns)) for each in (*table.indexes, table.primary_key, *unique)}
+        assert {column for column in table.columns if column.foreign_keys} <= begun, table.name
 
 
 @pytest.mark.parametrize("is_old", [False, True])

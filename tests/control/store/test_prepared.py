@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from sqlalchemy import Executable, bindparam
 from sqlalchemy.dialects.sqlite import dialect
+from sqlmodel import col, select
 from sqlmodel.sql.sqltypes import UTCDateTime
 
 from control.auth.tokens import Signer
 from control.store import attempts
-from control.store.prepared import _reader, _writer
+from control.store.prepared import NO_TIME, Moment, Prepared, _reader, _writer
 from control.store.tables import Job
 from control.views.batches import Views
 from tests.support.rows import Rows
@@ -39,6 +41,25 @@ def test_a_time_is_stored_in_sqlite_and_read_again_as_by_sqlalchemy(at: datetime
 def test_a_time_without_a_zone_is_refused_as_by_sqlmodel():
     with pytest.raises(ValueError, match="time zone"):
         _writer(UTCDateTime(), dialect())(datetime(2026, 11, 26))  # noqa: DTZ001 - what must not be
+
+
+def test_lists_of_any_length_share_a_few_texts_and_find_what_they_name(rows: Rows):
+    ids = [rows.submit() for _ in range(9)]
+
+    @Prepared
+    def named(_: Moment) -> Executable:
+        return select(Job.id).where(col(Job.id).in_(bindparam("ids", expanding=True)))
+
+    @Prepared
+    def others(_: Moment) -> Executable:
+        return select(Job.id).where(col(Job.id).not_in(bindparam("ids", expanding=True)))
+
+    with rows.engine.connect() as connection:
+        for count in range(10):
+            some = set(ids[:count])
+            assert {id_ for (id_,) in named.rows(connection, NO_TIME, ids=some)} == some
+            assert {id_ for (id_,) in others.rows(connection, NO_TIME, ids=some)} == {*ids} - some
+    assert len(named._texts) == 6  # of 0, 1, 2, 4, 8 and 16
 
 
 def test_all_queries_of_a_reading_see_the_rows_as_they_were_at_its_first_one(rows: Rows):
