@@ -94,7 +94,7 @@ class Users:
     load: Assignment
     http: httpx.Client
     large_id: str
-    history: Sequence[str]
+    history: list[str]
     clip: bytes
     took: Took
     claims: Mapping[str, JobSpec]  # of the attempts that live
@@ -115,6 +115,7 @@ class Users:
             "metrics": (0.1, lambda _: self._get("/metrics")),
             "submit of 10 outputs": (0.5, self._submit),
             "upload": (0.2, self.upload),
+            "delete of a batch": (0.1, lambda _: self._delete(self.history.pop())),
         }
 
     def _mine(self, number: int) -> str:
@@ -125,6 +126,10 @@ class Users:
 
     def _get(self, path: str) -> None:
         self.http.get(path).raise_for_status()
+
+    def _delete(self, batch_id: str) -> None:
+        """Delete a batch; a pass removes its files and rows later."""
+        self.http.delete(f"/api/batches/{batch_id}").raise_for_status()
 
     def _beat(self, number: int) -> None:
         """Report the progress of one output, as a machine at work does in each beat."""
