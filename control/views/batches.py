@@ -51,6 +51,10 @@ class Views:
     """Reads rows. Every method is one reading transaction and may be called from any thread."""
 
     def __init__(self, engine: Engine, signer: Signer, clock: Clock) -> None:
+        if (
+            engine.dialect.name == "postgresql"
+        ):  # all queries of a transaction see one state; SQLite's always do
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._engine, self._signer, self._clock = engine, signer, clock
 
     def session(self) -> Session:
@@ -65,11 +69,8 @@ class Views:
     @contextmanager
     def reading(self) -> Iterator[Rows]:
         """Yield what returns the rows of prepared queries, all as they were at the first one."""
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execution_options(isolation_level="REPEATABLE READ")  # SQLite always does
-            with connection.begin():
-                yield lambda query, **given: query.rows(connection, self._clock(), **given)
+        with self._engine.begin() as connection:
+            yield lambda query, **given: query.rows(connection, self._clock(), **given)
 
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
