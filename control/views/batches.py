@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import sqlalchemy
 from sqlalchemy import ColumnElement, Engine, Executable, and_, bindparam, func, or_, tuple_
 from sqlmodel import Session, col, select
 
@@ -23,7 +22,7 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.store.prepared import Moment, Prepared
 from control.store.prepared import Row as PlainRow
-from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
+from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of, plain_outputs
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
 from control.views.schemas.base import Page
@@ -35,7 +34,6 @@ from infra.ports import Clock
 Row = TypeVar("Row")
 Rows = Callable[..., Sequence[PlainRow]]  # takes a `Prepared` and its parameters by name
 SOURCE_NAMES = 3  # the number of source names and posters in a list
-ROWS_AT_ONCE = 200
 WORDS_MAX = 8  # of a search
 
 
@@ -274,16 +272,9 @@ def _first_posters(outputs: _Outputs, jobs: Iterable[Job]) -> list[str]:
 
 
 def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:
-    """Return the sources of these jobs with their outputs, in the order of the batch.
-
-    The rows are read as plain ones, a few at a time and without what is not shown: 10,000 objects would take
-    60 MB and twice the time.
-    """
-    columns = [column for column in sqlalchemy.inspect(Output).columns if column.name != "ffmpeg_args"]
-    mine = select(*columns).where(col(Output.job_id).in_([job.id for job in jobs]))
+    """Return the sources of these jobs with their outputs, in the order of the batch."""
     by_source: dict[str, list[OutputView]] = defaultdict(list)
-    shown = mine.order_by(col(Output.position)).execution_options(yield_per=ROWS_AT_ONCE)
-    for output in session.exec(shown):
+    for output in plain_outputs(session, col(Output.job_id).in_([job.id for job in jobs])):
         by_source[output.source_id].append(serializers.output_view(output))
     rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
     found, data = {row.id: row for row in rows}, data_of(session, batch)
