@@ -28,7 +28,7 @@ from control.views import serializers, tallies
 from control.views.schemas.base import Page
 from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, SourceView
 from control.views.schemas.outputs import OutputView
-from control.views.tallies import Count, Poster, total
+from control.views.tallies import Count, Poster, by_source, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
@@ -43,6 +43,12 @@ class _Outputs:
 
     counts: Mapping[str, Sequence[Count]]
     posters: Mapping[str, Sequence[Poster]]
+
+    def of(self, jobs: Iterable[Job]) -> Sequence[Count]:
+        """Return the counts of these jobs, in the order of the batch."""
+        return sorted(
+            (count for job in jobs for count in self.counts[job.id]), key=lambda count: count.position
+        )
 
 
 class Views:
@@ -92,8 +98,8 @@ class Views:
 
     # --- one job or batch -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> JobView:
-        """Return a job as clients see it. Raises ControlError not_found."""
+    def job(self, job_id: str, *, with_outputs: bool = True) -> JobView:
+        """Return a job as clients see it, on request with no outputs. Raises ControlError not_found."""
         with self.session() as session:
             job = found(session, Job, job_id)
             batch = session.get_one(Batch, job.batch_id)
@@ -101,11 +107,11 @@ class Views:
             return JobView(
                 job_id=job.id,
                 **self._summary(batch, [job], job, outputs, attempts, _token_generation(session)),
-                **self._details(session, batch, [job], attempts),
+                **self._details(session, batch, [job], attempts, outputs, with_outputs=with_outputs),
             )
 
-    def batch(self, batch_id: str) -> BatchView:
-        """Return a batch as clients see it. Raises ControlError not_found."""
+    def batch(self, batch_id: str, *, with_outputs: bool = True) -> BatchView:
+        """Return a batch as `job` does."""
         with self.session() as session:
             batch = found(session, Batch, batch_id)
             jobs = jobs_of(session, [batch.id])
@@ -115,7 +121,7 @@ class Views:
                 shared=batch.share_sha256 is not None,
                 jobs=serializers.in_batch(jobs, outputs.counts),
                 **self._summary(batch, jobs, batch, outputs, attempts, _token_generation(session)),
-                **self._details(session, batch, jobs, attempts),
+                **self._details(session, batch, jobs, attempts, outputs, with_outputs=with_outputs),
             )
 
     def job_ids(self, kind: type[Job] | type[Batch], id_: str) -> Sequence[str]:
@@ -195,9 +201,7 @@ class Views:
         waiting = next((job for job in jobs if job.waiting_code), None)
         failed = next((job for job in jobs if job.error_code), None)
         spent = [serializers.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
-        counts = sorted(
-            (count for job in jobs for count in outputs.counts[job.id]), key=lambda count: count.position
-        )
+        counts = outputs.of(jobs)
         done = total(counts)
         sources = {count.source.id: count.source.name for count in counts}
         posters = _first_posters(outputs, jobs) if batch.status != JobStatus.EXPIRED else []
@@ -223,9 +227,17 @@ class Views:
         }
 
     def _details(
-        self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
+        self,
+        session: Session,
+        batch: Batch,
+        jobs: Sequence[Job],
+        attempts: Sequence[Attempt],
+        outputs: _Outputs,
+        *,
+        with_outputs: bool,
     ) -> dict[str, Any]:
         now, logs = self._clock(), logs_of(session, attempts)
+        shown = _output_views(session, jobs) if with_outputs else {}
         return {
             "variations": batch.variations,
             "preset": batch.preset,
@@ -235,7 +247,7 @@ class Views:
             "frame_rate": batch.frame_rate,
             "name_template": batch.name_template,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
-            "sources": _sources(session, batch, jobs),
+            "sources": _sources(session, batch, outputs.of(jobs), shown),
             "attempts": [serializers.attempt(each, now, logs.get(each.id)) for each in attempts],
         }
 
@@ -271,14 +283,23 @@ def _first_posters(outputs: _Outputs, jobs: Iterable[Job]) -> list[str]:
     return list(first_of.values())[:SOURCE_NAMES]
 
 
-def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:
-    """Return the sources of these jobs with their outputs, in the order of the batch."""
-    by_source: dict[str, list[OutputView]] = defaultdict(list)
+def _output_views(session: Session, jobs: Iterable[Job]) -> Mapping[str, list[OutputView]]:
+    """Return the outputs of these jobs by source, in the order of the batch."""
+    views: dict[str, list[OutputView]] = defaultdict(list)
     for output in plain_outputs(session, col(Output.job_id).in_([job.id for job in jobs])):
-        by_source[output.source_id].append(serializers.output_view(output))
-    rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
-    found, data = {row.id: row for row in rows}, data_of(session, batch)
-    return [serializers.source(found[id_], outputs, data.get(id_)) for id_, outputs in by_source.items()]
+        views[output.source_id].append(serializers.output_view(output))
+    return views
+
+
+def _sources(
+    session: Session, batch: Batch, counts: Iterable[Count], outputs: Mapping[str, list[OutputView]]
+) -> list[SourceView]:
+    """Return the sources of these counts with their outputs, in the order of the batch."""
+    data = data_of(session, batch)
+    return [
+        serializers.source(mine, outputs.get(id_, []), data.get(id_))
+        for id_, mine in by_source(counts).items()
+    ]
 
 
 def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
