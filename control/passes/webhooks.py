@@ -38,14 +38,18 @@ def notify(context: AppContext) -> None:
     """Deliver the webhooks that are due and record the results: many at once, few for one host.
 
     Returns when all are delivered or have timed out. There are never more than AT_ONCE_MAX threads, over all
-    runs of this pass.
+    runs of this pass. Raises RuntimeError if a thread cannot be started: the next runs try the rest.
     """
     threads = []
     while webhook := _begun(context):
         # daemons: the end of control does not wait for a receiver
         work = partial(_deliver_in_turn, context, webhook)
         threads.append(threading.Thread(target=work, name="webhook", daemon=True))
-        threads[-1].start()
+        try:
+            threads[-1].start()
+        except RuntimeError:  # no thread could be made, so nobody else gives its turn back
+            context.telling.give_back(webhook.batch_id)
+            raise
     until = time.monotonic() + 2 * PATIENCE_S
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

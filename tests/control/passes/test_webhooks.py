@@ -369,6 +369,26 @@ def test_a_webhook_that_fails_here_does_not_stop_the_others(telling, rows, recei
     assert "the database is away" in caplog.text
 
 
+def test_a_webhook_for_which_there_is_no_thread_gives_its_turn_back_and_is_tried_again(
+    telling, rows, receiver, clock, monkeypatch
+):
+    job_id, start = ended(rows, receiver.url), threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "webhook":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            notify(telling)
+    assert webhook(rows, job_id).state == "due"
+    clock.now = webhook(rows, job_id).due_at
+    notify(telling)
+    assert webhook(rows, job_id).state == "delivered"
+
+
 def test_a_try_that_a_clock_far_ahead_has_put_off_is_made_when_it_is_right_again(
     telling, rows, receiver, clock
 ):
