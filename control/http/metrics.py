@@ -64,6 +64,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges, read now. Called by the registry."""
         now, cloud = self._context.clock(), self._context.cloud
+        blocked = list(cloud.blocked.values())  # at once: the passes change it meanwhile
         with self._context.views.session() as session:
             yield from _work(session, now)
             yield from _machines(session, self._context, now)
@@ -74,7 +75,7 @@ class Metrics:
         yield _gauge(
             "fly_token_refused",
             "1 while Fly refuses our token.",
-            any(blocked.refusal is Refusal.UNAUTHORIZED for blocked in cloud.blocked.values()),
+            any(each.refusal is Refusal.UNAUTHORIZED for each in blocked),
         )
         looks = CounterMetricFamily(
             "refresher_fly_observations", "Observations of Fly that missed none of our machines."
