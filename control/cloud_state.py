@@ -69,7 +69,8 @@ class Cloud:
 
     def refusal_of(self, app: str) -> Refusal | None:
         """Return why Fly makes no machine in the app, or None when nothing is known to prevent it."""
-        return self.blocked[app].refusal if app in self.blocked else None
+        blocked = self.blocked.get(app)
+        return blocked.refusal if blocked else None
 
     def block(self, app: str, refusal: Refusal, message: str, now: float) -> None:
         """Record that Fly refused the app, until an operator acts."""

@@ -101,7 +101,7 @@ class Live:
             stream.end()
 
     async def _broadcast(self) -> None:
-        """Send the news to all streams, at most once per TICK_S, until it is cancelled."""
+        """Send the news to all streams, once per TICK_S unless a round was full, until it is cancelled."""
         while True:
             await self._poked.wait()
             self._poked.clear()
@@ -115,6 +115,9 @@ class Live:
             else:
                 self._position = news.last_id
                 self._hand_out(news, asked)
+                if not news.is_all:
+                    self._poked.set()
+                    continue
             await asyncio.sleep(TICK_S)
 
     def _hand_out(self, news: NewEvents, asked: Mapping[EventStream, None]) -> None:

@@ -24,13 +24,13 @@ from control.domain.errors import ControlError
 from control.store import webhooks
 from control.store.tables import Batch, Webhook
 from control.telemetry.log import log_event, log_failure
+from control.views.schemas.batches import BatchView, JobView
 from infra import outbound
 
 AT_ONCE_MAX = 20
 OF_A_HOST_MAX = 4
 PATIENCE_S = 20.0  # for a whole call, however slowly the receiver sends
 GONE = 410  # the receiver refuses further calls
-# a batch may have 10,000 outputs
 _LEFT_OUT: Any = {"ticket": True, "attempts": True, "webhook": True, "sources": {"__all__": {"outputs"}}}
 
 
@@ -38,14 +38,18 @@ def notify(context: AppContext) -> None:
     """Deliver the webhooks that are due and record the results: many at once, few for one host.
 
     Returns when all are delivered or have timed out. There are never more than AT_ONCE_MAX threads, over all
-    runs of this pass.
+    runs of this pass. Raises RuntimeError if a thread cannot be started: the next runs try the rest.
     """
     threads = []
     while webhook := _begun(context):
         # daemons: the end of control does not wait for a receiver
         work = partial(_deliver_in_turn, context, webhook)
         threads.append(threading.Thread(target=work, name="webhook", daemon=True))
-        threads[-1].start()
+        try:
+            threads[-1].start()
+        except RuntimeError:  # no thread could be made, so nobody else gives its turn back
+            context.telling.give_back(webhook.batch_id)
+            raise
     until = time.monotonic() + 2 * PATIENCE_S
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
@@ -144,12 +148,16 @@ def _fail(context: AppContext, webhook: Webhook, why: str, *, is_final: bool) ->
 
 
 def message(context: AppContext, webhook: Webhook) -> str:
-    """Return the body: the type, and what was posted as lists show it. Raises ControlError not_found."""
-    shown = context.views.batch(webhook.batch_id)
+    """Return the body: the type, and what was posted, without its up to 10,000 outputs, which are not read.
+
+    Raises ControlError not_found.
+    """
+    views = context.views
     if webhook.subject == "job":
-        data = context.views.job(shown.jobs[0].job_id).model_dump(mode="json", exclude=_LEFT_OUT)
+        shown: JobView | BatchView = views.job(views.job_ids(Batch, webhook.batch_id)[0], with_outputs=False)
     else:
-        data = shown.model_dump(mode="json", exclude=_LEFT_OUT)
+        shown = views.batch(webhook.batch_id, with_outputs=False)
+    data = shown.model_dump(mode="json", exclude=_LEFT_OUT)
     content = {"type": f"{webhook.subject}.{data['status']}", "timestamp": data["ended_at"], "data": data}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 

@@ -18,7 +18,7 @@ from control.http.threads import API, BATCHES, PLANNING
 from control.routes.plan_request import planned_batch, planned_source, require_one_job, require_plannable
 from control.store import batches as store
 from control.store import idempotency
-from control.store.tables import Source
+from control.store.tables import Batch, Source
 from control.uploads.sources import named
 from control.views.schemas.base import Page
 from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView
@@ -72,7 +72,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         """Submit a job for one machine, as JSON or as a form with videos. Location is its address."""
         require_one_job(body)
         batch_id = _submit(context, "job", body, idempotency_key)
-        job_id = context.views.batch(batch_id).jobs[0].job_id
+        job_id = context.views.job_ids(Batch, batch_id)[0]
         response.headers["Location"] = f"/api/jobs/{job_id}"
         return context.views.job(job_id)
 

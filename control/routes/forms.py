@@ -27,6 +27,7 @@ from control.http.guard import Guard
 from control.http.middleware import is_form
 from control.routes.batches import Key, submit
 from control.routes.plan_request import require_one_job
+from control.store.tables import Batch
 from control.uploads.form import Form
 from control.views.schemas.batches import JobView
 from control.views.schemas.submit import NewJob
@@ -98,7 +99,7 @@ def _submit(context: AppContext, content_type: str, chunks: Iterator[bytes], key
         batch_id = submit(context, "job", body, sources, arrived=sources, key=key, request_sha256=digest)
     finally:
         form.close()
-    return context.views.job(context.views.batch(batch_id).jobs[0].job_id)
+    return context.views.job(context.views.job_ids(Batch, batch_id)[0])
 
 
 class _Sender:

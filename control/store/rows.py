@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Executable, bindparam
+from sqlalchemy import ColumnElement, Executable, bindparam, inspect
 from sqlmodel import Session, and_, col, select
 
 from control.domain.errors import Code, ControlError
-from control.store.prepared import Moment, Prepared
+from control.store.prepared import Moment, Prepared, Row
 from control.store.session import get, load
 from control.store.tables import Arguments, Attempt, AttemptLog, Batch, Job, Output, SourceData
+
+ROWS_AT_ONCE = 200
 
 
 def found(session: Session, table: type[Any], row_id: str) -> Any:
@@ -53,6 +55,18 @@ def outputs_of(
     )
     query = select(Output, Arguments.packed).outerjoin(Arguments, its_own).where(mine)
     return session.exec(query.order_by(col(Output.position)).execution_options(yield_per=rows_at_once))
+
+
+def plain_outputs(session: Session, wanted: ColumnElement[bool]) -> Iterable[Row]:
+    """Return these outputs as plain rows, in the order of the batch, without their arguments.
+
+    A few rows are in memory at a time, and the result can be read only once: 10,000 objects would take 60 MB
+    and twice the time.
+    """
+    columns = [column for column in inspect(Output).columns if column.name != "ffmpeg_args"]
+    query = select(*columns).where(wanted).order_by(col(Output.position))
+    rows: Iterable[Row] = session.exec(query.execution_options(yield_per=ROWS_AT_ONCE))
+    return rows
 
 
 def attempts_of(session: Session, jobs: Iterable[Job]) -> Sequence[Attempt]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import sqlalchemy
 from sqlalchemy import ColumnElement, Engine, Executable, and_, bindparam, func, or_, tuple_
 from sqlmodel import Session, col, select
 
@@ -23,19 +22,18 @@ from control.domain.errors import Code, ControlError
 from control.domain.states import JobStatus
 from control.store.prepared import Moment, Prepared
 from control.store.prepared import Row as PlainRow
-from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of
+from control.store.rows import attempts_of, batches_of, data_of, found, jobs_of, logs_of, plain_outputs
 from control.store.tables import Attempt, Batch, Job, Meta, Output, Source, Webhook
 from control.views import serializers, tallies
 from control.views.schemas.base import Page
 from control.views.schemas.batches import BatchSummary, BatchView, JobSummary, JobView, SourceView
 from control.views.schemas.outputs import OutputView
-from control.views.tallies import Count, Poster, total
+from control.views.tallies import Count, Poster, by_source, total
 from infra.ports import Clock
 
 Row = TypeVar("Row")
 Rows = Callable[..., Sequence[PlainRow]]  # takes a `Prepared` and its parameters by name
 SOURCE_NAMES = 3  # the number of source names and posters in a list
-ROWS_AT_ONCE = 200
 WORDS_MAX = 8  # of a search
 
 
@@ -46,11 +44,19 @@ class _Outputs:
     counts: Mapping[str, Sequence[Count]]
     posters: Mapping[str, Sequence[Poster]]
 
+    def of(self, jobs: Iterable[Job]) -> Sequence[Count]:
+        """Return the counts of these jobs, in the order of the batch."""
+        return sorted(
+            (count for job in jobs for count in self.counts[job.id]), key=lambda count: count.position
+        )
+
 
 class Views:
     """Reads rows. Every method is one reading transaction and may be called from any thread."""
 
     def __init__(self, engine: Engine, signer: Signer, clock: Clock) -> None:
+        if engine.dialect.name == "postgresql":  # the queries of a transaction see one state, as SQLite's do
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._engine, self._signer, self._clock = engine, signer, clock
 
     def session(self) -> Session:
@@ -65,11 +71,8 @@ class Views:
     @contextmanager
     def reading(self) -> Iterator[Rows]:
         """Yield what returns the rows of prepared queries, all as they were at the first one."""
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execution_options(isolation_level="REPEATABLE READ")  # SQLite always does
-            with connection.begin():
-                yield lambda query, **given: query.rows(connection, self._clock(), **given)
+        with self._engine.begin() as connection:
+            yield lambda query, **given: query.rows(connection, self._clock(), **given)
 
     def token_generation(self) -> int:
         """Return the generation that a bearer token must have."""
@@ -93,8 +96,8 @@ class Views:
 
     # --- one job or batch -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> JobView:
-        """Return a job as clients see it. Raises ControlError not_found."""
+    def job(self, job_id: str, *, with_outputs: bool = True) -> JobView:
+        """Return a job as clients see it, with its outputs or without. Raises ControlError not_found."""
         with self.session() as session:
             job = found(session, Job, job_id)
             batch = session.get_one(Batch, job.batch_id)
@@ -102,11 +105,11 @@ class Views:
             return JobView(
                 job_id=job.id,
                 **self._summary(batch, [job], job, outputs, attempts, _token_generation(session)),
-                **self._details(session, batch, [job], attempts),
+                **self._details(session, batch, [job], attempts, outputs, with_outputs=with_outputs),
             )
 
-    def batch(self, batch_id: str) -> BatchView:
-        """Return a batch as clients see it. Raises ControlError not_found."""
+    def batch(self, batch_id: str, *, with_outputs: bool = True) -> BatchView:
+        """Return a batch as `job` does."""
         with self.session() as session:
             batch = found(session, Batch, batch_id)
             jobs = jobs_of(session, [batch.id])
@@ -116,7 +119,7 @@ class Views:
                 shared=batch.share_sha256 is not None,
                 jobs=serializers.in_batch(jobs, outputs.counts),
                 **self._summary(batch, jobs, batch, outputs, attempts, _token_generation(session)),
-                **self._details(session, batch, jobs, attempts),
+                **self._details(session, batch, jobs, attempts, outputs, with_outputs=with_outputs),
             )
 
     def job_ids(self, kind: type[Job] | type[Batch], id_: str) -> Sequence[str]:
@@ -196,9 +199,7 @@ class Views:
         waiting = next((job for job in jobs if job.waiting_code), None)
         failed = next((job for job in jobs if job.error_code), None)
         spent = [serializers.spent(attempt, now)[1] for attempt in attempts if attempt.job_id in ids]
-        counts = sorted(
-            (count for job in jobs for count in outputs.counts[job.id]), key=lambda count: count.position
-        )
+        counts = outputs.of(jobs)
         done = total(counts)
         sources = {count.source.id: count.source.name for count in counts}
         posters = _first_posters(outputs, jobs) if batch.status != JobStatus.EXPIRED else []
@@ -224,9 +225,17 @@ class Views:
         }
 
     def _details(
-        self, session: Session, batch: Batch, jobs: Sequence[Job], attempts: Sequence[Attempt]
+        self,
+        session: Session,
+        batch: Batch,
+        jobs: Sequence[Job],
+        attempts: Sequence[Attempt],
+        outputs: _Outputs,
+        *,
+        with_outputs: bool,
     ) -> dict[str, Any]:
         now, logs = self._clock(), logs_of(session, attempts)
+        shown = _output_views(session, jobs) if with_outputs else {}
         return {
             "variations": batch.variations,
             "preset": batch.preset,
@@ -236,7 +245,7 @@ class Views:
             "frame_rate": batch.frame_rate,
             "name_template": batch.name_template,
             "webhook": serializers.webhook(session.get(Webhook, batch.id)),
-            "sources": _sources(session, batch, jobs),
+            "sources": _sources(session, batch, outputs.of(jobs), shown),
             "attempts": [serializers.attempt(each, now, logs.get(each.id)) for each in attempts],
         }
 
@@ -272,21 +281,23 @@ def _first_posters(outputs: _Outputs, jobs: Iterable[Job]) -> list[str]:
     return list(first_of.values())[:SOURCE_NAMES]
 
 
-def _sources(session: Session, batch: Batch, jobs: Iterable[Job]) -> list[SourceView]:
-    """Return the sources of these jobs with their outputs, in the order of the batch.
+def _output_views(session: Session, jobs: Iterable[Job]) -> Mapping[str, list[OutputView]]:
+    """Return the outputs of these jobs by source, in the order of the batch."""
+    views: dict[str, list[OutputView]] = defaultdict(list)
+    for output in plain_outputs(session, col(Output.job_id).in_([job.id for job in jobs])):
+        views[output.source_id].append(serializers.output_view(output))
+    return views
 
-    The rows are read as plain ones, a few at a time and without what is not shown: 10,000 objects would take
-    60 MB and twice the time.
-    """
-    columns = [column for column in sqlalchemy.inspect(Output).columns if column.name != "ffmpeg_args"]
-    mine = select(*columns).where(col(Output.job_id).in_([job.id for job in jobs]))
-    by_source: dict[str, list[OutputView]] = defaultdict(list)
-    shown = mine.order_by(col(Output.position)).execution_options(yield_per=ROWS_AT_ONCE)
-    for output in session.exec(shown):
-        by_source[output.source_id].append(serializers.output_view(output))
-    rows = session.exec(select(Source).where(col(Source.id).in_(by_source))).all()
-    found, data = {row.id: row for row in rows}, data_of(session, batch)
-    return [serializers.source(found[id_], outputs, data.get(id_)) for id_, outputs in by_source.items()]
+
+def _sources(
+    session: Session, batch: Batch, counts: Iterable[Count], outputs: Mapping[str, list[OutputView]]
+) -> list[SourceView]:
+    """Return the sources of these counts with their outputs, in the order of the batch."""
+    data = data_of(session, batch)
+    return [
+        serializers.source(mine, outputs.get(id_, []), data.get(id_))
+        for id_, mine in by_source(counts).items()
+    ]
 
 
 def _grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:

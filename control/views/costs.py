@@ -6,11 +6,13 @@ The ledger is kept longer than batches: a batch that a user has deleted still co
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
-from sqlmodel import Session, and_, col, or_, select
+from sqlalchemy import ColumnElement, func
+from sqlmodel import Session, and_, col, select
 
 from control.planning.budget import Budget
 from control.settings import Settings
@@ -38,66 +40,104 @@ class Sum:
         return Sum(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
+Sums = defaultdict[str, Sum]
+
+
 def costs(views: Views, settings: Settings, now: datetime, first: date, last: date) -> Costs:
-    """Return the costs of machines from one day to another, both included, and the rest of the budgets."""
+    """Return the costs of machines from one day to another, both included, and the rest of the budgets.
+
+    The database sums the machines that are gone: a year has so many that their objects would take 100 MB.
+    """
+    since, until = _midnight(first), _midnight(last + timedelta(days=1))
     with views.session() as session:
-        rows = [
-            (machine, _sum(machine, attempt, now)) for machine, attempt in _rows(session, first, last, now)
-        ]
+        live = list(_live(session, now)) if since <= now < until else []
+        days, batches = _sums_of_gone(session, since, until, {id_ for id_, _ in live if id_})
+        for batch_id, each in live:
+            days[now.date().isoformat()] += each
+            if batch_id:
+                batches[batch_id] += each
         unseen = session.exec(select(Attempt).where(is_unseen(now))).all()
         budgets = {each.name: each for each in shared_budgets(session, settings, now, unseen)}
-        total = sum((each for _, each in rows), Sum())
+        total = sum(days.values(), Sum())
         return Costs(
-            days=_days(rows, _downloads(session, first, last), now),
-            batches=_batches(rows),
+            days=_days(days, _downloads(session, first, last)),
+            batches=_batches(batches),
             cost_usd=round(total.usd, 6),
             leaked_seconds=round(total.leaked_seconds, 3),
             budget=BudgetsView(day=_budget(budgets.get("day")), month=_budget(budgets.get("month"))),
         )
 
 
-def _rows(
-    session: Session, first: date, last: date, now: datetime
-) -> Sequence[tuple[Machine, Attempt | None]]:
-    """Return the machines that ended on one of these days, and the live ones if today is one of them."""
-    since, until = _midnight(first), _midnight(last + timedelta(days=1))
-    counted = and_(col(Machine.gone_at) >= since, col(Machine.gone_at) < until)
-    if since <= now < until:
-        counted = or_(counted, col(Machine.gone_at).is_(None))
-    made_for = col(Attempt.id) == col(Machine.attempt_id)
-    rows = select(Machine, Attempt).outerjoin(Attempt, made_for).where(counted)
-    return [(machine, attempt) for machine, attempt in session.exec(rows).all()]
+def _sums_of_gone(
+    session: Session, since: datetime, until: datetime, live: Collection[str]
+) -> tuple[Sums, Sums]:
+    """Return the sums of the machines that ended in this time: by day, and by batch.
+
+    The batches are the most expensive ones, and those in `live`: their live machines make them more so.
+    """
+    ended = and_(col(Machine.gone_at) >= since, col(Machine.gone_at) < until)
+    batch_id = col(Machine.batch_id)
+    dearest = _sums(session, batch_id, ended, batch_id.is_not(None), most=BATCHES_MAX)
+    return _sums(session, _day(session), ended), dearest | _sums(session, batch_id, ended, batch_id.in_(live))
 
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _sum(machine: Machine, attempt: Attempt | None, now: datetime) -> Sum:
-    if machine.gone_at is not None:
-        return Sum(
-            machines=1,
-            machine_seconds=machine.machine_seconds,
-            leaked_seconds=machine.leaked_seconds,
-            egress_bytes=machine.egress_bytes,
-            outputs=machine.outputs,
-            usd=machine.cost_usd,
+def _day(session: Session) -> ColumnElement[str]:
+    """Return the SQL of the day (UTC) on which a machine ended, like 2026-11-21."""
+    if session.get_bind().dialect.name == "sqlite":
+        return func.date(Machine.gone_at)
+    return func.to_char(func.timezone("UTC", Machine.gone_at), "YYYY-MM-DD")  # not in the server's time zone
+
+
+def _sums(session: Session, key: Any, *counted: ColumnElement[bool], most: int | None = None) -> Sums:
+    """Return the sums of the counted machines by `key`; with `most`, only so many, the dearest first."""
+    usd = func.sum(Machine.cost_usd)
+    rows = session.execute(
+        select(  # type: ignore[call-overload]  # seven columns
+            key,
+            func.count(),
+            func.sum(Machine.machine_seconds),
+            func.sum(Machine.leaked_seconds),
+            func.sum(Machine.egress_bytes),
+            func.sum(Machine.outputs),
+            usd,
         )
-    until = machine.exited_at or now
-    seconds = (until - machine.started_at).total_seconds() if machine.started_at else 0.0
-    return Sum(
-        machines=1,
-        machine_seconds=max(0.0, seconds),
-        leaked_seconds=leaked_seconds(machine, attempt, until),
-        usd=accrued_usd(machine, now),
+        .where(*counted)
+        .group_by(key)
+        .order_by(usd.desc(), key)
+        .limit(most)
     )
+    found = {
+        name: Sum(machines, machine_s, leaked_s, int(egress_bytes), int(outputs), cost_usd)
+        for name, machines, machine_s, leaked_s, egress_bytes, outputs, cost_usd in rows
+    }
+    return defaultdict(Sum, found)
 
 
-def _days(rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now: datetime) -> list[Day]:
+def _live(session: Session, now: datetime) -> Iterator[tuple[str | None, Sum]]:
+    """Yield the batch of each machine that is not known to be gone, and its costs so far."""
+    made_for = col(Attempt.id) == col(Machine.attempt_id)
+    alive = select(Machine, Attempt).outerjoin(Attempt, made_for).where(col(Machine.gone_at).is_(None))
+    for machine, attempt in session.exec(alive):
+        until = machine.exited_at or now
+        seconds = (until - machine.started_at).total_seconds() if machine.started_at else 0.0
+        yield (
+            machine.batch_id,
+            Sum(
+                machines=1,
+                machine_seconds=max(0.0, seconds),
+                leaked_seconds=leaked_seconds(machine, attempt, until),
+                usd=accrued_usd(machine, now),
+            ),
+        )
+
+
+def _days(sums: Mapping[str, Sum], downloads: Mapping[str, int]) -> list[Day]:
     """Return each day with costs or downloads."""
-    days: dict[str, Sum] = defaultdict(Sum, {day: Sum() for day in downloads})
-    for machine, each in rows:
-        days[(machine.gone_at or now).date().isoformat()] += each
+    found = ((day, sums.get(day, Sum())) for day in sorted({*sums, *downloads}))
     return [
         Day(
             date=date.fromisoformat(day),
@@ -109,15 +149,11 @@ def _days(rows: Iterable[tuple[Machine, Sum]], downloads: Mapping[str, int], now
             outputs=each.outputs,
             cost_usd=round(each.usd, 6),
         )
-        for day, each in sorted(days.items())
+        for day, each in found
     ]
 
 
-def _batches(rows: Iterable[tuple[Machine, Sum]]) -> list[BatchCost]:
-    sums: dict[str, Sum] = defaultdict(Sum)
-    for machine, each in rows:
-        if machine.batch_id is not None:
-            sums[machine.batch_id] += each
+def _batches(sums: Mapping[str, Sum]) -> list[BatchCost]:
     dearest = sorted(sums.items(), key=lambda item: (-item[1].usd, item[0]))
     return [
         BatchCost(

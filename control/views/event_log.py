@@ -15,6 +15,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from control.domain import states
 from control.domain.states import JobStatus, OutputState
+from control.store.prepared import Row as PlainRow
+from control.store.rows import plain_outputs
 from control.store.tables import Batch, Event, Job, Output
 from control.views import serializers
 from control.views.progress import Snapshot, Subject, on_the_wire, snapshots
@@ -22,6 +24,7 @@ from control.views.schemas.events import StateEvent
 from infra.ports import Clock
 
 PAGE_ROWS = 100
+NEWS_ROWS = 1000  # of all streams together: a round must not hold everything that a pause has left
 
 _OUTPUT_NAMES = frozenset(f"output_{state}" for state in OutputState)
 _STATE_NAMES = {
@@ -52,9 +55,10 @@ class Opening:
 
 @dataclass(frozen=True)
 class NewEvents:
-    """The events since a position, for each subject with events. Deleted subjects have no snapshot."""
+    """The first events since a position, for each subject with events. Deleted subjects have no snapshot."""
 
     last_id: int
+    is_all: bool  # otherwise more events follow
     pages: Mapping[Subject, EventPage]
     snapshots: Mapping[Subject, Snapshot]
 
@@ -85,7 +89,7 @@ class Timeline:
             return _event_page(session, subject, rows, until if is_all else rows[-1].id or until)
 
     def news(self, subjects: Collection[Subject], after: int) -> NewEvents:
-        """Return the new events of these subjects, by one query for all."""
+        """Return the first NEWS_ROWS new events of these subjects, by one query for all."""
         with self._session() as session:
             last_id = _last_id(session)
             batches = {subject.batch_id for subject in subjects}
@@ -93,14 +97,17 @@ class Timeline:
                 select(Event)
                 .where(col(Event.id) > after, col(Event.id) <= last_id, col(Event.batch_id).in_(batches))
                 .order_by(col(Event.id))
+                .limit(NEWS_ROWS)
             ).all()
+            is_all = len(rows) < NEWS_ROWS
+            last_id = last_id if is_all else rows[-1].id or last_id
             by_subject = {subject: [row for row in rows if _is_of(subject, row)] for subject in subjects}
             pages = {
                 subject: _event_page(session, subject, mine, last_id)
                 for subject, mine in by_subject.items()
                 if mine
             }
-            return NewEvents(last_id, pages, snapshots(session, subjects, self._clock()))
+            return NewEvents(last_id, is_all, pages, snapshots(session, subjects, self._clock()))
 
 
 def _row(session: Session, subject: Subject) -> Job | Batch | None:
@@ -129,7 +136,7 @@ def _is_of(subject: Subject, row: Event) -> bool:
 
 def _event_page(session: Session, subject: Subject, events: Sequence[Event], last_id: int) -> EventPage:
     wanted = {event.facts["output_id"] for event in events if event.name in _OUTPUT_NAMES}
-    found = session.exec(select(Output).where(col(Output.id).in_(wanted))).all() if wanted else ()
+    found = plain_outputs(session, col(Output.id).in_(wanted)) if wanted else ()
     outputs = {output.id: output for output in found}
     row, end_id = _row(session, subject), _end_id(session, subject)
     content = b"".join(_message(subject, event, outputs, row, end_id) for event in events)
@@ -139,7 +146,7 @@ def _event_page(session: Session, subject: Subject, events: Sequence[Event], las
 def _message(
     subject: Subject,
     event: Event,
-    outputs: Mapping[str, Output],
+    outputs: Mapping[str, PlainRow],
     row: Job | Batch | None,
     end_id: int | None,
 ) -> bytes:

@@ -15,7 +15,7 @@ from control.store.rows import jobs_of
 from control.store.tables import Batch, Job, Output
 from control.views import serializers, tallies
 from control.views.schemas.events import ProgressEvent, SourceProgress
-from control.views.tallies import Count, total
+from control.views.tallies import Count, by_source, total
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,13 @@ def _snapshot(
 
 
 def _sources(counts: Sequence[Count]) -> list[SourceProgress]:
-    by_source: dict[str, list[Count]] = defaultdict(list)
-    for count in counts:
-        by_source[count.source.id].append(count)
     return [
         SourceProgress(
             source_id=source_id,
             status=states.source_status([count.state for count in mine]),
             percent=total(mine).percent,
         )
-        for source_id, mine in by_source.items()
+        for source_id, mine in by_source(counts).items()
     ]
 
 

@@ -8,15 +8,14 @@ from typing import Any
 
 from control.domain import states
 from control.domain.reasons import REASONS
-from control.domain.states import OutputState
 from control.planning.prices import machine_seconds, machine_usd
 from control.store.files import files_of
 from control.store.recipe import variety_of
-from control.store.tables import Attempt, Batch, Job, Output, Source, Webhook
+from control.store.tables import Attempt, Batch, Job, Output, Webhook
 from control.views.schemas.base import Problem
 from control.views.schemas.batches import AttemptView, JobInBatch, Progress, SourceView, WebhookView
 from control.views.schemas.outputs import FileView, OutputView, VarietyView
-from control.views.tallies import Count, Tally, tally, total
+from control.views.tallies import Count, Tally, total
 from runner.contract import Reason
 
 
@@ -53,16 +52,18 @@ def in_batch(jobs: Sequence[Job], counts: Mapping[str, Sequence[Count]]) -> list
     ]
 
 
-def source(source: Source, outputs: list[OutputView], data: dict[str, Any] | None = None) -> SourceView:
-    """Return a source with its outputs as clients see it."""
-    done = sum((tally(source, output.status, output.percent) for output in outputs), Tally())
+def source(
+    counts: Sequence[Count], outputs: list[OutputView], data: dict[str, Any] | None = None
+) -> SourceView:
+    """Return the source of these counts with its outputs as clients see it."""
+    source = counts[0].source
     return SourceView(
         source_id=source.id,
         name=source.name,
         width=source.width,
         height=source.height,
-        status=states.source_status([OutputState(output.status) for output in outputs]),
-        percent=done.percent,
+        status=states.source_status([count.state for count in counts]),
+        percent=total(counts).percent,
         notes=source.notes or [],
         data=data,
         outputs=outputs,

@@ -95,6 +95,14 @@ def counts(session: Session, outputs: ColumnElement[bool]) -> Mapping[str, Seque
     return found
 
 
+def by_source(counts: Iterable[Count]) -> Mapping[str, Sequence[Count]]:
+    """Return these counts by the id of their source, in the order of the sources."""
+    found: dict[str, list[Count]] = defaultdict(list)
+    for count in counts:
+        found[count.source.id].append(count)
+    return found
+
+
 def total(counts: Iterable[Count]) -> Tally:
     """Return the tally of all these outputs."""
     return sum((count.tally for count in counts), Tally())

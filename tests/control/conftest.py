@@ -27,7 +27,7 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.rows import Rows
 from tests.support.settings import SETTINGS
 
-ON_BOTH_DATABASES = ("test_prepared", "test_session", "test_store", "test_texts")
+ON_BOTH_DATABASES = ("test_costs", "test_prepared", "test_session", "test_store", "test_texts")
 
 if TYPE_CHECKING:
     from tests.support.maker import Maker

@@ -18,15 +18,18 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from control.app import PASSES, SLOW_PASSES, create_app
+from control.cloud_state import Blocked
 from control.http import metrics, metrics_port
 from control.http.metrics_port import is_private
 from control.http.server import HTTP_LIMITS
+from control.http.sse import Live
 from control.passes.webhooks import notify
 from control.settings import Settings
 from control.store import Store, queue, reports
 from control.store import machines as ledger
 from control.store.database import open_database
 from control.store.tables import Attempt, Machine, Webhook
+from control.views.event_log import Timeline
 from infra import ports
 from infra.local.serve import serving
 from runner.contract import Finish, Timings, Usage
@@ -134,6 +137,23 @@ def test_machines_leaks_and_costs_are_in_the_metrics(control):
     assert found["refresher_budget_usd", "month"] == 20
     left = control.http.get("/api/costs").json()["budget"]["day"]["left_usd"]
     assert found["refresher_budget_left_usd", "day"] == pytest.approx(left, abs=0.01)
+
+
+def test_an_app_that_is_blocked_while_the_metrics_are_read_does_not_end_them(context, clock):
+    """The passes do that on their own thread. Here it happens between two looks at what blocks an app."""
+    cloud = context.cloud
+
+    class Seen(Blocked):
+        def __getattribute__(self, name: str) -> object:
+            cloud.block(f"app {len(cloud.blocked)}", ports.Refusal.INVALID, "no", 0.0)
+            return super().__getattribute__(name)
+
+    for app in ("first", "second"):
+        cloud.blocked[app] = Seen(ports.Refusal.INVALID, "no", 0.0)
+    live = Live(Timeline(context.views.session, clock))
+    found = samples(metrics.Metrics(context, live).text().decode())
+    assert found["refresher_fly_token_refused",] == 0
+    assert len(cloud.blocked) > 2
 
 
 def test_webhooks_storage_logins_passes_and_fly_are_in_the_metrics(control):

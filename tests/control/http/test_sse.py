@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.event import listen, remove
 
 from control.context import AppContext
 from control.domain.errors import Code, ControlError
@@ -23,8 +24,10 @@ from control.http.guard import Guard
 from control.http.sse import Live
 from control.routes import events
 from control.store import Store, changes
-from control.store.tables import Batch
-from control.views.event_log import Timeline
+from control.store.tables import Batch, Event, Output
+from control.views import event_log
+from control.views.event_log import NewEvents, Timeline
+from control.views.progress import Subject
 from infra.local.serve import serving
 from tests.support.rows import Rows
 
@@ -214,6 +217,63 @@ def test_a_commit_is_read_once_for_all_streams_and_idle_streams_read_nothing(wor
         assert await quiet(world) == after, "without streams nothing is read"
 
     asyncio.run(run())
+
+
+def test_news_that_a_round_cannot_hold_is_read_in_rounds_that_follow_by_themselves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "NEWS_ROWS", 100)
+
+    async def run() -> None:
+        job_id = world.rows.submit(sources=3, variations=100)
+        reader = Reader()
+        task = await watching(world, world.rows.job(job_id).batch_id, reader)
+        before = await quiet(world)
+        await asyncio.to_thread(cancel, world, job_id)
+        await asyncio.wait_for(task, 30)
+        assert world.timeline.asked["news"] - before["news"] >= 3
+        found = durable(reader.events())
+        ids = [id_ for _, id_, _ in found]
+        assert ids == sorted(set(ids))
+        assert Counter(name for name, *_ in found) == {"state": 2, "output": 300, "end": 1}
+        assert found[-1][0] == "end"
+
+    asyncio.run(run())
+
+
+def test_rounds_of_news_hold_a_limited_number_of_rows_and_together_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = world.rows.submit(sources=3, variations=100)
+    batch_id = world.rows.job(job_id).batch_id
+    cancel(world, job_id)
+    subjects = [Subject(batch_id), Subject(batch_id, job_id)]
+    whole = world.timeline.news(subjects, 0)
+    assert whole.is_all
+    monkeypatch.setattr(event_log, "NEWS_ROWS", 50)
+    loaded = Counter[str]()
+
+    def note(row: Event | Output, _: object) -> None:
+        loaded[type(row).__name__] += 1
+
+    rounds = [NewEvents(last_id=0, is_all=False, pages={}, snapshots={})]
+    for table in (Event, Output):
+        listen(table, "load", note)
+    try:
+        while not rounds[-1].is_all:
+            loaded.clear()
+            rounds.append(world.timeline.news(subjects, rounds[-1].last_id))
+            assert loaded["Event"] <= 50 + len(subjects), "those of the round, and the end of each subject"
+            assert loaded["Output"] == 0, "they are read as plain rows"
+    finally:
+        for table in (Event, Output):
+            remove(table, "load", note)
+    assert len(rounds) > 6
+    assert rounds[-1].last_id == whole.last_id
+    for subject in subjects:
+        pages = [news.pages[subject] for news in rounds if subject in news.pages]
+        assert b"".join(page.content for page in pages) == whole.pages[subject].content
+        assert [page.is_end for page in pages] == [False] * (len(pages) - 1) + [True]
 
 
 def test_a_stream_that_joins_while_news_is_read_for_others_misses_nothing(

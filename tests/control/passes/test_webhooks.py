@@ -15,6 +15,7 @@ from datetime import datetime
 import pytest
 import standardwebhooks.webhooks
 from pydantic import SecretStr
+from sqlalchemy.event import listen, remove
 from sqlmodel import Session
 
 from control.passes import webhooks as notifying
@@ -115,6 +116,32 @@ def test_what_was_posted_as_a_job_is_delivered_as_a_job(telling, rows, receiver)
     notify(telling)
     content = json.loads(receiver.got[0][1])
     assert (content["type"], content["data"]["job_id"]) == ("job.cancelled", job_id)
+
+
+@pytest.mark.parametrize("subject", ["batch", "job"])
+def test_what_is_told_is_what_is_shown_without_its_outputs_none_of_which_is_read(
+    telling, rows, receiver, engine, subject
+):
+    """Up to 20 threads tell of batches of up to 10,000 outputs at once."""
+    job_id = submitted(rows, receiver.url, subject=subject)
+    changes.cancel(rows.store, [job_id])
+    batch_id, statements = rows.job(job_id).batch_id, []
+
+    def note(*arguments: object) -> None:
+        statements.append(str(arguments[2]))
+
+    listen(engine, "before_cursor_execute", note)
+    notifying.message(telling, webhook(rows, job_id))
+    remove(engine, "before_cursor_execute", note)
+    assert any("output.state" in each for each in statements), "they are counted"
+    assert not any("output.effects" in each for each in statements)
+    views = telling.views
+    shown = (views.job(job_id) if subject == "job" else views.batch(batch_id)).model_dump(mode="json")
+    assert shown["sources"][0].pop("outputs")
+    notify(telling)
+    told = json.loads(receiver.got[0][1])["data"]
+    shown = {name: value for name, value in shown.items() if name not in ("ticket", "attempts", "webhook")}
+    assert list(told.items()) == list(shown.items())
 
 
 @pytest.mark.parametrize("status", [500, 429, 404, 302])
@@ -340,6 +367,26 @@ def test_a_webhook_that_fails_here_does_not_stop_the_others(telling, rows, recei
     notify(telling)
     assert [webhook(rows, job_id).state for job_id in jobs] == ["due", "delivered", "delivered"]
     assert "the database is away" in caplog.text
+
+
+def test_a_webhook_for_which_there_is_no_thread_gives_its_turn_back_and_is_tried_again(
+    telling, rows, receiver, clock, monkeypatch
+):
+    job_id, start = ended(rows, receiver.url), threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "webhook":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            notify(telling)
+    assert webhook(rows, job_id).state == "due"
+    clock.now = webhook(rows, job_id).due_at
+    notify(telling)
+    assert webhook(rows, job_id).state == "delivered"
 
 
 def test_a_try_that_a_clock_far_ahead_has_put_off_is_made_when_it_is_right_again(

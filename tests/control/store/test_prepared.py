@@ -75,3 +75,14 @@ def test_all_queries_of_a_reading_see_the_rows_as_they_were_at_its_first_one(row
         assert row.status == "queued"
     [row] = views.rows(attempts._statuses, batch_id=rows.job(job_id).batch_id)
     assert row.status == "running"
+
+
+def test_so_do_all_queries_of_a_session_of_the_views(rows: Rows):
+    """The costs add up what is gone and what lives by two queries: a machine that ends counts once."""
+    job_id = rows.submit()
+    with Views(rows.engine, Signer("secret for tests"), rows.clock).session() as session:
+        status = select(Job.status).where(col(Job.id) == job_id)
+        assert session.exec(status).one() == "queued"
+        with rows.store.transaction() as tx:
+            tx.session.get_one(Job, job_id).status = "running"
+        assert session.exec(status).one() == "queued"

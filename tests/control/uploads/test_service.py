@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from control.domain.errors import Code, ControlError
+from control.domain.states import OutputState
 from control.passes.retention import abandon
 from control.routes import uploads
 from control.store.tables import Source, Upload
@@ -22,6 +23,7 @@ from control.uploads.form import Form
 from control.uploads.service import PART_BYTES, open_upload
 from control.views import serializers
 from control.views.schemas.uploads import NewUpload, PartDone, UploadDone, UploadStarted
+from control.views.tallies import Count, tally
 from infra.ports import OpenMultipart, Refusal, Refused, Unanswered
 from infra.s3 import TigrisStorage
 from tests.support.clips import make_clip
@@ -343,5 +345,6 @@ def test_what_could_not_be_used_of_a_source_is_said_on_it_and_in_its_batch(bucke
     assert note.startswith("The recording was cut off: ")
     assert 1 < created.duration_s < 2
     (source,) = rows.all(Source)
-    assert serializers.source(source, []).notes == [note]
+    counts = [Count(source, OutputState.QUEUED, tally(source, OutputState.QUEUED, 0), position=0)]
+    assert serializers.source(counts, []).notes == [note]
     assert bucket.complete(upload.upload_id, done) == created

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import random
+
 from sqlalchemy import event
+
+from control.domain.states import OutputState, source_status
+from control.store.tables import Batch, Output, Source
+from control.views.tallies import Tally, tally
 
 
 def test_views_leave_large_columns_unread(engine, context, rows):
@@ -20,3 +26,28 @@ def test_views_leave_large_columns_unread(engine, context, rows):
     assert len(context.views.batch(summary.batch_id).sources[0].outputs) == 3
     assert any("output.effects" in each for each in statements)
     assert not any("ffmpeg_args" in each for each in statements)
+
+
+def test_sources_are_in_the_order_of_their_outputs_and_as_far_as_these_are(context, rows):
+    """They are counted by the database, and their outputs are not added up."""
+    chance = random.Random(7)
+    batch_id = rows.job(rows.submit(variations=9, sources=5)).batch_id
+    with rows.store.transaction() as tx:
+        for row in rows.all(Source):
+            tx.session.get_one(Source, row.id).duration_s = chance.random() * 60
+        for row in rows.all(Output):
+            output = tx.session.get_one(Output, row.id)
+            output.state, output.percent = chance.choice(list(OutputState)), round(chance.random() * 100, 1)
+    by_position = sorted(rows.all(Output), key=lambda output: output.position)
+    found = context.views.batch(batch_id).sources
+    assert [source.source_id for source in found] == list(dict.fromkeys(o.source_id for o in by_position))
+    rows_of = {row.id: row for row in rows.all(Source)}
+    for source in found:
+        mine = [output for output in by_position if output.source_id == source.source_id]
+        assert [output.output_id for output in source.outputs] == [output.id for output in mine]
+        assert source.status == source_status([OutputState(output.state) for output in mine])
+        done = sum((tally(rows_of[source.source_id], o.state, o.percent) for o in mine), Tally())
+        assert source.percent == done.percent
+    bare = context.views.batch(batch_id, with_outputs=False).sources
+    assert bare == [source.model_copy(update={"outputs": []}) for source in found]
+    assert context.views.job_ids(Batch, batch_id)[0] == context.views.batch(batch_id).jobs[0].job_id
