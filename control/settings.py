@@ -148,6 +148,8 @@ class Settings(Listening):
         "aws_endpoint_url_s3",
         "aws_access_key_id",
         "aws_secret_access_key",
+        "aws_region",
+        "fly_api_url",
         "runner_image",
         "public_url",
     )
@@ -182,6 +184,7 @@ class Settings(Listening):
         "database_mount",
         "metrics_port",
         "stop_when_idle_s",
+        "webhook_secret",
         mode="before",
     )
     @classmethod

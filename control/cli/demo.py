@@ -142,8 +142,8 @@ class Bars:
         return note if source.status == "ready" else f"{note}, {source.status}{left}"
 
 
-def download(client: Client, id_: str, out: Path, console: Console) -> None:
-    """Download the ZIP of the batch and unpack it into `out`. An incomplete ZIP raises.
+def download(client: Client, id_: str, out: Path, console: Console, *, keep_zip: bool = False) -> None:
+    """Download the ZIP of the batch and unpack it into `out`, where it may stay. An incomplete ZIP raises.
 
     Manifests of another batch that are there get its id in their names.
     """
@@ -155,6 +155,8 @@ def download(client: Client, id_: str, out: Path, console: Console) -> None:
         _keep_manifests(out, id_)
         with zipfile.ZipFile(file) as archive:
             archive.extractall(out)
+        if keep_zip:
+            file.replace(out / f"{id_}.zip")
 
 
 def _keep_manifests(out: Path, id_: str) -> None:

@@ -126,7 +126,7 @@ def demo(
         batch: Job | Batch = client.submit(list(sources.values()), variations=variations)
         batch = steps.watch(client, batch.batch_id, console)
         if batch.progress.ready:
-            steps.download(client, batch.batch_id, out, console)
+            steps.download(client, batch.batch_id, out, console, keep_zip=True)
         result = steps.result_of(client, batch, refused=refused, out=str(out))
     if as_json:
         print(json.dumps(result))

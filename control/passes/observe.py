@@ -33,7 +33,7 @@ def observe(context: AppContext) -> None:
     cloud, in_use = context.cloud, _apps_in_use(context)
     if not is_due(context, in_use):
         return
-    cloud.observed_at = context.store.monotonic()
+    cloud.observed_at, cloud.is_asked_for = context.store.monotonic(), False
     for app in sorted({*context.settings.runner_apps, *in_use}):
         cloud.trusted[app] += _observe(context, app)
 
@@ -44,10 +44,16 @@ def is_due(context: AppContext, in_use: Collection[str] = ()) -> bool:
     return looked_at is None or context.store.monotonic() >= looked_at + _pace_s(context, in_use)
 
 
+def ask_for(context: AppContext) -> None:
+    """Have the cloud observed soon, as while anything runs: somebody looks at the machines."""
+    context.cloud.is_asked_for = True
+    context.wake()
+
+
 def _pace_s(context: AppContext, in_use: Collection[str]) -> float:
     if not context.cloud.are_known({*context.settings.runner_apps, *in_use}):
         return EVERY_UNKNOWN_S
-    if in_use or context.cloud.silent:
+    if in_use or context.cloud.silent or context.cloud.is_asked_for:
         return EVERY_ACTIVE_S
     return PROBE_AFTER_S if context.cloud.is_token_refused else EVERY_IDLE_S
 

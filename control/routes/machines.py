@@ -9,7 +9,7 @@ from control.domain.errors import Code
 from control.http.errors import documented
 from control.http.guard import Guard
 from control.http.threads import API, FLY
-from control.passes import reap
+from control.passes import observe, reap
 from control.store.tables import Attempt, Machine
 from control.views.schemas.machines import MachineList, MachineView
 from infra import ports
@@ -29,9 +29,10 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
     def machines() -> MachineList:
         """Show every machine of this deployment that exists in the cloud, with its job, or as an orphan.
 
-        The answer is from the last observation of Fly: every 2 s while anything runs, every minute otherwise.
-        `observed_at` is when Fly last answered for every app.
+        The answer is from the last observation of Fly: every 2 s while anything runs, every minute otherwise,
+        and soon after this call. `observed_at` is when Fly last answered for every app.
         """
+        observe.ask_for(context)
         return MachineList(
             items=[_shown(machine, attempt) for machine, attempt in reap.held(context)],
             observed_at=context.cloud.seen_at(context.settings.runner_apps),
@@ -45,6 +46,7 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         Only one call at a time: another one gets a 503 until it has ended.
         """
         orphans = reap.destroy_orphans(context, dry_run=dry_run)
+        observe.ask_for(context)
         return MachineList(items=[_shown(machine, None) for machine in orphans], observed_at=context.clock())
 
     return router

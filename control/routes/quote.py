@@ -28,7 +28,9 @@ def routes(context: AppContext, guard: Guard) -> APIRouter:
         prefix="/api", dependencies=[Depends(guard)], tags=["costs"], route_class=PLANNING.route
     )
 
-    @router.post("/quote", responses=documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.INVALID))
+    errors = documented(Code.UNAUTHORIZED, Code.NOT_FOUND, Code.SOURCE_GONE, Code.INVALID)
+
+    @router.post("/quote", responses=errors)
     def quote(body: NewQuote) -> Quote:
         """Estimate machines, time and cost of a batch. Nothing is started or stored.
 

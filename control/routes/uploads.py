@@ -93,10 +93,15 @@ def _require_acceptable(body: NewUpload, max_bytes: int) -> None:
     if body.size_bytes > max_bytes:
         raise ControlError(
             Code.TOO_LARGE,
-            f"The file has {in_words(body.size_bytes)}; at most {in_words(max_bytes)} are taken.",
+            "The file has {}; at most {} are taken.".format(*_told_apart(body.size_bytes, max_bytes)),
         )
     if body.size_bytes == 0:
         raise ControlError(Code.NOT_PLAYABLE, "The file is empty. Choose the video itself.")
+
+
+def _told_apart(size_bytes: int, max_bytes: int) -> tuple[str, str]:
+    words = in_words(size_bytes), in_words(max_bytes)
+    return words if words[0] != words[1] else (f"{size_bytes} bytes", f"{max_bytes} bytes")
 
 
 def _found(context: AppContext, upload_id: str) -> Upload:

@@ -78,7 +78,7 @@ def output_view(output: Output) -> OutputView:
         variation=output.variation,
         preset=output.preset,
         status=output.state,
-        percent=output.percent,
+        percent=round(output.percent, 1),
         size_bytes=output.size_bytes,
         duration_s=output.duration_s,
         sha256=output.sha256,

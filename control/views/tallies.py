@@ -40,8 +40,10 @@ class Tally:
 
     @property
     def percent(self) -> float:
-        """The share of the work that is done."""
-        return round(100 * self.done / self.work, 1) if self.work else 0.0
+        """The share of the work that is done. Where all have failed without any, that is the end too."""
+        if not self.work:
+            return 100.0 if self.failed else 0.0
+        return round(100 * self.done / self.work, 1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ class Poster(NamedTuple):
 
 def tally(source: Source, state: str, percents: float, count: int = 1, size_bytes: int = 0) -> Tally:
     """Return the tally of `count` outputs of a source in one state, their percents summed."""
-    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
+    known = source.duration_s * source.width * source.height
+    if (
+        state == OutputState.FAILED and not known
+    ):  # a file that is no video: its work would be a guess, and done
+        return Tally(failed=count, total=count)
+    each = known or UNKNOWN_WORK
     work = each * count
     match state:
         case OutputState.READY:

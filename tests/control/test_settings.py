@@ -68,6 +68,8 @@ CHOSEN = {
         ({"run_timeout_s": "nan"}, "RUN_TIMEOUT_S"),
         ({"run_timeout_s": 7 * 86_400}, "RUN_TIMEOUT_S: Input should be less than or equal to 603900"),
         ({"aws_access_key_id": ""}, "AWS_ACCESS_KEY_ID"),
+        ({"aws_region": ""}, "AWS_REGION"),
+        ({"fly_api_url": ""}, "FLY_API_URL"),
         ({"aws_secret_access_key": " "}, "AWS_SECRET_ACCESS_KEY"),
         ({"public_url": "control.example"}, "PUBLIC_URL"),
         ({"callback_url": "ftp://control.example"}, "CALLBACK_URL"),
@@ -114,6 +116,7 @@ def test_the_environment_is_read_under_the_documented_names(monkeypatch):
 
 def test_an_empty_metrics_port_is_none():
     assert load_settings(**SETTINGS, metrics_port="").metrics_port is None
+    assert load_settings(**{**SETTINGS, "webhook_secret": ""}).webhook_secret is None
     assert load_settings(**SETTINGS, metrics_port="9091").metrics_port == 9091
 
 

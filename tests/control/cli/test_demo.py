@@ -75,5 +75,6 @@ def test_a_second_batch_in_a_folder_keeps_the_manifests_of_the_first(tmp_path: P
     assert tables == {"manifest-bat_1.csv": "bat_1", "manifest.csv": "bat_2"}
     assert json.loads((tmp_path / "manifest-bat_1.json").read_text()) == {"batch_id": "bat_1"}
     (tmp_path / "manifest.json").write_text("not ours")
-    demo.download(cast(Client, Zips()), "bat_3", tmp_path, Console(file=io.StringIO()))
+    demo.download(cast(Client, Zips()), "bat_3", tmp_path, Console(file=io.StringIO()), keep_zip=True)
     assert json.loads((tmp_path / "manifest.json").read_text()) == {"batch_id": "bat_3"}
+    assert [path.name for path in tmp_path.glob("*.zip")] == ["bat_3.zip"]

@@ -74,6 +74,20 @@ def test_a_machine_that_is_gone_is_not_shown(context, machines, shown):
     assert shown().items == []
 
 
+def test_somebody_who_looks_while_all_is_idle_sees_what_has_changed_soon(context, machines, shown):
+    look_again(context)
+    look_again(context)
+    assert shown().items == []
+    add_orphan(context, machines)
+    context.clock.forward(3)
+    observe(context)
+    assert len(shown().items) == 1
+    machines.change("orphan", state="destroyed")
+    context.clock.forward(3)
+    observe(context)
+    assert shown().items == []
+
+
 def test_the_answer_says_how_old_it_is(context, machines, shown):
     assert shown().observed_at is None, "nothing was seen yet"
     observe(context)

@@ -51,3 +51,13 @@ def test_sources_are_in_the_order_of_their_outputs_and_as_far_as_these_are(conte
     bare = context.views.batch(batch_id, with_outputs=False).sources
     assert bare == [source.model_copy(update={"outputs": []}) for source in found]
     assert context.views.job_ids(Batch, batch_id)[0] == context.views.batch(batch_id).jobs[0].job_id
+
+
+def test_a_file_that_is_no_video_has_no_work_and_alone_it_is_the_end():
+    unknown = Source(id="src_1", name="a.txt", key="", size_bytes=0, etag="", duration_s=0, width=0, height=0)
+    video = Source(
+        id="src_2", name="a.mp4", key="k", size_bytes=1, etag="e", duration_s=2, width=320, height=180
+    )
+    bad, good = tally(unknown, OutputState.FAILED, 0), tally(video, OutputState.RUNNING, 50)
+    assert (bad.percent, good.percent, (bad + good).percent) == (100.0, 50.0, 50.0)
+    assert Tally().percent == 0.0
