@@ -232,26 +232,43 @@ def _judge_foreign(status: int, *, accepted: tuple[int, ...]) -> None:
 def _persist_foreign(call: Callable[[], None], *, stop: Event, within_s: float, outage_s: float) -> None:
     """Call until it succeeds. Raises _Unreachable, and _Away when the server failed for `outage_s`.
 
-    A call that took longer than `within_s`, its own limit, is not repeated, and is _Away too.
+    A call that took longer than `within_s`, its own limit, is not repeated, and is _Away too; so is one that
+    failed when no more may be sent. Raises SendLimit if that was so at the first try.
     """
-    from infra.outbound import Forbidden, Late, NoSuchHost
+    failure: RetryableError | None = None
 
     def once() -> None:
+        nonlocal failure
         try:
-            call()
-        except Late:
-            raise _Away(f"it was not done within {within_s:.0f} s.") from None
-        except NoSuchHost:
-            raise _Unreachable("there is no server of this name. See whether it is written right.") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise RetryableError(_in_words(error)) from None
+            _call_foreign(call, within_s=within_s)
+        except RetryableError as error:
+            failure = error
+            raise
+        except SendLimit as limit:
+            if failure is None:
+                raise
+            raise _Away(f"{failure}. It was not tried again: {limit}.") from None
 
     try:
         retrying(once, stop=stop, outage_s=outage_s, pause_s_max=PAUSE_S_MAX)
     except RetryableError as last:
         raise _Away(f"{last}.") from None
+
+
+def _call_foreign(call: Callable[[], None], *, within_s: float) -> None:
+    """Call once. Raises RetryableError, _Away and _Unreachable with words for a user."""
+    from infra.outbound import Forbidden, Late, NoSuchHost
+
+    try:
+        call()
+    except Late:
+        raise _Away(f"it was not done within {within_s:.0f} s.") from None
+    except NoSuchHost:
+        raise _Unreachable("there is no server of this name. See whether it is written right.") from None
     except Forbidden as refused:
         raise _Unreachable(str(refused)) from None
+    except urllib3.exceptions.HTTPError as error:
+        raise RetryableError(_in_words(error)) from None
 
 
 def _in_words(error: urllib3.exceptions.HTTPError) -> str:
