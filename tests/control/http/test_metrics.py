@@ -238,8 +238,8 @@ def test_serve_has_the_second_port_when_it_is_named(tmp_path):
     ) as process:
         try:
             facts = json.loads(process.stdout.readline())
-            assert httpx.get(f"{facts['url']}/metrics").status_code == 401
-            assert "refresher_jobs" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert httpx.get(f"{facts['url']}/metrics", timeout=60).status_code == 401
+            assert "refresher_jobs" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
         finally:
             process.terminate()
             lines = process.stderr.read().splitlines()
