@@ -42,7 +42,8 @@ class Cloud:
     blocked: dict[str, Blocked] = field(default_factory=dict)  # by app
     silent: set[str] = field(default_factory=set)  # apps that did not answer when last observed
     observed_at: float | None = None  # the last observation, answered or not
-    is_asked_for: bool = False  # somebody looks at the machines: an observation is due though all is idle
+    unmet: str = ""  # the attempt about whose machine Fly was last asked without an answer
+    is_asked_for: bool = False  # set by routes, as somebody looks: an observation is due though all is idle
     listed_at: dict[str, datetime] = field(default_factory=dict)  # by app: the last list that the ledger has
     full_until: dict[str, float] = field(default_factory=dict)  # by region
     limit: tuple[int, float] | None = None  # machines that the organisation may have, and until when it holds

@@ -127,6 +127,7 @@ def _all_launching(_: Moment) -> Executable:
 def _create(context: AppContext, attempt: Row) -> bool:
     """Create an attempt's machine, write the result, and return whether Fly answered."""
     if not attempts.ask(context.store, attempt.id):
+        queue.wait_for_room(context.store, attempt.id)
         return True
     spec = machine_spec(context, attempt)
     try:

@@ -19,7 +19,7 @@ from control.domain import states
 from control.domain.states import JobStatus
 from control.passes.observe import is_due
 from control.store.prepared import Moment, Prepared
-from control.store.tables import Attempt, Batch, Job, Machine
+from control.store.tables import Attempt, Job, Machine
 from control.telemetry import counters, log
 
 GAP_S = 0.25  # between two rounds: several pokes in a row cause one round
@@ -114,7 +114,6 @@ def _left(_: Moment) -> Executable:
             select(Job.id).where(col(Job.status) == JobStatus.QUEUED).exists(),  # launch
             select(Attempt.id).where(col(Attempt.state).in_(states.LIVE)).exists(),  # launch, watch
             select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),  # observe, reap
-            select(Batch.id).where(col(Batch.deleted_at).is_not(None)).exists(),  # forget
         )
     )
 

@@ -132,9 +132,12 @@ def _in_batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
     """GET each machine whose runner has called and that no list has shown yet, so that the ledger has it.
 
-    A runner says itself which machine it is, so only the machine of its own attempt is believed.
+    A runner says itself which machine it is, so only the machine of its own attempt is believed. A GET that
+    is not answered ends the round: the next one may take as long, and the other passes wait. The next round
+    begins after that machine.
     """
-    for row in context.views.rows(_unlisted, app=app):
+    unlisted = sorted(context.views.rows(_unlisted, app=app), key=lambda row: row.id <= context.cloud.unmet)
+    for row in unlisted:
         if row.claimed_by in seen or not row.claimed_by.isalnum():  # as all ids of Fly are
             continue
         try:
@@ -142,7 +145,8 @@ def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
         except OutsideError as error:
             log_failure("observation_failed", error, app=app, machine_id=row.claimed_by)
             if isinstance(error, Unanswered):
-                return  # the next one may take as long, and the other passes wait
+                context.cloud.unmet = row.id
+                return
             continue
         its = {"owner": context.store.owner_id, "attempt": row.id}
         if machine is not None and its.items() <= machine.metadata.items():
@@ -152,7 +156,8 @@ def _meet_runners(context: AppContext, app: str, seen: Set[str]) -> None:
 @Prepared
 def _unlisted(now: Moment) -> Executable:
     has_called = col(Attempt.app) == bindparam("app"), col(Attempt.claimed_by).is_not(None)
-    return select(col(Attempt.id), col(Attempt.claimed_by)).where(*has_called, is_unseen(now))
+    unlisted = select(col(Attempt.id), col(Attempt.claimed_by)).where(*has_called, is_unseen(now))
+    return unlisted.order_by(col(Attempt.id))
 
 
 def _ask_after(context: AppContext, missing: Sequence[Row]) -> bool:

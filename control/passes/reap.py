@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Executable
+from sqlalchemy import Executable, func
 from sqlmodel import and_, col, or_, select
 
 from control.context import AppContext
@@ -34,8 +34,8 @@ _MADE_FOR = and_(col(Attempt.id) == col(Machine.attempt_id))
 def reap(context: AppContext) -> None:
     """Stop and destroy what is due. A machine whose call is refused does not delay the others.
 
-    After a call without an answer the rest waits for the next round, where that machine comes last: each such
-    call takes FLY_TIMEOUT_S, and the other passes wait too.
+    After a call without an answer the rest waits for the next round, where that machine comes last: such a
+    call may take FLY_TIMEOUT_S, and the other passes wait too.
     """
     now = context.clock()
     for machine in context.views.rows(_unwanted):
@@ -66,7 +66,8 @@ def _unwanted(_: Moment) -> Executable:
     ]
     alive = sqlalchemy.select(*columns).outerjoin_from(Machine, Attempt, _MADE_FOR)
     unwanted = alive.where(col(Machine.gone_at).is_(None), or_(has_none, has_ended, has_another))
-    return unwanted.order_by(col(Machine.destroy_asked_at).is_not(None), col(Machine.destroy_asked_at))
+    asked_at = func.coalesce(Machine.destroy_asked_at, Machine.stop_asked_at)
+    return unwanted.order_by(asked_at.is_not(None), asked_at)
 
 
 def held(context: AppContext) -> list[tuple[Machine, Attempt | None]]:

@@ -72,18 +72,21 @@ def _given_up(_: Moment) -> Executable:
     return given_up.limit(PAGE)
 
 
-BATCHES_AT_ONCE = 20
+BATCHES_AT_ONCE, FORGET_S = 20, 10.0  # the pass runs every two seconds
 LATE_PUT_S = 60  # a PUT in progress when its machine ended may complete within this time
 
 
 def forget(context: AppContext) -> None:
-    """Remove deleted batches whose machines are gone: up to BATCHES_AT_ONCE. Raises OutsideError."""
+    """Remove deleted batches whose machines are gone, for up to FORGET_S. Raises OutsideError."""
+    until = context.store.monotonic() + FORGET_S
     for (batch_id,) in context.views.rows(_ready_to_go):
         with context.views.session() as session:
             jobs = [job.id for job in jobs_of(session, [batch_id])]
         for job_id in jobs:
             delete_of_job(context, job_id)
         changes.remove_rows(context.store, batch_id)
+        if context.store.monotonic() > until:
+            return
 
 
 @Prepared

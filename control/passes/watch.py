@@ -91,9 +91,9 @@ class Until:
 def _until(context: AppContext, attempt: Row, heard: float, lease: timedelta, boot: timedelta) -> Until:
     settings, of_row = context.settings, context.store.leases.of_row
     run = timedelta(seconds=settings.run_timeout_s)
-    booted_from = of_row(attempt.id, attempt.boot_from, timedelta(0))  # `boot` is learned anew now and then
+    asked_from = of_row(attempt.id, attempt.boot_from, timedelta(0))  # `boot` is learned anew now and then
     return Until(
-        boot=None if booted_from is None else booted_from + boot.total_seconds(),
+        boot=None if asked_from is None else asked_from + boot.total_seconds(),
         run=of_row(attempt.id, attempt.run_until, run),
         lease=max(heard, of_row(attempt.id, attempt.lease_until, lease) or heard),
         amnesty=context.cloud.started_at + 2 * lease.total_seconds(),

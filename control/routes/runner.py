@@ -89,7 +89,7 @@ def routes(context: AppContext) -> APIRouter:
     async def heartbeat(attempt_id: str, body: Heartbeat) -> HeartbeatAnswer:
         """Extend the lease of the attempt, store its progress, and return whether to continue."""
         verified: reports.Verified = {}
-        if _is_any_ready(body.outputs):
+        if is_any_ready(body.outputs):
             await RUNNER.run(hear, context, attempt_id, body)
             verified = await _verified_in_time(context, attempt_id, body)
         return await RUNNER.run(take_heartbeat, context, attempt_id, body, verified)
@@ -98,7 +98,7 @@ def routes(context: AppContext) -> APIRouter:
     async def finish(attempt_id: str, body: Finish) -> Message:
         """Store the last report of the attempt, which ends it."""
         verified: reports.Verified = {}
-        if _is_any_ready(body.outputs):
+        if is_any_ready(body.outputs):
             await RUNNER.run(hear, context, attempt_id, body)
             verified = await REPORTS.run(seen_as_reported, context, attempt_id, body)
         await RUNNER.run(take_finish, context, attempt_id, body, verified)
@@ -121,7 +121,8 @@ async def _verified_in_time(context: AppContext, attempt_id: str, beat: Heartbea
         return {}
 
 
-def _is_any_ready(outputs: Sequence[OutputReport]) -> bool:
+def is_any_ready(outputs: Sequence[OutputReport]) -> bool:
+    """Return whether something has to be looked for in the bucket."""
     return any(report.status == "ready" for report in outputs)
 
 

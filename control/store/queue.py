@@ -85,6 +85,15 @@ def _unexplained(now: Moment) -> Executable:
     return waiting_longest(now).where(is_new).limit(EXPLAINED_PER_PASS_MAX).with_only_columns(col(Job.id))
 
 
+def wait_for_room(store: Store, attempt_id: str) -> None:
+    """Have the job of an attempt that `attempts.ask` held back say so; nothing if the attempt has ended."""
+    with store.transaction() as tx:
+        attempt = tx.session.get(Attempt, attempt_id)
+        if attempt is not None and attempt.state == AttemptState.LAUNCHING:
+            message = WAITING_FOR_MACHINES[MACHINE_CAP].format(most=tx.settings.max_machines)
+            wait(tx, tx.job(attempt), MACHINE_CAP, message)
+
+
 def stop_explaining(store: Store, codes: Collection[str]) -> None:
     """Have queued jobs no longer give any of these codes as the reason why none is started."""
     with store.transaction() as tx:

@@ -88,7 +88,7 @@ def _midnight(day: date) -> datetime:
 def _day(session: Session) -> ColumnElement[str]:
     """Return the SQL of the day (UTC) on which a machine ended, like 2026-11-21."""
     if session.get_bind().dialect.name == "sqlite":
-        return func.date(Machine.gone_at)
+        return func.substr(Machine.gone_at, 1, len("2026-11-21"))
     return func.to_char(func.timezone("UTC", Machine.gone_at), "YYYY-MM-DD")  # not in the server's time zone
 
 

@@ -25,7 +25,7 @@ class Tally:
     failed: int = 0
     total: int = 0
     work: float = 0.0
-    done: float = 0.0  # the finished work; a failed output counts as finished
+    done: float = 0.0  # the finished work; a failed output is finished, one of a refused file no work
     size_bytes: int = 0  # of the ready ones
 
     def __add__(self, other: Tally) -> Tally:
@@ -40,7 +40,7 @@ class Tally:
 
     @property
     def percent(self) -> float:
-        """The share of the work that is done. Where all have failed without any, that is the end too."""
+        """The share of the work that is done. Where all files were refused, nothing is left to do."""
         if not self.work:
             return 100.0 if self.failed else 0.0
         return round(100 * self.done / self.work, 1)
@@ -66,12 +66,9 @@ class Poster(NamedTuple):
 
 def tally(source: Source, state: str, percents: float, count: int = 1, size_bytes: int = 0) -> Tally:
     """Return the tally of `count` outputs of a source in one state, their percents summed."""
-    known = source.duration_s * source.width * source.height
-    if (
-        state == OutputState.FAILED and not known
-    ):  # a file that is no video: its work would be a guess, and done
+    if source.refusal is not None:  # no video: its work would be a guess, and done from the start
         return Tally(failed=count, total=count)
-    each = known or UNKNOWN_WORK
+    each = source.duration_s * source.width * source.height or UNKNOWN_WORK
     work = each * count
     match state:
         case OutputState.READY:

@@ -69,14 +69,14 @@ def switched(owner: Any, name: str, value: Any) -> Mutant:
 
 def no_reaper(stack: ExitStack) -> None:
     """Nothing is ever stopped or destroyed."""
-    passes = tuple(run for run in world.TICK_PASSES if run is not reap.reap)
-    put(stack, world, "TICK_PASSES", passes)
+    passes = tuple(run for run in world.PASSES if run is not reap.reap)
+    put(stack, world, "PASSES", passes)
 
 
 def no_watch(stack: ExitStack) -> None:
     """Nothing is ever judged overdue."""
-    passes = tuple(run for run in world.TICK_PASSES if run is not watch.watch)
-    put(stack, world, "TICK_PASSES", passes)
+    passes = tuple(run for run in world.PASSES if run is not watch.watch)
+    put(stack, world, "PASSES", passes)
 
 
 def no_barrier(stack: ExitStack) -> None:

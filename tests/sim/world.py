@@ -34,6 +34,7 @@ from control.passes.weigh import weigh
 from control.planning import boots
 from control.routes.runner import (
     hear,
+    is_any_ready,
     seen_as_reported,
     seen_so_far,
     take_claim,
@@ -60,18 +61,20 @@ from tests.support.settings import SETTINGS
 BASE = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SLOW_TICK_S = 20.0
 WEIGHED_EVERY = 3
-TICK_PASSES = (*PASSES, forget)
+FORGET_EVERY_S = 5.0
 
 
 def take_beat(context: AppContext, id_: str, beat: Any) -> Any:
     """Take a heartbeat, as its route does."""
-    hear(context, id_, beat)
+    if is_any_ready(beat.outputs):
+        hear(context, id_, beat)
     return take_heartbeat(context, id_, beat, seen_so_far(context, id_, beat))
 
 
 def take_end(context: AppContext, id_: str, end: Any) -> Any:
     """Take a finish, as its route does."""
-    hear(context, id_, end)
+    if is_any_ready(end.outputs):
+        hear(context, id_, end)
     return take_finish(context, id_, end, seen_as_reported(context, id_, end))
 
 
@@ -323,8 +326,9 @@ class World:
         self.say("control starts")
         recall(self.context)
         self._tick_after(0.0)
+        generation = self.generation
+        self.after(ANSWER_FIRST_S, lambda: self._forget(generation))
         if self.swarm.can_expire:
-            generation = self.generation
             self.after(ANSWER_FIRST_S, lambda: self._slow_tick(generation, 0))
 
     @property
@@ -357,7 +361,7 @@ class World:
             return
         self._woken = False
         before, calls = self.oracle.version(), self.calls_outside
-        for run in () if is_idle(self.context) else TICK_PASSES:
+        for run in () if is_idle(self.context) else PASSES:
             self._run(run)
         if generation != self.generation:
             return
@@ -381,6 +385,12 @@ class World:
         else:
             return True
         return False
+
+    def _forget(self, generation: int) -> None:
+        """Remove deleted batches, now and again later, also while another pass waits for a call."""
+        if generation == self.generation and self.context is not None:
+            self._run(forget)
+            self.after(FORGET_EVERY_S, lambda: self._forget(generation))
 
     def _slow_tick(self, generation: int, number: int) -> None:
         """Run the passes of the slow ticker that a world with little storage needs, and again later."""

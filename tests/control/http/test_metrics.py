@@ -291,9 +291,14 @@ def test_alert_rules_read_only_metrics_and_labels_that_exist(control):
         assert read or "up" in rule["expr"]
     shown = {key[1] for key in found if key[0].startswith("refresher_pass_")}
     [watched] = [
-        set(re.findall(r"[a-z]+(?=[|\"])", rule["expr"])) for rule in rules() if "forget" in rule["expr"]
+        set(re.findall(r"[a-z_]+(?=[|\"])", rule["expr"])) for rule in rules() if "forget" in rule["expr"]
     ]
     assert watched <= shown
+
+
+def test_a_pass_that_may_take_long_pages_nobody():
+    [slow] = [rule["expr"] for rule in rules() if rule["alert"] == "SlowPassStopped"]
+    assert {each.__name__ for each, _ in SLOW_PASSES} == set(re.findall(r"[a-z_]+(?=[|\"])", slow))
 
 
 def test_the_alerts_watch_every_pass():

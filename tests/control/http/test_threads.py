@@ -25,12 +25,13 @@ from control.http.threads import BATCHES, BUCKET, REPORTS, SHARED, Threads, requ
 from control.routes import health, shares
 from control.store import queue
 from control.store.database import CONNECTIONS_MAX
+from control.store.leases import Leases
 from control.views.batches import Views
 from infra.local.serve import serving
 from infra.ports import NotStarted, Unanswered
 from runner.contract import Heartbeat
 from tests.support.processes import until
-from tests.support.rows import ready
+from tests.support.rows import finished, ready
 from tests.support.settings import SETTINGS
 
 pytestmark = pytest.mark.peer
@@ -157,6 +158,18 @@ def test_heartbeats_that_wait_for_a_frozen_bucket_delay_no_other_heartbeat(world
     reported = {beat.result().request.url.path.split("/")[3].partition("-")[0] for beat in done}
     states = {output.state for job_id in reported for output in world.rows.outputs(job_id)}
     assert states == {"running"}
+
+
+def test_calls_that_wait_for_a_frozen_bucket_have_extended_the_lease_before(world, monkeypatch):
+    attempt_id, extended = world.attempt(), []
+    world.runner(attempt_id, "claim", {"machine_id": "m1"})
+    monkeypatch.setattr(Leases, "extend", lambda _, id_, __: extended.append(id_))
+    made = [ready(output.id) for output in world.rows.outputs(attempt_id.partition("-")[0])]
+    messages = {"heartbeat": Heartbeat(seq=1, outputs=made), "finish": finished(*made)}
+    for count, (call, message) in enumerate(messages.items(), start=1):
+        waiting = world.pool.submit(world.runner, attempt_id, call, message.model_dump(mode="json"))
+        until(lambda count=count: extended == [attempt_id] * count)
+        assert not waiting.done()
 
 
 def test_readiness_checks_by_strangers_delay_no_heartbeat(world, monkeypatch):

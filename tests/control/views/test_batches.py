@@ -54,10 +54,11 @@ def test_sources_are_in_the_order_of_their_outputs_and_as_far_as_these_are(conte
 
 
 def test_a_file_that_is_no_video_has_no_work_and_alone_it_is_the_end():
-    unknown = Source(id="src_1", name="a.txt", key="", size_bytes=0, etag="", duration_s=0, width=0, height=0)
-    video = Source(
-        id="src_2", name="a.mp4", key="k", size_bytes=1, etag="e", duration_s=2, width=320, height=180
-    )
-    bad, good = tally(unknown, OutputState.FAILED, 0), tally(video, OutputState.RUNNING, 50)
+    nothing = {"key": "", "size_bytes": 0, "etag": "", "duration_s": 0, "width": 0, "height": 0}
+    refused = Source(id="src_1", name="a.txt", refusal="This is a text file.", **nothing)
+    link = Source(id="src_3", name="b.mp4", url="https://host/b.mp4", **nothing)
+    video = Source(id="src_2", name="a.mp4", **{**nothing, "duration_s": 2, "width": 320, "height": 180})
+    bad, good = tally(refused, OutputState.FAILED, 0), tally(video, OutputState.RUNNING, 50)
     assert (bad.percent, good.percent, (bad + good).percent) == (100.0, 50.0, 50.0)
+    assert (tally(link, OutputState.FAILED, 90) + tally(link, OutputState.RUNNING, 10)).percent == 55.0
     assert Tally().percent == 0.0
