@@ -29,7 +29,7 @@ class Blocked:
 
 @dataclass
 class Cloud:
-    """Written by the passes, which one thread runs. `ready` and the launch pass read it.
+    """Written by the passes, which one thread runs; routes read it, and set `is_asked_for`.
 
     Each app is judged alone. Instants are on the monotonic clock, except `listed_at`, which is shown to
     users.
