@@ -20,8 +20,9 @@ from sqlmodel import Session, and_, col, or_, select
 
 from control.context import AppContext
 from control.domain import states
-from control.domain.states import UNKNOWN_CREATE_TTL_S, AttemptState, JobStatus
+from control.domain.states import AttemptState, JobStatus
 from control.store import changes, retention
+from control.store.alive import may_appear
 from control.store.due import is_within
 from control.store.files import named_by
 from control.store.prepared import Moment, Prepared
@@ -95,7 +96,7 @@ def _ready_to_go(now: Moment) -> Executable:
         select(Job.batch_id)
         .join(Attempt, col(Attempt.job_id) == col(Job.id))
         .outerjoin(Machine, col(Machine.attempt_id) == col(Attempt.id))
-        .where(or_(_may_store(now), _may_appear(now)))
+        .where(or_(_may_store(now), may_appear(now)))
     )
     deleted = select(Batch.id).where(col(Batch.deleted_at).is_not(None), col(Batch.id).not_in(alive))
     return deleted.limit(BATCHES_AT_ONCE)
@@ -106,11 +107,6 @@ def _may_store(now: Moment) -> ColumnElement[bool]:
     ended_badly = col(Attempt.state) != AttemptState.SUCCEEDED
     late = and_(ended_badly, is_within(Machine.gone_at, now, timedelta(seconds=LATE_PUT_S)))
     return and_(col(Machine.id).is_not(None), or_(col(Machine.gone_at).is_(None), late))
-
-
-def _may_appear(now: Moment) -> ColumnElement[bool]:
-    """Return the SQL condition on an attempt: a machine of it may still appear."""
-    return is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))
 
 
 MARGIN = timedelta(hours=24)

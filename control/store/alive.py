@@ -48,12 +48,22 @@ def count_possibly_alive(now: datetime | Moment) -> ColumnElement[int]:
 def is_unseen(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: it may have a machine that the ledger does not show."""
     has_machine = select(Machine.id).where(_is_own_live_machine()).exists()
-    return and_(or_(col(Attempt.state).in_(states.LIVE), _is_unanswered(now)), ~has_machine)
+    return and_(or_(col(Attempt.state).in_(states.LIVE), may_appear(now)), ~has_machine)
 
 
-def _is_unanswered(now: datetime | Moment) -> ColumnElement[bool]:
-    """Return the SQL condition on an attempt: a create call for it, unanswered, may still make a machine."""
-    return is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))
+def may_appear(now: datetime | Moment) -> ColumnElement[bool]:
+    """Return the SQL condition on an attempt: a machine of it may come to light, also once it has ended.
+
+    An unanswered create call may still make one. Or its runner has called, and the ledger has no such machine
+    yet: no list has shown it, or the database could not store what it showed.
+    """
+    soon = timedelta(seconds=UNKNOWN_CREATE_TTL_S)
+    its = col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.claimed_by)
+    is_listed = select(Machine.id).where(*its).correlate(Attempt).exists()
+    has_called = and_(
+        col(Attempt.claimed_by).is_not(None), is_within(Attempt.ended_at, now, soon), ~is_listed
+    )
+    return or_(is_within(Attempt.asked_at, now, soon), has_called)
 
 
 def count_others(now: Moment) -> ColumnElement[int]:
@@ -66,7 +76,7 @@ def count_others(now: Moment) -> ColumnElement[int]:
     is_asked = or_(
         col(Attempt.state) != AttemptState.LAUNCHING,
         col(Attempt.boot_from).is_not(None),
-        _is_unanswered(now),
+        may_appear(now),
     )
     unseen = select(func.count()).select_from(Attempt).where(is_unseen(now), is_asked)
     unseen = unseen.where(col(Attempt.id) != bindparam("attempt_id")).correlate(None)

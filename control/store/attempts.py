@@ -103,8 +103,8 @@ def postpone(
     If no earlier create can have been done either, the next one uses `app` and the image of this release.
     """
     with store.transaction() as tx:
-        attempt = tx.attempt(attempt_id)
-        if attempt.state != AttemptState.LAUNCHING:
+        attempt = tx.find_attempt(attempt_id)
+        if attempt is None or attempt.state != AttemptState.LAUNCHING:
             return
         if attempt.asked_at is None:
             if app != attempt.app:
@@ -135,9 +135,9 @@ def end(
     With `lease_seen`, nothing happens if the lease was extended since the caller read it.
     """
     with store.transaction() as tx:
-        attempt = tx.attempt(attempt_id)
+        attempt = tx.find_attempt(attempt_id)
         is_renewed = lease_seen is not None and store.leases.until(attempt_id) != lease_seen
-        if attempt.state in states.LIVE and not is_renewed:
+        if attempt is not None and attempt.state in states.LIVE and not is_renewed:
             end_within(tx, attempt, trigger, reason, detail)
 
 

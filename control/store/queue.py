@@ -88,7 +88,7 @@ def _unexplained(now: Moment) -> Executable:
 def wait_for_room(store: Store, attempt_id: str) -> None:
     """Have the job of an attempt that `attempts.ask` held back say so; nothing if the attempt has ended."""
     with store.transaction() as tx:
-        attempt = tx.session.get(Attempt, attempt_id)
+        attempt = tx.find_attempt(attempt_id)
         if attempt is not None and attempt.state == AttemptState.LAUNCHING:
             message = WAITING_FOR_MACHINES[MACHINE_CAP].format(most=tx.settings.max_machines)
             wait(tx, tx.job(attempt), MACHINE_CAP, message)

@@ -9,8 +9,9 @@ from sqlalchemy import or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from control.domain.states import UNKNOWN_CREATE_TTL_S, JobStatus
+from control.domain.states import JobStatus
 from control.settings import Settings
+from control.store.alive import may_appear
 from control.store.due import is_within
 from control.store.retention import deliveries_due, sources_due, urls_due
 from control.store.tables import Attempt, Batch, Job, Machine, Source, Upload, Webhook
@@ -36,14 +37,13 @@ def _busy(now: datetime) -> SelectOfScalar[Any]:
     expired_files = select(Job.id).join(Batch).where(col(Batch.status) == JobStatus.EXPIRED, has_files())
     given_up = select(Source.id).where(col(Source.deleted_at).is_not(None), col(Source.key) != "")
     is_kept = col(Batch.status) != JobStatus.EXPIRED
-    may_appear = is_within(Attempt.asked_at, now, timedelta(seconds=UNKNOWN_CREATE_TTL_S))
     return select(
         or_(
             select(Batch.id).where(col(Batch.ended_at).is_(None)).exists(),
             select(Batch.id).where(col(Batch.deleted_at).is_not(None)).exists(),
             select(Batch.id).where(col(Batch.expires_at) <= soon, is_kept).exists(),
             select(Machine.id).where(col(Machine.gone_at).is_(None)).exists(),
-            select(Attempt.id).where(may_appear).exists(),
+            select(Attempt.id).where(may_appear(now)).exists(),
             select(Attempt.id).where(is_within(Attempt.ended_at, now, SETTLED)).exists(),
             select(Webhook.batch_id).where(col(Webhook.state) == "due").exists(),
             select(Upload.id).where(col(Upload.state) == "open", col(Upload.expires_at) <= soon).exists(),

@@ -198,7 +198,7 @@ class Attempt(Row, table=True):
     started_at: datetime | None = None  # the first claim
     lease_until: datetime | None = None
     run_until: datetime | None = None
-    ended_at: datetime | None = None
+    ended_at: datetime | None = Field(default=None, index=True)
     wall_s: float | None = None  # its machine exits at the latest this many seconds after its start
     reserve_usd: float = 0.0  # reserved before the create call: the machine cannot cost more
     send_bytes_max: int | None = Field(default=None, sa_type=BigInteger)  # bytes that the reserve covers

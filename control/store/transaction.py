@@ -135,9 +135,13 @@ class Transaction:
 
     def attempt(self, attempt_id: str) -> Attempt:
         """Return the attempt's row, locked. Raises ControlError not_found."""
-        if not (found := self.session.load(Attempt, _locked, id=attempt_id)):
+        if (found := self.find_attempt(attempt_id)) is None:
             raise ControlError(Code.NOT_FOUND, "There is no such attempt.")
-        return found[0]
+        return found
+
+    def find_attempt(self, attempt_id: str) -> Attempt | None:
+        """Return the attempt's row, locked, or None: for passes, since its batch may be removed meanwhile."""
+        return next(iter(self.session.load(Attempt, _locked, id=attempt_id)), None)
 
     def job(self, attempt: Attempt) -> Job:
         """Return the job of the attempt."""

@@ -347,7 +347,7 @@ MUTANTS: dict[str, Mutant] = {
     "a machine gone hides a late one": switched(
         alive, "_is_own_live_machine", lambda: col(Machine.attempt_id) == col(Attempt.id)
     ),
-    "rows go before late machines": switched(retention, "_may_appear", lambda _: false()),
+    "rows go before late machines": switched(retention, "may_appear", lambda _: false()),
     "no lease without the bucket": switched(world, "hear", lambda *_: None),
     "ghosts do not count": switched(alive, "UNKNOWN_CREATE_TTL_S", 0),
     "rests with work left": switched(loop, "_is_anything_left", lambda _: False),

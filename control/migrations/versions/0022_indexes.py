@@ -1,6 +1,7 @@
 """An index for each foreign key: without one SQLite reads the whole table when a row it may refer to goes.
 
 That of a batch's outputs has their sources too, which each submit sums in the one writing transaction.
+Attempts that have ended lately are looked for all the time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ def upgrade() -> None:
     op.drop_index(op.f("ix_output_batch_id"), "output")
     op.create_index(op.f("ix_output_attempt_id"), "output", ["attempt_id"])
     op.create_index(op.f("ix_event_attempt_id"), "event", ["attempt_id"])
+    op.create_index(op.f("ix_attempt_ended_at"), "attempt", ["ended_at"])
     op.create_index(op.f("ix_sourcedata_source_id"), "sourcedata", ["source_id"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -692,6 +693,26 @@ def test_no_create_is_repeated_while_a_machine_that_came_to_light_takes_its_plac
     observe(parts)
     launch(parts)
     assert rows.attempt(f"{job_id}-1").state == "booting"
+
+
+def test_a_machine_whose_runner_has_called_holds_its_place_after_the_end_though_it_is_not_listed(world):
+    parts, rows, _ = world
+    job_id = rows.submit()
+    queue.start(parts.store, ["runners"])
+    reports.claim(parts.store, f"{job_id}-1", "unlisted")
+    changes.cancel(parts.store, [job_id])
+    for forward_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S - 1, 1), (2, 0)):
+        rows.clock.forward(forward_s)
+        with parts.store.transaction() as tx:
+            assert possibly_alive(tx) == held
+
+
+def test_a_create_that_is_refused_after_its_batch_was_removed_ends_nothing(world):
+    parts, _, _ = world
+    again = {"message": "no", "retry_after": timedelta(0), "app": "runners"}
+    attempts.postpone(parts.store, "job_gone-1", Refusal.CAPACITY, **again)
+    attempts.end(parts.store, "job_gone-1", Trigger.LAUNCH_REFUSED, Reason.LAUNCH_REFUSED, "no")
+    queue.wait_for_room(parts.store, "job_gone-1")
 
 
 def test_attempts_that_no_machine_ever_showed_up_for_use_up_nothing(world):
