@@ -101,8 +101,13 @@ class StorageJudge:
         return fixed
 
     def after_pass(self) -> None:
-        """Check what is left when `expire` has ended, at the instant at which it began."""
-        left = [key for keys in self._expired.values() for key in keys if key in self._world.bucket.objects]
+        """Check what is left when `expire` has ended, at the instant at which it began.
+
+        The files of a batch that its user has deleted as well are left to `forget`.
+        """
+        kept = {id_ for (id_,) in self._ask("SELECT id FROM batch WHERE deleted_at IS NULL")}
+        expired = [key for id_, keys in self._expired.items() if id_ in kept for key in keys]
+        left = [key for key in expired if key in self._world.bucket.objects]
         if left:
             self._world.oracle.fail(f"I11: files of expired batches stay: {left}")
         cap = self._world.settings.storage_cap_bytes
