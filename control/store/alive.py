@@ -54,16 +54,15 @@ def is_unseen(now: datetime | Moment) -> ColumnElement[bool]:
 def may_appear(now: datetime | Moment) -> ColumnElement[bool]:
     """Return the SQL condition on an attempt: a machine of it may come to light, also once it has ended.
 
-    An unanswered create call may still make one. Or its runner has called, and the ledger has no such machine
-    yet: no list has shown it, or the database could not store what it showed.
+    An unanswered create call may still make one. Or one has called, whose create's answer could not be stored
+    for longer than that, and the ledger does not have it yet.
     """
     soon = timedelta(seconds=UNKNOWN_CREATE_TTL_S)
     its = col(Machine.app) == col(Attempt.app), col(Machine.id) == col(Attempt.claimed_by)
     is_listed = select(Machine.id).where(*its).correlate(Attempt).exists()
-    has_called = and_(
-        col(Attempt.claimed_by).is_not(None), is_within(Attempt.ended_at, now, soon), ~is_listed
-    )
-    return or_(is_within(Attempt.asked_at, now, soon), has_called)
+    is_lately = is_within(Attempt.ended_at, now, soon)
+    has_called = and_(is_lately, col(Attempt.asked_at).is_not(None), col(Attempt.claimed_by).is_not(None))
+    return or_(is_within(Attempt.asked_at, now, soon), and_(has_called, ~is_listed))
 
 
 def count_others(now: Moment) -> ColumnElement[int]:

@@ -699,6 +699,8 @@ def test_a_machine_whose_runner_has_called_holds_its_place_after_the_end_though_
     parts, rows, _ = world
     job_id = rows.submit()
     queue.start(parts.store, ["runners"])
+    assert attempts.ask(parts.store, f"{job_id}-1")
+    rows.clock.forward(2 * UNKNOWN_CREATE_TTL_S)  # in which nothing could be stored
     reports.claim(parts.store, f"{job_id}-1", "unlisted")
     changes.cancel(parts.store, [job_id])
     for forward_s, held in ((0, 1), (UNKNOWN_CREATE_TTL_S - 1, 1), (2, 0)):
