@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 
 from control.context import AppContext
 from control.domain.effects import EffectChoice
@@ -57,9 +56,7 @@ def require_one_job(body: NewJob) -> None:
 
 def planned_source(context: AppContext, row: Source) -> PlannedSource:
     """Return a source as a plan sees it."""
-    seen = source_info(row)
-    if row.url is not None:
-        seen = replace(seen, bytes_most=context.settings.max_source_bytes)
+    seen = source_info(row, url_bytes_max=context.settings.max_source_bytes)
     return PlannedSource(
         source_id=row.id,
         name=row.name,

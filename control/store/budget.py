@@ -22,13 +22,16 @@ from control.planning import budget, prices
 from control.planning.budget import Budget, CostEstimate
 from control.planning.planner import PlannedBatch
 from control.settings import Settings
+from control.store.calibration import source_info
 from control.store.prepared import Moment, Prepared, Row
-from control.store.tables import Attempt, Batch, Job, Machine, Output
+from control.store.recipe import encoding_of, recipe_of
+from control.store.tables import Attempt, Batch, Job, Machine, Output, Source
 from control.store.transaction import Transaction
 from runner.contract import CLAIM_TIMEOUT_S
 
 Unseen = Attempt | Row  # of which `id` and `reserve_usd` are read
 EPSILON_USD = 1e-12  # sums of floats
+_OPEN = (OutputState.QUEUED, OutputState.RUNNING)
 EXIT_GRACE = timedelta(seconds=30)  # for a machine to exit, or to be stopped and destroyed
 
 
@@ -60,17 +63,30 @@ def limit_s_of(settings: Settings) -> float:
 
 
 def _estimate(tx: Transaction, job: Job) -> CostEstimate:
-    """Return the estimate of a job's remaining work: its whole estimate times the share of open outputs."""
+    """Return the estimate of a job's remaining work: the shares of its open outputs in its whole estimate."""
     states = [state for (state,) in tx.rows(_output_states, job_id=job.id)]
-    left = sum(state in (OutputState.QUEUED, OutputState.RUNNING) for state in states)
-    share = left / len(states)
+    left = sum(state in _OPEN for state in states)
     return CostEstimate(
         size=job.size,
         region=prices.dearest(tx.settings.runner_regions),
-        seconds=job.estimate_s * share,
-        bytes_max=job.egress_bytes_max * share,
+        seconds=job.estimate_s * left / len(states),
+        bytes_max=job.egress_bytes_max * (1.0 if left == len(states) else _bytes_share(tx, job)),
         outputs=left,
     )
+
+
+def _bytes_share(tx: Transaction, job: Job) -> float:
+    """Return the share of the open outputs in the bytes that all outputs of a job may send.
+
+    Not their share in number: a runner may send no more, and one can be as long as all others together.
+    """
+    encoding, most = encoding_of(tx.session.get_one(Batch, job.batch_id)), tx.settings.max_source_bytes
+    total = left = 0.0
+    for output in tx.outputs(job.id):
+        source = source_info(tx.session.get_one(Source, output.source_id), url_bytes_max=most)
+        size = source.bytes_max(recipe_of(output), encoding)
+        total, left = total + size, left + size * (output.state in _OPEN)
+    return left / total
 
 
 @Prepared

@@ -45,13 +45,17 @@ def bill_ratios(session: Session) -> list[float]:
     return list(session.exec(paid.order_by(col(Job.created_at).desc()).limit(BILLS_MAX)).all())
 
 
-def source_info(source: Source) -> workload.SourceInfo:
-    """Return the properties of a source that decide how much work it is."""
+def source_info(source: Source, *, url_bytes_max: float = 0.0) -> workload.SourceInfo:
+    """Return the properties of a source that decide how much work it is.
+
+    One by URL has at most `url_bytes_max` bytes.
+    """
     return workload.SourceInfo(
         size_bytes=source.size_bytes,
         duration_s=source.duration_s,
         pixels=source.width * source.height,
         frame_rate=source.frame_rate,
+        bytes_most=0.0 if source.url is None else url_bytes_max,
     )
 
 

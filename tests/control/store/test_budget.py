@@ -20,6 +20,7 @@ from control.routes.runner import job_spec
 from control.store import Store, batches, changes, reports
 from control.store import machines as ledger
 from control.store.calibration import bill_ratios, speeds
+from control.store.recipe import recipe_of
 from control.store.tables import Attempt, Job, Source
 from control.store.tables import Machine as MachineRow
 from control.views.costs import costs
@@ -350,6 +351,25 @@ def test_the_reserve_pays_for_as_many_bytes_as_the_runner_is_allowed_to_send(
     attempt = rows.attempt(attempt_id)
     time_usd = (attempt.wall_s + 10) * PER_S
     assert attempt.reserve_usd == pytest.approx(time_usd + most_bytes * 0.02 / 1e9 + 2 * 6e-6, rel=1e-4)
+
+
+def test_a_job_whose_shorter_video_is_done_or_refused_may_send_all_of_the_longer_one(context, rows, machines):
+    sources = [rows.source("short.mp4"), rows.source("long.mp4")]
+    long = replace(sources[1].source_info, duration_s=60.0)
+    sources[1] = replace(sources[1], source_info=long)
+    with rows.store.transaction() as tx:
+        tx.session.get_one(Source, sources[1].source_id).duration_s = 60.0
+    capacity = Capacity(sizes=("performance-1x",), machines_max=1, outputs_max=2)
+    made = plan(sources, variations=1, seed=7, new_id=lambda: new_id("out"), capacity=capacity)
+    batches.submit(rows.store, made)
+    [job] = rows.all(Job)
+    with rows.store.transaction() as tx:
+        short = next(output for output in tx.outputs(job.id) if output.source_id == sources[0].source_id)
+        short.state = "failed"
+    launch(context)
+    attempt = rows.attempt(f"{job.id}-1")
+    [effects] = [recipe_of(o) for o in rows.outputs(job.id) if o.source_id == sources[1].source_id]
+    assert attempt.send_bytes_max == pytest.approx(long.bytes_max(effects), abs=2)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 1])
